@@ -1,0 +1,260 @@
+//! One connection to NATS and what is known of its state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use crate::metrics::BusMetrics;
+use crate::options::{BusOptions, OptionsError};
+use crate::{backoff, limits};
+
+/// Whether the connection is up, and how often it came up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// Connected at this moment.
+    pub connected: bool,
+    /// How many connections there have been; another number than before means that messages may
+    /// have been lost in between.
+    pub epoch: u64,
+    /// What the server or the client last complained of, empty when connected.
+    pub reason: String,
+}
+
+/// A cloneable handle over one connection to NATS.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    client: Client,
+    link: Arc<watch::Sender<Link>>,
+    metrics: BusMetrics,
+}
+
+/// Why something could not be done over the bus.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// The options are unusable.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The connection could not be set up.
+    #[error("cannot connect to NATS: {0}")]
+    Connect(#[from] async_nats::ConnectError),
+    /// The client refused the subscription (a bad subject, or it is closed).
+    #[error("cannot subscribe to {subject}: {source}")]
+    Subscribe {
+        /// The subject.
+        subject: String,
+        /// Why.
+        source: async_nats::SubscribeError,
+    },
+    /// The client refused the message (a bad subject, over `max_payload`, or it is closed).
+    #[error("cannot publish on {subject}: {source}")]
+    Publish {
+        /// The subject.
+        subject: String,
+        /// Why.
+        source: async_nats::PublishError,
+    },
+    /// The server did not answer, or the client's queue did not drain, in this time.
+    #[error("no answer from NATS within {0:?}")]
+    Timeout(Duration),
+}
+
+impl Bus {
+    /// Starts connecting and returns at once; the connection is made, and made again whenever it
+    /// is lost, in the background. [`Bus::connected`] waits for it.
+    ///
+    /// # Errors
+    /// [`BusError::Options`] for addresses or credentials that cannot be used, and
+    /// [`BusError::Connect`] when the client cannot be set up.
+    pub async fn connect(options: &BusOptions) -> Result<Self, BusError> {
+        let addresses = options.addresses()?;
+        let link = Arc::new(watch::Sender::new(Link::default()));
+        let metrics = BusMetrics::default();
+        let (seen, counted) = (Arc::clone(&link), metrics.clone());
+        let mut connect = ConnectOptions::new()
+            .name(&options.name)
+            .ping_interval(limits::PING_INTERVAL)
+            .connection_timeout(limits::CONNECT_TIMEOUT)
+            .client_capacity(limits::CLIENT_CAPACITY)
+            .subscription_capacity(options.subscription_capacity)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .reconnect_delay_callback(|attempt| {
+                backoff::jittered(attempt, limits::RECONNECT_FIRST, limits::RECONNECT_MAX)
+            })
+            .event_callback(move |event| {
+                note(&event, &seen, &counted);
+                async {}
+            });
+        if let Some(ca) = &options.tls_ca {
+            connect = connect.add_root_certificates(ca.clone());
+        }
+        if let Some(path) = &options.credentials {
+            connect = connect
+                .credentials_file(path)
+                .await
+                .map_err(|source| OptionsError::Credentials {
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+        let client = connect.connect(addresses).await?;
+        Ok(Self { client, link, metrics })
+    }
+
+    /// The client itself, for requests and the services protocol.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Counters of this connection.
+    pub fn metrics(&self) -> &BusMetrics {
+        &self.metrics
+    }
+
+    /// Watches the connection's state.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Whether the connection is up at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.link.borrow().connected
+    }
+
+    /// Waits until the connection is up.
+    pub async fn connected(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.link.subscribe().wait_for(|link| link.connected).await;
+    }
+
+    /// Largest message that the server takes, in bytes, or NATS's default before it told.
+    pub fn max_payload(&self) -> usize {
+        match self.client.max_payload() {
+            0 => 1024 * 1024,
+            bytes => bytes,
+        }
+    }
+
+    /// Subscribes to `subject`. The server knows of it once [`Bus::round_trip`] has returned.
+    ///
+    /// # Errors
+    /// [`BusError::Subscribe`].
+    pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
+        self.client
+            .subscribe(subject.clone())
+            .await
+            .map_err(|source| BusError::Subscribe { subject, source })
+    }
+
+    /// Subscribes to `subject` as a member of the queue group `group`.
+    ///
+    /// # Errors
+    /// [`BusError::Subscribe`].
+    pub async fn queue_subscribe(&self, subject: String, group: &str) -> Result<Subscriber, BusError> {
+        self.client
+            .queue_subscribe(subject.clone(), group.to_owned())
+            .await
+            .map_err(|source| BusError::Subscribe { subject, source })
+    }
+
+    /// Publishes, waiting at most [`limits::PUBLISH_TIMEOUT`] for room in the client's queue. The
+    /// message is then on its way, not delivered: only an answer proves that.
+    ///
+    /// # Errors
+    /// [`BusError::Publish`] or [`BusError::Timeout`]; both are counted.
+    pub async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
+        let sent = self.client.publish(subject.clone(), payload);
+        self.sent(subject, sent).await
+    }
+
+    /// As [`Bus::publish`], with a subject to which the server sends "no responders".
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn publish_with_reply(&self, subject: String, reply: String, payload: Bytes) -> Result<(), BusError> {
+        let sent = self.client.publish_with_reply(subject.clone(), reply, payload);
+        self.sent(subject, sent).await
+    }
+
+    async fn sent(
+        &self,
+        subject: String,
+        sent: impl Future<Output = Result<(), async_nats::PublishError>>,
+    ) -> Result<(), BusError> {
+        let result = match tokio::time::timeout(limits::PUBLISH_TIMEOUT, sent).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(source)) => Err(BusError::Publish { subject, source }),
+            Err(_) => Err(BusError::Timeout(limits::PUBLISH_TIMEOUT)),
+        };
+        self.metrics.publish_failures.inc();
+        result
+    }
+
+    /// Waits until the server has worked off all that this connection sent before: subscriptions
+    /// are then known to it, unsubscriptions done. (`Client::flush` only empties a buffer.)
+    ///
+    /// # Errors
+    /// [`BusError::Timeout`] after [`limits::ROUND_TRIP_TIMEOUT`], or what subscribing to or
+    /// publishing on an own inbox gave.
+    pub async fn round_trip(&self) -> Result<(), BusError> {
+        let inbox = self.client.new_inbox();
+        let mut echo = self.subscribe(inbox.clone()).await?;
+        self.publish(inbox, Bytes::new()).await?;
+        let answer = tokio::time::timeout(limits::ROUND_TRIP_TIMEOUT, echo.next()).await;
+        let _ = echo.unsubscribe().await;
+        match answer {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => Err(BusError::Timeout(limits::ROUND_TRIP_TIMEOUT)),
+        }
+    }
+}
+
+/// Books one event of the client.
+fn note(event: &Event, link: &watch::Sender<Link>, metrics: &BusMetrics) {
+    match event {
+        Event::Connected => {
+            metrics.connects.inc();
+            metrics.connected.set(1);
+            link.send_modify(|link| {
+                *link = Link {
+                    connected: true,
+                    epoch: link.epoch + 1,
+                    reason: String::new(),
+                }
+            });
+            tracing::info!("connected to NATS");
+        }
+        Event::Disconnected | Event::Closed => {
+            metrics.disconnects.inc();
+            metrics.connected.set(0);
+            link.send_modify(|link| {
+                link.connected = false;
+                link.reason = event.to_string();
+            });
+            tracing::warn!(%event, "connection to NATS lost");
+        }
+        Event::SlowConsumer(_) => {
+            metrics.slow_consumers.inc();
+            tracing::warn!(%event, "messages from NATS were dropped: this process cannot keep up");
+        }
+        Event::ServerError(_) => {
+            metrics.server_errors.inc();
+            tracing::error!(%event, "NATS refused something");
+        }
+        Event::ClientError(_) => {
+            link.send_if_modified(|link| {
+                let changed = !link.connected && link.reason != event.to_string();
+                if changed {
+                    link.reason = event.to_string();
+                }
+                changed
+            });
+            tracing::debug!(%event, "NATS client");
+        }
+        Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS"),
+    }
+}

@@ -1,0 +1,124 @@
+//! How to reach NATS.
+
+use std::path::PathBuf;
+
+use crate::limits::SUBSCRIPTION_CAPACITY;
+
+/// How to reach NATS. `Default` is one server on loopback.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`; the first that answers is used.
+    pub urls: Vec<String>,
+    /// A NATS credentials file (JWT and seed).
+    pub credentials: Option<PathBuf>,
+    /// PEM file with certificate authorities that are trusted beside the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Name of this connection, as the server's monitoring shows it.
+    pub name: String,
+    /// Messages that each subscription holds for a reader that is behind.
+    pub subscription_capacity: usize,
+}
+
+impl Default for BusOptions {
+    fn default() -> Self {
+        Self {
+            urls: vec!["nats://127.0.0.1:4222".to_owned()],
+            credentials: None,
+            tls_ca: None,
+            name: "tokenbus".to_owned(),
+            subscription_capacity: SUBSCRIPTION_CAPACITY,
+        }
+    }
+}
+
+/// Why options cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// No server was named.
+    #[error("no NATS server was named")]
+    NoServer,
+    /// A server's address is no URL.
+    #[error("not a NATS address: {url}: {source}")]
+    Url {
+        /// The address without its password.
+        url: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// The credentials file cannot be read.
+    #[error("cannot read NATS credentials {path}: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl BusOptions {
+    /// The same servers under another connection name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The servers for logs: without user and password.
+    pub fn display_urls(&self) -> String {
+        self.urls.iter().map(|url| redact(url)).collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn addresses(&self) -> Result<Vec<async_nats::ServerAddr>, OptionsError> {
+        if self.urls.is_empty() {
+            return Err(OptionsError::NoServer);
+        }
+        self.urls
+            .iter()
+            .map(|url| {
+                url.parse().map_err(|source| OptionsError::Url {
+                    url: redact(url),
+                    source,
+                })
+            })
+            .collect()
+    }
+}
+
+/// `url` without what stands between the scheme and `@`.
+fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{scheme}://{host}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_never_shown() {
+        let options = BusOptions {
+            urls: vec!["nats://user:p@ss@h:4222".into(), "token@h2".into(), "tls://h3".into()],
+            ..BusOptions::default()
+        };
+        assert_eq!(options.display_urls(), "nats://h:4222,h2,tls://h3");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let none = BusOptions {
+            urls: vec![],
+            ..BusOptions::default()
+        };
+        assert!(matches!(none.addresses(), Err(OptionsError::NoServer)));
+        let bad = BusOptions {
+            urls: vec!["http://x".into()],
+            ..BusOptions::default()
+        };
+        assert!(matches!(bad.addresses(), Err(OptionsError::Url { .. })));
+    }
+}

@@ -1,0 +1,48 @@
+//! The one way to spawn a task: named, and its panic is never silent.
+
+use std::future::Future;
+
+use futures_util::FutureExt as _;
+use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+
+/// Spawns `future` as a task named `name`. A panic is logged with the name and then goes on to
+/// the [`JoinHandle`], so that an owner that awaits it sees it too.
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let guarded = async move {
+        match std::panic::AssertUnwindSafe(future).catch_unwind().await {
+            Ok(output) => output,
+            Err(panic) => {
+                let reason = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_default();
+                tracing::error!(task = name, reason, "task panicked");
+                std::panic::resume_unwind(panic)
+            }
+        }
+    };
+    tokio::spawn(guarded.instrument(tracing::debug_span!("task", name)))
+}
+
+/// A task that is aborted when this is dropped.
+#[derive(Debug)]
+pub struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> AbortOnDrop<T> {
+    /// Ties `handle`'s task to the life of this value.
+    pub fn new(handle: JoinHandle<T>) -> Self {
+        Self(handle)
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,2 @@
+//! The `tokenbus` binary.
+fn main(){}

@@ -1,0 +1,142 @@
+//! What the HTTP edge asks of the core, and what comes back: the seam between `http/`, `api/` and
+//! everything that knows the bus.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokenbus_protocol::{Delta, EngineError, Finish, Name, RequestKind, TraceContext};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// One client request, checked and ready to be placed.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// UUID v7; the visible completion id is made of it.
+    pub id: Uuid,
+    /// API family.
+    pub kind: RequestKind,
+    /// The model that the client asked for.
+    pub model: String,
+    /// The request's JSON as the client sent it.
+    pub body: Bytes,
+    /// When the client is told that it took too long.
+    pub deadline: Instant,
+    /// Higher is served earlier.
+    pub priority: i32,
+    /// For whom.
+    pub tenant: Option<String>,
+    /// The client's `x-request-id`, or the one made for it.
+    pub client_id: String,
+    /// W3C trace context.
+    pub trace: Option<TraceContext>,
+    /// `None` when the request may be continued elsewhere after output has been delivered;
+    /// otherwise why it may not (grammar-constrained output, say).
+    pub not_resumable: Option<&'static str>,
+}
+
+/// What happens to a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// A worker has it. Comes again when the call moves to another worker.
+    Accepted {
+        /// Which.
+        worker: Name,
+        /// Place in its queue.
+        queue_position: u32,
+    },
+    /// More output of one choice.
+    Delta(Delta<'static>),
+    /// Complete; nothing follows. Token counts are of the whole call, all attempts.
+    Finish(Finish),
+}
+
+/// How a call failed. `http/error.rs` alone turns it into a status.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CallError {
+    /// No worker of the cluster has ever announced this model.
+    #[error("The model {model:?} does not exist. Available models: {}", list(known))]
+    UnknownModel {
+        /// The model.
+        model: String,
+        /// The models that exist, sorted.
+        known: Vec<String>,
+    },
+    /// The model is known, but no live worker serves it.
+    #[error("No worker serves the model {model:?} at the moment")]
+    NoWorker {
+        /// The model.
+        model: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// All slots are taken and the waiting room is full.
+    #[error("All workers of the model {model:?} are busy and the queue is full, try again in {} s", retry_after.as_secs_f64().ceil())]
+    Full {
+        /// The model.
+        model: String,
+        /// When a slot should be free for this request, by the model's drain rate.
+        retry_after: Duration,
+    },
+    /// The deadline passed.
+    #[error("The request was not complete within its time limit ({stage})")]
+    Deadline {
+        /// What it was waiting for.
+        stage: Stage,
+    },
+    /// The engine refused or failed, and no other worker could help.
+    #[error("{}", .0.message)]
+    Engine(EngineError),
+    /// The worker that generated this stream is gone, and the stream cannot be continued.
+    #[error("The worker of this stream was lost: {reason}")]
+    WorkerLost {
+        /// What was seen.
+        reason: String,
+    },
+    /// The message bus is away.
+    #[error("The message bus is not reachable: {reason}")]
+    BusDown {
+        /// What the client of the bus says.
+        reason: String,
+    },
+    /// The client did not read its stream; more than the bound was waiting for it.
+    #[error("The client did not read its stream fast enough")]
+    SlowClient,
+    /// The gateway is stopping.
+    #[error("The gateway is shutting down")]
+    ShuttingDown,
+    /// A bug or an impossible state; the log has more.
+    #[error("Internal error: {0}")]
+    Internal(String),
+}
+
+/// What a call was waiting for when its deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// A free slot.
+    Queue,
+    /// A worker's `Accepted`.
+    Accept,
+    /// The first token.
+    FirstToken,
+    /// The rest of the answer.
+    Generation,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "waiting for a free slot",
+            Self::Accept => "waiting for a worker to accept it",
+            Self::FirstToken => "waiting for the first token",
+            Self::Generation => "generating",
+        })
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}

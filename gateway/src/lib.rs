@@ -1,0 +1,3 @@
+//! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
+
+pub mod call;

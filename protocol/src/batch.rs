@@ -1,0 +1,136 @@
+//! Many frames in one message.
+//!
+//! A batch is the format byte, then a MessagePack array (with a 32-bit length, so that the writer
+//! can fill it in last) of frames. The writer appends encoded frames to one buffer; the reader
+//! hands out frames one by one, borrowing from the message.
+
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+
+use crate::codec::{self, DecodeError, EncodeError};
+use crate::frame::Frame;
+use crate::limits::{FORMAT, MAX_BATCH};
+
+/// Format byte, array marker, 32-bit count.
+const HEADER: [u8; 6] = [FORMAT, 0xdd, 0, 0, 0, 0];
+
+/// Puts frames into batches of at most [`MAX_BATCH`] bytes; only a single frame that is larger by
+/// itself makes a larger one.
+#[derive(Debug, Default)]
+pub struct BatchWriter {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl BatchWriter {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether no frame is in it.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Frames in it.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Bytes of the message as it stands, 0 when empty.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a frame. When it does not fit under [`MAX_BATCH`] any more, the batch so far is
+    /// returned, finished, and the frame begins the next one.
+    ///
+    /// # Errors
+    /// [`EncodeError`] for a frame that cannot be encoded; the batch is then as it was.
+    pub fn push(&mut self, frame: &Frame<'_>) -> Result<Option<Vec<u8>>, EncodeError> {
+        if self.bytes.is_empty() {
+            self.bytes.extend_from_slice(&HEADER);
+        }
+        let before = self.bytes.len();
+        if let Err(error) = codec::append(&mut self.bytes, frame) {
+            self.bytes.truncate(before);
+            return Err(error);
+        }
+        if self.count > 0 && self.bytes.len() > MAX_BATCH {
+            let mut next = Vec::with_capacity(MAX_BATCH.min(4 * (self.bytes.len() - before)));
+            next.extend_from_slice(&HEADER);
+            next.extend(self.bytes.drain(before..));
+            let full = self.seal();
+            self.bytes = next;
+            self.count = 1;
+            return Ok(full);
+        }
+        self.count += 1;
+        Ok(None)
+    }
+
+    /// Takes the finished message; `None` when no frame is in it.
+    pub fn seal(&mut self) -> Option<Vec<u8>> {
+        if self.count == 0 {
+            return None;
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if let Some(field) = bytes.get_mut(2..6) {
+            field.copy_from_slice(&self.count.to_be_bytes());
+        }
+        self.count = 0;
+        Some(bytes)
+    }
+}
+
+/// Reads the frames of a batch in order, without collecting them.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchReader<'a>(&'a [u8]);
+
+impl<'a> BatchReader<'a> {
+    /// Checks size and format byte of `message`.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn new(message: &'a [u8]) -> Result<Self, DecodeError> {
+        codec::payload(message).map(Self)
+    }
+
+    /// Calls `each` with every frame, in order. Frames before a malformed one are handed out.
+    ///
+    /// # Errors
+    /// [`DecodeError`] at the first malformed frame.
+    pub fn for_each(self, each: impl FnMut(Frame<'a>)) -> Result<(), DecodeError> {
+        Ok(codec::decoder(self.0).deserialize_seq(Each(each))?)
+    }
+}
+
+struct Each<F>(F);
+
+impl<'de, F: FnMut(Frame<'de>)> Visitor<'de> for Each<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of frames")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(frame) = seq.next_element_seed(FrameSeed)? {
+            (self.0)(frame);
+        }
+        Ok(())
+    }
+}
+
+struct FrameSeed;
+
+impl<'de> DeserializeSeed<'de> for FrameSeed {
+    type Value = Frame<'de>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Frame<'de>, D::Error> {
+        serde::Deserialize::deserialize(d)
+    }
+}

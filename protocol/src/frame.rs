@@ -1,0 +1,252 @@
+//! Frames from a worker to a gateway: what happened to one stream.
+//!
+//! A frame names its stream by the number that the gateway gave it, the attempt that it belongs
+//! to, and its place in that attempt's sequence. Keys are one letter: a frame is sent per token.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+use crate::openai::RawJson;
+use crate::wire_enum::{wire_enum, wire_union};
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// One frame. Stream 0 is no stream: its frames are about the worker itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frame<'a> {
+    /// The gateway's number for the stream, from the request.
+    #[serde(rename = "s")]
+    pub stream: u64,
+    /// The attempt that produced this frame; a gateway drops frames of attempts that it has left.
+    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
+    pub attempt: u32,
+    /// 0 for an attempt's first frame, then one more for each. A hole is a lost message.
+    #[serde(rename = "q", default, skip_serializing_if = "is_default")]
+    pub seq: u32,
+    /// What happened.
+    #[serde(rename = "b", borrow)]
+    pub body: Body<'a>,
+}
+
+wire_union! {
+    /// What a frame says.
+    Body<'a>, {
+        /// The worker has the request, and a slot or a place in its queue.
+        Accepted(Accepted) = "a",
+        /// More output of one choice.
+        Delta(Delta<'a>) = "d",
+        /// The stream is complete. Nothing follows.
+        Finish(Finish) = "f",
+        /// The worker does not take the request. Nothing follows.
+        Reject(Reject) = "r",
+        /// The engine or the worker failed. Nothing follows.
+        Error(EngineError) = "e",
+        /// The stream lives, though nothing was produced: sent each second of a long prefill.
+        Alive(Alive) = "l",
+        /// The worker's room; in frames for stream 0.
+        Room(Room) = "m",
+    }
+}
+
+/// The worker has taken the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Which worker.
+    #[serde(rename = "w")]
+    pub worker: Name,
+    /// Which life of that worker: a number drawn at its start.
+    #[serde(rename = "i")]
+    pub instance: u64,
+    /// Place in the worker's queue; 0 when it runs at once.
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
+    pub queue_position: u32,
+    /// Whether another worker with this engine can continue the stream from `resume`.
+    #[serde(rename = "r", default, skip_serializing_if = "is_default")]
+    pub resumable: bool,
+}
+
+/// More output of one choice.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Delta<'a> {
+    /// The choice's index.
+    #[serde(rename = "c", default, skip_serializing_if = "is_default")]
+    pub choice: u32,
+    /// Text, perhaps of several tokens, perhaps empty.
+    #[serde(rename = "t", default, borrow, skip_serializing_if = "str::is_empty")]
+    pub text: Cow<'a, str>,
+    /// Completion tokens in this delta; 0 where the engine does not tell.
+    #[serde(rename = "n", default, skip_serializing_if = "is_default")]
+    pub tokens: u32,
+    /// The ids of these tokens, where the engine tells them.
+    #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
+    pub token_ids: Vec<u32>,
+    /// Set in the last delta of its choice: `stop`, `length`, `tool_calls`, `content_filter`, or
+    /// whatever the engine said.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// All that is not plain text; rare, hence boxed.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Box<DeltaExtra>>,
+}
+
+/// The parts of a delta that tokenbus carries as the engine sent them: raw JSON objects without
+/// the members that have a field of their own.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DeltaExtra {
+    /// Members of the choice's `delta` beside `content` and `role`: `tool_calls`, `refusal`,
+    /// `reasoning_content`, and what we do not know.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<RawJson>,
+    /// The choice's `logprobs`.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<RawJson>,
+    /// Members of the choice beside `index`, `delta`, `logprobs` and `finish_reason`.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<RawJson>,
+    /// Members of the chunk beside `id`, `object`, `created`, `model`, `choices`, `usage` and
+    /// `system_fingerprint`.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<RawJson>,
+    /// The engine's `system_fingerprint`, sent once with the first delta that knows it.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+}
+
+/// The stream is complete; each choice's finish reason came in its last delta.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Finish {
+    /// Prompt tokens of the whole request, where the engine counts them.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// Completion tokens of this attempt, all choices, where the engine counts them.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
+    /// The engine's `usage` object as it sent it, with all its details.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<RawJson>,
+    /// Members of the last chunk that belong to no choice (`timings`, …).
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<RawJson>,
+}
+
+wire_enum! {
+    /// Why a worker does not take a request.
+    RejectReason, other = Other, {
+        /// No slot and no place in its queue.
+        Busy = "busy",
+        /// It is shutting down.
+        Draining = "draining",
+        /// Its engine is not up (starting, crashed, circuit open).
+        Unavailable = "unavailable",
+        /// It does not serve this model (any longer).
+        UnknownModel = "unknown_model",
+        /// It is running this very request already, under another attempt.
+        Duplicate = "duplicate",
+        /// The engine cannot do what the request asks; another engine might.
+        Unsupported = "unsupported",
+        /// The request's time was over when it arrived.
+        Expired = "expired",
+        /// A reason that only a newer version knows; treated as busy.
+        Other = "other",
+    }
+}
+
+/// The worker does not take the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reject {
+    /// Why.
+    #[serde(rename = "r")]
+    pub reason: RejectReason,
+    /// Which worker.
+    #[serde(rename = "w")]
+    pub worker: Name,
+    /// Its room at this moment.
+    #[serde(rename = "m")]
+    pub room: Room,
+    /// A sentence for a human, where there is more to say than the reason.
+    #[serde(rename = "t", default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Milliseconds after which it is worth another try, where known.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+wire_enum! {
+    /// What kind of failure ended a stream. The gateway alone turns it into an HTTP status.
+    ErrorCode, other = Internal, {
+        /// The engine refused the request as malformed.
+        BadRequest = "bad_request",
+        /// Prompt and completion do not fit the model's context.
+        ContextLengthExceeded = "context_length_exceeded",
+        /// Refused by the engine's or provider's content filter.
+        ContentFilter = "content_filter",
+        /// The engine or provider did not accept the worker's own credentials (401).
+        UpstreamUnauthorized = "upstream_unauthorized",
+        /// The engine or provider forbids it (403).
+        UpstreamForbidden = "upstream_forbidden",
+        /// The engine does not know the model (404).
+        ModelNotFound = "model_not_found",
+        /// Larger than the engine takes (413).
+        TooLarge = "too_large",
+        /// The engine or provider limits the rate (429).
+        RateLimited = "rate_limited",
+        /// The engine cannot be reached, crashed, or answered 502/503.
+        EngineUnavailable = "engine_unavailable",
+        /// The engine did not answer in time.
+        Timeout = "timeout",
+        /// The worker could not keep this stream (its queue to the gateway was full, say).
+        WorkerOverloaded = "worker_overloaded",
+        /// The worker is shutting down and hands the stream over.
+        Draining = "draining",
+        /// Cancelled by the gateway or an operator.
+        Cancelled = "cancelled",
+        /// The engine failed in another way (5xx).
+        Internal = "internal",
+    }
+}
+
+/// The engine or the worker failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineError {
+    /// What kind of failure.
+    #[serde(rename = "c")]
+    pub code: ErrorCode,
+    /// A sentence for the client; never with credentials or internal addresses in it.
+    #[serde(rename = "t")]
+    pub message: String,
+    /// The request field that is to blame, where known.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub param: Option<String>,
+    /// The `code` of the engine's own error object, where it had one.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub engine_code: Option<String>,
+    /// Whether the same request may succeed on another worker.
+    #[serde(rename = "r", default, skip_serializing_if = "is_default")]
+    pub retryable: bool,
+    /// Milliseconds after which to try again, where the engine said so.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The stream lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Alive {
+    /// Place in the worker's queue; 0 when the engine is at work on it.
+    #[serde(rename = "p", default, skip_serializing_if = "is_default")]
+    pub queue_position: u32,
+}
+
+/// A worker's room at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Room {
+    /// Free slots.
+    #[serde(rename = "f", default)]
+    pub free: u32,
+    /// Requests in its queue.
+    #[serde(rename = "q", default, skip_serializing_if = "is_default")]
+    pub queued: u32,
+}

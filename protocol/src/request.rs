@@ -1,0 +1,135 @@
+//! A request as a gateway publishes it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::name::Name;
+use crate::wire_enum::wire_enum;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+wire_enum! {
+    /// Which API family a request belongs to; the engine must be capable of it.
+    RequestKind, other = Other, {
+        /// OpenAI chat completion.
+        Chat = "chat",
+        /// OpenAI text completion.
+        Completion = "completion",
+        /// Embeddings.
+        Embeddings = "embeddings",
+        /// Something that only a newer version knows; a worker rejects it as unsupported.
+        Other = "other",
+    }
+}
+
+/// One attempt at one client request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request<'a> {
+    /// UUID v7; the same in all attempts. A worker never runs an id twice at once.
+    pub id: Uuid,
+    /// Where frames go: `{ns}.v1.out.{gateway}.{worker}`.
+    pub gateway: Name,
+    /// The gateway's number for the stream, never 0, never used twice in a gateway's life.
+    pub stream: u64,
+    /// 0 for the first publish, one more for each further one.
+    pub attempt: u32,
+    /// The lowest attempt whose frames the gateway still takes. A worker that runs an older one
+    /// under this id stops it; one that runs a newer or equal one answers `Duplicate`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub floor: u32,
+    /// What is asked.
+    pub kind: RequestKind,
+    /// The model, by the name under which the worker announced it.
+    pub model: String,
+    /// Milliseconds that were left until the client's deadline at the moment of publishing. A
+    /// duration and not a time of day, because machines' clocks differ.
+    pub budget_ms: u64,
+    /// Higher is served earlier.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// For whom, for fair queueing and accounting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The client's `x-request-id`, for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// W3C trace context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+    /// What was already delivered to the client by earlier attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+    /// Set when the body comes in parts; `body` then is the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
+    /// The OpenAI request, JSON, byte for byte as the client sent it.
+    #[serde(borrow, with = "body_bytes")]
+    pub body: Cow<'a, [u8]>,
+}
+
+/// A body larger than the server's `max_payload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// How many parts, the one in the request included; at least 2.
+    pub count: u32,
+    /// Bytes of the whole body.
+    pub bytes: u64,
+}
+
+/// W3C trace context headers, as received or made by the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    /// `traceparent`.
+    pub parent: String,
+    /// `tracestate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// What the client has already: the engine continues from here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resume {
+    /// One entry for each choice that has begun, by index.
+    pub choices: Vec<ResumeChoice>,
+}
+
+/// What the client has of one choice.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResumeChoice {
+    /// The choice's index.
+    pub index: u32,
+    /// Text delivered.
+    pub text: String,
+    /// Completion tokens delivered (counted, or estimated as one per delta).
+    pub tokens: u64,
+    /// Their ids, where all of them are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_ids: Vec<u32>,
+    /// Reasoning text delivered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reasoning: String,
+    /// Set when this choice is complete and must not be generated again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+}
+
+/// A body as MessagePack `bin`, borrowed when decoded.
+mod body_bytes {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    // serde hands the field's own type to a `with` module.
+    #[allow(clippy::ptr_arg)]
+    pub(super) fn serialize<S: Serializer>(body: &Cow<'_, [u8]>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(body)
+    }
+
+    pub(super) fn deserialize<'de: 'a, 'a, D: Deserializer<'de>>(d: D) -> Result<Cow<'a, [u8]>, D::Error> {
+        <&'de serde_bytes::Bytes>::deserialize(d).map(|bytes| Cow::Borrowed(&**bytes))
+    }
+}

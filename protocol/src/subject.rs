@@ -1,0 +1,174 @@
+//! The one place where subjects are made and taken apart.
+
+use crate::model_token;
+use crate::name::Name;
+
+/// The queue group that all workers of a model share.
+pub const QUEUE_GROUP: &str = "workers";
+
+/// Name under which workers register with the NATS services protocol.
+pub const SERVICE_NAME: &str = "tokenbus-worker";
+
+/// Makes the subjects of one cluster. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects {
+    namespace: Name,
+}
+
+/// What a message on a gateway's `out` subject is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Out<'a> {
+    /// A batch of frames from this worker.
+    Worker(&'a str),
+    /// NATS's own answer to the request that this stream number made: nobody was subscribed.
+    NoResponders(u64),
+}
+
+impl Subjects {
+    /// Subjects of the cluster named `namespace`.
+    pub fn new(namespace: Name) -> Self {
+        Self { namespace }
+    }
+
+    /// The cluster's namespace.
+    pub fn namespace(&self) -> &Name {
+        &self.namespace
+    }
+
+    /// `{ns}.v1.req.{model}`: a request for whichever worker of the queue group takes it.
+    pub fn request(&self, model: &str) -> String {
+        format!("{}.v1.req.{}", self.namespace, model_token::encode(model))
+    }
+
+    /// `{ns}.v1.req.{model}.{worker}`: a request that the gateway placed itself.
+    pub fn request_to(&self, model: &str, worker: &Name) -> String {
+        format!("{}.v1.req.{}.{worker}", self.namespace, model_token::encode(model))
+    }
+
+    /// `{ns}.v1.out.{gateway}.{worker}`: batches of frames.
+    pub fn out(&self, gateway: &Name, worker: &Name) -> String {
+        format!("{}.v1.out.{gateway}.{worker}", self.namespace)
+    }
+
+    /// `{ns}.v1.out.{gateway}.*`: all that comes back to a gateway, in one subscription.
+    pub fn out_all(&self, gateway: &Name) -> String {
+        format!("{}.v1.out.{gateway}.*", self.namespace)
+    }
+
+    /// `{ns}.v1.out.{gateway}.-{stream}`: the reply subject of one request's publish.
+    pub fn reply(&self, gateway: &Name, stream: u64) -> String {
+        format!("{}.v1.out.{gateway}.-{stream}", self.namespace)
+    }
+
+    /// Takes apart the last token of a subject under [`Subjects::out_all`].
+    pub fn parse_out(subject: &str) -> Option<Out<'_>> {
+        let last = subject.rsplit('.').next()?;
+        match last.strip_prefix('-') {
+            Some(stream) => stream.parse().ok().map(Out::NoResponders),
+            None if last.is_empty() => None,
+            None => Some(Out::Worker(last)),
+        }
+    }
+
+    /// `{ns}.v1.free.{model}`: a full worker of this model has room again.
+    pub fn free(&self, model: &str) -> String {
+        format!("{}.v1.free.{}", self.namespace, model_token::encode(model))
+    }
+
+    /// `{ns}.v1.free.*`: hints for all models, for gateways.
+    pub fn free_all(&self) -> String {
+        format!("{}.v1.free.*", self.namespace)
+    }
+
+    /// The model of a subject under [`Subjects::free_all`].
+    pub fn parse_free(subject: &str) -> Option<String> {
+        model_token::decode(subject.rsplit('.').next()?).ok()
+    }
+
+    /// `{ns}.v1.ctl.{worker}`: control messages for one worker.
+    pub fn control(&self, worker: &Name) -> String {
+        format!("{}.v1.ctl.{worker}", self.namespace)
+    }
+
+    /// `{ns}.v1.status.{worker}`: that worker's state.
+    pub fn status(&self, worker: &Name) -> String {
+        format!("{}.v1.status.{worker}", self.namespace)
+    }
+
+    /// `{ns}.v1.status.*`: all workers' states, for coordinators.
+    pub fn status_all(&self) -> String {
+        format!("{}.v1.status.*", self.namespace)
+    }
+
+    /// `{ns}.v1.capacity`: the snapshot.
+    pub fn capacity(&self) -> String {
+        format!("{}.v1.capacity", self.namespace)
+    }
+
+    /// `{ns}.v1.capacity.get`: ask for the current snapshot (request/reply).
+    pub fn capacity_get(&self) -> String {
+        format!("{}.v1.capacity.get", self.namespace)
+    }
+
+    /// `{ns}.v1.event`: what the coordinator saw happen.
+    pub fn event(&self) -> String {
+        format!("{}.v1.event", self.namespace)
+    }
+
+    /// `{ns}.v1.coordinator.{id}`: coordinators' heartbeats among each other, for the election
+    /// without JetStream.
+    pub fn coordinator(&self, id: &Name) -> String {
+        format!("{}.v1.coordinator.{id}", self.namespace)
+    }
+
+    /// `{ns}.v1.coordinator.*`: the heartbeats of all coordinators.
+    pub fn coordinator_all(&self) -> String {
+        format!("{}.v1.coordinator.*", self.namespace)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn subjects_are_those_of_the_design() {
+        let s = Subjects::new(name("tb"));
+        assert_eq!(s.request("a/b"), "tb.v1.req.a=2Fb");
+        assert_eq!(s.request_to("m", &name("w1")), "tb.v1.req.m.w1");
+        assert_eq!(s.out(&name("g"), &name("w1")), "tb.v1.out.g.w1");
+        assert_eq!(s.out_all(&name("g")), "tb.v1.out.g.*");
+        assert_eq!(s.reply(&name("g"), 7), "tb.v1.out.g.-7");
+        assert_eq!(s.control(&name("w1")), "tb.v1.ctl.w1");
+        assert_eq!(s.status(&name("w1")), "tb.v1.status.w1");
+        assert_eq!(s.capacity_get(), "tb.v1.capacity.get");
+    }
+
+    #[test]
+    fn out_subjects_are_told_apart() {
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.w1"), Some(Out::Worker("w1")));
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.-42"), Some(Out::NoResponders(42)));
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.-x"), None);
+        assert_eq!(Subjects::parse_out("tb.v1.out.g."), None);
+    }
+
+    #[test]
+    fn free_subject_gives_the_model_back() {
+        let s = Subjects::new(name("tb"));
+        assert_eq!(Subjects::parse_free(&s.free("a.b/c")), Some("a.b/c".to_owned()));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for bad in ["", "a.b", "-a", "a b", "a*", "a>", "é", &"x".repeat(65)] {
+            assert!(Name::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Name::sanitized("my.host lan", &name("w")).as_str(), "my-host-lan");
+        assert_eq!(Name::sanitized("é", &name("w")).as_str(), "w");
+    }
+}

@@ -1,0 +1,3 @@
+//! The engine worker: requests in, token frames out.
+
+pub mod engine;

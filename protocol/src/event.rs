@@ -43,6 +43,9 @@ pub struct Event {
     /// Which model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Which coordinator leads now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator: Option<Name>,
 }
 
 /// A coordinator's heartbeat to its peers, for the election without JetStream.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::name::Name;
 use crate::openai::RawJson;
@@ -32,6 +33,38 @@ pub struct Frame<'a> {
     pub body: Body<'a>,
 }
 
+impl Frame<'_> {
+    /// The same frame, borrowing nothing.
+    pub fn into_owned(self) -> Frame<'static> {
+        let Self { stream, attempt, seq, body } = self;
+        Frame { stream, attempt, seq, body: body.into_owned() }
+    }
+}
+
+impl Body<'_> {
+    /// The same body, borrowing nothing.
+    pub fn into_owned(self) -> Body<'static> {
+        match self {
+            Self::Delta(delta) => Body::Delta(delta.into_owned()),
+            Self::Accepted(accepted) => Body::Accepted(accepted),
+            Self::Finish(finish) => Body::Finish(finish),
+            Self::Reject(reject) => Body::Reject(reject),
+            Self::Error(error) => Body::Error(error),
+            Self::Alive(alive) => Body::Alive(alive),
+            Self::Room(room) => Body::Room(room),
+            Self::Unknown => Body::Unknown,
+        }
+    }
+}
+
+impl Delta<'_> {
+    /// The same delta, borrowing nothing.
+    pub fn into_owned(self) -> Delta<'static> {
+        let Self { choice, text, tokens, token_ids, finish_reason, extra } = self;
+        Delta { choice, text: Cow::Owned(text.into_owned()), tokens, token_ids, finish_reason, extra }
+    }
+}
+
 wire_union! {
     /// What a frame says.
     Body<'a>, {
@@ -55,6 +88,9 @@ wire_union! {
 /// The worker has taken the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
+    /// The request's id: a gateway that no longer knows the stream can still cancel it.
+    #[serde(rename = "u")]
+    pub id: Uuid,
     /// Which worker.
     #[serde(rename = "w")]
     pub worker: Name,
@@ -116,13 +152,22 @@ pub struct DeltaExtra {
     pub fingerprint: Option<String>,
 }
 
+impl DeltaExtra {
+    /// Bytes of JSON that it holds.
+    pub fn weight(&self) -> usize {
+        [&self.delta, &self.logprobs, &self.choice, &self.chunk].into_iter().flatten().map(|json| json.get().len()).sum()
+    }
+}
+
 /// The stream is complete; each choice's finish reason came in its last delta.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Finish {
     /// Prompt tokens of the whole request, where the engine counts them.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
-    /// Completion tokens of this attempt, all choices, where the engine counts them.
+    /// Completion tokens of this attempt alone, all choices, where the engine counts them. What a
+    /// `resume` brought along is neither prompt nor completion here: the worker takes it out where
+    /// the engine counted it.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u64>,
     /// The engine's `usage` object as it sent it, with all its details.

@@ -20,8 +20,15 @@ pub struct Subjects {
 pub enum Out<'a> {
     /// A batch of frames from this worker.
     Worker(&'a str),
-    /// NATS's own answer to the request that this stream number made: nobody was subscribed.
-    NoResponders(u64),
+    /// An answer to what this stream published under this attempt: NATS's own "no responders", or
+    /// a worker's `ControlReply` to a ping.
+    Reply {
+        /// The gateway's number for the stream.
+        stream: u64,
+        /// The attempt. It is in the subject so that a late answer to one attempt is never taken
+        /// for an answer to the next.
+        attempt: u32,
+    },
 }
 
 impl Subjects {
@@ -55,16 +62,19 @@ impl Subjects {
         format!("{}.v1.out.{gateway}.*", self.namespace)
     }
 
-    /// `{ns}.v1.out.{gateway}.-{stream}`: the reply subject of one request's publish.
-    pub fn reply(&self, gateway: &Name, stream: u64) -> String {
-        format!("{}.v1.out.{gateway}.-{stream}", self.namespace)
+    /// `{ns}.v1.out.{gateway}.-{stream}-{attempt}`: the reply subject of one publish.
+    pub fn reply(&self, gateway: &Name, stream: u64, attempt: u32) -> String {
+        format!("{}.v1.out.{gateway}.-{stream}-{attempt}", self.namespace)
     }
 
     /// Takes apart the last token of a subject under [`Subjects::out_all`].
     pub fn parse_out(subject: &str) -> Option<Out<'_>> {
         let last = subject.rsplit('.').next()?;
         match last.strip_prefix('-') {
-            Some(stream) => stream.parse().ok().map(Out::NoResponders),
+            Some(numbers) => {
+                let (stream, attempt) = numbers.split_once('-')?;
+                Some(Out::Reply { stream: stream.parse().ok()?, attempt: attempt.parse().ok()? })
+            }
             None if last.is_empty() => None,
             None => Some(Out::Worker(last)),
         }
@@ -143,7 +153,7 @@ mod tests {
         assert_eq!(s.request_to("m", &name("w1")), "tb.v1.req.m.w1");
         assert_eq!(s.out(&name("g"), &name("w1")), "tb.v1.out.g.w1");
         assert_eq!(s.out_all(&name("g")), "tb.v1.out.g.*");
-        assert_eq!(s.reply(&name("g"), 7), "tb.v1.out.g.-7");
+        assert_eq!(s.reply(&name("g"), 7, 2), "tb.v1.out.g.-7-2");
         assert_eq!(s.control(&name("w1")), "tb.v1.ctl.w1");
         assert_eq!(s.status(&name("w1")), "tb.v1.status.w1");
         assert_eq!(s.capacity_get(), "tb.v1.capacity.get");
@@ -152,8 +162,9 @@ mod tests {
     #[test]
     fn out_subjects_are_told_apart() {
         assert_eq!(Subjects::parse_out("tb.v1.out.g.w1"), Some(Out::Worker("w1")));
-        assert_eq!(Subjects::parse_out("tb.v1.out.g.-42"), Some(Out::NoResponders(42)));
-        assert_eq!(Subjects::parse_out("tb.v1.out.g.-x"), None);
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.-42-1"), Some(Out::Reply { stream: 42, attempt: 1 }));
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.-x-1"), None);
+        assert_eq!(Subjects::parse_out("tb.v1.out.g.-42"), None);
         assert_eq!(Subjects::parse_out("tb.v1.out.g."), None);
     }
 

@@ -1,0 +1,51 @@
+//! What the HTTP edge needs of the core, as a trait, so that the edge is tested against a scripted
+//! core and knows nothing of the bus.
+
+use std::future::Future;
+
+use tokenbus_protocol::Capabilities;
+
+use crate::call::{Call, CallError, Output};
+
+/// The gateway's core: places calls and knows the models.
+pub trait Core: Clone + Send + Sync + 'static {
+    /// One running call.
+    type Stream: CallStream;
+
+    /// Starts a call. Dropping the returned stream cancels it.
+    fn open(&self, call: Call) -> Self::Stream;
+
+    /// The models that are listed, in any order.
+    fn models(&self) -> Vec<ListedModel>;
+
+    /// Whether requests can be served now.
+    ///
+    /// # Errors
+    /// Why the gateway is not ready, for a human.
+    fn readiness(&self) -> Result<(), String>;
+}
+
+/// What happens to one call: any number of outputs, then `Finish` or one error, then nothing.
+pub trait CallStream: Send + 'static {
+    /// The next thing that happened; waits for it. `None` after `Finish` or an error. Cancel-safe:
+    /// a dropped future has taken nothing.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send;
+
+    /// The next thing that is ready now, without waiting: what is ready leaves in one write.
+    fn try_next(&mut self) -> Option<Result<Output, CallError>>;
+}
+
+/// A model as `/v1/models` lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedModel {
+    /// Name under which clients ask for it.
+    pub name: String,
+    /// When the cluster saw it first, Unix time in seconds.
+    pub created: u64,
+    /// Tokens of context per request, where known.
+    pub context_length: Option<u64>,
+    /// What its engines can do with it.
+    pub capabilities: Capabilities,
+    /// Whether a live worker serves it.
+    pub live: bool,
+}

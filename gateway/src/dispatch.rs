@@ -1,0 +1,52 @@
+//! The core as the HTTP edge sees it.
+
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::core::{Core, ListedModel};
+use crate::shared::Shared;
+use crate::stream::driver::Driver;
+
+/// Opens calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Dispatch(Arc<Shared>);
+
+impl Dispatch {
+    /// A dispatcher over what the gateway's streams share.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl Core for Dispatch {
+    type Stream = Driver;
+
+    fn open(&self, call: Call) -> Driver {
+        Driver::new(Arc::clone(&self.0), call)
+    }
+
+    fn models(&self) -> Vec<ListedModel> {
+        let view = self.0.view();
+        let listed = view.models().iter().map(|(name, model)| ListedModel {
+            name: name.clone(),
+            created: model.created,
+            context_length: model.context_length,
+            capabilities: model.capabilities,
+            live: model.live || view.is_live(name),
+        });
+        listed.collect()
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if *self.0.stopping.borrow() {
+            return Err("the gateway is shutting down".to_owned());
+        }
+        let link = self.0.bus.link();
+        let link = link.borrow();
+        if link.connected {
+            return Ok(());
+        }
+        let reason = if link.reason.is_empty() { "not connected yet" } else { &link.reason };
+        Err(format!("NATS is not reachable: {reason}"))
+    }
+}

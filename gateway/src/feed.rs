@@ -1,0 +1,219 @@
+//! The loops that bring what the bus says to the streams and the view, and send what has no stream
+//! to wait for it. Each owns its subscription and ends only with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokenbus_protocol::control::{FreeHint, Ping};
+use tokenbus_protocol::event::EventKind;
+use tokenbus_protocol::subject::Out;
+use tokenbus_protocol::{BatchReader, Body, Capacity, Control, Event as ClusterEvent, Frame, Name, Subjects, decode, encode};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::shared::{Shared, unix_seconds};
+use crate::stream::state::Event;
+
+/// How often silent workers are looked for. A timer and not an event: silence has none.
+const SILENCE_TICK: Duration = Duration::from_millis(150);
+
+/// After a reconnect, time for workers to reconnect as well before silence means anything.
+const RECONNECT_GRACE: Duration = Duration::from_millis(1500);
+
+/// Stream number of pings in reply subjects: no stream has it.
+const PING_STREAM: u64 = 0;
+
+/// Demultiplexes all that comes back to this gateway.
+pub async fn frames(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
+    while let Some(message) = subscription.next().await {
+        let now = Instant::now();
+        match Subjects::parse_out(&message.subject) {
+            Some(Out::Worker(worker)) => match Name::new(worker) {
+                Ok(worker) => batch(&shared, &worker, &message.payload, now),
+                Err(error) => malformed(&shared, &message.subject, &error),
+            },
+            Some(Out::Reply { stream, attempt }) => reply(&shared, &pings, &message, stream, attempt),
+            None => malformed(&shared, &message.subject, &"no such subject"),
+        }
+    }
+}
+
+fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
+    let mut room = None;
+    let read = BatchReader::new(payload).and_then(|reader| {
+        reader.for_each(|frame| match frame.body {
+            Body::Room(told) => room = Some(told),
+            _ => deliver(shared, worker, frame),
+        })
+    });
+    if let Err(error) = read {
+        malformed(shared, worker.as_str(), &error);
+    }
+    match room {
+        Some(room) => shared.room(worker, room, now),
+        None => shared.view().alive(worker, now),
+    }
+}
+
+fn deliver(shared: &Shared, worker: &Name, frame: Frame<'_>) {
+    match shared.streams.get(frame.stream) {
+        Some(inbox) => inbox.push(Event::Frame { worker: worker.clone(), frame: frame.into_owned() }),
+        // The client left before any worker had its request; now one has it.
+        None => {
+            if let Body::Accepted(accepted) = &frame.body {
+                shared.cancel(worker, accepted.id, frame.attempt);
+            }
+        }
+    }
+}
+
+fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt: u32) {
+    if message.status != Some(StatusCode::NO_RESPONDERS) {
+        // A pong: the worker's process and connection are there. What it does for its streams it
+        // says in frames.
+        return;
+    }
+    if stream != PING_STREAM {
+        if let Some(inbox) = shared.streams.get(stream) {
+            inbox.push(Event::NoResponders { attempt });
+        }
+    } else if let Some(worker) = pings.worker(attempt) {
+        lost(shared, &worker);
+    }
+}
+
+fn lost(shared: &Shared, worker: &Name) {
+    tracing::warn!(%worker, "worker lost");
+    shared.view().gone(worker);
+    shared.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
+}
+
+/// Takes in capacity snapshots.
+pub async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        take_snapshot(&shared, &message.payload);
+    }
+}
+
+/// Takes in one snapshot.
+pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
+    match decode::<Capacity>(payload) {
+        Ok(capacity) => {
+            let now = Instant::now();
+            shared.view().snapshot(&capacity, now, unix_seconds());
+            shared.wake_all(now);
+        }
+        Err(error) => malformed(shared, "capacity", &error),
+    }
+}
+
+/// Takes in hints that a full worker has room again.
+pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        let now = Instant::now();
+        let Some(model) = Subjects::parse_free(&message.subject) else {
+            malformed(&shared, &message.subject, &"no such subject");
+            continue;
+        };
+        if shared.waiting(&model) == 0 {
+            continue;
+        }
+        match decode::<FreeHint>(&message.payload) {
+            Ok(hint) => {
+                shared.view().learnt(&hint.worker, &model, now, unix_seconds());
+                shared.room(&hint.worker, hint.room, now);
+            }
+            Err(error) => malformed(&shared, &message.subject, &error),
+        }
+    }
+}
+
+/// Takes in what the coordinator saw: a lost worker shortens the wait for its streams.
+pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        match decode::<ClusterEvent>(&message.payload) {
+            Ok(ClusterEvent { kind: EventKind::WorkerLost, worker: Some(worker), .. }) => {
+                // The coordinator may be the one that is cut off: whoever was heard a moment ago
+                // is not lost.
+                let heard = shared.view().heard(&worker);
+                let silent = heard.is_some_and(|at| at.elapsed() > RECONNECT_GRACE);
+                if silent {
+                    lost(&shared, &worker);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => malformed(&shared, "event", &error),
+        }
+    }
+}
+
+/// Pings under way: which worker an answer is about.
+#[derive(Debug, Default)]
+pub struct Pings(std::sync::Mutex<std::collections::VecDeque<(u32, Name)>>);
+
+/// Pings that are remembered; an answer comes within a round trip or not at all.
+const PINGS: usize = 1024;
+
+impl Pings {
+    fn table(&self) -> std::sync::MutexGuard<'_, std::collections::VecDeque<(u32, Name)>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn add(&self, number: u32, worker: Name) {
+        let mut table = self.table();
+        if table.len() >= PINGS {
+            table.pop_front();
+        }
+        table.push_back((number, worker));
+    }
+
+    fn worker(&self, number: u32) -> Option<Name> {
+        self.table().iter().find(|(ping, _)| *ping == number).map(|(_, worker)| worker.clone())
+    }
+}
+
+/// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
+/// whose process or connection is gone; one that hangs is found by its streams' stall timers.
+pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
+    let Ok(ping) = encode(&Control::Ping(Ping {})).map(Bytes::from) else { return };
+    let mut tick = tokio::time::interval(SILENCE_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut link = shared.bus.link();
+    let mut number: u32 = 0;
+    loop {
+        tick.tick().await;
+        if link.has_changed().unwrap_or(false) {
+            link.borrow_and_update();
+            tokio::time::sleep(RECONNECT_GRACE).await;
+            continue;
+        }
+        let silent = shared.view().silent(limits::PING_AFTER, Instant::now());
+        for worker in silent {
+            number = number.wrapping_add(1);
+            let subject = shared.subjects.control(&worker);
+            let answer = shared.subjects.reply(&shared.gateway, PING_STREAM, number);
+            pings.add(number, worker);
+            if let Err(error) = shared.bus.publish_with_reply(subject, answer, ping.clone()).await {
+                tracing::debug!(%error, "ping not sent");
+            }
+        }
+    }
+}
+
+/// Sends what nobody waits for: cancels.
+pub async fn courier(shared: Arc<Shared>, mut outgoing: mpsc::Receiver<(String, Bytes)>) {
+    while let Some((subject, payload)) = outgoing.recv().await {
+        if let Err(error) = shared.bus.publish(subject, payload).await {
+            tracing::warn!(%error, "cancel not sent");
+        }
+    }
+}
+
+fn malformed(shared: &Shared, subject: &str, error: &dyn std::fmt::Display) {
+    shared.bus.metrics().malformed.inc();
+    tracing::warn!(subject, %error, "malformed message");
+}

@@ -1,0 +1,295 @@
+//! What this gateway knows of the workers: the newest snapshot, the room they tell in every batch,
+//! and its own requests under way. Pure data; a time is an argument.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokenbus_protocol::{Capabilities, Capacity, Name, Room, WorkerCapacity, WorkerState};
+use tokio::time::{Duration, Instant};
+
+use super::score::{self, Facts};
+use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
+
+/// Where a request should go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// To this worker's own subject.
+    Worker(Name),
+    /// To the model's queue subject: NATS chooses.
+    Queue,
+    /// Nobody has room.
+    Wait,
+}
+
+/// A model that workers have announced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Unix time in seconds of its first announcement to this gateway.
+    pub created: u64,
+    /// Tokens of context, where known.
+    pub context_length: Option<u64>,
+    /// What some worker can do.
+    pub capabilities: Capabilities,
+    /// A ready worker serves it.
+    pub live: bool,
+    seen: Instant,
+}
+
+/// What is known of the workers.
+#[derive(Debug, Default)]
+pub struct View {
+    snapshot_at: Option<Instant>,
+    workers: HashMap<Name, Worker>,
+    /// By name, so that a listing is in order.
+    models: BTreeMap<String, Model>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    models: Vec<String>,
+    ready: bool,
+    slots: u32,
+    room: Room,
+    room_at: Instant,
+    ttft_ms: f64,
+    /// Placed there by us and not answered yet.
+    pending: u32,
+    /// Running there for us.
+    in_flight: u32,
+    heard: Instant,
+    pinged: Option<Instant>,
+    in_snapshot: bool,
+}
+
+impl Worker {
+    fn new(now: Instant) -> Self {
+        Self {
+            models: Vec::new(),
+            ready: true,
+            slots: 0,
+            room: Room::default(),
+            room_at: now,
+            ttft_ms: 0.0,
+            pending: 0,
+            in_flight: 0,
+            heard: now,
+            pinged: None,
+            in_snapshot: false,
+        }
+    }
+
+    fn free(&self) -> u32 {
+        self.room.free.saturating_sub(self.pending)
+    }
+
+    fn serves(&self, model: &str) -> bool {
+        self.ready && self.models.iter().any(|name| name == model)
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { slots: self.slots, free: self.free(), queued: self.room.queued, ttft_ms: self.ttft_ms, prefix: 0.0 }
+    }
+}
+
+impl View {
+    /// A snapshot came. `unix` is the time of day in seconds, for the models' `created`.
+    pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) {
+        self.snapshot_at = Some(now);
+        for worker in self.workers.values_mut() {
+            worker.in_snapshot = false;
+        }
+        for told in &capacity.workers {
+            self.told(told, now);
+        }
+        // A worker that the coordinator does not know takes nothing new; one that still works for
+        // us stays until it is done.
+        self.workers.retain(|_, worker| {
+            worker.ready &= worker.in_snapshot;
+            worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0
+        });
+        for model in self.models.values_mut() {
+            model.live = false;
+        }
+        for told in &capacity.models {
+            let model = self.model(&told.model, now, unix);
+            let Some(model) = model else { continue };
+            model.live = told.workers > 0;
+            model.context_length = told.context_length;
+            model.capabilities = told.capabilities;
+        }
+        self.models.retain(|_, model| model.live || now < model.seen + MODEL_MEMORY);
+    }
+
+    fn told(&mut self, told: &WorkerCapacity, now: Instant) {
+        let worker = self.workers.entry(told.worker.clone()).or_insert_with(|| Worker::new(now));
+        worker.in_snapshot = true;
+        worker.ready = told.state == WorkerState::Ready;
+        worker.models = told.models.iter().map(|model| model.name.clone()).collect();
+        worker.ttft_ms = told.ttft.p50;
+        // What a batch told since that status was sent is newer.
+        let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
+        if worker.slots == 0 || told_at >= worker.room_at {
+            worker.room = Room { free: told.slots.saturating_sub(told.active), queued: told.queued };
+            worker.room_at = told_at;
+        }
+        worker.slots = told.slots;
+    }
+
+    fn model(&mut self, name: &str, now: Instant, unix: u64) -> Option<&mut Model> {
+        if self.models.len() >= KNOWN_MODELS && !self.models.contains_key(name) {
+            return None;
+        }
+        let model = self.models.entry(name.to_owned()).or_insert_with(|| Model {
+            created: unix,
+            context_length: None,
+            capabilities: Capabilities::default(),
+            live: false,
+            seen: now,
+        });
+        model.seen = now;
+        Some(model)
+    }
+
+    /// A worker told its room in a batch or a hint.
+    pub fn room(&mut self, name: &Name, room: Room, now: Instant) {
+        let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
+        worker.room = room;
+        worker.room_at = now;
+        worker.slots = worker.slots.max(room.free);
+        worker.heard = now;
+        worker.pinged = None;
+    }
+
+    /// A worker sent something.
+    pub fn alive(&mut self, name: &Name, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.heard = now;
+            worker.pinged = None;
+        }
+    }
+
+    /// A worker is there and serves this model: learnt from what it sent, not from a snapshot.
+    pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
+        let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
+        worker.heard = now;
+        if !worker.models.iter().any(|known| known == model) {
+            worker.models.push(model.to_owned());
+        }
+        if let Some(model) = self.model(model, now, unix) {
+            model.live = true;
+        }
+    }
+
+    /// The worker is gone: nothing is placed there until it is heard of again.
+    pub fn gone(&mut self, name: &Name) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.ready = false;
+            worker.room = Room::default();
+        }
+    }
+
+    /// A request was published to this worker.
+    pub fn placed(&mut self, name: &Name, now: Instant) {
+        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now)).pending += 1;
+    }
+
+    /// It was answered, or nobody waits for the answer any more.
+    pub fn settled(&mut self, name: &Name) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.pending = worker.pending.saturating_sub(1);
+        }
+    }
+
+    /// A stream began to run there.
+    pub fn began(&mut self, name: &Name, now: Instant) {
+        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now)).in_flight += 1;
+    }
+
+    /// A stream of ours ended there.
+    pub fn ended(&mut self, name: &Name) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.in_flight = worker.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Where a request for `model` should go. `untaken` counts the publishes of this request that
+    /// came to nothing since it last waited: after two, the choice is left to NATS; after four,
+    /// the request waits.
+    pub fn choose(&self, model: &str, excluded: &[Name], untaken: usize, now: Instant, random: &mut fastrand::Rng) -> Choice {
+        if untaken >= 4 {
+            return Choice::Wait;
+        }
+        let serving: Vec<(&Name, &Worker)> = self.workers.iter().filter(|(_, worker)| worker.serves(model)).collect();
+        if untaken >= 2 || !self.is_fresh(now) || serving.is_empty() {
+            return Choice::Queue;
+        }
+        let mut roomy: Vec<(&Name, &Worker)> = serving
+            .into_iter()
+            .filter(|(name, worker)| worker.free() > 0 && !excluded.contains(name))
+            .collect();
+        // The best of two random ones: as good as the best of all under load, and gateways that
+        // see the same snapshot do not all run to the same worker.
+        let Some(first) = draw(&mut roomy, random) else {
+            return if untaken > 0 { Choice::Queue } else { Choice::Wait };
+        };
+        let best = match draw(&mut roomy, random) {
+            Some(second) if score::cost(&second.1.facts()) < score::cost(&first.1.facts()) => second,
+            _ => first,
+        };
+        Choice::Worker(best.0.clone())
+    }
+
+    /// Whether a snapshot came lately.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.snapshot_at.is_some_and(|at| now < at + SNAPSHOT_FRESH)
+    }
+
+    /// Free slots of all workers that serve `model`.
+    pub fn free(&self, model: &str) -> u32 {
+        self.workers.values().filter(|worker| worker.serves(model)).map(Worker::free).sum()
+    }
+
+    /// Whether any live worker is known to serve `model`.
+    pub fn is_live(&self, model: &str) -> bool {
+        self.workers.values().any(|worker| worker.serves(model))
+    }
+
+    /// The models of this worker.
+    pub fn models_of(&self, name: &Name) -> Vec<String> {
+        self.workers.get(name).map(|worker| worker.models.clone()).unwrap_or_default()
+    }
+
+    /// Models that were ever announced and are not forgotten, by name.
+    pub fn models(&self) -> &BTreeMap<String, Model> {
+        &self.models
+    }
+
+    /// Workers that run streams of ours, have been silent for `silence`, and were not pinged for as
+    /// long; they count as pinged now.
+    pub fn silent(&mut self, silence: Duration, now: Instant) -> Vec<Name> {
+        let quiet = |worker: &Worker| {
+            worker.in_flight > 0
+                && now >= worker.heard + silence
+                && worker.pinged.is_none_or(|pinged| now >= pinged + silence)
+        };
+        let mut silent = Vec::new();
+        for (name, worker) in self.workers.iter_mut().filter(|(_, worker)| quiet(worker)) {
+            worker.pinged = Some(now);
+            silent.push(name.clone());
+        }
+        silent
+    }
+
+    /// When this worker last sent anything.
+    pub fn heard(&self, name: &Name) -> Option<Instant> {
+        self.workers.get(name).map(|worker| worker.heard)
+    }
+}
+
+fn draw<T>(from: &mut Vec<T>, random: &mut fastrand::Rng) -> Option<T> {
+    (!from.is_empty()).then(|| from.swap_remove(random.usize(..from.len())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! What the view makes of snapshots, rooms and its own placements.
+
+use tokenbus_protocol::{ModelCapacity, ModelInfo, Quantiles};
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
+    WorkerCapacity {
+        worker: name(id),
+        instance: 1,
+        seq: 1,
+        version: "0".into(),
+        host: "h".into(),
+        engine: "sim".into(),
+        state: WorkerState::Ready,
+        started_at_ms: 0,
+        models: vec![ModelInfo { name: "m".into(), context_length: None, capabilities: Capabilities::default() }],
+        slots,
+        active,
+        queued: 0,
+        tokens_per_second: 0.0,
+        ttft: Quantiles::default(),
+        itl: Quantiles::default(),
+        kv_used: None,
+        age_ms,
+    }
+}
+
+fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
+    let live = workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+    let model = ModelCapacity {
+        model: "m".into(),
+        workers: u32::try_from(live).unwrap_or(0),
+        slots: 0,
+        free: 0,
+        active: 0,
+        queued: 0,
+        tokens_per_second: 0.0,
+        estimated_wait_ms: None,
+        desired_workers: 0,
+        context_length: Some(4096),
+        capabilities: Capabilities::default(),
+    };
+    Capacity { coordinator: name("c"), seq: 1, at_ms: 0, workers, models: vec![model] }
+}
+
+fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
+    let mut view = View::default();
+    view.snapshot(&capacity(workers), now, 7);
+    view
+}
+
+fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> Choice {
+    let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
+    view.choose("m", &excluded, untaken, now, &mut fastrand::Rng::with_seed(1))
+}
+
+#[test]
+fn without_a_fresh_snapshot_nats_chooses() {
+    let now = Instant::now();
+    assert_eq!(choose(&View::default(), &[], 0, now), Choice::Queue);
+    let view = view(vec![worker("a", 4, 0, 0)], now);
+    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("a")));
+    assert_eq!(choose(&view, &[], 0, now + SNAPSHOT_FRESH), Choice::Queue, "three missed snapshots");
+}
+
+#[test]
+fn a_model_that_nobody_announced_is_asked_for_on_the_queue_subject() {
+    let now = Instant::now();
+    let view = view(vec![worker("a", 4, 0, 0)], now);
+    assert_eq!(view.choose("other", &[], 0, now, &mut fastrand::Rng::with_seed(1)), Choice::Queue);
+}
+
+#[test]
+fn the_lighter_of_two_is_taken() {
+    let now = Instant::now();
+    let view = view(vec![worker("a", 10, 9, 0), worker("b", 10, 1, 0)], now);
+    for seed in 0..50 {
+        let choice = view.choose("m", &[], 0, now, &mut fastrand::Rng::with_seed(seed));
+        assert_eq!(choice, Choice::Worker(name("b")));
+    }
+}
+
+#[test]
+fn of_many_the_most_loaded_is_never_taken_and_load_spreads() {
+    let now = Instant::now();
+    let workers = (0..10).map(|load| worker(&format!("w{load}"), 10, load, 0)).collect();
+    let view = view(workers, now);
+    let mut taken = HashMap::new();
+    for seed in 0..1000 {
+        if let Choice::Worker(worker) = view.choose("m", &[], 0, now, &mut fastrand::Rng::with_seed(seed)) {
+            *taken.entry(worker).or_insert(0) += 1;
+        }
+    }
+    assert!(!taken.contains_key(&name("w9")), "{taken:?}");
+    assert!(taken.len() >= 8, "two gateways with one snapshot do not run to one worker: {taken:?}");
+}
+
+#[test]
+fn own_placements_count_until_they_are_answered() {
+    let now = Instant::now();
+    let mut view = view(vec![worker("a", 2, 0, 0)], now);
+    view.placed(&name("a"), now);
+    assert_eq!(view.free("m"), 1);
+    view.placed(&name("a"), now);
+    assert_eq!(choose(&view, &[], 0, now), Choice::Wait);
+    view.settled(&name("a"));
+    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("a")));
+}
+
+#[test]
+fn what_a_batch_told_is_newer_than_an_old_status() {
+    let start = Instant::now();
+    let mut view = view(vec![worker("a", 2, 0, 0)], start);
+    let told = start + Duration::from_millis(500);
+    view.room(&name("a"), Room { free: 0, queued: 0 }, told);
+    let later = start + Duration::from_millis(900);
+    view.snapshot(&capacity(vec![worker("a", 2, 0, 600)]), later, 7);
+    assert_eq!(choose(&view, &[], 0, later), Choice::Wait, "the status is of before the batch");
+    view.snapshot(&capacity(vec![worker("a", 2, 0, 100)]), later, 7);
+    assert_eq!(choose(&view, &[], 0, later), Choice::Worker(name("a")));
+}
+
+#[test]
+fn refusals_lead_to_another_worker_then_to_the_queue_then_to_waiting() {
+    let now = Instant::now();
+    let view = view(vec![worker("a", 4, 0, 0), worker("b", 4, 0, 0)], now);
+    assert_eq!(choose(&view, &["a"], 1, now), Choice::Worker(name("b")));
+    assert_eq!(choose(&view, &["a", "b"], 2, now), Choice::Queue);
+    assert_eq!(choose(&view, &["a", "b"], 4, now), Choice::Wait);
+}
+
+#[test]
+fn draining_and_lost_workers_get_nothing() {
+    let now = Instant::now();
+    let draining = WorkerCapacity { state: WorkerState::Draining, ..worker("a", 4, 0, 0) };
+    let mut view = view(vec![draining, worker("b", 4, 0, 0)], now);
+    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("b")));
+    view.gone(&name("b"));
+    assert_eq!(choose(&view, &[], 0, now), Choice::Queue, "somebody else may have come");
+    view.snapshot(&capacity(vec![]), now, 7);
+    assert!(!view.is_live("m"));
+    assert!(view.models().contains_key("m"), "known, though nobody serves it");
+}
+
+#[test]
+fn models_are_forgotten_in_the_end() {
+    let now = Instant::now();
+    let mut view = view(vec![worker("a", 4, 0, 0)], now);
+    assert_eq!(view.models()["m"].created, 7);
+    let empty = Capacity { models: vec![], ..capacity(vec![]) };
+    view.snapshot(&empty, now + Duration::from_secs(1), 8);
+    assert!(view.models().contains_key("m"));
+    view.snapshot(&empty, now + MODEL_MEMORY + Duration::from_secs(1), 9);
+    assert!(view.models().is_empty());
+}
+
+#[test]
+fn only_silent_workers_with_streams_of_ours_are_pinged_and_not_twice_at_once() {
+    let now = Instant::now();
+    let silence = Duration::from_millis(300);
+    let mut view = view(vec![worker("a", 4, 0, 0), worker("b", 4, 0, 0)], now);
+    view.began(&name("a"), now);
+    assert!(view.silent(silence, now).is_empty());
+    let later = now + silence;
+    assert_eq!(view.silent(silence, later), [name("a")]);
+    assert!(view.silent(silence, later).is_empty());
+    assert_eq!(view.silent(silence, later + silence), [name("a")], "and again");
+    view.alive(&name("a"), later + silence);
+    assert!(view.silent(silence, later + silence).is_empty());
+    view.ended(&name("a"));
+    assert!(view.silent(silence, later + 10 * silence).is_empty());
+}

@@ -1,0 +1,187 @@
+//! What a client has received: the ground for continuing its stream elsewhere.
+
+use std::collections::BTreeMap;
+
+use tokenbus_protocol::openai::{RawJson, RawObject};
+use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
+
+/// What was delivered of each choice, all attempts together.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    choices: BTreeMap<u32, ResumeChoice>,
+    keep_text: bool,
+    /// Something was delivered that a `resume` cannot express.
+    opaque: bool,
+    any: bool,
+    /// Tokens of the attempts before the present one.
+    earlier: u64,
+}
+
+impl Delivered {
+    /// Nothing yet. Without `keep_text` only counts are kept: the stream will never be resumed.
+    pub fn new(keep_text: bool) -> Self {
+        Self { keep_text, ..Self::default() }
+    }
+
+    /// Books a delta that goes to the client.
+    pub fn add(&mut self, delta: &Delta<'_>) {
+        self.any = true;
+        let choice = self
+            .choices
+            .entry(delta.choice)
+            .or_insert_with(|| ResumeChoice { index: delta.choice, ..ResumeChoice::default() });
+        // An engine that does not count its tokens sends about one per delta.
+        let uncounted = u64::from(!delta.text.is_empty() || delta.extra.is_some());
+        choice.tokens += if delta.tokens > 0 { u64::from(delta.tokens) } else { uncounted };
+        if delta.finish_reason.is_some() {
+            choice.finish_reason.clone_from(&delta.finish_reason);
+        }
+        if self.keep_text {
+            choice.text.push_str(&delta.text);
+            choice.token_ids.extend_from_slice(&delta.token_ids);
+            if let Some(members) = delta.extra.as_ref().and_then(|extra| extra.delta.as_ref()) {
+                self.opaque |= !keep_reasoning(members, &mut choice.reasoning);
+            }
+        }
+    }
+
+    /// Whether the client has received any output.
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Completion tokens delivered, all choices.
+    pub fn tokens(&self) -> u64 {
+        self.choices.values().map(|choice| choice.tokens).sum()
+    }
+
+    /// The present attempt has ended; what comes next is another one's.
+    pub fn seam(&mut self) {
+        self.earlier = self.tokens();
+    }
+
+    /// Where to continue: `None` when nothing was delivered.
+    ///
+    /// # Errors
+    /// Why the stream cannot be continued.
+    pub fn resume(&self) -> Result<Option<Resume>, &'static str> {
+        if !self.any {
+            return Ok(None);
+        }
+        if !self.keep_text || self.opaque {
+            return Err("a part of the answer was delivered that an engine cannot continue");
+        }
+        let mut choices: Vec<ResumeChoice> = self.choices.values().cloned().collect();
+        for choice in &mut choices {
+            // Ids are only worth having when they are those of all tokens.
+            if choice.token_ids.len() as u64 != choice.tokens {
+                choice.token_ids.clear();
+            }
+        }
+        Ok(Some(Resume { choices }))
+    }
+
+    /// The `Finish` of the whole call: the last attempt's counts and the completion tokens of the
+    /// attempts before it.
+    pub fn complete(&self, finish: Finish) -> Finish {
+        if self.earlier == 0 {
+            return finish;
+        }
+        let completion_tokens = finish.completion_tokens.map(|tokens| tokens + self.earlier);
+        let usage = finish.usage.as_ref().and_then(|usage| add_usage(usage, finish.prompt_tokens, completion_tokens));
+        Finish { completion_tokens, usage, ..finish }
+    }
+}
+
+/// Keeps reasoning text; false when `members` has anything else.
+fn keep_reasoning(members: &RawJson, reasoning: &mut String) -> bool {
+    let Ok(object) = members.parse::<RawObject>() else { return false };
+    for (name, value) in object.iter() {
+        match (name, serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get())) {
+            ("reasoning_content" | "reasoning", Ok(text)) => reasoning.push_str(&text.unwrap_or_default()),
+            (_, Ok(None)) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn add_usage(usage: &RawJson, prompt: Option<u64>, completion: Option<u64>) -> Option<RawJson> {
+    let mut object = usage.parse::<RawObject>().ok()?;
+    let (prompt, completion) = (prompt?, completion?);
+    object.set("prompt_tokens", &prompt).ok()?;
+    object.set("completion_tokens", &completion).ok()?;
+    object.set("total_tokens", &(prompt + completion)).ok()?;
+    object.to_json().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use tokenbus_protocol::frame::DeltaExtra;
+
+    use super::*;
+
+    fn text(choice: u32, text: &'static str, tokens: u32) -> Delta<'static> {
+        Delta { choice, text: text.into(), tokens, ..Delta::default() }
+    }
+
+    fn members(json: &str) -> Delta<'static> {
+        let delta = Some(RawJson::new(json).unwrap());
+        Delta { extra: Some(Box::new(DeltaExtra { delta, ..DeltaExtra::default() })), ..Delta::default() }
+    }
+
+    #[test]
+    fn each_choice_has_its_own_seam() {
+        let mut delivered = Delivered::new(true);
+        delivered.add(&text(0, "a ", 1));
+        delivered.add(&text(1, "x y ", 2));
+        delivered.add(&Delta { finish_reason: Some("stop".into()), ..text(0, "b", 1) });
+        let resume = delivered.resume().unwrap().unwrap();
+        assert_eq!(resume.choices[0].text, "a b");
+        assert_eq!(resume.choices[0].finish_reason.as_deref(), Some("stop"));
+        assert_eq!((resume.choices[1].text.as_str(), resume.choices[1].tokens), ("x y ", 2));
+        assert_eq!(delivered.tokens(), 4);
+    }
+
+    #[test]
+    fn reasoning_is_kept_and_other_members_make_it_opaque() {
+        let mut delivered = Delivered::new(true);
+        delivered.add(&members(r#"{"reasoning_content":"hm","refusal":null}"#));
+        assert_eq!(delivered.resume().unwrap().unwrap().choices[0].reasoning, "hm");
+        delivered.add(&members(r#"{"tool_calls":[{"index":0}]}"#));
+        assert!(delivered.resume().is_err());
+    }
+
+    #[test]
+    fn nothing_delivered_is_nothing_to_resume() {
+        assert_eq!(Delivered::new(false).resume(), Ok(None));
+        let mut counted = Delivered::new(false);
+        counted.add(&text(0, "a", 0));
+        assert!(counted.resume().is_err());
+        assert_eq!(counted.tokens(), 1, "an uncounted delta is one token");
+    }
+
+    #[test]
+    fn ids_are_dropped_unless_complete() {
+        let mut delivered = Delivered::new(true);
+        delivered.add(&Delta { token_ids: vec![7], ..text(0, "a", 1) });
+        assert_eq!(delivered.resume().unwrap().unwrap().choices[0].token_ids, [7]);
+        delivered.add(&text(0, "b", 1));
+        assert!(delivered.resume().unwrap().unwrap().choices[0].token_ids.is_empty());
+    }
+
+    #[test]
+    fn usage_counts_once() {
+        let usage = RawJson::new(r#"{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"x":1}"#).unwrap();
+        let finish = Finish { prompt_tokens: Some(9), completion_tokens: Some(5), usage: Some(usage), chunk: None };
+        let mut delivered = Delivered::new(true);
+        delivered.add(&text(0, "a", 7));
+        assert_eq!(delivered.complete(finish.clone()), finish, "one attempt");
+        delivered.seam();
+        let whole = delivered.complete(finish);
+        assert_eq!(whole.completion_tokens, Some(12));
+        let usage = whole.usage.unwrap();
+        assert_eq!(usage.get(), r#"{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"x":1}"#);
+    }
+}

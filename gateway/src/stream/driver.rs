@@ -1,0 +1,425 @@
+//! Drives one stream: feeds its state machine with events and carries out what it decides.
+//!
+//! The driver runs in the task of the client's connection: there is no task per stream, and a
+//! client that leaves drops the driver, which cancels the request wherever it is.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+use tokenbus_protocol::control::Part;
+use tokenbus_protocol::limits::{MAX_MESSAGE, REQUEST_OVERHEAD};
+use tokenbus_protocol::{Body, Control, Frame, Name, Parts, Request, encode};
+use tokio::time::{Instant, Sleep};
+
+use super::inbox::Inbox;
+use super::state::{Action, Attempt, Event, StreamState};
+use crate::call::{Call, CallError, Output};
+use crate::core::CallStream;
+use crate::limits;
+use crate::placement::Choice;
+use crate::shared::Shared;
+use crate::waiting_room::Ticket;
+
+/// Drives one stream.
+pub struct Driver {
+    shared: Arc<Shared>,
+    call: Call,
+    number: u64,
+    inbox: Arc<Inbox>,
+    state: StreamState,
+    actions: Vec<Action>,
+    outputs: VecDeque<Output>,
+    failure: Option<CallError>,
+    /// What needs an await, in order.
+    steps: VecDeque<Step>,
+    timer: Pin<Box<Sleep>>,
+    ticket: Option<Ticket>,
+    in_room: bool,
+    /// Attempts published to a worker that has not answered: attempt, worker.
+    pending: Vec<(u32, Name)>,
+    published: Option<(u32, Instant)>,
+    running: Option<Name>,
+    /// Bytes of the body that the first message held; the rest goes in parts of this size.
+    part: usize,
+    ended: bool,
+}
+
+enum Step {
+    Place,
+    /// Send the body's parts from this one on.
+    Parts {
+        attempt: u32,
+        worker: Name,
+        next: u32,
+    },
+}
+
+impl Driver {
+    /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
+    pub fn new(shared: Arc<Shared>, call: Call) -> Self {
+        let (number, inbox) = shared.streams.open(limits::STREAM_BUFFER);
+        Self {
+            state: StreamState::new(call.deadline, call.not_resumable),
+            timer: Box::pin(tokio::time::sleep_until(call.deadline)),
+            steps: VecDeque::from([Step::Place]),
+            shared,
+            call,
+            number,
+            inbox,
+            actions: Vec::new(),
+            outputs: VecDeque::new(),
+            failure: None,
+            ticket: None,
+            in_room: false,
+            pending: Vec::new(),
+            published: None,
+            running: None,
+            part: usize::MAX,
+            ended: false,
+        }
+    }
+
+    fn absorb(&mut self, event: Event) {
+        let now = Instant::now();
+        match &event {
+            Event::Frame { worker, frame: Frame { attempt, body: Body::Accepted(_), .. } } => {
+                if let Some((published, at)) = self.published
+                    && published == *attempt
+                {
+                    self.shared.accepted_after(now.saturating_duration_since(at));
+                }
+                self.shared.view().learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                self.settle(*attempt);
+            }
+            Event::Frame { worker, frame: Frame { attempt, body: Body::Reject(reject), .. } } => {
+                self.shared.view().room(worker, reject.room, now);
+                self.settle(*attempt);
+            }
+            Event::NoResponders { attempt } => {
+                if let Some(worker) = self.settle(*attempt) {
+                    self.shared.view().gone(&worker);
+                }
+            }
+            Event::Go => self.in_room = false,
+            _ => {}
+        }
+        self.state.on_event(event, now, &mut self.actions);
+        self.carry_out(now);
+    }
+
+    /// Does at once what needs no await, and queues the rest.
+    fn carry_out(&mut self, now: Instant) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Output(output) => self.outputs.push_back(output),
+                Action::Place => self.steps.push_back(Step::Place),
+                Action::Taken { attempt, worker } => {
+                    self.settle_all();
+                    if self.part < self.call.body.len() {
+                        self.steps.push_back(Step::Parts { attempt, worker, next: 1 });
+                    }
+                }
+                Action::Cancel { worker, attempt } => self.shared.cancel(&worker, self.call.id, attempt),
+                Action::Fail(error) => self.failure = Some(error),
+            }
+        }
+        self.follow_worker(now);
+    }
+
+    /// Keeps the count of streams per worker true.
+    fn follow_worker(&mut self, now: Instant) {
+        if self.running.as_ref() == self.state.worker() {
+            return;
+        }
+        let next = self.state.worker().cloned();
+        let mut view = self.shared.view();
+        if let Some(old) = &self.running {
+            view.ended(old);
+        }
+        if let Some(new) = &next {
+            view.began(new, now);
+        }
+        drop(view);
+        if self.state.is_done() && self.running.is_some() {
+            self.shared.drained(&self.call.model, now);
+        }
+        self.running = next;
+    }
+
+    fn settle(&mut self, attempt: u32) -> Option<Name> {
+        let at = self.pending.iter().position(|(pending, _)| *pending == attempt)?;
+        let (_, worker) = self.pending.swap_remove(at);
+        self.shared.view().settled(&worker);
+        Some(worker)
+    }
+
+    fn settle_all(&mut self) {
+        let mut view = self.shared.view();
+        for (_, worker) in self.pending.drain(..) {
+            view.settled(&worker);
+        }
+    }
+
+    /// Does the first step that needs an await. The step is taken off the queue before the await
+    /// that may send, so that a caller that drops this future never makes it send twice; what was
+    /// not sent then is found missing by the state's timers.
+    async fn step(&mut self) {
+        match self.steps.front_mut() {
+            None => {}
+            Some(Step::Parts { .. }) => self.send_part().await,
+            Some(Step::Place) => self.place().await,
+        }
+    }
+
+    async fn place(&mut self) {
+        if !self.state.is_choosing() {
+            self.steps.pop_front();
+            return;
+        }
+        if !self.shared.bus.is_connected() {
+            let mut link = self.shared.bus.link();
+            let deadline = tokio::time::sleep_until(self.call.deadline);
+            tokio::select! {
+                _ = link.wait_for(|link| link.connected) => {}
+                () = deadline => {}
+            }
+        }
+        self.steps.pop_front();
+        let now = Instant::now();
+        self.state.tick(now, &mut self.actions);
+        if self.state.is_choosing() {
+            match self.choose(now) {
+                Choice::Wait => self.wait_for_room(now),
+                Choice::Queue if self.state.queue_empty() => self.no_worker(now),
+                Choice::Queue => self.publish(None, now).await,
+                Choice::Worker(worker) => self.publish(Some(worker), now).await,
+            }
+        }
+        self.carry_out(Instant::now());
+    }
+
+    /// Chooses, in turn: whoever waits already goes first.
+    fn choose(&mut self, now: Instant) -> Choice {
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+            self.in_room = false;
+            if self.shared.waiting(&self.call.model) > 0 {
+                return Choice::Wait;
+            }
+        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting(&self.call.model) > 0 {
+            return Choice::Wait;
+        }
+        self.shared.choose(&self.call.model, self.state.excluded(), self.state.untaken(), now)
+    }
+
+    fn wait_for_room(&mut self, now: Instant) {
+        let call = &self.call;
+        let ticket = self
+            .ticket
+            .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
+        if let Err(retry_after) = self.shared.enter(ticket, &self.inbox, now) {
+            let model = call.model.clone();
+            return self.state.fail(CallError::Full { model, retry_after }, &mut self.actions);
+        }
+        self.in_room = true;
+        self.state.wait(now, limits::WAIT_RETRY);
+        // Room that came between the look and the entry would wake nobody.
+        self.shared.wake(&self.call.model, now);
+    }
+
+    fn no_worker(&mut self, now: Instant) {
+        if self.state.may_wait_for_worker(now) {
+            return self.state.wait(now, limits::ACCEPT_MIN);
+        }
+        let model = self.call.model.clone();
+        let view = self.shared.view();
+        let error = if view.models().contains_key(&model) || !view.is_fresh(now) {
+            CallError::NoWorker { model, retry_after: limits::NO_WORKER_RETRY }
+        } else {
+            CallError::UnknownModel { model, known: view.models().keys().cloned().collect() }
+        };
+        drop(view);
+        self.state.fail(error, &mut self.actions);
+    }
+
+    async fn publish(&mut self, target: Option<Name>, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let attempt = match self.state.publish(target.clone(), now, shared.patience()) {
+            Ok(attempt) => attempt,
+            Err(error) => return self.state.fail(error, &mut self.actions),
+        };
+        let subject = match &target {
+            Some(worker) => shared.subjects.request_to(&self.call.model, worker),
+            None => shared.subjects.request(&self.call.model),
+        };
+        let number = attempt.attempt;
+        let reply = shared.subjects.reply(&shared.gateway, self.number, number);
+        let message = match self.request(attempt, now) {
+            Ok(message) => message,
+            Err(error) => return self.state.fail(error, &mut self.actions),
+        };
+        if let Some(worker) = target {
+            shared.view().placed(&worker, now);
+            self.pending.push((number, worker));
+        }
+        self.published = Some((number, now));
+        self.shared.metrics.attempt(number);
+        if let Err(error) = shared.bus.publish_with_reply(subject, reply, message).await {
+            tracing::warn!(id = %self.call.id, attempt = number, %error, "request not published");
+        }
+    }
+
+    /// The request's message; a body that does not fit into one is cut.
+    fn request(&mut self, attempt: Attempt, now: Instant) -> Result<Bytes, CallError> {
+        let call = &self.call;
+        let resumed = attempt.resume.as_ref().map_or(0, |resume| {
+            let bytes = |choice: &tokenbus_protocol::ResumeChoice| {
+                choice.text.len() + choice.reasoning.len() + 5 * choice.token_ids.len() + 64
+            };
+            resume.choices.iter().map(bytes).sum()
+        });
+        let limit = self.shared.bus.max_payload().min(MAX_MESSAGE);
+        let room = limit.checked_sub(REQUEST_OVERHEAD + resumed).filter(|room| *room > 0);
+        let Some(room) = room else {
+            return Err(CallError::Internal("the answer so far is larger than a bus message".to_owned()));
+        };
+        self.part = room;
+        let first = call.body.len().min(room);
+        let parts = (first < call.body.len()).then(|| Parts {
+            count: u32::try_from(call.body.len().div_ceil(room)).unwrap_or(u32::MAX),
+            bytes: call.body.len() as u64,
+        });
+        let budget = call.deadline.saturating_duration_since(now);
+        let request = Request {
+            id: call.id,
+            gateway: self.shared.gateway.clone(),
+            stream: self.number,
+            attempt: attempt.attempt,
+            floor: attempt.floor,
+            kind: call.kind,
+            model: call.model.clone(),
+            budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
+            priority: call.priority,
+            tenant: call.tenant.clone(),
+            client_id: Some(call.client_id.clone()),
+            trace: call.trace.clone(),
+            resume: attempt.resume,
+            parts,
+            body: call.body.get(..first).unwrap_or_default().into(),
+        };
+        encode(&request).map(Bytes::from).map_err(|error| CallError::Internal(error.to_string()))
+    }
+
+    async fn send_part(&mut self) {
+        let Some(Step::Parts { attempt, worker, next }) = self.steps.front_mut() else { return };
+        let start = (*next as usize).saturating_mul(self.part);
+        let Some(rest) = self.call.body.get(start..).filter(|rest| !rest.is_empty()) else {
+            self.steps.pop_front();
+            return;
+        };
+        let data = rest.get(..self.part).unwrap_or(rest);
+        let part = Part { id: self.call.id, attempt: *attempt, index: *next, data: ByteBuf::from(data) };
+        *next += 1;
+        let subject = self.shared.subjects.control(worker);
+        let shared = Arc::clone(&self.shared);
+        match encode(&Control::Part(part)) {
+            Ok(bytes) => {
+                if let Err(error) = shared.bus.publish(subject, bytes.into()).await {
+                    tracing::warn!(id = %self.call.id, %error, "part of a request not published");
+                }
+            }
+            Err(error) => tracing::error!(id = %self.call.id, %error, "part of a request not encoded"),
+        }
+    }
+
+    /// Waits for the next event or timer and takes it in.
+    async fn happening(&mut self) {
+        let event = std::future::poll_fn(|context| {
+            if let Poll::Ready(event) = self.inbox.poll_pop(context) {
+                return Poll::Ready(Some(event));
+            }
+            // Frames move the timer later; it is only armed anew when it fires or has to be earlier.
+            let due = self.state.timer();
+            if due < self.timer.deadline() {
+                self.timer.as_mut().reset(due);
+            }
+            while self.timer.as_mut().poll(context).is_ready() {
+                if due <= Instant::now() {
+                    return Poll::Ready(None);
+                }
+                self.timer.as_mut().reset(due);
+            }
+            Poll::Pending
+        })
+        .await;
+        match event {
+            Some(event) => self.absorb(event),
+            None => {
+                let now = Instant::now();
+                self.state.tick(now, &mut self.actions);
+                self.timer.as_mut().reset(self.state.timer());
+                self.carry_out(now);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Result<Output, CallError>> {
+        if let Some(output) = self.outputs.pop_front() {
+            self.ended |= matches!(output, Output::Finish(_));
+            return Some(Ok(output));
+        }
+        let error = self.failure.take()?;
+        self.ended = true;
+        Some(Err(error))
+    }
+}
+
+impl CallStream for Driver {
+    async fn next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+            if self.ended {
+                return None;
+            }
+            if self.steps.is_empty() {
+                self.happening().await;
+            } else {
+                self.step().await;
+            }
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(item) = self.take() {
+                return Some(item);
+            }
+            if !self.steps.is_empty() {
+                return None;
+            }
+            let event = self.inbox.pop()?;
+            self.absorb(event);
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.streams.close(self.number);
+        self.state.abandon(&mut self.actions);
+        self.carry_out(Instant::now());
+        self.settle_all();
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! One client stream: its pure state machine, its inbox, its driver, and the demultiplexer that
+//! feeds all of them.
+
+pub mod delivered;
+pub mod demux;
+pub mod driver;
+pub mod inbox;
+pub mod state;

@@ -1,0 +1,527 @@
+//! The state machine of one client stream: what each thing that happens means.
+//!
+//! Pure: no I/O, no clock (a time is an argument), no knowledge of the cluster. The driver feeds it
+//! [`Event`]s and carries out its [`Action`]s. Frames of an attempt that is not the stream's own
+//! never become output, whatever order they come in.
+
+use std::time::Duration;
+
+use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason, Resume};
+use tokio::time::Instant;
+
+use super::delivered::Delivered;
+use crate::call::{CallError, Output, Stage};
+use crate::limits;
+
+/// Something that happened to a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A worker sent a frame.
+    Frame {
+        /// Which worker, by the subject it came on.
+        worker: Name,
+        /// The frame.
+        frame: Frame<'static>,
+    },
+    /// NATS found nobody subscribed to what this attempt published.
+    NoResponders {
+        /// The attempt.
+        attempt: u32,
+    },
+    /// This worker is known to be gone.
+    WorkerGone {
+        /// Which.
+        worker: Name,
+    },
+    /// There may be room for a stream that waits.
+    Go,
+    /// More was waiting to be read than the bound allows.
+    Overflow,
+}
+
+impl Event {
+    /// Bytes of text that it holds, roughly.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Frame { frame: Frame { body: Body::Delta(delta), .. }, .. } => {
+                delta.text.len() + delta.extra.as_ref().map_or(0, |extra| extra.weight())
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// What the driver has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Hand this to the client.
+    Output(Output),
+    /// Choose a worker, and then call [`StreamState::publish`], [`StreamState::wait`] or
+    /// [`StreamState::fail`].
+    Place,
+    /// A worker took the request: send it the parts of the body that are still here.
+    Taken {
+        /// The attempt.
+        attempt: u32,
+        /// The worker.
+        worker: Name,
+    },
+    /// Tell this worker to stop the attempt and all before it.
+    Cancel {
+        /// The worker.
+        worker: Name,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The stream has failed; nothing follows.
+    Fail(CallError),
+}
+
+/// What a publish needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// Its number.
+    pub attempt: u32,
+    /// The lowest attempt that still counts.
+    pub floor: u32,
+    /// Where to continue.
+    pub resume: Option<Resume>,
+}
+
+/// A stream's state.
+#[derive(Debug)]
+pub struct StreamState {
+    phase: Phase,
+    delivered: Delivered,
+    /// Published and not answered yet.
+    open: Vec<Open>,
+    next_attempt: u32,
+    floor: u32,
+    /// Runs that were lost or failed.
+    runs_lost: u32,
+    /// Workers that would not or could not take it since it last waited.
+    excluded: Vec<Name>,
+    deadline: Instant,
+    not_resumable: Option<&'static str>,
+    /// Since when it looks for any worker of its model.
+    without_worker: Option<Instant>,
+    /// NATS said of the queue subject that nobody is there.
+    queue_empty: bool,
+    /// A worker whose engine cannot do what is asked said so.
+    unsupported: bool,
+    /// The newest stray output that was cancelled, so that a burst of it is cancelled once.
+    stray: Option<(Name, u32)>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The driver is choosing.
+    Choosing,
+    /// Published; the next try at this time.
+    Placing { retry: Instant },
+    /// In the waiting room, or waiting for the bus or a worker; looks again at this time.
+    Waiting { retry: Instant },
+    /// A worker has it.
+    Running(Run),
+    /// Finished or failed.
+    Done,
+}
+
+#[derive(Debug)]
+struct Open {
+    attempt: u32,
+    target: Option<Name>,
+}
+
+#[derive(Debug)]
+struct Run {
+    attempt: u32,
+    worker: Name,
+    next_seq: u32,
+    resumable: bool,
+    heard: Instant,
+}
+
+impl StreamState {
+    /// A new stream; the driver's first step is to place it.
+    pub fn new(deadline: Instant, not_resumable: Option<&'static str>) -> Self {
+        Self {
+            phase: Phase::Choosing,
+            delivered: Delivered::new(not_resumable.is_none()),
+            open: Vec::new(),
+            next_attempt: 0,
+            floor: 0,
+            runs_lost: 0,
+            excluded: Vec::new(),
+            deadline,
+            not_resumable,
+            without_worker: None,
+            queue_empty: false,
+            unsupported: false,
+            stray: None,
+        }
+    }
+
+    /// Whether a worker is to be chosen. An [`Action::Place`] is void when it is not any more.
+    pub fn is_choosing(&self) -> bool {
+        matches!(self.phase, Phase::Choosing)
+    }
+
+    /// Whether nobody was subscribed to the queue subject when it was last tried.
+    pub fn queue_empty(&self) -> bool {
+        self.queue_empty
+    }
+
+    /// Workers that should not be tried again now.
+    pub fn excluded(&self) -> &[Name] {
+        &self.excluded
+    }
+
+    /// Publishes since the stream last waited or ran that nobody has taken.
+    pub fn untaken(&self) -> usize {
+        self.open.len() + self.excluded.len()
+    }
+
+    /// Whether it has ended.
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
+    /// The worker that runs it.
+    pub fn worker(&self) -> Option<&Name> {
+        match &self.phase {
+            Phase::Running(run) => Some(&run.worker),
+            _ => None,
+        }
+    }
+
+    /// The client has left: tells every worker that may have the request. One that takes it from
+    /// the queue subject later is told when its `Accepted` comes for a stream that is not there.
+    pub fn abandon(&mut self, actions: &mut Vec<Action>) {
+        if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Done) {
+            actions.push(Action::Cancel { worker: run.worker, attempt: run.attempt });
+        }
+        for open in self.open.drain(..) {
+            actions.extend(open.target.map(|worker| Action::Cancel { worker, attempt: open.attempt }));
+        }
+    }
+
+    /// When [`StreamState::tick`] has to be called, at the latest.
+    pub fn timer(&self) -> Instant {
+        let timer = match &self.phase {
+            Phase::Placing { retry } | Phase::Waiting { retry } => *retry,
+            Phase::Running(run) => run.heard + limits::STALL,
+            Phase::Choosing | Phase::Done => self.deadline,
+        };
+        timer.min(self.deadline)
+    }
+
+    /// The driver publishes to `target` (`None`: the queue subject), and waits `patience` for an
+    /// `Accepted`.
+    ///
+    /// # Errors
+    /// Why the stream cannot be continued; it has then failed.
+    pub fn publish(&mut self, target: Option<Name>, now: Instant, patience: Duration) -> Result<Attempt, CallError> {
+        let resume = self.delivered.resume().map_err(|reason| {
+            self.phase = Phase::Done;
+            CallError::WorkerLost { reason: reason.to_owned() }
+        })?;
+        let attempt = self.next_attempt;
+        self.next_attempt += 1;
+        // Each unanswered try is given longer than the one before: a loaded cluster must not be
+        // loaded further by copies.
+        let patience = patience.saturating_mul(1 << self.open.len().min(3)).min(limits::ACCEPT_MAX);
+        if self.open.len() >= limits::MAX_OPEN {
+            self.open.remove(0);
+        }
+        self.open.push(Open { attempt, target });
+        self.phase = Phase::Placing { retry: now + patience };
+        Ok(Attempt { attempt, floor: self.floor, resume })
+    }
+
+    /// The driver found no room: the stream waits until [`Event::Go`] or for `pause`.
+    pub fn wait(&mut self, now: Instant, pause: Duration) {
+        self.excluded.clear();
+        self.queue_empty = false;
+        self.phase = Phase::Waiting { retry: now + pause };
+    }
+
+    /// The driver found no worker at all. True when the stream may wait for one to come back: it
+    /// had one and lost it a moment ago.
+    pub fn may_wait_for_worker(&mut self, now: Instant) -> bool {
+        let since = *self.without_worker.get_or_insert(now);
+        self.runs_lost > 0 && now < since + limits::NO_WORKER_GRACE
+    }
+
+    /// The driver gives up.
+    pub fn fail(&mut self, error: CallError, actions: &mut Vec<Action>) {
+        self.abandon(actions);
+        actions.push(Action::Fail(error));
+    }
+
+    /// Time has passed; see [`StreamState::timer`].
+    pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.is_done() {
+            return;
+        }
+        if now >= self.deadline {
+            let stage = self.stage();
+            return self.fail(CallError::Deadline { stage }, actions);
+        }
+        match &self.phase {
+            Phase::Placing { retry } if now >= *retry => {
+                if let Some(Open { target: Some(worker), .. }) = self.open.last() {
+                    self.excluded.push(worker.clone());
+                }
+                self.place(actions);
+            }
+            Phase::Waiting { retry } if now >= *retry => self.place(actions),
+            Phase::Running(run) if now >= run.heard + limits::STALL => {
+                let reason = format!("no frame from it for {} s", limits::STALL.as_secs());
+                self.lost(&reason, actions);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something happened.
+    pub fn on_event(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        if self.is_done() {
+            return;
+        }
+        match event {
+            Event::Frame { worker, frame } => self.on_frame(worker, frame, now, actions),
+            Event::NoResponders { attempt } => self.on_no_responders(attempt, actions),
+            Event::WorkerGone { worker } => self.on_worker_gone(&worker, actions),
+            Event::Go => {
+                if matches!(self.phase, Phase::Waiting { .. }) {
+                    self.place(actions);
+                }
+            }
+            Event::Overflow => self.fail(CallError::SlowClient, actions),
+        }
+    }
+
+    fn on_frame(&mut self, worker: Name, frame: Frame<'static>, now: Instant, actions: &mut Vec<Action>) {
+        let Frame { attempt, seq, body, .. } = frame;
+        if let Phase::Running(run) = &mut self.phase
+            && run.attempt == attempt
+            && run.worker == worker
+        {
+            if seq < run.next_seq {
+                return; // a duplicate
+            }
+            if seq > run.next_seq {
+                let reason = format!("{} frames from it were lost", seq - run.next_seq);
+                return self.lost(&reason, actions);
+            }
+            run.next_seq += 1;
+            run.heard = now;
+            return self.on_own(body, actions);
+        }
+        match body {
+            Body::Accepted(accepted) if seq == 0 => self.on_accepted(attempt, worker, &accepted, now, actions),
+            Body::Reject(reject) => self.on_reject(attempt, worker, &reject, now, actions),
+            // Another attempt's output: of one whose `Accepted` was lost, or of one that was given
+            // up. Either way somebody generates for nobody.
+            Body::Accepted(_) | Body::Delta(_) | Body::Alive(_) => {
+                let stray = Some((worker.clone(), attempt));
+                if self.stray != stray || matches!(body, Body::Alive(_)) {
+                    actions.push(Action::Cancel { worker: worker.clone(), attempt });
+                    self.stray = stray;
+                }
+                self.retire(attempt, Some(&worker), actions);
+            }
+            Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
+            Body::Room(_) | Body::Unknown => {}
+        }
+    }
+
+    /// A frame of the attempt that runs, in sequence.
+    fn on_own(&mut self, body: Body<'static>, actions: &mut Vec<Action>) {
+        match body {
+            Body::Delta(delta) => {
+                self.delivered.add(&delta);
+                actions.push(Action::Output(Output::Delta(delta)));
+            }
+            Body::Finish(finish) => {
+                actions.push(Action::Output(Output::Finish(self.delivered.complete(finish))));
+                self.phase = Phase::Done;
+            }
+            Body::Error(error) => self.on_error(error, actions),
+            Body::Reject(reject) => {
+                let reason = format!("it gave the request back ({})", reject.reason);
+                self.lost(&reason, actions);
+            }
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => {}
+        }
+    }
+
+    fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
+        let handed_over = error.code == ErrorCode::Draining;
+        let Some(run) = self.end_run() else { return };
+        if !error.retryable || (!handed_over && self.runs_lost >= limits::MAX_RUNS) {
+            return self.fail(CallError::Engine(error), actions);
+        }
+        if handed_over {
+            self.runs_lost -= 1; // a worker that leaves in order is no failure of the request
+        }
+        if self.delivered.any() && !self.can_resume(&run) {
+            return self.fail(CallError::Engine(error), actions);
+        }
+        self.excluded.push(run.worker);
+        self.place(actions);
+    }
+
+    fn on_accepted(
+        &mut self,
+        attempt: u32,
+        worker: Name,
+        accepted: &Accepted,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let known = self.open.iter().any(|open| open.attempt == attempt);
+        if !known || matches!(self.phase, Phase::Running(_)) {
+            actions.push(Action::Cancel { worker: worker.clone(), attempt });
+            return self.retire(attempt, None, actions);
+        }
+        // The first to accept wins. The others are stopped where it is known where they went; one
+        // that was taken from the queue subject is stopped when its own `Accepted` comes.
+        for open in self.open.drain(..) {
+            match open.target {
+                Some(target) if open.attempt != attempt && target != worker => {
+                    actions.push(Action::Cancel { worker: target, attempt: open.attempt });
+                }
+                _ => {}
+            }
+        }
+        self.floor = attempt;
+        self.excluded.clear();
+        self.without_worker = None;
+        self.queue_empty = false;
+        self.phase = Phase::Running(Run {
+            attempt,
+            worker: worker.clone(),
+            next_seq: 1,
+            resumable: accepted.resumable,
+            heard: now,
+        });
+        actions.push(Action::Output(Output::Accepted {
+            worker: worker.clone(),
+            queue_position: accepted.queue_position,
+        }));
+        actions.push(Action::Taken { attempt, worker });
+    }
+
+    fn on_reject(&mut self, attempt: u32, worker: Name, reject: &Reject, now: Instant, actions: &mut Vec<Action>) {
+        if !self.open.iter().any(|open| open.attempt == attempt) || matches!(self.phase, Phase::Running(_)) {
+            return;
+        }
+        self.open.retain(|open| open.attempt != attempt);
+        match reject.reason {
+            RejectReason::Duplicate => {
+                // It runs an earlier attempt, whose `Accepted` is on its way behind this answer.
+                self.phase = Phase::Placing { retry: now + limits::ACCEPT_MAX };
+                return;
+            }
+            RejectReason::Unsupported if std::mem::replace(&mut self.unsupported, true) => {
+                let error = EngineError {
+                    code: ErrorCode::BadRequest,
+                    message: reject.message.clone(),
+                    param: None,
+                    engine_code: None,
+                    retryable: false,
+                    retry_after_ms: None,
+                };
+                return self.fail(CallError::Engine(error), actions);
+            }
+            _ => self.excluded.push(worker),
+        }
+        self.place(actions);
+    }
+
+    fn on_no_responders(&mut self, attempt: u32, actions: &mut Vec<Action>) {
+        self.queue_empty |= self.open.iter().any(|open| open.attempt == attempt && open.target.is_none());
+        self.retire(attempt, None, actions);
+    }
+
+    fn on_worker_gone(&mut self, worker: &Name, actions: &mut Vec<Action>) {
+        match &self.phase {
+            Phase::Running(run) if run.worker == *worker => self.lost("its process is gone", actions),
+            Phase::Placing { .. } => {
+                let attempt = self.open.iter().find(|open| open.target.as_ref() == Some(worker));
+                if let Some(attempt) = attempt.map(|open| open.attempt) {
+                    self.retire(attempt, Some(worker), actions);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody will answer this attempt any more; when the stream waits for it, it is placed anew.
+    fn retire(&mut self, attempt: u32, worker: Option<&Name>, actions: &mut Vec<Action>) {
+        let Some(at) = self.open.iter().position(|open| open.attempt == attempt) else { return };
+        let open = self.open.remove(at);
+        self.excluded.extend(open.target.or_else(|| worker.cloned()));
+        if matches!(self.phase, Phase::Placing { .. }) {
+            self.place(actions);
+        }
+    }
+
+    /// The run is lost: continue elsewhere if that can be done.
+    fn lost(&mut self, reason: &str, actions: &mut Vec<Action>) {
+        let Some(run) = self.end_run() else { return };
+        actions.push(Action::Cancel { worker: run.worker.clone(), attempt: run.attempt });
+        let why_not = if self.runs_lost >= limits::MAX_RUNS {
+            Some("it was lost too often")
+        } else if self.delivered.any() && !self.can_resume(&run) {
+            Some(self.not_resumable.unwrap_or("its engine cannot continue an answer"))
+        } else {
+            None
+        };
+        if let Some(why_not) = why_not {
+            return self.fail(CallError::WorkerLost { reason: format!("{reason}, and {why_not}") }, actions);
+        }
+        self.excluded.push(run.worker);
+        self.place(actions);
+    }
+
+    fn end_run(&mut self) -> Option<Run> {
+        match std::mem::replace(&mut self.phase, Phase::Choosing) {
+            Phase::Running(run) => {
+                self.floor = run.attempt + 1;
+                self.runs_lost += 1;
+                self.delivered.seam();
+                Some(run)
+            }
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    fn can_resume(&self, run: &Run) -> bool {
+        run.resumable && self.not_resumable.is_none() && self.delivered.resume().is_ok()
+    }
+
+    fn place(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Choosing;
+        actions.push(Action::Place);
+    }
+
+    fn stage(&self) -> Stage {
+        match &self.phase {
+            Phase::Choosing | Phase::Waiting { .. } => Stage::Queue,
+            Phase::Placing { .. } => Stage::Accept,
+            Phase::Running(_) | Phase::Done if self.delivered.any() => Stage::Generation,
+            Phase::Running(_) | Phase::Done => Stage::FirstToken,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,306 @@
+//! Requests that wait for room: bounded, by priority, fair between tenants, first come first
+//! served within a tenant. Pure data.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::limits::RETRY_AFTER;
+
+/// One waiting request's place. Kept across wakes that came to nothing, so that it does not lose
+/// its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Order of arrival, over all models.
+    pub order: u64,
+    /// The model.
+    pub model: String,
+    /// Higher is served earlier.
+    pub priority: i32,
+    /// For whom.
+    pub tenant: Option<String>,
+}
+
+/// The waiting requests of one gateway; `T` is what wakes one.
+#[derive(Debug)]
+pub struct WaitingRoom<T> {
+    models: HashMap<String, ModelQueue<T>>,
+    waiting: usize,
+    bound: usize,
+    next_order: u64,
+}
+
+#[derive(Debug)]
+struct ModelQueue<T> {
+    /// Lowest key first: the key is the negated priority.
+    levels: BTreeMap<i64, Level<T>>,
+    waiting: usize,
+}
+
+/// One priority's requests. Tenants take turns.
+#[derive(Debug)]
+struct Level<T> {
+    tenants: HashMap<Option<String>, BTreeMap<u64, T>>,
+    turns: VecDeque<Option<String>>,
+}
+
+impl<T> Default for ModelQueue<T> {
+    fn default() -> Self {
+        Self { levels: BTreeMap::new(), waiting: 0 }
+    }
+}
+
+impl<T> Default for Level<T> {
+    fn default() -> Self {
+        Self { tenants: HashMap::new(), turns: VecDeque::new() }
+    }
+}
+
+/// The room is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl<T> WaitingRoom<T> {
+    /// An empty room for at most `bound` requests, all models together.
+    pub fn new(bound: usize) -> Self {
+        Self { models: HashMap::new(), waiting: 0, bound, next_order: 0 }
+    }
+
+    /// A place in the order of arrival.
+    pub fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>) -> Ticket {
+        self.next_order += 1;
+        Ticket { order: self.next_order, model: model.to_owned(), priority, tenant }
+    }
+
+    /// Waits at `ticket`'s place.
+    ///
+    /// # Errors
+    /// [`Full`] when the room is.
+    pub fn enter(&mut self, ticket: &Ticket, waker: T) -> Result<(), Full> {
+        if self.waiting >= self.bound {
+            return Err(Full);
+        }
+        let queue = self.models.entry(ticket.model.clone()).or_default();
+        let level = queue.levels.entry(-i64::from(ticket.priority)).or_default();
+        if !level.tenants.contains_key(&ticket.tenant) {
+            level.turns.push_back(ticket.tenant.clone());
+        }
+        let places = level.tenants.entry(ticket.tenant.clone()).or_default();
+        if places.insert(ticket.order, waker).is_none() {
+            queue.waiting += 1;
+            self.waiting += 1;
+        }
+        Ok(())
+    }
+
+    /// Leaves without having been woken. Nothing happens when it is not there.
+    pub fn leave(&mut self, ticket: &Ticket) {
+        let Some(queue) = self.models.get_mut(&ticket.model) else { return };
+        let key = -i64::from(ticket.priority);
+        let Some(level) = queue.levels.get_mut(&key) else { return };
+        if !level.remove(&ticket.tenant, ticket.order) {
+            return;
+        }
+        if level.turns.is_empty() {
+            queue.levels.remove(&key);
+        }
+        self.one_less(&ticket.model);
+    }
+
+    /// Takes out whose turn it is.
+    pub fn next(&mut self, model: &str) -> Option<T> {
+        let queue = self.models.get_mut(model)?;
+        let mut first = queue.levels.first_entry()?;
+        let waker = first.get_mut().next()?;
+        if first.get().turns.is_empty() {
+            first.remove();
+        }
+        self.one_less(model);
+        Some(waker)
+    }
+
+    /// Requests that wait for `model`.
+    pub fn waiting(&self, model: &str) -> usize {
+        self.models.get(model).map_or(0, |queue| queue.waiting)
+    }
+
+    /// Models that somebody waits for.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.models.keys().map(String::as_str)
+    }
+
+    /// Requests that wait, all models together.
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    fn one_less(&mut self, model: &str) {
+        self.waiting -= 1;
+        if let Some(queue) = self.models.get_mut(model) {
+            queue.waiting -= 1;
+            if queue.waiting == 0 {
+                self.models.remove(model);
+            }
+        }
+    }
+}
+
+impl<T> Level<T> {
+    fn remove(&mut self, tenant: &Option<String>, order: u64) -> bool {
+        let Some(places) = self.tenants.get_mut(tenant) else { return false };
+        let found = places.remove(&order).is_some();
+        if places.is_empty() {
+            self.tenants.remove(tenant);
+            self.turns.retain(|turn| turn != tenant);
+        }
+        found
+    }
+
+    fn next(&mut self) -> Option<T> {
+        let tenant = self.turns.pop_front()?;
+        let places = self.tenants.get_mut(&tenant)?;
+        let (_, waker) = places.pop_first()?;
+        if places.is_empty() {
+            self.tenants.remove(&tenant);
+        } else {
+            self.turns.push_back(tenant);
+        }
+        Some(waker)
+    }
+}
+
+/// How fast a model's requests end, over the last [`DrainRate::WINDOW`] seconds.
+#[derive(Debug, Default)]
+pub struct DrainRate {
+    /// Second since `start` and requests that ended in it.
+    seconds: VecDeque<(u64, u32)>,
+    start: Option<Instant>,
+}
+
+impl DrainRate {
+    /// Seconds that are looked back on.
+    pub const WINDOW: u64 = 10;
+
+    /// A request ended.
+    pub fn ended(&mut self, now: Instant) {
+        let second = self.second(now);
+        match self.seconds.back_mut() {
+            Some((last, count)) if *last == second => *count += 1,
+            _ => self.seconds.push_back((second, 1)),
+        }
+        while self.seconds.front().is_some_and(|(old, _)| old + Self::WINDOW <= second) {
+            self.seconds.pop_front();
+        }
+    }
+
+    /// When the last of `waiting` requests should have room. Without any end in the window nothing
+    /// is known but that it takes longer than the window.
+    pub fn retry_after(&mut self, waiting: usize, now: Instant) -> Duration {
+        let second = self.second(now);
+        let recent = self.seconds.iter().filter(|(old, _)| old + Self::WINDOW > second);
+        let ended: u32 = recent.map(|(_, count)| count).sum();
+        // A model that has been busy for less than the window has a shorter one.
+        let first = self.seconds.front().map_or(second, |(old, _)| *old);
+        let span = (second.saturating_sub(first) + 1).min(Self::WINDOW);
+        let wait = if ended == 0 {
+            Duration::from_secs(Self::WINDOW)
+        } else {
+            Duration::from_secs_f64((waiting as f64 + 1.0) * span as f64 / f64::from(ended))
+        };
+        wait.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end())
+    }
+
+    fn second(&mut self, now: Instant) -> u64 {
+        let start = *self.start.get_or_insert(now);
+        now.saturating_duration_since(start).as_secs()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn room(entries: &[(i32, Option<&str>, &'static str)]) -> WaitingRoom<&'static str> {
+        let mut room = WaitingRoom::new(100);
+        for (priority, tenant, waker) in entries {
+            let ticket = room.ticket("m", *priority, tenant.map(str::to_owned));
+            room.enter(&ticket, *waker).unwrap();
+        }
+        room
+    }
+
+    fn drain(room: &mut WaitingRoom<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| room.next("m")).collect()
+    }
+
+    #[test]
+    fn priority_first_then_first_come() {
+        let mut room = room(&[(0, None, "a"), (5, None, "b"), (0, None, "c"), (5, None, "d"), (-1, None, "e")]);
+        assert_eq!(drain(&mut room), ["b", "d", "a", "c", "e"]);
+        assert!(room.is_empty());
+    }
+
+    #[test]
+    fn tenants_take_turns() {
+        let (x, y) = (Some("x"), Some("y"));
+        let mut room = room(&[(0, x, "x1"), (0, x, "x2"), (0, x, "x3"), (0, y, "y1"), (0, None, "n1")]);
+        assert_eq!(drain(&mut room), ["x1", "y1", "n1", "x2", "x3"]);
+    }
+
+    #[test]
+    fn the_room_is_bounded_and_leaving_makes_room() {
+        let mut room = WaitingRoom::new(2);
+        let tickets: Vec<Ticket> = (0..3).map(|_| room.ticket("m", 0, None)).collect();
+        room.enter(&tickets[0], 0).unwrap();
+        room.enter(&tickets[1], 1).unwrap();
+        assert_eq!(room.enter(&tickets[2], 2), Err(Full));
+        room.leave(&tickets[0]);
+        room.leave(&tickets[0]);
+        assert_eq!(room.len(), 1);
+        room.enter(&tickets[2], 2).unwrap();
+        assert_eq!((room.next("m"), room.next("m"), room.next("m")), (Some(1), Some(2), None));
+        assert_eq!(room.models().count(), 0, "an empty queue leaves nothing behind");
+    }
+
+    #[test]
+    fn one_that_was_woken_in_vain_keeps_its_turn() {
+        let mut room = WaitingRoom::new(10);
+        let first = room.ticket("m", 0, None);
+        let second = room.ticket("m", 0, None);
+        room.enter(&second, "second").unwrap();
+        room.enter(&first, "first").unwrap();
+        assert_eq!(room.next("m"), Some("first"));
+    }
+
+    #[test]
+    fn models_do_not_wait_for_each_other() {
+        let mut room = WaitingRoom::new(10);
+        let (a, b) = (room.ticket("a", 0, None), room.ticket("b", 9, None));
+        room.enter(&a, "a").unwrap();
+        room.enter(&b, "b").unwrap();
+        assert_eq!((room.waiting("a"), room.waiting("b"), room.waiting("c")), (1, 1, 0));
+        assert_eq!(room.next("a"), Some("a"));
+    }
+
+    #[test]
+    fn retry_after_is_the_time_that_the_queue_takes() {
+        let start = Instant::now();
+        let mut rate = DrainRate::default();
+        assert_eq!(rate.retry_after(3, start), Duration::from_secs(10), "nothing has ended yet");
+        for tenth in 0..200 {
+            rate.ended(start + Duration::from_millis(tenth * 100));
+        }
+        let now = start + Duration::from_secs_f64(19.9);
+        assert_eq!(rate.retry_after(49, now), Duration::from_secs(5), "10 a second");
+        assert_eq!(rate.retry_after(0, now), Duration::from_secs(1));
+        assert_eq!(rate.retry_after(1_000_000, now), Duration::from_secs(60));
+        assert_eq!(rate.retry_after(0, now + Duration::from_secs(100)), Duration::from_secs(10), "long ago");
+    }
+}

@@ -1,0 +1,271 @@
+//! The bytes of each message, so that a change of the wire is seen: a peer of yesterday must read
+//! them tomorrow. A test that fails here asks for a new `v` in the subjects, not for new bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+
+use tokenbus_protocol::control::{Cancel, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, Undrain};
+use tokenbus_protocol::event::{CoordinatorBeat, EventKind};
+use tokenbus_protocol::frame::{Alive, DeltaExtra};
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::status::Totals;
+use tokenbus_protocol::*;
+use uuid::Uuid;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn json(text: &str) -> Option<RawJson> {
+    Some(RawJson::new(text).unwrap())
+}
+
+const ID: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+/// Printable bytes as they are, others as `\xx`.
+fn show(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            0x20..=0x7e => text.push(char::from(*byte)),
+            other => write!(text, "\\{other:02x}").unwrap(),
+        }
+    }
+    text
+}
+
+fn batch(body: Body<'static>) -> Vec<u8> {
+    let mut writer = BatchWriter::new();
+    writer.push(&Frame { stream: 7, attempt: 1, seq: 2, body }).unwrap();
+    writer.seal().unwrap()
+}
+
+fn capabilities() -> Capabilities {
+    Capabilities { chat: true, continuation: true, ..Capabilities::default() }
+}
+
+fn model() -> ModelInfo {
+    ModelInfo { name: "m".into(), context_length: Some(4096), capabilities: capabilities() }
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let extra = DeltaExtra {
+        delta: json(r#"{"tool_calls":[]}"#),
+        logprobs: json("{}"),
+        choice: json(r#"{"stop_reason":1}"#),
+        chunk: json(r#"{"timings":{}}"#),
+        fingerprint: Some("fp".into()),
+    };
+    let delta = Delta {
+        choice: 1,
+        text: "hi".into(),
+        tokens: 2,
+        token_ids: vec![5, 600],
+        finish_reason: Some("stop".into()),
+        extra: Some(Box::new(extra)),
+    };
+    let error = EngineError {
+        code: ErrorCode::ContextLengthExceeded,
+        message: "long".into(),
+        param: Some("messages".into()),
+        engine_code: Some("c".into()),
+        retryable: true,
+        retry_after_ms: Some(9),
+    };
+    let reject = Reject {
+        reason: RejectReason::Busy,
+        worker: name("w1"),
+        room: Room { free: 0, queued: 3 },
+        message: "full".into(),
+        retry_after_ms: Some(100),
+    };
+    let finish = Finish { prompt_tokens: Some(3), completion_tokens: Some(4), usage: json("{}"), chunk: json("{}") };
+    let accepted = Accepted { id: ID, worker: name("w1"), instance: 9, queue_position: 2, resumable: true };
+    vec![
+        ("accepted", batch(Body::Accepted(accepted))),
+        ("delta", batch(Body::Delta(delta))),
+        ("delta, text only", batch(Body::Delta(Delta { text: "t0 ".into(), tokens: 1, ..Delta::default() }))),
+        ("finish", batch(Body::Finish(finish))),
+        ("reject", batch(Body::Reject(reject))),
+        ("error", batch(Body::Error(error))),
+        ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
+        ("room", batch(Body::Room(Room { free: 4, queued: 1 }))),
+    ]
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let request = Request {
+        id: ID,
+        gateway: name("g1"),
+        stream: 7,
+        attempt: 1,
+        floor: 1,
+        kind: RequestKind::Chat,
+        model: "m".into(),
+        budget_ms: 60_000,
+        priority: -1,
+        tenant: Some("t".into()),
+        client_id: Some("x".into()),
+        trace: Some(TraceContext { parent: "00-1-2-01".into(), state: Some("s".into()) }),
+        resume: Some(Resume {
+            choices: vec![ResumeChoice {
+                index: 0,
+                text: "t0 ".into(),
+                tokens: 1,
+                token_ids: vec![5],
+                reasoning: "r".into(),
+                finish_reason: Some("stop".into()),
+            }],
+        }),
+        parts: Some(Parts { count: 2, bytes: 10 }),
+        body: br#"{"a":1"#.into(),
+    };
+    let controls = [
+        ("cancel", Control::Cancel(Cancel { id: ID, attempt: 1 })),
+        ("part", Control::Part(Part { id: ID, attempt: 1, index: 1, data: b"}".to_vec().into() })),
+        ("drain", Control::Drain(Drain { grace_ms: Some(5) })),
+        ("undrain", Control::Undrain(Undrain {})),
+        ("load", Control::Load(ModelCommand { model: "m".into() })),
+        ("unload", Control::Unload(ModelCommand { model: "m".into() })),
+        ("ping", Control::Ping(Ping {})),
+    ];
+    let pong = Pong { worker: name("w1"), instance: 9, state: WorkerState::Ready, room: Room { free: 1, queued: 0 } };
+    let replies = [
+        ("pong", ControlReply::Pong(pong)),
+        ("done", ControlReply::Done(Done {})),
+        ("refused", ControlReply::Refused(Refused { message: "no".into() })),
+    ];
+    let event = Event {
+        kind: EventKind::WorkerLost,
+        at_ms: 1,
+        worker: Some(name("w1")),
+        instance: Some(9),
+        model: Some("m".into()),
+        coordinator: Some(name("c1")),
+    };
+    let hint = FreeHint { worker: name("w1"), room: Room { free: 1, queued: 0 } };
+    let beat = CoordinatorBeat { coordinator: name("c1"), leading: true };
+    let mut all = vec![("request", encode(&request).unwrap())];
+    all.extend(controls.iter().map(|(what, message)| (*what, encode(message).unwrap())));
+    all.extend(replies.iter().map(|(what, message)| (*what, encode(message).unwrap())));
+    all.push(("free hint", encode(&hint).unwrap()));
+    all.push(("event", encode(&event).unwrap()));
+    all.push(("coordinator beat", encode(&beat).unwrap()));
+    all.push(("status", encode(&status()).unwrap()));
+    all.push(("capacity", encode(&capacity()).unwrap()));
+    all
+}
+
+fn status() -> Status {
+    Status {
+        worker: name("w1"),
+        instance: 9,
+        seq: 5,
+        version: "0.1.0".into(),
+        host: "h".into(),
+        engine: "sim".into(),
+        state: WorkerState::Ready,
+        started_at_ms: 1,
+        models: vec![model()],
+        slots: 8,
+        active: 2,
+        queued: 1,
+        tokens_per_second: 1.5,
+        ttft: Quantiles { p50: 1.0, p90: 2.0, p99: 3.0 },
+        itl: Quantiles::default(),
+        kv_used: Some(0.5),
+        totals: Totals { finished: 1, failed: 2, rejected: 3, cancelled: 4, tokens: 5 },
+    }
+}
+
+fn capacity() -> Capacity {
+    let worker = WorkerCapacity {
+        worker: name("w1"),
+        instance: 9,
+        seq: 5,
+        version: "0.1.0".into(),
+        host: "h".into(),
+        engine: "sim".into(),
+        state: WorkerState::Draining,
+        started_at_ms: 1,
+        models: vec![model()],
+        slots: 8,
+        active: 2,
+        queued: 1,
+        tokens_per_second: 1.5,
+        ttft: Quantiles::default(),
+        itl: Quantiles::default(),
+        kv_used: Some(0.5),
+        age_ms: 20,
+    };
+    let model = ModelCapacity {
+        model: "m".into(),
+        workers: 1,
+        slots: 8,
+        free: 6,
+        active: 2,
+        queued: 1,
+        tokens_per_second: 1.5,
+        estimated_wait_ms: Some(10),
+        desired_workers: 1,
+        context_length: Some(4096),
+        capabilities: capabilities(),
+    };
+    Capacity { coordinator: name("c1"), seq: 3, at_ms: 4, workers: vec![worker], models: vec![model] }
+}
+
+#[test]
+fn the_wire_is_what_it_was() {
+    let shown: Vec<String> =
+        frames().into_iter().chain(messages()).map(|(what, bytes)| format!("{what}: {}", show(&bytes))).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden.txt");
+    if std::env::var_os("TOKENBUS_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, shown.join("\n") + "\n").unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    for (line, expected) in shown.iter().zip(golden.lines()) {
+        assert_eq!(line, expected);
+    }
+    assert_eq!(shown.len(), golden.lines().count());
+}
+
+#[test]
+fn what_a_newer_peer_adds_is_passed_over() {
+    #[derive(serde::Serialize)]
+    struct NewerHint {
+        worker: &'static str,
+        new_field: [u8; 3],
+        room: NewerRoom,
+    }
+    #[derive(serde::Serialize)]
+    struct NewerRoom {
+        f: u32,
+        q: u32,
+        z: &'static str,
+    }
+    let newer = NewerHint { worker: "w1", new_field: [1, 2, 3], room: NewerRoom { f: 1, q: 2, z: "new" } };
+    let hint: FreeHint = decode(&encode(&newer).unwrap()).unwrap();
+    assert_eq!(hint, FreeHint { worker: name("w1"), room: Room { free: 1, queued: 2 } });
+}
+
+#[test]
+fn a_newer_kind_of_frame_or_control_does_not_spoil_the_rest() {
+    // {"s": 7, "b": {"new": [1]}} and a known frame behind it.
+    let mut bytes = vec![0x01, 0xdd, 0, 0, 0, 2];
+    bytes.extend_from_slice(b"\x82\xa1s\x07\xa1b\x81\xa3new\x91\x01");
+    bytes.extend_from_slice(b"\x82\xa1s\x08\xa1b\x81\xa1l\x80");
+    let mut bodies = Vec::new();
+    BatchReader::new(&bytes).unwrap().for_each(|frame| bodies.push((frame.stream, frame.body.into_owned()))).unwrap();
+    assert_eq!(bodies, [(7, Body::Unknown), (8, Body::Alive(Alive::default()))]);
+    assert_eq!(decode::<Control>(b"\x01\x81\xa6reboot\x80").unwrap(), Control::Unknown);
+    assert_eq!(decode::<RejectReason>(b"\x01\xa4lazy").unwrap(), RejectReason::Other);
+}
+
+#[test]
+fn another_format_is_named() {
+    let error = decode::<Control>(&[0x02, 0x80]).unwrap_err();
+    assert!(matches!(error, DecodeError::Format(2)), "{error}");
+    assert!(matches!(decode::<Control>(&[]), Err(DecodeError::Empty)));
+    assert!(matches!(BatchReader::new(&vec![1; 9 << 20]), Err(DecodeError::TooLarge(_))));
+}

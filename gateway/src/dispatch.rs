@@ -38,9 +38,6 @@ impl Core for Dispatch {
     }
 
     fn readiness(&self) -> Result<(), String> {
-        if *self.0.stopping.borrow() {
-            return Err("the gateway is shutting down".to_owned());
-        }
         let link = self.0.bus.link();
         let link = link.borrow();
         if link.connected {

@@ -1,3 +1,18 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
 
+pub mod api;
 pub mod call;
+pub mod core;
+pub mod dispatch;
+pub mod feed;
+pub mod http;
+pub mod limits;
+pub mod metrics;
+pub mod placement;
+pub mod service;
+pub mod shared;
+pub mod stream;
+pub mod survey;
+pub mod waiting_room;
+
+pub use service::{GatewayError, Options, run};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokenbus_bus::Bus;
 use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{Control, Name, Room, Subjects, encode};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -33,8 +33,6 @@ pub struct Shared {
     pub streams: Streams,
     /// Counters.
     pub metrics: Metrics,
-    /// Set when the gateway stops.
-    pub stopping: watch::Sender<bool>,
     view: Mutex<View>,
     waiting: Mutex<Waiting>,
     accept_clock: Mutex<AcceptClock>,
@@ -72,7 +70,6 @@ impl Shared {
             gateway,
             streams: Streams::default(),
             metrics,
-            stopping: watch::Sender::new(false),
             view: Mutex::default(),
             waiting: Mutex::new(Waiting {
                 room: WaitingRoom::new(waiting),
@@ -198,6 +195,7 @@ impl Shared {
     }
 
     fn count_waiting(&self) {
-        self.metrics.waiting(lock(&self.waiting).room.len());
+        let waiting = lock(&self.waiting).room.len();
+        self.metrics.waiting().set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 }

@@ -267,7 +267,10 @@ impl Driver {
             self.pending.push((number, worker));
         }
         self.published = Some((number, now));
-        self.shared.metrics.attempt(number);
+        shared.metrics.attempts().inc();
+        if number > 0 {
+            shared.metrics.republishes().inc();
+        }
         if let Err(error) = shared.bus.publish_with_reply(subject, reply, message).await {
             tracing::warn!(id = %self.call.id, attempt = number, %error, "request not published");
         }

@@ -82,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_wakes_the_reader() {
         let inbox = std::sync::Arc::new(Inbox::new(1024));
-        let reader = tokio::spawn({
+        let reader = tokenbus_bus::task::spawn("reader", {
             let inbox = std::sync::Arc::clone(&inbox);
             async move { std::future::poll_fn(|context| inbox.poll_pop(context)).await }
         });

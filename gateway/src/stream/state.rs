@@ -37,6 +37,8 @@ pub enum Event {
     Go,
     /// More was waiting to be read than the bound allows.
     Overflow,
+    /// The gateway stops, and its grace period is over.
+    ShutDown,
 }
 
 impl Event {
@@ -299,6 +301,7 @@ impl StreamState {
                 }
             }
             Event::Overflow => self.fail(CallError::SlowClient, actions),
+            Event::ShutDown => self.fail(CallError::ShuttingDown, actions),
         }
     }
 

@@ -1,0 +1,179 @@
+//! Joining a stream into one answer, for clients that do not stream.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::{Delta, Finish};
+
+use super::json::{push_number, push_string};
+use super::limits::{MAX_ANSWER, MAX_CHOICES};
+use super::merge::{Kind, Members};
+use super::usage::push_usage;
+use super::{AnswerError, Identity};
+
+/// Collects the deltas of one call.
+#[derive(Debug)]
+pub struct Collector {
+    identity: Identity,
+    fingerprint: Option<String>,
+    choices: Vec<Choice>,
+    chunk: Members,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Choice {
+    index: u32,
+    text: String,
+    message: Members,
+    logprobs: Members,
+    members: Members,
+    finish_reason: Option<String>,
+}
+
+impl Choice {
+    fn new(index: u32) -> Self {
+        Self {
+            index,
+            text: String::new(),
+            message: Members::new(Kind::Message),
+            logprobs: Members::new(Kind::Logprobs),
+            members: Members::new(Kind::Newest),
+            finish_reason: None,
+        }
+    }
+
+    fn push(&self, out: &mut BytesMut) {
+        push_number(out, format_args!("{{\"index\":{},\"message\":{{", self.index));
+        out.extend_from_slice(b"\"role\":\"assistant\",\"content\":");
+        // OpenAI's content is null where the message is something else than text.
+        let other = ["tool_calls", "function_call", "refusal"];
+        if self.text.is_empty() && other.iter().any(|name| self.message.has(name)) {
+            out.extend_from_slice(b"null");
+        } else {
+            push_string(out, &self.text);
+        }
+        if !self.message.contains("refusal") {
+            out.extend_from_slice(b",\"refusal\":null");
+        }
+        self.message.push(out);
+        out.extend_from_slice(b"},\"logprobs\":");
+        if self.logprobs.is_empty() {
+            out.extend_from_slice(b"null");
+        } else {
+            self.logprobs.push_object(out);
+        }
+        out.extend_from_slice(b",\"finish_reason\":");
+        match &self.finish_reason {
+            Some(reason) => push_string(out, reason),
+            None => out.extend_from_slice(b"null"),
+        }
+        self.members.push(out);
+        out.put_u8(b'}');
+    }
+}
+
+impl Collector {
+    /// Begins an answer.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            fingerprint: None,
+            choices: Vec::new(),
+            chunk: Members::new(Kind::Newest),
+            bytes: 0,
+        }
+    }
+
+    /// Adds `delta`.
+    ///
+    /// # Errors
+    /// [`AnswerError`] when the choice is none that a request can ask for, or the answer grows
+    /// beyond [`MAX_ANSWER`].
+    pub fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
+        self.count(delta)?;
+        let choice = self.choice(delta.choice)?;
+        choice.text.push_str(&delta.text);
+        if choice.finish_reason.is_none() {
+            choice.finish_reason.clone_from(&delta.finish_reason);
+        }
+        if let Some(extra) = delta.extra.as_deref() {
+            choice.message.absorb(extra.delta.as_ref());
+            choice.logprobs.absorb(extra.logprobs.as_ref());
+            choice.members.absorb(extra.choice.as_ref());
+            self.chunk.absorb(extra.chunk.as_ref());
+            if extra.fingerprint.is_some() {
+                self.fingerprint.clone_from(&extra.fingerprint);
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer as JSON.
+    ///
+    /// # Errors
+    /// [`AnswerError::NoAnswer`] when no choice has begun.
+    pub fn finish(mut self, finish: &Finish) -> Result<Bytes, AnswerError> {
+        if self.choices.is_empty() {
+            return Err(AnswerError::NoAnswer);
+        }
+        self.chunk.absorb(finish.chunk.as_ref());
+        self.choices.sort_unstable_by_key(|choice| choice.index);
+        let mut out = BytesMut::with_capacity(self.bytes.saturating_add(512));
+        out.extend_from_slice(b"{\"id\":");
+        push_string(&mut out, &self.identity.id);
+        out.extend_from_slice(b",\"object\":\"chat.completion\",\"created\":");
+        push_number(&mut out, self.identity.created);
+        out.extend_from_slice(b",\"model\":");
+        push_string(&mut out, &self.identity.model);
+        out.extend_from_slice(b",\"choices\":[");
+        for (n, choice) in self.choices.iter().enumerate() {
+            if n > 0 {
+                out.put_u8(b',');
+            }
+            choice.push(&mut out);
+        }
+        out.put_u8(b']');
+        let mut usage = BytesMut::new();
+        if push_usage(finish, &mut usage) {
+            out.extend_from_slice(b",\"usage\":");
+            out.extend_from_slice(&usage);
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            out.extend_from_slice(b",\"system_fingerprint\":");
+            push_string(&mut out, fingerprint);
+        }
+        self.chunk.push(&mut out);
+        out.put_u8(b'}');
+        Ok(out.freeze())
+    }
+
+    fn count(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
+        let raw = |json: &Option<RawJson>| json.as_ref().map_or(0, |json| json.get().len());
+        let extra = delta.extra.as_deref().map_or(0, |extra| {
+            raw(&extra.delta) + raw(&extra.logprobs) + raw(&extra.choice) + raw(&extra.chunk)
+        });
+        self.bytes = self.bytes.saturating_add(delta.text.len()).saturating_add(extra);
+        if self.bytes > MAX_ANSWER {
+            return Err(AnswerError::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn choice(&mut self, index: u32) -> Result<&mut Choice, AnswerError> {
+        if index >= MAX_CHOICES {
+            return Err(AnswerError::TooManyChoices(index));
+        }
+        let at = match self.choices.iter().position(|choice| choice.index == index) {
+            Some(at) => at,
+            None => {
+                self.choices.push(Choice::new(index));
+                self.choices.len() - 1
+            }
+        };
+        self.choices.get_mut(at).ok_or(AnswerError::TooManyChoices(index))
+    }
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

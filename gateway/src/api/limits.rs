@@ -1,0 +1,15 @@
+//! Bounds of the OpenAI API, with their units and reasons.
+
+/// Choices that a request may ask for: OpenAI's own bound on `n`.
+pub const MAX_CHOICES: u32 = 128;
+
+/// Bytes of output that are collected for a client that does not stream. The longest contexts of
+/// today are a few MiB of text; log probabilities multiply that.
+pub const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Distinct member names that are collected per object. Engines send a handful; the bound keeps
+/// the search for a name short.
+pub const MAX_MEMBERS: usize = 256;
+
+/// Tool calls that are collected per choice; OpenAI allows 128 tools in a request.
+pub const MAX_TOOL_CALLS: usize = 1024;

@@ -1,0 +1,50 @@
+//! OpenAI's shapes: checking what a client sent, encoding what it gets. Pure: nothing here waits,
+//! reads a clock or knows a status code.
+
+pub mod chat;
+pub mod chunk;
+pub mod collect;
+mod fields;
+pub mod json;
+pub mod limits;
+mod merge;
+pub mod models;
+pub mod usage;
+
+use uuid::Uuid;
+
+/// The members that are the same in every chunk and in the collected answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `chatcmpl-…`.
+    pub id: String,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// The model as the client asked for it.
+    pub model: String,
+}
+
+impl Identity {
+    /// Names the answer to the call `id`.
+    pub fn new(id: Uuid, created: u64, model: &str) -> Self {
+        Self {
+            id: format!("chatcmpl-{}", id.simple()),
+            created,
+            model: model.to_owned(),
+        }
+    }
+}
+
+/// Why what a worker sent is no answer of the OpenAI API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// A choice beyond what any request can ask for.
+    #[error("the engine answered with choice {0}, the API ends at {max}", max = limits::MAX_CHOICES - 1)]
+    TooManyChoices(u32),
+    /// The stream finished without a single choice.
+    #[error("the engine finished without an answer")]
+    NoAnswer,
+    /// Larger than is kept in memory for a client that does not stream.
+    #[error("the answer is larger than {} MiB; ask for a stream instead", limits::MAX_ANSWER / (1024 * 1024))]
+    TooLarge,
+}

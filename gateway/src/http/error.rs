@@ -1,0 +1,339 @@
+//! The one place where an error becomes a status, an OpenAI error object and a metrics outcome.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use tokenbus_protocol::{EngineError, ErrorCode};
+
+use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
+use crate::api::AnswerError;
+use crate::api::chat::RequestError;
+use crate::api::json::push_string;
+use crate::call::CallError;
+use crate::metrics::Outcome;
+
+// The official SDKs obey it, whatever they think of the status.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Everything that a client may be told instead of an answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum HttpError {
+    /// The body is no request.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A header has no value that it may have.
+    #[error("The header '{name}' is wrong: {reason}")]
+    Header {
+        /// Its name.
+        name: &'static str,
+        /// What it should be.
+        reason: String,
+    },
+    /// The body is larger than the limit in bytes.
+    #[error("The body of your request is larger than the limit of {0} bytes")]
+    BodyTooLarge(usize),
+    /// The client stopped sending in the middle of its body.
+    #[error("The body of your request did not arrive in time")]
+    BodyTimeout,
+    /// The body did not arrive whole.
+    #[error("The body of your request could not be read: {0}")]
+    BodyBroken(String),
+    /// The body is compressed.
+    #[error("A request body with Content-Encoding {0:?} is not supported; send it uncompressed")]
+    ContentEncoding(String),
+    /// No such path.
+    #[error("Unknown request URL: {method} {path}. Chat is at POST /v1/chat/completions")]
+    NotFound {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The path has no such method.
+    #[error("Not allowed to {method} on {path}")]
+    MethodNotAllowed {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// Requests cannot be served now, and why.
+    #[error("The gateway is not ready: {0}")]
+    NotReady(String),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What the worker sent is no answer.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+}
+
+/// How an error is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `error.type`.
+    pub kind: &'static str,
+    /// `error.code`.
+    pub code: Option<Cow<'static, str>>,
+    /// `error.param`.
+    pub param: Option<Cow<'static, str>>,
+    /// `error.message`.
+    pub message: String,
+    /// For the `Retry-After` header.
+    pub retry_after: Option<Duration>,
+    /// For the metrics.
+    pub outcome: Outcome,
+    /// Whether another try is worth it, where the status alone would mislead an SDK.
+    pub should_retry: Option<bool>,
+    /// Whether the connection ends with the answer, because its request was not read to the end.
+    pub close: bool,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+const RATE: &str = "rate_limit_error";
+
+impl Verdict {
+    fn new(status: StatusCode, kind: &'static str, outcome: Outcome, message: String) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message,
+            retry_after: None,
+            outcome,
+            should_retry: None,
+            close: false,
+        }
+    }
+
+    fn code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    fn param(mut self, param: Option<impl Into<Cow<'static, str>>>) -> Self {
+        self.param = param.map(Into::into);
+        self
+    }
+
+    fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The OpenAI error object as one line of JSON: `{"error":{…}}`.
+    pub fn envelope(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128 + self.message.len());
+        let optional = |out: &mut BytesMut, text: Option<&str>| match text {
+            Some(text) => push_string(out, text),
+            None => out.extend_from_slice(b"null"),
+        };
+        out.extend_from_slice(b"{\"error\":{\"message\":");
+        push_string(&mut out, &self.message);
+        out.extend_from_slice(b",\"type\":");
+        push_string(&mut out, self.kind);
+        out.extend_from_slice(b",\"param\":");
+        optional(&mut out, self.param.as_deref());
+        out.extend_from_slice(b",\"code\":");
+        optional(&mut out, self.code.as_deref());
+        out.put_slice(b"}}");
+        out.freeze()
+    }
+}
+
+impl HttpError {
+    /// The status, the error object and the outcome of this error.
+    pub fn verdict(&self) -> Verdict {
+        use Outcome::{Cancelled, Failed, Rejected};
+        use StatusCode as S;
+        let new = |status, kind, outcome| Verdict::new(status, kind, outcome, self.to_string());
+        match self {
+            Self::Request(RequestError::Field { param, code, .. }) => {
+                new(S::BAD_REQUEST, INVALID, Rejected).code(*code).param(param.clone())
+            }
+            Self::Request(RequestError::NotUtf8(_) | RequestError::Syntax { .. } | RequestError::NotAnObject) => {
+                new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_json")
+            }
+            Self::Header { name, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
+                .code("invalid_value")
+                .param(Some(*name)),
+            Self::BodyTooLarge(_) => new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected)
+                .code("request_too_large")
+                .close(),
+            Self::BodyTimeout => new(S::REQUEST_TIMEOUT, INVALID, Cancelled)
+                .code("request_timeout")
+                .close(),
+            Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
+            Self::ContentEncoding(_) => new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
+                .code("unsupported_content_encoding")
+                .param(Some("content-encoding"))
+                .close(),
+            Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
+            Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
+            Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+                .code("not_ready")
+                .retry_after(SHORT_RETRY),
+            Self::Answer(AnswerError::TooLarge) => {
+                new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("answer_too_large")
+            }
+            Self::Answer(AnswerError::NoAnswer | AnswerError::TooManyChoices(_)) => {
+                new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("engine_error")
+            }
+            Self::Call(error) => call(error),
+        }
+    }
+}
+
+fn call(error: &CallError) -> Verdict {
+    use Outcome::{Cancelled, Failed, Rejected, TimedOut};
+    use StatusCode as S;
+    let new = |status, kind, outcome| Verdict::new(status, kind, outcome, error.to_string());
+    match error {
+        CallError::UnknownModel { model, known } => {
+            Verdict::new(S::NOT_FOUND, INVALID, Rejected, unknown_model(model, known))
+                .code("model_not_found")
+                .param(Some("model"))
+        }
+        CallError::NoWorker { retry_after, .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+            .code("no_worker")
+            .retry_after(*retry_after),
+        CallError::Full { retry_after, .. } => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
+            .code("server_busy")
+            .retry_after(*retry_after),
+        // Its time is over: a second try would put the same load on a cluster that was too slow.
+        CallError::Deadline { .. } => Verdict {
+            should_retry: Some(false),
+            ..new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("deadline_exceeded")
+        },
+        CallError::Engine(error) => engine(error),
+        CallError::WorkerLost { .. } => new(S::BAD_GATEWAY, SERVER, Failed).code("worker_lost"),
+        CallError::BusDown { .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("bus_unavailable")
+            .retry_after(SHORT_RETRY),
+        CallError::SlowClient => new(S::REQUEST_TIMEOUT, INVALID, Cancelled).code("slow_client"),
+        CallError::ShuttingDown => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("shutting_down")
+            .retry_after(SHORT_RETRY),
+        CallError::Internal(_) => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("internal_error"),
+    }
+}
+
+fn engine(error: &EngineError) -> Verdict {
+    use Outcome::{Failed, Rejected, TimedOut};
+    use StatusCode as S;
+    let new =
+        |status, kind, outcome| Verdict::new(status, kind, outcome, error.message.clone()).param(error.param.clone());
+    // The engine's own code where it says more than ours, which is the second.
+    let told = |code: &'static str| error.engine_code.clone().map_or(Cow::Borrowed(code), Cow::Owned);
+    let after = error.retry_after_ms.map_or(SHORT_RETRY, Duration::from_millis);
+    match error.code {
+        ErrorCode::BadRequest => new(S::BAD_REQUEST, INVALID, Rejected).code(told("bad_request")),
+        ErrorCode::ContextLengthExceeded => {
+            let verdict = new(S::BAD_REQUEST, INVALID, Rejected).code("context_length_exceeded");
+            let param = verdict.param.clone().or(Some("messages".into()));
+            verdict.param(param)
+        }
+        ErrorCode::ContentFilter => new(S::BAD_REQUEST, INVALID, Rejected).code("content_filter"),
+        // The statuses that the engine gave, but the client must not look for the fault in its key.
+        ErrorCode::UpstreamUnauthorized => {
+            not_your_key(new(S::UNAUTHORIZED, "authentication_error", Failed).code("upstream_unauthorized"))
+        }
+        ErrorCode::UpstreamForbidden => {
+            not_your_key(new(S::FORBIDDEN, "permission_error", Failed).code("upstream_forbidden"))
+        }
+        ErrorCode::ModelNotFound => new(S::NOT_FOUND, INVALID, Rejected)
+            .code("model_not_found")
+            .param(Some("model")),
+        ErrorCode::TooLarge => new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large"),
+        ErrorCode::RateLimited => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
+            .code(told("rate_limit_exceeded"))
+            .retry_after(after),
+        ErrorCode::EngineUnavailable => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("engine_unavailable")
+            .retry_after(after),
+        ErrorCode::Timeout => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("engine_timeout"),
+        ErrorCode::WorkerOverloaded => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("worker_overloaded")
+            .retry_after(after),
+        ErrorCode::Draining => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("worker_draining")
+            .retry_after(after),
+        ErrorCode::Cancelled => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+            .code("cancelled")
+            .retry_after(after),
+        ErrorCode::Internal => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code(told("engine_error")),
+    }
+}
+
+fn not_your_key(mut verdict: Verdict) -> Verdict {
+    verdict.message = format!(
+        "The engine behind this model did not accept the cluster's own credentials; your API key is not to blame: {}",
+        verdict.message
+    );
+    verdict
+}
+
+fn unknown_model(model: &str, known: &[String]) -> String {
+    let mut listed = known
+        .iter()
+        .take(MAX_LISTED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if known.is_empty() {
+        "none".clone_into(&mut listed);
+    } else if known.len() > MAX_LISTED {
+        listed = format!("{listed} and {} more", known.len() - MAX_LISTED);
+    }
+    format!("The model {model:?} does not exist. Available models: {listed}")
+}
+
+/// Whole seconds, rounded up, at least 1.
+fn seconds(after: Duration) -> u64 {
+    let up = u64::from(after.subsec_nanos() > 0);
+    after.as_secs().saturating_add(up).clamp(1, MAX_RETRY_AFTER)
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        self.verdict().into_response()
+    }
+}
+
+impl IntoResponse for Verdict {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.envelope()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds(after).into());
+        }
+        if let Some(retry) = self.should_retry {
+            headers.insert(
+                SHOULD_RETRY,
+                HeaderValue::from_static(if retry { "true" } else { "false" }),
+            );
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+
+use super::Edge;
+use super::error::HttpError;
+use crate::call::CallError;
+use crate::core::Core;
+
+/// The process lives. Says nothing else: a restart does not bring the bus back.
+pub(super) async fn live() -> Response {
+    ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#).into_response()
+}
+
+/// Requests can be served now.
+pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+    if edge.draining.is_cancelled() {
+        return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
+    }
+    edge.core.readiness().map_err(HttpError::NotReady)?;
+    Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#).into_response())
+}
+
+/// The metrics as OpenMetrics text.
+pub(super) async fn metrics<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &edge.registry)
+        .map_err(|error| CallError::Internal(format!("metrics: {error}")))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}

@@ -1,0 +1,76 @@
+//! The HTTP edge: turns requests into calls and what comes of them into responses.
+//!
+//! One file per endpoint family; [`error`] is the one place that knows the status of an error.
+
+mod body;
+mod chat;
+pub mod error;
+mod headers;
+mod health;
+pub mod limits;
+mod models;
+mod options;
+mod record;
+mod request_id;
+pub mod server;
+mod socket;
+mod sse;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::{get, post};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+pub use error::{HttpError, Verdict};
+pub use options::HttpOptions;
+
+use crate::core::Core;
+use crate::metrics::Metrics;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Edge<C> {
+    /// Places the calls.
+    pub core: C,
+    /// Settings.
+    pub options: Arc<HttpOptions>,
+    /// What each request is measured with.
+    pub metrics: Metrics,
+    /// What `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
+    pub draining: CancellationToken,
+}
+
+/// All routes.
+pub fn router<C: Core>(edge: Edge<C>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat::create::<C>))
+        .route("/v1/models", get(models::list::<C>))
+        .route("/v1/models/{*id}", get(models::one::<C>))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready::<C>))
+        .route("/metrics", get(health::metrics::<C>))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        // Outermost, so that errors of the routing have an id as well.
+        .layer(axum::middleware::from_fn(request_id::layer))
+        .with_state(edge)
+}
+
+async fn not_found(request: Request) -> HttpError {
+    HttpError::NotFound {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    }
+}
+
+async fn method_not_allowed(request: Request) -> HttpError {
+    HttpError::MethodNotAllowed {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    }
+}

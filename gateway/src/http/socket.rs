@@ -1,0 +1,246 @@
+//! A client's socket with the bounds that the HTTP library does not keep: on the first bytes of a
+//! connection, on a client that does not read, and on a close that nobody answers.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::limits::{LINGER, LINGER_BYTES, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    tcp: TcpStream,
+    opening: Option<Bounded>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    closing: Option<Bounded>,
+    shutdown: CancellationToken,
+}
+
+/// A phase that ends after a time or after a number of bytes.
+#[derive(Debug)]
+struct Bounded {
+    timer: Pin<Box<Sleep>>,
+    bytes: usize,
+}
+
+impl Bounded {
+    fn new(time: Duration, bytes: usize) -> Self {
+        Self {
+            timer: Box::pin(tokio::time::sleep(time)),
+            bytes,
+        }
+    }
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl Socket {
+    /// Takes over `tcp`. Once `shutdown` is cancelled, closing does not linger: clients keep idle
+    /// connections open for long, and nothing is lost on them.
+    ///
+    /// # Errors
+    /// What the system says of the socket's options: it is gone already.
+    pub(super) fn new(tcp: TcpStream, shutdown: CancellationToken) -> io::Result<Self> {
+        // A token must leave when it is there, not when the one before it has been acknowledged.
+        tcp.set_nodelay(true)?;
+        let socket = SockRef::from(&tcp);
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(UNACKNOWLEDGED)
+                .with_interval(UNACKNOWLEDGED / 3),
+        )?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        Ok(Self {
+            tcp,
+            opening: Some(Bounded::new(OPENING, OPENING_BYTES)),
+            stalled: None,
+            closing: None,
+            shutdown,
+        })
+    }
+
+    /// Reads and throws away until the client closes, or the bounds are reached.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.shutdown.is_cancelled() {
+            return Poll::Ready(());
+        }
+        let closing = self.closing.get_or_insert_with(|| Bounded::new(LINGER, LINGER_BYTES));
+        let mut waste = [0; 8 * 1024];
+        while closing.bytes > 0 {
+            let mut buffer = ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
+                Poll::Pending => return closing.timer.as_mut().poll(cx),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    closing.bytes = closing.bytes.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn written(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            self.opening = None;
+            return wrote;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(timed_out("the client does not read")))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        let Some(opening) = &mut this.opening else {
+            return read;
+        };
+        if read.is_pending() {
+            ready!(opening.timer.as_mut().poll(cx));
+            return Poll::Ready(Err(timed_out("the client says nothing")));
+        }
+        opening.bytes = opening.bytes.saturating_sub(buffer.filled().len() - before);
+        if opening.bytes == 0 {
+            this.opening = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.written(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes);
+        self.written(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    /// Closes our side and lingers: a socket that is closed with unread bytes in it makes the system
+    /// send a reset, which can overtake the answer.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    // A paused clock jumps to the next timer as soon as every task waits, so the bounds pass at once.
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (Socket::new(server, CancellationToken::new()).unwrap(), client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_let_go() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"PRI").await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.read(&mut buffer).await.unwrap(), 3);
+        let start = Instant::now();
+        let error = socket.read(&mut buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() <= OPENING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_begun_may_be_silent() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(&[b'x'; OPENING_BYTES]).await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.read(&mut buffer).await.unwrap(), OPENING_BYTES);
+        let silent = tokio::time::timeout(OPENING * 10, socket.read(&mut buffer));
+        assert!(silent.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_let_go() {
+        let (mut socket, client) = pair().await;
+        let chunk = vec![0; 1024 * 1024];
+        let error = loop {
+            if let Err(error) = socket.write_all(&chunk).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_still_sending_gets_its_answer() {
+        let (mut socket, mut client) = pair().await;
+        let server = async {
+            let mut buffer = [0; 16];
+            socket.read_exact(&mut buffer).await.unwrap();
+            socket.write_all(b"no, thanks").await.unwrap();
+            socket.shutdown().await.unwrap();
+            drop(socket);
+        };
+        let client = async {
+            // More than the sockets hold, so that the server must have read on.
+            client.write_all(&vec![b'x'; 16 * 1024 * 1024]).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        assert_eq!(tokio::join!(server, client).1, "no, thanks");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lingering_ends() {
+        let (mut socket, client) = pair().await;
+        let start = Instant::now();
+        socket.shutdown().await.unwrap();
+        assert!(start.elapsed() >= LINGER && start.elapsed() < LINGER * 2);
+        socket.shutdown.cancel();
+        let (mut idle, other) = pair().await;
+        idle.shutdown.cancel();
+        let start = Instant::now();
+        idle.shutdown().await.unwrap();
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        drop((client, other));
+    }
+}

@@ -1,0 +1,147 @@
+//! The body of a streamed answer: a stream that the connection's own task drives.
+//!
+//! Each wake-up takes everything that is ready and hands it to the connection as one piece, which
+//! is one write. While the client's socket is full the connection does not ask for more, and the
+//! core's bound on undelivered output applies.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use http::StatusCode;
+use tokio::time::{Instant, Sleep};
+
+use super::chat::{ended_early, overdue};
+use super::error::HttpError;
+use super::limits::{FIRST_BUFFER, MAX_WRITE};
+use super::record::Record;
+use crate::api::chunk::{ChunkEncoder, KEEP_ALIVE, push_error};
+use crate::call::{CallError, Output};
+use crate::core::CallStream;
+
+/// A streamed answer whose status has been sent.
+pub(super) struct EventStream<S> {
+    /// What happens to the call; dropping it cancels the call.
+    pub(super) call: S,
+    pub(super) encoder: ChunkEncoder,
+    pub(super) record: Record,
+    /// What had come before the status was sent; `None` when it was sent without waiting longer.
+    pub(super) first: Option<Output>,
+    /// Silence after which a comment is sent.
+    pub(super) keep_alive: Duration,
+    /// When the stream ends even if the core says nothing.
+    pub(super) backstop: Instant,
+}
+
+impl<S: CallStream> EventStream<S> {
+    /// The body.
+    pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+        let now = Instant::now();
+        let writer = Writer {
+            timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
+            buffer: BytesMut::with_capacity(FIRST_BUFFER),
+            written: now,
+            // Something must leave at once: the client waits for the status line as well.
+            greet: self.first.is_none(),
+            ended: false,
+            stream: self,
+        };
+        unfold(writer, Writer::step)
+    }
+}
+
+struct Writer<S> {
+    stream: EventStream<S>,
+    timer: Pin<Box<Sleep>>,
+    buffer: BytesMut,
+    written: Instant,
+    greet: bool,
+    ended: bool,
+}
+
+impl<S: CallStream> Writer<S> {
+    /// Waits until there is something to write and takes all of it.
+    async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        if self.ended {
+            return None;
+        }
+        if let Some(output) = self.stream.first.take() {
+            self.absorb(Some(Ok(output)));
+            self.absorb_ready();
+        } else if std::mem::take(&mut self.greet) {
+            self.buffer.extend_from_slice(KEEP_ALIVE);
+        }
+        while self.buffer.is_empty() {
+            self.wait().await;
+            self.absorb_ready();
+        }
+        self.written = Instant::now();
+        self.stream.record.flush(self.written);
+        let bytes = self.buffer.split().freeze();
+        Some((Ok(bytes), self))
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            happened = self.stream.call.next() => self.absorb(happened),
+            () = self.timer.as_mut() => self.tick(Instant::now()),
+        }
+    }
+
+    /// The timer is not set back with each write, that would be work per token; it is looked at
+    /// when it fires.
+    fn tick(&mut self, now: Instant) {
+        if now >= self.stream.backstop {
+            self.fail(&overdue());
+            return;
+        }
+        let mut due = self.written + self.stream.keep_alive;
+        if now >= due {
+            self.buffer.extend_from_slice(KEEP_ALIVE);
+            due = now + self.stream.keep_alive;
+        }
+        self.timer.as_mut().reset(due.min(self.stream.backstop));
+    }
+
+    fn absorb_ready(&mut self) {
+        while !self.ended && self.buffer.len() < MAX_WRITE {
+            match self.stream.call.try_next() {
+                Some(happened) => self.absorb(Some(happened)),
+                None => break,
+            }
+        }
+    }
+
+    fn absorb(&mut self, happened: Option<Result<Output, CallError>>) {
+        match happened {
+            Some(Ok(Output::Accepted { .. })) => self.stream.record.placed(),
+            Some(Ok(Output::Delta(delta))) => {
+                self.stream.record.saw(&delta);
+                if let Err(error) = self.stream.encoder.delta(&delta, &mut self.buffer) {
+                    self.fail(&error.into());
+                }
+            }
+            Some(Ok(Output::Finish(finish))) => match self.stream.encoder.finish(&finish, &mut self.buffer) {
+                Ok(()) => {
+                    self.stream.record.usage(finish.prompt_tokens, finish.completion_tokens);
+                    self.stream.record.succeeded();
+                    self.ended = true;
+                }
+                Err(error) => self.fail(&error.into()),
+            },
+            Some(Err(error)) => self.fail(&error.into()),
+            None => self.fail(&ended_early()),
+        }
+    }
+
+    /// Tells the client and ends the stream; see `api/chunk.rs` for the form.
+    fn fail(&mut self, error: &HttpError) {
+        let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
+        push_error(&verdict.envelope(), &mut self.buffer);
+        self.ended = true;
+    }
+}

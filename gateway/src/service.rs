@@ -1,0 +1,191 @@
+//! The gateway as a whole: its options, what it starts, and how it stops.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokenbus_bus::task::{self, AbortOnDrop};
+use tokenbus_bus::{Bus, BusError, BusOptions};
+use tokenbus_protocol::{Name, Subjects};
+use tokio::net::TcpListener;
+use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::Dispatch;
+use crate::feed::{self, Pings};
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use crate::http::{self, Edge, HttpOptions};
+use crate::limits;
+use crate::stream::state::Event;
+
+/// How a gateway is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How to reach NATS.
+    pub bus: BusOptions,
+    /// The cluster's namespace.
+    pub namespace: Name,
+    /// First part of the gateway's id; a random part is added, so that an id is never used twice.
+    pub name: Option<Name>,
+    /// The HTTP side.
+    pub http: HttpOptions,
+    /// Requests that may wait for room, all models together.
+    pub waiting: usize,
+    /// Time that running streams have after the stop was asked for.
+    pub grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bus: BusOptions::default(),
+            namespace: default_name("tb"),
+            name: None,
+            http: HttpOptions::default(),
+            waiting: limits::WAITING,
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a gateway stopped, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The listener failed.
+    #[error("cannot serve HTTP: {0}")]
+    Http(#[from] std::io::Error),
+    /// One of the gateway's loops ended, which none does while it runs.
+    #[error("the loop that reads {0} ended")]
+    LoopEnded(&'static str),
+}
+
+/// Runs a gateway on `listener` until `shutdown` completes and its streams have ended, or the grace
+/// period is over.
+///
+/// It listens at once; `/readyz` tells whether NATS is there.
+///
+/// # Errors
+/// [`GatewayError`].
+pub async fn run(
+    options: Options,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), GatewayError> {
+    let gateway = gateway_id(options.name.as_ref());
+    let address = listener.local_addr()?;
+    let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
+    let metrics = Metrics::default();
+    let registry = registry(&metrics, &bus);
+    let subjects = Subjects::new(options.namespace);
+    let (shared, outgoing) = Shared::new(bus, subjects, gateway.clone(), metrics.clone(), options.waiting);
+    let loops = start(&shared, outgoing).await?;
+    let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
+
+    let draining = CancellationToken::new();
+    let router = http::router(Edge {
+        core: Dispatch::new(Arc::clone(&shared)),
+        options: Arc::new(options.http),
+        metrics,
+        registry: Arc::new(registry),
+        draining: draining.clone(),
+    });
+    let stop = async {
+        shutdown.await;
+        tracing::info!(%gateway, streams = shared.streams.len(), grace = ?options.grace, "gateway stopping");
+        draining.cancel();
+        tokio::time::sleep(options.grace).await;
+        shared.streams.broadcast(&Event::ShutDown);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = http::server::serve(listener, router, options.grace, draining.clone()) => Ok(()),
+        () = stop => Ok(()),
+        ended = loops.ended() => Err(GatewayError::LoopEnded(ended)),
+    }
+}
+
+fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
+    let mut registry = Registry::with_prefix("tokenbus_gateway");
+    metrics.register(&mut registry);
+    bus.metrics().register(&mut registry);
+    registry
+}
+
+/// The loops of a gateway; they stop when this is dropped.
+struct Loops(Vec<(&'static str, tokio::task::JoinHandle<()>)>);
+
+impl Loops {
+    fn add(&mut self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        self.0.push((name, task::spawn(name, future)));
+    }
+
+    /// Waits until one of them ends: none does by itself.
+    async fn ended(mut self) -> &'static str {
+        let (_, index, _) = futures_util::future::select_all(self.0.iter_mut().map(|(_, handle)| handle)).await;
+        self.0.get(index).map_or("unknown", |(name, _)| name)
+    }
+}
+
+impl Drop for Loops {
+    fn drop(&mut self) {
+        for (_, handle) in &self.0 {
+            handle.abort();
+        }
+    }
+}
+
+async fn start(
+    shared: &Arc<Shared>,
+    outgoing: tokio::sync::mpsc::Receiver<(String, bytes::Bytes)>,
+) -> Result<Loops, BusError> {
+    let (bus, subjects) = (&shared.bus, &shared.subjects);
+    let pings = Arc::new(Pings::default());
+    let out = bus.subscribe(subjects.out_all(&shared.gateway)).await?;
+    let capacity = bus.subscribe(subjects.capacity()).await?;
+    let free = bus.subscribe(subjects.free_all()).await?;
+    let events = bus.subscribe(subjects.event()).await?;
+    let mut loops = Loops(Vec::new());
+    let share = || Arc::clone(shared);
+    loops.add("frames", feed::frames(share(), out, Arc::clone(&pings)));
+    loops.add("capacity", feed::capacity(share(), capacity));
+    loops.add("free hints", feed::free(share(), free));
+    loops.add("events", feed::events(share(), events));
+    loops.add("liveness", feed::liveness(share(), pings));
+    loops.add("courier", feed::courier(share(), outgoing));
+    loops.add("survey", crate::survey::run(share()));
+    Ok(loops)
+}
+
+/// Says once that the gateway is ready: when the bus is there and knows its subscriptions.
+async fn announce(shared: Arc<Shared>, address: std::net::SocketAddr) {
+    loop {
+        shared.bus.connected().await;
+        match shared.bus.round_trip().await {
+            Ok(()) => break,
+            Err(error) => tracing::warn!(%error, "subscriptions not confirmed yet"),
+        }
+    }
+    tracing::info!(
+        gateway = %shared.gateway,
+        %address,
+        url = format!("http://{address}/v1"),
+        namespace = %shared.subjects.namespace(),
+        "gateway ready"
+    );
+}
+
+fn gateway_id(name: Option<&Name>) -> Name {
+    let random = fastrand::u64(..);
+    let prefix = name.map_or("gw", Name::as_str);
+    Name::sanitized(&format!("{}-{random:016x}", prefix.get(..40).unwrap_or(prefix)), &default_name("gw"))
+}
+
+/// A name that is known to be one.
+fn default_name(text: &'static str) -> Name {
+    #[allow(clippy::expect_used)] // a literal of this file
+    Name::new(text).expect("a literal name")
+}

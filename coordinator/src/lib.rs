@@ -1,1 +1,32 @@
-//! placeholder
+//! The coordinator: worker status in, capacity out.
+//!
+//! It is never in the data path. [`run`] watches `{ns}.v1.status.*`, keeps the newest status of
+//! every worker, and folds them into one snapshot ([`tokenbus_protocol::Capacity`]) that gateways
+//! place by, `/metrics` exports and the command line shows. Several may run: one leads and
+//! publishes, the others know the same and take over within 3 s.
+//!
+//! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`.
+//! Loops: `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
+
+mod demand;
+mod election;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod election_sim;
+mod glance;
+mod http;
+mod leader;
+mod lease;
+pub mod limits;
+mod metrics;
+mod options;
+mod outbound;
+mod pacer;
+mod registry;
+mod service;
+mod snapshot;
+mod watcher;
+
+pub use glance::Glance;
+pub use options::{CoordinatorError, Options};
+pub use service::run;

@@ -1,0 +1,123 @@
+//! The status page: `/healthz`, `/readyz`, `/metrics` and `GET /capacity`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use prometheus_client::registry::Registry;
+use tokenbus_bus::Bus;
+use tokenbus_protocol::Capacity;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::leader::Leadership;
+use crate::limits::{SHUTDOWN, WARM_UP};
+
+/// Who leads, as far as this coordinator knows: a follower answers with what it sees itself.
+const LEADER: HeaderName = HeaderName::from_static("x-tokenbus-leader");
+
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// What the page shows.
+#[derive(Clone)]
+pub(crate) struct Page {
+    /// The connection.
+    pub(crate) bus: Bus,
+    /// Whether the subscriptions are confirmed.
+    pub(crate) subscribed: watch::Receiver<bool>,
+    /// Who leads.
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    /// The newest snapshot.
+    pub(crate) newest: watch::Receiver<Arc<Capacity>>,
+    /// The metrics.
+    pub(crate) metrics: Arc<Registry>,
+}
+
+/// Serves the page until `shutdown`, and then what is being answered for [`SHUTDOWN`] at most.
+pub(crate) async fn run(page: Page, listener: TcpListener, shutdown: CancellationToken) {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/capacity", get(capacity))
+        .with_state(page);
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(SHUTDOWN).await;
+    };
+    tokio::select! {
+        ended = server => if let Err(error) = ended {
+            tracing::error!(%error, "the status page ended");
+        },
+        () = late => {}
+    }
+}
+
+fn unavailable(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+}
+
+/// Why this coordinator does not know what happens, or nothing.
+fn not_ready(page: &Page) -> Option<String> {
+    let link = page.bus.link().borrow().clone();
+    if !link.connected {
+        let reason = if link.reason.is_empty() {
+            "not connected yet"
+        } else {
+            &link.reason
+        };
+        return Some(format!("NATS is away: {reason}"));
+    }
+    (!*page.subscribed.borrow()).then(|| "the subscriptions are not confirmed yet".to_owned())
+}
+
+async fn readyz(State(page): State<Page>) -> Response {
+    match not_ready(&page) {
+        Some(reason) => unavailable(&reason),
+        None => "ready\n".into_response(),
+    }
+}
+
+async fn metrics(State(page): State<Page>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &page.metrics) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot encode the metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// The newest snapshot of this coordinator, whether it leads or not.
+async fn capacity(State(page): State<Page>) -> Response {
+    // Right after the start the first one is awaited: an empty one would be a lie.
+    let mut newest = page.newest.clone();
+    let first = newest.wait_for(|capacity| capacity.seq > 0);
+    let capacity = match tokio::time::timeout(2 * WARM_UP, first).await {
+        Ok(Ok(capacity)) => Arc::clone(&capacity),
+        Ok(Err(_)) => return unavailable("the coordinator is shutting down"),
+        Err(_) => {
+            let reason = not_ready(&page).unwrap_or_else(|| "no snapshot yet".to_owned());
+            return unavailable(&reason);
+        }
+    };
+    let mut response = Json(&*capacity).into_response();
+    let leader = page.leadership.borrow().leader.clone();
+    if let Some(leader) = leader.and_then(|leader| HeaderValue::from_str(leader.as_str()).ok()) {
+        response.headers_mut().insert(LEADER, leader);
+    }
+    response
+}

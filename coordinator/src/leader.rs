@@ -1,0 +1,164 @@
+//! The loop of the election: heartbeats out and in, the lease, and who leads.
+
+use std::time::Instant;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use tokenbus_bus::Bus;
+use tokenbus_protocol::event::CoordinatorBeat;
+use tokenbus_protocol::{Name, Subjects, codec};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::election::{Election, Lease};
+use crate::limits::{BEAT_PERIOD, JETSTREAM_TIMEOUT};
+
+/// Who leads, for the other loops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    /// This coordinator leads, until [`Leadership::valid_until`].
+    pub(crate) leading: bool,
+    /// Who leads, as far as is known.
+    pub(crate) leader: Option<Name>,
+    /// After this the verdict is too old to act upon: the election's loop hangs.
+    pub(crate) valid_until: Instant,
+}
+
+impl Leadership {
+    /// Nobody is known to lead.
+    pub(crate) fn unknown(now: Instant) -> Self {
+        Self {
+            leading: false,
+            leader: None,
+            valid_until: now,
+        }
+    }
+
+    /// Whether this coordinator leads at `now`.
+    pub(crate) fn leads(&self, now: Instant) -> bool {
+        self.leading && now < self.valid_until
+    }
+
+    /// Whether another coordinator is known to lead at `now`.
+    pub(crate) fn follows(&self, now: Instant) -> bool {
+        !self.leading && self.leader.is_some() && now < self.valid_until
+    }
+}
+
+/// The election's loop.
+pub(crate) struct Leader {
+    /// This coordinator.
+    pub(crate) me: Name,
+    /// The connection.
+    pub(crate) bus: Bus,
+    /// The subjects.
+    pub(crate) subjects: Subjects,
+    /// All coordinators' heartbeats.
+    pub(crate) beats: Subscriber,
+    /// Whether the lease is wanted.
+    pub(crate) wanted: watch::Sender<bool>,
+    /// What is known of the lease.
+    pub(crate) lease: watch::Receiver<Lease>,
+    /// Where the verdict goes.
+    pub(crate) leadership: watch::Sender<Leadership>,
+}
+
+impl Leader {
+    /// Runs until `shutdown`, then gives up the lease and says so.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut election = Election::new(self.me.clone(), Instant::now());
+        let mut link = self.bus.link();
+        election.link(link.borrow_and_update().connected, Instant::now());
+        let mut pulse = tokio::time::interval(BEAT_PERIOD);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut speak = false;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = pulse.tick() => speak = true,
+                beat = self.beats.next() => {
+                    let Some(message) = beat else { break };
+                    speak = self.heard(&message, &mut election);
+                }
+                changed = self.lease.changed() => if changed.is_err() { break },
+                _ = link.changed() => {
+                    election.link(link.borrow_and_update().connected, Instant::now());
+                    speak = true;
+                }
+            }
+            speak |= self.decide(&mut election);
+            if speak && link.borrow().connected {
+                let leading = self.leadership.borrow().leading;
+                self.beat(leading).await;
+            }
+        }
+        self.resign().await;
+    }
+
+    /// Takes one heartbeat; tells whether to answer it at once.
+    fn heard(&self, message: &async_nats::Message, election: &mut Election) -> bool {
+        match codec::decode::<CoordinatorBeat>(&message.payload) {
+            Ok(beat) if message.subject.as_str() == self.subjects.coordinator(&beat.coordinator) => {
+                election.heard(beat, Instant::now())
+            }
+            Ok(_) | Err(_) => {
+                self.bus.metrics().malformed.inc();
+                tracing::debug!(subject = %message.subject, "not a coordinator's heartbeat");
+                false
+            }
+        }
+    }
+
+    /// Decides who leads; tells whether that is news for the others.
+    fn decide(&self, election: &mut Election) -> bool {
+        let now = Instant::now();
+        let verdict = election.decide(*self.lease.borrow(), now);
+        self.wanted
+            .send_if_modified(|wanted| std::mem::replace(wanted, verdict.campaign) != verdict.campaign);
+        let next = Leadership {
+            leading: verdict.leading,
+            leader: verdict.leader,
+            valid_until: now + Election::VALID_FOR,
+        };
+        let before = self.leadership.send_replace(next.clone());
+        if before.leader != next.leader {
+            let leader = next.leader.as_ref().map(Name::as_str);
+            tracing::info!(coordinator = %self.me, leader, leading = next.leading, "the leader changed");
+        }
+        before.leading != next.leading
+    }
+
+    async fn beat(&self, leading: bool) {
+        let beat = CoordinatorBeat {
+            coordinator: self.me.clone(),
+            leading,
+        };
+        let payload = match codec::encode(&beat) {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(%error, "cannot encode a heartbeat");
+                return;
+            }
+        };
+        if let Err(error) = self
+            .bus
+            .publish(self.subjects.coordinator(&self.me), payload.into())
+            .await
+        {
+            tracing::debug!(%error, "a heartbeat was not sent");
+        }
+    }
+
+    /// Gives the lease back first, so that whoever hears of it can take it.
+    async fn resign(mut self) {
+        let was_leading = self.leadership.borrow().leading;
+        self.leadership.send_replace(Leadership::unknown(Instant::now()));
+        self.wanted.send_replace(false);
+        let given_back = self.lease.wait_for(|lease| !matches!(lease, Lease::Held { .. }));
+        let _ = tokio::time::timeout(JETSTREAM_TIMEOUT, given_back).await;
+        if was_leading && self.bus.is_connected() {
+            self.beat(false).await;
+        }
+    }
+}

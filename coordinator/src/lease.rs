@@ -1,0 +1,253 @@
+//! The leader's lease: one key in a JetStream key-value bucket, taken and renewed by
+//! compare-and-set.
+//!
+//! The bucket `{ns}_coordinator` forgets a key two seconds after its last renewal, so that a lease
+//! is free exactly when there is no key. A bucket that exists already (made by an operator, with
+//! more replicas, say) keeps its settings but for that age. It is kept in memory: a lease that
+//! survives a restart of NATS would only keep everybody waiting.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
+use async_nats::jetstream::{Context, kv, stream};
+use bytes::Bytes;
+use tokenbus_bus::{Bus, backoff};
+use tokenbus_protocol::Name;
+use tokio::sync::watch;
+
+use crate::election::Lease;
+use crate::limits::{
+    JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_RENEW, LEASE_RETRY,
+};
+
+const KEY: &str = "leader";
+
+/// Why an operation on the lease failed; JetStream is then taken for absent.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error("JetStream did not answer within {JETSTREAM_TIMEOUT:?}")]
+    Timeout,
+    #[error("cannot open the bucket: {0}")]
+    Open(#[from] async_nats::jetstream::context::CreateKeyValueError),
+    #[error("cannot set the age of the bucket's keys: {0}")]
+    Age(#[from] async_nats::jetstream::context::UpdateStreamError),
+    #[error("cannot take the lease: {0}")]
+    Create(kv::CreateError),
+    #[error("cannot renew the lease: {0}")]
+    Update(kv::UpdateError),
+    #[error("cannot read the lease: {0}")]
+    Read(#[from] kv::EntryError),
+}
+
+/// What an attempt to take or to renew the lease came to.
+enum Outcome {
+    Ours { revision: u64 },
+    Taken,
+}
+
+/// Keeps the lease for as long as it is wanted.
+pub(crate) struct Keeper {
+    bus: Bus,
+    context: Context,
+    bucket: String,
+    /// What stands in the key while it is ours: unlike any other coordinator's, and than that of
+    /// an earlier life of this one.
+    mark: Bytes,
+    wanted: watch::Receiver<bool>,
+    lease: watch::Sender<Lease>,
+    store: Option<Store>,
+    revision: Option<u64>,
+    /// Failures of JetStream in a row, since the last connection.
+    failures: usize,
+    /// That JetStream is away has been said.
+    away: bool,
+}
+
+impl Keeper {
+    /// A keeper that takes the lease for `me` while `wanted` says so, and tells of it in the
+    /// receiver.
+    pub(crate) fn new(
+        bus: Bus,
+        namespace: &Name,
+        me: &Name,
+        wanted: watch::Receiver<bool>,
+    ) -> (Self, watch::Receiver<Lease>) {
+        let (lease, told) = watch::channel(Lease::Unknown);
+        let context = ContextBuilder::new()
+            .timeout(JETSTREAM_TIMEOUT)
+            .build(bus.client().clone());
+        let keeper = Self {
+            context,
+            bucket: format!("{namespace}_coordinator"),
+            mark: Bytes::from(format!("{me}/{:016x}", fastrand::u64(..))),
+            wanted,
+            lease,
+            store: None,
+            revision: None,
+            failures: 0,
+            away: false,
+            bus,
+        };
+        (keeper, told)
+    }
+
+    /// Runs until nobody can want the lease any more.
+    pub(crate) async fn run(mut self) {
+        let mut link = self.bus.link();
+        loop {
+            let connected = link.borrow_and_update().connected;
+            let wanted = *self.wanted.borrow_and_update();
+            let pause = if !connected {
+                self.forget();
+                None
+            } else if wanted {
+                Some(self.pursue().await)
+            } else {
+                self.release().await;
+                None
+            };
+            tokio::select! {
+                changed = self.wanted.changed() => if changed.is_err() { break },
+                _ = link.changed() => {
+                    // Another server may have JetStream where this one had not.
+                    self.store = None;
+                    self.failures = 0;
+                }
+                () = after(pause) => {}
+            }
+        }
+        self.release().await;
+    }
+
+    fn forget(&mut self) {
+        self.store = None;
+        self.revision = None;
+        self.tell(Lease::Unknown);
+    }
+
+    fn tell(&self, lease: Lease) {
+        self.lease
+            .send_if_modified(|told| std::mem::replace(told, lease) != lease);
+    }
+
+    /// Takes or renews the lease once, and tells after which pause to try again.
+    async fn pursue(&mut self) -> Duration {
+        // The lease ends for us before it ends for the server, which counts from later.
+        let begun = Instant::now();
+        match self.attempt().await {
+            Ok(Outcome::Ours { revision }) => {
+                self.recovered();
+                self.revision = Some(revision);
+                self.tell(Lease::Held { until: begun + LEASE });
+                LEASE_RENEW.saturating_sub(begun.elapsed())
+            }
+            Ok(Outcome::Taken) => {
+                self.recovered();
+                self.revision = None;
+                self.tell(Lease::Taken);
+                LEASE_RETRY
+            }
+            Err(error) => {
+                self.failures += 1;
+                if !std::mem::replace(&mut self.away, true) {
+                    tracing::warn!(%error, "no lease from JetStream: electing the leader by heartbeats");
+                }
+                self.store = None;
+                self.revision = None;
+                self.tell(Lease::Absent);
+                backoff::jittered(self.failures, JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST)
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.away) {
+            tracing::info!("JetStream is back: electing the leader by lease");
+        }
+        self.failures = 0;
+    }
+
+    async fn attempt(&mut self) -> Result<Outcome, LeaseError> {
+        let store = match &self.store {
+            Some(store) => store.clone(),
+            None => self.store.insert(self.open().await?).clone(),
+        };
+        if let Some(revision) = self.revision {
+            match limited(store.update(KEY, self.mark.clone(), revision)).await? {
+                Ok(revision) => return Ok(Outcome::Ours { revision }),
+                Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
+                Err(error) => return Err(LeaseError::Update(error)),
+            }
+        }
+        match limited(store.create(KEY, self.mark.clone())).await? {
+            Ok(revision) => Ok(Outcome::Ours { revision }),
+            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => self.who_has_it(&store).await,
+            Err(error) => Err(LeaseError::Create(error)),
+        }
+    }
+
+    /// There is a key: another's, or our own whose confirmation was lost.
+    async fn who_has_it(&self, store: &Store) -> Result<Outcome, LeaseError> {
+        let entry = limited(store.entry(KEY)).await??;
+        Ok(
+            match entry.filter(|entry| entry.operation == Operation::Put && entry.value == self.mark) {
+                Some(ours) => match limited(store.update(KEY, self.mark.clone(), ours.revision)).await? {
+                    Ok(revision) => Outcome::Ours { revision },
+                    Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Outcome::Taken,
+                    Err(error) => return Err(LeaseError::Update(error)),
+                },
+                None => Outcome::Taken,
+            },
+        )
+    }
+
+    async fn open(&self) -> Result<Store, LeaseError> {
+        match limited(self.context.get_key_value(&self.bucket)).await? {
+            Ok(store) if store.stream.cached_info().config.max_age == LEASE => Ok(store),
+            Ok(store) => {
+                let mut config = store.stream.cached_info().config.clone();
+                config.max_age = LEASE;
+                config.duplicate_window = config.duplicate_window.min(LEASE);
+                limited(self.context.update_stream(config)).await??;
+                Ok(store)
+            }
+            // Whatever the reason is, creating it tells it better.
+            Err(_) => Ok(limited(self.context.create_key_value(self.new_bucket())).await??),
+        }
+    }
+
+    fn new_bucket(&self) -> kv::Config {
+        kv::Config {
+            bucket: self.bucket.clone(),
+            description: "Which coordinator of tokenbus leads".to_owned(),
+            max_age: LEASE,
+            history: 1,
+            storage: stream::StorageType::Memory,
+            ..kv::Config::default()
+        }
+    }
+
+    async fn release(&mut self) {
+        if let (Some(store), Some(revision)) = (&self.store, self.revision.take())
+            && let Ok(Err(error)) = limited(store.delete_expect_revision(KEY, Some(revision))).await
+        {
+            tracing::debug!(%error, "the lease was not given back: it runs out by itself");
+        }
+        self.tell(Lease::Unknown);
+    }
+}
+
+async fn limited<T>(operation: impl Future<Output = T>) -> Result<T, LeaseError> {
+    tokio::time::timeout(JETSTREAM_TIMEOUT, operation)
+        .await
+        .map_err(|_| LeaseError::Timeout)
+}
+
+/// Waits for `pause`, or for ever.
+async fn after(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}

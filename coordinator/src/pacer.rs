@@ -1,0 +1,164 @@
+//! When the next snapshot is due.
+//!
+//! Once a second in any case. A change of structure (a worker joins, leaves, is lost, changes its
+//! state, models or slots) makes it due at once, though at most 20 times a second: the first
+//! change goes out immediately, those that follow within the gap go out together at its end. A
+//! worker that becomes full or has room again makes it due 250 ms after the last one. Other
+//! changes of load wait for the second.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{GAP_PER_WORKER, ROOM_GAP, SNAPSHOT_PERIOD, STRUCTURE_GAP};
+
+/// How soon a change should be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Urgency {
+    /// With the next snapshot, whenever that is.
+    #[default]
+    Periodic,
+    /// A worker became full, or has room again.
+    Room,
+    /// Somebody joined, left or changed.
+    Structure,
+}
+
+/// Decides when the next snapshot is due.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    last: Option<Instant>,
+    due: Instant,
+}
+
+impl Pacer {
+    /// The first snapshot is due at `first`.
+    pub(crate) fn new(first: Instant) -> Self {
+        Self { last: None, due: first }
+    }
+
+    /// When the next snapshot is due.
+    pub(crate) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Nothing is due before `first`.
+    pub(crate) fn postpone(&mut self, first: Instant) {
+        self.due = self.due.max(first);
+    }
+
+    /// Something changed, in a cluster of `workers`.
+    pub(crate) fn note(&mut self, urgency: Urgency, workers: usize, now: Instant) {
+        let load = GAP_PER_WORKER.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX));
+        let gap = match urgency {
+            Urgency::Periodic => return,
+            Urgency::Room => ROOM_GAP + load,
+            Urgency::Structure => STRUCTURE_GAP + load,
+        };
+        let earliest = self.last.map_or(now, |last| (last + gap).max(now));
+        self.due = self.due.min(earliest);
+    }
+
+    /// A snapshot was made at `now`.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        // Counted from when it was due, the rhythm stays at a second although a timer is a little
+        // late each time; unless it was very late.
+        let rhythm = self.due + SNAPSHOT_PERIOD;
+        let early_or_late = self.due > now || now.saturating_duration_since(self.due) > Duration::from_millis(100);
+        self.due = if early_or_late { now + SNAPSHOT_PERIOD } else { rhythm };
+        self.last = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn sent(at: Instant) -> Pacer {
+        let mut pacer = Pacer::new(at);
+        pacer.sent(at);
+        pacer
+    }
+
+    #[test]
+    fn without_changes_there_is_one_a_second_and_timers_do_not_make_it_drift() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        for second in 0..60_u32 {
+            assert_eq!(pacer.due(), start + second * SNAPSHOT_PERIOD);
+            pacer.sent(pacer.due() + 3 * MS);
+        }
+    }
+
+    #[test]
+    fn after_a_long_sleep_snapshots_do_not_come_in_a_burst() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        let woken = start + Duration::from_secs(30);
+        pacer.sent(woken);
+        assert_eq!(pacer.due(), woken + SNAPSHOT_PERIOD);
+    }
+
+    #[test]
+    fn a_change_is_told_at_once_and_the_next_ones_together() {
+        let start = Instant::now();
+        let mut pacer = sent(start);
+        let change = start + 500 * MS;
+        pacer.note(Urgency::Structure, 0, change);
+        assert_eq!(pacer.due(), change);
+        pacer.sent(change);
+        for late in 1..40 {
+            pacer.note(Urgency::Structure, 0, change + late * MS);
+        }
+        assert_eq!(pacer.due(), change + STRUCTURE_GAP);
+    }
+
+    #[test]
+    fn changes_all_the_time_make_twenty_snapshots_a_second() {
+        let start = Instant::now();
+        let mut pacer = sent(start);
+        let mut count = 0;
+        for ms in 0..10_000 {
+            let now = start + ms * MS;
+            pacer.note(Urgency::Structure, 0, now);
+            if pacer.due() <= now {
+                pacer.sent(now);
+                count += 1;
+            }
+        }
+        assert!((190..=200).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn room_is_told_within_a_quarter_second_and_load_waits() {
+        let start = Instant::now();
+        let mut pacer = sent(start);
+        pacer.note(Urgency::Periodic, 0, start + 10 * MS);
+        assert_eq!(pacer.due(), start + SNAPSHOT_PERIOD);
+        pacer.note(Urgency::Room, 0, start + 10 * MS);
+        assert_eq!(pacer.due(), start + ROOM_GAP);
+        pacer.note(Urgency::Structure, 0, start + 20 * MS);
+        assert_eq!(pacer.due(), start + STRUCTURE_GAP);
+    }
+
+    #[test]
+    fn a_note_never_makes_it_later_and_large_clusters_are_told_less_often() {
+        let start = Instant::now();
+        let mut pacer = sent(start);
+        pacer.note(Urgency::Room, 0, start + 999 * MS);
+        assert_eq!(pacer.due(), start + 999 * MS);
+        let mut pacer = sent(start);
+        pacer.note(Urgency::Structure, 10_000, start + MS);
+        assert_eq!(pacer.due(), start + 300 * MS);
+    }
+
+    #[test]
+    fn nothing_is_due_before_the_coordinator_is_warm() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.postpone(start + SNAPSHOT_PERIOD);
+        assert_eq!(pacer.due(), start + SNAPSHOT_PERIOD);
+        pacer.postpone(start);
+        assert_eq!(pacer.due(), start + SNAPSHOT_PERIOD);
+    }
+}

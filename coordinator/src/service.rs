@@ -1,0 +1,175 @@
+//! Puts a coordinator together and runs it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokenbus_bus::Bus;
+use tokenbus_protocol::{Name, Subjects};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::http::Page;
+use crate::leader::{Leader, Leadership};
+use crate::lease::Keeper;
+use crate::limits::{OUTBOUND, SHUTDOWN, STATUS_PERIOD};
+use crate::metrics::{self, Metrics};
+use crate::options::{CoordinatorError, Options};
+use crate::watcher::{self, Watcher, Wires};
+use crate::{http, outbound};
+
+/// Runs a coordinator until `shutdown` completes, with its status page on `listener`. Logs one
+/// line, `coordinator ready`, once NATS has confirmed its subscriptions. Dropping the future ends
+/// it as a crash would: nothing is given back, and another takes over when its lease has run out.
+///
+/// # Errors
+/// [`CoordinatorError`] when it cannot start, or when one of its loops ends by itself.
+pub async fn run(
+    options: Options,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), CoordinatorError> {
+    if options.lost_after <= STATUS_PERIOD {
+        return Err(CoordinatorError::LostAfter(options.lost_after));
+    }
+    let address = listener.local_addr()?;
+    let me = id(&options);
+    let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus coordinator {me}"))).await?;
+    let stop = CancellationToken::new();
+    let (confirmed, subscribed) = watch::channel(false);
+    let mut loops = assemble(&options, &me, &bus, listener, subscribed, &stop).await?;
+
+    let mut shutdown = std::pin::pin!(shutdown);
+    let confirm = async {
+        while bus.round_trip().await.is_err() {
+            bus.connected().await;
+        }
+        confirmed.send_replace(true);
+        tracing::info!(%address, coordinator = %me, nats = options.bus.display_urls(), "coordinator ready");
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        () = &mut shutdown => None,
+        () = confirm => None,
+        ended = loops.next_ended() => Some(ended),
+    };
+    stop.cancel();
+    let _ = tokio::time::timeout(SHUTDOWN + SHUTDOWN, loops.all_ended()).await;
+    if let Some(name) = ended {
+        return Err(CoordinatorError::Ended(name));
+    }
+    // What was said last has to reach the server before the connection goes.
+    if bus.is_connected() {
+        let _ = tokio::time::timeout(SHUTDOWN, bus.round_trip()).await;
+    }
+    tracing::info!(coordinator = %me, "coordinator stopped");
+    Ok(())
+}
+
+/// The id that it was given, or one that no other has drawn.
+fn id(options: &Options) -> Name {
+    options
+        .id
+        .clone()
+        .unwrap_or_else(|| Name::sanitized(&format!("c-{:08x}", fastrand::u32(..)), &options.namespace))
+}
+
+/// Subscribes and starts all loops.
+async fn assemble(
+    options: &Options,
+    me: &Name,
+    bus: &Bus,
+    listener: TcpListener,
+    subscribed: watch::Receiver<bool>,
+    stop: &CancellationToken,
+) -> Result<Loops, CoordinatorError> {
+    let subjects = Subjects::new(options.namespace.clone());
+    let statuses = bus.subscribe(subjects.status_all()).await?;
+    let questions = bus.subscribe(subjects.capacity_get()).await?;
+    let beats = bus.subscribe(subjects.coordinator_all()).await?;
+
+    let metrics = Metrics::default();
+    let (newest, snapshots) = watch::channel(watcher::nothing(me));
+    let (leadership, led) = watch::channel(Leadership::unknown(Instant::now()));
+    let (wanted, wants) = watch::channel(false);
+    let (out, messages) = mpsc::channel(OUTBOUND);
+    let (keeper, lease) = Keeper::new(bus.clone(), &options.namespace, me, wants);
+    let page = Page {
+        bus: bus.clone(),
+        subscribed,
+        leadership: led.clone(),
+        newest: snapshots.clone(),
+        metrics: Arc::new(metrics::registry(&metrics, bus.metrics(), snapshots)),
+    };
+    let leader = Leader {
+        me: me.clone(),
+        bus: bus.clone(),
+        subjects: subjects.clone(),
+        beats,
+        wanted,
+        lease,
+        leadership,
+    };
+    let wires = Wires {
+        statuses,
+        questions,
+        leadership: led,
+        out,
+        newest,
+    };
+    let watcher = Watcher::new(
+        me.clone(),
+        bus.clone(),
+        subjects.clone(),
+        options.lost_after,
+        metrics,
+        &wires,
+    );
+
+    let mut loops = Loops(JoinSet::new());
+    loops.spawn("status page", http::run(page, listener, stop.clone()));
+    loops.spawn("watcher", watcher.run(wires, stop.clone()));
+    loops.spawn("election", leader.run(stop.clone()));
+    loops.spawn("lease keeper", keeper.run());
+    loops.spawn("publisher", outbound::run(bus.clone(), subjects, messages));
+    Ok(loops)
+}
+
+/// The loops of one coordinator; dropping this aborts them.
+struct Loops(JoinSet<&'static str>);
+
+impl Loops {
+    fn spawn(&mut self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        let guarded = async move {
+            let task = tokenbus_bus::task::spawn(name, run);
+            let _abort = AbortHandle(task.abort_handle());
+            // A panic has been logged with its name; the end is what counts here.
+            let _ = task.await;
+            name
+        };
+        self.0.spawn(guarded.in_current_span());
+    }
+
+    /// The name of the next loop that ends.
+    async fn next_ended(&mut self) -> &'static str {
+        match self.0.join_next().await {
+            Some(Ok(name)) => name,
+            Some(Err(_)) | None => "loops",
+        }
+    }
+
+    async fn all_ended(&mut self) {
+        while self.0.join_next().await.is_some() {}
+    }
+}
+
+/// Aborts its task when dropped.
+struct AbortHandle(tokio::task::AbortHandle);
+
+impl Drop for AbortHandle {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,352 @@
+//! Folds the registry into one snapshot.
+//!
+//! A model's slots, free slots, load and tokens per second are those of its **ready** workers; a
+//! worker with several models counts for each of them. Starting, draining and unavailable workers
+//! stand in the list of workers only.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokenbus_protocol::{Capabilities, Capacity, ModelCapacity, ModelInfo, Name, Status, WorkerCapacity, WorkerState};
+
+use crate::demand::{self, Demand, Room};
+use crate::registry::{Model, Registry, Worker};
+
+/// Who made a snapshot, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    /// The coordinator that makes it.
+    pub(crate) coordinator: Name,
+    /// One more in each of its snapshots.
+    pub(crate) seq: u64,
+    /// Unix time in milliseconds.
+    pub(crate) at_ms: u64,
+}
+
+/// What the cluster can take at `now`. Notes each model's demand.
+pub(crate) fn fold(registry: &Registry, demand: &mut Demand, stamp: Stamp, now: Instant) -> Capacity {
+    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+    for worker in registry
+        .workers()
+        .filter(|worker| worker.status.state == WorkerState::Ready)
+    {
+        for info in &worker.status.models {
+            sums.entry(&info.name).or_default().add(&worker.status, info);
+        }
+    }
+    let models = registry
+        .models()
+        .iter()
+        .map(|(name, model)| sums.remove(name).unwrap_or_default().capacity(name, model, demand, now))
+        .collect();
+    demand.retain(|model| registry.models().is_listed(model));
+    Capacity {
+        coordinator: stamp.coordinator,
+        seq: stamp.seq,
+        at_ms: stamp.at_ms,
+        workers: registry.workers().map(|known| worker(known, now)).collect(),
+        models,
+    }
+}
+
+fn worker(worker: &Worker, now: Instant) -> WorkerCapacity {
+    let status = &worker.status;
+    WorkerCapacity {
+        worker: status.worker.clone(),
+        instance: status.instance,
+        seq: status.seq,
+        version: status.version.clone(),
+        host: status.host.clone(),
+        engine: status.engine.clone(),
+        state: status.state,
+        started_at_ms: status.started_at_ms,
+        models: status.models.clone(),
+        slots: status.slots,
+        active: status.active,
+        queued: status.queued,
+        tokens_per_second: status.tokens_per_second,
+        ttft: status.ttft,
+        itl: status.itl,
+        kv_used: status.kv_used,
+        age_ms: u64::try_from(now.saturating_duration_since(worker.seen).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// What the ready workers of one model add up to.
+#[derive(Debug, Default)]
+struct Sum {
+    workers: u32,
+    slots: u32,
+    free: u32,
+    active: u32,
+    queued: u32,
+    tokens_per_second: f64,
+    /// Service times weighted by slots, and the slots that gave them weight.
+    service: (f64, f64),
+    context_length: Option<u64>,
+    capabilities: Capabilities,
+}
+
+impl Sum {
+    fn add(&mut self, status: &Status, info: &ModelInfo) {
+        self.workers += 1;
+        self.slots = self.slots.saturating_add(status.slots);
+        self.free = self.free.saturating_add(Worker::free(status));
+        self.active = self.active.saturating_add(status.active);
+        self.queued = self.queued.saturating_add(status.queued);
+        self.tokens_per_second += status.tokens_per_second;
+        if let Some(service) = demand::service_ms(status) {
+            let weight = f64::from(status.slots.max(1));
+            self.service.0 += service * weight;
+            self.service.1 += weight;
+        }
+        self.context_length = self.context_length.max(info.context_length);
+        self.capabilities = either(self.capabilities, info.capabilities);
+    }
+
+    fn capacity(self, name: &str, model: &Model, demand: &mut Demand, now: Instant) -> ModelCapacity {
+        let room = Room {
+            workers: self.workers,
+            slots: self.slots,
+            free: self.free,
+            queued: self.queued,
+            service_ms: (self.service.1 > 0.0).then(|| self.service.0 / self.service.1),
+        };
+        let ready = self.workers > 0;
+        let slots_per_worker = if ready {
+            f64::from(self.slots) / f64::from(self.workers)
+        } else {
+            f64::from(model.slots_per_worker)
+        };
+        let wanted = demand::workers_for(u64::from(self.active) + u64::from(self.queued), slots_per_worker);
+        ModelCapacity {
+            model: name.to_owned(),
+            workers: self.workers,
+            slots: self.slots,
+            free: self.free,
+            active: self.active,
+            queued: self.queued,
+            tokens_per_second: self.tokens_per_second,
+            estimated_wait_ms: demand::estimated_wait_ms(&room),
+            desired_workers: demand.hold(name, wanted, now),
+            context_length: if ready {
+                self.context_length
+            } else {
+                model.context_length
+            },
+            capabilities: if ready { self.capabilities } else { model.capabilities },
+        }
+    }
+}
+
+/// What at least one of two can do.
+fn either(a: Capabilities, b: Capabilities) -> Capabilities {
+    Capabilities {
+        chat: a.chat || b.chat,
+        completion: a.completion || b.completion,
+        embeddings: a.embeddings || b.embeddings,
+        tools: a.tools || b.tools,
+        json_schema: a.json_schema || b.json_schema,
+        vision: a.vision || b.vision,
+        logprobs: a.logprobs || b.logprobs,
+        continuation: a.continuation || b.continuation,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use std::time::Duration;
+
+    use tokenbus_protocol::Quantiles;
+    use tokenbus_protocol::status::Totals;
+
+    use super::*;
+    use crate::limits::LOST_AFTER;
+    use crate::registry::fixture::{at, info, status};
+
+    fn snapshot(statuses: Vec<Status>) -> Capacity {
+        let mut registry = Registry::new(LOST_AFTER);
+        let now = at(0.0);
+        for status in statuses {
+            registry.observe(status, now).unwrap();
+        }
+        take(&registry, &mut Demand::default(), now)
+    }
+
+    fn take(registry: &Registry, demand: &mut Demand, now: Instant) -> Capacity {
+        let stamp = Stamp {
+            coordinator: Name::new("c").unwrap(),
+            seq: 7,
+            at_ms: 42,
+        };
+        fold(registry, demand, stamp, now)
+    }
+
+    fn loaded(worker: &str, slots: u32, active: u32, queued: u32) -> Status {
+        Status {
+            slots,
+            active,
+            queued,
+            ..status(worker, 1, 1)
+        }
+    }
+
+    #[test]
+    fn a_model_adds_up_what_its_ready_workers_have() {
+        let draining = Status {
+            state: WorkerState::Draining,
+            ..loaded("w3", 100, 100, 50)
+        };
+        let all = snapshot(vec![loaded("w2", 4, 4, 3), loaded("w1", 8, 2, 0), draining]);
+        let model = &all.models[0];
+        assert_eq!((model.workers, model.slots, model.free), (2, 12, 6));
+        assert_eq!((model.active, model.queued), (6, 3));
+        assert_eq!(model.estimated_wait_ms, Some(0));
+        let names: Vec<_> = all.workers.iter().map(|w| w.worker.as_str()).collect();
+        assert_eq!(names, ["w1", "w2", "w3"]);
+        assert_eq!((all.seq, all.at_ms, all.coordinator.as_str()), (7, 42, "c"));
+    }
+
+    #[test]
+    fn a_worker_with_two_models_counts_for_both() {
+        let both = Status {
+            models: vec![info("a"), info("b")],
+            ..loaded("w", 4, 1, 0)
+        };
+        let all = snapshot(vec![both]);
+        assert_eq!(
+            all.models
+                .iter()
+                .map(|m| (m.model.as_str(), m.free))
+                .collect::<Vec<_>>(),
+            [("a", 3), ("b", 3)]
+        );
+    }
+
+    #[test]
+    fn more_running_than_slots_leaves_none_free() {
+        let all = snapshot(vec![loaded("w", 4, 9, 2)]);
+        assert_eq!(all.models[0].free, 0);
+    }
+
+    #[test]
+    fn the_wait_follows_from_what_workers_measured_weighted_by_slots() {
+        let mut fast = loaded("w1", 3, 3, 2);
+        fast.ttft = Quantiles {
+            p50: 100.0,
+            p90: 0.0,
+            p99: 0.0,
+        };
+        fast.itl = Quantiles {
+            p50: 10.0,
+            p90: 0.0,
+            p99: 0.0,
+        };
+        fast.totals = Totals {
+            finished: 8,
+            cancelled: 2,
+            tokens: 310,
+            ..Totals::default()
+        };
+        let mut slow = loaded("w2", 1, 1, 1);
+        slow.ttft = Quantiles {
+            p50: 800.0,
+            p90: 0.0,
+            p99: 0.0,
+        };
+        slow.totals = Totals {
+            finished: 1,
+            tokens: 1,
+            ..Totals::default()
+        };
+        let all = snapshot(vec![fast, slow]);
+        // S = (3 × 400 + 1 × 800) / 4 = 500; (3 + 1) × 500 / 4.
+        assert_eq!(all.models[0].estimated_wait_ms, Some(500));
+    }
+
+    #[test]
+    fn a_full_model_that_nobody_measured_has_no_estimate() {
+        assert_eq!(snapshot(vec![loaded("w", 1, 1, 5)]).models[0].estimated_wait_ms, None);
+    }
+
+    #[test]
+    fn desired_workers_follow_the_load() {
+        assert_eq!(snapshot(vec![loaded("w", 10, 0, 0)]).models[0].desired_workers, 1);
+        assert_eq!(snapshot(vec![loaded("w", 10, 10, 15)]).models[0].desired_workers, 4);
+    }
+
+    #[test]
+    fn a_model_without_a_worker_stays_listed_and_keeps_what_is_known_of_it() {
+        let mut registry = Registry::new(LOST_AFTER);
+        let mut demand = Demand::default();
+        let mut busy = loaded("w", 4, 4, 12);
+        busy.models[0].context_length = Some(8192);
+        busy.models[0].capabilities.chat = true;
+        registry.observe(busy.clone(), at(0.0)).unwrap();
+        assert_eq!(take(&registry, &mut demand, at(0.0)).models[0].desired_workers, 5);
+        let stopped = Status {
+            state: WorkerState::Stopped,
+            seq: 2,
+            ..busy
+        };
+        registry.observe(stopped, at(1.0)).unwrap();
+        let all = take(&registry, &mut demand, at(1.0));
+        assert!(all.workers.is_empty());
+        let model = &all.models[0];
+        assert_eq!(
+            (model.workers, model.slots, model.free, model.estimated_wait_ms),
+            (0, 0, 0, None)
+        );
+        assert_eq!((model.context_length, model.capabilities.chat), (Some(8192), true));
+        assert_eq!(model.desired_workers, 5, "the demand outlives the worker for a minute");
+        let later = at(1.0) + Duration::from_secs(90);
+        assert_eq!(take(&registry, &mut demand, later).models[0].desired_workers, 1);
+    }
+
+    #[test]
+    fn a_model_can_do_what_one_of_its_workers_can_and_has_the_longest_context() {
+        let mut a = loaded("w1", 1, 0, 0);
+        a.models[0].capabilities.tools = true;
+        a.models[0].context_length = Some(4096);
+        let mut b = loaded("w2", 1, 0, 0);
+        b.models[0].capabilities.vision = true;
+        let all = snapshot(vec![a, b]);
+        let capabilities = all.models[0].capabilities;
+        assert!(capabilities.tools && capabilities.vision && !capabilities.chat);
+        assert_eq!(all.models[0].context_length, Some(4096));
+    }
+
+    #[test]
+    fn age_is_that_of_the_last_status() {
+        let mut registry = Registry::new(LOST_AFTER);
+        registry.observe(status("w", 1, 1), at(0.0)).unwrap();
+        let all = take(&registry, &mut Demand::default(), at(1.25));
+        assert_eq!(all.workers[0].age_ms, 1250);
+    }
+
+    #[test]
+    fn sums_saturate_and_numbers_that_are_none_do_no_harm() {
+        let mut a = loaded("w1", u32::MAX, u32::MAX, u32::MAX);
+        a.tokens_per_second = f64::NAN;
+        a.ttft.p50 = f64::INFINITY;
+        a.itl.p50 = -5.0;
+        a.totals = Totals {
+            finished: u64::MAX,
+            failed: u64::MAX,
+            tokens: u64::MAX,
+            ..Totals::default()
+        };
+        let all = snapshot(vec![
+            a.clone(),
+            Status {
+                worker: Name::new("w2").unwrap(),
+                ..a
+            },
+        ]);
+        let model = &all.models[0];
+        assert_eq!((model.slots, model.active, model.free), (u32::MAX, u32::MAX, 0));
+        assert!(model.tokens_per_second.abs() < f64::EPSILON);
+        assert_eq!(model.estimated_wait_ms, None);
+    }
+}

@@ -1,0 +1,333 @@
+//! The loop that watches the workers: statuses in, snapshots, answers and events out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_nats::{Message, Subject, Subscriber};
+use futures_util::StreamExt as _;
+use tokenbus_bus::Bus;
+use tokenbus_protocol::event::{Event, EventKind};
+use tokenbus_protocol::{Capacity, Name, Status, Subjects, codec};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::demand::Demand;
+use crate::leader::Leadership;
+use crate::limits::{
+    ANSWER_AGE, MAX_STATUS, MAX_UNTOLD, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK, UNTOLD_FOR, WARM_UP,
+};
+use crate::metrics::Metrics;
+use crate::outbound::Outbound;
+use crate::pacer::{Pacer, Urgency};
+use crate::registry::{Change, Refused, Registry};
+use crate::snapshot::{Stamp, fold};
+
+/// What the loop is connected to.
+pub(crate) struct Wires {
+    /// All workers' statuses.
+    pub(crate) statuses: Subscriber,
+    /// Questions for the snapshot.
+    pub(crate) questions: Subscriber,
+    /// Who leads.
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    /// What goes out.
+    pub(crate) out: mpsc::Sender<Outbound>,
+    /// The newest snapshot, for HTTP and metrics.
+    pub(crate) newest: watch::Sender<Arc<Capacity>>,
+}
+
+/// The state of the loop.
+pub(crate) struct Watcher {
+    me: Name,
+    bus: Bus,
+    subjects: Subjects,
+    lost_after: Duration,
+    registry: Registry,
+    demand: Demand,
+    pacer: Pacer,
+    metrics: Metrics,
+    out: mpsc::Sender<Outbound>,
+    newest: watch::Sender<Arc<Capacity>>,
+    /// When the newest snapshot was made.
+    made: Instant,
+    seq: u64,
+    leadership: Leadership,
+    /// From when on the registry knows everybody; `None` before the first connection.
+    warm_at: Option<Instant>,
+    /// Who asked before that.
+    asked_early: Vec<Subject>,
+    /// Events that the leader may have died before telling.
+    untold: VecDeque<(Instant, Event)>,
+}
+
+/// A snapshot of nothing, for before the first.
+pub(crate) fn nothing(me: &Name) -> Arc<Capacity> {
+    let (workers, models) = (Vec::new(), Vec::new());
+    Arc::new(Capacity {
+        coordinator: me.clone(),
+        seq: 0,
+        at_ms: unix_ms(),
+        workers,
+        models,
+    })
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An event of this kind now, about nobody yet.
+fn event(kind: EventKind) -> Event {
+    Event {
+        kind,
+        at_ms: unix_ms(),
+        worker: None,
+        instance: None,
+        model: None,
+        coordinator: None,
+    }
+}
+
+impl Watcher {
+    /// A watcher that knows nobody yet.
+    pub(crate) fn new(
+        me: Name,
+        bus: Bus,
+        subjects: Subjects,
+        lost_after: Duration,
+        metrics: Metrics,
+        wires: &Wires,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            me,
+            bus,
+            subjects,
+            lost_after,
+            registry: Registry::new(lost_after),
+            demand: Demand::default(),
+            pacer: Pacer::new(now),
+            metrics,
+            out: wires.out.clone(),
+            newest: wires.newest.clone(),
+            made: now,
+            seq: 0,
+            leadership: Leadership::unknown(now),
+            warm_at: None,
+            asked_early: Vec::new(),
+            untold: VecDeque::new(),
+        }
+    }
+
+    /// Runs until `shutdown`.
+    pub(crate) async fn run(mut self, mut wires: Wires, shutdown: CancellationToken) {
+        let mut link = self.bus.link();
+        self.linked(link.borrow_and_update().connected);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                status = wires.statuses.next() => match status {
+                    Some(message) => self.status(&message),
+                    None => return,
+                },
+                question = wires.questions.next() => match question {
+                    Some(message) => self.question(message),
+                    None => return,
+                },
+                _ = tick.tick() => self.tick(link.borrow().connected),
+                () = tokio::time::sleep_until(self.pacer.due().into()) => self.snapshot(Instant::now()),
+                changed = wires.leadership.changed() => {
+                    if changed.is_err() { return }
+                    let next = wires.leadership.borrow_and_update().clone();
+                    self.led_by(next);
+                }
+                _ = link.changed() => {
+                    let connected = link.borrow_and_update().connected;
+                    self.linked(connected);
+                }
+            }
+        }
+    }
+
+    /// The connection came or went.
+    fn linked(&mut self, connected: bool) {
+        let now = Instant::now();
+        if connected && self.warm_at.is_none() {
+            self.warm_at = Some(now + WARM_UP);
+            self.pacer.postpone(now + WARM_UP);
+        }
+        self.registry.excuse(now + self.lost_after + RECONNECT_GRACE);
+    }
+
+    fn warm(&self, now: Instant) -> bool {
+        self.warm_at.is_some_and(|warm_at| now >= warm_at)
+    }
+
+    fn status(&mut self, message: &Message) {
+        let now = Instant::now();
+        let status = if message.payload.len() > MAX_STATUS {
+            None
+        } else {
+            codec::decode::<Status>(&message.payload).ok()
+        };
+        // A worker may speak for itself only: permissions are by subject.
+        let Some(status) = status.filter(|status| message.subject.as_str() == self.subjects.status(&status.worker))
+        else {
+            self.bus.metrics().malformed.inc();
+            tracing::debug!(subject = %message.subject, bytes = message.payload.len(), "not a worker's status");
+            return;
+        };
+        self.metrics.statuses.inc();
+        let (worker, instance) = (status.worker.clone(), status.instance);
+        match self.registry.observe(status, now) {
+            Ok(change) => self.apply(change, now),
+            Err(Refused::Stale) => {
+                self.metrics.refused.inc();
+            }
+            Err(reason) => {
+                self.metrics.refused.inc();
+                tracing::debug!(%worker, instance, ?reason, "a status was not taken");
+            }
+        }
+    }
+
+    fn tick(&mut self, connected: bool) {
+        let now = Instant::now();
+        if !connected {
+            self.registry.excuse(now + self.lost_after + RECONNECT_GRACE);
+        }
+        let change = self.registry.tick(now);
+        self.apply(change, now);
+        while self
+            .untold
+            .front()
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > UNTOLD_FOR)
+        {
+            self.untold.pop_front();
+        }
+    }
+
+    fn apply(&mut self, change: Change, now: Instant) {
+        for happening in change.happenings {
+            let (worker, instance) = happening.worker.unzip();
+            let event = Event {
+                worker,
+                instance,
+                model: happening.model,
+                ..event(happening.kind)
+            };
+            self.tell(event, now);
+        }
+        self.hurry(change.urgency, now);
+    }
+
+    fn hurry(&mut self, urgency: Urgency, now: Instant) {
+        self.pacer.note(urgency, self.registry.len(), now);
+        if let Some(warm_at) = self.warm_at {
+            self.pacer.postpone(warm_at);
+        }
+    }
+
+    /// Tells an event, or keeps it for the case that the leader cannot.
+    fn tell(&mut self, event: Event, now: Instant) {
+        if self.leadership.leads(now) {
+            self.metrics.events.inc();
+            let worker = event.worker.as_ref().map(Name::as_str);
+            tracing::info!(kind = %event.kind, worker, instance = event.instance, model = event.model, "cluster event");
+            self.send(Outbound::Event(event));
+            return;
+        }
+        if self.untold.len() >= MAX_UNTOLD {
+            self.untold.pop_front();
+        }
+        self.untold.push_back((now, event));
+    }
+
+    fn send(&self, message: Outbound) {
+        if self.out.try_send(message).is_err() {
+            // The bus is away, or slower than what happens; the next snapshot tells all.
+            self.metrics.unsent.inc();
+        }
+    }
+
+    fn led_by(&mut self, next: Leadership) {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.leadership, next);
+        self.metrics.leading.set(i64::from(self.leadership.leading));
+        if !self.leadership.leading || before.leading {
+            return;
+        }
+        self.tell(
+            Event {
+                coordinator: Some(self.me.clone()),
+                ..event(EventKind::LeaderChanged)
+            },
+            now,
+        );
+        for (_, event) in std::mem::take(&mut self.untold) {
+            self.tell(event, now);
+        }
+        self.hurry(Urgency::Structure, now);
+    }
+
+    /// Makes a snapshot; publishes it if this coordinator leads.
+    fn snapshot(&mut self, now: Instant) {
+        self.pacer.sent(now);
+        if !self.warm(now) {
+            return;
+        }
+        let capacity = self.make(now);
+        if !self.bus.is_connected() {
+            return;
+        }
+        for reply in std::mem::take(&mut self.asked_early) {
+            if !self.leadership.follows(now) {
+                self.send(Outbound::Answer(reply, Arc::clone(&capacity)));
+            }
+        }
+        if self.leadership.leads(now) {
+            self.metrics.snapshots.inc();
+            self.send(Outbound::Snapshot(capacity));
+        }
+    }
+
+    fn make(&mut self, now: Instant) -> Arc<Capacity> {
+        self.seq += 1;
+        let stamp = Stamp {
+            coordinator: self.me.clone(),
+            seq: self.seq,
+            at_ms: unix_ms(),
+        };
+        let capacity = Arc::new(fold(&self.registry, &mut self.demand, stamp, now));
+        self.newest.send_replace(Arc::clone(&capacity));
+        self.made = now;
+        capacity
+    }
+
+    /// Answers a question for the snapshot, unless another coordinator will.
+    fn question(&mut self, message: Message) {
+        let now = Instant::now();
+        let Some(reply) = message.reply else { return };
+        if self.leadership.follows(now) {
+            return;
+        }
+        if !self.warm(now) {
+            if self.asked_early.len() < MAX_WAITING_QUESTIONS {
+                self.asked_early.push(reply);
+            }
+            return;
+        }
+        let fresh = now.saturating_duration_since(self.made) <= ANSWER_AGE;
+        let capacity = if fresh {
+            Arc::clone(&self.newest.borrow())
+        } else {
+            self.make(now)
+        };
+        self.send(Outbound::Answer(reply, capacity));
+    }
+}

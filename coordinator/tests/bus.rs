@@ -1,0 +1,309 @@
+//! Promises of the coordinator, against a real nats-server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Coordinator, Events, NatsServer, Snapshots, Worker, ask, name, say, soon, status, subjects};
+use tokenbus_protocol::event::EventKind;
+use tokenbus_protocol::{Capacity, Status, WorkerState};
+
+/// The design's promise for another coordinator to take over.
+const TAKE_OVER: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joining_leaving_and_being_lost_are_told() {
+    let nats = NatsServer::start(false).await;
+    let client = nats.client().await;
+    let mut events = Events::listen(&client).await;
+    let _coordinator = Coordinator::start(&nats.url(), "c").await;
+    let leader = events.until(EventKind::LeaderChanged, &[]).await;
+    assert_eq!(leader.coordinator, Some(name("c")));
+
+    say(&client, &status("w1", 1)).await;
+    let joined = events.next().await;
+    assert_eq!(
+        (joined.kind, joined.worker, joined.instance),
+        (EventKind::WorkerJoined, Some(name("w1")), Some(7))
+    );
+    let appeared = events.next().await;
+    assert_eq!(
+        (appeared.kind, appeared.model.as_deref()),
+        (EventKind::ModelAppeared, Some("m"))
+    );
+
+    say(
+        &client,
+        &Status {
+            state: WorkerState::Draining,
+            ..status("w1", 2)
+        },
+    )
+    .await;
+    assert_eq!(events.next().await.kind, EventKind::WorkerDraining);
+    assert_eq!(events.next().await.kind, EventKind::ModelVanished);
+    say(
+        &client,
+        &Status {
+            state: WorkerState::Stopped,
+            ..status("w1", 3)
+        },
+    )
+    .await;
+    assert_eq!(events.next().await.kind, EventKind::WorkerLeft);
+
+    let begun = Instant::now();
+    say(&client, &status("w2", 1)).await;
+    assert_eq!(events.next().await.worker, Some(name("w2")));
+    assert_eq!(events.next().await.kind, EventKind::ModelAppeared);
+    let lost = events.next().await;
+    assert_eq!((lost.kind, lost.worker), (EventKind::WorkerLost, Some(name("w2"))));
+    let silent = begun.elapsed();
+    assert!((3.0..4.0).contains(&silent.as_secs_f64()), "lost after {silent:?}");
+    assert_eq!(events.next().await.kind, EventKind::ModelVanished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snapshot_comes_every_second_at_once_on_a_change_and_on_request() {
+    let nats = NatsServer::start(true).await;
+    let client = nats.client().await;
+    let _worker = Worker::start(&client, "w1");
+    let mut snapshots = Snapshots::listen(&client).await;
+    let coordinator = Coordinator::start(&nats.url(), "c").await;
+
+    // Over HTTP and on the bus, even the very first answer knows the worker.
+    let (head, body) = coordinator.get("/capacity").await;
+    assert!(
+        head.starts_with("http/1.1 200") && head.contains("x-tokenbus-leader: c"),
+        "{head}"
+    );
+    let json: Capacity = serde_json::from_str(&body).unwrap();
+    assert_eq!(json.workers.len(), 1);
+    let asked = ask(&client).await;
+    assert_eq!((asked.workers[0].worker.as_str(), asked.models[0].free), ("w1", 3));
+
+    let first = snapshots.next().await;
+    let begun = Instant::now();
+    let third = {
+        snapshots.next().await;
+        snapshots.next().await
+    };
+    let two_periods = begun.elapsed().as_secs_f64();
+    assert!((1.7..2.3).contains(&two_periods), "two periods took {two_periods} s");
+    assert!(third.seq > first.seq && third.coordinator == name("c"));
+
+    let begun = Instant::now();
+    say(&client, &status("w2", 1)).await;
+    let (capacity, _) = snapshots.until("snapshot with w2", |c| c.workers.len() == 2).await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(300),
+        "told after {:?}",
+        begun.elapsed()
+    );
+    assert_eq!((capacity.models[0].slots, capacity.models[0].workers), (8, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_in_the_first_snapshot_that_a_new_coordinator_publishes() {
+    let nats = NatsServer::start(false).await;
+    let client = nats.client().await;
+    let _worker = Worker::start(&client, "w1");
+    let mut snapshots = Snapshots::listen(&client).await;
+    let _coordinator = Coordinator::start(&nats.url(), "c").await;
+    assert_eq!(
+        snapshots.next().await.workers.len(),
+        1,
+        "an empty first snapshot would be a lie"
+    );
+}
+
+async fn the_other_takes_over(jetstream: bool) {
+    let nats = NatsServer::start(jetstream).await;
+    let client = nats.client().await;
+    let _worker = Worker::start(&client, "w1");
+    let mut snapshots = Snapshots::listen(&client).await;
+    let mut events = Events::listen(&client).await;
+    let (a, b) = (
+        Coordinator::start(&nats.url(), "a").await,
+        Coordinator::start(&nats.url(), "b").await,
+    );
+    let first = snapshots.next().await.coordinator;
+    let (leader, follower) = if first == a.id { (a, b) } else { (b, a) };
+
+    // While both live only the leader speaks, and the follower knows the same.
+    for _ in 0..3 {
+        assert_eq!(snapshots.next().await.coordinator, leader.id);
+    }
+    assert_eq!(ask(&client).await.coordinator, leader.id);
+    let (head, body) = follower.get("/capacity").await;
+    assert!(head.contains(&format!("x-tokenbus-leader: {}", leader.id)), "{head}");
+    let warm: Capacity = serde_json::from_str(&body).unwrap();
+    assert_eq!((warm.coordinator, warm.workers.len()), (follower.id.clone(), 1));
+
+    leader.crash().await;
+    let (next, took) = snapshots
+        .until("snapshot of the other", |c| c.coordinator == follower.id)
+        .await;
+    println!("took over after {took:?} (JetStream: {jetstream})");
+    assert!(took < TAKE_OVER, "took over after {took:?}");
+    assert_eq!(next.workers.len(), 1, "warm");
+    let never = [EventKind::WorkerLost, EventKind::ModelVanished];
+    let mut led = events.until(EventKind::LeaderChanged, &never).await;
+    while led.coordinator != Some(follower.id.clone()) {
+        led = events.until(EventKind::LeaderChanged, &never).await;
+    }
+
+    // A third one; the leader now stops as it should, and the change is quick.
+    let third = Coordinator::start(&nats.url(), "c").await;
+    assert!(third.get("/capacity").await.0.starts_with("http/1.1 200"));
+    assert_eq!(snapshots.next().await.coordinator, follower.id);
+    let stopping = Instant::now();
+    follower.stop().await;
+    snapshots
+        .until("snapshot of the third", |c| c.coordinator == third.id)
+        .await;
+    let took = stopping.elapsed();
+    println!("handed over after {took:?} (JetStream: {jetstream})");
+    assert!(took < Duration::from_secs(1), "handed over after {took:?}");
+    third.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_takes_over_with_jetstream() {
+    the_other_takes_over(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_takes_over_without_jetstream() {
+    the_other_takes_over(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_nats_loses_nobody_with_or_without_jetstream_afterwards() {
+    let mut nats = NatsServer::start(true).await;
+    let client = nats.client().await;
+    let _worker = Worker::start(&client, "w1");
+    let mut snapshots = Snapshots::listen(&client).await;
+    let mut events = Events::listen(&client).await;
+    let (a, b) = (
+        Coordinator::start(&nats.url(), "a").await,
+        Coordinator::start(&nats.url(), "b").await,
+    );
+    snapshots.next().await;
+
+    for jetstream in [true, false, true] {
+        nats.kill().await;
+        let away = soon("answer that NATS is away", async {
+            loop {
+                let (head, body) = a.get("/readyz").await;
+                if head.starts_with("http/1.1 503") {
+                    return body;
+                }
+            }
+        })
+        .await;
+        assert!(away.contains("NATS is away"), "{away}");
+        // Longer than a worker may be silent: it is the coordinator who was away.
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        nats.start_again(jetstream).await;
+        let (capacity, took) = snapshots
+            .until("snapshot after the restart", |c| !c.workers.is_empty())
+            .await;
+        println!("back after {took:?} (JetStream: {jetstream})");
+        assert_eq!(capacity.workers[0].worker, name("w1"));
+        // They agree again on one of them.
+        let mut agreed = (capacity.coordinator, 0);
+        while agreed.1 < 3 {
+            let by = snapshots.next().await.coordinator;
+            agreed = if by == agreed.0 { (by, agreed.1 + 1) } else { (by, 0) };
+        }
+        assert!(a.get("/readyz").await.0.starts_with("http/1.1 200"));
+    }
+    a.stop().await;
+    b.stop().await;
+    client.publish(subjects().event(), "end".into()).await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(event) = events.next_if_any().await {
+        kinds.push(event.kind);
+    }
+    assert!(!kinds.contains(&EventKind::WorkerLost), "{kinds:?}");
+    assert!(!kinds.contains(&EventKind::ModelVanished), "{kinds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_nats_and_says_so() {
+    let mut nats = NatsServer::start(true).await;
+    nats.kill().await;
+    let coordinator = Coordinator::start(&nats.url(), "c").await;
+    assert_eq!(coordinator.get("/healthz").await.1, "ok\n");
+    let (head, body) = coordinator.get("/readyz").await;
+    assert!(
+        head.starts_with("http/1.1 503") && body.contains("NATS is away"),
+        "{head}\n{body}"
+    );
+    let (head, body) = coordinator.get("/capacity").await;
+    assert!(
+        head.starts_with("http/1.1 503") && body.contains("NATS is away"),
+        "{head}\n{body}"
+    );
+    nats.start_again(true).await;
+    let client = nats.client().await;
+    Snapshots::listen(&client).await.next().await;
+    assert!(coordinator.get("/readyz").await.0.starts_with("http/1.1 200"));
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
+    let nats = NatsServer::start(false).await;
+    let client = nats.client().await;
+    let _worker = Worker::start(&client, "w1");
+    let coordinator = Coordinator::start(&nats.url(), "c").await;
+    assert!(coordinator.get("/capacity").await.0.starts_with("http/1.1 200"));
+    assert_eq!(ask(&client).await.workers.len(), 1);
+    let impostor = tokenbus_protocol::codec::encode(&status("w2", 1)).unwrap();
+    for payload in [vec![], vec![0x01], vec![0xff; 64], vec![0x01; 300 * 1024], impostor] {
+        client
+            .publish(subjects().status(&name("w1")), payload.into())
+            .await
+            .unwrap();
+    }
+    client
+        .publish(subjects().coordinator(&name("x")), "x".into())
+        .await
+        .unwrap();
+    client
+        .publish(subjects().capacity_get(), "no reply subject".into())
+        .await
+        .unwrap();
+    client.flush().await.unwrap();
+    let capacity = ask(&client).await;
+    assert_eq!(
+        capacity.workers.iter().map(|w| w.worker.as_str()).collect::<Vec<_>>(),
+        ["w1"]
+    );
+    let counted = soon("six malformed messages", async {
+        loop {
+            let (_, metrics) = coordinator.get("/metrics").await;
+            if metrics.contains("tokenbus_coordinator_nats_malformed_total 6") {
+                return metrics;
+            }
+        }
+    })
+    .await;
+    for line in [
+        "tokenbus_coordinator_leading 1",
+        "tokenbus_coordinator_model_slots{model=\"m\"} 4",
+        "tokenbus_coordinator_workers{state=\"ready\"} 1",
+        "tokenbus_coordinator_nats_connected 1",
+    ] {
+        assert!(counted.lines().any(|l| l == line), "no {line} in\n{counted}");
+    }
+}

@@ -44,7 +44,7 @@ impl Default for Options {
             name: None,
             http: HttpOptions::default(),
             waiting: limits::WAITING,
-            grace: Duration::from_secs(30),
+            grace: crate::http::limits::GRACE,
         }
     }
 }

@@ -1,3 +1,35 @@
 //! The engine worker: requests in, token frames out.
+//!
+//! A request's way: `intake` → `core`/`requests` (with `admission`) → the engine → `stream` →
+//! `outbox`. Decisions are in `admission`, `parts`, `free`, `drain`, `timers`, `recent`, `seen`;
+//! the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
 
+mod admission;
+mod control;
+mod core;
+mod drain;
 pub mod engine;
+mod free;
+mod intake;
+pub mod limits;
+mod load;
+mod malformed;
+mod metrics;
+mod options;
+mod outbox;
+mod outboxes;
+mod parts;
+mod post;
+mod recent;
+mod requests;
+mod seen;
+mod service;
+mod status;
+mod stream;
+mod sync;
+mod timers;
+mod worker;
+
+pub use metrics::Metrics;
+pub use options::Options;
+pub use worker::{Handle, Worker, WorkerError, run};

@@ -88,7 +88,13 @@ impl Record {
     fn name_model(&mut self, error: &HttpError) {
         let Some((_, model)) = &self.call else { return };
         match error {
-            HttpError::Call(CallError::NoWorker { .. } | CallError::Full { .. }) => self.meter.model(model),
+            HttpError::Call(
+                CallError::NoWorker { .. }
+                | CallError::Full { .. }
+                | CallError::Engine(_)
+                | CallError::WorkerLost { .. }
+                | CallError::SlowClient,
+            ) => self.meter.model(model),
             HttpError::Call(CallError::UnknownModel { .. }) => {}
             _ => self.meter.claimed_model(model),
         }

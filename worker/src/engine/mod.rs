@@ -5,6 +5,10 @@
 //! continuous-batching engine can emit a token for each of its sequences without waking a task
 //! per sequence. The worker stops a generation by dropping its [`Running`].
 
+pub mod llama;
+pub mod openai;
+pub mod sim;
+
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -109,6 +113,13 @@ pub trait Sink: Send {
     /// [`Closed`] when nobody wants it any more (cancelled, or the queue to the gateway is full):
     /// the engine stops the job and drops the sink.
     fn delta(&mut self, delta: Delta<'_>) -> Result<(), Closed>;
+
+    /// `None` while the queue to the gateway has room. Otherwise what to await before more is
+    /// pushed: an engine that can pause without loss (a socket that is not read for a while) does
+    /// so. One that goes on runs into [`Closed`] when the queue is full.
+    fn congestion(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 
     /// The job is complete.
     fn finish(self: Box<Self>, finish: Finish);

@@ -1,0 +1,8 @@
+//! The HTTP edge over real connections, against a core that does what the test says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod connections;
+mod requests;
+mod streams;
+mod support;
+mod text;

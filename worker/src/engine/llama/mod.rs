@@ -1,0 +1,195 @@
+//! llama.cpp's own server as a supervised child: an engine for machines with nothing else installed.
+//!
+//! All that speaks HTTP is the `openai` engine's; here is only how the server is started.
+
+mod command;
+mod limits;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+pub use command::LlamaRuntime;
+
+use crate::engine::openai::{EngineCommand, ModelSpec, OpenAiEngine, OpenAiOptions, StartError};
+use crate::engine::{Engine, EngineInfo, Job, Running, Sink};
+use command::Settings;
+
+/// Options of [`LlamaEngine`].
+#[derive(Debug, Clone)]
+pub struct LlamaOptions {
+    /// Where the server comes from.
+    pub runtime: LlamaRuntime,
+    /// The model, a GGUF file.
+    pub model_path: PathBuf,
+    /// Its name for clients; absent: the file's name without its ending.
+    pub model: Option<String>,
+    /// Requests at once; absent: by the number of cores.
+    pub slots: Option<u32>,
+    /// Tokens of context per request; absent: 4096. Less where the model was trained for less.
+    pub context: Option<u32>,
+    /// Threads of the computation; absent: llama.cpp's choice, the physical cores.
+    pub threads: Option<u32>,
+    /// Folder for the server's output.
+    pub log_dir: PathBuf,
+}
+
+/// llama.cpp's server and its one model.
+pub struct LlamaEngine(Arc<OpenAiEngine>);
+
+impl LlamaEngine {
+    /// Starts the server. Returns before the model is loaded: see [`Engine::info`].
+    ///
+    /// # Errors
+    /// [`StartError`] when the model is no GGUF file or the server cannot be started.
+    pub async fn start(options: LlamaOptions) -> Result<Arc<Self>, StartError> {
+        check_model(&options.model_path)?;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let engine = OpenAiEngine::start(openai_options(&options, cores)).await?;
+        Ok(Arc::new(Self(engine)))
+    }
+
+    /// Where the server's output goes.
+    pub fn log_path(&self) -> Option<&Path> {
+        self.0.log_path()
+    }
+
+    /// The last lines that the server wrote, oldest first.
+    pub fn log_tail(&self) -> Vec<String> {
+        self.0.log_tail()
+    }
+}
+
+impl Engine for LlamaEngine {
+    fn info(&self) -> watch::Receiver<EngineInfo> {
+        self.0.info()
+    }
+
+    fn generate(&self, job: Job, sink: Box<dyn Sink>) -> Running {
+        self.0.generate(job, sink)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        self.0.stop()
+    }
+}
+
+fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
+    let slots = options.slots.unwrap_or_else(|| limits::default_slots(cores)).max(1);
+    let context = options.context.unwrap_or(limits::DEFAULT_CONTEXT).max(1);
+    let name = options
+        .model
+        .clone()
+        .unwrap_or_else(|| default_name(&options.model_path));
+    let settings = Settings {
+        model_path: options.model_path.to_string_lossy().into_owned(),
+        alias: name.clone(),
+        slots,
+        total_context: u64::from(slots) * u64::from(context),
+        threads: options.threads,
+    };
+    let mut command = EngineCommand::new(command::words(&options.runtime, &settings), &options.log_dir);
+    command.log_name = "llama.log".to_owned();
+    OpenAiOptions {
+        models: vec![ModelSpec {
+            name: name.clone(),
+            upstream: name,
+        }],
+        slots: Some(slots),
+        command: Some(command),
+        engine: "llama",
+        start_timeout: limits::START_TIMEOUT,
+        ..OpenAiOptions::default()
+    }
+}
+
+/// `SmolLM2-135M-Instruct.Q4_1.gguf` → `SmolLM2-135M-Instruct.Q4_1`.
+fn default_name(path: &Path) -> String {
+    path.file_stem()
+        .map_or_else(|| "model".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// A wrong file is told at once rather than as a crash of the server.
+fn check_model(path: &Path) -> Result<(), StartError> {
+    let refused = |reason: String| StartError::ModelFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut magic = [0; 4];
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .map_err(|error| refused(error.to_string()))?;
+    if &magic == b"GGUF" {
+        Ok(())
+    } else {
+        Err(refused("it is no GGUF file".to_owned()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn options() -> LlamaOptions {
+        LlamaOptions {
+            runtime: LlamaRuntime::LlamaServer("llama-server".into()),
+            model_path: "/models/Smol.Q4_1.gguf".into(),
+            model: None,
+            slots: None,
+            context: None,
+            threads: None,
+            log_dir: "/logs".into(),
+        }
+    }
+
+    #[test]
+    fn a_model_is_named_by_its_file_unless_told() {
+        let by_file = openai_options(&options(), 2);
+        assert_eq!(by_file.models[0].name, "Smol.Q4_1");
+        assert_eq!(by_file.engine, "llama");
+        let told = openai_options(
+            &LlamaOptions {
+                model: Some("smol".to_owned()),
+                ..options()
+            },
+            2,
+        );
+        assert_eq!(told.models[0].name, "smol");
+    }
+
+    #[test]
+    fn the_context_is_per_slot() {
+        let told = openai_options(
+            &LlamaOptions {
+                slots: Some(3),
+                context: Some(1000),
+                ..options()
+            },
+            2,
+        );
+        let words = told.command.unwrap().words;
+        let after = |name: &str| words[words.iter().position(|word| word == name).unwrap() + 1].clone();
+        assert_eq!(
+            (after("--parallel"), after("--ctx-size")),
+            ("3".to_owned(), "3000".to_owned())
+        );
+        assert_eq!(told.slots, Some(3));
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        assert!(matches!(check_model(&path), Err(StartError::ModelFile { .. })));
+        for content in [&b""[..], b"GGU", b"version https://git-lfs"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(check_model(&path).is_err());
+        }
+        std::fs::write(&path, b"GGUF....").unwrap();
+        assert!(check_model(&path).is_ok());
+    }
+}

@@ -1,0 +1,371 @@
+//! What a server's own pages say of it: its kind, models, slots, context, and load. Pure parsing.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenbus_protocol::Capabilities;
+
+use super::limits;
+use super::request::Continuation;
+use super::stream::UsageRule;
+
+/// Which program speaks the OpenAI API there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// llama.cpp's own server.
+    LlamaServer,
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// Ollama.
+    Ollama,
+    /// A provider, or a server that we do not know.
+    Unknown,
+}
+
+impl ServerKind {
+    /// How the models of such a server continue a partial answer. An Ollama model does if its
+    /// template says so: see [`OllamaModel`].
+    pub(super) fn continuation(self) -> Continuation {
+        match self {
+            Self::LlamaServer => Continuation::TrailingAssistant,
+            Self::Vllm | Self::Sglang => Continuation::ContinueFinalMessage,
+            Self::Ollama | Self::Unknown => Continuation::None,
+        }
+    }
+
+    /// How its `usage` objects add up.
+    pub(super) fn usage_rule(self) -> UsageRule {
+        if self == Self::LlamaServer {
+            UsageRule::PerChoice
+        } else {
+            UsageRule::Last
+        }
+    }
+
+    /// Slots where nobody tells.
+    pub(super) fn default_slots(self) -> u32 {
+        match self {
+            Self::LlamaServer => limits::DEFAULT_SLOTS_LLAMA,
+            Self::Vllm => limits::DEFAULT_SLOTS_VLLM,
+            Self::Sglang => limits::DEFAULT_SLOTS_SGLANG,
+            Self::Ollama => limits::DEFAULT_SLOTS_OLLAMA,
+            Self::Unknown => limits::DEFAULT_SLOTS_UNKNOWN,
+        }
+    }
+
+    /// Its name in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LlamaServer => "llama-server",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::Ollama => "ollama",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One model as the server lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FoundModel {
+    /// Its name at the server.
+    pub(super) id: String,
+    /// Tokens of context per request, where told.
+    pub(super) context: Option<u64>,
+    /// Other names of it.
+    pub(super) aliases: Vec<String>,
+    /// What it can do, as far as it is known.
+    pub(super) traits: Traits,
+}
+
+/// What a model can do; `None` where nobody tells, and then the server itself refuses what it
+/// cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Traits {
+    pub(super) chat: bool,
+    pub(super) tools: Option<bool>,
+    pub(super) vision: Option<bool>,
+    pub(super) continuation: Continuation,
+}
+
+impl Traits {
+    pub(super) fn of(kind: ServerKind) -> Self {
+        Self {
+            chat: true,
+            tools: None,
+            vision: None,
+            continuation: kind.continuation(),
+        }
+    }
+
+    /// As told to the cluster. What nobody knows counts as possible: a server that cannot says so
+    /// itself, with a better reason than ours.
+    pub(super) fn capabilities(self) -> Capabilities {
+        Capabilities {
+            chat: self.chat,
+            completion: self.chat,
+            embeddings: false,
+            tools: self.tools.unwrap_or(true),
+            json_schema: true,
+            vision: self.vision.unwrap_or(true),
+            logprobs: true,
+            continuation: self.continuation != Continuation::None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ModelList<'a> {
+    #[serde(borrow)]
+    data: Vec<ListedModel<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ListedModel<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(default)]
+    owned_by: Option<Cow<'a, str>>,
+    #[serde(default)]
+    max_model_len: Option<u64>,
+    #[serde(default)]
+    context_length: Option<u64>,
+    #[serde(default)]
+    context_window: Option<u64>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    #[serde(default)]
+    n_ctx: Option<u64>,
+}
+
+/// Reads `/v1/models`. `server` is the answer's `server` header. The kind is a guess from who owns
+/// the models; [`ServerKind::Unknown`] where that says nothing.
+pub(super) fn models(body: &[u8], server: Option<&str>) -> Result<(ServerKind, Vec<FoundModel>), serde_json::Error> {
+    let list: ModelList<'_> = serde_json::from_slice(body)?;
+    let owner = list
+        .data
+        .first()
+        .and_then(|model| model.owned_by.as_deref())
+        .unwrap_or_default();
+    let kind = match (owner, server.unwrap_or_default()) {
+        ("llamacpp", _) | (_, "llama.cpp") => ServerKind::LlamaServer,
+        ("vllm", _) => ServerKind::Vllm,
+        ("sglang", _) => ServerKind::Sglang,
+        ("library", _) => ServerKind::Ollama,
+        _ => ServerKind::Unknown,
+    };
+    let models = list
+        .data
+        .into_iter()
+        .map(|model| FoundModel {
+            id: model.id.into_owned(),
+            context: model
+                .max_model_len
+                .or(model.context_length)
+                .or(model.context_window)
+                .or(model.meta.and_then(|meta| meta.n_ctx))
+                .filter(|tokens| *tokens > 0),
+            aliases: model.aliases,
+            traits: Traits::of(kind),
+        })
+        .collect();
+    Ok((kind, models))
+}
+
+/// What llama-server's `/props` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LlamaProps {
+    pub(super) slots: Option<u32>,
+    /// Per slot.
+    pub(super) context: Option<u64>,
+    pub(super) tools: Option<bool>,
+    pub(super) vision: Option<bool>,
+}
+
+/// Reads llama-server's `/props`.
+pub(super) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Props {
+        total_slots: Option<u32>,
+        default_generation_settings: Settings,
+        chat_template: Option<String>,
+        chat_template_caps: Option<Caps>,
+        modalities: Option<Modalities>,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Settings {
+        n_ctx: Option<u64>,
+    }
+    #[derive(Deserialize)]
+    struct Caps {
+        #[serde(default)]
+        supports_tools: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct Modalities {
+        #[serde(default)]
+        vision: Option<bool>,
+    }
+    let props: Props = serde_json::from_slice(body)?;
+    let told = props.chat_template_caps.and_then(|caps| caps.supports_tools);
+    Ok(LlamaProps {
+        slots: props.total_slots.filter(|slots| *slots > 0),
+        context: props.default_generation_settings.n_ctx.filter(|tokens| *tokens > 0),
+        tools: told.or_else(|| props.chat_template.map(|template| template.contains("tools"))),
+        vision: props.modalities.and_then(|modalities| modalities.vision),
+    })
+}
+
+/// Part of llama-server's KV cache that running requests use, from `/slots`.
+pub(super) fn llama_kv_used(body: &[u8]) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Slot {
+        n_ctx: u64,
+        is_processing: bool,
+        #[serde(default)]
+        n_prompt_tokens: u64,
+        #[serde(default)]
+        next_token: Option<Value>,
+    }
+    let slots: Vec<Slot> = serde_json::from_slice(body).ok()?;
+    let total: u64 = slots.iter().map(|slot| slot.n_ctx).sum();
+    // One object in older versions, a list of one in newer ones.
+    let decoded = |slot: &Slot| -> u64 {
+        let next = slot.next_token.as_ref().map(|next| next.get(0).unwrap_or(next));
+        next.and_then(|next| next.get("n_decoded"))
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    };
+    let used: u64 = slots
+        .iter()
+        .filter(|slot| slot.is_processing)
+        .map(|slot| slot.n_prompt_tokens + decoded(slot))
+        .sum();
+    ratio(used, total)
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| (part as f64 / whole as f64).min(1.0))
+}
+
+/// Slots and context that SGLang's `/get_server_info` tells.
+pub(super) fn sglang_info(body: &[u8]) -> (Option<u32>, Option<u64>) {
+    let info: Value = serde_json::from_slice(body).unwrap_or_default();
+    let first_state = info.get("internal_states").and_then(|states| states.get(0));
+    let number = |name: &str| {
+        [first_state, Some(&info)]
+            .into_iter()
+            .flatten()
+            .find_map(|place| place.get(name))
+            .and_then(Value::as_u64)
+    };
+    let slots = number("max_running_requests").or_else(|| number("effective_max_running_requests_per_dp"));
+    (
+        slots
+            .and_then(|slots| u32::try_from(slots).ok())
+            .filter(|slots| *slots > 0),
+        number("context_length"),
+    )
+}
+
+/// `max_num_seqs` from vLLM's `/server_info`, which only its development mode has.
+pub(super) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
+    let info: Value = serde_json::from_slice(body).ok()?;
+    let config = info.get("vllm_config")?;
+    let told = match config {
+        Value::String(text) => {
+            let (_, rest) = text.split_once("max_num_seqs=")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        }
+        other => other.pointer("/scheduler_config/max_num_seqs").and_then(Value::as_u64),
+    };
+    told.and_then(|slots| u32::try_from(slots).ok())
+        .filter(|slots| *slots > 0)
+}
+
+/// The first value of one of `names` on a Prometheus page.
+pub(super) fn metric(page: &str, names: &[&str]) -> Option<f64> {
+    page.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let name = line.split(['{', ' ']).next()?;
+        if !names.contains(&name) {
+            return None;
+        }
+        let value = line
+            .rsplit_once('}')
+            .map_or_else(|| line.get(name.len()..), |(_, rest)| Some(rest))?;
+        value
+            .split_whitespace()
+            .next()?
+            .parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+    })
+}
+
+/// Names under which servers tell the part of the KV cache in use, 0 to 1.
+pub(super) const KV_METRICS: [&str; 3] = [
+    "vllm:kv_cache_usage_perc",
+    "vllm:gpu_cache_usage_perc",
+    "sglang:token_usage",
+];
+
+/// What Ollama's `/api/show` says of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OllamaModel {
+    pub(super) context: Option<u64>,
+    pub(super) traits: Traits,
+}
+
+/// Reads Ollama's `/api/show`. The context is told only where the model sets it: otherwise it
+/// depends on the server's settings, which Ollama does not tell.
+pub(super) fn ollama_model(body: &[u8]) -> Result<OllamaModel, serde_json::Error> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Show {
+        template: String,
+        parameters: String,
+        capabilities: Option<Vec<String>>,
+        renderer: Option<String>,
+    }
+    let show: Show = serde_json::from_slice(body)?;
+    let context = show
+        .parameters
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("num_ctx")?.trim().parse().ok());
+    let can = |name: &str| show.capabilities.as_ref().map(|all| all.iter().any(|one| one == name));
+    // A template over single prompts ends where the answer begins, and Ollama puts a last assistant
+    // message there. One over all messages must leave the last of them open, for which it asks
+    // whether it is the last. A built-in renderer cannot be looked into.
+    let continues = show.renderer.as_deref().is_none_or(str::is_empty)
+        && !show.template.is_empty()
+        && (!show.template.contains(".Messages") || show.template.contains("$last"));
+    Ok(OllamaModel {
+        context,
+        traits: Traits {
+            chat: can("completion").unwrap_or(true),
+            tools: can("tools"),
+            vision: can("vision"),
+            continuation: if continues {
+                Continuation::TrailingAssistant
+            } else {
+                Continuation::None
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+#[path = "discover_tests.rs"]
+mod tests;

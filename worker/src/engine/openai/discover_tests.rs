@@ -1,0 +1,145 @@
+//! Pages of real servers, shortened.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+const LLAMA_MODELS: &str = r#"{"models":[{"name":"smol"}],"object":"list","data":[{"id":"smol","aliases":["s"],"tags":[],"object":"model","created":1,"owned_by":"llamacpp","meta":{"vocab_type":2,"n_ctx":2048,"n_ctx_train":8192}}]}"#;
+const VLLM_MODELS: &str = r#"{"object":"list","data":[{"id":"Qwen/Qwen2.5-0.5B","object":"model","created":1,"owned_by":"vllm","root":"Qwen/Qwen2.5-0.5B","parent":null,"max_model_len":32768,"permission":[]},{"id":"lora","owned_by":"vllm","max_model_len":null}]}"#;
+
+#[test]
+fn kinds_are_known_by_who_owns_the_models() {
+    let kind = |owner: &str, server| {
+        let body = format!(r#"{{"data":[{{"id":"m","owned_by":"{owner}"}}]}}"#);
+        models(body.as_bytes(), server).unwrap().0
+    };
+    assert_eq!(kind("llamacpp", None), ServerKind::LlamaServer);
+    assert_eq!(kind("me", Some("llama.cpp")), ServerKind::LlamaServer);
+    assert_eq!(kind("vllm", Some("uvicorn")), ServerKind::Vllm);
+    assert_eq!(kind("sglang", None), ServerKind::Sglang);
+    assert_eq!(kind("library", None), ServerKind::Ollama);
+    assert_eq!(kind("openai", Some("cloudflare")), ServerKind::Unknown);
+}
+
+#[test]
+fn models_and_their_context_are_read() {
+    let (kind, found) = models(LLAMA_MODELS.as_bytes(), None).unwrap();
+    assert_eq!(
+        (kind, found[0].id.as_str(), found[0].context),
+        (ServerKind::LlamaServer, "smol", Some(2048))
+    );
+    assert_eq!(found[0].aliases, ["s"]);
+    let (_, found) = models(VLLM_MODELS.as_bytes(), None).unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[0].context, found[1].context), (Some(32768), None));
+    assert!(found[0].traits.capabilities().continuation);
+}
+
+#[test]
+fn what_is_no_model_list_is_refused() {
+    for bad in ["", "{}", "[]", r#"{"data":[{}]}"#, "<html>"] {
+        assert!(models(bad.as_bytes(), None).is_err(), "{bad}");
+    }
+    assert!(models(br#"{"data":[]}"#, None).unwrap().1.is_empty());
+}
+
+#[test]
+fn llama_servers_properties() {
+    let body = r#"{"default_generation_settings":{"params":{},"n_ctx":2048},"total_slots":4,"modalities":{"vision":false},"chat_template":"{{ messages }}","chat_template_caps":{"supports_tools":false}}"#;
+    let props = llama_props(body.as_bytes()).unwrap();
+    let expected = LlamaProps {
+        slots: Some(4),
+        context: Some(2048),
+        tools: Some(false),
+        vision: Some(false),
+    };
+    assert_eq!(props, expected);
+    let old = llama_props(br#"{"chat_template":"{% if tools %}","total_slots":1}"#).unwrap();
+    assert_eq!((old.tools, old.vision, old.context), (Some(true), None, None));
+    assert!(llama_props(b"nope").is_err());
+}
+
+#[test]
+fn llama_servers_kv_use_is_that_of_running_requests() {
+    let body = r#"[{"id":0,"n_ctx":1000,"is_processing":true,"n_prompt_tokens":300,"next_token":[{"n_decoded":100}]},
+        {"id":1,"n_ctx":1000,"is_processing":false,"n_prompt_tokens":900,"next_token":{"n_decoded":5}}]"#;
+    assert_eq!(llama_kv_used(body.as_bytes()), Some(0.2));
+    assert_eq!(
+        llama_kv_used(br#"[{"n_ctx":10,"is_processing":true,"n_prompt_tokens":30,"next_token":{"n_decoded":1}}]"#),
+        Some(1.0)
+    );
+    assert_eq!(llama_kv_used(b"[]"), None);
+    assert_eq!(llama_kv_used(b"{}"), None);
+}
+
+#[test]
+fn sglangs_info_in_both_places() {
+    assert_eq!(
+        sglang_info(br#"{"max_running_requests":48,"context_length":4096}"#),
+        (Some(48), Some(4096))
+    );
+    let body =
+        br#"{"max_running_requests":null,"internal_states":[{"max_running_requests":96}],"context_length":8192}"#;
+    assert_eq!(sglang_info(body), (Some(96), Some(8192)));
+    assert_eq!(sglang_info(b"nope"), (None, None));
+}
+
+#[test]
+fn vllms_sequences_in_both_forms() {
+    assert_eq!(
+        vllm_max_num_seqs(br#"{"vllm_config":{"scheduler_config":{"max_num_seqs":128}}}"#),
+        Some(128)
+    );
+    assert_eq!(
+        vllm_max_num_seqs(br#"{"vllm_config":"a=1, max_num_seqs=64, b"}"#),
+        Some(64)
+    );
+    assert_eq!(vllm_max_num_seqs(br#"{"vllm_config":"a=1"}"#), None);
+    assert_eq!(vllm_max_num_seqs(b"{}"), None);
+}
+
+#[test]
+fn metrics_are_found_with_and_without_labels() {
+    let page = "# HELP vllm:kv_cache_usage_perc KV-cache usage\n# TYPE vllm:kv_cache_usage_perc gauge\n\
+        vllm:kv_cache_usage_perc_other 9\n\
+        vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"a } b\"} 0.25\n\
+        sglang:token_usage 0.5 1700000000\n";
+    assert_eq!(metric(page, &KV_METRICS), Some(0.25));
+    assert_eq!(metric(page, &["sglang:token_usage"]), Some(0.5));
+    assert_eq!(metric(page, &["nothing"]), None);
+    assert_eq!(metric("x NaN\n", &["x"]), None);
+}
+
+#[test]
+fn ollamas_models_continue_where_their_template_does() {
+    let show = |template: &str, renderer: &str| {
+        let body = serde_json::json!({"template": template, "renderer": renderer, "parameters": "stop \"x\"\nnum_ctx    8192",
+            "capabilities": ["completion", "tools"]});
+        ollama_model(body.to_string().as_bytes()).unwrap()
+    };
+    let model = show("{{ .System }}{{ .Prompt }}{{ .Response }}", "");
+    assert_eq!(
+        (model.context, model.traits.continuation),
+        (Some(8192), Continuation::TrailingAssistant)
+    );
+    assert_eq!((model.traits.tools, model.traits.vision), (Some(true), Some(false)));
+    let open = "{{ range .Messages }}{{ if not $last }}<|im_end|>{{ end }}{{ end }}";
+    assert_eq!(show(open, "").traits.continuation, Continuation::TrailingAssistant);
+    assert_eq!(
+        show("{{ range .Messages }}<|im_end|>{{ end }}", "").traits.continuation,
+        Continuation::None
+    );
+    assert_eq!(show(open, "qwen3-coder").traits.continuation, Continuation::None);
+    assert_eq!(ollama_model(b"{}").unwrap().traits.continuation, Continuation::None);
+}
+
+#[test]
+fn embedding_models_are_no_chat_models() {
+    let model = ollama_model(br#"{"template":"{{ .Prompt }}","capabilities":["embedding"]}"#).unwrap();
+    assert!(!model.traits.capabilities().chat);
+}
+
+#[test]
+fn what_nobody_knows_counts_as_possible_but_not_continuation() {
+    let capabilities = Traits::of(ServerKind::Unknown).capabilities();
+    assert!(capabilities.tools && capabilities.vision && !capabilities.continuation && !capabilities.embeddings);
+}

@@ -1,0 +1,137 @@
+//! Any server that speaks the OpenAI API as an engine: vLLM, SGLang, llama-server, Ollama, a provider.
+//!
+//! A straight walk: [`generate`] takes a job, [`request`] and [`resume`] write its body, [`client`]
+//! sends it, [`sse`], [`chunk`] and [`stream`] read the answer, [`error`] says what a failure means.
+//! Beside it [`monitor`] probes the server ([`probe`], [`discover`]) and tells the worker how it is
+//! ([`health`], [`breaker`], [`catalog`]); [`supervisor`] runs the server's process where we own it.
+
+mod breaker;
+mod catalog;
+mod chunk;
+mod client;
+mod credentials;
+mod discover;
+mod error;
+mod generate;
+mod health;
+pub(crate) mod limits;
+mod monitor;
+mod options;
+mod probe;
+mod request;
+mod resume;
+mod shared;
+mod sse;
+mod stream;
+pub mod supervisor;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokenbus_bus::task::{self, AbortOnDrop};
+use tokio::sync::watch;
+
+pub use credentials::ApiKey;
+pub use discover::ServerKind;
+pub use options::{ModelSpec, ModelSpecError, OpenAiOptions, StartError};
+pub use supervisor::EngineCommand;
+
+use crate::engine::{Engine, EngineInfo, Health, Job, Running, Sink};
+use catalog::Catalog;
+use client::{Base, Client};
+use credentials::Credentials;
+use monitor::{Monitor, Settings};
+use shared::Shared;
+use supervisor::{Address, Supervisor};
+
+/// A server that speaks the OpenAI API. Dropping it kills a supervised process; [`Engine::stop`]
+/// ends it in order.
+pub struct OpenAiEngine {
+    shared: Arc<Shared>,
+    info: watch::Sender<EngineInfo>,
+    monitor: Mutex<Option<AbortOnDrop<()>>>,
+    supervisor: Option<Supervisor>,
+}
+
+impl OpenAiEngine {
+    /// Begins to watch the server, after starting its process where there is a command. Returns
+    /// before the server is healthy: see [`Engine::info`].
+    ///
+    /// # Errors
+    /// [`StartError`] when the options are wrong or the process cannot be started.
+    pub async fn start(options: OpenAiOptions) -> Result<Arc<Self>, StartError> {
+        options.check()?;
+        let fixed = options.url.as_deref().map(Base::parse).transpose()?;
+        let credentials = Credentials::load(options.api_key)?;
+        let supervisor = match options.command {
+            Some(command) => {
+                let address = fixed
+                    .as_ref()
+                    .map_or(Address::FreePort, |base| Address::fixed(base.authority()));
+                Some(Supervisor::start(command, address).await?)
+            }
+            None => None,
+        };
+        let fixed_base = fixed.is_some();
+        let base = match (fixed, &supervisor) {
+            (Some(base), _) => base,
+            (None, Some(supervisor)) => Base::parse(&supervisor::loopback_url(supervisor.port()))?,
+            (None, None) => return Err(StartError::NoServer),
+        };
+        let client = Client::new(base, credentials)?;
+        let shared = Arc::new(Shared::new(client, Catalog::unknown(&options.models)));
+        let settings = Settings {
+            engine: options.engine,
+            named: options.models,
+            slots: options.slots.map(|slots| slots.max(1)),
+            start_timeout: options.start_timeout,
+            fixed_base,
+        };
+        let handle = supervisor.as_ref().map(Supervisor::handle);
+        let (monitor, info) = Monitor::new(shared.clone(), settings, handle);
+        let monitor = AbortOnDrop::new(task::spawn("openai-monitor", monitor.run()));
+        Ok(Arc::new(Self {
+            shared,
+            info,
+            monitor: Mutex::new(Some(monitor)),
+            supervisor,
+        }))
+    }
+
+    /// Which program the server is, as far as it is known now.
+    pub fn server_kind(&self) -> ServerKind {
+        self.shared.catalog().kind
+    }
+
+    /// Where a supervised server's output goes.
+    pub fn log_path(&self) -> Option<&Path> {
+        self.supervisor.as_ref().map(Supervisor::log_path)
+    }
+
+    /// The last lines that a supervised server wrote, oldest first; empty where there is none.
+    pub fn log_tail(&self) -> Vec<String> {
+        self.supervisor.as_ref().map(Supervisor::log_tail).unwrap_or_default()
+    }
+}
+
+impl Engine for OpenAiEngine {
+    fn info(&self) -> watch::Receiver<EngineInfo> {
+        self.info.subscribe()
+    }
+
+    fn generate(&self, job: Job, sink: Box<dyn Sink>) -> Running {
+        generate::start(self.shared.clone(), job, sink)
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            drop(self.monitor.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let reason = "it was stopped".to_owned();
+            self.info.send_modify(|info| info.health = Health::Down(reason));
+            if let Some(supervisor) = &self.supervisor {
+                supervisor.stop().await;
+            }
+        })
+    }
+}

@@ -1,0 +1,336 @@
+//! What of a request's body must change for the engine, and nothing else.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokenbus_protocol::openai::{RawJsonError, RawObject};
+use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
+
+use super::error;
+use super::resume;
+
+/// How a server goes on from a partial answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Continuation {
+    /// It does not, or nobody knows how.
+    None,
+    /// A last message of role `assistant` is continued (llama-server, Ollama).
+    TrailingAssistant,
+    /// The same, when `continue_final_message` says so (vLLM, SGLang).
+    ContinueFinalMessage,
+}
+
+/// What the body is written for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The model's name at the server.
+    pub(super) upstream: String,
+    /// How the server continues.
+    pub(super) continuation: Continuation,
+    /// Whether the model can be told of tools; `None` where nobody knows.
+    pub(super) tools: Option<bool>,
+    /// Whether the model takes images; `None` where nobody knows.
+    pub(super) vision: Option<bool>,
+}
+
+/// One request to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    /// The JSON to send.
+    pub(super) body: Bytes,
+    /// Set when the answer is one choice only and this is its index for the client.
+    pub(super) choice: Option<u32>,
+    /// Choices that the answer will have.
+    pub(super) choices: u32,
+    /// Tokens of the prompt that are no prompt but an answer delivered earlier.
+    pub(super) delivered: u64,
+}
+
+/// All that a job asks of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Plan {
+    /// Requests to send, at once. More than one only after a failover with `n > 1`.
+    pub(super) calls: Vec<Call>,
+    /// Choices that reached their token limit before they were handed over.
+    pub(super) exhausted: Vec<u32>,
+}
+
+/// The path of the API for `kind`, or `None` where this engine does not serve it.
+pub(super) fn path(kind: RequestKind) -> Option<&'static str> {
+    match kind {
+        RequestKind::Chat => Some("chat/completions"),
+        RequestKind::Completion => Some("completions"),
+        RequestKind::Embeddings | RequestKind::Other => None,
+    }
+}
+
+/// Decides what to send for `body`.
+///
+/// # Errors
+/// An [`EngineError`] for the client when the body is no object, or asks what the model cannot do,
+/// or cannot be continued.
+pub(super) fn plan(
+    kind: RequestKind,
+    body: &[u8],
+    target: &Target,
+    resume: Option<&Resume>,
+) -> Result<Plan, EngineError> {
+    let mut object = RawObject::parse(body).map_err(|reason| {
+        error::plain(
+            ErrorCode::BadRequest,
+            format!("the body is no JSON object: {reason}"),
+            false,
+        )
+    })?;
+    refuse_impossible(kind, &object, target)?;
+    prepare(&mut object, target).map_err(unwritable)?;
+    match resume.filter(|resume| !resume.choices.is_empty()) {
+        None => {
+            let choices = number(&object, "n").unwrap_or(1).clamp(1, u32::MAX.into());
+            Ok(Plan {
+                calls: vec![Call {
+                    body: encode(&object).map_err(unwritable)?,
+                    choice: None,
+                    choices: u32::try_from(choices).unwrap_or(u32::MAX),
+                    delivered: 0,
+                }],
+                exhausted: Vec::new(),
+            })
+        }
+        Some(resume) => resume::plan(kind, &object, target, resume),
+    }
+}
+
+/// The members that every request needs, changed only where they differ.
+fn prepare(object: &mut RawObject, target: &Target) -> Result<(), RawJsonError> {
+    if parsed::<String>(object, "model").as_deref() != Some(target.upstream.as_str()) {
+        object.set("model", &target.upstream)?;
+    }
+    if parsed::<bool>(object, "stream") != Some(true) {
+        object.set("stream", &true)?;
+    }
+    let options = object.get("stream_options").filter(|raw| raw.get() != "null");
+    let Ok(mut options) = options.map_or(Ok(RawObject::default()), |raw| RawObject::parse(raw.get().as_bytes())) else {
+        // No object: the engine tells the client so itself.
+        return Ok(());
+    };
+    if parsed::<bool>(&options, "include_usage") != Some(true) {
+        options.set("include_usage", &true)?;
+        object.set("stream_options", &options)?;
+    }
+    Ok(())
+}
+
+/// What the model cannot do and the server would pretend to, or answer with a 500.
+fn refuse_impossible(kind: RequestKind, object: &RawObject, target: &Target) -> Result<(), EngineError> {
+    if kind != RequestKind::Chat {
+        return Ok(());
+    }
+    if target.tools == Some(false) && demands_a_tool(object) {
+        let message = "this model's chat template has no tools, so tool_choice cannot demand one";
+        return Err(error::unsupported(message, "tool_choice"));
+    }
+    if target.vision == Some(false) && object.get("messages").is_some_and(has_images) {
+        return Err(error::unsupported("this model takes no images", "messages"));
+    }
+    Ok(())
+}
+
+/// Whether `tool_choice` leaves the model no choice.
+pub(super) fn demands_a_tool(object: &RawObject) -> bool {
+    object
+        .get("tool_choice")
+        .is_some_and(|raw| raw.get() == "\"required\"" || raw.get().starts_with('{'))
+}
+
+fn has_images(messages: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow, default)]
+        content: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(rename = "type", borrow, default)]
+        kind: std::borrow::Cow<'a, str>,
+    }
+    let messages: Vec<Message<'_>> = serde_json::from_str(messages.get()).unwrap_or_default();
+    messages
+        .iter()
+        .filter_map(|message| message.content)
+        .filter(|content| content.get().starts_with('['))
+        .any(|content| {
+            let parts: Vec<Part<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
+            parts
+                .iter()
+                .any(|part| matches!(part.kind.as_ref(), "image_url" | "input_image" | "image"))
+        })
+}
+
+/// A member as `T`; `None` when it is absent, `null` or something else.
+pub(super) fn parsed<'a, T: Deserialize<'a>>(object: &'a RawObject, name: &str) -> Option<T> {
+    object.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
+}
+
+/// A member as a whole number of at least 0.
+pub(super) fn number(object: &RawObject, name: &str) -> Option<u64> {
+    parsed(object, name)
+}
+
+/// The object as bytes to send.
+pub(super) fn encode(object: &RawObject) -> Result<Bytes, RawJsonError> {
+    Ok(Bytes::from(object.to_json()?.get().to_owned()))
+}
+
+/// For errors of encoding, which are not seen for members that were read from JSON.
+pub(super) fn unwritable(reason: RawJsonError) -> EngineError {
+    error::plain(
+        ErrorCode::Internal,
+        format!("the request cannot be written for the engine: {reason}"),
+        false,
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    pub(in crate::engine::openai) fn target(continuation: Continuation) -> Target {
+        Target {
+            upstream: "up".to_owned(),
+            continuation,
+            tools: None,
+            vision: None,
+        }
+    }
+
+    fn sent(body: &str) -> String {
+        let plan = plan(RequestKind::Chat, body.as_bytes(), &target(Continuation::None), None).unwrap();
+        assert_eq!(plan.calls.len(), 1);
+        assert!(plan.exhausted.is_empty());
+        String::from_utf8(plan.calls[0].body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_three_members_change() {
+        assert_eq!(
+            sent(
+                r#"{"model":"m","messages":[ {"role":"user"} ],"temperature":0.10,"x":1e400,"big":123456789012345678901}"#
+            ),
+            r#"{"model":"up","messages":[ {"role":"user"} ],"temperature":0.10,"x":1e400,"big":123456789012345678901,"stream":true,"stream_options":{"include_usage":true}}"#
+        );
+    }
+
+    #[test]
+    fn absent_members_stay_absent_and_nulls_stay_null() {
+        let out = sent(r#"{"model":"m","messages":[],"seed":null}"#);
+        assert!(out.contains(r#""seed":null"#));
+        for name in ["temperature", "max_tokens", "stop", "top_p", "n"] {
+            assert!(!out.contains(&format!("\"{name}\"")), "{out}");
+        }
+    }
+
+    #[test]
+    fn stream_options_are_merged() {
+        let out = sent(r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":false},"stream":false}"#);
+        assert_eq!(
+            out,
+            r#"{"stream_options":{"continuous_usage_stats":true,"include_usage":true},"stream":true,"model":"up"}"#
+        );
+        let out = sent(r#"{"stream_options":null}"#);
+        assert!(out.contains(r#""stream_options":{"include_usage":true}"#));
+        let out = sent(r#"{"stream_options":"x"}"#);
+        assert!(
+            out.contains(r#""stream_options":"x""#),
+            "the engine's own refusal reaches the client"
+        );
+    }
+
+    #[test]
+    fn what_is_right_already_is_not_touched() {
+        let body = r#"{"stream_options":{ "include_usage" : true },"stream":true,"model":"up"}"#;
+        assert_eq!(sent(body), body);
+    }
+
+    #[test]
+    fn choices_are_counted() {
+        let of = |body: &str| {
+            plan(RequestKind::Chat, body.as_bytes(), &target(Continuation::None), None)
+                .unwrap()
+                .calls[0]
+                .choices
+        };
+        assert_eq!(of(r#"{"n":3}"#), 3);
+        for body in ["{}", r#"{"n":null}"#, r#"{"n":0}"#, r#"{"n":"x"}"#] {
+            assert_eq!(of(body), 1, "{body}");
+        }
+    }
+
+    #[test]
+    fn no_object_is_a_bad_request() {
+        for body in ["", "[]", "{", "null"] {
+            let error = plan(RequestKind::Chat, body.as_bytes(), &target(Continuation::None), None).unwrap_err();
+            assert_eq!((error.code, error.retryable), (ErrorCode::BadRequest, false));
+        }
+    }
+
+    #[test]
+    fn a_demanded_tool_is_refused_where_the_template_has_none() {
+        let with = |tools, body: &str| {
+            let target = Target {
+                tools,
+                ..target(Continuation::None)
+            };
+            plan(RequestKind::Chat, body.as_bytes(), &target, None)
+        };
+        let named = r#"{"tool_choice":{"type":"function","function":{"name":"f"}}}"#;
+        for body in [r#"{"tool_choice":"required"}"#, named] {
+            let error = with(Some(false), body).unwrap_err();
+            assert_eq!(
+                (error.code, error.param.as_deref()),
+                (ErrorCode::BadRequest, Some("tool_choice"))
+            );
+            assert!(with(Some(true), body).is_ok() && with(None, body).is_ok());
+        }
+        for body in [
+            r#"{"tool_choice":"auto","tools":[{}]}"#,
+            r#"{"tool_choice":"none"}"#,
+            r#"{"tool_choice":null}"#,
+        ] {
+            assert!(with(Some(false), body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn images_are_refused_where_the_model_is_blind() {
+        let body = r#"{"messages":[{"role":"user","content":"hi"},{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"data:"}}]}]}"#;
+        let with = |vision| {
+            plan(
+                RequestKind::Chat,
+                body.as_bytes(),
+                &Target {
+                    vision,
+                    ..target(Continuation::None)
+                },
+                None,
+            )
+        };
+        assert_eq!(with(Some(false)).unwrap_err().param.as_deref(), Some("messages"));
+        assert!(with(Some(true)).is_ok() && with(None).is_ok());
+        let text = r#"{"messages":[{"content":[{"type":"text","text":"image_url"}]},{"content":null},{}]}"#;
+        let target = Target {
+            vision: Some(false),
+            ..target(Continuation::None)
+        };
+        assert!(plan(RequestKind::Chat, text.as_bytes(), &target, None).is_ok());
+    }
+
+    #[test]
+    fn paths_of_the_api() {
+        assert_eq!(path(RequestKind::Chat), Some("chat/completions"));
+        assert_eq!(path(RequestKind::Completion), Some("completions"));
+        assert_eq!(path(RequestKind::Embeddings), None);
+        assert_eq!(path(RequestKind::Other), None);
+    }
+}

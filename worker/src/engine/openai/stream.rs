@@ -1,0 +1,356 @@
+//! One answer of the engine as a state machine: events in, deltas out, and how it ended.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokenbus_protocol::frame::DeltaExtra;
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::{Delta, EngineError, Finish};
+
+use super::chunk::{Choice, Chunk, Members, text_of};
+use super::error::{self, Secrets};
+use super::sse::{Event, EventKind};
+use crate::engine::Closed;
+
+/// Whether the answer goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// More events are expected.
+    More,
+    /// The engine said that it is done.
+    Done,
+}
+
+/// Why the answer ends early.
+#[derive(Debug, PartialEq)]
+pub(super) enum Stopped {
+    /// Nobody wants it any more.
+    Closed,
+    /// The engine failed.
+    Failed(EngineError),
+}
+
+impl From<Closed> for Stopped {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<EngineError> for Stopped {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// How `usage` objects add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UsageRule {
+    /// The last one is for the whole answer.
+    Last,
+    /// Each is for one choice (llama-server with `n > 1`).
+    PerChoice,
+}
+
+/// Numbers of a `usage` object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Counts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+/// What is known of one answer.
+#[derive(Debug)]
+pub(super) struct Answer<'s> {
+    secrets: &'s Secrets,
+    /// The only choice's index for the client, where that is not what the engine says.
+    choice: Option<u32>,
+    /// Choices that are due.
+    due: u32,
+    /// Tokens that the engine counts as prompt but that were answer.
+    delivered: u64,
+    rule: UsageRule,
+    /// Per choice that has begun, by index: whether it is complete.
+    begun: Vec<(u32, bool)>,
+    fingerprint: Fingerprint,
+    counts: Counts,
+    usages: u32,
+    finish: Finish,
+}
+
+/// The engine's `system_fingerprint`, which goes out with the first delta that is sent at all.
+#[derive(Debug)]
+enum Fingerprint {
+    Unknown,
+    Known(String),
+    Told,
+}
+
+impl<'s> Answer<'s> {
+    /// `choice` and `delivered` as in [`super::request::Call`], `due` its `choices`.
+    pub(super) fn new(choice: Option<u32>, due: u32, delivered: u64, rule: UsageRule, secrets: &'s Secrets) -> Self {
+        Self {
+            secrets,
+            choice,
+            due,
+            delivered,
+            rule,
+            begun: Vec::new(),
+            fingerprint: Fingerprint::Unknown,
+            counts: Counts::default(),
+            usages: 0,
+            finish: Finish::default(),
+        }
+    }
+
+    /// Takes one event; what it says of choices goes to `emit`.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the engine reports a failure, sends nonsense, or `emit` is closed.
+    pub(super) fn event(
+        &mut self,
+        event: Event<'_>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<Step, Stopped> {
+        let data =
+            std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
+        let data = data.trim();
+        if event.kind == EventKind::Error {
+            return Err(error::from_stream(data, self.secrets).into());
+        }
+        if data == "[DONE]" {
+            return if self.is_complete() {
+                Ok(Step::Done)
+            } else {
+                Err(error::truncated().into())
+            };
+        }
+        if data.is_empty() {
+            return Ok(Step::More);
+        }
+        let chunk: Chunk<'_> = serde_json::from_str(data)
+            .map_err(|_| error::nonsense("the engine sent an event that is no completion chunk"))?;
+        if chunk.is_error || chunk.error.is_some() {
+            return Err(error::from_stream(data, self.secrets).into());
+        }
+        self.chunk(chunk, emit)?;
+        Ok(Step::More)
+    }
+
+    /// The stream ended without `[DONE]`: complete only if every choice has said that it is.
+    ///
+    /// # Errors
+    /// The error for the client when it was cut.
+    pub(super) fn ended(&self) -> Result<(), EngineError> {
+        if self.is_complete() {
+            Ok(())
+        } else {
+            Err(error::truncated())
+        }
+    }
+
+    /// What closes the stream; call it once it is complete.
+    pub(super) fn finish(self) -> Finish {
+        let mut finish = self.finish;
+        finish.prompt_tokens = self
+            .counts
+            .prompt_tokens
+            .map(|prompt| prompt.saturating_sub(self.delivered));
+        finish.completion_tokens = self.counts.completion_tokens;
+        finish
+    }
+
+    fn is_complete(&self) -> bool {
+        let finished = self.begun.iter().filter(|(_, finished)| *finished).count();
+        finished == self.begun.len() && finished >= usize::try_from(self.due).unwrap_or(usize::MAX).max(1)
+    }
+
+    fn chunk(
+        &mut self,
+        chunk: Chunk<'_>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<(), Stopped> {
+        if let (Some(fingerprint), Fingerprint::Unknown) = (chunk.fingerprint, &self.fingerprint) {
+            self.fingerprint = Fingerprint::Known(fingerprint.into_owned());
+        }
+        if let Some(usage) = chunk.usage {
+            self.usage(usage);
+        }
+        let mut rest = raw(&chunk.rest)?;
+        if chunk.choices.is_empty() {
+            if rest.is_some() {
+                self.finish.chunk = rest;
+            }
+            return Ok(());
+        }
+        for choice in &chunk.choices {
+            self.choice(choice, &mut rest, emit)?;
+        }
+        // A chunk that said nothing else still may carry something for the client.
+        if rest.is_some() {
+            let choice = chunk
+                .choices
+                .first()
+                .map_or(0, |choice| self.choice.unwrap_or(choice.index));
+            let extra = Some(Box::new(DeltaExtra {
+                chunk: rest,
+                fingerprint: self.take_fingerprint(),
+                ..DeltaExtra::default()
+            }));
+            emit(Delta {
+                choice,
+                extra,
+                ..Delta::default()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn choice(
+        &mut self,
+        choice: &Choice<'_>,
+        rest: &mut Option<RawJson>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<(), Stopped> {
+        self.mark(choice.index, choice.finish_reason.is_some());
+        let text = choice.content.and_then(text_of).unwrap_or_default();
+        let mut extra = DeltaExtra {
+            delta: raw(&choice.delta)?,
+            logprobs: choice.logprobs.map(RawJson::from),
+            choice: raw(&choice.rest)?,
+            ..DeltaExtra::default()
+        };
+        let says = !text.is_empty()
+            || choice.finish_reason.is_some()
+            || extra.delta.is_some()
+            || extra.logprobs.is_some()
+            || extra.choice.is_some();
+        if !says {
+            // The role alone, or nothing: the gateway gives each choice its role itself.
+            return Ok(());
+        }
+        extra.chunk = rest.take();
+        extra.fingerprint = self.take_fingerprint();
+        let token_ids = token_ids(choice);
+        let delta = Delta {
+            choice: self.choice.unwrap_or(choice.index),
+            tokens: tokens(choice, &text, token_ids.len()),
+            token_ids,
+            text,
+            finish_reason: choice.finish_reason.as_deref().map(str::to_owned),
+            extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
+        };
+        Ok(emit(delta)?)
+    }
+
+    fn mark(&mut self, index: u32, finished: bool) {
+        match self.begun.iter_mut().find(|(known, _)| *known == index) {
+            Some((_, state)) => *state |= finished,
+            None => self.begun.push((index, finished)),
+        }
+    }
+
+    fn take_fingerprint(&mut self) -> Option<String> {
+        match std::mem::replace(&mut self.fingerprint, Fingerprint::Told) {
+            Fingerprint::Known(fingerprint) => Some(fingerprint),
+            Fingerprint::Told => None,
+            Fingerprint::Unknown => {
+                self.fingerprint = Fingerprint::Unknown;
+                None
+            }
+        }
+    }
+
+    fn usage(&mut self, usage: &RawValue) {
+        let Ok(counts) = serde_json::from_str::<Counts>(usage.get()) else {
+            return;
+        };
+        self.usages += 1;
+        if self.rule == UsageRule::Last || self.usages == 1 {
+            self.counts = counts;
+            self.finish.usage = Some(RawJson::from(usage));
+            return;
+        }
+        let completion = &mut self.counts.completion_tokens;
+        *completion = match (*completion, counts.completion_tokens) {
+            (Some(before), Some(more)) => Some(before.saturating_add(more)),
+            (before, more) => before.or(more),
+        };
+        self.counts.prompt_tokens = self.counts.prompt_tokens.max(counts.prompt_tokens);
+        // No object of the engine's stands for the sum.
+        self.finish.usage = None;
+    }
+}
+
+/// Several answers that together are one: each is one choice of it.
+pub(super) fn merge(finishes: Vec<Finish>) -> Finish {
+    let mut finishes = finishes.into_iter();
+    let Some(first) = finishes.next() else {
+        return Finish {
+            completion_tokens: Some(0),
+            ..Finish::default()
+        };
+    };
+    finishes.fold(first, |sum, next| Finish {
+        prompt_tokens: sum.prompt_tokens.max(next.prompt_tokens),
+        completion_tokens: sum
+            .completion_tokens
+            .zip(next.completion_tokens)
+            .map(|(a, b)| a.saturating_add(b)),
+        usage: None,
+        chunk: None,
+    })
+}
+
+fn raw(members: &Members<'_>) -> Result<Option<RawJson>, EngineError> {
+    members
+        .to_json()
+        .map_err(|_| error::nonsense("the engine sent an event that cannot be handed on"))
+}
+
+fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
+    choice
+        .token_ids
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default()
+}
+
+/// Completion tokens in this chunk: what the engine tells, otherwise one where it says anything.
+fn tokens(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
+    let counted = if ids > 0 {
+        Some(ids)
+    } else {
+        choice.logprobs.and_then(logprobs_count).filter(|count| *count > 0)
+    };
+    match counted {
+        Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
+        None => {
+            let output = [
+                "reasoning",
+                "reasoning_content",
+                "tool_calls",
+                "function_call",
+                "refusal",
+                "content",
+            ];
+            let says = !text.is_empty() || choice.delta.names().any(|name| output.contains(&name));
+            u32::from(says)
+        }
+    }
+}
+
+fn logprobs_count(logprobs: &RawValue) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Logprobs {
+        #[serde(default)]
+        content: Option<Vec<IgnoredAny>>,
+        #[serde(default)]
+        tokens: Option<Vec<IgnoredAny>>,
+    }
+    let logprobs: Logprobs = serde_json::from_str(logprobs.get()).ok()?;
+    logprobs.content.or(logprobs.tokens).map(|list| list.len())
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! One running request of the simulated engine.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokenbus_protocol::frame::DeltaExtra;
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
+
+use super::ask::{Plan, Script};
+use crate::engine::Sink;
+
+/// What a step leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// There is more to come.
+    More,
+    /// It will never say anything again, and has not ended.
+    Hangs,
+    /// It has ended.
+    Ended,
+}
+
+/// One request: a token for each of its choices at every step.
+pub(super) struct Sequence {
+    plan: Plan,
+    sink: Option<Box<dyn Sink>>,
+    began: bool,
+    produced: u64,
+    text: String,
+}
+
+impl Sequence {
+    /// A request of which nothing was generated.
+    pub(super) fn new(plan: Plan, sink: Box<dyn Sink>) -> Self {
+        Self {
+            plan,
+            sink: Some(sink),
+            began: false,
+            produced: 0,
+            text: String::new(),
+        }
+    }
+
+    /// Its own time to first token, where the request has one.
+    pub(super) fn ttft(&self) -> Option<Duration> {
+        self.plan.script.ttft_ms.map(Duration::from_millis)
+    }
+
+    /// What to await before it is stepped again, when its gateway is behind.
+    pub(super) fn congestion(&self) -> Option<BoxFuture<'static, ()>> {
+        self.sink.as_ref().and_then(|sink| sink.congestion())
+    }
+
+    /// Generates one token for each choice.
+    pub(super) fn step(&mut self) -> After {
+        let position = self.plan.choices.iter().find(|c| !c.done).map_or(0, |c| c.next);
+        let strikes = |at: Option<u64>| at == Some(position) && (self.plan.script.always || !self.plan.resumed);
+        if strikes(self.plan.script.hang_after) {
+            return After::Hangs;
+        }
+        if strikes(self.plan.script.drop_after) {
+            self.sink = None;
+            return After::Ended;
+        }
+        if strikes(self.plan.script.error_after) {
+            if let Some(sink) = self.sink.take() {
+                sink.fail(scripted_error(&self.plan.script));
+            }
+            return After::Ended;
+        }
+        if self.emit().is_err() {
+            self.sink = None;
+            return After::Ended;
+        }
+        if self.plan.choices.iter().any(|choice| !choice.done) {
+            return After::More;
+        }
+        if let Some(sink) = self.sink.take() {
+            sink.finish(Finish {
+                prompt_tokens: Some(self.plan.prompt_tokens),
+                completion_tokens: Some(self.produced),
+                usage: self.plan.script.usage.clone(),
+                chunk: None,
+            });
+        }
+        After::Ended
+    }
+
+    fn emit(&mut self) -> Result<(), crate::engine::Closed> {
+        let Some(sink) = self.sink.as_mut() else {
+            return Err(crate::engine::Closed);
+        };
+        let script = &self.plan.script;
+        let first = !std::mem::replace(&mut self.began, true) && !self.plan.resumed;
+        for choice in self.plan.choices.iter_mut().filter(|choice| !choice.done) {
+            let index = choice.index;
+            if first && let Some(extra) = reasoning(script) {
+                sink.delta(Delta {
+                    choice: index,
+                    extra: Some(extra),
+                    ..Delta::default()
+                })?;
+            }
+            self.text.clear();
+            let (mut tokens, mut finish_reason) = (1, None);
+            if script.echo {
+                let body = String::from_utf8_lossy(&self.plan.body);
+                self.text.push_str(body.get(choice.delivered..).unwrap_or_default());
+                finish_reason = Some("stop".to_owned());
+            } else if choice.next < self.plan.max {
+                // Writing to a String cannot fail.
+                let _ = write!(self.text, "t{} ", choice.next);
+                choice.next += 1;
+            } else {
+                // All of it was delivered before, only the end was not.
+                tokens = 0;
+            }
+            if choice.next >= self.plan.max || script.echo {
+                let length = || script.finish_reason.clone().unwrap_or_else(|| "length".to_owned());
+                finish_reason = finish_reason.or_else(|| Some(length()));
+                choice.done = true;
+            }
+            self.produced += u64::from(tokens);
+            sink.delta(Delta {
+                choice: index,
+                text: Cow::Borrowed(&self.text),
+                tokens,
+                token_ids: Vec::new(),
+                finish_reason,
+                extra: if first { first_extra(script) } else { None },
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn reasoning(script: &Script) -> Option<Box<DeltaExtra>> {
+    #[derive(serde::Serialize)]
+    struct Reasoning<'a> {
+        reasoning_content: &'a str,
+    }
+    let reasoning_content = script.reasoning.as_deref()?;
+    let delta = RawJson::from_serialize(&Reasoning { reasoning_content }).ok()?;
+    Some(Box::new(DeltaExtra {
+        delta: Some(delta),
+        ..DeltaExtra::default()
+    }))
+}
+
+fn first_extra(script: &Script) -> Option<Box<DeltaExtra>> {
+    let extra = DeltaExtra {
+        delta: script.delta.clone(),
+        logprobs: script.logprobs.clone(),
+        choice: script.choice.clone(),
+        chunk: script.chunk.clone(),
+        fingerprint: script.fingerprint.clone(),
+    };
+    (extra != DeltaExtra::default()).then(|| Box::new(extra))
+}
+
+fn scripted_error(script: &Script) -> EngineError {
+    EngineError {
+        code: script.error_code.unwrap_or(ErrorCode::Internal),
+        message: script
+            .error_message
+            .clone()
+            .unwrap_or_else(|| "A scripted error".to_owned()),
+        param: None,
+        engine_code: None,
+        retryable: script.retryable,
+        retry_after_ms: script.retry_after_ms,
+    }
+}
+
+#[cfg(test)]
+#[path = "sequence_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+pub(super) mod tests;

@@ -1,0 +1,108 @@
+//! Every bound and time-out of a worker, with its unit and its reason.
+
+use std::time::Duration;
+
+/// (id, attempt) pairs that a worker remembers to have run. At 100 requests a second this covers
+/// ten minutes, far longer than any message of a publish that was repeated can be under way.
+pub const SEEN_REQUESTS: usize = 65_536;
+
+/// Cancels remembered for requests that have not come yet. Only messages that overtook each other
+/// on their way (milliseconds) need it.
+pub const EARLY_CANCELS: usize = 8192;
+
+/// Longest wait for the next part of a request body. The gateway sends all of them at once when it
+/// sees `Accepted`; silence this long means that one was lost.
+pub const PARTS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of request bodies in parts that a worker holds at once, so that many large requests
+/// cannot exhaust its memory; beyond it a request is answered `Busy`.
+pub const BODIES: u64 = 512 * 1024 * 1024;
+
+/// Bytes that wait for one gateway by default. At 40 bytes a token this is some 200,000 tokens: a
+/// NATS server that is away for a few seconds is survived, memory is not eaten.
+pub const OUTBOX: usize = 8 * 1024 * 1024;
+
+/// Bytes beyond the outbox's bound for answers to requests that were not taken. They are small and
+/// spare the gateway a time-out.
+pub const OUTBOX_ANSWERS: usize = 1024 * 1024;
+
+/// Bytes waiting for one gateway from which an engine that can pause is asked to.
+pub const OUTBOX_CONGESTED: usize = 1024 * 1024;
+
+/// Bytes waiting for one gateway below which a paused engine goes on.
+pub const OUTBOX_ROOM: usize = 256 * 1024;
+
+/// A batch is closed, with the worker's room at its end, when less than this many bytes are left
+/// in it, so that nearly all batches tell the room.
+pub const ROOM_RESERVE: usize = 2 * 1024;
+
+/// A sender that has published less than this many bytes lets the other tasks run before it takes
+/// more: what they push then leaves in the same message.
+pub const SMALL_BATCH: usize = 16 * 1024;
+
+/// Bytes that one gateway's sender hands to the NATS client before it waits until they are
+/// written. The rest waits in the outbox, which has a bound in bytes; the client's has not.
+pub const UNFLUSHED: usize = 256 * 1024;
+
+/// Largest single frame in bytes. Longer text is split; anything else that large ends its stream
+/// with an error, because the NATS server (1 MiB by default) would not take it.
+pub const FRAME: usize = 512 * 1024;
+
+/// Bytes that a frame may need beside its payload: keys, numbers, batch header, subject.
+pub const FRAME_OVERHEAD: usize = 1024;
+
+/// An outbox whose gateway has had no stream for this long is closed.
+pub const OUTBOX_IDLE: Duration = Duration::from_secs(60);
+
+/// Gateways that a worker answers at once. Far more than a cluster has; a peer that invents names
+/// must not make a task for each.
+pub const GATEWAYS: usize = 4096;
+
+/// Silence on a stream after which the worker says that it lives.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the worker looks for silent streams and idle outboxes.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// Shortest time between two hints that a model has room again.
+pub const HINT_GAP: Duration = Duration::from_millis(5);
+
+/// Messages that wait to be published beside frames (hints, control replies, probes' answers).
+/// Hints may be lost; a control reply that is lost is asked for again.
+pub const POST_QUEUE: usize = 1024;
+
+/// Time between two statuses: three missed ones make a worker lost.
+pub const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// Shortest time between two statuses when only the load changed.
+pub const STATUS_GAP: Duration = Duration::from_millis(50);
+
+/// How long running streams may go on by default after the worker was asked to stop.
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Longest wait at the end for frames to leave.
+pub const LAST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Longest wait for a small task (service registration, last status) when the worker stops.
+pub const LAST_TASK: Duration = Duration::from_secs(2);
+
+/// Longest time that a request may ask for; a larger budget is cut to it.
+pub const MAX_BUDGET: Duration = Duration::from_hours(24);
+
+/// Latency quantiles and rates are of about the last this long, at least half of it.
+pub const LATENCY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Largest latency that quantiles tell apart.
+pub const LATENCY_MAX: Duration = Duration::from_mins(10);
+
+/// Tokens per second are of the last this long.
+pub const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+/// At most one log line for malformed messages in this time; the count is in it.
+pub const MALFORMED_LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// First pause before a failed subscription is tried again; doubled each time.
+pub const SUBSCRIBE_RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest pause before a failed subscription is tried again.
+pub const SUBSCRIBE_RETRY_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,244 @@
+//! All that waits to go to one gateway, and the task that sends it.
+//!
+//! Whoever has a frame appends it to the open batch; the sender takes whatever is there and
+//! publishes it as one message. The first frame after a silence wakes the sender, further ones
+//! ride along: a step of a continuous-batching engine costs one wake-up and one message.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokenbus_bus::{Bus, BusError};
+use tokenbus_protocol::limits::MAX_BATCH;
+use tokenbus_protocol::{BatchWriter, Body, EncodeError, Frame};
+use tokio::sync::Notify;
+
+use crate::limits;
+use crate::load::Load;
+use crate::metrics::Metrics;
+use crate::sync::lock;
+
+/// How much a frame may press.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Press {
+    /// Refused when the outbox is full.
+    Stream,
+    /// An answer to a request that was not taken: may go a little beyond the bound.
+    Answer,
+    /// The frame that ends a stream: always taken. There is one for each stream.
+    Last,
+}
+
+/// Why a frame was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushError {
+    /// The gateway (or NATS) does not take what it is sent fast enough.
+    #[error("more than {0} bytes wait for this gateway")]
+    Full(usize),
+    /// The frame cannot be put into bytes.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    sealed: VecDeque<Vec<u8>>,
+    sealed_bytes: usize,
+    open: BatchWriter,
+    /// The sender knows that there is something.
+    signalled: bool,
+    /// Somebody waits for room.
+    awaited: bool,
+    closed: bool,
+}
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.sealed_bytes + self.open.size()
+    }
+
+    fn seal(&mut self, batch: Option<Vec<u8>>) {
+        if let Some(batch) = batch {
+            self.sealed_bytes += batch.len();
+            self.sealed.push_back(batch);
+        }
+    }
+}
+
+/// What waits for one gateway.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    bound: usize,
+    load: Arc<Load>,
+    wake: Notify,
+    drained: Arc<Notify>,
+}
+
+impl Outbox {
+    /// An empty outbox that holds about `bound` bytes.
+    pub(crate) fn new(bound: usize, load: Arc<Load>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            bound,
+            load,
+            wake: Notify::new(),
+            drained: Arc::default(),
+        }
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing was appended then.
+    pub(crate) fn push(&self, frame: &Frame<'_>, press: Press) -> Result<(), PushError> {
+        let mut queue = lock(&self.queue);
+        let bound = match press {
+            Press::Stream => self.bound,
+            Press::Answer => self.bound.saturating_add(limits::OUTBOX_ANSWERS),
+            Press::Last => usize::MAX,
+        };
+        if queue.bytes() >= bound {
+            return Err(PushError::Full(bound));
+        }
+        if queue.open.size() >= MAX_BATCH - limits::ROOM_RESERVE {
+            self.close_batch(&mut queue)?;
+        }
+        let full = queue.open.push(frame)?;
+        queue.seal(full);
+        let wake = !std::mem::replace(&mut queue.signalled, true);
+        drop(queue);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes the next message, the worker's room at its end.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        let mut queue = lock(&self.queue);
+        if queue.sealed.is_empty() {
+            if queue.open.is_empty() {
+                queue.signalled = false;
+                return None;
+            }
+            // The room cannot fail to be encoded; without it the batch is as good.
+            let _ = self.close_batch(&mut queue);
+        }
+        let batch = queue.sealed.pop_front()?;
+        queue.sealed_bytes = queue.sealed_bytes.saturating_sub(batch.len());
+        if queue.awaited && queue.bytes() < limits::OUTBOX_ROOM {
+            queue.awaited = false;
+            self.drained.notify_waiters();
+        }
+        Some(batch)
+    }
+
+    /// What to await before more is pushed; `None` while there is room.
+    pub(crate) fn congestion(&self) -> Option<BoxFuture<'static, ()>> {
+        let mut queue = lock(&self.queue);
+        if queue.bytes() < limits::OUTBOX_CONGESTED.min(self.bound / 2) {
+            return None;
+        }
+        queue.awaited = true;
+        // Made under the lock, so that the notification cannot come before it.
+        Some(Box::pin(Arc::clone(&self.drained).notified_owned()))
+    }
+
+    /// Whether a stream could push nothing.
+    pub(crate) fn is_full(&self) -> bool {
+        lock(&self.queue).bytes() >= self.bound
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.queue).bytes() == 0
+    }
+
+    /// Lets the sender end when it has sent what waits.
+    pub(crate) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.wake.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// Wakes the sender again: a new one does not know what the last one was told.
+    pub(crate) fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits for a first frame, or for the end.
+    pub(crate) async fn ready(&self) {
+        self.wake.notified().await;
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.queue).closed
+    }
+
+    fn close_batch(&self, queue: &mut Queue) -> Result<(), EncodeError> {
+        let room = Frame {
+            stream: 0,
+            attempt: 0,
+            seq: 0,
+            body: Body::Room(self.load.room()),
+        };
+        let full = queue.open.push(&room)?;
+        queue.seal(full);
+        let open = queue.open.seal();
+        queue.seal(open);
+        Ok(())
+    }
+}
+
+/// Publishes what comes into `outbox` on `subject`, in order, until it is closed and empty.
+pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, subject: String, metrics: Metrics) {
+    let mut unflushed = 0;
+    loop {
+        outbox.ready().await;
+        // Everybody who is ready to push does so first: what they push rides along.
+        tokio::task::yield_now().await;
+        while let Some(batch) = outbox.take() {
+            let bytes = batch.len();
+            publish(&bus, &subject, Bytes::from(batch), &metrics).await;
+            unflushed += bytes;
+            // While NATS is away this does not come to an end: what follows stays in the outbox.
+            if unflushed >= limits::UNFLUSHED && bus.client().flush().await.is_ok() {
+                unflushed = 0;
+            }
+            if bytes < limits::SMALL_BATCH {
+                tokio::task::yield_now().await;
+            }
+        }
+        if outbox.is_closed() && outbox.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Publishes one batch. While NATS is away it tries on: the frames keep their order, and the
+/// outbox its bound.
+async fn publish(bus: &Bus, subject: &str, batch: Bytes, metrics: &Metrics) {
+    loop {
+        match bus.publish(subject.to_owned(), batch.clone()).await {
+            Ok(()) => {
+                metrics.batches.inc();
+                metrics.batch_bytes.inc_by(batch.len() as u64);
+                return;
+            }
+            Err(BusError::Timeout(_)) => {}
+            Err(error) => {
+                // The gateway sees the hole in the sequence numbers.
+                metrics.unsent_batches.inc();
+                tracing::error!(%error, subject, bytes = batch.len(), "frames were not sent");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

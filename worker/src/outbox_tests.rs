@@ -1,0 +1,144 @@
+//! Tests of the outbox without NATS.
+
+use std::borrow::Cow;
+
+use futures_util::FutureExt as _;
+use tokenbus_protocol::{BatchReader, Delta, Room};
+
+use super::*;
+
+fn outbox(bound: usize) -> Outbox {
+    let load = Arc::new(Load::default());
+    load.set_capacity(3, true);
+    Outbox::new(bound, load)
+}
+
+fn delta(stream: u64, seq: u32, text: &str) -> Frame<'_> {
+    Frame {
+        stream,
+        attempt: 0,
+        seq,
+        body: Body::Delta(Delta {
+            text: Cow::Borrowed(text),
+            tokens: 1,
+            ..Delta::default()
+        }),
+    }
+}
+
+fn frames(batch: &[u8]) -> Vec<(u64, u32)> {
+    let mut frames = Vec::new();
+    BatchReader::new(batch)
+        .unwrap()
+        .for_each(|frame| frames.push((frame.stream, frame.seq)))
+        .unwrap();
+    frames
+}
+
+#[tokio::test]
+async fn a_step_of_512_sequences_is_one_wake_up_and_one_message() {
+    let outbox = outbox(limits::OUTBOX);
+    for stream in 1..=512 {
+        outbox.push(&delta(stream, 7, "token "), Press::Stream).unwrap();
+    }
+    outbox.ready().await;
+    let batch = outbox.take().unwrap();
+    assert_eq!(outbox.take(), None);
+    assert!(outbox.ready().now_or_never().is_none(), "one wake-up only");
+    let seen = frames(&batch);
+    assert_eq!(seen.len(), 513);
+    assert_eq!(seen.last(), Some(&(0, 0)), "the room stands at the end");
+    assert!(seen.iter().take(512).map(|(s, _)| *s).eq(1..=512), "in order");
+    outbox.push(&delta(1, 8, "x"), Press::Stream).unwrap();
+    assert!(outbox.ready().now_or_never().is_some(), "and it wakes again");
+}
+
+#[test]
+fn every_full_batch_tells_the_room_and_stays_under_the_limit() {
+    let outbox = outbox(limits::OUTBOX);
+    let text = "x".repeat(100);
+    for seq in 0..5000 {
+        outbox.push(&delta(1, seq, &text), Press::Stream).unwrap();
+    }
+    let (mut next, mut batches) = (0, 0);
+    while let Some(batch) = outbox.take() {
+        assert!(batch.len() <= MAX_BATCH);
+        let mut room = None;
+        BatchReader::new(&batch)
+            .unwrap()
+            .for_each(|frame| match frame.body {
+                Body::Room(r) => room = Some(r),
+                _ => {
+                    assert_eq!(frame.seq, next);
+                    next += 1;
+                }
+            })
+            .unwrap();
+        assert_eq!(room, Some(Room { free: 3, queued: 0 }));
+        batches += 1;
+    }
+    assert_eq!(next, 5000);
+    assert!(batches >= 8);
+    assert!(outbox.is_empty());
+}
+
+#[test]
+fn a_full_outbox_refuses_streams_takes_answers_for_a_while_and_last_frames_always() {
+    let outbox = outbox(1000);
+    let text = "x".repeat(90);
+    let mut pushed = 0;
+    while outbox.push(&delta(1, pushed, &text), Press::Stream).is_ok() {
+        pushed += 1;
+        assert!(pushed < 20);
+    }
+    assert!(matches!(
+        outbox.push(&delta(1, pushed, "y"), Press::Stream),
+        Err(PushError::Full(1000))
+    ));
+    let mut answers = 0;
+    while outbox.push(&delta(2, 0, &text), Press::Answer).is_ok() {
+        answers += 1;
+    }
+    assert!(answers * 120 > limits::OUTBOX_ANSWERS);
+    outbox.push(&delta(1, pushed, "last"), Press::Last).unwrap();
+    let mut seen = Vec::new();
+    while let Some(batch) = outbox.take() {
+        seen.extend(frames(&batch));
+    }
+    let of_stream_1: Vec<u32> = seen.iter().filter(|(s, _)| *s == 1).map(|(_, q)| *q).collect();
+    assert_eq!(
+        of_stream_1,
+        (0..=pushed).collect::<Vec<_>>(),
+        "nothing was lost or reordered"
+    );
+}
+
+#[test]
+fn room_comes_back_when_the_outbox_is_drained() {
+    let outbox = outbox(limits::OUTBOX);
+    assert!(outbox.congestion().is_none());
+    let text = "x".repeat(30_000);
+    let mut seq = 0;
+    while outbox.congestion().is_none() {
+        outbox.push(&delta(1, seq, &text), Press::Stream).unwrap();
+        seq += 1;
+    }
+    let mut room = outbox.congestion().unwrap();
+    assert!((&mut room).now_or_never().is_none());
+    while lock(&outbox.queue).bytes() >= limits::OUTBOX_ROOM {
+        assert!((&mut room).now_or_never().is_none());
+        outbox.take().unwrap();
+    }
+    assert!(room.now_or_never().is_some());
+}
+
+#[test]
+fn who_waits_for_room_is_let_go_when_the_outbox_closes() {
+    let outbox = outbox(1000);
+    outbox.push(&delta(1, 0, &"x".repeat(900)), Press::Stream).unwrap();
+    let room = outbox.congestion().unwrap();
+    outbox.close();
+    assert!(room.now_or_never().is_some());
+    assert!(outbox.ready().now_or_never().is_some(), "the sender is woken");
+    assert!(outbox.take().is_some(), "and still finds what waits");
+}

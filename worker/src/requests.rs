@@ -1,0 +1,328 @@
+//! A request's way in: decoded, admitted or refused, its body put together, the engine started.
+
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokenbus_protocol::control::Part;
+use tokenbus_protocol::{
+    Accepted, Body, Capabilities, ErrorCode, Frame, Reject, RejectReason, Request, RequestKind, Resume,
+};
+use uuid::Uuid;
+
+use crate::admission::{Ask, Verdict};
+use crate::core::{Core, refusal};
+use crate::engine::{self, Health, Running};
+use crate::limits;
+use crate::metrics::Outcome;
+use crate::outbox::{Outbox, Press};
+use crate::parts::{Collector, PartsError};
+use crate::stream::{Key, Stream, StreamParts, StreamSink, internal};
+use crate::timers::Due;
+
+/// One request that this worker has accepted.
+pub(crate) struct Job {
+    /// Its stream.
+    pub(crate) stream: Arc<Stream>,
+    /// When its client stops waiting.
+    pub(crate) deadline: Instant,
+    /// Whether it has a slot, rather than waiting for one.
+    pub(crate) has_slot: bool,
+    /// When a missing part is given up.
+    pub(crate) parts_due: Option<Instant>,
+    /// Bytes of its body, when it comes in parts.
+    pub(crate) announced: u64,
+    stage: Stage,
+    kind: RequestKind,
+    model: String,
+    resume: Option<Resume>,
+    traceparent: Option<String>,
+}
+
+enum Stage {
+    /// Parts of the body are missing.
+    Collecting(Collector),
+    /// The body is here; the engine has not begun.
+    Complete(Bytes),
+    /// The engine is at work; dropping this stops it.
+    Running(#[allow(dead_code)] Option<Running>),
+}
+
+impl Core {
+    /// A message on one of the request subjects.
+    pub(crate) fn on_request(&mut self, payload: &Bytes, now: Instant) {
+        let request: Request<'_> = match tokenbus_protocol::decode(payload) {
+            Ok(request) => request,
+            Err(error) => return self.on_malformed(&error, "request", payload.len(), now),
+        };
+        if request.stream == 0 {
+            return self.on_malformed(&"stream 0 is no stream", "request", payload.len(), now);
+        }
+        let Some(outbox) = self.parts.outboxes.of(&request.gateway, now) else {
+            // Nobody can be told; a real gateway publishes again elsewhere.
+            self.parts.metrics.unsent_answers.inc();
+            return;
+        };
+        let obstacle = self.obstacle(&request, &outbox);
+        let decision = self.admission.request(&Ask {
+            id: request.id,
+            attempt: request.attempt,
+            floor: request.floor,
+            priority: request.priority,
+            obstacle,
+        });
+        if decision.stop.is_some() {
+            self.stop(request.id, now);
+        }
+        match decision.verdict {
+            Verdict::Run => self.accept(payload, request, outbox, 0, now),
+            Verdict::Queue(position) => self.accept(payload, request, outbox, position, now),
+            Verdict::Reject(reason) => self.reject(&request, &outbox, reason),
+            Verdict::Forget => {}
+        }
+    }
+
+    /// A further part of a request's body. One for a request that is not here any more is
+    /// nothing: it was cancelled or has failed.
+    pub(crate) fn on_part(&mut self, part: Part, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&part.id) else { return };
+        let Stage::Collecting(collector) = &mut job.stage else {
+            return;
+        };
+        if job.stream.key().attempt != part.attempt {
+            return;
+        }
+        match collector.add(part.index, Bytes::from(part.data.into_vec())) {
+            Ok(None) => self.expect_parts(part.id, now),
+            Ok(Some(body)) => {
+                job.stage = Stage::Complete(body);
+                if let Some(at) = job.parts_due.take() {
+                    self.timers.clear(at, Due::Parts(part.id));
+                }
+                self.start(part.id, now);
+            }
+            Err(error) => self.bad_parts(part.id, error, now),
+        }
+    }
+
+    /// Stops what runs under `id`: its gateway does not listen any more. Admission knows.
+    pub(crate) fn stop(&mut self, id: Uuid, now: Instant) {
+        if let Some(job) = self.jobs.get(&id) {
+            job.stream.end(None, Outcome::Cancelled, now);
+        }
+        self.forget(id);
+    }
+
+    /// Starts the engine on a request that has a slot and its whole body.
+    pub(crate) fn start(&mut self, id: Uuid, now: Instant) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.has_slot) else {
+            return;
+        };
+        let Stage::Complete(body) = &job.stage else { return };
+        let task = engine::Job {
+            id,
+            kind: job.kind,
+            model: job.model.clone(),
+            body: body.clone(),
+            deadline: job.deadline,
+            resume: job.resume.clone(),
+            traceparent: job.traceparent.clone(),
+        };
+        let sink = Box::new(StreamSink::new(Arc::clone(&job.stream)));
+        // A panic of the engine drops the sink, which ends the stream with an error.
+        let engine = &self.parts.engine;
+        let running = std::panic::catch_unwind(AssertUnwindSafe(|| engine.generate(task, sink)));
+        match running {
+            Ok(running) => job.stage = Stage::Running(Some(running)),
+            Err(_) => {
+                job.stage = Stage::Running(None);
+                tracing::error!(%id, "the engine panicked when it was given a request");
+                let error = internal("The worker's engine failed", true);
+                self.end(id, Some(error), Outcome::Failed, now);
+            }
+        }
+    }
+
+    /// A message that cannot be understood: counted, and logged now and then.
+    pub(crate) fn on_malformed(&mut self, error: &dyn std::fmt::Display, what: &str, bytes: usize, now: Instant) {
+        self.parts.malformed.inc();
+        if let Some(more) = self.log_limit.note(now) {
+            tracing::warn!(%error, what, bytes, more, "malformed message");
+        }
+    }
+
+    fn accept(&mut self, payload: &Bytes, request: Request<'_>, outbox: Arc<Outbox>, position: u32, now: Instant) {
+        let id = request.id;
+        let stream = Stream::new(StreamParts {
+            key: Key {
+                id,
+                attempt: request.attempt,
+            },
+            number: request.stream,
+            outbox,
+            metrics: self.parts.metrics.clone(),
+            ends: self.parts.ends.clone(),
+            max_frame: self.parts.max_frame,
+            arrived: now,
+        });
+        let has_slot = position == 0;
+        if has_slot {
+            stream.hold(self.parts.load.occupy());
+        }
+        let accepted = Accepted {
+            id,
+            worker: self.parts.identity.worker.clone(),
+            instance: self.parts.identity.instance,
+            queue_position: position,
+            resumable: self.can(&request.model).continuation && resumable(request.kind),
+        };
+        self.parts.load.set_queued(self.admission.queued());
+        let told = stream.accept(accepted, now);
+        let deadline = now + Duration::from_millis(request.budget_ms).min(limits::MAX_BUDGET);
+        let body = body_of(payload, request.body);
+        let (stage, wrong) = match request.parts.map(|parts| Collector::new(body.clone(), parts)) {
+            None => (Stage::Complete(body), None),
+            Some(Ok(collector)) => (Stage::Collecting(collector), None),
+            Some(Err(error)) => (Stage::Complete(Bytes::new()), Some(error)),
+        };
+        let announced = request.parts.map_or(0, |parts| parts.bytes);
+        self.bodies = self.bodies.saturating_add(announced);
+        self.timers.set(deadline, Due::Deadline(id));
+        let job = Job {
+            stream,
+            deadline,
+            has_slot,
+            parts_due: None,
+            announced,
+            stage,
+            kind: request.kind,
+            model: request.model,
+            resume: request.resume,
+            traceparent: request.trace.map(|trace| trace.parent),
+        };
+        let collecting = matches!(job.stage, Stage::Collecting(_));
+        self.jobs.insert(id, job);
+        match wrong {
+            Some(error) => self.bad_parts(id, error, now),
+            None if !told => self.end(id, None, Outcome::Failed, now),
+            None if collecting => self.expect_parts(id, now),
+            None => self.start(id, now),
+        }
+    }
+
+    fn reject(&mut self, request: &Request<'_>, outbox: &Outbox, reason: RejectReason) {
+        self.parts.metrics.refused(reason);
+        if reason == RejectReason::Busy {
+            self.hints.refused(&request.model);
+        }
+        let message = match (reason, &self.info.health) {
+            (RejectReason::Unavailable, Health::Starting) => "The engine is starting".to_owned(),
+            (RejectReason::Unavailable, Health::Down(why)) => why.clone(),
+            (RejectReason::Unsupported, _) => self.unsupported(request).unwrap_or_default().to_owned(),
+            _ => String::new(),
+        };
+        let frame = Frame {
+            stream: request.stream,
+            attempt: request.attempt,
+            seq: 0,
+            body: Body::Reject(Reject {
+                reason,
+                worker: self.parts.identity.worker.clone(),
+                room: self.parts.load.room(),
+                message,
+                retry_after_ms: None,
+            }),
+        };
+        if let Err(error) = outbox.push(&frame, Press::Answer) {
+            self.parts.metrics.unsent_answers.inc();
+            tracing::debug!(%error, id = %request.id, "a refusal was not sent");
+        }
+    }
+
+    /// Why a request would not be taken even with a free slot.
+    fn obstacle(&self, request: &Request<'_>, outbox: &Outbox) -> Option<RejectReason> {
+        let announced = request.parts.map_or(0, |parts| parts.bytes);
+        if request.budget_ms == 0 {
+            Some(RejectReason::Expired)
+        } else if self.drain.is_draining() {
+            Some(RejectReason::Draining)
+        } else if self.info.health != Health::Ready {
+            Some(RejectReason::Unavailable)
+        } else if !self.info.models.iter().any(|model| model.name == request.model) {
+            Some(RejectReason::UnknownModel)
+        } else if self.unsupported(request).is_some() {
+            Some(RejectReason::Unsupported)
+        } else if outbox.is_full() || self.bodies.saturating_add(announced) > limits::BODIES {
+            Some(RejectReason::Busy)
+        } else {
+            None
+        }
+    }
+
+    /// What the engine cannot do of what is asked.
+    fn unsupported(&self, request: &Request<'_>) -> Option<&'static str> {
+        let can = self.can(&request.model);
+        let begun = |resume: &Resume| {
+            resume
+                .choices
+                .iter()
+                .any(|choice| choice.tokens > 0 || !choice.text.is_empty() || !choice.reasoning.is_empty())
+        };
+        match request.kind {
+            RequestKind::Chat if !can.chat => Some("The engine has no chat completions"),
+            RequestKind::Completion if !can.completion => Some("The engine has no text completions"),
+            RequestKind::Embeddings if !can.embeddings => Some("The engine has no embeddings"),
+            RequestKind::Other => Some("The worker does not know this kind of request"),
+            _ if !can.continuation && request.resume.as_ref().is_some_and(begun) => {
+                Some("The engine cannot continue an answer")
+            }
+            _ => None,
+        }
+    }
+
+    fn can(&self, model: &str) -> Capabilities {
+        let model = self.info.models.iter().find(|info| info.name == model);
+        model.map(|model| model.capabilities).unwrap_or_default()
+    }
+
+    fn expect_parts(&mut self, id: Uuid, now: Instant) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            let at = now + limits::PARTS_TIMEOUT;
+            if let Some(old) = job.parts_due.replace(at) {
+                self.timers.clear(old, Due::Parts(id));
+            }
+            self.timers.set(at, Due::Parts(id));
+        }
+    }
+
+    fn bad_parts(&mut self, id: Uuid, error: PartsError, now: Instant) {
+        tracing::warn!(%error, %id, "a request's parts make no body");
+        let code = match error {
+            PartsError::TooLarge(_) => ErrorCode::TooLarge,
+            PartsError::Count(_) | PartsError::Index(_) | PartsError::Bytes { .. } => ErrorCode::Internal,
+        };
+        let mut answer = refusal(code, &error.to_string());
+        answer.retryable = false;
+        self.end(id, Some(answer), Outcome::Failed, now);
+    }
+}
+
+fn resumable(kind: RequestKind) -> bool {
+    matches!(kind, RequestKind::Chat | RequestKind::Completion)
+}
+
+/// The body without a copy: it keeps the message alive that it came in.
+fn body_of(payload: &Bytes, body: Cow<'_, [u8]>) -> Bytes {
+    match body {
+        // What is borrowed was decoded from `payload`, and so is a part of it.
+        Cow::Borrowed(part) => payload.slice_ref(part),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    }
+}
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

@@ -1,0 +1,342 @@
+//! The worker as a whole: connects the core with NATS, and leaves in good order.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use prometheus_client::registry::Registry;
+use tokenbus_bus::{Bus, BusError, task};
+use tokenbus_protocol::{Name, Subjects, WorkerState};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
+
+use crate::core::{Core, CoreParts};
+use crate::engine::{Engine, EngineInfo, Health};
+use crate::intake::{Inbound, Intake};
+use crate::limits;
+use crate::load::Load;
+use crate::metrics::Metrics;
+use crate::options::{Identity, Options};
+use crate::outbox;
+use crate::outboxes::Outboxes;
+use crate::post::{self, Post};
+use crate::service;
+use crate::status::{Heartbeat, Snapshot};
+use crate::stream::Key;
+use crate::sync::job_channel;
+
+/// Why a worker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// NATS cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// A worker that has not begun.
+pub struct Worker {
+    options: Options,
+    engine: Arc<dyn Engine>,
+    bus: Bus,
+    identity: Identity,
+    metrics: Metrics,
+    snapshot: watch::Sender<Snapshot>,
+    ready: watch::Sender<bool>,
+}
+
+/// A view of a worker, for the process that runs it.
+#[derive(Clone)]
+pub struct Handle {
+    worker: Name,
+    bus: Bus,
+    metrics: Metrics,
+    snapshot: watch::Receiver<Snapshot>,
+    ready: watch::Receiver<bool>,
+}
+
+impl Handle {
+    /// The worker's id.
+    pub fn worker(&self) -> &Name {
+        &self.worker
+    }
+
+    /// Its state at this moment.
+    pub fn state(&self) -> WorkerState {
+        self.snapshot.borrow().state
+    }
+
+    /// Waits until the worker has been ready for the first time: its engine is, and NATS has
+    /// confirmed its subscriptions. False when it ended before.
+    pub async fn ready(&mut self) -> bool {
+        self.ready.wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// Registers the counters of the worker and of its connection.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+        self.bus.metrics().register(registry);
+    }
+}
+
+/// Runs a worker until `shutdown` is ready and it has left in good order.
+///
+/// # Errors
+/// [`WorkerError`] when NATS cannot be used at all (bad options). A NATS that is away is waited for.
+pub async fn run(
+    options: Options,
+    engine: Arc<dyn Engine>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), WorkerError> {
+    Worker::connect(options, engine).await?.run(shutdown).await;
+    Ok(())
+}
+
+impl Worker {
+    /// Starts connecting to NATS and returns at once.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when the options cannot be used.
+    pub async fn connect(options: Options, engine: Arc<dyn Engine>) -> Result<Self, WorkerError> {
+        let identity = Identity::new(options.worker.clone(), &options.namespace);
+        let name = format!("tokenbus-worker-{}", identity.worker);
+        let bus = Bus::connect(&options.bus.clone().named(name)).await?;
+        Ok(Self {
+            options,
+            engine,
+            bus,
+            identity,
+            metrics: Metrics::default(),
+            snapshot: watch::Sender::new(Snapshot::starting()),
+            ready: watch::Sender::new(false),
+        })
+    }
+
+    /// A view of this worker.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            worker: self.identity.worker.clone(),
+            bus: self.bus.clone(),
+            metrics: self.metrics.clone(),
+            snapshot: self.snapshot.subscribe(),
+            ready: self.ready.subscribe(),
+        }
+    }
+
+    /// Serves until `shutdown` is ready; then drains, hands over what is left after the grace
+    /// period, and leaves.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let subjects = Subjects::new(self.options.namespace.clone());
+        let (ends_sender, ends) = job_channel();
+        let (post, letters) = Post::new(self.metrics.clone());
+        let load = Arc::new(Load::default());
+        let info = self.engine.info();
+        let core = Core::new(
+            CoreParts {
+                identity: self.identity.clone(),
+                subjects: subjects.clone(),
+                engine: Arc::clone(&self.engine),
+                slots: self.options.slots,
+                queue: self.options.queue,
+                grace: self.options.grace,
+                max_frame: self.max_frame(),
+                load: Arc::clone(&load),
+                metrics: self.metrics.clone(),
+                malformed: self.bus.metrics().malformed.clone(),
+                outboxes: self.outboxes(&subjects, &load),
+                post,
+                ends: ends_sender,
+                snapshot: self.snapshot.clone(),
+            },
+            info.borrow().clone(),
+        );
+        let heartbeat = Heartbeat {
+            bus: self.bus.clone(),
+            subject: subjects.status(&self.identity.worker),
+            identity: self.identity.clone(),
+            load,
+            metrics: self.metrics.clone(),
+            snapshot: self.snapshot.subscribe(),
+        };
+        let registration = service::register(
+            self.bus.clone(),
+            self.identity.clone(),
+            self.options.namespace.to_string(),
+            self.snapshot.subscribe(),
+        );
+        let helpers = [
+            task::spawn("heartbeat", heartbeat.run()),
+            task::spawn("nats-service", registration),
+            task::spawn("post", post::deliver(self.bus.clone(), letters, self.metrics.clone())),
+        ];
+        let mut running = Loop {
+            intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),
+            core,
+            ends,
+            info,
+            worker: &self,
+        };
+        running.run(shutdown).await;
+        let core = running.core;
+        self.leave(core, helpers).await;
+    }
+
+    /// Sends what waits, says goodbye, and stops the engine.
+    async fn leave(&self, mut core: Core, helpers: [JoinHandle<()>; 3]) {
+        core.commands.shutdown().await;
+        let senders = core.parts.outboxes.close();
+        if !all_end(senders, limits::LAST_FLUSH).await {
+            tracing::warn!("not all frames were sent before the worker stopped");
+        }
+        self.snapshot
+            .send_modify(|snapshot| snapshot.state = WorkerState::Stopped);
+        // The post ends with the last sender of letters.
+        drop(core);
+        if !all_end(helpers.into(), limits::LAST_TASK).await {
+            tracing::warn!("NATS did not take the worker's last words");
+        }
+        if self.bus.is_connected()
+            && let Err(error) = self.bus.round_trip().await
+        {
+            tracing::warn!(%error, "NATS did not confirm the worker's last messages");
+        }
+        self.engine.stop().await;
+        tracing::info!(worker = %self.identity.worker, "worker stopped");
+    }
+
+    fn max_frame(&self) -> usize {
+        let server = self.bus.max_payload().saturating_sub(limits::FRAME_OVERHEAD);
+        server.min(limits::FRAME)
+    }
+
+    fn outboxes(&self, subjects: &Subjects, load: &Arc<Load>) -> Outboxes {
+        let (bus, metrics) = (self.bus.clone(), self.metrics.clone());
+        let (subjects, worker) = (subjects.clone(), self.identity.worker.clone());
+        let start = Box::new(move |gateway: &Name, outbox| {
+            let subject = subjects.out(gateway, &worker);
+            task::spawn("outbox", outbox::send(outbox, bus.clone(), subject, metrics.clone()))
+        });
+        Outboxes::new(self.options.outbox, Arc::clone(load), self.metrics.clone(), start)
+    }
+
+    /// Says once that the worker is ready.
+    fn say_ready(&self, core: &Core) {
+        if self.ready.send_replace(true) {
+            return;
+        }
+        let models: Vec<&str> = core.info.models.iter().map(|model| model.name.as_str()).collect();
+        tracing::info!(
+            worker = %self.identity.worker,
+            models = models.join(","),
+            slots = core.parts.load.slots(),
+            engine = core.info.engine,
+            nats = self.options.bus.display_urls(),
+            "worker ready"
+        );
+    }
+}
+
+/// Waits until all `tasks` have ended, at most `patience`; those that have not are stopped. A task
+/// that panicked has ended, and was logged when it did.
+async fn all_end(tasks: Vec<JoinHandle<()>>, patience: Duration) -> bool {
+    let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
+    let ended = tokio::time::timeout(patience, join_all(tasks)).await.is_ok();
+    for abort in aborts {
+        abort.abort();
+    }
+    ended
+}
+
+/// The worker's one loop.
+struct Loop<'a> {
+    core: Core,
+    intake: Intake,
+    ends: mpsc::UnboundedReceiver<Key>,
+    info: watch::Receiver<EngineInfo>,
+    worker: &'a Worker,
+}
+
+impl Loop<'_> {
+    /// Ends first (they make room), time second, new messages last: a flood of these delays
+    /// nothing else.
+    async fn run(&mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut tick = tokio::time::interval(limits::TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut stopping, mut engine_gone, mut confirmed) = (false, false, false);
+        loop {
+            if std::mem::take(&mut self.core.relisten) {
+                self.intake.want(&self.core.interests());
+            }
+            if self.core.is_finished() && !self.intake.is_leaving() {
+                return;
+            }
+            let timer = self.core.timers.next();
+            let due = TokioInstant::from_std(timer.unwrap_or_else(Instant::now));
+            tokio::select! {
+                biased;
+                Some(key) = self.ends.recv() => self.ended(key),
+                () = &mut shutdown, if !stopping => {
+                    stopping = true;
+                    self.core.on_shutdown(Instant::now());
+                }
+                () = tokio::time::sleep_until(due), if timer.is_some() => self.core.on_timers(Instant::now()),
+                _ = tick.tick() => {
+                    // A server that is connected to later may have another limit.
+                    self.core.parts.max_frame = self.worker.max_frame();
+                    self.core.on_tick(Instant::now());
+                }
+                changed = self.info.changed(), if !engine_gone => {
+                    engine_gone = changed.is_err();
+                    self.engine_changed(engine_gone);
+                }
+                Some(done) = self.core.commands.join_next(), if !self.core.commands.is_empty() => {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "a model command failed");
+                    }
+                }
+                inbound = self.intake.next() => confirmed |= self.received(inbound),
+            }
+            self.core.settle(Instant::now());
+            if confirmed && !self.intake.is_subscribing() && self.core.state() == WorkerState::Ready {
+                self.worker.say_ready(&self.core);
+            }
+        }
+    }
+
+    fn ended(&mut self, key: Key) {
+        self.core.on_ended(key);
+        while let Ok(key) = self.ends.try_recv() {
+            self.core.on_ended(key);
+        }
+    }
+
+    fn engine_changed(&mut self, gone: bool) {
+        let mut info = self.info.borrow_and_update().clone();
+        if gone {
+            info.health = Health::Down("The engine is gone".to_owned());
+        }
+        self.core.on_info(info, Instant::now());
+    }
+
+    /// Takes in what came; whether it was the confirmation of the subscriptions.
+    fn received(&mut self, inbound: Inbound) -> bool {
+        let now = Instant::now();
+        match inbound {
+            Inbound::Request(message) => self.core.on_request(&message.payload, now),
+            Inbound::Control(message) => {
+                let reply = message.reply.map(|subject| subject.to_string());
+                let payload: Bytes = message.payload;
+                self.core.on_control(&payload, reply, now);
+            }
+            Inbound::Confirmed => {
+                self.core.parts.max_frame = self.worker.max_frame();
+                return true;
+            }
+            Inbound::Left => tracing::debug!("left the request subjects"),
+        }
+        false
+    }
+}

@@ -1,0 +1,227 @@
+//! The llama.cpp engine with a real model.
+//!
+//! It needs `TOKENBUS_LLAMA_PACKAGES` (a folder with the Python package `xllamacpp`) or
+//! `TOKENBUS_LLAMA_SERVER` (a `llama-server` program), and `TOKENBUS_LLAMA_MODEL` (the GGUF file of
+//! SmolLM2-135M-Instruct). Without them it fails with a sentence that says so.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+mod openai_support;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openai_support::{PATIENCE, Stream, Told, Whole, info, job, ready, resumed, start_with_room};
+use serde_json::{Value, json};
+use tokenbus_protocol::{ErrorCode, Resume, ResumeChoice};
+use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions, LlamaRuntime};
+use tokenbus_worker::engine::{Engine as _, Health, Job};
+
+fn runtime() -> LlamaRuntime {
+    let server = std::env::var_os("TOKENBUS_LLAMA_SERVER").map(PathBuf::from);
+    let packages = std::env::var_os("TOKENBUS_LLAMA_PACKAGES").map(PathBuf::from);
+    match (server, packages) {
+        (Some(server), _) => LlamaRuntime::LlamaServer(server),
+        (None, Some(packages)) => LlamaRuntime::Python {
+            python: std::env::var_os("TOKENBUS_PYTHON").map_or_else(|| "python3".into(), PathBuf::from),
+            packages,
+        },
+        (None, None) => panic!("set TOKENBUS_LLAMA_PACKAGES to the folder of xllamacpp (or TOKENBUS_LLAMA_SERVER)"),
+    }
+}
+
+async fn engine(logs: &tempfile::TempDir) -> Arc<LlamaEngine> {
+    let model_path = std::env::var_os("TOKENBUS_LLAMA_MODEL")
+        .expect("set TOKENBUS_LLAMA_MODEL to a GGUF file")
+        .into();
+    let options = LlamaOptions {
+        runtime: runtime(),
+        model_path,
+        model: Some("smol".to_owned()),
+        slots: Some(2),
+        context: Some(1024),
+        threads: None,
+        log_dir: logs.path().to_owned(),
+    };
+    LlamaEngine::start(options).await.unwrap()
+}
+
+fn start(engine: &LlamaEngine, job: Job) -> Stream {
+    start_with_room(engine, job, usize::MAX)
+}
+
+fn gravity(limit: u32) -> Value {
+    json!({"model": "smol", "temperature": 0, "max_tokens": limit,
+        "messages": [{"role": "user", "content": "What is gravity?"}]})
+}
+
+async fn chat(engine: &LlamaEngine, body: &Value) -> Whole {
+    start(engine, job("smol", body)).whole().await
+}
+
+/// One server for all: loading takes longer than the tests.
+#[tokio::test]
+async fn a_real_model_through_the_engine() {
+    let logs = tempfile::tempdir().unwrap();
+    let engine = engine(&logs).await;
+    let told = ready(engine.as_ref()).await;
+    assert_eq!(
+        (told.engine, told.slots, told.models[0].context_length),
+        ("llama", 2, Some(1024)),
+        "context is per slot"
+    );
+    let can = told.models[0].capabilities;
+    assert!(can.chat && can.completion && can.json_schema && can.logprobs && can.continuation);
+    assert!(!can.tools && !can.embeddings && !can.vision);
+
+    answers(&engine).await;
+    continues_exactly(&engine).await;
+    holds_to_a_schema(&engine).await;
+    refuses(&engine).await;
+    cancelling_frees_the_slot(&engine).await;
+    comes_back_after_a_crash(&engine).await;
+
+    engine.stop().await;
+    assert!(matches!(engine.info().borrow().health, Health::Down(_)));
+}
+
+async fn answers(engine: &LlamaEngine) {
+    let whole = chat(engine, &gravity(48)).await;
+    assert!(whole.text().to_lowercase().contains("gravity"), "{}", whole.text());
+    assert_eq!(whole.finish().completion_tokens, Some(48));
+    assert_eq!(whole.deltas.last().unwrap().finish_reason.as_deref(), Some("length"));
+    assert!(whole.finish().chunk.as_ref().unwrap().get().contains("timings"));
+    let mut two = gravity(4);
+    two["n"] = json!(2);
+    assert_eq!(
+        chat(engine, &two).await.finish().completion_tokens,
+        Some(8),
+        "of both choices"
+    );
+    let mut logprobs = gravity(3);
+    logprobs["logprobs"] = json!(true);
+    let whole = chat(engine, &logprobs).await;
+    assert!(whole.deltas[0].extra.as_ref().unwrap().logprobs.is_some());
+}
+
+async fn continues_exactly(engine: &LlamaEngine) {
+    let whole = chat(engine, &gravity(40)).await;
+    let prompt = whole.finish().prompt_tokens;
+    for cut in [1, 7, 20, 39] {
+        let text: String = whole.deltas.iter().take(cut).map(|delta| delta.text.as_ref()).collect();
+        let tokens = whole.deltas.iter().take(cut).map(|delta| u64::from(delta.tokens)).sum();
+        let choice = ResumeChoice {
+            text: text.clone(),
+            tokens,
+            ..ResumeChoice::default()
+        };
+        let rest = start(
+            engine,
+            resumed(job("smol", &gravity(40)), Resume { choices: vec![choice] }),
+        )
+        .whole()
+        .await;
+        assert_eq!(format!("{text}{}", rest.text()), whole.text(), "cut after {cut}");
+        assert_eq!(rest.finish().completion_tokens.map(|rest| rest + tokens), Some(40));
+        let (first, second) = (prompt.unwrap(), rest.finish().prompt_tokens.unwrap());
+        assert!(
+            first.abs_diff(second) <= 2,
+            "the prompt is the client's: {first} and {second}"
+        );
+    }
+}
+
+async fn holds_to_a_schema(engine: &LlamaEngine) {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "size": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["city", "size"], "additionalProperties": false});
+    let body = json!({"model": "smol", "temperature": 0, "max_tokens": 200,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": schema}},
+        "messages": [{"role": "user", "content": "Name a city and its size."}]});
+    let whole = chat(engine, &body).await;
+    let value: Value = serde_json::from_str(&whole.text()).unwrap();
+    assert!(value["city"].is_string() && value["size"].is_u64(), "{value}");
+}
+
+async fn refuses(engine: &LlamaEngine) {
+    let mut long = gravity(8);
+    long["messages"][0]["content"] = json!("word ".repeat(3000));
+    let whole = chat(engine, &long).await;
+    assert_eq!(
+        (whole.error().code, whole.error().retryable),
+        (ErrorCode::ContextLengthExceeded, false)
+    );
+    let mut tools = gravity(8);
+    tools["tool_choice"] = json!("required");
+    tools["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let whole = chat(engine, &tools).await;
+    assert_eq!(
+        (whole.error().code, whole.error().param.as_deref()),
+        (ErrorCode::BadRequest, Some("tool_choice"))
+    );
+    let mut wrong = gravity(8);
+    wrong["temperature"] = json!("hot");
+    assert_eq!(chat(engine, &wrong).await.error().code, ErrorCode::BadRequest);
+}
+
+/// With both slots taken by endless answers, a third would wait; cancelling one lets it run.
+async fn cancelling_frees_the_slot(engine: &LlamaEngine) {
+    let mut endless = gravity(900);
+    endless["ignore_eos"] = json!(true);
+    let mut first = start(engine, job("smol", &endless));
+    let mut second = start(engine, job("smol", &endless));
+    assert!(matches!(first.next().await, Told::Delta(_)));
+    assert!(matches!(second.next().await, Told::Delta(_)));
+    let told = first.cancel().await;
+    assert_eq!(told.last(), Some(&Told::Dropped));
+    let third = tokio::time::timeout(PATIENCE, chat(engine, &gravity(2))).await.unwrap();
+    assert_eq!(third.finish().completion_tokens, Some(2));
+    assert!(
+        matches!(second.next().await, Told::Delta(_)),
+        "the other one still runs: the slot was the first's"
+    );
+    second.cancel().await;
+    // Asked for every few seconds: once nobody runs, no KV is in use.
+    info(engine, |info| info.kv_used == Some(0.0)).await;
+}
+
+async fn comes_back_after_a_crash(engine: &LlamaEngine) {
+    let mut stream = start(engine, job("smol", &gravity(900)));
+    assert!(matches!(stream.next().await, Told::Delta(_)));
+    let before = engine.info();
+    kill_server(engine);
+    let whole = stream.whole().await;
+    assert_eq!(
+        (whole.error().code, whole.error().retryable),
+        (ErrorCode::EngineUnavailable, true)
+    );
+    openai_support::down(engine).await;
+    tokio::time::timeout(Duration::from_secs(60), ready(engine))
+        .await
+        .unwrap();
+    drop(before);
+    assert!(!chat(engine, &gravity(4)).await.text().is_empty());
+}
+
+/// The server is our only child.
+fn kill_server(_engine: &LlamaEngine) {
+    let us = std::process::id().to_string();
+    let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.to_owned();
+        (parent == us).then_some(pid)
+    });
+    let children: Vec<i32> = children.collect();
+    assert_eq!(children.len(), 1);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(children[0]),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+}

@@ -1,1 +1,25 @@
-//! t
+//! The command line of tokenbus: one binary, a subcommand for each role.
+
+mod app;
+pub mod bench;
+pub mod chat;
+mod child;
+mod config;
+mod coordinator;
+mod gateway;
+mod http;
+mod limits;
+mod listen;
+mod shared;
+mod signals;
+pub mod status;
+mod ui;
+pub mod up;
+mod worker;
+
+use std::process::ExitCode;
+
+/// Runs the process's command line to its end.
+pub fn main() -> ExitCode {
+    app::main()
+}

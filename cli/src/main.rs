@@ -1,2 +1,7 @@
 //! The `tokenbus` binary.
-fn main(){}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tokenbus::main()
+}

@@ -1,0 +1,186 @@
+//! The command line as a whole: its subcommands, and the walk from arguments to an exit status.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
+use crate::status::{self, StatusArgs, TopArgs};
+use crate::{bench, chat, config, coordinator, gateway, http, ui, up, worker};
+
+/// Exit status of a command line or a configuration that cannot be used, as clap's own.
+const UNUSABLE: u8 = 2;
+
+const SETTINGS: &str = "\
+Settings: a flag wins over its environment variable, that over the TOML file, that over the default. \
+Every flag --some-flag has the variable TOKENBUS_SOME_FLAG (an empty one counts as not set) and the TOML key \
+some-flag: at the root of the file for what several subcommands share (log, log-format, nats, nats-creds, \
+nats-ca, namespace), otherwise in the subcommand's table, as in [worker]. Flags that can be repeated are arrays \
+there.";
+
+/// An LLM-serving cluster on a message bus: many machines behind one OpenAI-compatible endpoint.
+///
+/// `tokenbus up` starts a whole cluster on this machine, with a small model, and asks it a question.
+#[derive(Debug, clap::Parser)]
+#[command(name = "tokenbus", version, arg_required_else_help = true, after_help = SETTINGS)]
+struct Cli {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Up(up::Args),
+    Gateway(gateway::Args),
+    Worker(worker::Args),
+    Coordinator(coordinator::Args),
+    Chat(chat::Args),
+    #[command(flatten)]
+    Watch(Watch),
+    Bench(bench::Args),
+    Provision(up::provision_command::Args),
+}
+
+/// What only looks at the bus.
+#[derive(Debug, clap::Subcommand)]
+enum Watch {
+    Status {
+        #[command(flatten)]
+        bus: BusArgs,
+        #[command(flatten)]
+        args: StatusArgs,
+    },
+    Top {
+        #[command(flatten)]
+        bus: BusArgs,
+        #[command(flatten)]
+        args: TopArgs,
+    },
+}
+
+/// Whatever ended a subcommand; all that is left to do is to say it.
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
+/// Runs the process's command line.
+pub(crate) fn main() -> ExitCode {
+    report_panics_in_one_line();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command = match config::fold(Cli::command(), &arguments, |name| std::env::var_os(name)) {
+        Ok(command) => command,
+        Err(error) => return fail(&error, UNUSABLE),
+    };
+    let parsed = command.try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are such errors too, with status 0.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(UNUSABLE));
+        }
+    };
+    if let Err(error) = start_logging(&cli.log, cli.command.default_log()) {
+        return fail(&error, UNUSABLE);
+    }
+    http::install_tls();
+    let runtime = match cli.command.runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    let failure_status = cli.command.failure_status();
+    let status = match runtime.block_on(cli.command.run()) {
+        Ok(status) => status,
+        Err(failure) => fail(failure.as_ref(), failure_status),
+    };
+    // A thread may still wait for a key or a lock; nobody waits for it.
+    runtime.shutdown_background();
+    status
+}
+
+impl Command {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Up(args) => up::run(args).await,
+            Self::Gateway(args) => gateway::run(args).await,
+            Self::Worker(args) => worker::run(args).await,
+            Self::Coordinator(args) => coordinator::run(args).await,
+            Self::Watch(watch) => watch.run().await,
+            Self::Chat(args) => Ok(chat::run(args).await?),
+            Self::Bench(args) => Ok(bench::run(args).await?),
+            Self::Provision(args) => up::provision_command::run(args).await,
+        }
+    }
+
+    /// What is logged unless `--log` says otherwise: a role tells what it does, a tool only what
+    /// goes wrong.
+    fn default_log(&self) -> &'static str {
+        match self {
+            Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
+            Self::Up(_) | Self::Watch(_) | Self::Chat(_) | Self::Bench(_) | Self::Provision(_) => "warn",
+        }
+    }
+
+    fn runtime(&self) -> std::io::Result<Runtime> {
+        match self {
+            // The load generator brings its own threads.
+            Self::Bench(_) => Builder::new_current_thread().enable_all().build(),
+            _ => Builder::new_multi_thread().enable_all().build(),
+        }
+    }
+
+    /// The benchmark keeps status 1 for runs in which requests failed.
+    fn failure_status(&self) -> u8 {
+        if matches!(self, Self::Bench(_)) { UNUSABLE } else { 1 }
+    }
+}
+
+impl Watch {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Status { bus, args } => {
+                let Shared { bus, namespace } = bus.shared("tokenbus status");
+                Ok(status::status(args, bus, namespace).await?)
+            }
+            Self::Top { bus, args } => {
+                let Shared { bus, namespace } = bus.shared("tokenbus top");
+                Ok(status::top(args, bus, namespace).await?)
+            }
+        }
+    }
+}
+
+/// Says in one line what went wrong.
+fn fail(error: &(dyn Error + 'static), status: u8) -> ExitCode {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    ui::complain(format_args!("error: {}", lines.join(" ")));
+    ExitCode::from(status)
+}
+
+/// A panic is a bug of ours: one line with its place, no back-trace, for the user to report.
+fn report_panics_in_one_line() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
+        let payload = panic.payload();
+        let words = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        ui::complain(format_args!("internal error{place}: {words} (please report it)"));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

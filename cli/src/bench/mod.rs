@@ -1,0 +1,34 @@
+//! `tokenbus bench`: load on any OpenAI-compatible server, every answer checked, cost and latency reported.
+//!
+//! [`sse`], [`chunk`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`] and
+//! [`exchange`] make one request; [`load`] makes many; [`stats`], [`usage`] and [`report`] say what came of it.
+
+mod args;
+mod arrivals;
+mod budget;
+mod check;
+mod chunk;
+mod conn;
+mod exchange;
+mod failure;
+mod limits;
+mod load;
+mod probe;
+mod procfs;
+mod progress;
+mod report;
+mod run;
+mod sim_text;
+mod sse;
+mod stats;
+mod stream;
+mod target;
+#[cfg(test)]
+mod tests;
+mod text;
+mod usage;
+
+pub use args::{Args, Arrivals, Check, NamedPid};
+pub use procfs::ProcError;
+pub use run::{Error, run};
+pub use target::TargetError;

@@ -1,0 +1,51 @@
+//! The request before the run that finds out which check applies.
+
+use super::Error;
+use super::args::{Args, Check};
+use super::check::{Level, Rules};
+use super::conn::Connector;
+use super::exchange::{Plan, Session};
+use super::failure::Kind;
+use super::limits::PROBE_TOKENS;
+use super::target::body;
+
+/// What the answers of the run must be.
+///
+/// # Errors
+/// [`Error::Probe`] where `--check auto` asked and there was no answer to judge by.
+pub(crate) async fn level(args: &Args, connector: &Connector) -> Result<Level, Error> {
+    match args.check {
+        Check::Off => return Ok(Level::Transport),
+        Check::Stream => return Ok(Level::Protocol),
+        Check::Sim => return Ok(Level::Sim),
+        Check::Auto => {}
+    }
+    let max_tokens = PROBE_TOKENS.min(args.max_tokens);
+    let usage = args.usage && args.stream;
+    let rules = Rules {
+        level: Level::Sim,
+        usage,
+        max_tokens,
+    };
+    let plan = Plan {
+        body: body(args, max_tokens),
+        rules,
+        stream: args.stream,
+        timeout: args.timeout,
+    };
+    let outcome = Session::new(rules).request(connector, &plan, None, |_| ()).await;
+    match outcome.failure {
+        None => Ok(Level::Sim),
+        Some(failure) if is_no_answer(failure.kind) => Err(Error::Probe(failure.to_string())),
+        Some(_) => Ok(Level::Protocol),
+    }
+}
+
+/// Whether the failure says nothing about the engine behind the server.
+fn is_no_answer(kind: Kind) -> bool {
+    use Kind::{Closed, Connect, ErrorEvent, Http, Reset, Status, Timeout, Truncated};
+    matches!(
+        kind,
+        Connect | Closed | Reset | Http | Timeout | Status | ErrorEvent | Truncated
+    )
+}

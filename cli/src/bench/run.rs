@@ -1,0 +1,324 @@
+//! A run from the flags to the report.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Args, Arrivals};
+use super::budget::Budget;
+use super::check::{Level, Rules};
+use super::conn::{Connector, tls_connector};
+use super::exchange::Plan;
+use super::limits::FILES_BESIDE_CONNECTIONS;
+use super::load::{Live, LoadThread, Phase, Shape};
+use super::probe;
+use super::procfs::ProcError;
+use super::progress;
+use super::report::{Load, Report};
+use super::stats::Stats;
+use super::target::{Target, TargetError, body};
+use super::usage::{Before, Work};
+
+const DEFAULT_CONCURRENCY: u64 = 64;
+const DEFAULT_DURATION: Duration = Duration::from_secs(30);
+
+/// The run could not be made. (Failed requests are no error: they are what is reported.)
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server's address or the request is wrong.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The system's trusted certificates cannot be used.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The first request was not answered.
+    #[error("the server does not answer a first request: {0} (with --check sim, stream or off none is made)")]
+    Probe(String),
+    /// A process of `--pid` cannot be measured.
+    #[error("--pid: {0}")]
+    Process(#[from] ProcError),
+    /// The system allows too few open files for the connections asked for.
+    #[error(
+        "{wanted} open files are needed and {allowed} allowed: raise the limit (ulimit -Hn), or lower --concurrency or --max-in-flight"
+    )]
+    Files {
+        /// Needed.
+        wanted: u64,
+        /// Allowed.
+        allowed: u64,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// A histogram could not be made.
+    #[error("histogram: {0}")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    /// Histograms could not be added up.
+    #[error("histogram: {0}")]
+    Merge(#[from] hdrhistogram::AdditionError),
+    /// A part of the load generator ended unexpectedly; its figures would be wrong.
+    #[error("the load generator crashed")]
+    Crashed,
+    /// The report could not be written.
+    #[error("cannot write the report to {to}: {source}")]
+    Write {
+        /// Where.
+        to: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Makes the run and writes the report; the exit code says whether every request succeeded.
+///
+/// # Errors
+/// [`Error`], where there could be no run.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let report = make(&args).await?;
+    write_report(&args, &report)?;
+    Ok(if report.requests.failed + report.requests.cut_off == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Makes the run.
+pub(super) async fn make(args: &Args) -> Result<Report, Error> {
+    allow_files(connections(args))?;
+    // Before the load, so that a wrong process id does not cost a whole run.
+    Before::take(&args.pid)?;
+    let target = Arc::new(Target::new(args).await?);
+    let tls = if target.tls { Some(tls_connector()?) } else { None };
+    let connector = || Connector::new(Arc::clone(&target), tls.clone());
+    let level = probe::level(args, &connector()).await?;
+    let rules = Rules {
+        level,
+        usage: args.usage && args.stream,
+        max_tokens: args.max_tokens,
+    };
+    let body = body(args, args.max_tokens);
+    let plan = Plan {
+        body,
+        rules,
+        stream: args.stream,
+        timeout: args.timeout,
+    };
+    let shapes = shapes(args);
+    let threads = shapes
+        .into_iter()
+        .map(|shape| LoadThread::start(connector(), plan.clone(), shape));
+    let threads: Vec<LoadThread> = threads.collect::<Result<_, _>>().map_err(Error::Thread)?;
+
+    let warmup = warm_up(args, &threads).await?;
+    let before = Before::take(&args.pid)?;
+    let measured = measure(args, &threads, warmup.interrupted).await?;
+    let Measured {
+        stats,
+        elapsed,
+        interrupted,
+    } = &measured;
+    let (processes, bench) = before.until_now(Work {
+        tokens: stats.tokens,
+        requests: stats.succeeded + stats.failed,
+    });
+    let load = load(args, &plan, threads.len(), warmup.stats.failed);
+    Ok(Report::new(
+        load,
+        elapsed.as_secs_f64(),
+        *interrupted,
+        stats,
+        processes,
+        bench,
+    ))
+}
+
+struct Measured {
+    stats: Stats,
+    elapsed: Duration,
+    interrupted: bool,
+}
+
+async fn warm_up(args: &Args, threads: &[LoadThread]) -> Result<Measured, Error> {
+    if args.warmup == 0 {
+        return Ok(Measured {
+            stats: Stats::new()?,
+            elapsed: Duration::ZERO,
+            interrupted: false,
+        });
+    }
+    run_phase(threads, Some(args.warmup), None).await
+}
+
+async fn measure(args: &Args, threads: &[LoadThread], interrupted: bool) -> Result<Measured, Error> {
+    if interrupted {
+        return Ok(Measured {
+            stats: Stats::new()?,
+            elapsed: Duration::ZERO,
+            interrupted,
+        });
+    }
+    let duration = match (args.duration, args.requests) {
+        (None, None) => Some(DEFAULT_DURATION),
+        (duration, _) => duration,
+    };
+    run_phase(threads, args.requests, duration).await
+}
+
+async fn run_phase(
+    threads: &[LoadThread],
+    requests: Option<u64>,
+    duration: Option<Duration>,
+) -> Result<Measured, Error> {
+    let start = Instant::now();
+    let until = duration.and_then(|d| start.checked_add(d));
+    let phase = Phase {
+        budget: Arc::new(Budget::new(requests, until)),
+        cut: CancellationToken::new(),
+        live: Arc::new(Live::default()),
+    };
+    let mut interrupts = 0_u32;
+    let mut ended = std::pin::pin!(try_join_all(threads.iter().map(|t| t.run(phase.clone()))));
+    let mut shown = std::pin::pin!(progress::show(&phase.live, requests, duration));
+    let all = loop {
+        tokio::select! {
+            biased;
+            all = &mut ended => break all?,
+            Ok(()) = tokio::signal::ctrl_c() => {
+                interrupts += 1;
+                if interrupts == 1 { phase.budget.stop() } else { phase.cut.cancel() }
+            }
+            () = &mut shown => {}
+        }
+    };
+    let elapsed = start.elapsed();
+    let mut stats = Stats::new()?;
+    for one in all {
+        stats.merge(one)?;
+    }
+    Ok(Measured {
+        stats,
+        elapsed,
+        interrupted: interrupts > 0,
+    })
+}
+
+/// Most connections that the run can have open.
+fn connections(args: &Args) -> u64 {
+    if args.rate.is_some() {
+        args.max_in_flight
+    } else {
+        args.concurrency.unwrap_or(DEFAULT_CONCURRENCY)
+    }
+}
+
+/// Divides the load among the threads; no thread without a connection.
+fn shapes(args: &Args) -> Vec<Shape> {
+    let connections = connections(args);
+    let threads = args.threads.clamp(1, connections);
+    let share = |index: u64| {
+        let extra = u64::from(index < connections % threads);
+        usize::try_from(connections / threads + extra).unwrap_or(usize::MAX)
+    };
+    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    (0..threads)
+        .map(|index| match args.rate {
+            None => Shape::Closed {
+                connections: share(index),
+            },
+            Some(rate) => Shape::Open {
+                rate,
+                arrivals: args.arrivals,
+                seed: args.seed,
+                index: number(index),
+                threads: number(threads),
+                in_flight: share(index),
+            },
+        })
+        .collect()
+}
+
+/// Raises the limit of open files to what the system allows at most, if there are not enough.
+fn allow_files(connections: u64) -> Result<(), Error> {
+    let wanted = connections.saturating_add(FILES_BESIDE_CONNECTIONS);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(());
+    };
+    if soft >= wanted {
+        return Ok(());
+    }
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    let allowed = if raised { hard } else { soft };
+    if allowed >= wanted {
+        Ok(())
+    } else {
+        Err(Error::Files { wanted, allowed })
+    }
+}
+
+fn load(args: &Args, plan: &Plan, threads: usize, warmup_failed: u64) -> Load {
+    let open = args.rate.is_some();
+    let arrivals = match args.arrivals {
+        Arrivals::Poisson => "poisson",
+        Arrivals::Constant => "constant",
+    };
+    Load {
+        url: args.url.clone(),
+        model: args.model.clone(),
+        mode: if open { "open" } else { "closed" },
+        concurrency: (!open).then(|| connections(args)),
+        rate_per_second: args.rate,
+        arrivals: open.then_some(arrivals),
+        max_in_flight: open.then_some(args.max_in_flight),
+        max_tokens: args.max_tokens,
+        request_bytes: plan.body.len(),
+        stream: args.stream,
+        check: match plan.rules.level {
+            Level::Transport => "off",
+            Level::Protocol => "stream",
+            Level::Sim => "sim",
+        },
+        timeout_seconds: args.timeout.as_secs_f64(),
+        threads: u64::try_from(threads).unwrap_or(u64::MAX),
+        warmup_requests: args.warmup,
+        warmup_failed,
+    }
+}
+
+fn write_report(args: &Args, report: &Report) -> Result<(), Error> {
+    let Some(file) = &args.json else {
+        return write_to("standard output", std::io::stdout(), report);
+    };
+    let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
+    let to_stdout = file.as_deref().is_none_or(|f| f == Path::new("-"));
+    if to_stdout {
+        let json = json.map_err(|source| Error::Write {
+            to: "standard output".to_owned(),
+            source,
+        })?;
+        write_to("standard error", std::io::stderr(), report)?;
+        return write_to("standard output", std::io::stdout(), format_args!("{json}\n"));
+    }
+    write_to("standard output", std::io::stdout(), report)?;
+    let path = file.clone().unwrap_or_else(PathBuf::new);
+    let written = json.and_then(|json| std::fs::write(&path, json + "\n"));
+    written.map_err(|source| Error::Write {
+        to: path.display().to_string(),
+        source,
+    })
+}
+
+fn write_to(name: &str, mut to: impl Write, what: impl Display) -> Result<(), Error> {
+    let written = write!(to, "{what}").and_then(|()| to.flush());
+    written.map_err(|source| Error::Write {
+        to: name.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,217 @@
+//! What is asked of whom: the server's address and the request that is sent again and again.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::Full;
+
+use super::args::Args;
+
+const SHORT_PROMPT: &str = "What is gravity?";
+
+/// The target cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The URL is not one that can be asked.
+    #[error("--url {url}: {reason}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A header cannot be sent.
+    #[error("--header {header:?}: expected NAME: VALUE")]
+    Header {
+        /// As given.
+        header: String,
+    },
+    /// The API key cannot be sent in a header.
+    #[error("--api-key: holds a character that cannot be sent in a header")]
+    ApiKey,
+    /// The host's name has no address.
+    #[error("cannot find the address of {host}: {source}")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Whether TLS is spoken.
+    pub(crate) tls: bool,
+    /// The host's name, without brackets.
+    pub(crate) host: String,
+    /// Its addresses, at least one; connections take turns.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Path of the endpoint.
+    path: Uri,
+    headers: HeaderMap,
+}
+
+impl Target {
+    /// Reads the flags and looks the host up, once for the whole run.
+    ///
+    /// # Errors
+    /// [`TargetError`], naming the flag.
+    pub(crate) async fn new(args: &Args) -> Result<Self, TargetError> {
+        let (tls, authority, path) = parse_url(&args.url)?;
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let addresses = resolve(&host, port).await?;
+        let headers = headers(args, &authority)?;
+        Ok(Self {
+            tls,
+            host,
+            addresses,
+            path,
+            headers,
+        })
+    }
+
+    /// A request with this body.
+    pub(crate) fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let length = HeaderValue::from(body.len());
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(CONTENT_LENGTH, length);
+        request
+    }
+}
+
+fn parse_url(url: &str) -> Result<(bool, Authority, Uri), TargetError> {
+    let refuse = |reason: &str| TargetError::Url {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let parts = url.parse::<Uri>().map_err(|e| refuse(&e.to_string()))?.into_parts();
+    let tls = match &parts.scheme {
+        Some(s) if *s == Scheme::HTTP => false,
+        Some(s) if *s == Scheme::HTTPS => true,
+        _ => return Err(refuse("expected http://HOST:PORT/v1")),
+    };
+    let authority = parts.authority.ok_or_else(|| refuse("no host"))?;
+    if authority.as_str().contains('@') {
+        return Err(refuse("a user in the URL is not supported, use --header or --api-key"));
+    }
+    let base = parts
+        .path_and_query
+        .as_ref()
+        .map_or("", |p| p.path())
+        .trim_end_matches('/');
+    let path = format!("{base}/chat/completions")
+        .parse()
+        .map_err(|_| refuse("not a valid path"))?;
+    Ok((tls, authority, path))
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, TargetError> {
+    let failed = |source| TargetError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+    if addresses.is_empty() {
+        return Err(failed(std::io::ErrorKind::NotFound.into()));
+    }
+    Ok(addresses)
+}
+
+fn headers(args: &Args, authority: &Authority) -> Result<HeaderMap, TargetError> {
+    let mut headers = HeaderMap::new();
+    let host = HeaderValue::from_str(authority.as_str());
+    headers.insert(
+        HOST,
+        host.map_err(|_| TargetError::Header {
+            header: authority.to_string(),
+        })?,
+    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let accept = if args.stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    if let Some(key) = &args.api_key {
+        let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| TargetError::ApiKey)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    for header in &args.header {
+        let refuse = || TargetError::Header { header: header.clone() };
+        let (name, value) = header.split_once(':').ok_or_else(refuse)?;
+        let name = HeaderName::try_from(name.trim()).map_err(|_| refuse())?;
+        headers.insert(name, HeaderValue::try_from(value.trim()).map_err(|_| refuse())?);
+    }
+    Ok(headers)
+}
+
+/// The JSON that is sent, for `max_tokens` tokens.
+pub(crate) fn body(args: &Args, max_tokens: u64) -> Bytes {
+    let prompt = match (&args.prompt, args.prompt_tokens) {
+        (Some(text), _) => text.clone(),
+        (None, Some(tokens)) => made_up(tokens),
+        (None, None) => SHORT_PROMPT.to_owned(),
+    };
+    let mut body = serde_json::json!({
+        "model": args.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": max_tokens,
+        "stream": args.stream,
+    });
+    if args.stream
+        && args.usage
+        && let Some(fields) = body.as_object_mut()
+    {
+        fields.insert("stream_options".to_owned(), serde_json::json!({"include_usage": true}));
+    }
+    Bytes::from(body.to_string())
+}
+
+/// Common short words: about one token each with every usual vocabulary.
+fn made_up(tokens: u64) -> String {
+    const WORDS: [&str; 8] = ["the", "road", "was", "long", "and", "cold", "that", "night"];
+    let count = usize::try_from(tokens).unwrap_or(usize::MAX);
+    WORDS.iter().cycle().take(count).copied().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_urls_as_clients_give_them() {
+        for (url, tls, host, path) in [
+            ("http://h:1/v1", false, "h:1", "/v1/chat/completions"),
+            ("http://h/v1/", false, "h", "/v1/chat/completions"),
+            ("https://h", true, "h", "/chat/completions"),
+            ("http://[::1]:8080/v1", false, "[::1]:8080", "/v1/chat/completions"),
+        ] {
+            let (t, a, p) = parse_url(url).unwrap();
+            assert_eq!((t, a.as_str(), p.path()), (tls, host, path));
+        }
+        for url in ["h:1/v1", "/v1", "ftp://h/v1", "http://u:p@h/v1", "http://"] {
+            assert!(parse_url(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_made_up_prompt_has_its_length() {
+        assert_eq!(made_up(9).split(' ').count(), 9);
+    }
+}

@@ -1,0 +1,154 @@
+//! `tokenbus chat`: talk to a model over the OpenAI API, once or in turns.
+
+pub mod api;
+mod interactive;
+mod sse;
+mod terminal;
+
+use std::io::{IsTerminal as _, Read as _};
+use std::process::ExitCode;
+
+use self::api::{Api, ApiError, Message, Piece};
+use self::terminal::Printer;
+use crate::limits;
+use crate::signals::INTERRUPTED;
+
+/// Talk to a model: one question given here or on standard input, otherwise a conversation.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Base URL of any OpenAI-compatible server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/v1")]
+    pub url: String,
+
+    /// The model [default: the first one that the server lists]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+
+    /// Instructions for the model, sent before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+
+    /// API key, where the server wants one
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+
+    /// The question; without one it is read from standard input, which on a terminal is a conversation
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Vec<String>,
+}
+
+/// Why a chat ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// The server or its answer.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The server lists no model.
+    #[error("no model is being served at {0} yet: start a worker, or name a model with --model")]
+    NoModel(String),
+    /// Standard input or output.
+    #[error("{0}")]
+    Terminal(std::io::Error),
+    /// Standard input has no question.
+    #[error("the question is empty")]
+    Empty,
+    /// The line editor.
+    #[error("the line editor failed: {0}")]
+    Editor(String),
+}
+
+/// Runs the subcommand. A one-shot chat that is interrupted ends with status 130.
+///
+/// # Errors
+/// [`ChatError`]; in one-shot mode also when the answer broke off.
+pub async fn run(args: Args) -> Result<ExitCode, ChatError> {
+    let api = Api::new(&args.url, args.api_key.clone())?;
+    let question = question(&args.prompt)?;
+    let model = match args.model {
+        Some(model) => model,
+        None => first_model(&api, &args.url).await?,
+    };
+    let system = args.system.map(|text| Message::new("system", text));
+    let Some(question) = question else {
+        return interactive::run(api, model, system).await;
+    };
+    let messages: Vec<Message> = system.into_iter().chain([Message::new("user", question)]).collect();
+    let mut printer = Printer::stdout();
+    let outcome = ask(&api, &model, &messages, &mut printer).await;
+    printer.end_line();
+    match outcome {
+        Outcome::Complete(_) => Ok(ExitCode::SUCCESS),
+        Outcome::Interrupted(_) => Ok(ExitCode::from(INTERRUPTED)),
+        Outcome::Failed(error) => Err(error),
+    }
+}
+
+/// The question from the arguments or a pipe; `None` for a conversation.
+fn question(words: &[String]) -> Result<Option<String>, ChatError> {
+    if !words.is_empty() {
+        return Ok(Some(words.join(" ")));
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    stdin
+        .lock()
+        .take(limits::STDIN_PROMPT_BYTES)
+        .read_to_string(&mut text)
+        .map_err(ChatError::Terminal)?;
+    let text = text.trim();
+    if text.is_empty() {
+        Err(ChatError::Empty)
+    } else {
+        Ok(Some(text.to_owned()))
+    }
+}
+
+async fn first_model(api: &Api, url: &str) -> Result<String, ChatError> {
+    let models = api.models().await?;
+    models
+        .into_iter()
+        .next()
+        .ok_or_else(|| ChatError::NoModel(url.to_owned()))
+}
+
+/// How an answer ended, with its text as far as it came.
+#[derive(Debug)]
+enum Outcome {
+    Complete(String),
+    Interrupted(String),
+    Failed(ChatError),
+}
+
+/// Streams one answer to `printer` until it ends or Ctrl-C is pressed.
+async fn ask(api: &Api, model: &str, messages: &[Message], printer: &mut Printer) -> Outcome {
+    let (mut answer, mut write_error) = (String::new(), None);
+    let streamed = {
+        let show = |piece: Piece| {
+            let shown = match &piece {
+                Piece::Text(text) => {
+                    answer.push_str(text);
+                    printer.text(text)
+                }
+                Piece::Reasoning(text) => printer.reasoning(text),
+                Piece::Finish(reason) if reason == "length" => printer.note("[cut: length limit]"),
+                Piece::Finish(_) => Ok(()),
+            };
+            if let Err(error) = shown {
+                write_error.get_or_insert(error);
+            }
+        };
+        tokio::select! {
+            ended = api.chat(model, messages, show) => Some(ended),
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    };
+    match (streamed, write_error) {
+        (_, Some(error)) => Outcome::Failed(ChatError::Terminal(error)),
+        (Some(Ok(())), None) => Outcome::Complete(answer),
+        (Some(Err(error)), None) => Outcome::Failed(error.into()),
+        (None, None) => Outcome::Interrupted(answer),
+    }
+}

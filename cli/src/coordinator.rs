@@ -1,0 +1,47 @@
+//! `tokenbus coordinator`: flags to [`Options`].
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokenbus_coordinator::Options;
+use tokenbus_protocol::Name;
+
+use crate::app::Failure;
+use crate::listen::Listen;
+use crate::shared::{BusArgs, duration};
+use crate::signals;
+
+/// Watch the workers and publish what the cluster can take
+///
+/// Any number can run: one leads, the others are ready to take over. Requests flow without any.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+
+    /// Address of the status page: /healthz, /readyz, /metrics and /capacity
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    listen: Listen,
+
+    /// Id of this coordinator, unlike any other's [default: one is drawn]
+    #[arg(long, value_name = "NAME")]
+    id: Option<Name>,
+
+    /// Silence after which a worker is lost
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration)]
+    lost_after: Duration,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let shutdown = signals::shutdown()?;
+    let listener = args.listen.bind().await?;
+    let shared = args.bus.shared("coordinator");
+    let options = Options {
+        id: args.id,
+        lost_after: args.lost_after,
+        ..Options::new(shared.bus, shared.namespace)
+    };
+    tokenbus_coordinator::run(options, listener, shutdown.cancelled_owned()).await?;
+    Ok(ExitCode::SUCCESS)
+}

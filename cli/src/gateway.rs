@@ -1,0 +1,75 @@
+//! `tokenbus gateway`: flags to [`Options`].
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokenbus_gateway::Options;
+use tokenbus_protocol::Name;
+
+use crate::app::Failure;
+use crate::listen::Listen;
+use crate::shared::{BusArgs, bytes, duration};
+use crate::signals;
+
+/// Serve the OpenAI-compatible endpoint
+///
+/// Any number can run, behind any load balancer: a gateway keeps nothing but the requests whose connection
+/// it holds. It listens at once; /readyz tells whether NATS is there.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+
+    /// Address of the endpoint: /v1, /healthz, /readyz and /metrics
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: Listen,
+
+    /// First part of this gateway's id on the bus [default: gw]
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+
+    /// Largest request body, bytes or with a unit, as in 32MiB
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "32MiB")]
+    body_limit: usize,
+
+    /// Time that a whole request may take; a client may ask for less with x-request-timeout
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    request_timeout: Duration,
+
+    /// Time without output after which a stream's status is sent; until then an error is a real status
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    commit_after: Duration,
+
+    /// Silence on an event stream after which a comment is sent, to keep proxies from closing it
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    keep_alive: Duration,
+
+    /// Requests that may wait for room, all models together
+    #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::limits::WAITING)]
+    waiting: usize,
+
+    /// Time that running streams have after SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    grace: Duration,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let shutdown = signals::shutdown()?;
+    let listener = args.listen.bind().await?;
+    let shared = args.bus.shared("gateway");
+    let mut options = Options {
+        bus: shared.bus,
+        namespace: shared.namespace,
+        name: args.name,
+        waiting: args.waiting,
+        grace: args.grace,
+        ..Options::default()
+    };
+    options.http.body_limit = args.body_limit;
+    options.http.request_timeout = args.request_timeout;
+    options.http.commit_after = args.commit_after;
+    options.http.keep_alive = args.keep_alive;
+    tokenbus_gateway::run(options, listener, shutdown.cancelled_owned()).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,78 @@
+//! Every limit and time-out of the command line, each with its unit and its reason.
+//!
+//! The limits of the roles are in their own crates; what is here concerns provisioning, child
+//! processes and the chat client.
+
+use std::time::Duration;
+
+/// How often a lost connection to the package registry is tried again by pip. Its default of 5
+/// makes a machine without a network wait for minutes before it is told.
+pub(crate) const PIP_RETRIES: u32 = 2;
+
+/// What is kept of pip's output to explain a failure, lines. pip says the cause near the end.
+pub(crate) const PIP_TAIL_LINES: usize = 60;
+
+/// How long a program found on PATH may take to tell its version. A healthy one takes
+/// milliseconds; a Python start on a cold disk takes a second or two.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a first `import` of the engine may take: 100 MB are read from a disk that may be slow.
+pub(crate) const IMPORT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a nats-server may take until it accepts connections. It needs 50 ms; recovering a
+/// JetStream store on a slow disk needs longer.
+pub(crate) const NATS_START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a child may take to end after SIGTERM before it is killed.
+pub(crate) const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First and longest pause before a dead child is started again; doubled at each death in a row.
+pub(crate) const CHILD_RESTART_FIRST: Duration = Duration::from_millis(200);
+/// See [`CHILD_RESTART_FIRST`].
+pub(crate) const CHILD_RESTART_LONGEST: Duration = Duration::from_secs(10);
+
+/// A child that lived this long is healthy again: its back-off starts from the beginning.
+pub(crate) const CHILD_HEALTHY_AFTER: Duration = Duration::from_secs(30);
+
+/// What is kept of a child's log for the message about its death, lines.
+pub(crate) const CHILD_TAIL_LINES: usize = 20;
+
+/// The longest line read from a child, bytes: a longer one is cut, not gathered.
+pub(crate) const CHILD_LINE_BYTES: u64 = 16 * 1024;
+
+/// How long a connection to an HTTP server may take to be made.
+pub(crate) const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a download may stand still before it is taken for dead and resumed.
+pub(crate) const DOWNLOAD_STALL: Duration = Duration::from_secs(30);
+
+/// How many attempts in a row may bring no byte before a download is given up.
+pub(crate) const DOWNLOAD_FRUITLESS_ATTEMPTS: u32 = 5;
+
+/// First pause between two attempts at a download; doubled, at most 8 s.
+pub(crate) const DOWNLOAD_RETRY_FIRST: Duration = Duration::from_millis(500);
+/// See [`DOWNLOAD_RETRY_FIRST`].
+pub(crate) const DOWNLOAD_RETRY_LONGEST: Duration = Duration::from_secs(8);
+
+/// The largest answer of a JSON endpoint that is read (a model list, an error), bytes.
+pub(crate) const JSON_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// The longest line of an event stream that is gathered, bytes. A line above it is an error.
+pub(crate) const SSE_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long a chat waits for the next byte of an answer before it says that nothing comes. The
+/// gateway sends comments while it waits, so silence means a dead connection.
+pub(crate) const CHAT_SILENCE: Duration = Duration::from_secs(120);
+
+/// The longest prompt read from standard input, bytes (the gateway's own body limit is near it).
+pub(crate) const STDIN_PROMPT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long `up` waits for its own gateway to know the model before it asks the first question.
+pub(crate) const FIRST_MODEL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long running answers may go on when `up` is asked to stop: whoever presses Ctrl-C waits.
+pub(crate) const UP_GRACE: Duration = Duration::from_secs(5);
+
+/// A second signal this soon after the first is the same one: `timeout` and some shells signal a
+/// process and then its group. A person is slower.
+pub(crate) const SIGNAL_ECHO: Duration = Duration::from_millis(250);

@@ -1,0 +1,93 @@
+//! `--listen`: an address to bind, and what is said when that does not go.
+
+use std::io;
+use std::str::FromStr;
+
+use tokio::net::TcpListener;
+
+/// `HOST:PORT`, where the port 0 lets the system choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen(String);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = text
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("write it as HOST:PORT, like 127.0.0.1:8080 or 0.0.0.0:8080".to_owned())
+        }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}; choose another address with --listen HOST:PORT")]
+pub struct ListenError {
+    address: Listen,
+    reason: String,
+}
+
+impl Listen {
+    /// Whether the port is 0.
+    pub fn lets_the_system_choose(&self) -> bool {
+        self.0.ends_with(":0")
+    }
+
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// [`ListenError`], when it is in use, not ours, or not allowed.
+    pub async fn bind(&self) -> Result<TcpListener, ListenError> {
+        TcpListener::bind(&self.0).await.map_err(|error| ListenError {
+            address: self.clone(),
+            reason: reason(&error),
+        })
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program uses this port".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not (ports below 1024 need more rights)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for right in ["127.0.0.1:8080", "localhost:0", "[::1]:80", "0.0.0.0:65535"] {
+            assert_eq!(right.parse::<Listen>().unwrap().to_string(), right);
+        }
+        for wrong in ["8080", ":8080", "localhost", "localhost:http", "x:70000", ""] {
+            assert!(wrong.parse::<Listen>().is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_names_the_flag() {
+        let first = "127.0.0.1:0".parse::<Listen>().unwrap().bind().await.unwrap();
+        let taken: Listen = first.local_addr().unwrap().to_string().parse().unwrap();
+        let error = taken.bind().await.unwrap_err().to_string();
+        assert!(
+            error.contains("another program uses this port") && error.contains("--listen"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! What all roles share: how to reach the bus, and how to log.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokenbus_bus::BusOptions;
+use tokenbus_protocol::Name;
+use tracing_subscriber::EnvFilter;
+
+/// Logging and the configuration file; every subcommand has these.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogArgs {
+    /// What to log, as a filter: error, warn, info, debug, trace, or per module
+    /// (`info,tokenbus_gateway=debug`) [default: info for gateway, worker and coordinator, otherwise warn]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        help_heading = "Logging and configuration"
+    )]
+    pub log: Option<String>,
+
+    /// How to write the log, on standard error
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = LogFormat::Text,
+        help_heading = "Logging and configuration"
+    )]
+    pub log_format: LogFormat,
+
+    /// TOML file with settings: root keys for what subcommands share, a table for each subcommand
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Logging and configuration")]
+    pub config: Option<PathBuf>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How to reach the bus; every role has these.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BusArgs {
+    /// NATS servers, comma-separated or repeated; the first that answers is used
+    /// [default: nats://127.0.0.1:4222]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        help_heading = "Bus",
+        hide_env_values = true
+    )]
+    pub nats: Vec<String>,
+
+    /// NATS credentials file (JWT and seed)
+    #[arg(long, value_name = "FILE", help_heading = "Bus")]
+    pub nats_creds: Option<PathBuf>,
+
+    /// PEM file with certificate authorities to trust beside the system's
+    #[arg(long, value_name = "FILE", help_heading = "Bus")]
+    pub nats_ca: Option<PathBuf>,
+
+    /// Name of the cluster on the bus: letters, digits, - and _
+    #[arg(long, value_name = "NAME", default_value = "tb", help_heading = "Bus")]
+    pub namespace: Name,
+}
+
+/// The bus as a role needs it.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Servers and credentials.
+    pub bus: BusOptions,
+    /// The cluster on it.
+    pub namespace: Name,
+}
+
+impl BusArgs {
+    /// What the flags mean, for a connection called `name`.
+    pub fn shared(&self, name: &str) -> Shared {
+        let defaults = BusOptions::default();
+        let urls = if self.nats.is_empty() {
+            defaults.urls.clone()
+        } else {
+            self.nats.clone()
+        };
+        let bus = BusOptions {
+            urls,
+            credentials: self.nats_creds.clone(),
+            tls_ca: self.nats_ca.clone(),
+            ..defaults
+        };
+        Shared {
+            bus: bus.named(name),
+            namespace: self.namespace.clone(),
+        }
+    }
+}
+
+/// A log filter that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("--log {filter:?} is no log filter: {source}; try info, or debug")]
+pub struct LogError {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// [`LogError`] if the filter cannot be understood.
+pub fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), LogError> {
+    let filter = args.log.as_deref().unwrap_or(default_filter);
+    let parsed = EnvFilter::try_new(filter).map_err(|source| LogError {
+        filter: filter.to_owned(),
+        source,
+    })?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_writer(std::io::stderr);
+    // A second call (in a test) finds the first subscriber in place, which is as good.
+    drop(match args.log_format {
+        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).try_init(),
+    });
+    Ok(())
+}
+
+/// Reads a duration: `20ms`, `5s`, `1m 30s`, or `0`.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if text.trim() == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 20ms, 5s or 2m"))
+}
+
+/// Reads a size in bytes: `1048576`, `512KiB`, `32MiB`, `1GiB`, `8MB`.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let text = text.trim();
+    let split = UNITS
+        .iter()
+        .find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)));
+    let (number, unit) = split.unwrap_or((text, 1));
+    let size = number
+        .trim()
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    size.ok_or_else(|| "write it like 1048576, 512KiB or 32MiB".to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_but_for_zero() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("20").unwrap_err().contains("20ms"));
+        assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units_or_are_bytes() {
+        assert_eq!(bytes("1024"), Ok(1024));
+        assert_eq!(bytes("32MiB"), Ok(32 << 20));
+        assert_eq!(bytes("8 MB"), Ok(8_000_000));
+        assert_eq!(bytes("5B"), Ok(5));
+        for wrong in ["", "MiB", "1.5MiB", "-1", "99999999999GiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_named() {
+        let args = LogArgs {
+            log: Some("info,=x=".to_owned()),
+            log_format: LogFormat::Text,
+            config: None,
+        };
+        assert!(
+            start_logging(&args, "info")
+                .unwrap_err()
+                .to_string()
+                .contains("info,=x=")
+        );
+    }
+
+    #[test]
+    fn without_a_server_it_is_loopback() {
+        let mut args = BusArgs {
+            nats: vec![],
+            nats_creds: None,
+            nats_ca: None,
+            namespace: Name::new("tb").unwrap(),
+        };
+        assert_eq!(args.shared("x").bus.urls, ["nats://127.0.0.1:4222"]);
+        args.nats = vec!["nats://a".into(), "nats://b".into()];
+        assert_eq!(args.shared("x").bus.urls, ["nats://a", "nats://b"]);
+    }
+}

@@ -1,0 +1,45 @@
+//! SIGINT and SIGTERM: the first asks for an orderly stop, the second ends the process at once.
+
+use std::io;
+use std::time::Instant;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+
+/// Exit status after SIGINT, as shells report it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Starts listening for the signals; the token is cancelled at the first one.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn shutdown() -> io::Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokenbus_bus::task::spawn("signals", async move {
+        let mut first: Option<Instant> = None;
+        loop {
+            let status = tokio::select! {
+                _ = interrupt.recv() => INTERRUPTED,
+                _ = terminate.recv() => 143,
+            };
+            let now = Instant::now();
+            if first.is_some_and(|first| now - first < limits::SIGNAL_ECHO) {
+                continue;
+            }
+            if first.is_some() {
+                tracing::warn!("second signal: ending at once");
+                // Children are tied to this process and end with it.
+                std::process::exit(i32::from(status));
+            }
+            first = Some(now);
+            tracing::info!("stopping; a second signal ends it at once");
+            cancel.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,105 @@
+//! `tokenbus status` and `tokenbus top`: models, workers and coordinators as a table.
+
+mod collect;
+mod error;
+mod limits;
+mod screen;
+mod table;
+mod top;
+mod view;
+
+use std::io;
+use std::process::ExitCode;
+
+use tokenbus_bus::BusOptions;
+use tokenbus_protocol::Name;
+
+pub use error::StatusError;
+pub use view::SortKey;
+
+use crate::ui;
+use view::{Order, Source};
+
+/// Exit status when no coordinator answers: what is shown is what the workers said.
+const NO_COORDINATOR: u8 = 3;
+
+/// Show models, workers, slots and tokens per second
+///
+/// The exit status is 1 when NATS cannot be reached, and 3 when no coordinator answers: the table then shows
+/// what the workers themselves said within 1.2 s.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StatusArgs {
+    /// Print JSON rather than a table
+    #[arg(long)]
+    json: bool,
+
+    /// Sort models and workers by this
+    #[arg(long, value_enum, default_value_t)]
+    sort: SortKey,
+}
+
+/// Show models, workers, slots and tokens per second, live
+///
+/// Keys: n name, a active, u queued, f free, t tokens/s, l latency, r reverse, q quit. When standard output is
+/// no terminal, one table is printed each second.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TopArgs {
+    /// Sort models and workers by this at first
+    #[arg(long, value_enum, default_value_t)]
+    sort: SortKey,
+}
+
+/// Runs `tokenbus status`.
+///
+/// # Errors
+/// [`StatusError`] when NATS is not reachable, or the output is closed.
+pub async fn status(args: StatusArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
+    let bus = collect::connect(&bus).await?;
+    let mut view = collect::view(&bus, &namespace).await?;
+    Order {
+        key: args.sort,
+        reversed: false,
+    }
+    .sort(&mut view.capacity);
+    let text = if args.json {
+        serde_json::to_string_pretty(&view)?
+    } else {
+        table::lines(&view).join("\n")
+    };
+    unless_closed(ui::println(text))?;
+    if view.source == Source::Workers {
+        ui::complain(format_args!(
+            "error: no coordinator answers in cluster {namespace}; shown is what the workers said within {:?}",
+            limits::STATUSES
+        ));
+        return Ok(ExitCode::from(NO_COORDINATOR));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `tokenbus top` until `q`, Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// [`StatusError`] when NATS is not reachable at first, or the terminal cannot be used.
+pub async fn top(args: TopArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
+    let bus = collect::connect(&bus).await?;
+    let top = top::Top::new(
+        bus,
+        namespace,
+        Order {
+            key: args.sort,
+            reversed: false,
+        },
+    )
+    .await?;
+    unless_closed(top.run().await)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nobody reading any more (`| head`) is an end, not an error.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,138 @@
+//! What a person sees: lines and progress on standard error, results on standard output.
+//!
+//! This is the one place that writes to the terminal; everything else logs.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Standard error as a person reads it: moving bars on a terminal, one line per event elsewhere.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    bars: Option<MultiProgress>,
+}
+
+impl Screen {
+    /// For this process's standard error.
+    pub fn stderr() -> Self {
+        let bars = io::stderr()
+            .is_terminal()
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+        Self { bars }
+    }
+
+    /// Prints one line above the bars. A closed standard error is nothing to die of.
+    pub fn line(&self, text: impl Display) {
+        let printed = match &self.bars {
+            Some(bars) => bars.println(text.to_string()),
+            None => writeln!(io::stderr().lock(), "{text}"),
+        };
+        drop(printed);
+    }
+
+    /// Announces that something which takes a while has begun.
+    pub fn step(&self, subject: &str, doing: &str) -> Step {
+        let bar = match &self.bars {
+            None => {
+                self.line(format_args!("{subject}: {doing}"));
+                None
+            }
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.set_style(style("{spinner} {msg} {elapsed}"));
+                bar.set_message(format!("{subject}: {doing}"));
+                bar.enable_steady_tick(Duration::from_millis(100));
+                Some(bar)
+            }
+        };
+        Step {
+            screen: self.clone(),
+            subject: subject.to_owned(),
+            bar,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// Something under way, shown by a [`Screen`]; dropping it takes its bar away.
+#[derive(Debug)]
+pub struct Step {
+    screen: Screen,
+    subject: String,
+    bar: Option<ProgressBar>,
+    started: Instant,
+}
+
+impl Step {
+    /// Shows how far it is, bytes.
+    pub fn bytes(&self, done: u64, total: u64) {
+        let Some(bar) = &self.bar else { return };
+        if bar.length() != Some(total) {
+            bar.set_length(total);
+            bar.set_style(style(
+                "{spinner} {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+            ));
+        }
+        bar.set_position(done);
+    }
+
+    /// Says that something else is being done now.
+    pub fn now(&self, doing: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{}: {doing}", self.subject)),
+            None => self.screen.line(format_args!("{}: {doing}", self.subject)),
+        }
+    }
+
+    /// Ends it with a line: the subject, `outcome` and the time it took.
+    pub fn done(mut self, outcome: &str) {
+        self.take_bar_away();
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.screen
+            .line(format_args!("{}: {outcome} ({seconds:.1} s)", self.subject));
+    }
+
+    fn take_bar_away(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.take_bar_away();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants of this file; a wrong one would only look plain.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Writes to standard output and flushes, so that streamed text appears as it comes.
+///
+/// # Errors
+/// When standard output is closed; the caller has nobody left to write for.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// [`print`] with a line end.
+///
+/// # Errors
+/// As for [`print`].
+pub fn println(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Writes one line to standard error, where nothing can be done about a failure to write.
+pub fn complain(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}

@@ -1,0 +1,325 @@
+//! `tokenbus up`: from nothing to a cluster that answers, until it is asked to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_nats::Subscriber;
+use clap::ArgAction;
+use futures_util::StreamExt as _;
+use tokenbus_bus::{Bus, BusError};
+use tokenbus_protocol::capacity::ModelCapacity;
+use tokenbus_protocol::{Capacity, Subjects, decode};
+use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions, LlamaRuntime};
+use tokenbus_worker::engine::{Engine, EngineInfo, Health};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::first_answer;
+use super::model::{self, Model, ModelSpec};
+use super::nats::NatsServer;
+use super::provision::Provisioner;
+use super::roles::Roles;
+use crate::app::Failure;
+use crate::chat::api::{Api, ApiError};
+use crate::listen::Listen;
+use crate::shared::{BusArgs, Shared};
+use crate::ui::Screen;
+use crate::{limits, signals};
+
+/// Start a whole cluster on this machine, ask it a question, and keep it running
+///
+/// What is missing is installed first, into a cache folder: nats-server, llama.cpp and a small model.
+/// Then a nats-server, a coordinator, a gateway and a worker with the llama engine run in and below this
+/// one process until Ctrl-C or SIGTERM.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+
+    /// Address of the OpenAI-compatible endpoint
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    listen: Listen,
+
+    /// Model to serve: a GGUF file, or hf:owner/repo[:file] to download one
+    /// [default: SmolLM2-135M-Instruct]
+    #[arg(long, value_name = "FILE|hf:OWNER/REPO[:FILE]")]
+    model: Option<ModelSpec>,
+
+    /// Requests that the model serves at once [default: two per core, 2 to 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: Option<u32>,
+
+    /// Context length of each slot, tokens [default: 4096, or what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    ctx: Option<u32>,
+
+    /// Threads of the engine [default: the physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+
+    /// The first question
+    #[arg(long, value_name = "TEXT", default_value = "What is gravity?")]
+    prompt: String,
+
+    /// Ask no question
+    #[arg(long, action = ArgAction::SetTrue)]
+    no_prompt: bool,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let started = Instant::now();
+    let shutdown = signals::shutdown()?;
+    // First, so that a taken port is said before anything is downloaded.
+    let listener = args.listen.bind().await?;
+    let screen = Screen::stderr();
+    let provided = tokio::select! {
+        provided = provide(&args, &screen) => provided?,
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let folder = cluster_folder(&args, &listener)?;
+    let engine = start_engine(&args, &provided, folder.path.join("logs")).await?;
+    // The engine loads its model while the bus starts.
+    let nats = match provided.nats_server {
+        None => Ok(None),
+        Some(program) => tokio::select! {
+            server = NatsServer::start(program, folder.path.clone(), screen.clone()) => server.map(Some),
+            () = shutdown.cancelled() => Ok(None),
+        },
+    };
+    let nats = match nats {
+        Ok(nats) => nats,
+        Err(error) => {
+            engine.stop().await;
+            return Err(error.into());
+        }
+    };
+    let mut bus = args.bus.clone();
+    if let Some(server) = &nats {
+        screen.line(format_args!("nats-server: runs at {}", server.url()));
+        bus.nats = vec![server.url()];
+    }
+    let up = Up {
+        shared: bus.shared("tokenbus up"),
+        args,
+        model: provided.model.name,
+        screen,
+        started,
+    };
+    let outcome = up.serve(listener, engine, &shutdown).await;
+    // The bus goes last: until then the roles finish and tell each other.
+    if let Some(server) = nats {
+        server.stop().await;
+    }
+    outcome
+}
+
+/// All that has to be on this machine.
+struct Provided {
+    nats_server: Option<PathBuf>,
+    llama: LlamaRuntime,
+    model: Model,
+}
+
+async fn provide(args: &Args, screen: &Screen) -> Result<Provided, Failure> {
+    let provisioner = Provisioner::from_env(screen.clone())?;
+    let nats_server = async {
+        if args.bus.nats.is_empty() {
+            provisioner.nats_server().await.map(Some)
+        } else {
+            Ok(None)
+        }
+    };
+    let (nats_server, llama, model) = tokio::try_join!(
+        async { nats_server.await.map_err(Failure::from) },
+        async { provisioner.llama().await.map_err(Failure::from) },
+        async {
+            model::obtain(args.model.as_ref(), &provisioner, screen)
+                .await
+                .map_err(Failure::from)
+        },
+    )?;
+    Ok(Provided {
+        nats_server,
+        llama,
+        model,
+    })
+}
+
+async fn start_engine(args: &Args, provided: &Provided, log_dir: PathBuf) -> Result<Arc<LlamaEngine>, Failure> {
+    let options = LlamaOptions {
+        runtime: provided.llama.clone(),
+        model_path: provided.model.file.clone(),
+        model: Some(provided.model.name.clone()),
+        slots: args.slots,
+        context: args.ctx,
+        threads: args.threads,
+        log_dir,
+    };
+    Ok(LlamaEngine::start(options).await?)
+}
+
+/// Where a cluster keeps what is its own.
+struct ClusterFolder {
+    path: PathBuf,
+    /// Removed at the end; for a cluster on a port that the system chose, which has no next start.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+fn cluster_folder(args: &Args, listener: &TcpListener) -> Result<ClusterFolder, Failure> {
+    if args.listen.lets_the_system_choose() {
+        let temporary = tempfile::Builder::new().prefix("tokenbus-up-").tempdir()?;
+        return Ok(ClusterFolder {
+            path: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        });
+    }
+    let cache = super::cache::Cache::from_env(|name| std::env::var_os(name))?;
+    let name = format!("{}-{}", args.bus.namespace, listener.local_addr()?.port());
+    Ok(ClusterFolder {
+        path: cache.root().join("clusters").join(name),
+        _temporary: None,
+    })
+}
+
+/// A cluster whose parts are all at hand.
+struct Up {
+    args: Args,
+    shared: Shared,
+    /// By which clients ask for it.
+    model: String,
+    screen: Screen,
+    started: Instant,
+}
+
+impl Up {
+    /// Runs the roles until they are asked to stop, or one of them ends.
+    async fn serve(
+        &self,
+        listener: TcpListener,
+        engine: Arc<LlamaEngine>,
+        shutdown: &CancellationToken,
+    ) -> Result<ExitCode, Failure> {
+        let address = listener.local_addr()?;
+        let status_page = TcpListener::bind("127.0.0.1:0").await?;
+        let health = engine.info();
+        let mut roles = Roles::default();
+        self.start(&mut roles, listener, status_page, engine);
+        let greet = async {
+            self.greet(&format!("http://{address}/v1"), health).await;
+            std::future::pending::<()>().await;
+        };
+        let outcome = tokio::select! {
+            ended = roles.ended() => Err(ended.into()),
+            () = shutdown.cancelled() => Ok(ExitCode::SUCCESS),
+            () = greet => Ok(ExitCode::SUCCESS),
+        };
+        roles.stop().await;
+        outcome
+    }
+
+    /// Starts the roles, in the order in which they will be stopped.
+    fn start(&self, roles: &mut Roles, listener: TcpListener, status_page: TcpListener, engine: Arc<LlamaEngine>) {
+        let (bus, namespace) = (self.shared.bus.clone(), self.shared.namespace.clone());
+        let gateway = tokenbus_gateway::Options {
+            bus: bus.clone(),
+            namespace: namespace.clone(),
+            grace: limits::UP_GRACE,
+            ..tokenbus_gateway::Options::default()
+        };
+        roles.start("gateway", |stop| async move {
+            Ok(tokenbus_gateway::run(gateway, listener, stop.cancelled_owned()).await?)
+        });
+        let worker = tokenbus_worker::Options {
+            grace: limits::UP_GRACE,
+            ..tokenbus_worker::Options::new(bus.clone(), namespace.clone())
+        };
+        roles.start("worker", |stop| async move {
+            Ok(tokenbus_worker::run(worker, engine, stop.cancelled_owned()).await?)
+        });
+        let coordinator = tokenbus_coordinator::Options::new(bus, namespace);
+        roles.start("coordinator", |stop| async move {
+            Ok(tokenbus_coordinator::run(coordinator, status_page, stop.cancelled_owned()).await?)
+        });
+    }
+
+    /// Waits until the model is served, asks the first question, and says how to go on.
+    async fn greet(&self, url: &str, health: watch::Receiver<EngineInfo>) {
+        // Before the model is there, so that the snapshot that tells of it is not missed.
+        let snapshots = self.snapshots().await;
+        self.engine_ready(health).await;
+        let answered = match snapshots {
+            _ if self.args.no_prompt => Ok(()),
+            Ok((_bus, snapshots)) => self.first_answer(url, snapshots).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(failure) = answered {
+            self.screen
+                .line(format_args!("the first question was not answered: {failure}"));
+        }
+        let name = serde_json::Value::from(self.model.as_str());
+        let body =
+            format!(r#"{{"model":{name},"stream":true,"messages":[{{"role":"user","content":"What is gravity?"}}]}}"#);
+        self.screen.line(format_args!(
+            "\n{model} is served at {url}. Talk to it:\n  \
+             curl -N {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n  \
+             tokenbus chat --url {url}\nCtrl-C stops it.",
+            model = self.model,
+        ));
+    }
+
+    /// The coordinator's snapshots, and the connection that they come over.
+    async fn snapshots(&self) -> Result<(Bus, Subscriber), BusError> {
+        let bus = Bus::connect(&self.shared.bus).await?;
+        let subjects = Subjects::new(self.shared.namespace.clone());
+        let snapshots = bus.subscribe(subjects.capacity()).await?;
+        Ok((bus, snapshots))
+    }
+
+    /// Waits for the engine, however long it loads, and says what is wrong with it meanwhile.
+    async fn engine_ready(&self, mut health: watch::Receiver<EngineInfo>) {
+        let step = self.screen.step(&self.model, "loading");
+        loop {
+            match health.borrow_and_update().health.clone() {
+                Health::Ready => break,
+                Health::Starting => {}
+                Health::Down(reason) => self.screen.line(format_args!("{}: {reason}", self.model)),
+            }
+            if health.changed().await.is_err() {
+                // The engine is gone, and its worker with it: that is said where it is noticed.
+                return std::future::pending().await;
+            }
+        }
+        step.done("loaded");
+    }
+
+    /// Asks as soon as the cluster knows the model: each snapshot of the coordinator is an occasion.
+    async fn first_answer(&self, url: &str, mut snapshots: Subscriber) -> Result<(), Failure> {
+        let api = Api::new(url, None)?;
+        let asked = async {
+            while let Some(message) = snapshots.next().await {
+                let Ok(capacity) = decode::<Capacity>(&message.payload) else {
+                    continue;
+                };
+                let served = |model: &ModelCapacity| model.model == self.model && model.workers > 0;
+                if !capacity.models.iter().any(served) {
+                    continue;
+                }
+                match first_answer::ask(&api, &self.model, &self.args.prompt, self.started).await {
+                    // The gateway reads the same snapshot, perhaps a moment later.
+                    Err(ApiError::Status { status: 404 | 503, .. }) => {}
+                    answered => return answered.map_err(Failure::from),
+                }
+            }
+            Err(Failure::from("the connection to NATS is closed"))
+        };
+        let patience = limits::FIRST_MODEL_TIMEOUT;
+        match tokio::time::timeout(patience, asked).await {
+            Ok(answered) => answered,
+            Err(_) => Err(format!("no answer within {} s", patience.as_secs()).into()),
+        }
+    }
+}

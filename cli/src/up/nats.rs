@@ -1,0 +1,385 @@
+//! A nats-server of the cluster's own: configured, started on loopback, watched, restarted.
+
+use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokenbus_bus::backoff::jittered;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::nats_log::{Line, read};
+use crate::child::tie_to_us;
+use crate::limits;
+use crate::ui::Screen;
+
+/// The port that NATS clients expect.
+const USUAL_PORT: u16 = 4222;
+
+/// Why there is no nats-server.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// Its folder.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Folder {
+        /// The folder or a file in it.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its folder is in use.
+    #[error("another `tokenbus up` runs this cluster already (its folder {folder} is in use): stop it, or choose another --namespace or --listen", folder = .0.display())]
+    InUse(PathBuf),
+    /// The program cannot be run.
+    #[error("cannot run {program}: {source}", program = program.display())]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ended at once or does not become ready.
+    #[error("nats-server does not start: {0}")]
+    NotReady(String),
+}
+
+/// A running nats-server and the task that keeps it running.
+#[derive(Debug)]
+pub(crate) struct NatsServer {
+    port: u16,
+    stop: CancellationToken,
+    supervisor: JoinHandle<()>,
+}
+
+impl NatsServer {
+    /// Starts `program` with its configuration and its JetStream store in `folder`, which one
+    /// server at a time may use: on port 4222 if it is free, otherwise on one that is.
+    pub(crate) async fn start(program: PathBuf, folder: PathBuf, screen: Screen) -> Result<Self, NatsError> {
+        let lock = take(&folder)?;
+        let mut launcher = Launcher {
+            program,
+            folder,
+            port: Some(USUAL_PORT),
+        };
+        let running = match launcher.launch().await? {
+            Launched::Running(running) => running,
+            Launched::PortTaken => {
+                launcher.port = None;
+                match launcher.launch().await? {
+                    Launched::Running(running) => running,
+                    Launched::PortTaken => return Err(NatsError::NotReady("it finds no free port".to_owned())),
+                }
+            }
+        };
+        let port = running.port;
+        // Clients come back to where it was.
+        launcher.port = Some(port);
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor {
+            launcher,
+            screen,
+            stop: stop.clone(),
+            _lock: lock,
+        };
+        let supervisor = tokenbus_bus::task::spawn("nats-server", supervisor.run(running));
+        Ok(Self { port, stop, supervisor })
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it in order and waits until it is gone.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        // A panic of the task was logged by it; its child dies with the task's state.
+        drop(self.supervisor.await);
+    }
+}
+
+/// Makes the folder and takes its lock, which lasts as long as the returned file.
+fn take(folder: &Path) -> Result<File, NatsError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| NatsError::Folder { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let path = folder.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(NatsError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(&path)(error)),
+    }
+}
+
+/// The settings of the server. Vanished clients must be noticed within seconds, or requests go to
+/// workers that are gone; 8 MB is the largest message that the server takes without a warning.
+fn configuration(port: Option<u16>, store: &Path) -> String {
+    let port = port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
+    let store = serde_json::Value::from(store.to_string_lossy());
+    format!(
+        "# Written by `tokenbus up` at each start.\n\
+         host: \"127.0.0.1\"\n\
+         port: {port}\n\
+         max_payload: 8MB\n\
+         ping_interval: \"2s\"\n\
+         ping_max: 2\n\
+         write_deadline: \"5s\"\n\
+         logtime: false\n\
+         jetstream {{\n  store_dir: {store}\n  max_memory_store: 64MB\n  max_file_store: 256MB\n}}\n"
+    )
+}
+
+/// All that is needed to start the server, again and again.
+#[derive(Debug)]
+struct Launcher {
+    program: PathBuf,
+    folder: PathBuf,
+    port: Option<u16>,
+}
+
+enum Launched {
+    Running(Running),
+    PortTaken,
+}
+
+/// A server that takes connections.
+struct Running {
+    child: Child,
+    log: Log,
+    port: u16,
+}
+
+impl Launcher {
+    async fn launch(&self) -> Result<Launched, NatsError> {
+        let config = self.folder.join("nats.conf");
+        let text = configuration(self.port, &self.folder.join("jetstream"));
+        std::fs::write(&config, text).map_err(|source| NatsError::Folder {
+            path: config.clone(),
+            source,
+        })?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("-c")
+            .arg(&config)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = tie_to_us(&mut command).spawn().map_err(|source| NatsError::Spawn {
+            program: self.program.clone(),
+            source,
+        })?;
+        let Some(stderr) = child.stderr.take() else {
+            return Err(NatsError::NotReady("its log cannot be read".to_owned()));
+        };
+        let mut log = Log::new(stderr);
+        let ready = tokio::time::timeout(limits::NATS_START_TIMEOUT, until_ready(&mut log)).await;
+        let reason = match ready {
+            Ok(Readiness::Ready(port)) => return Ok(Launched::Running(Running { child, log, port })),
+            Ok(Readiness::PortTaken) => {
+                end(&mut child).await;
+                return Ok(Launched::PortTaken);
+            }
+            Ok(Readiness::Ended) => log.last_words(),
+            Err(_) => format!(
+                "it is not ready after {} s; {}",
+                limits::NATS_START_TIMEOUT.as_secs(),
+                log.last_words()
+            ),
+        };
+        end(&mut child).await;
+        Err(NatsError::NotReady(reason))
+    }
+}
+
+enum Readiness {
+    Ready(u16),
+    PortTaken,
+    Ended,
+}
+
+async fn until_ready(log: &mut Log) -> Readiness {
+    let mut port = None;
+    while let Some(line) = log.next().await {
+        match (line, port) {
+            (Line::Listening(listening), _) => port = Some(listening),
+            (Line::Ready, Some(port)) => return Readiness::Ready(port),
+            (Line::PortTaken, _) => return Readiness::PortTaken,
+            _ => {}
+        }
+    }
+    Readiness::Ended
+}
+
+/// The server's log: read line by line, handed on, its end kept.
+struct Log {
+    reader: BufReader<ChildStderr>,
+    tail: VecDeque<String>,
+    line: Vec<u8>,
+}
+
+impl Log {
+    fn new(stderr: ChildStderr) -> Self {
+        Self {
+            reader: BufReader::new(stderr),
+            tail: VecDeque::new(),
+            line: Vec::new(),
+        }
+    }
+
+    /// The next line, or `None` at the end. Cancel-safe: what was read of a line is kept.
+    async fn next(&mut self) -> Option<Line> {
+        let room = limits::CHILD_LINE_BYTES.saturating_sub(self.line.len() as u64);
+        let read_to = (&mut self.reader).take(room).read_until(b'\n', &mut self.line).await;
+        if read_to.is_err() || self.line.is_empty() {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
+        self.line.clear();
+        let line = read(&text);
+        match &line {
+            Line::Problem(problem) => tracing::warn!(nats = %problem, "nats-server"),
+            _ => tracing::debug!(nats = %text, "nats-server"),
+        }
+        if self.tail.len() == limits::CHILD_TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(text);
+        Some(line)
+    }
+
+    /// The last line that says something, for a message.
+    fn last_words(&self) -> String {
+        self.tail
+            .back()
+            .cloned()
+            .unwrap_or_else(|| "it said nothing".to_owned())
+    }
+}
+
+/// The loop that keeps the server running.
+struct Supervisor {
+    launcher: Launcher,
+    screen: Screen,
+    stop: CancellationToken,
+    _lock: File,
+}
+
+impl Supervisor {
+    async fn run(self, mut running: Running) {
+        let mut deaths_in_a_row = 0;
+        loop {
+            let since = Instant::now();
+            let Some(how) = self.watch(&mut running).await else {
+                end(&mut running.child).await;
+                return;
+            };
+            if since.elapsed() >= limits::CHILD_HEALTHY_AFTER {
+                deaths_in_a_row = 0;
+            }
+            let words = running.log.last_words();
+            self.screen.line(format_args!(
+                "nats-server ended ({how}; last it said: {words}); starting it again"
+            ));
+            match self.start_again(&mut deaths_in_a_row).await {
+                Some(again) => running = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Follows the log until the server ends; `None` when it is to be stopped.
+    async fn watch(&self, running: &mut Running) -> Option<String> {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                line = running.log.next() => if line.is_none() {
+                    break;
+                },
+            }
+        }
+        // Its log has ended, so it ends; a server that only closed its log is ended.
+        let ended = tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, running.child.wait()).await;
+        if ended.is_err() {
+            end(&mut running.child).await;
+        }
+        Some(describe(ended.ok()))
+    }
+
+    /// Starts the server until it runs; `None` when that is not wanted any more.
+    async fn start_again(&self, deaths_in_a_row: &mut usize) -> Option<Running> {
+        loop {
+            *deaths_in_a_row += 1;
+            let pause = jittered(
+                *deaths_in_a_row,
+                limits::CHILD_RESTART_FIRST,
+                limits::CHILD_RESTART_LONGEST,
+            );
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(pause) => {}
+            }
+            // A start that is dropped midway kills its child.
+            let launched = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                launched = self.launcher.launch() => launched,
+            };
+            match launched {
+                Ok(Launched::Running(running)) => {
+                    self.screen
+                        .line(format_args!("nats-server runs again on port {}", running.port));
+                    return Some(running);
+                }
+                Ok(Launched::PortTaken) => {
+                    let port = self.launcher.port.unwrap_or_default();
+                    self.screen.line(format_args!(
+                        "nats-server: port {port} is taken by another program; trying again"
+                    ));
+                }
+                Err(error) => self.screen.line(format_args!("{error}; trying again")),
+            }
+        }
+    }
+}
+
+fn describe(ended: Option<io::Result<ExitStatus>>) -> String {
+    match ended {
+        Some(Ok(status)) => status.to_string(),
+        Some(Err(error)) => error.to_string(),
+        None => "it closed its log".to_owned(),
+    }
+}
+
+/// SIGTERM, and SIGKILL if that is not enough; returns when the child is gone.
+async fn end(child: &mut Child) {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        // It may be gone already, which is what is wanted.
+        drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+    }
+    if tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, child.wait())
+        .await
+        .is_err()
+        && let Err(error) = child.kill().await
+    {
+        tracing::warn!(%error, "nats-server cannot be killed");
+    }
+}
+
+#[cfg(test)]
+#[path = "nats_tests.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! A real nats-server (on PATH, or provisioned into this machine's cache) under our supervision.
+
+use std::net::TcpListener;
+
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::up::provision::Provisioner;
+
+async fn program() -> PathBuf {
+    let provisioner = Provisioner::from_env(Screen::stderr()).unwrap();
+    provisioner.nats_server().await.expect("these tests need nats-server")
+}
+
+/// Connects and reads the server's greeting.
+async fn greet(port: u16) -> String {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line).await.unwrap();
+    line
+}
+
+/// The process that listens on the port, as the server itself says.
+fn pid_in(folder: &Path) -> i32 {
+    let own = folder.to_str().unwrap();
+    let found = std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        (line.contains("nats-server") && line.contains(own)).then_some(pid)
+    });
+    found.expect("the server runs")
+}
+
+#[tokio::test]
+async fn it_starts_with_our_settings_and_is_gone_when_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = NatsServer::start(program().await, folder.path().to_owned(), Screen::stderr())
+        .await
+        .unwrap();
+    let info = greet(server.port).await;
+    assert!(
+        info.contains("\"max_payload\":8000000") || info.contains("\"max_payload\":8388608"),
+        "{info}"
+    );
+    assert!(info.contains("\"jetstream\":true"), "{info}");
+    // One cluster, one folder, one server.
+    let second = NatsServer::start(program().await, folder.path().to_owned(), Screen::stderr()).await;
+    assert!(matches!(second.unwrap_err(), NatsError::InUse(_)));
+    let port = server.port;
+    server.stop().await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_taken_port_means_another_one() {
+    // Whether it is ours or another test's: afterwards 4222 is taken.
+    let _taken = TcpListener::bind("127.0.0.1:4222");
+    let folder = tempfile::tempdir().unwrap();
+    let server = NatsServer::start(program().await, folder.path().to_owned(), Screen::stderr())
+        .await
+        .unwrap();
+    assert_ne!(server.port, USUAL_PORT);
+    assert!(greet(server.port).await.starts_with("INFO "));
+    server.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_killed_server_comes_back_on_its_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = NatsServer::start(program().await, folder.path().to_owned(), Screen::stderr())
+        .await
+        .unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    kill(Pid::from_raw(pid_in(folder.path())), Signal::SIGKILL).unwrap();
+    // Read to the end of the old connection, then wait for the new server.
+    let mut rest = Vec::new();
+    drop(BufReader::new(socket).read_to_end(&mut rest).await);
+    let back = async {
+        while TcpStream::connect(("127.0.0.1", server.port)).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), back)
+        .await
+        .unwrap();
+    assert!(greet(server.port).await.starts_with("INFO "));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_nats_server_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = NatsServer::start("/bin/false".into(), folder.path().join("x"), Screen::stderr()).await;
+    assert!(matches!(error.unwrap_err(), NatsError::NotReady(_)));
+    let error = NatsServer::start("/nonexistent".into(), folder.path().join("y"), Screen::stderr()).await;
+    assert!(matches!(error.unwrap_err(), NatsError::Spawn { .. }));
+}
+
+#[test]
+fn the_configuration_quotes_its_paths() {
+    let text = configuration(None, Path::new("/a \"b\"/c"));
+    assert!(text.contains("port: -1\n"), "{text}");
+    assert!(text.contains(r#"store_dir: "/a \"b\"/c""#), "{text}");
+}

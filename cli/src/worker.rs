@@ -1,0 +1,263 @@
+//! `tokenbus worker`: flags to an engine and to [`Options`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenbus_protocol::Name;
+use tokenbus_worker::Options;
+use tokenbus_worker::engine::Engine;
+use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions};
+use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions};
+use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
+
+use crate::app::Failure;
+use crate::shared::{BusArgs, duration};
+use crate::signals;
+use crate::ui::Screen;
+use crate::up::cache::Cache;
+use crate::up::model::{self, ModelSpec};
+use crate::up::provision::Provisioner;
+
+/// Serve models: take requests from the bus, stream tokens back
+///
+/// A worker dials NATS and listens nowhere, so it can stand behind any firewall. The engine is what generates
+/// the tokens: any OpenAI-compatible server, llama.cpp run by this worker, or a simulation.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    bus: BusArgs,
+
+    /// What generates the tokens
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: EngineKind,
+
+    /// Model to serve, repeatable. openai: NAME, or NAME=UPSTREAM where the server calls it otherwise
+    /// [default: all that the server lists]. llama: the name for clients [default: the file's].
+    /// sim: any name
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+
+    /// Requests that run at once [default: openai: what the server tells; llama: two per core, 2 to 8; sim: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    slots: Option<u32>,
+
+    /// Requests accepted beyond the slots; the usual place to wait is the gateway
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    queue: u32,
+
+    /// Id of this worker, unlike any other's [default: the host's name with a random suffix]
+    #[arg(long, value_name = "NAME")]
+    id: Option<Name>,
+
+    /// Time that running requests have after SIGTERM, before they are handed to another worker
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    grace: Duration,
+
+    #[command(flatten)]
+    openai: OpenAiArgs,
+
+    #[command(flatten)]
+    llama: LlamaArgs,
+
+    #[command(flatten)]
+    sim: SimArgs,
+}
+
+/// What generates the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EngineKind {
+    /// Any OpenAI-compatible server: vLLM, SGLang, llama-server, Ollama, a provider.
+    Openai,
+    /// llama.cpp's server, run by this worker.
+    Llama,
+    /// A simulation: tokens t0 t1 t2 … at set times.
+    Sim,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Engine openai")]
+struct OpenAiArgs {
+    /// Base URL of the server, as in http://127.0.0.1:8000/v1
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+
+    /// Command that starts the server, run and restarted by this worker; {port} and {host} are filled in
+    #[arg(long, value_name = "COMMAND")]
+    engine_command: Option<String>,
+
+    /// How long a started server may load before it is started again
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30m")]
+    engine_start_timeout: Duration,
+
+    /// Folder for the output of a started server [default: a folder in the cache]
+    #[arg(long, value_name = "FOLDER")]
+    engine_log_dir: Option<PathBuf>,
+
+    /// API key for the server
+    #[arg(
+        long,
+        value_name = "KEY",
+        hide_env_values = true,
+        conflicts_with = "engine_api_key_file"
+    )]
+    engine_api_key: Option<String>,
+
+    /// File with the API key for the server; read again when the server refuses it
+    #[arg(long, value_name = "FILE")]
+    engine_api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Engine llama")]
+struct LlamaArgs {
+    /// Model: a GGUF file, or hf:owner/repo[:file] to download one [default: SmolLM2-135M-Instruct]
+    #[arg(long, value_name = "FILE")]
+    model_path: Option<ModelSpec>,
+
+    /// Context length of each slot, tokens [default: 4096, or what the model was trained for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    ctx: Option<u32>,
+
+    /// Threads of the engine [default: the physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Engine sim")]
+struct SimArgs {
+    /// Time from a request to its first token
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "20ms")]
+    sim_ttft: Duration,
+
+    /// Time between two tokens
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10ms")]
+    sim_itl: Duration,
+}
+
+/// Flags that do not make an engine.
+#[derive(Debug, thiserror::Error)]
+enum ArgsError {
+    #[error("--engine sim needs a name for its model: --model NAME")]
+    SimWithoutModel,
+    #[error("--engine llama serves one model: name it with one --model, or leave it out")]
+    LlamaModels,
+    #[error("--engine openai needs --url URL, or --engine-command COMMAND that starts a server")]
+    NoServer,
+}
+
+/// Requests at once of a simulated engine where nothing else is said.
+const SIM_SLOTS: u32 = 4;
+
+/// Runs the subcommand.
+pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let shutdown = signals::shutdown()?;
+    let engine = tokio::select! {
+        engine = engine(&args) => engine?,
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let shared = args.bus.shared("worker");
+    let options = Options {
+        worker: args.id,
+        // What the engine was told, it tells.
+        slots: None,
+        queue: args.queue,
+        grace: args.grace,
+        ..Options::new(shared.bus, shared.namespace)
+    };
+    tokenbus_worker::run(options, engine, shutdown.cancelled_owned()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn engine(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
+    match args.engine {
+        EngineKind::Sim => Ok(SimEngine::start(sim(args)?)),
+        EngineKind::Openai => Ok(OpenAiEngine::start(openai(args)?).await?),
+        EngineKind::Llama => llama(args).await,
+    }
+}
+
+fn sim(args: &Args) -> Result<SimOptions, ArgsError> {
+    if args.model.is_empty() {
+        return Err(ArgsError::SimWithoutModel);
+    }
+    Ok(SimOptions {
+        models: args.model.clone(),
+        slots: args.slots.unwrap_or(SIM_SLOTS),
+        ttft: args.sim.sim_ttft,
+        itl: args.sim.sim_itl,
+        context_length: None,
+    })
+}
+
+fn openai(args: &Args) -> Result<OpenAiOptions, Failure> {
+    let flags = &args.openai;
+    if flags.url.is_none() && flags.engine_command.is_none() {
+        return Err(ArgsError::NoServer.into());
+    }
+    let models = args
+        .model
+        .iter()
+        .map(|model| model.parse::<ServedModel>())
+        .collect::<Result<_, _>>()?;
+    let command = match &flags.engine_command {
+        None => None,
+        Some(line) => {
+            let command = EngineCommand::parse(line, log_dir(args)?);
+            Some(command.map_err(|error| format!("--engine-command: {error}"))?)
+        }
+    };
+    let api_key = match (&flags.engine_api_key, &flags.engine_api_key_file) {
+        (_, Some(file)) => ApiKey::File(file.clone()),
+        (Some(key), None) => ApiKey::Value(key.clone()),
+        (None, None) => ApiKey::None,
+    };
+    Ok(OpenAiOptions {
+        url: flags.url.clone(),
+        models,
+        slots: args.slots,
+        api_key,
+        command,
+        start_timeout: flags.engine_start_timeout,
+        ..OpenAiOptions::default()
+    })
+}
+
+/// Where a started server's output goes: a folder that no other worker of this machine uses.
+fn log_dir(args: &Args) -> Result<PathBuf, Failure> {
+    if let Some(folder) = &args.openai.engine_log_dir {
+        return Ok(folder.clone());
+    }
+    let cache = Cache::from_env(|name| std::env::var_os(name))?;
+    let own = args
+        .id
+        .as_ref()
+        .map_or_else(|| std::process::id().to_string(), Name::to_string);
+    Ok(cache.root().join("logs").join(format!("worker-{own}")))
+}
+
+/// llama.cpp with a model, both of which may have to be installed first.
+async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
+    if args.model.len() > 1 {
+        return Err(ArgsError::LlamaModels.into());
+    }
+    let screen = Screen::stderr();
+    let provisioner = Provisioner::from_env(screen.clone())?;
+    let (runtime, model) = tokio::try_join!(async { provisioner.llama().await.map_err(Failure::from) }, async {
+        model::obtain(args.llama.model_path.as_ref(), &provisioner, &screen)
+            .await
+            .map_err(Failure::from)
+    },)?;
+    let options = LlamaOptions {
+        runtime,
+        model_path: model.file,
+        model: Some(args.model.first().cloned().unwrap_or(model.name)),
+        slots: args.slots,
+        context: args.llama.ctx,
+        threads: args.llama.threads,
+        log_dir: log_dir(args)?,
+    };
+    Ok(LlamaEngine::start(options).await?)
+}

@@ -235,7 +235,11 @@ fn note(event: &Event, link: &watch::Sender<Link>, metrics: &BusMetrics) {
                 link.connected = false;
                 link.reason = event.to_string();
             });
-            tracing::warn!(%event, "connection to NATS lost");
+            if matches!(event, Event::Closed) {
+                tracing::debug!(%event, "connection to NATS"); // our own doing
+            } else {
+                tracing::warn!(%event, "connection to NATS lost");
+            }
         }
         Event::SlowConsumer(_) => {
             metrics.slow_consumers.inc();

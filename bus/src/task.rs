@@ -27,6 +27,7 @@ where
             }
         }
     };
+    #[allow(clippy::disallowed_methods)] // the one place that the ban points to
     tokio::spawn(guarded.instrument(tracing::debug_span!("task", name)))
 }
 

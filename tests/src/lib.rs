@@ -1,1 +1,41 @@
-//! t
+//! The harness of the promises: a real nats-server, real `tokenbus` processes, links that can be
+//! cut, an upstream that does what a test says, and a client that notes when each event came.
+//!
+//! Every wait has a deadline and says what it waited for; a failed test prints the logs of its
+//! processes; nothing that is started here outlives the test.
+// A harness reports by panicking; the product's rule is for the product.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+// Its tasks end with their test's runtime, and their panics fail the test.
+#![allow(clippy::disallowed_methods)]
+
+pub mod ask;
+pub mod binary;
+pub mod child;
+pub mod cluster;
+pub mod fake_worker;
+pub mod http;
+pub mod limits;
+pub mod link;
+pub mod logs;
+pub mod metrics;
+pub mod nats;
+pub mod process;
+pub mod sse;
+pub mod tidy;
+pub mod upstream;
+pub mod wait;
+
+pub use child::Child;
+pub use cluster::Cluster;
+pub use http::Client;
+pub use link::Link;
+pub use nats::{NatsOptions, NatsServer};
+pub use process::{Process, Role};
+pub use upstream::{Gate, Outcome, Script, Upstream};
+pub use wait::{eventually, within};

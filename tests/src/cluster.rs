@@ -1,0 +1,174 @@
+//! A whole cluster in a few lines.
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::http::Client;
+use crate::nats::{NatsOptions, NatsServer};
+use crate::process::{Process, Role};
+use crate::wait::eventually;
+
+/// A nats-server and the roles on it. Everything is killed when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Gateways, in the order in which they were asked for.
+    pub gateways: Vec<Process>,
+    /// Coordinators.
+    pub coordinators: Vec<Process>,
+    /// Workers, in the order in which they were added.
+    pub workers: Vec<Process>,
+    /// The server; last, so that the roles are gone before it.
+    pub nats: NatsServer,
+}
+
+/// What a [`Cluster`] is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    nats: NatsOptions,
+    gateways: Vec<Role>,
+    coordinators: Vec<Role>,
+    workers: Vec<Role>,
+}
+
+impl Cluster {
+    /// One gateway and one coordinator, no worker yet.
+    pub fn plan() -> Plan {
+        Plan {
+            nats: NatsOptions::default(),
+            gateways: vec![Role::gateway()],
+            coordinators: vec![Role::coordinator()],
+            workers: Vec::new(),
+        }
+    }
+
+    /// A client of the first gateway.
+    pub fn client(&self) -> Client {
+        self.gateways[0].client()
+    }
+
+    /// Starts another worker and waits until it is ready and every coordinator knows it.
+    pub async fn add_worker(&mut self, role: Role) {
+        let worker = role.start(&self.nats.url()).await;
+        self.workers.push(worker);
+        self.settled().await;
+    }
+
+    /// The capacity that the first coordinator tells.
+    pub async fn capacity(&self) -> Value {
+        self.coordinators[0].client().get("/capacity").await.ok()
+    }
+
+    /// Waits until every coordinator counts exactly the workers that run here, all of them ready.
+    pub async fn settled(&self) {
+        let workers = self.workers.len();
+        for coordinator in &self.coordinators {
+            eventually(
+                &format!("{workers} ready workers at {}", coordinator.name()),
+                async || {
+                    let capacity = coordinator.client().get("/capacity").await;
+                    let capacity: Value = serde_json::from_slice(&capacity.body).unwrap_or_default();
+                    let all = capacity["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+                    let ready = all.iter().filter(|worker| worker["state"] == "ready").count();
+                    if ready == workers && all.len() == workers {
+                        Ok(())
+                    } else {
+                        Err(capacity)
+                    }
+                },
+            )
+            .await;
+        }
+    }
+
+    /// Waits until every gateway lists `model`.
+    pub async fn lists(&self, model: &str) {
+        for gateway in &self.gateways {
+            eventually(&format!("{model} at {}", gateway.name()), async || {
+                let models = gateway.client().get("/v1/models").await.json();
+                let listed = models["data"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().any(|one| one["id"] == model));
+                if listed { Ok(()) } else { Err(models) }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until `role` at `index` in [`Cluster::workers`] reports `active` running requests.
+    pub async fn wait_active(&self, active: u64) {
+        eventually(&format!("{active} running requests in the capacity"), async || {
+            let capacity = self.capacity().await;
+            let all = capacity["workers"].as_array().cloned().unwrap_or_default();
+            let sum: u64 = all.iter().filter_map(|worker| worker["active"].as_u64()).sum();
+            if sum == active { Ok(()) } else { Err(capacity) }
+        })
+        .await;
+    }
+}
+
+impl Plan {
+    /// How the nats-server is to be.
+    #[must_use]
+    pub fn nats(mut self, options: NatsOptions) -> Self {
+        self.nats = options;
+        self
+    }
+
+    /// This many gateways.
+    #[must_use]
+    pub fn gateways(mut self, count: usize) -> Self {
+        self.gateways = numbered(&Role::gateway(), "gateway", count);
+        self
+    }
+
+    /// Further arguments for every gateway.
+    #[must_use]
+    pub fn gateway_args(mut self, args: &[&str]) -> Self {
+        self.gateways = self.gateways.into_iter().map(|role| role.args(args)).collect();
+        self
+    }
+
+    /// This many coordinators; with none, the gateways know nothing but what they see themselves.
+    #[must_use]
+    pub fn coordinators(mut self, count: usize) -> Self {
+        self.coordinators = numbered(&Role::coordinator(), "coordinator", count);
+        self
+    }
+
+    /// One more worker.
+    #[must_use]
+    pub fn worker(mut self, role: Role) -> Self {
+        let name = format!("worker {}", self.workers.len());
+        self.workers.push(role.named(&name));
+        self
+    }
+
+    /// Starts all of it, and waits until every role is ready, every coordinator knows every worker
+    /// and every gateway lists what the first coordinator lists.
+    pub async fn start(self) -> Cluster {
+        let nats = NatsServer::start_with(self.nats).await;
+        let url = nats.url();
+        let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| role.start(&url)));
+        let (gateways, coordinators, workers) =
+            tokio::join!(start(self.gateways), start(self.coordinators), start(self.workers));
+        let cluster = Cluster {
+            gateways,
+            coordinators,
+            workers,
+            nats,
+        };
+        cluster.settled().await;
+        if !cluster.coordinators.is_empty() {
+            for model in cluster.capacity().await["models"].as_array().into_iter().flatten() {
+                cluster.lists(model["model"].as_str().unwrap_or_default()).await;
+            }
+        }
+        cluster
+    }
+}
+
+fn numbered(role: &Role, name: &str, count: usize) -> Vec<Role> {
+    (0..count)
+        .map(|number| role.clone().named(&format!("{name} {number}")))
+        .collect()
+}

@@ -1,0 +1,188 @@
+//! A worker whose every frame the test writes: what no real worker would do, and what a gateway
+//! must stand.
+
+use async_nats::{Client, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokenbus_protocol::subject::QUEUE_GROUP;
+use tokenbus_protocol::{
+    Accepted, BatchReader, BatchWriter, Body, Control, Delta, Finish, Frame, Name, Request, Room, Subjects, decode,
+};
+use uuid::Uuid;
+
+use crate::nats::NatsServer;
+use crate::within;
+
+/// A worker on the bus that does nothing by itself.
+#[derive(Debug)]
+pub struct FakeWorker {
+    /// Its connection.
+    pub client: Client,
+    subjects: Subjects,
+    name: Name,
+    queue: Subscriber,
+    control: Subscriber,
+}
+
+/// A request that it was given.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The request's id.
+    pub id: Uuid,
+    /// Where frames go.
+    pub gateway: Name,
+    /// The gateway's number of the stream.
+    pub stream: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Attempts below are dead.
+    pub floor: u32,
+    /// What an earlier attempt delivered, where there was one.
+    pub resume: Option<tokenbus_protocol::Resume>,
+    /// The OpenAI request.
+    pub body: Bytes,
+}
+
+impl FakeWorker {
+    /// Joins the namespace `tb` under `name`, serving `model`; NATS knows it when this returns.
+    pub async fn join(nats: &NatsServer, name: &str, model: &str) -> Self {
+        let client = nats.client().await;
+        let subjects = Subjects::new(Name::new("tb").expect("a legal name"));
+        let name = Name::new(name).expect("a legal name");
+        let group = QUEUE_GROUP.to_owned();
+        let queue = client
+            .queue_subscribe(subjects.request(model), group)
+            .await
+            .expect("a subscription");
+        let control = client.subscribe(subjects.control(&name)).await.expect("a subscription");
+        round_trip(&client).await;
+        Self {
+            client,
+            subjects,
+            name,
+            queue,
+            control,
+        }
+    }
+
+    /// The next request for its model.
+    pub async fn next_request(&mut self) -> Taken {
+        let message = within("a request at the fake worker", self.queue.next())
+            .await
+            .expect("it is subscribed");
+        let request: Request<'_> = decode(&message.payload).expect("a gateway's request can be decoded");
+        Taken {
+            id: request.id,
+            gateway: request.gateway,
+            stream: request.stream,
+            attempt: request.attempt,
+            floor: request.floor,
+            resume: request.resume,
+            body: Bytes::copy_from_slice(&request.body),
+        }
+    }
+
+    /// The next control message but for pings, which are passed over unanswered.
+    pub async fn next_control(&mut self) -> Control {
+        loop {
+            let message = within("a control message", self.control.next())
+                .await
+                .expect("it is subscribed");
+            match decode(&message.payload).expect("a control message can be decoded") {
+                Control::Ping(_) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends frames of `taken` as one batch, with the sequence numbers given.
+    pub async fn send(&self, taken: &Taken, frames: Vec<(u32, Body<'_>)>) {
+        let mut batch = BatchWriter::new();
+        for (seq, body) in frames {
+            let frame = Frame {
+                stream: taken.stream,
+                attempt: taken.attempt,
+                seq,
+                body,
+            };
+            let full = batch.push(&frame).expect("frames can be encoded");
+            assert!(full.is_none(), "a test's batch is small");
+        }
+        self.publish(taken, batch.seal().expect("there are frames").into())
+            .await;
+    }
+
+    /// Sends bytes where frames of `taken` go.
+    pub async fn publish(&self, taken: &Taken, bytes: Bytes) {
+        let subject = self.subjects.out(&taken.gateway, &self.name);
+        self.client.publish(subject, bytes).await.expect("the connection is up");
+        self.client.flush().await.expect("the connection is up");
+    }
+
+    /// `Accepted` of `taken` in its name.
+    pub fn accepted(&self, taken: &Taken, resumable: bool) -> Body<'static> {
+        Body::Accepted(Accepted {
+            id: taken.id,
+            worker: self.name.clone(),
+            instance: 1,
+            queue_position: 0,
+            resumable,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+}
+
+/// A delta with this text and one token.
+pub fn text(text: &str) -> Body<'_> {
+    Body::Delta(Delta {
+        text: text.into(),
+        tokens: 1,
+        ..Delta::default()
+    })
+}
+
+/// The delta that ends the choice.
+pub fn last(reason: &str) -> Body<'static> {
+    Body::Delta(Delta {
+        finish_reason: Some(reason.to_owned()),
+        ..Delta::default()
+    })
+}
+
+/// The end of a stream.
+pub fn finish() -> Body<'static> {
+    Body::Finish(Finish {
+        prompt_tokens: Some(1),
+        completion_tokens: Some(1),
+        ..Finish::default()
+    })
+}
+
+/// A worker's room.
+pub fn room(free: u32) -> Room {
+    Room { free, queued: 0 }
+}
+
+/// Waits until the server has worked off all that `client` sent before.
+pub async fn round_trip(client: &Client) {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.expect("a subscription");
+    client.publish(inbox, Bytes::new()).await.expect("the connection is up");
+    within("a round trip through NATS", echo.next())
+        .await
+        .expect("the connection is up");
+}
+
+/// The frames of a message, decoded and owned by nobody but the closure.
+///
+/// # Panics
+/// When the message is no batch.
+pub fn each_frame(message: &[u8], each: impl FnMut(Frame<'_>)) {
+    BatchReader::new(message)
+        .and_then(|batch| batch.for_each(each))
+        .expect("a batch");
+}

@@ -1,0 +1,191 @@
+//! A real nats-server of a test's own.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::binary::nats_server;
+use crate::child::Child;
+use crate::limits::{READY, STOP};
+
+/// How a [`NatsServer`] is to be. `Default` is as `deploy/nats.conf`, but for JetStream, which is
+/// off, and `max_payload`, which is NATS's default.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Whether JetStream is on, with a store that goes away with the server's value.
+    pub jetstream: bool,
+    /// Largest message in bytes.
+    pub max_payload: usize,
+    /// Further lines of its configuration.
+    pub extra: String,
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        Self {
+            jetstream: false,
+            max_payload: 1024 * 1024,
+            extra: String::new(),
+        }
+    }
+}
+
+/// A nats-server on a port that it chose itself; killed when dropped.
+#[derive(Debug)]
+pub struct NatsServer {
+    process: Option<Child>,
+    port: u16,
+    config: PathBuf,
+    folder: TempDir,
+}
+
+impl NatsServer {
+    /// Starts one with the default options and waits until it takes connections.
+    pub async fn start() -> Self {
+        Self::start_with(NatsOptions::default()).await
+    }
+
+    /// Starts one with JetStream.
+    pub async fn start_with_jetstream() -> Self {
+        Self::start_with(NatsOptions {
+            jetstream: true,
+            ..NatsOptions::default()
+        })
+        .await
+    }
+
+    /// Starts one and waits until it takes connections.
+    ///
+    /// # Panics
+    /// When it does not start; with its log.
+    pub async fn start_with(options: NatsOptions) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("tokenbus-nats-")
+            .tempdir()
+            .expect("a temporary folder");
+        let config = folder.path().join("nats.conf");
+        let mut text = format!(
+            "max_payload: {}\nping_interval: \"2s\"\nping_max: 2\nwrite_deadline: \"5s\"\n{}\n",
+            options.max_payload, options.extra
+        );
+        if options.jetstream {
+            text.push_str(&format!(
+                "jetstream {{ store_dir: {:?} }}\n",
+                folder.path().join("store")
+            ));
+        }
+        std::fs::write(&config, text).expect("the temporary folder can be written");
+        let mut server = Self {
+            process: None,
+            port: 0,
+            config,
+            folder,
+        };
+        server.launch().await;
+        server
+    }
+
+    async fn launch(&mut self) {
+        let port = if self.port == 0 {
+            "-1".to_owned()
+        } else {
+            self.port.to_string()
+        };
+        let mut command = Command::new(nats_server());
+        command
+            .arg("-c")
+            .arg(&self.config)
+            .args(["-a", "127.0.0.1", "-p", &port])
+            .current_dir(self.folder.path());
+        let process = Child::spawn("nats-server", command);
+        let listening = |line: &str| {
+            line.split_once("Listening for client connections on 127.0.0.1:")?
+                .1
+                .parse()
+                .ok()
+        };
+        self.port = process.logs().wait_for(READY, "its address", listening).await;
+        let ready = |line: &str| line.ends_with("Server is ready").then_some(());
+        process.logs().wait_for(READY, "its ready line", ready).await;
+        self.process = Some(process);
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process.
+    ///
+    /// # Panics
+    /// While the server is stopped.
+    pub fn process(&self) -> &Child {
+        self.process.as_ref().expect("the nats-server is stopped")
+    }
+
+    /// Ends it in order (SIGTERM) and waits until it is gone.
+    pub async fn stop(&mut self) {
+        let mut process = self.process.take().expect("the nats-server is stopped already");
+        process.signal(Signal::SIGTERM);
+        process.exited(STOP).await;
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().expect("the nats-server is stopped already");
+        process.kill().await;
+    }
+
+    /// Starts it again on the same port, with the same store, after [`NatsServer::stop`] or
+    /// [`NatsServer::kill`].
+    pub async fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the nats-server runs");
+        self.launch().await;
+    }
+
+    /// Kills it and starts it again on the same port.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        self.start_again().await;
+    }
+
+    /// A client of the test's own.
+    pub async fn client(&self) -> async_nats::Client {
+        let connected = async_nats::connect(self.url());
+        crate::within("a connection to the nats-server", connected)
+            .await
+            .expect("the nats-server takes connections")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::within;
+
+    #[tokio::test]
+    async fn a_server_carries_messages_and_comes_back_on_its_port() {
+        let mut server = NatsServer::start_with_jetstream().await;
+        let url = server.url();
+        for _ in 0..2 {
+            let client = server.client().await;
+            let mut messages = client.subscribe("a").await.unwrap();
+            client.publish("a", "hello".into()).await.unwrap();
+            let message = within("the message", messages.next()).await.unwrap();
+            assert_eq!(message.payload, "hello");
+            assert!(client.server_info().jetstream);
+            server.restart().await;
+            assert_eq!(server.url(), url);
+        }
+        server.stop().await;
+    }
+}

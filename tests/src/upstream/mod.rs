@@ -1,0 +1,144 @@
+//! An OpenAI-compatible server that does what a test says, and remembers what was asked of it.
+
+mod exchange;
+mod script;
+mod server;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use exchange::{Exchange, Outcome};
+pub use script::{Gate, Script};
+
+use crate::within;
+
+/// A running upstream; its socket and all its connections are closed when it is dropped.
+#[derive(Debug)]
+pub struct Upstream {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: JoinHandle<()>,
+}
+
+/// What the connections and the test both see.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    models: Mutex<Vec<String>>,
+    scripts: Mutex<VecDeque<Script>>,
+    default: Mutex<Script>,
+    exchanges: watch::Sender<Vec<Arc<Exchange>>>,
+    /// Chat requests running now, and the most that ever ran at once.
+    running: watch::Sender<(usize, usize)>,
+}
+
+impl Upstream {
+    /// Starts one that serves `models` and answers every chat request with `Hello world`.
+    pub async fn start(models: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
+        let address = listener.local_addr().expect("a listener has an address");
+        let shared = Arc::new(Shared {
+            models: Mutex::new(models.iter().map(|model| (*model).to_owned()).collect()),
+            scripts: Mutex::default(),
+            default: Mutex::new(Script::texts(&["Hello", " world"])),
+            exchanges: watch::Sender::default(),
+            running: watch::Sender::default(),
+        });
+        let serving = tokio::spawn(server::serve(listener, Arc::clone(&shared)));
+        Self {
+            address,
+            shared,
+            serving,
+        }
+    }
+
+    /// Its base URL, `/v1` included.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers the next chat request that has no script yet with `script`.
+    pub fn next(&self, script: Script) {
+        lock(&self.shared.scripts).push_back(script);
+    }
+
+    /// Answers every chat request that has no script of its own with `script`.
+    pub fn always(&self, script: Script) {
+        *lock(&self.shared.default) = script;
+    }
+
+    /// The chat request numbered `index` (from 0); waits for it.
+    pub async fn request(&self, index: usize) -> Arc<Exchange> {
+        let mut exchanges = self.shared.exchanges.subscribe();
+        let what = format!("chat request {index} at the upstream");
+        let seen = within(&what, exchanges.wait_for(|seen| seen.len() > index)).await;
+        Arc::clone(&seen.expect("the upstream lives")[index])
+    }
+
+    /// The chat requests so far.
+    pub fn requests(&self) -> Vec<Arc<Exchange>> {
+        self.shared.exchanges.borrow().clone()
+    }
+
+    /// Chat requests that run at this moment.
+    pub fn running(&self) -> usize {
+        self.shared.running.borrow().0
+    }
+
+    /// The most chat requests that ever ran at once.
+    pub fn peak(&self) -> usize {
+        self.shared.running.borrow().1
+    }
+
+    /// Waits until `count` chat requests run.
+    pub async fn wait_running(&self, count: usize) {
+        let mut running = self.shared.running.subscribe();
+        let what = format!("{count} requests to run at the upstream");
+        let _ = within(&what, running.wait_for(|(running, _)| *running == count))
+            .await
+            .expect("the upstream lives");
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Shared {
+    pub(crate) fn models(&self) -> Vec<String> {
+        lock(&self.models).clone()
+    }
+
+    pub(crate) fn take_script(&self) -> Script {
+        lock(&self.scripts)
+            .pop_front()
+            .unwrap_or_else(|| lock(&self.default).clone())
+    }
+
+    pub(crate) fn begin(&self, exchange: &Arc<Exchange>) {
+        self.exchanges.send_modify(|seen| seen.push(Arc::clone(exchange)));
+        self.running.send_modify(|(running, peak)| {
+            *running += 1;
+            *peak = (*peak).max(*running);
+        });
+    }
+
+    pub(crate) fn end(&self) {
+        self.running.send_modify(|(running, _)| *running -= 1);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

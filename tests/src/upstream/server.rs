@@ -1,0 +1,156 @@
+//! The upstream's HTTP side.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::Shared;
+use super::exchange::{Exchange, Outcome};
+use super::script::{Script, Step};
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(connection(stream, Arc::clone(&shared)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
+    // A peer that goes away is what many tests are about; the exchange has it on record.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/v1/chat/completions") => chat(request, shared).await,
+        (&Method::GET, "/v1/models") => {
+            let models: Vec<_> = shared
+                .models()
+                .iter()
+                .map(|id| json!({"id": id, "object": "model"}))
+                .collect();
+            Ok(page(
+                StatusCode::OK,
+                json!({"object": "list", "data": models}).to_string(),
+            ))
+        }
+        (&Method::GET, "/health") => Ok(page(StatusCode::OK, json!({"status": "ok"}).to_string())),
+        _ => Ok(page(
+            StatusCode::NOT_FOUND,
+            json!({"error": {"message": "no such page"}}).to_string(),
+        )),
+    }
+}
+
+fn page(status: StatusCode, body: String) -> Response<Body> {
+    let body = Full::new(Bytes::from(body))
+        .map_err(|never: Infallible| match never {})
+        .boxed();
+    let mut page = Response::new(body);
+    *page.status_mut() = status;
+    page
+}
+
+async fn chat(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let Script {
+        before_head,
+        status,
+        headers,
+        steps,
+    } = shared.take_script();
+    let running = Running::begin(Exchange::new(head.headers, body), shared);
+    for step in before_head {
+        if let Some(sent) = play(step, &running).await {
+            sent?;
+        }
+    }
+    let body = StreamBody::new(frames(steps, running));
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    Ok(response.body(body.boxed()).expect("a script's head is legal"))
+}
+
+/// The frames of a script's body. Dropped early, it has the exchange booked as abandoned.
+fn frames(steps: Vec<Step>, running: Running) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> {
+    stream::unfold((steps.into_iter(), Some(running)), |(mut steps, running)| async move {
+        let running = running?;
+        for step in steps.by_ref() {
+            match play(step, &running).await {
+                Some(Ok(bytes)) => return Some((Ok(Frame::data(bytes)), (steps, Some(running)))),
+                Some(Err(cut)) => return Some((Err(cut), (steps, None))),
+                None => {}
+            }
+        }
+        running.exchange.ended(Outcome::Complete);
+        None
+    })
+}
+
+/// Does one step; gives what is to be sent, if anything.
+async fn play(step: Step, running: &Running) -> Option<Result<Bytes, std::io::Error>> {
+    match step {
+        Step::Send(bytes) => return Some(Ok(bytes)),
+        Step::Wait(gate) => gate.opened().await,
+        Step::Pause(pause) => tokio::time::sleep(pause).await,
+        Step::Break => {
+            // hyper sends what it has once the body has nothing more at the moment; without this
+            // it would close the connection with the first half of the answer still in its buffer.
+            tokio::task::yield_now().await;
+            running.exchange.ended(Outcome::Cut);
+            return Some(Err(std::io::Error::other("the script says so")));
+        }
+    }
+    None
+}
+
+/// An exchange that is being answered; dropping it before its end means that the peer went away.
+#[derive(Debug)]
+struct Running {
+    exchange: Arc<Exchange>,
+    shared: Arc<Shared>,
+}
+
+impl Running {
+    fn begin(exchange: Exchange, shared: Arc<Shared>) -> Self {
+        let exchange = Arc::new(exchange);
+        shared.begin(&exchange);
+        Self { exchange, shared }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.exchange.outcome() == Outcome::Running {
+            self.exchange.ended(Outcome::Abandoned(std::time::Instant::now()));
+        }
+        self.shared.end();
+    }
+}

@@ -1,0 +1,380 @@
+//! Errors: each has its status and OpenAI's envelope, whatever brought it about.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::json;
+use tokenbus_protocol::{Body, EngineError, ErrorCode, Reject, RejectReason};
+use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
+use tokenbus_tests::fake_worker::{FakeWorker, finish, last, room, text};
+use tokenbus_tests::http::{Answer, CHAT};
+use tokenbus_tests::{Cluster, Gate, Link, Role, Script, Upstream, eventually, within};
+
+fn failed(code: ErrorCode, retryable: bool) -> Body<'static> {
+    Body::Error(EngineError {
+        code,
+        message: format!("the engine says {code}"),
+        param: None,
+        engine_code: None,
+        retryable,
+        retry_after_ms: Some(7_000),
+    })
+}
+
+/// The status of each kind of failure, and the `code` in the envelope where OpenAI's clients look
+/// for one.
+fn expected(code: ErrorCode) -> (u16, Option<&'static str>) {
+    match code {
+        ErrorCode::BadRequest => (400, None),
+        ErrorCode::ContextLengthExceeded => (400, Some("context_length_exceeded")),
+        ErrorCode::ContentFilter => (400, Some("content_filter")),
+        ErrorCode::UpstreamUnauthorized => (401, None),
+        ErrorCode::UpstreamForbidden => (403, None),
+        ErrorCode::ModelNotFound => (404, Some("model_not_found")),
+        ErrorCode::TooLarge => (413, None),
+        ErrorCode::RateLimited => (429, None),
+        ErrorCode::EngineUnavailable | ErrorCode::WorkerOverloaded | ErrorCode::Draining | ErrorCode::Cancelled => {
+            (503, None)
+        }
+        ErrorCode::Timeout => (504, None),
+        ErrorCode::Internal => (500, None),
+    }
+}
+
+#[tokio::test]
+async fn row_05_every_error_crosses_the_wire_and_gets_its_status() {
+    let cluster = Cluster::plan().coordinators(0).start().await;
+    let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
+    for &code in ErrorCode::ALL {
+        let client = cluster.client();
+        let answer = tokio::spawn(async move { client.chat(&ask("m")).await });
+        let taken = worker.next_request().await;
+        let accepted = worker.accepted(&taken, false);
+        worker.send(&taken, vec![(0, accepted), (1, failed(code, false))]).await;
+        let answer = within("the answer", answer).await.unwrap();
+        let (status, name) = expected(code);
+        let error = answer.error(status);
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("the engine says {code}")),
+            "{error}"
+        );
+        if let Some(name) = name {
+            assert_eq!(error["code"], name);
+        }
+        if status == 429 || status == 503 {
+            assert!(answer.retry_after() >= 1, "{code}");
+        }
+        if code == ErrorCode::RateLimited {
+            assert_eq!(answer.retry_after(), 7, "the engine's own Retry-After");
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_05_every_error_crosses_the_wire_mid_stream_too() {
+    let cluster = Cluster::plan().coordinators(0).start().await;
+    let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
+    for &code in ErrorCode::ALL {
+        let client = cluster.client();
+        let stream = tokio::spawn(async move { client.transcript(&ask("m")).await });
+        let taken = worker.next_request().await;
+        let accepted = worker.accepted(&taken, false);
+        worker
+            .send(&taken, vec![(0, accepted), (1, text("a")), (2, failed(code, false))])
+            .await;
+        let transcript = within("the end of the stream", stream).await.unwrap();
+        assert_eq!(transcript.text(), "a");
+        let error = transcript.broken_off();
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("the engine says {code}")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn row_05_every_reject_sends_the_request_to_another_worker_under_its_id() {
+    let cluster = Cluster::plan().coordinators(0).start().await;
+    let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
+    for &reason in RejectReason::ALL {
+        // A worker that runs the request already is waited for, not replaced.
+        if reason == RejectReason::Duplicate || reason == RejectReason::Expired {
+            continue;
+        }
+        let client = cluster.client();
+        let answer = tokio::spawn(async move { client.chat(&ask("m")).await });
+        let first = worker.next_request().await;
+        let reject = Reject {
+            reason,
+            worker: worker.name().clone(),
+            room: room(0),
+            message: String::new(),
+            retry_after_ms: Some(1),
+        };
+        worker.send(&first, vec![(0, Body::Reject(reject))]).await;
+        // A worker cannot serve what it does not know; whether others are asked is up to the
+        // gateway, but the client is told the truth.
+        if reason == RejectReason::UnknownModel || reason == RejectReason::Unsupported {
+            let again = tokio::time::timeout(std::time::Duration::from_secs(2), worker.next_request()).await;
+            if let Ok(again) = again {
+                let accepted = worker.accepted(&again, false);
+                worker
+                    .send(
+                        &again,
+                        vec![(0, accepted), (1, text("ok")), (2, last("stop")), (3, finish())],
+                    )
+                    .await;
+            }
+            let answer = within("the answer", answer).await.unwrap();
+            assert!(
+                answer.status == 200 || answer.status.is_client_error() || answer.status == 503,
+                "{answer:?}"
+            );
+            continue;
+        }
+        // A hint of room, as a real worker sends when it has some again.
+        let hint = tokenbus_protocol::FreeHint {
+            worker: worker.name().clone(),
+            room: room(1),
+        };
+        let hint = tokenbus_protocol::encode(&hint).unwrap();
+        worker.client.publish("tb.v1.free.m", hint.into()).await.unwrap();
+        let second = worker.next_request().await;
+        assert_eq!(second.id, first.id, "{reason}");
+        assert!(second.attempt > first.attempt, "{reason}");
+        let accepted = worker.accepted(&second, false);
+        worker
+            .send(
+                &second,
+                vec![(0, accepted), (1, text("ok")), (2, last("stop")), (3, finish())],
+            )
+            .await;
+        assert_eq!(within("the answer", answer).await.unwrap().content(), "ok", "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn row_06_what_the_engine_answers_is_what_the_client_gets() {
+    let upstream = Upstream::start(&["m"]).await;
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
+    let context = "This model's maximum context length is 8 tokens. However, you requested 9 tokens";
+    type Case = (
+        u16,
+        &'static str,
+        Option<&'static str>,
+        &'static str,
+        u16,
+        Option<&'static str>,
+    );
+    let cases: [Case; 8] = [
+        (
+            400,
+            "invalid_request_error",
+            Some("bad_grammar"),
+            "no such grammar",
+            400,
+            Some("bad_grammar"),
+        ),
+        (
+            400,
+            "invalid_request_error",
+            Some("context_length_exceeded"),
+            context,
+            400,
+            Some("context_length_exceeded"),
+        ),
+        (
+            400,
+            "BadRequestError",
+            None,
+            context,
+            400,
+            Some("context_length_exceeded"),
+        ),
+        (
+            400,
+            "invalid_request_error",
+            Some("content_filter"),
+            "not this",
+            400,
+            Some("content_filter"),
+        ),
+        (413, "invalid_request_error", None, "too long", 413, None),
+        (429, "rate_limit_error", None, "slow down", 429, None),
+        (500, "server_error", None, "boom", 500, None),
+        (504, "server_error", None, "too slow", 504, None),
+    ];
+    for (status, kind, code, message, expected, expected_code) in cases {
+        let script = Script::error(status, kind, code, message);
+        upstream.always(if status == 429 {
+            script.header("retry-after", "9")
+        } else {
+            script
+        });
+        for streaming in [false, true] {
+            // A success in between, so that the circuit to this engine stays closed.
+            upstream.next(Script::texts(&["well"]));
+            assert_eq!(cluster.client().chat(&ask("m")).await.content(), "well");
+            let answer = cluster.client().chat(&with(ask("m"), "stream", json!(streaming))).await;
+            let error = answer.error(expected);
+            assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+            if let Some(code) = expected_code {
+                assert_eq!(error["code"], code, "{error}");
+            }
+            if expected == 429 {
+                assert_eq!(answer.retry_after(), 9);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_06_an_engine_that_does_not_answer_in_time_is_a_504() {
+    let upstream = Upstream::start(&["m"]).await;
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 1)).start().await;
+    let never = Gate::new();
+    upstream.next(Script::texts(&["late"]).after(&never));
+    let answer = cluster
+        .client()
+        .chat_with(&[("x-request-timeout", "1")], &ask("m"))
+        .await;
+    answer.error(504);
+    upstream.request(0).await.abandoned().await;
+    assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
+}
+
+#[tokio::test]
+async fn row_06_an_engine_that_is_down_is_a_503_and_comes_back_by_itself() {
+    let upstream = Upstream::start(&["m"]).await;
+    let link = Link::to(upstream.address()).await;
+    let url = format!("http://{}/v1", link.address());
+    let worker = Role::new("worker").args(&["--engine", "openai", "--url", &url, "--slots", "1"]);
+    let cluster = Cluster::plan().worker(worker).start().await;
+    assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
+    link.cut();
+    let answer = cluster
+        .client()
+        .chat_with(&[("x-request-timeout", "20")], &ask("m"))
+        .await;
+    answer.error(503);
+    answer.retry_after();
+    link.open();
+    eventually("the engine to be back", async || {
+        let answer = cluster.client().chat(&ask("m")).await;
+        if answer.status == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_a_404_that_names_the_known_ones() {
+    let cluster = Cluster::plan()
+        .worker(Role::sim("alpha", 1))
+        .worker(Role::sim("beta/b:1", 1))
+        .start()
+        .await;
+    let error = cluster.client().chat(&ask("gamma")).await.error(404);
+    assert_eq!(error["code"], "model_not_found");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("gamma") && message.contains("alpha") && message.contains("beta/b:1"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_known_model_without_a_worker_is_a_503_with_retry_after_and_not_a_429() {
+    let mut cluster = Cluster::plan().worker(Role::sim("m", 1)).start().await;
+    assert_eq!(cluster.client().chat(&ask_for("m", 2)).await.content(), sim_text(2));
+    cluster.workers[0].stop().await;
+    cluster.workers.clear();
+    cluster.settled().await;
+    let answer = cluster
+        .client()
+        .chat_with(&[("x-request-timeout", "20")], &ask("m"))
+        .await;
+    answer.error(503);
+    answer.retry_after();
+}
+
+async fn raw(cluster: &Cluster, body: &str) -> Answer {
+    cluster
+        .client()
+        .request(Method::POST, CHAT, &[], Bytes::from(body.to_owned()))
+        .await
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_a_400_that_says_where() {
+    let cluster = Cluster::plan().worker(Role::sim("m", 1)).start().await;
+    for broken in [
+        "",
+        "{",
+        "{\"model\": \"m\", }",
+        "[1,2]",
+        "\"m\"",
+        "null",
+        "{\"model\":\"m\"} trailing",
+        "\u{feff}",
+    ] {
+        let error = raw(&cluster, broken).await.error(400);
+        assert_eq!(error["type"], "invalid_request_error", "{broken}");
+    }
+    let message = r#""messages":[{"role":"user","content":"x"}]"#;
+    let wrong = [
+        (format!("{{{message}}}"), "model"),
+        (format!(r#"{{"model":7,{message}}}"#), "model"),
+        (format!(r#"{{"model":"",{message}}}"#), "model"),
+        (format!(r#"{{"model":"m","stream":"yes",{message}}}"#), "stream"),
+        (format!(r#"{{"model":"m","max_tokens":-1,{message}}}"#), "max_tokens"),
+        (
+            format!(r#"{{"model":"m","temperature":"hot",{message}}}"#),
+            "temperature",
+        ),
+        (format!(r#"{{"model":"m","n":0,{message}}}"#), "n"),
+        (
+            format!(r#"{{"model":"m","stream_options":{{"include_usage":1}},"stream":true,{message}}}"#),
+            "stream_options",
+        ),
+        (r#"{"model":"m"}"#.to_owned(), "messages"),
+    ];
+    for (body, field) in wrong {
+        let error = raw(&cluster, &body).await.error(400);
+        let blamed = error["param"].as_str().unwrap_or_default();
+        assert!(
+            blamed.starts_with(field),
+            "{field} is to blame for {body}, not {blamed:?}"
+        );
+    }
+    let bytes = Bytes::from_static(b"{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"\xff\xfe\"}]}");
+    cluster
+        .client()
+        .request(Method::POST, CHAT, &[], bytes)
+        .await
+        .error(400);
+    assert_eq!(cluster.client().chat(&ask_for("m", 1)).await.content(), "t0 ");
+}
+
+#[tokio::test]
+async fn wrong_paths_and_methods_get_the_envelope_too() {
+    let cluster = Cluster::plan().start().await;
+    let client = cluster.client();
+    client.get("/v1/nothing/here").await.error(404);
+    let answer = client.get(CHAT).await;
+    answer.error(405);
+    assert!(
+        answer.header("allow").is_some_and(|allow| allow.contains("POST")),
+        "{answer:?}"
+    );
+}

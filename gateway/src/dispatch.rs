@@ -43,7 +43,11 @@ impl Core for Dispatch {
         if link.connected {
             return Ok(());
         }
-        let reason = if link.reason.is_empty() { "not connected yet" } else { &link.reason };
+        let reason = if link.reason.is_empty() {
+            "not connected yet"
+        } else {
+            &link.reason
+        };
         Err(format!("NATS is not reachable: {reason}"))
     }
 }

@@ -10,13 +10,15 @@ use futures_util::StreamExt as _;
 use tokenbus_protocol::control::{FreeHint, Ping};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::subject::Out;
-use tokenbus_protocol::{BatchReader, Body, Capacity, Control, Event as ClusterEvent, Frame, Name, Subjects, decode, encode};
+use tokenbus_protocol::{
+    BatchReader, Body, Capacity, Control, Event as ClusterEvent, Frame, Name, Subjects, decode, encode,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::limits;
 use crate::shared::{Shared, unix_seconds};
-use crate::stream::state::Event;
+use crate::stream::event::Event;
 
 /// How often silent workers are looked for. A timer and not an event: silence has none.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
@@ -61,7 +63,10 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
 
 fn deliver(shared: &Shared, worker: &Name, frame: Frame<'_>) {
     match shared.streams.get(frame.stream) {
-        Some(inbox) => inbox.push(Event::Frame { worker: worker.clone(), frame: frame.into_owned() }),
+        Some(inbox) => inbox.push(Event::Frame {
+            worker: worker.clone(),
+            frame: frame.into_owned(),
+        }),
         // The client left before any worker had its request; now one has it.
         None => {
             if let Body::Accepted(accepted) = &frame.body {
@@ -136,7 +141,11 @@ pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
 pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         match decode::<ClusterEvent>(&message.payload) {
-            Ok(ClusterEvent { kind: EventKind::WorkerLost, worker: Some(worker), .. }) => {
+            Ok(ClusterEvent {
+                kind: EventKind::WorkerLost,
+                worker: Some(worker),
+                ..
+            }) => {
                 // The coordinator may be the one that is cut off: whoever was heard a moment ago
                 // is not lost.
                 let heard = shared.view().heard(&worker);
@@ -172,14 +181,19 @@ impl Pings {
     }
 
     fn worker(&self, number: u32) -> Option<Name> {
-        self.table().iter().find(|(ping, _)| *ping == number).map(|(_, worker)| worker.clone())
+        self.table()
+            .iter()
+            .find(|(ping, _)| *ping == number)
+            .map(|(_, worker)| worker.clone())
     }
 }
 
 /// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
 /// whose process or connection is gone; one that hangs is found by its streams' stall timers.
 pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
-    let Ok(ping) = encode(&Control::Ping(Ping {})).map(Bytes::from) else { return };
+    let Ok(ping) = encode(&Control::Ping(Ping {})).map(Bytes::from) else {
+        return;
+    };
     let mut tick = tokio::time::interval(SILENCE_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut link = shared.bus.link();

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Dispatch;
 use crate::feed::{self, Pings};
-use crate::metrics::Metrics;
-use crate::shared::Shared;
 use crate::http::{self, Edge, HttpOptions};
 use crate::limits;
-use crate::stream::state::Event;
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use crate::stream::event::Event;
 
 /// How a gateway is set up.
 #[derive(Debug, Clone)]
@@ -181,7 +181,10 @@ async fn announce(shared: Arc<Shared>, address: std::net::SocketAddr) {
 fn gateway_id(name: Option<&Name>) -> Name {
     let random = fastrand::u64(..);
     let prefix = name.map_or("gw", Name::as_str);
-    Name::sanitized(&format!("{}-{random:016x}", prefix.get(..40).unwrap_or(prefix)), &default_name("gw"))
+    Name::sanitized(
+        &format!("{}-{random:016x}", prefix.get(..40).unwrap_or(prefix)),
+        &default_name("gw"),
+    )
 }
 
 /// A name that is known to be one.

@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::{Choice, View};
 use crate::stream::demux::Streams;
+use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
-use crate::stream::state::Event;
 use crate::waiting_room::{DrainRate, Ticket, WaitingRoom};
 
 /// What all streams of a gateway share.
@@ -51,7 +51,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Unix time in seconds.
 pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 impl Shared {
@@ -88,7 +91,8 @@ impl Shared {
 
     /// Where a request should go; see [`View::choose`].
     pub fn choose(&self, model: &str, excluded: &[Name], untaken: usize, now: Instant) -> Choice {
-        self.view().choose(model, excluded, untaken, now, &mut fastrand::Rng::new())
+        self.view()
+            .choose(model, excluded, untaken, now, &mut fastrand::Rng::new())
     }
 
     /// A worker told its room: whoever waits for one of its models may go.
@@ -146,7 +150,11 @@ impl Shared {
             let mut waiting = lock(&self.waiting);
             let ahead = waiting.room.waiting(&ticket.model);
             waiting.room.enter(ticket, Arc::clone(inbox)).map_err(|_| {
-                waiting.drain.entry(ticket.model.clone()).or_default().retry_after(ahead, now)
+                waiting
+                    .drain
+                    .entry(ticket.model.clone())
+                    .or_default()
+                    .retry_after(ahead, now)
             })
         };
         self.count_waiting();
@@ -188,7 +196,11 @@ impl Shared {
     pub fn cancel(&self, worker: &Name, id: Uuid, attempt: u32) {
         let message = Control::Cancel(Cancel { id, attempt });
         let Ok(bytes) = encode(&message) else { return };
-        if self.courier.try_send((self.subjects.control(worker), bytes.into())).is_err() {
+        if self
+            .courier
+            .try_send((self.subjects.control(worker), bytes.into()))
+            .is_err()
+        {
             self.bus.metrics().publish_failures.inc();
             tracing::warn!(%worker, %id, "a cancel could not be queued; the worker will stop at the deadline");
         }

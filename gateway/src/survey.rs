@@ -44,7 +44,10 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 async fn ask_coordinator(shared: &Shared) -> bool {
-    let request = shared.bus.client().request(shared.subjects.capacity_get(), Bytes::new());
+    let request = shared
+        .bus
+        .client()
+        .request(shared.subjects.capacity_get(), Bytes::new());
     match tokio::time::timeout(ANSWERS, request).await {
         Ok(Ok(answer)) => {
             feed::take_snapshot(shared, &answer.payload);
@@ -63,14 +66,21 @@ struct Info {
 
 async fn ask_workers(shared: &Shared) {
     let inbox = shared.bus.client().new_inbox();
-    let Ok(mut answers) = shared.bus.subscribe(inbox.clone()).await else { return };
-    let asked = shared.bus.publish_with_reply(format!("$SRV.INFO.{SERVICE_NAME}"), inbox, Bytes::new()).await;
+    let Ok(mut answers) = shared.bus.subscribe(inbox.clone()).await else {
+        return;
+    };
+    let asked = shared
+        .bus
+        .publish_with_reply(format!("$SRV.INFO.{SERVICE_NAME}"), inbox, Bytes::new())
+        .await;
     if asked.is_err() {
         return;
     }
     let until = Instant::now() + ANSWERS;
     for _ in 0..MAX_ANSWERS {
-        let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await else { break };
+        let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await else {
+            break;
+        };
         // "No responders" has no payload, and is no worker.
         if let Ok(info) = serde_json::from_slice::<Info>(&answer.payload) {
             learn(shared, &info);

@@ -47,13 +47,19 @@ struct Level<T> {
 
 impl<T> Default for ModelQueue<T> {
     fn default() -> Self {
-        Self { levels: BTreeMap::new(), waiting: 0 }
+        Self {
+            levels: BTreeMap::new(),
+            waiting: 0,
+        }
     }
 }
 
 impl<T> Default for Level<T> {
     fn default() -> Self {
-        Self { tenants: HashMap::new(), turns: VecDeque::new() }
+        Self {
+            tenants: HashMap::new(),
+            turns: VecDeque::new(),
+        }
     }
 }
 
@@ -64,13 +70,23 @@ pub struct Full;
 impl<T> WaitingRoom<T> {
     /// An empty room for at most `bound` requests, all models together.
     pub fn new(bound: usize) -> Self {
-        Self { models: HashMap::new(), waiting: 0, bound, next_order: 0 }
+        Self {
+            models: HashMap::new(),
+            waiting: 0,
+            bound,
+            next_order: 0,
+        }
     }
 
     /// A place in the order of arrival.
     pub fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>) -> Ticket {
         self.next_order += 1;
-        Ticket { order: self.next_order, model: model.to_owned(), priority, tenant }
+        Ticket {
+            order: self.next_order,
+            model: model.to_owned(),
+            priority,
+            tenant,
+        }
     }
 
     /// Waits at `ticket`'s place.
@@ -96,9 +112,13 @@ impl<T> WaitingRoom<T> {
 
     /// Leaves without having been woken. Nothing happens when it is not there.
     pub fn leave(&mut self, ticket: &Ticket) {
-        let Some(queue) = self.models.get_mut(&ticket.model) else { return };
+        let Some(queue) = self.models.get_mut(&ticket.model) else {
+            return;
+        };
         let key = -i64::from(ticket.priority);
-        let Some(level) = queue.levels.get_mut(&key) else { return };
+        let Some(level) = queue.levels.get_mut(&key) else {
+            return;
+        };
         if !level.remove(&ticket.tenant, ticket.order) {
             return;
         }
@@ -153,7 +173,9 @@ impl<T> WaitingRoom<T> {
 
 impl<T> Level<T> {
     fn remove(&mut self, tenant: &Option<String>, order: u64) -> bool {
-        let Some(places) = self.tenants.get_mut(tenant) else { return false };
+        let Some(places) = self.tenants.get_mut(tenant) else {
+            return false;
+        };
         let found = places.remove(&order).is_some();
         if places.is_empty() {
             self.tenants.remove(tenant);
@@ -194,7 +216,11 @@ impl DrainRate {
             Some((last, count)) if *last == second => *count += 1,
             _ => self.seconds.push_back((second, 1)),
         }
-        while self.seconds.front().is_some_and(|(old, _)| old + Self::WINDOW <= second) {
+        while self
+            .seconds
+            .front()
+            .is_some_and(|(old, _)| old + Self::WINDOW <= second)
+        {
             self.seconds.pop_front();
         }
     }
@@ -242,7 +268,13 @@ mod tests {
 
     #[test]
     fn priority_first_then_first_come() {
-        let mut room = room(&[(0, None, "a"), (5, None, "b"), (0, None, "c"), (5, None, "d"), (-1, None, "e")]);
+        let mut room = room(&[
+            (0, None, "a"),
+            (5, None, "b"),
+            (0, None, "c"),
+            (5, None, "d"),
+            (-1, None, "e"),
+        ]);
         assert_eq!(drain(&mut room), ["b", "d", "a", "c", "e"]);
         assert!(room.is_empty());
     }
@@ -265,7 +297,10 @@ mod tests {
         room.leave(&tickets[0]);
         assert_eq!(room.len(), 1);
         room.enter(&tickets[2], 2).unwrap();
-        assert_eq!((room.next("m"), room.next("m"), room.next("m")), (Some(1), Some(2), None));
+        assert_eq!(
+            (room.next("m"), room.next("m"), room.next("m")),
+            (Some(1), Some(2), None)
+        );
         assert_eq!(room.models().count(), 0, "an empty queue leaves nothing behind");
     }
 
@@ -293,7 +328,11 @@ mod tests {
     fn retry_after_is_the_time_that_the_queue_takes() {
         let start = Instant::now();
         let mut rate = DrainRate::default();
-        assert_eq!(rate.retry_after(3, start), Duration::from_secs(10), "nothing has ended yet");
+        assert_eq!(
+            rate.retry_after(3, start),
+            Duration::from_secs(10),
+            "nothing has ended yet"
+        );
         for tenth in 0..200 {
             rate.ended(start + Duration::from_millis(tenth * 100));
         }
@@ -301,6 +340,10 @@ mod tests {
         assert_eq!(rate.retry_after(49, now), Duration::from_secs(5), "10 a second");
         assert_eq!(rate.retry_after(0, now), Duration::from_secs(1));
         assert_eq!(rate.retry_after(1_000_000, now), Duration::from_secs(60));
-        assert_eq!(rate.retry_after(0, now + Duration::from_secs(100)), Duration::from_secs(10), "long ago");
+        assert_eq!(
+            rate.retry_after(0, now + Duration::from_secs(100)),
+            Duration::from_secs(10),
+            "long ago"
+        );
     }
 }

@@ -41,24 +41,52 @@ mod tests {
 
     #[test]
     fn the_lighter_worker_costs_less() {
-        let idle = Facts { slots: 8, free: 8, ..Facts::default() };
-        let half = Facts { slots: 8, free: 4, ..Facts::default() };
-        let full = Facts { slots: 8, free: 0, ..Facts::default() };
+        let idle = Facts {
+            slots: 8,
+            free: 8,
+            ..Facts::default()
+        };
+        let half = Facts {
+            slots: 8,
+            free: 4,
+            ..Facts::default()
+        };
+        let full = Facts {
+            slots: 8,
+            free: 0,
+            ..Facts::default()
+        };
         let queued = Facts { queued: 3, ..full };
         assert!(cost(&idle) < cost(&half) && cost(&half) < cost(&full) && cost(&full) < cost(&queued));
     }
 
     #[test]
     fn size_counts_by_share() {
-        let small = Facts { slots: 2, free: 1, ..Facts::default() };
-        let large = Facts { slots: 64, free: 48, ..Facts::default() };
+        let small = Facts {
+            slots: 2,
+            free: 1,
+            ..Facts::default()
+        };
+        let large = Facts {
+            slots: 64,
+            free: 48,
+            ..Facts::default()
+        };
         assert!(cost(&large) < cost(&small));
     }
 
     #[test]
     fn a_slow_first_token_breaks_a_tie_but_not_more() {
-        let fast = Facts { slots: 8, free: 4, ttft_ms: 20.0, ..Facts::default() };
-        let slow = Facts { ttft_ms: 2000.0, ..fast };
+        let fast = Facts {
+            slots: 8,
+            free: 4,
+            ttft_ms: 20.0,
+            ..Facts::default()
+        };
+        let slow = Facts {
+            ttft_ms: 2000.0,
+            ..fast
+        };
         let slow_but_free = Facts { free: 8, ..slow };
         assert!(cost(&fast) < cost(&slow));
         assert!(cost(&slow_but_free) < cost(&fast));
@@ -66,8 +94,20 @@ mod tests {
 
     #[test]
     fn a_seen_prefix_helps_and_nonsense_does_no_harm() {
-        let plain = Facts { slots: 8, free: 4, ..Facts::default() };
+        let plain = Facts {
+            slots: 8,
+            free: 4,
+            ..Facts::default()
+        };
         assert!(cost(&Facts { prefix: 1.0, ..plain }) < cost(&plain));
-        assert!(cost(&Facts { slots: 0, free: 9, ttft_ms: -1.0, ..Facts::default() }).is_finite());
+        assert!(
+            cost(&Facts {
+                slots: 0,
+                free: 9,
+                ttft_ms: -1.0,
+                ..Facts::default()
+            })
+            .is_finite()
+        );
     }
 }

@@ -86,7 +86,13 @@ impl Worker {
     }
 
     fn facts(&self) -> Facts {
-        Facts { slots: self.slots, free: self.free(), queued: self.room.queued, ttft_ms: self.ttft_ms, prefix: 0.0 }
+        Facts {
+            slots: self.slots,
+            free: self.free(),
+            queued: self.room.queued,
+            ttft_ms: self.ttft_ms,
+            prefix: 0.0,
+        }
     }
 }
 
@@ -116,11 +122,15 @@ impl View {
             model.context_length = told.context_length;
             model.capabilities = told.capabilities;
         }
-        self.models.retain(|_, model| model.live || now < model.seen + MODEL_MEMORY);
+        self.models
+            .retain(|_, model| model.live || now < model.seen + MODEL_MEMORY);
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
-        let worker = self.workers.entry(told.worker.clone()).or_insert_with(|| Worker::new(now));
+        let worker = self
+            .workers
+            .entry(told.worker.clone())
+            .or_insert_with(|| Worker::new(now));
         worker.in_snapshot = true;
         worker.ready = told.state == WorkerState::Ready;
         worker.models = told.models.iter().map(|model| model.name.clone()).collect();
@@ -128,7 +138,10 @@ impl View {
         // What a batch told since that status was sent is newer.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         if worker.slots == 0 || told_at >= worker.room_at {
-            worker.room = Room { free: told.slots.saturating_sub(told.active), queued: told.queued };
+            worker.room = Room {
+                free: told.slots.saturating_sub(told.active),
+                queued: told.queued,
+            };
             worker.room_at = told_at;
         }
         worker.slots = told.slots;
@@ -189,7 +202,10 @@ impl View {
 
     /// A request was published to this worker.
     pub fn placed(&mut self, name: &Name, now: Instant) {
-        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now)).pending += 1;
+        self.workers
+            .entry(name.clone())
+            .or_insert_with(|| Worker::new(now))
+            .pending += 1;
     }
 
     /// It was answered, or nobody waits for the answer any more.
@@ -201,7 +217,10 @@ impl View {
 
     /// A stream began to run there.
     pub fn began(&mut self, name: &Name, now: Instant) {
-        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now)).in_flight += 1;
+        self.workers
+            .entry(name.clone())
+            .or_insert_with(|| Worker::new(now))
+            .in_flight += 1;
     }
 
     /// A stream of ours ended there.
@@ -214,7 +233,14 @@ impl View {
     /// Where a request for `model` should go. `untaken` counts the publishes of this request that
     /// came to nothing since it last waited: after two, the choice is left to NATS; after four,
     /// the request waits.
-    pub fn choose(&self, model: &str, excluded: &[Name], untaken: usize, now: Instant, random: &mut fastrand::Rng) -> Choice {
+    pub fn choose(
+        &self,
+        model: &str,
+        excluded: &[Name],
+        untaken: usize,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Choice {
         if untaken >= 4 {
             return Choice::Wait;
         }
@@ -245,7 +271,11 @@ impl View {
 
     /// Free slots of all workers that serve `model`.
     pub fn free(&self, model: &str) -> u32 {
-        self.workers.values().filter(|worker| worker.serves(model)).map(Worker::free).sum()
+        self.workers
+            .values()
+            .filter(|worker| worker.serves(model))
+            .map(Worker::free)
+            .sum()
     }
 
     /// Whether any live worker is known to serve `model`.
@@ -255,7 +285,10 @@ impl View {
 
     /// The models of this worker.
     pub fn models_of(&self, name: &Name) -> Vec<String> {
-        self.workers.get(name).map(|worker| worker.models.clone()).unwrap_or_default()
+        self.workers
+            .get(name)
+            .map(|worker| worker.models.clone())
+            .unwrap_or_default()
     }
 
     /// Models that were ever announced and are not forgotten, by name.

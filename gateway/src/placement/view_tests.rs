@@ -18,7 +18,11 @@ fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
         engine: "sim".into(),
         state: WorkerState::Ready,
         started_at_ms: 0,
-        models: vec![ModelInfo { name: "m".into(), context_length: None, capabilities: Capabilities::default() }],
+        models: vec![ModelInfo {
+            name: "m".into(),
+            context_length: None,
+            capabilities: Capabilities::default(),
+        }],
         slots,
         active,
         queued: 0,
@@ -31,7 +35,10 @@ fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
 }
 
 fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
-    let live = workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+    let live = workers
+        .iter()
+        .filter(|worker| worker.state == WorkerState::Ready)
+        .count();
     let model = ModelCapacity {
         model: "m".into(),
         workers: u32::try_from(live).unwrap_or(0),
@@ -45,7 +52,13 @@ fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
         context_length: Some(4096),
         capabilities: Capabilities::default(),
     };
-    Capacity { coordinator: name("c"), seq: 1, at_ms: 0, workers, models: vec![model] }
+    Capacity {
+        coordinator: name("c"),
+        seq: 1,
+        at_ms: 0,
+        workers,
+        models: vec![model],
+    }
 }
 
 fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
@@ -65,14 +78,21 @@ fn without_a_fresh_snapshot_nats_chooses() {
     assert_eq!(choose(&View::default(), &[], 0, now), Choice::Queue);
     let view = view(vec![worker("a", 4, 0, 0)], now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("a")));
-    assert_eq!(choose(&view, &[], 0, now + SNAPSHOT_FRESH), Choice::Queue, "three missed snapshots");
+    assert_eq!(
+        choose(&view, &[], 0, now + SNAPSHOT_FRESH),
+        Choice::Queue,
+        "three missed snapshots"
+    );
 }
 
 #[test]
 fn a_model_that_nobody_announced_is_asked_for_on_the_queue_subject() {
     let now = Instant::now();
     let view = view(vec![worker("a", 4, 0, 0)], now);
-    assert_eq!(view.choose("other", &[], 0, now, &mut fastrand::Rng::with_seed(1)), Choice::Queue);
+    assert_eq!(
+        view.choose("other", &[], 0, now, &mut fastrand::Rng::with_seed(1)),
+        Choice::Queue
+    );
 }
 
 #[test]
@@ -97,7 +117,10 @@ fn of_many_the_most_loaded_is_never_taken_and_load_spreads() {
         }
     }
     assert!(!taken.contains_key(&name("w9")), "{taken:?}");
-    assert!(taken.len() >= 8, "two gateways with one snapshot do not run to one worker: {taken:?}");
+    assert!(
+        taken.len() >= 8,
+        "two gateways with one snapshot do not run to one worker: {taken:?}"
+    );
 }
 
 #[test]
@@ -120,7 +143,11 @@ fn what_a_batch_told_is_newer_than_an_old_status() {
     view.room(&name("a"), Room { free: 0, queued: 0 }, told);
     let later = start + Duration::from_millis(900);
     view.snapshot(&capacity(vec![worker("a", 2, 0, 600)]), later, 7);
-    assert_eq!(choose(&view, &[], 0, later), Choice::Wait, "the status is of before the batch");
+    assert_eq!(
+        choose(&view, &[], 0, later),
+        Choice::Wait,
+        "the status is of before the batch"
+    );
     view.snapshot(&capacity(vec![worker("a", 2, 0, 100)]), later, 7);
     assert_eq!(choose(&view, &[], 0, later), Choice::Worker(name("a")));
 }
@@ -137,7 +164,10 @@ fn refusals_lead_to_another_worker_then_to_the_queue_then_to_waiting() {
 #[test]
 fn draining_and_lost_workers_get_nothing() {
     let now = Instant::now();
-    let draining = WorkerCapacity { state: WorkerState::Draining, ..worker("a", 4, 0, 0) };
+    let draining = WorkerCapacity {
+        state: WorkerState::Draining,
+        ..worker("a", 4, 0, 0)
+    };
     let mut view = view(vec![draining, worker("b", 4, 0, 0)], now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("b")));
     view.gone(&name("b"));
@@ -152,7 +182,10 @@ fn models_are_forgotten_in_the_end() {
     let now = Instant::now();
     let mut view = view(vec![worker("a", 4, 0, 0)], now);
     assert_eq!(view.models()["m"].created, 7);
-    let empty = Capacity { models: vec![], ..capacity(vec![]) };
+    let empty = Capacity {
+        models: vec![],
+        ..capacity(vec![])
+    };
     view.snapshot(&empty, now + Duration::from_secs(1), 8);
     assert!(view.models().contains_key("m"));
     view.snapshot(&empty, now + MODEL_MEMORY + Duration::from_secs(1), 9);

@@ -20,19 +20,26 @@ pub struct Delivered {
 impl Delivered {
     /// Nothing yet. Without `keep_text` only counts are kept: the stream will never be resumed.
     pub fn new(keep_text: bool) -> Self {
-        Self { keep_text, ..Self::default() }
+        Self {
+            keep_text,
+            ..Self::default()
+        }
     }
 
     /// Books a delta that goes to the client.
     pub fn add(&mut self, delta: &Delta<'_>) {
         self.any = true;
-        let choice = self
-            .choices
-            .entry(delta.choice)
-            .or_insert_with(|| ResumeChoice { index: delta.choice, ..ResumeChoice::default() });
+        let choice = self.choices.entry(delta.choice).or_insert_with(|| ResumeChoice {
+            index: delta.choice,
+            ..ResumeChoice::default()
+        });
         // An engine that does not count its tokens sends about one per delta.
         let uncounted = u64::from(!delta.text.is_empty() || delta.extra.is_some());
-        choice.tokens += if delta.tokens > 0 { u64::from(delta.tokens) } else { uncounted };
+        choice.tokens += if delta.tokens > 0 {
+            u64::from(delta.tokens)
+        } else {
+            uncounted
+        };
         if delta.finish_reason.is_some() {
             choice.finish_reason.clone_from(&delta.finish_reason);
         }
@@ -88,16 +95,28 @@ impl Delivered {
             return finish;
         }
         let completion_tokens = finish.completion_tokens.map(|tokens| tokens + self.earlier);
-        let usage = finish.usage.as_ref().and_then(|usage| add_usage(usage, finish.prompt_tokens, completion_tokens));
-        Finish { completion_tokens, usage, ..finish }
+        let usage = finish
+            .usage
+            .as_ref()
+            .and_then(|usage| add_usage(usage, finish.prompt_tokens, completion_tokens));
+        Finish {
+            completion_tokens,
+            usage,
+            ..finish
+        }
     }
 }
 
 /// Keeps reasoning text; false when `members` has anything else.
 fn keep_reasoning(members: &RawJson, reasoning: &mut String) -> bool {
-    let Ok(object) = members.parse::<RawObject>() else { return false };
+    let Ok(object) = members.parse::<RawObject>() else {
+        return false;
+    };
     for (name, value) in object.iter() {
-        match (name, serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get())) {
+        match (
+            name,
+            serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get()),
+        ) {
             ("reasoning_content" | "reasoning", Ok(text)) => reasoning.push_str(&text.unwrap_or_default()),
             (_, Ok(None)) => {}
             _ => return false,
@@ -123,12 +142,23 @@ mod tests {
     use super::*;
 
     fn text(choice: u32, text: &'static str, tokens: u32) -> Delta<'static> {
-        Delta { choice, text: text.into(), tokens, ..Delta::default() }
+        Delta {
+            choice,
+            text: text.into(),
+            tokens,
+            ..Delta::default()
+        }
     }
 
     fn members(json: &str) -> Delta<'static> {
         let delta = Some(RawJson::new(json).unwrap());
-        Delta { extra: Some(Box::new(DeltaExtra { delta, ..DeltaExtra::default() })), ..Delta::default() }
+        Delta {
+            extra: Some(Box::new(DeltaExtra {
+                delta,
+                ..DeltaExtra::default()
+            })),
+            ..Delta::default()
+        }
     }
 
     #[test]
@@ -136,7 +166,10 @@ mod tests {
         let mut delivered = Delivered::new(true);
         delivered.add(&text(0, "a ", 1));
         delivered.add(&text(1, "x y ", 2));
-        delivered.add(&Delta { finish_reason: Some("stop".into()), ..text(0, "b", 1) });
+        delivered.add(&Delta {
+            finish_reason: Some("stop".into()),
+            ..text(0, "b", 1)
+        });
         let resume = delivered.resume().unwrap().unwrap();
         assert_eq!(resume.choices[0].text, "a b");
         assert_eq!(resume.choices[0].finish_reason.as_deref(), Some("stop"));
@@ -165,7 +198,10 @@ mod tests {
     #[test]
     fn ids_are_dropped_unless_complete() {
         let mut delivered = Delivered::new(true);
-        delivered.add(&Delta { token_ids: vec![7], ..text(0, "a", 1) });
+        delivered.add(&Delta {
+            token_ids: vec![7],
+            ..text(0, "a", 1)
+        });
         assert_eq!(delivered.resume().unwrap().unwrap().choices[0].token_ids, [7]);
         delivered.add(&text(0, "b", 1));
         assert!(delivered.resume().unwrap().unwrap().choices[0].token_ids.is_empty());
@@ -174,7 +210,12 @@ mod tests {
     #[test]
     fn usage_counts_once() {
         let usage = RawJson::new(r#"{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"x":1}"#).unwrap();
-        let finish = Finish { prompt_tokens: Some(9), completion_tokens: Some(5), usage: Some(usage), chunk: None };
+        let finish = Finish {
+            prompt_tokens: Some(9),
+            completion_tokens: Some(5),
+            usage: Some(usage),
+            chunk: None,
+        };
         let mut delivered = Delivered::new(true);
         delivered.add(&text(0, "a", 7));
         assert_eq!(delivered.complete(finish.clone()), finish, "one attempt");
@@ -182,6 +223,9 @@ mod tests {
         let whole = delivered.complete(finish);
         assert_eq!(whole.completion_tokens, Some(12));
         let usage = whole.usage.unwrap();
-        assert_eq!(usage.get(), r#"{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"x":1}"#);
+        assert_eq!(
+            usage.get(),
+            r#"{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"x":1}"#
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::event::Event;
 use super::inbox::Inbox;
-use super::state::Event;
 
 /// The streams of this gateway that are alive.
 #[derive(Debug, Default)]

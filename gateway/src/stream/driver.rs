@@ -15,8 +15,10 @@ use tokenbus_protocol::limits::{MAX_MESSAGE, REQUEST_OVERHEAD};
 use tokenbus_protocol::{Body, Control, Frame, Name, Parts, Request, encode};
 use tokio::time::{Instant, Sleep};
 
+use super::event::{Action, Attempt, Event};
 use super::inbox::Inbox;
-use super::state::{Action, Attempt, Event, StreamState};
+use super::state::StreamState;
+
 use crate::call::{Call, CallError, Output};
 use crate::core::CallStream;
 use crate::limits;
@@ -86,16 +88,34 @@ impl Driver {
     fn absorb(&mut self, event: Event) {
         let now = Instant::now();
         match &event {
-            Event::Frame { worker, frame: Frame { attempt, body: Body::Accepted(_), .. } } => {
+            Event::Frame {
+                worker,
+                frame:
+                    Frame {
+                        attempt,
+                        body: Body::Accepted(_),
+                        ..
+                    },
+            } => {
                 if let Some((published, at)) = self.published
                     && published == *attempt
                 {
                     self.shared.accepted_after(now.saturating_duration_since(at));
                 }
-                self.shared.view().learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                self.shared
+                    .view()
+                    .learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
                 self.settle(*attempt);
             }
-            Event::Frame { worker, frame: Frame { attempt, body: Body::Reject(reject), .. } } => {
+            Event::Frame {
+                worker,
+                frame:
+                    Frame {
+                        attempt,
+                        body: Body::Reject(reject),
+                        ..
+                    },
+            } => {
                 self.shared.view().room(worker, reject.room, now);
                 self.settle(*attempt);
             }
@@ -120,7 +140,11 @@ impl Driver {
                 Action::Taken { attempt, worker } => {
                     self.settle_all();
                     if self.part < self.call.body.len() {
-                        self.steps.push_back(Step::Parts { attempt, worker, next: 1 });
+                        self.steps.push_back(Step::Parts {
+                            attempt,
+                            worker,
+                            next: 1,
+                        });
                     }
                 }
                 Action::Cancel { worker, attempt } => self.shared.cancel(&worker, self.call.id, attempt),
@@ -213,7 +237,8 @@ impl Driver {
         } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting(&self.call.model) > 0 {
             return Choice::Wait;
         }
-        self.shared.choose(&self.call.model, self.state.excluded(), self.state.untaken(), now)
+        self.shared
+            .choose(&self.call.model, self.state.excluded(), self.state.untaken(), now)
     }
 
     fn wait_for_room(&mut self, now: Instant) {
@@ -223,7 +248,9 @@ impl Driver {
             .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
         if let Err(retry_after) = self.shared.enter(ticket, &self.inbox, now) {
             let model = call.model.clone();
-            return self.state.fail(CallError::Full { model, retry_after }, &mut self.actions);
+            return self
+                .state
+                .fail(CallError::Full { model, retry_after }, &mut self.actions);
         }
         self.in_room = true;
         self.state.wait(now, limits::WAIT_RETRY);
@@ -238,9 +265,15 @@ impl Driver {
         let model = self.call.model.clone();
         let view = self.shared.view();
         let error = if view.models().contains_key(&model) || !view.is_fresh(now) {
-            CallError::NoWorker { model, retry_after: limits::NO_WORKER_RETRY }
+            CallError::NoWorker {
+                model,
+                retry_after: limits::NO_WORKER_RETRY,
+            }
         } else {
-            CallError::UnknownModel { model, known: view.models().keys().cloned().collect() }
+            CallError::UnknownModel {
+                model,
+                known: view.models().keys().cloned().collect(),
+            }
         };
         drop(view);
         self.state.fail(error, &mut self.actions);
@@ -288,7 +321,9 @@ impl Driver {
         let limit = self.shared.bus.max_payload().min(MAX_MESSAGE);
         let room = limit.checked_sub(REQUEST_OVERHEAD + resumed).filter(|room| *room > 0);
         let Some(room) = room else {
-            return Err(CallError::Internal("the answer so far is larger than a bus message".to_owned()));
+            return Err(CallError::Internal(
+                "the answer so far is larger than a bus message".to_owned(),
+            ));
         };
         self.part = room;
         let first = call.body.len().min(room);
@@ -314,18 +349,27 @@ impl Driver {
             parts,
             body: call.body.get(..first).unwrap_or_default().into(),
         };
-        encode(&request).map(Bytes::from).map_err(|error| CallError::Internal(error.to_string()))
+        encode(&request)
+            .map(Bytes::from)
+            .map_err(|error| CallError::Internal(error.to_string()))
     }
 
     async fn send_part(&mut self) {
-        let Some(Step::Parts { attempt, worker, next }) = self.steps.front_mut() else { return };
+        let Some(Step::Parts { attempt, worker, next }) = self.steps.front_mut() else {
+            return;
+        };
         let start = (*next as usize).saturating_mul(self.part);
         let Some(rest) = self.call.body.get(start..).filter(|rest| !rest.is_empty()) else {
             self.steps.pop_front();
             return;
         };
         let data = rest.get(..self.part).unwrap_or(rest);
-        let part = Part { id: self.call.id, attempt: *attempt, index: *next, data: ByteBuf::from(data) };
+        let part = Part {
+            id: self.call.id,
+            attempt: *attempt,
+            index: *next,
+            data: ByteBuf::from(data),
+        };
         *next += 1;
         let subject = self.shared.subjects.control(worker);
         let shared = Arc::clone(&self.shared);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use super::state::Event;
+use super::event::Event;
 
 /// Bytes that one event costs beside its text.
 const EVENT: usize = 64;
@@ -29,7 +29,11 @@ struct Queue {
 impl Inbox {
     /// An empty inbox that holds at most `bound` bytes.
     pub fn new(bound: usize) -> Self {
-        Self { queue: Mutex::default(), reader: AtomicWaker::new(), bound }
+        Self {
+            queue: Mutex::default(),
+            reader: AtomicWaker::new(),
+            bound,
+        }
     }
 
     /// Puts an event in and wakes the reader. Over the bound, everything is thrown away and the

@@ -4,5 +4,6 @@
 pub mod delivered;
 pub mod demux;
 pub mod driver;
+pub mod event;
 pub mod inbox;
 pub mod state;

@@ -6,89 +6,13 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason, Resume};
+use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason};
 use tokio::time::Instant;
 
 use super::delivered::Delivered;
+use super::event::{Action, Attempt, Event};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
-
-/// Something that happened to a stream.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// A worker sent a frame.
-    Frame {
-        /// Which worker, by the subject it came on.
-        worker: Name,
-        /// The frame.
-        frame: Frame<'static>,
-    },
-    /// NATS found nobody subscribed to what this attempt published.
-    NoResponders {
-        /// The attempt.
-        attempt: u32,
-    },
-    /// This worker is known to be gone.
-    WorkerGone {
-        /// Which.
-        worker: Name,
-    },
-    /// There may be room for a stream that waits.
-    Go,
-    /// More was waiting to be read than the bound allows.
-    Overflow,
-    /// The gateway stops, and its grace period is over.
-    ShutDown,
-}
-
-impl Event {
-    /// Bytes of text that it holds, roughly.
-    pub fn weight(&self) -> usize {
-        match self {
-            Self::Frame { frame: Frame { body: Body::Delta(delta), .. }, .. } => {
-                delta.text.len() + delta.extra.as_ref().map_or(0, |extra| extra.weight())
-            }
-            _ => 0,
-        }
-    }
-}
-
-/// What the driver has to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Hand this to the client.
-    Output(Output),
-    /// Choose a worker, and then call [`StreamState::publish`], [`StreamState::wait`] or
-    /// [`StreamState::fail`].
-    Place,
-    /// A worker took the request: send it the parts of the body that are still here.
-    Taken {
-        /// The attempt.
-        attempt: u32,
-        /// The worker.
-        worker: Name,
-    },
-    /// Tell this worker to stop the attempt and all before it.
-    Cancel {
-        /// The worker.
-        worker: Name,
-        /// The attempt.
-        attempt: u32,
-    },
-    /// The stream has failed; nothing follows.
-    Fail(CallError),
-}
-
-/// What a publish needs to know.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
-    /// Its number.
-    pub attempt: u32,
-    /// The lowest attempt that still counts.
-    pub floor: u32,
-    /// Where to continue.
-    pub resume: Option<Resume>,
-}
 
 /// A stream's state.
 #[derive(Debug)]
@@ -201,10 +125,16 @@ impl StreamState {
     /// the queue subject later is told when its `Accepted` comes for a stream that is not there.
     pub fn abandon(&mut self, actions: &mut Vec<Action>) {
         if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Done) {
-            actions.push(Action::Cancel { worker: run.worker, attempt: run.attempt });
+            actions.push(Action::Cancel {
+                worker: run.worker,
+                attempt: run.attempt,
+            });
         }
         for open in self.open.drain(..) {
-            actions.extend(open.target.map(|worker| Action::Cancel { worker, attempt: open.attempt }));
+            actions.extend(open.target.map(|worker| Action::Cancel {
+                worker,
+                attempt: open.attempt,
+            }));
         }
     }
 
@@ -226,19 +156,27 @@ impl StreamState {
     pub fn publish(&mut self, target: Option<Name>, now: Instant, patience: Duration) -> Result<Attempt, CallError> {
         let resume = self.delivered.resume().map_err(|reason| {
             self.phase = Phase::Done;
-            CallError::WorkerLost { reason: reason.to_owned() }
+            CallError::WorkerLost {
+                reason: reason.to_owned(),
+            }
         })?;
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         // Each unanswered try is given longer than the one before: a loaded cluster must not be
         // loaded further by copies.
-        let patience = patience.saturating_mul(1 << self.open.len().min(3)).min(limits::ACCEPT_MAX);
+        let patience = patience
+            .saturating_mul(1 << self.open.len().min(3))
+            .min(limits::ACCEPT_MAX);
         if self.open.len() >= limits::MAX_OPEN {
             self.open.remove(0);
         }
         self.open.push(Open { attempt, target });
         self.phase = Phase::Placing { retry: now + patience };
-        Ok(Attempt { attempt, floor: self.floor, resume })
+        Ok(Attempt {
+            attempt,
+            floor: self.floor,
+            resume,
+        })
     }
 
     /// The driver found no room: the stream waits until [`Event::Go`] or for `pause`.
@@ -272,7 +210,10 @@ impl StreamState {
         }
         match &self.phase {
             Phase::Placing { retry } if now >= *retry => {
-                if let Some(Open { target: Some(worker), .. }) = self.open.last() {
+                if let Some(Open {
+                    target: Some(worker), ..
+                }) = self.open.last()
+                {
                     self.excluded.push(worker.clone());
                 }
                 self.place(actions);
@@ -330,7 +271,10 @@ impl StreamState {
             Body::Accepted(_) | Body::Delta(_) | Body::Alive(_) => {
                 let stray = Some((worker.clone(), attempt));
                 if self.stray != stray || matches!(body, Body::Alive(_)) {
-                    actions.push(Action::Cancel { worker: worker.clone(), attempt });
+                    actions.push(Action::Cancel {
+                        worker: worker.clone(),
+                        attempt,
+                    });
                     self.stray = stray;
                 }
                 self.retire(attempt, Some(&worker), actions);
@@ -386,7 +330,10 @@ impl StreamState {
     ) {
         let known = self.open.iter().any(|open| open.attempt == attempt);
         if !known || matches!(self.phase, Phase::Running(_)) {
-            actions.push(Action::Cancel { worker: worker.clone(), attempt });
+            actions.push(Action::Cancel {
+                worker: worker.clone(),
+                attempt,
+            });
             return self.retire(attempt, None, actions);
         }
         // The first to accept wins. The others are stopped where it is known where they went; one
@@ -394,7 +341,10 @@ impl StreamState {
         for open in self.open.drain(..) {
             match open.target {
                 Some(target) if open.attempt != attempt && target != worker => {
-                    actions.push(Action::Cancel { worker: target, attempt: open.attempt });
+                    actions.push(Action::Cancel {
+                        worker: target,
+                        attempt: open.attempt,
+                    });
                 }
                 _ => {}
             }
@@ -425,7 +375,9 @@ impl StreamState {
         match reject.reason {
             RejectReason::Duplicate => {
                 // It runs an earlier attempt, whose `Accepted` is on its way behind this answer.
-                self.phase = Phase::Placing { retry: now + limits::ACCEPT_MAX };
+                self.phase = Phase::Placing {
+                    retry: now + limits::ACCEPT_MAX,
+                };
                 return;
             }
             RejectReason::Unsupported if std::mem::replace(&mut self.unsupported, true) => {
@@ -445,7 +397,10 @@ impl StreamState {
     }
 
     fn on_no_responders(&mut self, attempt: u32, actions: &mut Vec<Action>) {
-        self.queue_empty |= self.open.iter().any(|open| open.attempt == attempt && open.target.is_none());
+        self.queue_empty |= self
+            .open
+            .iter()
+            .any(|open| open.attempt == attempt && open.target.is_none());
         self.retire(attempt, None, actions);
     }
 
@@ -464,7 +419,9 @@ impl StreamState {
 
     /// Nobody will answer this attempt any more; when the stream waits for it, it is placed anew.
     fn retire(&mut self, attempt: u32, worker: Option<&Name>, actions: &mut Vec<Action>) {
-        let Some(at) = self.open.iter().position(|open| open.attempt == attempt) else { return };
+        let Some(at) = self.open.iter().position(|open| open.attempt == attempt) else {
+            return;
+        };
         let open = self.open.remove(at);
         self.excluded.extend(open.target.or_else(|| worker.cloned()));
         if matches!(self.phase, Phase::Placing { .. }) {
@@ -475,7 +432,10 @@ impl StreamState {
     /// The run is lost: continue elsewhere if that can be done.
     fn lost(&mut self, reason: &str, actions: &mut Vec<Action>) {
         let Some(run) = self.end_run() else { return };
-        actions.push(Action::Cancel { worker: run.worker.clone(), attempt: run.attempt });
+        actions.push(Action::Cancel {
+            worker: run.worker.clone(),
+            attempt: run.attempt,
+        });
         let why_not = if self.runs_lost >= limits::MAX_RUNS {
             Some("it was lost too often")
         } else if self.delivered.any() && !self.can_resume(&run) {
@@ -484,7 +444,12 @@ impl StreamState {
             None
         };
         if let Some(why_not) = why_not {
-            return self.fail(CallError::WorkerLost { reason: format!("{reason}, and {why_not}") }, actions);
+            return self.fail(
+                CallError::WorkerLost {
+                    reason: format!("{reason}, and {why_not}"),
+                },
+                actions,
+            );
         }
         self.excluded.push(run.worker);
         self.place(actions);

@@ -1,8 +1,9 @@
-//! The state machine, event by event, and in any order.
+//! The state machine, event by event.
 
-use proptest::prelude::*;
 use tokenbus_protocol::frame::Alive;
 use tokenbus_protocol::{Delta, Finish, Room};
+
+use crate::call::Output;
 
 use super::*;
 
@@ -25,7 +26,10 @@ impl Bench {
 
     fn with(not_resumable: Option<&'static str>) -> Self {
         let now = Instant::now();
-        Self { state: StreamState::new(now + Duration::from_secs(60), not_resumable), now }
+        Self {
+            state: StreamState::new(now + Duration::from_secs(60), not_resumable),
+            now,
+        }
     }
 
     fn publish(&mut self, target: Option<&str>) -> Attempt {
@@ -39,7 +43,15 @@ impl Bench {
     }
 
     fn frame(&mut self, worker: &str, attempt: u32, seq: u32, body: Body<'static>) -> Vec<Action> {
-        self.event(Event::Frame { worker: name(worker), frame: Frame { stream: 1, attempt, seq, body } })
+        self.event(Event::Frame {
+            worker: name(worker),
+            frame: Frame {
+                stream: 1,
+                attempt,
+                seq,
+                body,
+            },
+        })
     }
 
     fn pass(&mut self, time: Duration) -> Vec<Action> {
@@ -69,11 +81,20 @@ fn accepted(worker: &str) -> Body<'static> {
 }
 
 fn delta(text: &str) -> Body<'static> {
-    Body::Delta(Delta { text: text.to_owned().into(), tokens: 1, ..Delta::default() })
+    Body::Delta(Delta {
+        text: text.to_owned().into(),
+        tokens: 1,
+        ..Delta::default()
+    })
 }
 
 fn finish(tokens: u64) -> Body<'static> {
-    Body::Finish(Finish { prompt_tokens: Some(3), completion_tokens: Some(tokens), usage: None, chunk: None })
+    Body::Finish(Finish {
+        prompt_tokens: Some(3),
+        completion_tokens: Some(tokens),
+        usage: None,
+        chunk: None,
+    })
 }
 
 fn reject(worker: &str, reason: RejectReason) -> Body<'static> {
@@ -87,7 +108,14 @@ fn reject(worker: &str, reason: RejectReason) -> Body<'static> {
 }
 
 fn error(code: ErrorCode, retryable: bool) -> Body<'static> {
-    Body::Error(EngineError { code, message: "x".into(), param: None, engine_code: None, retryable, retry_after_ms: None })
+    Body::Error(EngineError {
+        code,
+        message: "x".into(),
+        param: None,
+        engine_code: None,
+        retryable,
+        retry_after_ms: None,
+    })
 }
 
 fn texts(actions: &[Action]) -> String {
@@ -99,7 +127,10 @@ fn texts(actions: &[Action]) -> String {
 }
 
 fn cancels(actions: &[Action], worker: &str, attempt: u32) -> bool {
-    actions.contains(&Action::Cancel { worker: name(worker), attempt })
+    actions.contains(&Action::Cancel {
+        worker: name(worker),
+        attempt,
+    })
 }
 
 fn failed(actions: &[Action]) -> Option<&CallError> {
@@ -112,13 +143,26 @@ fn failed(actions: &[Action]) -> Option<&CallError> {
 #[test]
 fn the_straight_way() {
     let mut bench = Bench::new();
-    assert_eq!(bench.publish(Some("a")), Attempt { attempt: 0, floor: 0, resume: None });
+    assert_eq!(
+        bench.publish(Some("a")),
+        Attempt {
+            attempt: 0,
+            floor: 0,
+            resume: None
+        }
+    );
     let actions = bench.frame("a", 0, 0, accepted("a"));
     assert_eq!(
         actions,
         [
-            Action::Output(Output::Accepted { worker: name("a"), queue_position: 0 }),
-            Action::Taken { attempt: 0, worker: name("a") }
+            Action::Output(Output::Accepted {
+                worker: name("a"),
+                queue_position: 0
+            }),
+            Action::Taken {
+                attempt: 0,
+                worker: name("a")
+            }
         ]
     );
     assert_eq!(texts(&bench.frame("a", 0, 1, delta("x "))), "x ");
@@ -140,7 +184,14 @@ fn no_answer_in_time_is_published_again_and_the_first_to_accept_wins() {
     let actions = bench.frame("b", 1, 0, accepted("b"));
     assert!(cancels(&actions, "a", 0), "{actions:?}");
     let late = bench.frame("a", 0, 0, accepted("a"));
-    assert_eq!(late, [Action::Cancel { worker: name("a"), attempt: 0 }], "and nothing of it reaches the client");
+    assert_eq!(
+        late,
+        [Action::Cancel {
+            worker: name("a"),
+            attempt: 0
+        }],
+        "and nothing of it reaches the client"
+    );
     assert_eq!(texts(&bench.frame("a", 0, 1, delta("stale"))), "");
     assert_eq!(texts(&bench.frame("b", 1, 1, delta("fresh"))), "fresh");
 }
@@ -168,7 +219,12 @@ fn each_further_try_is_given_longer() {
 
 #[test]
 fn a_refusal_excludes_the_worker() {
-    for reason in [RejectReason::Busy, RejectReason::Draining, RejectReason::Unavailable, RejectReason::Other] {
+    for reason in [
+        RejectReason::Busy,
+        RejectReason::Draining,
+        RejectReason::Unavailable,
+        RejectReason::Other,
+    ] {
         let mut bench = Bench::new();
         bench.publish(Some("a"));
         assert_eq!(bench.frame("a", 0, 0, reject("a", reason)), [Action::Place]);
@@ -187,7 +243,10 @@ fn a_duplicate_is_the_promise_of_an_earlier_attempt() {
     bench.pass(PATIENCE);
     bench.publish(None);
     assert!(bench.frame("a", 1, 0, reject("a", RejectReason::Duplicate)).is_empty());
-    assert!(bench.pass(PATIENCE * 2).is_empty(), "it waits for the accept that is on its way");
+    assert!(
+        bench.pass(PATIENCE * 2).is_empty(),
+        "it waits for the accept that is on its way"
+    );
     bench.frame("a", 0, 0, accepted("a"));
     assert_eq!(bench.state.worker(), Some(&name("a")));
 }
@@ -196,10 +255,15 @@ fn a_duplicate_is_the_promise_of_an_earlier_attempt() {
 fn what_no_engine_can_do_ends_with_the_reason() {
     let mut bench = Bench::new();
     bench.publish(Some("a"));
-    assert_eq!(bench.frame("a", 0, 0, reject("a", RejectReason::Unsupported)), [Action::Place]);
+    assert_eq!(
+        bench.frame("a", 0, 0, reject("a", RejectReason::Unsupported)),
+        [Action::Place]
+    );
     bench.publish(None);
     let actions = bench.frame("b", 1, 0, reject("b", RejectReason::Unsupported));
-    assert!(matches!(failed(&actions), Some(CallError::Engine(e)) if e.code == ErrorCode::BadRequest && e.message == "no"));
+    assert!(
+        matches!(failed(&actions), Some(CallError::Engine(e)) if e.code == ErrorCode::BadRequest && e.message == "no")
+    );
 }
 
 #[test]
@@ -209,7 +273,10 @@ fn no_responders_lead_on_and_are_told_apart_by_attempt() {
     assert_eq!(bench.event(Event::NoResponders { attempt: 0 }), [Action::Place]);
     assert!(!bench.state.queue_empty());
     bench.publish(None);
-    assert!(bench.event(Event::NoResponders { attempt: 0 }).is_empty(), "a late one changes nothing");
+    assert!(
+        bench.event(Event::NoResponders { attempt: 0 }).is_empty(),
+        "a late one changes nothing"
+    );
     assert_eq!(bench.event(Event::NoResponders { attempt: 1 }), [Action::Place]);
     assert!(bench.state.queue_empty());
     assert!(!bench.state.may_wait_for_worker(bench.now), "it never had a worker");
@@ -221,7 +288,16 @@ fn a_hole_moves_the_stream_with_what_was_delivered() {
     bench.frame("a", 0, 1, delta("x "));
     assert!(bench.frame("a", 0, 1, delta("x ")).is_empty(), "a duplicate is dropped");
     let actions = bench.frame("a", 0, 3, delta("z "));
-    assert_eq!(actions, [Action::Cancel { worker: name("a"), attempt: 0 }, Action::Place]);
+    assert_eq!(
+        actions,
+        [
+            Action::Cancel {
+                worker: name("a"),
+                attempt: 0
+            },
+            Action::Place
+        ]
+    );
     let second = bench.publish(Some("b"));
     assert_eq!((second.attempt, second.floor), (1, 1), "the old run is dead");
     let resume = second.resume.unwrap();
@@ -229,7 +305,10 @@ fn a_hole_moves_the_stream_with_what_was_delivered() {
     bench.frame("b", 1, 0, accepted("b"));
     assert_eq!(texts(&bench.frame("b", 1, 1, delta("y "))), "y ");
     let actions = bench.frame("b", 1, 2, finish(1));
-    assert!(matches!(&actions[..], [Action::Output(Output::Finish(f))] if f.completion_tokens == Some(2)), "counted once");
+    assert!(
+        matches!(&actions[..], [Action::Output(Output::Finish(f))] if f.completion_tokens == Some(2)),
+        "counted once"
+    );
 }
 
 #[test]
@@ -237,9 +316,25 @@ fn a_lost_accept_is_a_hole_too() {
     let mut bench = Bench::new();
     bench.publish(Some("a"));
     let actions = bench.frame("a", 0, 1, delta("x"));
-    assert_eq!(actions, [Action::Cancel { worker: name("a"), attempt: 0 }, Action::Place]);
-    assert!(bench.frame("a", 0, 2, delta("y")).is_empty(), "cancelled once, not for each frame");
-    assert_eq!(bench.frame("a", 0, 3, Body::Alive(Alive::default())).len(), 1, "but again if it goes on");
+    assert_eq!(
+        actions,
+        [
+            Action::Cancel {
+                worker: name("a"),
+                attempt: 0
+            },
+            Action::Place
+        ]
+    );
+    assert!(
+        bench.frame("a", 0, 2, delta("y")).is_empty(),
+        "cancelled once, not for each frame"
+    );
+    assert_eq!(
+        bench.frame("a", 0, 3, Body::Alive(Alive::default())).len(),
+        1,
+        "but again if it goes on"
+    );
 }
 
 #[test]
@@ -257,7 +352,10 @@ fn silence_is_a_loss_and_a_sign_of_life_is_not() {
 fn a_worker_that_is_gone_is_left_at_once_and_others_do_not_matter() {
     let mut bench = Bench::running("a");
     assert!(bench.event(Event::WorkerGone { worker: name("b") }).is_empty());
-    assert_eq!(bench.event(Event::WorkerGone { worker: name("a") }).last(), Some(&Action::Place));
+    assert_eq!(
+        bench.event(Event::WorkerGone { worker: name("a") }).last(),
+        Some(&Action::Place)
+    );
     assert_eq!(bench.state.excluded(), [name("a")]);
     assert!(bench.state.may_wait_for_worker(bench.now), "it had one a moment ago");
     bench.now += limits::NO_WORKER_GRACE;
@@ -289,7 +387,10 @@ fn errors_are_retried_when_that_may_help_and_not_for_ever() {
     let mut bench = Bench::running("w0");
     for run in 0..limits::MAX_RUNS - 1 {
         let worker = format!("w{run}");
-        assert_eq!(bench.frame(&worker, run, 1, error(ErrorCode::Internal, true)), [Action::Place]);
+        assert_eq!(
+            bench.frame(&worker, run, 1, error(ErrorCode::Internal, true)),
+            [Action::Place]
+        );
         let next = format!("w{}", run + 1);
         bench.publish(Some(&next));
         bench.frame(&next, run + 1, 0, accepted(&next));
@@ -303,7 +404,11 @@ fn a_drained_worker_is_no_failure() {
     let mut bench = Bench::running("w0");
     for run in 0..20 {
         let (worker, next) = (format!("w{run}"), format!("w{}", run + 1));
-        assert_eq!(bench.frame(&worker, run, 1, error(ErrorCode::Draining, true)), [Action::Place], "run {run}");
+        assert_eq!(
+            bench.frame(&worker, run, 1, error(ErrorCode::Draining, true)),
+            [Action::Place],
+            "run {run}"
+        );
         bench.publish(Some(&next));
         bench.frame(&next, run + 1, 0, accepted(&next));
     }
@@ -341,87 +446,5 @@ fn a_client_that_leaves_or_does_not_read_frees_the_worker() {
     assert!(cancels(&actions, "a", 0) && cancels(&actions, "b", 1));
 }
 
-/// A worker's life as its frames: accepted, tokens, finish.
-fn life(worker: usize, attempt: u32, tokens: u32) -> Vec<Event> {
-    let worker = name(&format!("w{worker}"));
-    let first = Body::Accepted(Accepted {
-        id: uuid::Uuid::nil(),
-        worker: worker.clone(),
-        instance: 1,
-        queue_position: 0,
-        resumable: true,
-    });
-    let texts = (0..tokens).map(|token| delta(&format!("{worker}a{attempt}t{token} ")));
-    let bodies = std::iter::once(first).chain(texts).chain(std::iter::once(finish(u64::from(tokens))));
-    bodies
-        .zip(0..)
-        .map(|(body, seq)| Event::Frame { worker: worker.clone(), frame: Frame { stream: 1, attempt, seq, body } })
-        .collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    /// Any interleaving, loss and repetition of the frames of several attempts, with losses and
-    /// timers between them: the client never sees a token twice, out of order, or of an attempt
-    /// that the stream has left, and nothing comes after the end.
-    #[test]
-    fn no_order_of_events_lets_a_stale_frame_through(
-        steps in prop::collection::vec((0usize..4, 0usize..8), 1..200),
-        tokens in 1u32..6,
-    ) {
-        let mut bench = Bench::new();
-        let mut lives: Vec<Vec<Event>> = Vec::new();
-        let mut cursors: Vec<usize> = Vec::new();
-        let mut seen: Vec<String> = Vec::new();
-        let (mut ended, mut current) = (0, None::<Name>);
-        let mut actions = vec![Action::Place];
-        for (which, what) in steps {
-            for action in std::mem::take(&mut actions) {
-                prop_assert_eq!(ended, 0, "{:?} after the end", action);
-                match action {
-                    Action::Place if bench.state.is_choosing() => {
-                        let Ok(attempt) = bench.state.publish(Some(name(&format!("w{}", lives.len() % 3))), bench.now, PATIENCE)
-                            else { ended += 1; continue };
-                        let resumed: String = attempt.resume.iter().flat_map(|r| &r.choices).map(|c| c.text.as_str()).collect();
-                        prop_assert_eq!(resumed, seen.concat(), "a resume is what was delivered");
-                        lives.push(life(lives.len() % 3, attempt.attempt, tokens));
-                        cursors.push(0);
-                    }
-                    Action::Output(Output::Accepted { worker, .. }) => current = Some(worker),
-                    Action::Output(Output::Delta(delta)) => {
-                        let text = delta.text.into_owned();
-                        let worker = current.as_ref().map(ToString::to_string).unwrap_or_default();
-                        prop_assert!(text.starts_with(&worker), "{} from another than {}", text, worker);
-                        prop_assert!(!seen.contains(&text), "{} twice", text);
-                        seen.push(text);
-                    }
-                    Action::Output(Output::Finish(finish)) => {
-                        prop_assert_eq!(finish.completion_tokens, Some(seen.len() as u64), "usage counts once");
-                        ended += 1;
-                    }
-                    Action::Fail(_) => ended += 1,
-                    Action::Place | Action::Taken { .. } | Action::Cancel { .. } => {}
-                }
-            }
-            prop_assert!(ended <= 1);
-            if lives.is_empty() { continue; }
-            let which = which % lives.len();
-            let next = lives[which].get(cursors[which]).cloned();
-            match (what, next) {
-                (0, _) => actions = bench.pass(Duration::from_millis(300)),
-                (1, _) => actions = bench.event(Event::WorkerGone { worker: name(&format!("w{which}")) }),
-                (2, _) => cursors[which] += 1, // lost on the way
-                (3, Some(event)) => actions = bench.event(event), // and again later: a duplicate
-                (_, Some(event)) => { cursors[which] += 1; actions = bench.event(event); }
-                (_, None) => {}
-            }
-            // Within one attempt the tokens are in order.
-            for pair in seen.windows(2) {
-                let key = |text: &str| text.split_once('t').map(|(run, token)| (run.to_owned(), token.trim().parse::<u32>().unwrap()));
-                let (Some(a), Some(b)) = (key(&pair[0]), key(&pair[1])) else { panic!("{pair:?}") };
-                prop_assert!(a.0 != b.0 || a.1 + 1 == b.1, "{:?}", pair);
-            }
-        }
-    }
-}
+#[path = "state_order_tests.rs"]
+mod order;

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, gateway, http, ui, up, worker};
+use crate::{bench, chat, config, coordinator, gateway, http, open_files, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -87,6 +87,9 @@ pub(crate) fn main() -> ExitCode {
         return fail(&error, UNUSABLE);
     }
     http::install_tls();
+    if cli.command.holds_connections() {
+        open_files::allow_all();
+    }
     let runtime = match cli.command.runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
@@ -122,6 +125,11 @@ impl Command {
             Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
             Self::Up(_) | Self::Watch(_) | Self::Chat(_) | Self::Bench(_) | Self::Provision(_) => "warn",
         }
+    }
+
+    /// Whether it may hold thousands of connections. (The benchmark sees to that itself.)
+    fn holds_connections(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Gateway(_) | Self::Worker(_))
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {

@@ -17,7 +17,7 @@ const SHARED: [&str; 6] = ["log", "log-format", "nats", "nats-creds", "nats-ca",
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file is not there or not readable.
     #[error("cannot read the configuration {file}: {source}", file = file.display())]
     Read {
@@ -61,7 +61,7 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`], naming the file and the key.
-pub fn fold(
+pub(crate) fn fold(
     command: Command,
     arguments: &[OsString],
     variable: impl Fn(&str) -> Option<OsString>,

@@ -15,7 +15,7 @@ use crate::signals;
 ///
 /// Any number can run: one leads, the others are ready to take over. Requests flow without any.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
 

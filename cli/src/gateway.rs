@@ -16,7 +16,7 @@ use crate::signals;
 /// Any number can run, behind any load balancer: a gateway keeps nothing but the requests whose connection
 /// it holds. It listens at once; /readyz tells whether NATS is there.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
 

@@ -10,6 +10,7 @@ mod gateway;
 mod http;
 mod limits;
 mod listen;
+mod open_files;
 mod shared;
 mod signals;
 pub mod status;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 /// `HOST:PORT`, where the port 0 lets the system choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen(String);
+pub(crate) struct Listen(String);
 
 impl FromStr for Listen {
     type Err = String;
@@ -33,14 +33,14 @@ impl std::fmt::Display for Listen {
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}; choose another address with --listen HOST:PORT")]
-pub struct ListenError {
+pub(crate) struct ListenError {
     address: Listen,
     reason: String,
 }
 
 impl Listen {
     /// Whether the port is 0.
-    pub fn lets_the_system_choose(&self) -> bool {
+    pub(crate) fn lets_the_system_choose(&self) -> bool {
         self.0.ends_with(":0")
     }
 
@@ -48,7 +48,7 @@ impl Listen {
     ///
     /// # Errors
     /// [`ListenError`], when it is in use, not ours, or not allowed.
-    pub async fn bind(&self) -> Result<TcpListener, ListenError> {
+    pub(crate) async fn bind(&self) -> Result<TcpListener, ListenError> {
         TcpListener::bind(&self.0).await.map_err(|error| ListenError {
             address: self.clone(),
             reason: reason(&error),

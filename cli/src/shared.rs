@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Logging and the configuration file; every subcommand has these.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// What to log, as a filter: error, warn, info, debug, trace, or per module
     /// (`info,tokenbus_gateway=debug`) [default: info for gateway, worker and coordinator, otherwise warn]
     #[arg(
@@ -38,7 +38,7 @@ pub struct LogArgs {
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     Text,
     /// One JSON object a line.
@@ -47,7 +47,7 @@ pub enum LogFormat {
 
 /// How to reach the bus; every role has these.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BusArgs {
+pub(crate) struct BusArgs {
     /// NATS servers, comma-separated or repeated; the first that answers is used
     /// [default: nats://127.0.0.1:4222]
     #[arg(
@@ -74,7 +74,7 @@ pub struct BusArgs {
 
 /// The bus as a role needs it.
 #[derive(Debug, Clone)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Servers and credentials.
     pub bus: BusOptions,
     /// The cluster on it.
@@ -83,7 +83,7 @@ pub struct Shared {
 
 impl BusArgs {
     /// What the flags mean, for a connection called `name`.
-    pub fn shared(&self, name: &str) -> Shared {
+    pub(crate) fn shared(&self, name: &str) -> Shared {
         let defaults = BusOptions::default();
         let urls = if self.nats.is_empty() {
             defaults.urls.clone()
@@ -106,7 +106,7 @@ impl BusArgs {
 /// A log filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("--log {filter:?} is no log filter: {source}; try info, or debug")]
-pub struct LogError {
+pub(crate) struct LogError {
     filter: String,
     source: tracing_subscriber::filter::ParseError,
 }
@@ -115,7 +115,7 @@ pub struct LogError {
 ///
 /// # Errors
 /// [`LogError`] if the filter cannot be understood.
-pub fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), LogError> {
+pub(crate) fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), LogError> {
     let filter = args.log.as_deref().unwrap_or(default_filter);
     let parsed = EnvFilter::try_new(filter).map_err(|source| LogError {
         filter: filter.to_owned(),
@@ -136,7 +136,7 @@ pub fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), LogErro
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.trim() == "0" {
         return Ok(Duration::ZERO);
     }
@@ -147,7 +147,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     const UNITS: [(&str, usize); 7] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),

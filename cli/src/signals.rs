@@ -15,7 +15,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn shutdown() -> io::Result<CancellationToken> {
+pub(crate) fn shutdown() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let token = CancellationToken::new();

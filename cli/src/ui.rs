@@ -116,7 +116,7 @@ fn style(template: &str) -> ProgressStyle {
 ///
 /// # Errors
 /// When standard output is closed; the caller has nobody left to write for.
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
@@ -126,13 +126,13 @@ pub fn print(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As for [`print`].
-pub fn println(text: impl Display) -> io::Result<()> {
+pub(crate) fn println(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
 }
 
 /// Writes one line to standard error, where nothing can be done about a failure to write.
-pub fn complain(text: impl Display) {
+pub(crate) fn complain(text: impl Display) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -25,7 +25,7 @@ use crate::up::provision::Provisioner;
 /// A worker dials NATS and listens nowhere, so it can stand behind any firewall. The engine is what generates
 /// the tokens: any OpenAI-compatible server, llama.cpp run by this worker, or a simulation.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
 

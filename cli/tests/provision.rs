@@ -53,12 +53,15 @@ fn left_in(cache: &Path) -> Vec<String> {
     names.filter(|name| !name.ends_with(".lock")).collect()
 }
 
+/// Puts programs into an empty PATH.
+type Prepare<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn each_missing_thing_is_one_sentence_that_says_what_to_do() {
     let unreachable =
         "echo \"WARNING: Retrying after connection broken by 'NewConnectionError: [Errno 111] Connection refused'\" >&2
                        echo 'ERROR: No matching distribution found for x' >&2; exit 1";
-    let cases: [(&dyn Fn(&Path), &[&str]); 5] = [
+    let cases: [(Prepare, &[&str]); 5] = [
         (&|_| (), &["no python3 on PATH", "install Python 3.10"]),
         (
             &|bin| python(bin, "[3,8,10]", "\"23.0\"", ""),

@@ -148,8 +148,15 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
         .unwrap()
         .read_to_string(&mut answer)
         .unwrap();
-    assert!(answer.contains("> What is gravity?"), "{answer}");
-    assert!(answer.to_lowercase().contains("force"), "{answer}");
+    let said = answer
+        .trim()
+        .strip_prefix("> What is gravity?")
+        .unwrap_or_else(|| panic!("{answer}"))
+        .to_lowercase();
+    assert!(
+        ["force", "mass", "attract"].iter().any(|word| said.contains(word)),
+        "{answer}"
+    );
     wait_until_gone(&children);
 }
 

@@ -345,7 +345,7 @@ fn sha256_of(path: &Path) -> io::Result<String> {
     let mut hex = String::with_capacity(64);
     for byte in hasher.finalize() {
         // Writing to a String cannot fail.
-        drop(write!(hex, "{byte:02x}"));
+        let _ = write!(hex, "{byte:02x}");
     }
     Ok(hex)
 }

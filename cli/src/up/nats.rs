@@ -25,7 +25,7 @@ const USUAL_PORT: u16 = 4222;
 
 /// Why there is no nats-server.
 #[derive(Debug, thiserror::Error)]
-pub enum NatsError {
+pub(crate) enum NatsError {
     /// Its folder.
     #[error("cannot write {path}: {source}", path = path.display())]
     Folder {
@@ -153,7 +153,7 @@ struct Launcher {
 }
 
 enum Launched {
-    Running(Running),
+    Running(Box<Running>),
     PortTaken,
 }
 
@@ -190,7 +190,7 @@ impl Launcher {
         let mut log = Log::new(stderr);
         let ready = tokio::time::timeout(limits::NATS_START_TIMEOUT, until_ready(&mut log)).await;
         let reason = match ready {
-            Ok(Readiness::Ready(port)) => return Ok(Launched::Running(Running { child, log, port })),
+            Ok(Readiness::Ready(port)) => return Ok(Launched::Running(Box::new(Running { child, log, port }))),
             Ok(Readiness::PortTaken) => {
                 end(&mut child).await;
                 return Ok(Launched::PortTaken);
@@ -281,7 +281,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(self, mut running: Running) {
+    async fn run(self, mut running: Box<Running>) {
         let mut deaths_in_a_row = 0;
         loop {
             let since = Instant::now();
@@ -322,7 +322,7 @@ impl Supervisor {
     }
 
     /// Starts the server until it runs; `None` when that is not wanted any more.
-    async fn start_again(&self, deaths_in_a_row: &mut usize) -> Option<Running> {
+    async fn start_again(&self, deaths_in_a_row: &mut usize) -> Option<Box<Running>> {
         loop {
             *deaths_in_a_row += 1;
             let pause = jittered(
@@ -369,7 +369,7 @@ fn describe(ended: Option<io::Result<ExitStatus>>) -> String {
 async fn end(child: &mut Child) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
         // It may be gone already, which is what is wanted.
-        drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
     if tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, child.wait())
         .await

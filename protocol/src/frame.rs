@@ -36,8 +36,18 @@ pub struct Frame<'a> {
 impl Frame<'_> {
     /// The same frame, borrowing nothing.
     pub fn into_owned(self) -> Frame<'static> {
-        let Self { stream, attempt, seq, body } = self;
-        Frame { stream, attempt, seq, body: body.into_owned() }
+        let Self {
+            stream,
+            attempt,
+            seq,
+            body,
+        } = self;
+        Frame {
+            stream,
+            attempt,
+            seq,
+            body: body.into_owned(),
+        }
     }
 }
 
@@ -60,8 +70,22 @@ impl Body<'_> {
 impl Delta<'_> {
     /// The same delta, borrowing nothing.
     pub fn into_owned(self) -> Delta<'static> {
-        let Self { choice, text, tokens, token_ids, finish_reason, extra } = self;
-        Delta { choice, text: Cow::Owned(text.into_owned()), tokens, token_ids, finish_reason, extra }
+        let Self {
+            choice,
+            text,
+            tokens,
+            token_ids,
+            finish_reason,
+            extra,
+        } = self;
+        Delta {
+            choice,
+            text: Cow::Owned(text.into_owned()),
+            tokens,
+            token_ids,
+            finish_reason,
+            extra,
+        }
     }
 }
 
@@ -155,7 +179,11 @@ pub struct DeltaExtra {
 impl DeltaExtra {
     /// Bytes of JSON that it holds.
     pub fn weight(&self) -> usize {
-        [&self.delta, &self.logprobs, &self.choice, &self.chunk].into_iter().flatten().map(|json| json.get().len()).sum()
+        [&self.delta, &self.logprobs, &self.choice, &self.chunk]
+            .into_iter()
+            .flatten()
+            .map(|json| json.get().len())
+            .sum()
     }
 }
 

@@ -73,7 +73,10 @@ impl Subjects {
         match last.strip_prefix('-') {
             Some(numbers) => {
                 let (stream, attempt) = numbers.split_once('-')?;
-                Some(Out::Reply { stream: stream.parse().ok()?, attempt: attempt.parse().ok()? })
+                Some(Out::Reply {
+                    stream: stream.parse().ok()?,
+                    attempt: attempt.parse().ok()?,
+                })
             }
             None if last.is_empty() => None,
             None => Some(Out::Worker(last)),
@@ -162,7 +165,10 @@ mod tests {
     #[test]
     fn out_subjects_are_told_apart() {
         assert_eq!(Subjects::parse_out("tb.v1.out.g.w1"), Some(Out::Worker("w1")));
-        assert_eq!(Subjects::parse_out("tb.v1.out.g.-42-1"), Some(Out::Reply { stream: 42, attempt: 1 }));
+        assert_eq!(
+            Subjects::parse_out("tb.v1.out.g.-42-1"),
+            Some(Out::Reply { stream: 42, attempt: 1 })
+        );
         assert_eq!(Subjects::parse_out("tb.v1.out.g.-x-1"), None);
         assert_eq!(Subjects::parse_out("tb.v1.out.g.-42"), None);
         assert_eq!(Subjects::parse_out("tb.v1.out.g."), None);

@@ -37,16 +37,31 @@ fn show(bytes: &[u8]) -> String {
 
 fn batch(body: Body<'static>) -> Vec<u8> {
     let mut writer = BatchWriter::new();
-    writer.push(&Frame { stream: 7, attempt: 1, seq: 2, body }).unwrap();
+    writer
+        .push(&Frame {
+            stream: 7,
+            attempt: 1,
+            seq: 2,
+            body,
+        })
+        .unwrap();
     writer.seal().unwrap()
 }
 
 fn capabilities() -> Capabilities {
-    Capabilities { chat: true, continuation: true, ..Capabilities::default() }
+    Capabilities {
+        chat: true,
+        continuation: true,
+        ..Capabilities::default()
+    }
 }
 
 fn model() -> ModelInfo {
-    ModelInfo { name: "m".into(), context_length: Some(4096), capabilities: capabilities() }
+    ModelInfo {
+        name: "m".into(),
+        context_length: Some(4096),
+        capabilities: capabilities(),
+    }
 }
 
 fn frames() -> Vec<(&'static str, Vec<u8>)> {
@@ -80,12 +95,30 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         message: "full".into(),
         retry_after_ms: Some(100),
     };
-    let finish = Finish { prompt_tokens: Some(3), completion_tokens: Some(4), usage: json("{}"), chunk: json("{}") };
-    let accepted = Accepted { id: ID, worker: name("w1"), instance: 9, queue_position: 2, resumable: true };
+    let finish = Finish {
+        prompt_tokens: Some(3),
+        completion_tokens: Some(4),
+        usage: json("{}"),
+        chunk: json("{}"),
+    };
+    let accepted = Accepted {
+        id: ID,
+        worker: name("w1"),
+        instance: 9,
+        queue_position: 2,
+        resumable: true,
+    };
     vec![
         ("accepted", batch(Body::Accepted(accepted))),
         ("delta", batch(Body::Delta(delta))),
-        ("delta, text only", batch(Body::Delta(Delta { text: "t0 ".into(), tokens: 1, ..Delta::default() }))),
+        (
+            "delta, text only",
+            batch(Body::Delta(Delta {
+                text: "t0 ".into(),
+                tokens: 1,
+                ..Delta::default()
+            })),
+        ),
         ("finish", batch(Body::Finish(finish))),
         ("reject", batch(Body::Reject(reject))),
         ("error", batch(Body::Error(error))),
@@ -107,7 +140,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         priority: -1,
         tenant: Some("t".into()),
         client_id: Some("x".into()),
-        trace: Some(TraceContext { parent: "00-1-2-01".into(), state: Some("s".into()) }),
+        trace: Some(TraceContext {
+            parent: "00-1-2-01".into(),
+            state: Some("s".into()),
+        }),
         resume: Some(Resume {
             choices: vec![ResumeChoice {
                 index: 0,
@@ -123,14 +159,27 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     };
     let controls = [
         ("cancel", Control::Cancel(Cancel { id: ID, attempt: 1 })),
-        ("part", Control::Part(Part { id: ID, attempt: 1, index: 1, data: b"}".to_vec().into() })),
+        (
+            "part",
+            Control::Part(Part {
+                id: ID,
+                attempt: 1,
+                index: 1,
+                data: b"}".to_vec().into(),
+            }),
+        ),
         ("drain", Control::Drain(Drain { grace_ms: Some(5) })),
         ("undrain", Control::Undrain(Undrain {})),
         ("load", Control::Load(ModelCommand { model: "m".into() })),
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
     ];
-    let pong = Pong { worker: name("w1"), instance: 9, state: WorkerState::Ready, room: Room { free: 1, queued: 0 } };
+    let pong = Pong {
+        worker: name("w1"),
+        instance: 9,
+        state: WorkerState::Ready,
+        room: Room { free: 1, queued: 0 },
+    };
     let replies = [
         ("pong", ControlReply::Pong(pong)),
         ("done", ControlReply::Done(Done {})),
@@ -144,8 +193,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         model: Some("m".into()),
         coordinator: Some(name("c1")),
     };
-    let hint = FreeHint { worker: name("w1"), room: Room { free: 1, queued: 0 } };
-    let beat = CoordinatorBeat { coordinator: name("c1"), leading: true };
+    let hint = FreeHint {
+        worker: name("w1"),
+        room: Room { free: 1, queued: 0 },
+    };
+    let beat = CoordinatorBeat {
+        coordinator: name("c1"),
+        leading: true,
+    };
     let mut all = vec![("request", encode(&request).unwrap())];
     all.extend(controls.iter().map(|(what, message)| (*what, encode(message).unwrap())));
     all.extend(replies.iter().map(|(what, message)| (*what, encode(message).unwrap())));
@@ -172,10 +227,20 @@ fn status() -> Status {
         active: 2,
         queued: 1,
         tokens_per_second: 1.5,
-        ttft: Quantiles { p50: 1.0, p90: 2.0, p99: 3.0 },
+        ttft: Quantiles {
+            p50: 1.0,
+            p90: 2.0,
+            p99: 3.0,
+        },
         itl: Quantiles::default(),
         kv_used: Some(0.5),
-        totals: Totals { finished: 1, failed: 2, rejected: 3, cancelled: 4, tokens: 5 },
+        totals: Totals {
+            finished: 1,
+            failed: 2,
+            rejected: 3,
+            cancelled: 4,
+            tokens: 5,
+        },
     }
 }
 
@@ -212,13 +277,22 @@ fn capacity() -> Capacity {
         context_length: Some(4096),
         capabilities: capabilities(),
     };
-    Capacity { coordinator: name("c1"), seq: 3, at_ms: 4, workers: vec![worker], models: vec![model] }
+    Capacity {
+        coordinator: name("c1"),
+        seq: 3,
+        at_ms: 4,
+        workers: vec![worker],
+        models: vec![model],
+    }
 }
 
 #[test]
 fn the_wire_is_what_it_was() {
-    let shown: Vec<String> =
-        frames().into_iter().chain(messages()).map(|(what, bytes)| format!("{what}: {}", show(&bytes))).collect();
+    let shown: Vec<String> = frames()
+        .into_iter()
+        .chain(messages())
+        .map(|(what, bytes)| format!("{what}: {}", show(&bytes)))
+        .collect();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden.txt");
     if std::env::var_os("TOKENBUS_WRITE_GOLDEN").is_some() {
         std::fs::write(path, shown.join("\n") + "\n").unwrap();
@@ -244,9 +318,19 @@ fn what_a_newer_peer_adds_is_passed_over() {
         q: u32,
         z: &'static str,
     }
-    let newer = NewerHint { worker: "w1", new_field: [1, 2, 3], room: NewerRoom { f: 1, q: 2, z: "new" } };
+    let newer = NewerHint {
+        worker: "w1",
+        new_field: [1, 2, 3],
+        room: NewerRoom { f: 1, q: 2, z: "new" },
+    };
     let hint: FreeHint = decode(&encode(&newer).unwrap()).unwrap();
-    assert_eq!(hint, FreeHint { worker: name("w1"), room: Room { free: 1, queued: 2 } });
+    assert_eq!(
+        hint,
+        FreeHint {
+            worker: name("w1"),
+            room: Room { free: 1, queued: 2 }
+        }
+    );
 }
 
 #[test]
@@ -256,7 +340,10 @@ fn a_newer_kind_of_frame_or_control_does_not_spoil_the_rest() {
     bytes.extend_from_slice(b"\x82\xa1s\x07\xa1b\x81\xa3new\x91\x01");
     bytes.extend_from_slice(b"\x82\xa1s\x08\xa1b\x81\xa1l\x80");
     let mut bodies = Vec::new();
-    BatchReader::new(&bytes).unwrap().for_each(|frame| bodies.push((frame.stream, frame.body.into_owned()))).unwrap();
+    BatchReader::new(&bytes)
+        .unwrap()
+        .for_each(|frame| bodies.push((frame.stream, frame.body.into_owned())))
+        .unwrap();
     assert_eq!(bodies, [(7, Body::Unknown), (8, Body::Alive(Alive::default()))]);
     assert_eq!(decode::<Control>(b"\x01\x81\xa6reboot\x80").unwrap(), Control::Unknown);
     assert_eq!(decode::<RejectReason>(b"\x01\xa4lazy").unwrap(), RejectReason::Other);
@@ -267,5 +354,8 @@ fn another_format_is_named() {
     let error = decode::<Control>(&[0x02, 0x80]).unwrap_err();
     assert!(matches!(error, DecodeError::Format(2)), "{error}");
     assert!(matches!(decode::<Control>(&[]), Err(DecodeError::Empty)));
-    assert!(matches!(BatchReader::new(&vec![1; 9 << 20]), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(
+        BatchReader::new(&vec![1; 9 << 20]),
+        Err(DecodeError::TooLarge(_))
+    ));
 }

@@ -23,9 +23,20 @@ fn json() -> impl Strategy<Value = RawJson> {
 }
 
 fn extra() -> impl Strategy<Value = DeltaExtra> {
-    (option::of(json()), option::of(json()), option::of(json()), option::of(json()), option::of("\\PC{0,9}")).prop_map(
-        |(delta, logprobs, choice, chunk, fingerprint)| DeltaExtra { delta, logprobs, choice, chunk, fingerprint },
+    (
+        option::of(json()),
+        option::of(json()),
+        option::of(json()),
+        option::of(json()),
+        option::of("\\PC{0,9}"),
     )
+        .prop_map(|(delta, logprobs, choice, chunk, fingerprint)| DeltaExtra {
+            delta,
+            logprobs,
+            choice,
+            chunk,
+            fingerprint,
+        })
 }
 
 fn room() -> impl Strategy<Value = Room> {
@@ -33,7 +44,14 @@ fn room() -> impl Strategy<Value = Room> {
 }
 
 fn delta() -> impl Strategy<Value = Delta<'static>> {
-    (any::<u32>(), "\\PC{0,40}", any::<u32>(), vec(any::<u32>(), 0..4), option::of("[a-z_]{1,12}"), option::of(extra()))
+    (
+        any::<u32>(),
+        "\\PC{0,40}",
+        any::<u32>(),
+        vec(any::<u32>(), 0..4),
+        option::of("[a-z_]{1,12}"),
+        option::of(extra()),
+    )
         .prop_map(|(choice, text, tokens, token_ids, finish_reason, extra)| Delta {
             choice,
             text: Cow::Owned(text),
@@ -45,9 +63,20 @@ fn delta() -> impl Strategy<Value = Delta<'static>> {
 }
 
 fn reject() -> impl Strategy<Value = Reject> {
-    (prop::sample::select(RejectReason::ALL), name(), room(), "\\PC{0,20}", option::of(any::<u64>())).prop_map(
-        |(reason, worker, room, message, retry_after_ms)| Reject { reason, worker, room, message, retry_after_ms },
+    (
+        prop::sample::select(RejectReason::ALL),
+        name(),
+        room(),
+        "\\PC{0,20}",
+        option::of(any::<u64>()),
     )
+        .prop_map(|(reason, worker, room, message, retry_after_ms)| Reject {
+            reason,
+            worker,
+            room,
+            message,
+            retry_after_ms,
+        })
 }
 
 fn error() -> impl Strategy<Value = EngineError> {
@@ -59,14 +88,16 @@ fn error() -> impl Strategy<Value = EngineError> {
         any::<bool>(),
         option::of(any::<u64>()),
     )
-        .prop_map(|(code, message, param, engine_code, retryable, retry_after_ms)| EngineError {
-            code,
-            message,
-            param,
-            engine_code,
-            retryable,
-            retry_after_ms,
-        })
+        .prop_map(
+            |(code, message, param, engine_code, retryable, retry_after_ms)| EngineError {
+                code,
+                message,
+                param,
+                engine_code,
+                retryable,
+                retry_after_ms,
+            },
+        )
 }
 
 fn body() -> impl Strategy<Value = Body<'static>> {
@@ -90,25 +121,45 @@ fn body() -> impl Strategy<Value = Body<'static>> {
 }
 
 fn frame() -> impl Strategy<Value = Frame<'static>> {
-    (any::<u64>(), any::<u32>(), any::<u32>(), body())
-        .prop_map(|(stream, attempt, seq, body)| Frame { stream, attempt, seq, body })
+    (any::<u64>(), any::<u32>(), any::<u32>(), body()).prop_map(|(stream, attempt, seq, body)| Frame {
+        stream,
+        attempt,
+        seq,
+        body,
+    })
 }
 
 fn resume() -> impl Strategy<Value = Resume> {
-    let choice = (any::<u32>(), "\\PC{0,30}", any::<u64>(), vec(any::<u32>(), 0..4), "\\PC{0,9}", option::of("[a-z]{1,9}"))
-        .prop_map(|(index, text, tokens, token_ids, reasoning, finish_reason)| ResumeChoice {
-            index,
-            text,
-            tokens,
-            token_ids,
-            reasoning,
-            finish_reason,
-        });
+    let choice = (
+        any::<u32>(),
+        "\\PC{0,30}",
+        any::<u64>(),
+        vec(any::<u32>(), 0..4),
+        "\\PC{0,9}",
+        option::of("[a-z]{1,9}"),
+    )
+        .prop_map(
+            |(index, text, tokens, token_ids, reasoning, finish_reason)| ResumeChoice {
+                index,
+                text,
+                tokens,
+                token_ids,
+                reasoning,
+                finish_reason,
+            },
+        );
     vec(choice, 0..3).prop_map(|choices| Resume { choices })
 }
 
 fn request() -> impl Strategy<Value = Request<'static>> {
-    let numbers = (any::<u128>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u64>(), any::<i32>());
+    let numbers = (
+        any::<u128>(),
+        any::<u64>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<i32>(),
+    );
     let texts = (name(), "\\PC{1,20}", option::of("\\PC{0,9}"), option::of("\\PC{0,9}"));
     let rest = (
         option::of(("\\PC{0,20}", option::of("\\PC{0,9}"))),
@@ -138,10 +189,17 @@ fn request() -> impl Strategy<Value = Request<'static>> {
 
 fn control() -> impl Strategy<Value = Control> {
     prop_oneof![
-        (any::<u128>(), any::<u32>())
-            .prop_map(|(id, attempt)| Control::Cancel(Cancel { id: Uuid::from_u128(id), attempt })),
+        (any::<u128>(), any::<u32>()).prop_map(|(id, attempt)| Control::Cancel(Cancel {
+            id: Uuid::from_u128(id),
+            attempt
+        })),
         (any::<u128>(), any::<u32>(), any::<u32>(), vec(any::<u8>(), 0..50)).prop_map(|(id, attempt, index, data)| {
-            Control::Part(Part { id: Uuid::from_u128(id), attempt, index, data: data.into() })
+            Control::Part(Part {
+                id: Uuid::from_u128(id),
+                attempt,
+                index,
+                data: data.into(),
+            })
         }),
         option::of(any::<u64>()).prop_map(|grace_ms| Control::Drain(Drain { grace_ms })),
         Just(Control::Ping(Ping {})),
@@ -149,9 +207,22 @@ fn control() -> impl Strategy<Value = Control> {
 }
 
 fn status() -> impl Strategy<Value = Status> {
-    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>());
-    (name(), numbers, prop::sample::select(WorkerState::ALL), vec("\\PC{1,9}", 0..3), 0.0..1e6_f64).prop_map(
-        |(worker, numbers, state, models, rate)| Status {
+    let numbers = (
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u32>(),
+    );
+    (
+        name(),
+        numbers,
+        prop::sample::select(WorkerState::ALL),
+        vec("\\PC{1,9}", 0..3),
+        0.0..1e6_f64,
+    )
+        .prop_map(|(worker, numbers, state, models, rate)| Status {
             worker,
             instance: numbers.0,
             seq: numbers.1,
@@ -162,18 +233,28 @@ fn status() -> impl Strategy<Value = Status> {
             started_at_ms: numbers.2,
             models: models
                 .into_iter()
-                .map(|name| ModelInfo { name, context_length: Some(9), capabilities: Capabilities::default() })
+                .map(|name| ModelInfo {
+                    name,
+                    context_length: Some(9),
+                    capabilities: Capabilities::default(),
+                })
                 .collect(),
             slots: numbers.3,
             active: numbers.4,
             queued: numbers.5,
             tokens_per_second: rate,
-            ttft: Quantiles { p50: rate, p90: 1.0, p99: 2.0 },
+            ttft: Quantiles {
+                p50: rate,
+                p90: 1.0,
+                p99: 2.0,
+            },
             itl: Quantiles::default(),
             kv_used: Some(0.5),
-            totals: Totals { tokens: numbers.0, ..Totals::default() },
-        },
-    )
+            totals: Totals {
+                tokens: numbers.0,
+                ..Totals::default()
+            },
+        })
 }
 
 proptest! {
@@ -249,9 +330,17 @@ fn a_frame_larger_than_a_batch_is_a_batch_of_its_own() {
         stream: 1,
         attempt: 0,
         seq: 1,
-        body: Body::Delta(Delta { text: "x".repeat(MAX_BATCH * 2).into(), ..Delta::default() }),
+        body: Body::Delta(Delta {
+            text: "x".repeat(MAX_BATCH * 2).into(),
+            ..Delta::default()
+        }),
     };
-    let small = Frame { stream: 1, attempt: 0, seq: 2, body: Body::Alive(Alive::default()) };
+    let small = Frame {
+        stream: 1,
+        attempt: 0,
+        seq: 2,
+        body: Body::Alive(Alive::default()),
+    };
     let mut writer = BatchWriter::new();
     assert_eq!(writer.push(&small).unwrap(), None);
     assert!(writer.push(&large).unwrap().is_some(), "what was before leaves first");

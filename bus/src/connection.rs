@@ -1,7 +1,7 @@
 //! One connection to NATS and what is known of its state.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
@@ -22,6 +22,16 @@ pub struct Link {
     pub epoch: u64,
     /// What the server or the client last complained of, empty when connected.
     pub reason: String,
+    /// When the present connection was made.
+    pub connected_at: Option<Instant>,
+}
+
+impl Link {
+    /// Whether the connection was lost and came back less than `window` before `now`: others may
+    /// still be on their way back.
+    pub fn is_recovering(&self, now: Instant, window: Duration) -> bool {
+        self.epoch > 1 && self.connected_at.is_some_and(|at| now < at + window)
+    }
 }
 
 /// A cloneable handle over one connection to NATS.
@@ -224,6 +234,7 @@ fn note(event: &Event, link: &watch::Sender<Link>, metrics: &BusMetrics) {
                     connected: true,
                     epoch: link.epoch + 1,
                     reason: String::new(),
+                    connected_at: Some(Instant::now()),
                 }
             });
             tracing::info!("connected to NATS");

@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, gateway, http, open_files, ui, up, worker};
+use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -42,6 +42,7 @@ enum Command {
     Chat(chat::Args),
     #[command(flatten)]
     Watch(Watch),
+    Drain(drain::Args),
     Bench(bench::Args),
     Provision(up::provision_command::Args),
 }
@@ -112,6 +113,7 @@ impl Command {
             Self::Worker(args) => worker::run(args).await,
             Self::Coordinator(args) => coordinator::run(args).await,
             Self::Watch(watch) => watch.run().await,
+            Self::Drain(args) => drain::run(args).await,
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(bench::run(args).await?),
             Self::Provision(args) => up::provision_command::run(args).await,
@@ -123,7 +125,9 @@ impl Command {
     fn default_log(&self) -> &'static str {
         match self {
             Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
-            Self::Up(_) | Self::Watch(_) | Self::Chat(_) | Self::Bench(_) | Self::Provision(_) => "warn",
+            Self::Up(_) | Self::Watch(_) | Self::Drain(_) | Self::Chat(_) | Self::Bench(_) | Self::Provision(_) => {
+                "warn"
+            }
         }
     }
 

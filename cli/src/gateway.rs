@@ -48,7 +48,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::limits::WAITING)]
     waiting: usize,
 
-    /// Time that running streams have after SIGTERM
+    /// Time for which the answer to a request with an Idempotency-Key is kept for its repeats
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    idempotency_window: Duration,
+
+    /// Time for which such a request goes on after its client left, for the repeat to find it
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    idempotency_linger: Duration,
+
+    /// Memory for all kept answers together; 0 turns Idempotency-Key off
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "128MiB")]
+    idempotency_memory: usize,
+
+    /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    drain_delay: Duration,
+
+    /// Time that running streams have after that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
 }
@@ -63,6 +79,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         namespace: shared.namespace,
         name: args.name,
         waiting: args.waiting,
+        drain_delay: args.drain_delay,
         grace: args.grace,
         ..Options::default()
     };
@@ -70,6 +87,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     options.http.request_timeout = args.request_timeout;
     options.http.commit_after = args.commit_after;
     options.http.keep_alive = args.keep_alive;
+    options.http.idempotency.window = args.idempotency_window;
+    options.http.idempotency.linger = args.idempotency_linger;
+    options.http.idempotency.bytes = args.idempotency_memory;
     tokenbus_gateway::run(options, listener, shutdown.cancelled_owned()).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ pub mod chat;
 mod child;
 mod config;
 mod coordinator;
+mod drain;
 mod gateway;
 mod http;
 mod limits;

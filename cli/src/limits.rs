@@ -76,3 +76,13 @@ pub(crate) const UP_GRACE: Duration = Duration::from_secs(5);
 /// A second signal this soon after the first is the same one: `timeout` and some shells signal a
 /// process and then its group. A person is slower.
 pub(crate) const SIGNAL_ECHO: Duration = Duration::from_millis(250);
+
+/// How long `drain` tries to reach NATS. A person waits.
+pub(crate) const DRAIN_CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a worker may take to answer `drain`: it needs a round trip, also when it is loaded.
+pub(crate) const DRAIN_ANSWER: Duration = Duration::from_secs(3);
+
+/// Silence of a worker after which `drain --wait` asks whether it is there: each reports once a
+/// second.
+pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);

@@ -1,3 +1,4 @@
+//! `tokenbus chat` against a server that answers well, badly, or not to the end.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -5,7 +6,6 @@
     clippy::indexing_slicing,
     unreachable_pub
 )]
-//! `tokenbus chat` against a server that answers well, badly, or not to the end.
 
 mod common;
 

@@ -1,3 +1,4 @@
+//! The command line as its users meet it: help, settings, errors.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -5,7 +6,6 @@
     clippy::indexing_slicing,
     unreachable_pub
 )]
-//! The command line as its users meet it: help, settings, errors.
 
 mod common;
 

@@ -1,3 +1,4 @@
+//! Provisioning on machines that lack something, and for real.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -5,7 +6,6 @@
     clippy::indexing_slicing,
     unreachable_pub
 )]
-//! Provisioning on machines that lack something, and for real.
 
 mod common;
 

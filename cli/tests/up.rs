@@ -1,3 +1,4 @@
+//! `tokenbus up` with the real nats-server, engine and model: it answers, and it leaves nothing behind.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -5,7 +6,6 @@
     clippy::indexing_slicing,
     unreachable_pub
 )]
-//! `tokenbus up` with the real nats-server, engine and model: it answers, and it leaves nothing behind.
 
 mod common;
 

@@ -11,7 +11,7 @@ use tokenbus_protocol::control::{FreeHint, Ping};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::subject::Out;
 use tokenbus_protocol::{
-    BatchReader, Body, Capacity, Control, Event as ClusterEvent, Frame, Name, Subjects, decode, encode,
+    BatchReader, Body, Capacity, Control, ControlReply, Event as ClusterEvent, Frame, Name, Subjects, decode, encode,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -62,33 +62,49 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
 }
 
 fn deliver(shared: &Shared, worker: &Name, frame: Frame<'_>) {
-    match shared.streams.get(frame.stream) {
-        Some(inbox) => inbox.push(Event::Frame {
+    let accepted = match &frame.body {
+        Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
+        _ => None,
+    };
+    let delivered = shared.streams.get(frame.stream).is_some_and(|inbox| {
+        inbox.push(Event::Frame {
             worker: worker.clone(),
             frame: frame.into_owned(),
-        }),
-        // The client left before any worker had its request; now one has it.
-        None => {
-            if let Body::Accepted(accepted) = &frame.body {
-                shared.cancel(worker, accepted.id, frame.attempt);
-            }
-        }
+        })
+    });
+    // The client left before any worker had its request; now one has it.
+    if let (false, Some((id, attempt))) = (delivered, accepted) {
+        shared.cancel(worker, id, attempt);
     }
 }
 
 fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt: u32) {
-    if message.status != Some(StatusCode::NO_RESPONDERS) {
-        // A pong: the worker's process and connection are there. What it does for its streams it
-        // says in frames.
+    if message.status == Some(StatusCode::NO_RESPONDERS) {
+        if stream != PING_STREAM {
+            if let Some(inbox) = shared.streams.get(stream) {
+                inbox.push(Event::NoResponders { attempt });
+            }
+        } else if let Some(worker) = pings.worker(attempt) {
+            lost(shared, &worker);
+        }
         return;
     }
-    if stream != PING_STREAM {
-        if let Some(inbox) = shared.streams.get(stream) {
-            inbox.push(Event::NoResponders { attempt });
+    // A pong says that the process is there, and which life of it; what it does for its streams it
+    // says in frames.
+    match decode::<ControlReply>(&message.payload) {
+        Ok(ControlReply::Pong(pong)) => {
+            if shared.view().instance(&pong.worker, pong.instance) {
+                restarted(shared, pong.worker, pong.instance);
+            }
         }
-    } else if let Some(worker) = pings.worker(attempt) {
-        lost(shared, &worker);
+        Ok(_) => {}
+        Err(error) => malformed(shared, &message.subject, &error),
     }
+}
+
+fn restarted(shared: &Shared, worker: Name, instance: u64) {
+    tracing::warn!(%worker, "worker was restarted");
+    shared.streams.broadcast(&Event::WorkerInstance { worker, instance });
 }
 
 fn lost(shared: &Shared, worker: &Name) {
@@ -109,7 +125,10 @@ pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
             let now = Instant::now();
-            shared.view().snapshot(&capacity, now, unix_seconds());
+            let changed = shared.view().snapshot(&capacity, now, unix_seconds());
+            for (worker, instance) in changed {
+                restarted(shared, worker, instance);
+            }
             shared.wake_all(now);
         }
         Err(error) => malformed(shared, "capacity", &error),
@@ -201,7 +220,10 @@ pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
     loop {
         tick.tick().await;
         if link.has_changed().unwrap_or(false) {
-            link.borrow_and_update();
+            let now = link.borrow_and_update().clone();
+            if now.connected && now.epoch > 1 {
+                shared.streams.broadcast(&Event::LinkRestored);
+            }
             tokio::time::sleep(RECONNECT_GRACE).await;
             continue;
         }

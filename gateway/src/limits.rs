@@ -17,6 +17,10 @@ pub const ACCEPT_MAX: Duration = Duration::from_secs(2);
 /// several missed signs of life and not a slow prefill.
 pub const STALL: Duration = Duration::from_secs(5);
 
+/// Time after a reconnect of this gateway within which a stream's worker must be heard of: workers
+/// come back within 2 s (the longest reconnect pause) and say `Alive` for each silent stream.
+pub const AFTER_RECONNECT: Duration = Duration::from_millis(2500);
+
 /// Silence of a worker with streams of ours after which it is pinged. A dead process is answered
 /// for by NATS ("no responders") at once, so the ping finds it within this time and a round trip.
 pub const PING_AFTER: Duration = Duration::from_millis(300);

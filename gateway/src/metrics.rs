@@ -214,6 +214,7 @@ impl Metrics {
             started: now,
             last: None,
             counted: 0,
+            settled: false,
             ended: false,
         }
     }
@@ -258,6 +259,8 @@ pub struct Meter {
     started: Instant,
     last: Option<Instant>,
     counted: u64,
+    /// The count is the engine's own and final; output that is written later is in it.
+    settled: bool,
     ended: bool,
 }
 
@@ -279,7 +282,9 @@ impl Meter {
     /// Output that is written at `now`: `tokens` completion tokens, `paced` of them of the first
     /// choice (choices are generated side by side, so only one of them shows the pace).
     pub fn output(&mut self, now: Instant, tokens: u64, paced: u64) {
-        self.counted = self.counted.saturating_add(tokens);
+        if !self.settled {
+            self.counted = self.counted.saturating_add(tokens);
+        }
         let Some(series) = &self.series else { return };
         match self.last {
             None => {
@@ -298,7 +303,10 @@ impl Meter {
 
     /// The counts that the answer's end brought; they replace what was counted on the way.
     pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>) {
-        self.counted = completion.unwrap_or(self.counted);
+        if let Some(completion) = completion {
+            self.counted = completion;
+            self.settled = true;
+        }
         if let (Some(series), Some(prompt)) = (&self.series, prompt) {
             series.prompt_tokens.inc_by(prompt);
         }

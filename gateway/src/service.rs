@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Dispatch;
 use crate::feed::{self, Pings};
+use crate::http::server::Ending;
 use crate::http::{self, Edge, HttpOptions};
+use crate::idempotency::Idempotency;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -32,7 +34,10 @@ pub struct Options {
     pub http: HttpOptions,
     /// Requests that may wait for room, all models together.
     pub waiting: usize,
-    /// Time that running streams have after the stop was asked for.
+    /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
+    /// that load balancers notice before connections are refused.
+    pub drain_delay: Duration,
+    /// Time that running streams have from then on.
     pub grace: Duration,
 }
 
@@ -44,6 +49,8 @@ impl Default for Options {
             name: None,
             http: HttpOptions::default(),
             waiting: limits::WAITING,
+            // Without a load balancer there is nobody to notice.
+            drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,
         }
     }
@@ -64,7 +71,7 @@ pub enum GatewayError {
 }
 
 /// Runs a gateway on `listener` until `shutdown` completes and its streams have ended, or the grace
-/// period is over.
+/// period is over. In between, `/readyz` fails first, and connections are accepted for the drain delay.
 ///
 /// It listens at once; `/readyz` tells whether NATS is there.
 ///
@@ -85,24 +92,32 @@ pub async fn run(
     let loops = start(&shared, outgoing).await?;
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
-    let draining = CancellationToken::new();
+    let ending = Ending {
+        draining: CancellationToken::new(),
+        closing: CancellationToken::new(),
+        grace: options.grace,
+    };
     let router = http::router(Edge {
         core: Dispatch::new(Arc::clone(&shared)),
+        idempotency: Idempotency::new(options.http.idempotency.clone(), ending.closing.clone()),
         options: Arc::new(options.http),
         metrics,
         registry: Arc::new(registry),
-        draining: draining.clone(),
+        draining: ending.draining.clone(),
     });
     let stop = async {
         shutdown.await;
-        tracing::info!(%gateway, streams = shared.streams.len(), grace = ?options.grace, "gateway stopping");
-        draining.cancel();
-        tokio::time::sleep(options.grace).await;
+        let (delay, grace) = (options.drain_delay, options.grace);
+        tracing::info!(%gateway, streams = shared.streams.len(), ?delay, ?grace, "gateway stopping");
+        ending.draining.cancel();
+        tokio::time::sleep(delay).await;
+        ending.closing.cancel();
+        tokio::time::sleep(grace).await;
         shared.streams.broadcast(&Event::ShutDown);
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = http::server::serve(listener, router, options.grace, draining.clone()) => Ok(()),
+        () = http::server::serve(listener, router, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = loops.ended() => Err(GatewayError::LoopEnded(ended)),
     }

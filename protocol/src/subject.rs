@@ -103,6 +103,22 @@ impl Subjects {
         format!("{}.v1.ctl.{worker}", self.namespace)
     }
 
+    /// `{ns}.v1.ctl.{worker}.-{gateway}`: the reply subject of a batch with which a worker finds out
+    /// whether this gateway is there. Nobody publishes here but NATS, its "no responders".
+    pub fn watch(&self, worker: &Name, gateway: &Name) -> String {
+        format!("{}.v1.ctl.{worker}.-{gateway}", self.namespace)
+    }
+
+    /// `{ns}.v1.ctl.{worker}.*`: NATS's word on all gateways of a worker, in one subscription.
+    pub fn watch_all(&self, worker: &Name) -> String {
+        format!("{}.v1.ctl.{worker}.*", self.namespace)
+    }
+
+    /// The gateway of a subject under [`Subjects::watch_all`].
+    pub fn parse_watch(subject: &str) -> Option<Name> {
+        Name::new(subject.rsplit('.').next()?.strip_prefix('-')?).ok()
+    }
+
     /// `{ns}.v1.status.{worker}`: that worker's state.
     pub fn status(&self, worker: &Name) -> String {
         format!("{}.v1.status.{worker}", self.namespace)
@@ -172,6 +188,26 @@ mod tests {
         assert_eq!(Subjects::parse_out("tb.v1.out.g.-x-1"), None);
         assert_eq!(Subjects::parse_out("tb.v1.out.g.-42"), None);
         assert_eq!(Subjects::parse_out("tb.v1.out.g."), None);
+    }
+
+    #[test]
+    fn watch_subject_gives_the_gateway_back() {
+        let s = Subjects::new(name("tb"));
+        assert_eq!(s.watch(&name("w1"), &name("g-1")), "tb.v1.ctl.w1.-g-1");
+        assert_eq!(s.watch_all(&name("w1")), "tb.v1.ctl.w1.*");
+        assert_eq!(
+            Subjects::parse_watch(&s.watch(&name("w1"), &name("g-1"))),
+            Some(name("g-1"))
+        );
+        for bad in [
+            "tb.v1.ctl.w1",
+            "tb.v1.ctl.w1.g",
+            "tb.v1.ctl.w1.-",
+            "tb.v1.ctl.w1.--g",
+            "",
+        ] {
+            assert_eq!(Subjects::parse_watch(bad), None, "{bad}");
+        }
     }
 
     #[test]

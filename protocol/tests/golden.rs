@@ -127,8 +127,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn messages() -> Vec<(&'static str, Vec<u8>)> {
-    let request = Request {
+fn request() -> Request<'static> {
+    Request {
         id: ID,
         gateway: name("g1"),
         stream: 7,
@@ -156,7 +156,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         }),
         parts: Some(Parts { count: 2, bytes: 10 }),
         body: br#"{"a":1"#.into(),
-    };
+    }
+}
+
+fn controls() -> Vec<(&'static str, Vec<u8>)> {
     let controls = [
         ("cancel", Control::Cancel(Cancel { id: ID, attempt: 1 })),
         (
@@ -185,6 +188,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("done", ControlReply::Done(Done {})),
         ("refused", ControlReply::Refused(Refused { message: "no".into() })),
     ];
+    let controls = controls.iter().map(|(what, message)| (*what, encode(message).unwrap()));
+    let replies = replies.iter().map(|(what, message)| (*what, encode(message).unwrap()));
+    controls.chain(replies).collect()
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let event = Event {
         kind: EventKind::WorkerLost,
         at_ms: 1,
@@ -201,9 +210,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         coordinator: name("c1"),
         leading: true,
     };
-    let mut all = vec![("request", encode(&request).unwrap())];
-    all.extend(controls.iter().map(|(what, message)| (*what, encode(message).unwrap())));
-    all.extend(replies.iter().map(|(what, message)| (*what, encode(message).unwrap())));
+    let mut all = vec![("request", encode(&request()).unwrap())];
+    all.extend(controls());
     all.push(("free hint", encode(&hint).unwrap()));
     all.push(("event", encode(&event).unwrap()));
     all.push(("coordinator beat", encode(&beat).unwrap()));

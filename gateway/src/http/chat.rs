@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+use std::borrow::Borrow as _;
 use std::time::SystemTime;
 
 use axum::Extension;
@@ -9,32 +10,47 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
-use tokenbus_protocol::{Finish, RequestKind};
+use tokenbus_protocol::RequestKind;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::Edge;
 use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
+use super::idempotent;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
+use super::source::Source;
 use super::sse::EventStream;
+use super::{Edge, HttpOptions};
 use crate::api::chat::{ChatView, check};
 use crate::api::chunk::ChunkEncoder;
 use crate::api::collect::Collector;
 use crate::api::{AnswerError, Identity};
 use crate::call::{Call, CallError, Output, Stage};
-use crate::core::{CallStream, Core};
+use crate::core::Core;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// The path.
+pub(super) const PATH: &str = "/v1/chat/completions";
 
 /// A request that has passed all checks.
 struct Prepared {
     call: Call,
     view: ChatView,
     identity: Identity,
+    idempotency_key: Option<String>,
+}
+
+/// In which form the answer is wanted, and what there is to make it of.
+pub(super) struct Asked {
+    view: ChatView,
+    pub(super) identity: Identity,
+    /// When the request is answered whatever the core does.
+    backstop: Instant,
+    pub(super) record: Record,
 }
 
 /// Answers a chat request. While it waits it is part of the connection's task: a client that goes
@@ -51,13 +67,26 @@ pub(super) async fn create<C: Core>(
         Err(error) => return record.failed(&error, None).into_response(),
     };
     record.called(&prepared.call);
-    let backstop = prepared.call.deadline + BACKSTOP;
-    let stream = edge.core.open(prepared.call);
-    if prepared.view.stream {
-        let encoder = ChunkEncoder::new(prepared.identity, prepared.view.include_usage);
-        streamed(&edge, stream, encoder, record, backstop).await
+    let call = prepared.call;
+    let asked = Asked {
+        view: prepared.view,
+        identity: prepared.identity,
+        backstop: call.deadline + BACKSTOP,
+        record,
+    };
+    match prepared.idempotency_key {
+        None => answer(edge.core.open(call), asked, &edge.options).await,
+        // In a box, so that requests without a key do not hold room for this.
+        Some(key) => Box::pin(idempotent::answer(&edge, key, PATH, call, asked)).await,
+    }
+}
+
+/// Answers with what comes of a call.
+pub(super) async fn answer(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
+    if asked.view.stream {
+        streamed(source, asked, options).await
     } else {
-        whole(stream, Collector::new(prepared.identity), record, backstop).await
+        whole(source, asked).await
     }
 }
 
@@ -88,31 +117,32 @@ async fn prepare<C: Core>(
         identity: Identity::new(call.id, created, &call.model),
         call,
         view,
+        idempotency_key: headers.idempotency_key,
     })
 }
 
 /// Waits for the first output, so that an error before it has a status of its own; not longer than
 /// `commit_after`, so that proxies see life.
-async fn streamed<S: CallStream>(
-    edge: &Edge<impl Core>,
-    mut call: S,
-    encoder: ChunkEncoder,
-    mut record: Record,
-    backstop: Instant,
-) -> Response {
-    let commit = Instant::now() + edge.options.commit_after;
-    let first = match timeout_at(commit.min(backstop), first_output(&mut call, &mut record)).await {
+async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions) -> Response {
+    let Asked {
+        view,
+        identity,
+        backstop,
+        mut record,
+    } = asked;
+    let commit = Instant::now() + options.commit_after;
+    let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
         Ok(Ok(output)) => Some(output),
         Ok(Err(error)) => return record.failed(&error, None).into_response(),
         Err(_) if commit >= backstop => return record.failed(&overdue(), None).into_response(),
         Err(_) => None,
     };
     let stream = EventStream {
-        call,
-        encoder,
+        call: source,
+        encoder: ChunkEncoder::new(identity, view.include_usage),
         record,
         first,
-        keep_alive: edge.options.keep_alive,
+        keep_alive: options.keep_alive,
         backstop,
     };
     let mut response = Response::new(Body::from_stream(stream.into_body()));
@@ -127,22 +157,27 @@ async fn streamed<S: CallStream>(
     response
 }
 
-async fn first_output(call: &mut impl CallStream, record: &mut Record) -> Result<Output, HttpError> {
+async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<S::Said, HttpError> {
     loop {
-        match call.next().await {
-            Some(Ok(Output::Accepted { .. })) => record.placed(),
-            Some(Ok(Output::Finish(_))) => return Err(AnswerError::NoAnswer.into()),
-            Some(Ok(output)) => return Ok(output),
-            Some(Err(error)) => return Err(error.into()),
-            None => return Err(ended_early()),
+        let said = source.next().await.ok_or_else(ended_early)??;
+        match said.borrow() {
+            Output::Accepted { .. } => record.placed(),
+            Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
+            Output::Delta(_) => return Ok(said),
         }
     }
 }
 
-async fn whole(mut call: impl CallStream, collector: Collector, mut record: Record, backstop: Instant) -> Response {
-    match timeout_at(backstop, collect(&mut call, collector, &mut record)).await {
-        Ok(Ok((answer, finish))) => {
-            record.usage(finish.prompt_tokens, finish.completion_tokens);
+async fn whole(mut source: impl Source, asked: Asked) -> Response {
+    let Asked {
+        identity,
+        backstop,
+        mut record,
+        ..
+    } = asked;
+    let collector = Collector::new(identity);
+    match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
+        Ok(Ok(answer)) => {
             record.succeeded();
             ([(CONTENT_TYPE, "application/json")], answer).into_response()
         }
@@ -151,27 +186,27 @@ async fn whole(mut call: impl CallStream, collector: Collector, mut record: Reco
     }
 }
 
-async fn collect(
-    call: &mut impl CallStream,
-    mut collector: Collector,
-    record: &mut Record,
-) -> Result<(Bytes, Finish), HttpError> {
+async fn collect(source: &mut impl Source, mut collector: Collector, record: &mut Record) -> Result<Bytes, HttpError> {
     loop {
-        let happened = match call.try_next() {
+        let happened = match source.try_next() {
             Some(happened) => Some(happened),
             None => {
                 // One look at the clock per wake-up, however many tokens it brought.
                 record.flush(Instant::now());
-                call.next().await
+                source.next().await
             }
         };
-        match happened.ok_or_else(ended_early)?? {
+        match happened.ok_or_else(ended_early)??.borrow() {
             Output::Accepted { .. } => record.placed(),
             Output::Delta(delta) => {
-                record.saw(&delta);
-                collector.delta(&delta)?;
+                record.saw(delta);
+                collector.delta(delta)?;
             }
-            Output::Finish(finish) => return Ok((collector.finish(&finish)?, finish)),
+            Output::Finish(finish) => {
+                let answer = collector.finish(finish)?;
+                record.usage(finish.prompt_tokens, finish.completion_tokens);
+                return Ok(answer);
+            }
         }
     }
 }

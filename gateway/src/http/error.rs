@@ -61,6 +61,9 @@ pub enum HttpError {
         /// The request's path.
         path: String,
     },
+    /// The idempotency key was used for another body.
+    #[error("The idempotency key of your request was used before, with another body; use a new key for a new request")]
+    IdempotencyKeyReused,
     /// Requests cannot be served now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),
@@ -183,6 +186,10 @@ impl HttpError {
                 .close(),
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
+            // However often it is tried: the official SDKs do not repeat a 422.
+            Self::IdempotencyKeyReused => new(S::UNPROCESSABLE_ENTITY, INVALID, Rejected)
+                .code("idempotency_key_reused")
+                .param(Some("idempotency-key")),
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),

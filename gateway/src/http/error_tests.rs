@@ -201,7 +201,7 @@ fn what_the_engine_said_is_kept() {
 }
 
 #[test]
-fn errors_of_the_edge() {
+fn errors_of_a_request() {
     is(
         RequestError::NotUtf8(3),
         (400, INVALID, "invalid_json", None, None, Rejected),
@@ -240,6 +240,10 @@ fn errors_of_the_edge() {
         header,
         (400, INVALID, "invalid_value", Some("x-request-timeout"), None, Rejected),
     );
+}
+
+#[test]
+fn errors_of_the_edge() {
     is(
         HttpError::BodyTooLarge(1),
         (413, INVALID, "request_too_large", None, None, Rejected),
@@ -259,6 +263,17 @@ fn errors_of_the_edge() {
             INVALID,
             "unsupported_content_encoding",
             Some("content-encoding"),
+            None,
+            Rejected,
+        ),
+    );
+    is(
+        HttpError::IdempotencyKeyReused,
+        (
+            422,
+            INVALID,
+            "idempotency_key_reused",
+            Some("idempotency-key"),
             None,
             Rejected,
         ),

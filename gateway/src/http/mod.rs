@@ -7,6 +7,7 @@ mod chat;
 pub mod error;
 mod headers;
 mod health;
+mod idempotent;
 pub mod limits;
 mod models;
 mod options;
@@ -14,6 +15,7 @@ mod record;
 mod request_id;
 pub mod server;
 mod socket;
+mod source;
 mod sse;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
 
 use crate::core::Core;
+use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
 
 /// What the handlers share.
@@ -41,6 +44,8 @@ pub struct Edge<C> {
     pub metrics: Metrics,
     /// What `/metrics` shows.
     pub registry: Arc<Registry>,
+    /// Requests that may be repeated under their key.
+    pub idempotency: Idempotency,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }
@@ -48,7 +53,7 @@ pub struct Edge<C> {
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
     Router::new()
-        .route("/v1/chat/completions", post(chat::create::<C>))
+        .route(chat::PATH, post(chat::create::<C>))
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::limits;
+use crate::idempotency::IdempotencyOptions;
 
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct HttpOptions {
     pub commit_after: Duration,
     /// Silence on an event stream after which a comment is sent.
     pub keep_alive: Duration,
+    /// Requests with an idempotency key.
+    pub idempotency: IdempotencyOptions,
 }
 
 impl Default for HttpOptions {
@@ -24,6 +27,7 @@ impl Default for HttpOptions {
             request_timeout: limits::REQUEST_TIMEOUT,
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
+            idempotency: IdempotencyOptions::default(),
         }
     }
 }

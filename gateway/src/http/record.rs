@@ -17,6 +17,7 @@ pub(super) struct Record {
     call: Option<(uuid::Uuid, String)>,
     tokens: u64,
     paced: u64,
+    replayed: bool,
     ended: bool,
 }
 
@@ -28,6 +29,7 @@ impl Record {
             call: None,
             tokens: 0,
             paced: 0,
+            replayed: false,
             ended: false,
         }
     }
@@ -44,9 +46,17 @@ impl Record {
         }
     }
 
+    /// The answer is that of an earlier request: its tokens and their pace have been counted.
+    pub(super) fn replayed(&mut self) {
+        self.replayed = true;
+    }
+
     /// Output that will be written with the next flush. Engines that do not count their tokens
     /// send one at a time.
     pub(super) fn saw(&mut self, delta: &Delta<'_>) {
+        if self.replayed {
+            return;
+        }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
         let tokens = u64::from(delta.tokens).max(u64::from(piece || !delta.text.is_empty()));
         self.tokens += tokens;
@@ -66,7 +76,9 @@ impl Record {
 
     pub(super) fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>) {
         self.placed();
-        self.meter.usage(prompt, completion);
+        if !self.replayed {
+            self.meter.usage(prompt, completion);
+        }
     }
 
     /// Answered in full.

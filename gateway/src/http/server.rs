@@ -5,6 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -16,24 +20,36 @@ use tokio_util::sync::CancellationToken;
 use super::limits::{ACCEPT_PAUSE, HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS, LAST_WORDS};
 use super::socket::Socket;
 
-/// Serves `router` on `listener` until `shutdown` is cancelled; then accepts nothing more, lets
-/// running requests end within `grace` and returns. There is no cap on the number of connections
-/// but the system's.
+/// How serving ends, in this order.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// Cancelled first: everything is still served, but HTTP/1 connections are asked to close with
+    /// their next response, so that the next request is sent to another gateway.
+    pub draining: CancellationToken,
+    /// Then nothing more is accepted, and idle connections are closed.
+    pub closing: CancellationToken,
+    /// Time that running requests have from then on.
+    pub grace: Duration,
+}
+
+/// Serves `router` on `listener` until `ending` says to close; then accepts nothing more, lets
+/// running requests end within the grace period and returns. There is no cap on the number of
+/// connections but the system's.
 ///
-/// The core is expected to end what still runs after `grace` with an error of its own; connections
-/// that outlive even that are cut, which every client sees as a broken stream.
-pub async fn serve(listener: TcpListener, router: Router, grace: Duration, shutdown: CancellationToken) {
+/// The core is expected to end what still runs after the grace period with an error of its own;
+/// connections that outlive even that are cut, which every client sees as a broken stream.
+pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
     let mut connections = JoinSet::new();
     let builder = Arc::new(builder());
     let mut pause = Pause::default();
+    let grace = ending.grace;
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => break,
+            () = ending.closing.cancelled() => break,
             Some(ended) = connections.join_next() => check(ended),
             accepted = pause.accept(&listener) => match accepted {
                 Ok((tcp, _)) => {
-                    let connection = connection(tcp, router.clone(), builder.clone(), shutdown.clone());
-                    connections.spawn(connection);
+                    connections.spawn(connection(tcp, router.clone(), builder.clone(), ending.clone()));
                 }
                 Err(error) => tracing::warn!(%error, pause = ?pause.length, "cannot accept a connection"),
             },
@@ -98,25 +114,36 @@ fn builder() -> auto::Builder<NamedTasks> {
     builder
 }
 
-async fn connection(
-    tcp: TcpStream,
-    router: Router,
-    builder: Arc<auto::Builder<NamedTasks>>,
-    shutdown: CancellationToken,
-) {
-    let socket = match Socket::new(tcp, shutdown.clone()) {
+async fn connection(tcp: TcpStream, router: Router, builder: Arc<auto::Builder<NamedTasks>>, ending: Ending) {
+    let Ending { draining, closing, .. } = ending;
+    let socket = match Socket::new(tcp, closing.clone()) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::debug!(%error, "connection was gone at once");
             return;
         }
     };
-    let connection = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        // HTTP/2 has no such header; its connections are told at the closing, and lose nothing by it.
+        let may_say_close = request.version() < Version::HTTP_2;
+        let answering = router.call(request);
+        let draining = draining.clone();
+        async move {
+            let mut response = answering.await?;
+            if may_say_close && draining.is_cancelled() {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = closing.cancelled() => {
             // Idle connections close now, others after the request that they carry.
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -4,6 +4,7 @@
 //! is one write. While the client's socket is full the connection does not ask for more, and the
 //! core's bound on undelivered output applies.
 
+use std::borrow::Borrow as _;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,25 +19,25 @@ use super::chat::{ended_early, overdue};
 use super::error::HttpError;
 use super::limits::{FIRST_BUFFER, MAX_WRITE};
 use super::record::Record;
+use super::source::Source;
 use crate::api::chunk::{ChunkEncoder, KEEP_ALIVE, push_error};
 use crate::call::{CallError, Output};
-use crate::core::CallStream;
 
 /// A streamed answer whose status has been sent.
-pub(super) struct EventStream<S> {
+pub(super) struct EventStream<S: Source> {
     /// What happens to the call; dropping it cancels the call.
     pub(super) call: S,
     pub(super) encoder: ChunkEncoder,
     pub(super) record: Record,
     /// What had come before the status was sent; `None` when it was sent without waiting longer.
-    pub(super) first: Option<Output>,
+    pub(super) first: Option<S::Said>,
     /// Silence after which a comment is sent.
     pub(super) keep_alive: Duration,
     /// When the stream ends even if the core says nothing.
     pub(super) backstop: Instant,
 }
 
-impl<S: CallStream> EventStream<S> {
+impl<S: Source> EventStream<S> {
     /// The body.
     pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
         let now = Instant::now();
@@ -53,7 +54,7 @@ impl<S: CallStream> EventStream<S> {
     }
 }
 
-struct Writer<S> {
+struct Writer<S: Source> {
     stream: EventStream<S>,
     timer: Pin<Box<Sleep>>,
     buffer: BytesMut,
@@ -62,7 +63,7 @@ struct Writer<S> {
     ended: bool,
 }
 
-impl<S: CallStream> Writer<S> {
+impl<S: Source> Writer<S> {
     /// Waits until there is something to write and takes all of it.
     async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         if self.ended {
@@ -116,16 +117,24 @@ impl<S: CallStream> Writer<S> {
         }
     }
 
-    fn absorb(&mut self, happened: Option<Result<Output, CallError>>) {
+    fn absorb(&mut self, happened: Option<Result<S::Said, CallError>>) {
         match happened {
-            Some(Ok(Output::Accepted { .. })) => self.stream.record.placed(),
-            Some(Ok(Output::Delta(delta))) => {
-                self.stream.record.saw(&delta);
-                if let Err(error) = self.stream.encoder.delta(&delta, &mut self.buffer) {
+            Some(Ok(said)) => self.write(said.borrow()),
+            Some(Err(error)) => self.fail(&error.into()),
+            None => self.fail(&ended_early()),
+        }
+    }
+
+    fn write(&mut self, said: &Output) {
+        match said {
+            Output::Accepted { .. } => self.stream.record.placed(),
+            Output::Delta(delta) => {
+                self.stream.record.saw(delta);
+                if let Err(error) = self.stream.encoder.delta(delta, &mut self.buffer) {
                     self.fail(&error.into());
                 }
             }
-            Some(Ok(Output::Finish(finish))) => match self.stream.encoder.finish(&finish, &mut self.buffer) {
+            Output::Finish(finish) => match self.stream.encoder.finish(finish, &mut self.buffer) {
                 Ok(()) => {
                     self.stream.record.usage(finish.prompt_tokens, finish.completion_tokens);
                     self.stream.record.succeeded();
@@ -133,8 +142,6 @@ impl<S: CallStream> Writer<S> {
                 }
                 Err(error) => self.fail(&error.into()),
             },
-            Some(Err(error)) => self.fail(&error.into()),
-            None => self.fail(&ended_early()),
         }
     }
 

@@ -58,6 +58,8 @@ struct Worker {
     heard: Instant,
     pinged: Option<Instant>,
     in_snapshot: bool,
+    /// Which life of it was seen last.
+    instance: Option<u64>,
 }
 
 impl Worker {
@@ -74,6 +76,7 @@ impl Worker {
             heard: now,
             pinged: None,
             in_snapshot: false,
+            instance: None,
         }
     }
 
@@ -97,14 +100,19 @@ impl Worker {
 }
 
 impl View {
-    /// A snapshot came. `unix` is the time of day in seconds, for the models' `created`.
-    pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) {
+    /// A snapshot came. `unix` is the time of day in seconds, for the models' `created`. Returns
+    /// the workers that were restarted since they were last heard of.
+    pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
         self.snapshot_at = Some(now);
         for worker in self.workers.values_mut() {
             worker.in_snapshot = false;
         }
+        let mut restarted = Vec::new();
         for told in &capacity.workers {
             self.told(told, now);
+            if self.instance(&told.worker, told.instance) {
+                restarted.push((told.worker.clone(), told.instance));
+            }
         }
         // A worker that the coordinator does not know takes nothing new; one that still works for
         // us stays until it is done.
@@ -124,6 +132,13 @@ impl View {
         }
         self.models
             .retain(|_, model| model.live || now < model.seen + MODEL_MEMORY);
+        restarted
+    }
+
+    /// This life of a known worker was seen; true when it was another one before.
+    pub fn instance(&mut self, name: &Name, instance: u64) -> bool {
+        let worker = self.workers.get_mut(name);
+        worker.is_some_and(|worker| worker.instance.replace(instance).is_some_and(|old| old != instance))
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {

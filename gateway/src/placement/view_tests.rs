@@ -208,3 +208,16 @@ fn only_silent_workers_with_streams_of_ours_are_pinged_and_not_twice_at_once() {
     view.ended(&name("a"));
     assert!(view.silent(silence, later + 10 * silence).is_empty());
 }
+
+#[test]
+fn a_restart_under_the_same_id_is_noticed_once() {
+    let now = Instant::now();
+    let mut view = View::default();
+    assert!(view.snapshot(&capacity(vec![worker("a", 4, 0, 0)]), now, 7).is_empty());
+    assert!(!view.instance(&name("a"), 1));
+    assert!(view.instance(&name("a"), 2));
+    assert!(!view.instance(&name("a"), 2));
+    assert!(!view.instance(&name("unknown"), 2));
+    let back = view.snapshot(&capacity(vec![worker("a", 4, 0, 0)]), now, 7);
+    assert_eq!(back, [(name("a"), 1)]);
+}

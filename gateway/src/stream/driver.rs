@@ -93,7 +93,7 @@ impl Driver {
                 frame:
                     Frame {
                         attempt,
-                        body: Body::Accepted(_),
+                        body: Body::Accepted(accepted),
                         ..
                     },
             } => {
@@ -105,6 +105,12 @@ impl Driver {
                 self.shared
                     .view()
                     .learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                let (worker, instance) = (worker.clone(), accepted.instance);
+                if self.shared.view().instance(&worker, instance) {
+                    self.shared
+                        .streams
+                        .broadcast(&Event::WorkerInstance { worker, instance });
+                }
                 self.settle(*attempt);
             }
             Event::Frame {
@@ -214,6 +220,10 @@ impl Driver {
         }
         self.steps.pop_front();
         let now = Instant::now();
+        if !self.shared.bus.is_connected() {
+            let reason = self.shared.bus.link().borrow().reason.clone();
+            self.state.fail(CallError::BusDown { reason }, &mut self.actions);
+        }
         self.state.tick(now, &mut self.actions);
         if self.state.is_choosing() {
             match self.choose(now) {
@@ -259,7 +269,11 @@ impl Driver {
     }
 
     fn no_worker(&mut self, now: Instant) {
-        if self.state.may_wait_for_worker(now) {
+        let recovering = {
+            let link = self.shared.bus.link();
+            link.borrow().is_recovering(now.into_std(), limits::NO_WORKER_GRACE)
+        };
+        if self.state.may_wait_for_worker(now, recovering) {
             return self.state.wait(now, limits::ACCEPT_MIN);
         }
         let model = self.call.model.clone();
@@ -462,6 +476,13 @@ impl CallStream for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.streams.close(self.number);
+        self.inbox.close();
+        // An `Accepted` that was not read yet names a worker that has to be told.
+        while let Some(event) = self.inbox.pop() {
+            if event.is_accepted() {
+                self.absorb(event);
+            }
+        }
         self.state.abandon(&mut self.actions);
         self.carry_out(Instant::now());
         self.settle_all();

@@ -24,6 +24,15 @@ pub enum Event {
         /// Which.
         worker: Name,
     },
+    /// This worker lives under this instance number: streams of another life of it are lost.
+    WorkerInstance {
+        /// Which.
+        worker: Name,
+        /// Which life of it.
+        instance: u64,
+    },
+    /// The connection to the bus was lost and is back: frames may be missing.
+    LinkRestored,
     /// There may be room for a stream that waits.
     Go,
     /// More was waiting to be read than the bound allows.
@@ -33,6 +42,20 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether a worker says that it took the request.
+    pub fn is_accepted(&self) -> bool {
+        matches!(
+            self,
+            Self::Frame {
+                frame: Frame {
+                    body: Body::Accepted(_),
+                    ..
+                },
+                ..
+            }
+        )
+    }
+
     /// Bytes of text that it holds, roughly.
     pub fn weight(&self) -> usize {
         match self {

@@ -24,6 +24,7 @@ struct Queue {
     events: VecDeque<Event>,
     bytes: usize,
     overflowed: bool,
+    closed: bool,
 }
 
 impl Inbox {
@@ -36,22 +37,35 @@ impl Inbox {
         }
     }
 
-    /// Puts an event in and wakes the reader. Over the bound, everything is thrown away and the
-    /// reader gets [`Event::Overflow`]: the stream cannot be saved any more, its memory can.
-    pub fn push(&self, event: Event) {
+    /// Puts an event in and wakes the reader; false when nobody will read it any more.
+    ///
+    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream
+    /// cannot be saved any more, its memory can. Who accepted the request is kept: that worker
+    /// has to be told.
+    pub fn push(&self, event: Event) -> bool {
         {
             let mut queue = self.lock();
+            if queue.closed {
+                return false;
+            }
             if queue.overflowed {
-                return;
+                return true;
             }
             queue.bytes += EVENT + event.weight();
             queue.events.push_back(event);
             if queue.bytes > self.bound {
-                queue.events = VecDeque::from([Event::Overflow]);
+                queue.events.retain(Event::is_accepted);
+                queue.events.push_back(Event::Overflow);
                 queue.overflowed = true;
             }
         }
         self.reader.wake();
+        true
+    }
+
+    /// Takes nothing more in.
+    pub fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// The next event, if there is one.
@@ -107,5 +121,19 @@ mod tests {
         }
         assert_eq!(inbox.pop(), Some(Event::Overflow));
         assert_eq!(inbox.pop(), None);
+        assert!(
+            inbox.push(Event::Go),
+            "it is passed over, but the stream is still there"
+        );
+        assert_eq!(inbox.pop(), None);
+    }
+
+    #[test]
+    fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
+        let inbox = Inbox::new(1024);
+        assert!(inbox.push(Event::Go));
+        inbox.close();
+        assert!(!inbox.push(Event::Go));
+        assert_eq!((inbox.pop(), inbox.pop()), (Some(Event::Go), None));
     }
 }

@@ -6,4 +6,5 @@ pub mod demux;
 pub mod driver;
 pub mod event;
 pub mod inbox;
+mod phase;
 pub mod state;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
+use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
@@ -37,35 +38,6 @@ pub struct StreamState {
     unsupported: bool,
     /// The newest stray output that was cancelled, so that a burst of it is cancelled once.
     stray: Option<(Name, u32)>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// The driver is choosing.
-    Choosing,
-    /// Published; the next try at this time.
-    Placing { retry: Instant },
-    /// In the waiting room, or waiting for the bus or a worker; looks again at this time.
-    Waiting { retry: Instant },
-    /// A worker has it.
-    Running(Run),
-    /// Finished or failed.
-    Done,
-}
-
-#[derive(Debug)]
-struct Open {
-    attempt: u32,
-    target: Option<Name>,
-}
-
-#[derive(Debug)]
-struct Run {
-    attempt: u32,
-    worker: Name,
-    next_seq: u32,
-    resumable: bool,
-    heard: Instant,
 }
 
 impl StreamState {
@@ -187,10 +159,10 @@ impl StreamState {
     }
 
     /// The driver found no worker at all. True when the stream may wait for one to come back: it
-    /// had one and lost it a moment ago.
-    pub fn may_wait_for_worker(&mut self, now: Instant) -> bool {
+    /// had one and lost it a moment ago, or the bus was away (`recovering`).
+    pub fn may_wait_for_worker(&mut self, now: Instant, recovering: bool) -> bool {
         let since = *self.without_worker.get_or_insert(now);
-        self.runs_lost > 0 && now < since + limits::NO_WORKER_GRACE
+        (self.runs_lost > 0 || recovering) && now < since + limits::NO_WORKER_GRACE
     }
 
     /// The driver gives up.
@@ -236,6 +208,20 @@ impl StreamState {
             Event::Frame { worker, frame } => self.on_frame(worker, frame, now, actions),
             Event::NoResponders { attempt } => self.on_no_responders(attempt, actions),
             Event::WorkerGone { worker } => self.on_worker_gone(&worker, actions),
+            Event::WorkerInstance { worker, instance } => {
+                let old = |run: &Run| run.worker == worker && run.instance != instance;
+                if matches!(&self.phase, Phase::Running(run) if old(run)) {
+                    self.lost("it was restarted", actions);
+                }
+            }
+            Event::LinkRestored => {
+                // A worker that still has the stream says so within a second of its own return;
+                // one whose last frames were lost with the connection never will.
+                if let Phase::Running(run) = &mut self.phase {
+                    let until = now + limits::AFTER_RECONNECT;
+                    run.heard = run.heard.min(until.checked_sub(limits::STALL).unwrap_or(run.heard));
+                }
+            }
             Event::Go => {
                 if matches!(self.phase, Phase::Waiting { .. }) {
                     self.place(actions);
@@ -356,6 +342,7 @@ impl StreamState {
         self.phase = Phase::Running(Run {
             attempt,
             worker: worker.clone(),
+            instance: accepted.instance,
             next_seq: 1,
             resumable: accepted.resumable,
             heard: now,

@@ -279,7 +279,10 @@ fn no_responders_lead_on_and_are_told_apart_by_attempt() {
     );
     assert_eq!(bench.event(Event::NoResponders { attempt: 1 }), [Action::Place]);
     assert!(bench.state.queue_empty());
-    assert!(!bench.state.may_wait_for_worker(bench.now), "it never had a worker");
+    assert!(
+        !bench.state.may_wait_for_worker(bench.now, false),
+        "it never had a worker"
+    );
 }
 
 #[test]
@@ -357,9 +360,46 @@ fn a_worker_that_is_gone_is_left_at_once_and_others_do_not_matter() {
         Some(&Action::Place)
     );
     assert_eq!(bench.state.excluded(), [name("a")]);
-    assert!(bench.state.may_wait_for_worker(bench.now), "it had one a moment ago");
+    assert!(
+        bench.state.may_wait_for_worker(bench.now, false),
+        "it had one a moment ago"
+    );
     bench.now += limits::NO_WORKER_GRACE;
-    assert!(!bench.state.may_wait_for_worker(bench.now));
+    assert!(!bench.state.may_wait_for_worker(bench.now, false));
+}
+
+#[test]
+fn after_a_reconnect_a_stream_that_says_nothing_is_lost_sooner() {
+    let mut bench = Bench::running("a");
+    bench.now += Duration::from_secs(1);
+    assert!(bench.event(Event::LinkRestored).is_empty());
+    assert!(
+        bench
+            .pass(limits::AFTER_RECONNECT - Duration::from_millis(1))
+            .is_empty()
+    );
+    assert_eq!(bench.pass(Duration::from_millis(1)).last(), Some(&Action::Place));
+
+    let mut bench = Bench::running("a");
+    bench.event(Event::LinkRestored);
+    bench.frame("a", 0, 1, Body::Alive(Alive::default()));
+    assert!(bench.pass(limits::AFTER_RECONNECT).is_empty(), "it lives");
+    assert!(
+        Bench::new().state.may_wait_for_worker(Instant::now(), true),
+        "workers are on their way back"
+    );
+}
+
+#[test]
+fn a_worker_that_was_restarted_has_lost_its_streams() {
+    let mut bench = Bench::running("a");
+    let instance = |worker: &str, instance| Event::WorkerInstance {
+        worker: name(worker),
+        instance,
+    };
+    assert!(bench.event(instance("a", 1)).is_empty(), "the life that accepted it");
+    assert!(bench.event(instance("b", 2)).is_empty());
+    assert_eq!(bench.event(instance("a", 2)).last(), Some(&Action::Place));
 }
 
 #[test]

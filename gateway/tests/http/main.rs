@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod connections;
+mod draining;
+mod idempotency;
 mod requests;
 mod streams;
 mod support;

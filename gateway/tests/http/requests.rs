@@ -80,9 +80,8 @@ async fn the_call_is_what_the_client_sent() {
     assert_eq!(response.await.unwrap().unwrap().headers()["x-request-id"], "myid-1");
 }
 
-#[tokio::test]
-async fn errors_from_below_are_statuses_streaming_or_not() {
-    let mut gateway = Gateway::start().await;
+/// Errors of the core with the status, the code and the `Retry-After` that clients are told.
+fn errors_from_below() -> Vec<(CallError, u16, &'static str, &'static str)> {
     let model = || "org/m:7b".to_owned();
     let engine = |code| {
         CallError::Engine(EngineError {
@@ -94,7 +93,7 @@ async fn errors_from_below_are_statuses_streaming_or_not() {
             retry_after_ms: Some(1500),
         })
     };
-    let cases = [
+    vec![
         (
             CallError::UnknownModel {
                 model: model(),
@@ -149,8 +148,13 @@ async fn errors_from_below_are_statuses_streaming_or_not() {
         ),
         (engine(ErrorCode::Internal), 500, "engine_error", ""),
         (CallError::WorkerLost { reason: "x".to_owned() }, 502, "worker_lost", ""),
-    ];
-    for (error, status, code, after) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn errors_from_below_are_statuses_streaming_or_not() {
+    let mut gateway = Gateway::start().await;
+    for (error, status, code, after) in errors_from_below() {
         for stream in [true, false] {
             let answer = gateway.chat(ask(stream));
             let call = gateway.call().await;

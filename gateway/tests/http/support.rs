@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::call::{Call, CallError, Output};
 use tokenbus_gateway::core::{CallStream, Core, ListedModel};
+use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
+use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -169,6 +171,7 @@ impl CallStream for ScriptedStream {
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
     pub(crate) client: reqwest::Client,
+    pub(crate) draining: CancellationToken,
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: JoinHandle<()>,
     pub(crate) metrics: Metrics,
@@ -198,18 +201,27 @@ impl Gateway {
         let mut registry = Registry::with_prefix("tokenbus");
         metrics.register(&mut registry);
         let shutdown = CancellationToken::new();
+        // A shutdown is a drain as well; a drain alone is the time before it.
+        let draining = shutdown.child_token();
+        let ending = Ending {
+            draining: draining.clone(),
+            closing: shutdown.clone(),
+            grace: GRACE,
+        };
         let edge = Edge {
             core: core.clone(),
+            idempotency: Idempotency::new(options.idempotency.clone(), shutdown.clone()),
             options: Arc::new(options),
             metrics: metrics.clone(),
             registry: Arc::new(registry),
-            draining: shutdown.clone(),
+            draining: draining.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {
             addr: listener.local_addr().unwrap(),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            served: spawn("server", server::serve(listener, router(edge), GRACE, shutdown.clone())),
+            served: spawn("server", server::serve(listener, router(edge), ending)),
+            draining,
             shutdown,
             metrics,
             opened: calls,
@@ -297,7 +309,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    async fn of(response: reqwest::Response) -> Self {
+    pub(crate) async fn of(response: reqwest::Response) -> Self {
         Self {
             status: response.status().as_u16(),
             headers: response.headers().clone(),

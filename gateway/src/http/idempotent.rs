@@ -1,0 +1,58 @@
+//! Requests with an `Idempotency-Key`: the first runs its call, repeats read the same recording.
+
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use super::Edge;
+use super::chat::{self, Asked};
+use super::error::HttpError;
+use crate::call::Call;
+use crate::core::Core;
+use crate::idempotency::{Claim, Key, Keyed};
+
+/// On every answer, also an error, that was made for an earlier request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Answers `call`, which came to `endpoint` under `key`.
+pub(super) async fn answer<C: Core>(
+    edge: &Edge<C>,
+    key: String,
+    endpoint: &'static str,
+    call: Call,
+    mut asked: Asked,
+) -> Response {
+    let request = Keyed {
+        key: Key {
+            tenant: call.tenant.clone(),
+            key,
+        },
+        endpoint,
+        body: &call.body,
+        identity: &asked.identity,
+        deadline: call.deadline,
+    };
+    match edge.idempotency.claim(request, Instant::now()) {
+        Claim::First(run) => {
+            let reader = run.start(edge.core.open(call));
+            chat::answer(reader, asked, &edge.options).await
+        }
+        Claim::Repeat(reader) => {
+            asked.identity.clone_from(reader.identity());
+            asked.record.replayed();
+            let mut response = chat::answer(reader, asked, &edge.options).await;
+            response
+                .headers_mut()
+                .insert(REPLAYED, HeaderValue::from_static("true"));
+            response
+        }
+        Claim::Reused => asked
+            .record
+            .failed(&HttpError::IdempotencyKeyReused, None)
+            .into_response(),
+        Claim::Crowded => {
+            tracing::debug!(call = %call.id, "no room for another idempotency key, the answer will not be kept");
+            chat::answer(edge.core.open(call), asked, &edge.options).await
+        }
+    }
+}

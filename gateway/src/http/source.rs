@@ -1,0 +1,46 @@
+//! What an answer is made of, one output after the other: a call's own stream, or the recording of a
+//! keyed one.
+
+use std::borrow::Borrow;
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::call::{CallError, Output};
+use crate::core::CallStream;
+use crate::idempotency::Reader;
+
+/// A call as its client sees it; see [`CallStream`] for the rules.
+pub(super) trait Source: Send + 'static {
+    /// An output, or a share in one that others read as well.
+    type Said: Borrow<Output> + Send;
+
+    /// The next thing that happened; waits for it. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Self::Said, CallError>>> + Send;
+
+    /// The next thing that is ready now.
+    fn try_next(&mut self) -> Option<Result<Self::Said, CallError>>;
+}
+
+impl<S: CallStream> Source for S {
+    type Said = Output;
+
+    fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send {
+        CallStream::next(self)
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        CallStream::try_next(self)
+    }
+}
+
+impl Source for Reader {
+    type Said = Arc<Output>;
+
+    fn next(&mut self) -> impl Future<Output = Option<Result<Arc<Output>, CallError>>> + Send {
+        Self::next(self)
+    }
+
+    fn try_next(&mut self) -> Option<Result<Arc<Output>, CallError>> {
+        Self::try_next(self)
+    }
+}

@@ -1,0 +1,37 @@
+//! Where a stream is between its client and a worker.
+
+use tokenbus_protocol::Name;
+use tokio::time::Instant;
+
+/// Where a stream is between its client and a worker.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The driver is choosing.
+    Choosing,
+    /// Published; the next try at this time.
+    Placing { retry: Instant },
+    /// In the waiting room, or waiting for the bus or a worker; looks again at this time.
+    Waiting { retry: Instant },
+    /// A worker has it.
+    Running(Run),
+    /// Finished or failed.
+    Done,
+}
+
+/// An attempt that was published and not answered.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) attempt: u32,
+    pub(super) target: Option<Name>,
+}
+
+/// An attempt that a worker has.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) attempt: u32,
+    pub(super) worker: Name,
+    pub(super) instance: u64,
+    pub(super) next_seq: u32,
+    pub(super) resumable: bool,
+    pub(super) heard: Instant,
+}

@@ -11,12 +11,13 @@ mod common;
 
 use common::{only_line, run, tokenbus};
 
-const SUBCOMMANDS: [&str; 9] = [
+const SUBCOMMANDS: [&str; 10] = [
     "up",
     "gateway",
     "worker",
     "coordinator",
     "chat",
+    "drain",
     "status",
     "top",
     "bench",

@@ -29,6 +29,15 @@ pub const PING_AFTER: Duration = Duration::from_millis(300);
 /// must not take every engine down in turn.
 pub const MAX_RUNS: u32 = 3;
 
+/// Streams of one model that may move at once after a loss: several large workers' worth.
+pub const REDISPATCH_BURST: f64 = 2048.0;
+
+/// Streams of one model that may move per second when that burst is used up.
+pub const REDISPATCH_RATE: f64 = 256.0;
+
+/// Pause of a stream that may not move yet.
+pub const REDISPATCH_PAUSE: Duration = Duration::from_millis(250);
+
 /// Unanswered publishes of one request in a row before it is the bus that is to blame and the
 /// request waits longer between tries.
 pub const MAX_OPEN: usize = 8;

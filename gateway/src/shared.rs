@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
+use crate::placement::budget::Budget;
 use crate::placement::{Choice, View};
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
@@ -36,6 +37,7 @@ pub struct Shared {
     view: Mutex<View>,
     waiting: Mutex<Waiting>,
     accept_clock: Mutex<AcceptClock>,
+    budget: Mutex<Budget>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
 
@@ -79,6 +81,7 @@ impl Shared {
                 drain: std::collections::HashMap::new(),
             }),
             accept_clock: Mutex::default(),
+            budget: Mutex::default(),
             courier,
         };
         (Arc::new(shared), outgoing)
@@ -180,6 +183,11 @@ impl Shared {
         } else if drain.len() < limits::KNOWN_MODELS {
             drain.entry(model.to_owned()).or_default().ended(now);
         }
+    }
+
+    /// Whether a stream of `model` that lost its worker may be placed again now.
+    pub fn may_redispatch(&self, model: &str, now: Instant) -> bool {
+        lock(&self.budget).take(model, now)
     }
 
     /// How long to wait for an `Accepted`.

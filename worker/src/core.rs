@@ -24,11 +24,13 @@ use crate::malformed::LogLimit;
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Identity;
 use crate::outboxes::Outboxes;
+use crate::pace::Pace;
 use crate::post::Post;
 use crate::requests::Job;
 use crate::status::Snapshot;
 use crate::stream::{Ends, Key};
 use crate::timers::{Due, Timers};
+use crate::watch::{Patience, Watch};
 
 /// What the core is made of.
 pub(crate) struct CoreParts {
@@ -76,6 +78,8 @@ pub(crate) struct Core {
     /// Loading and unloading of models that is under way.
     pub(crate) commands: JoinSet<()>,
     pub(crate) log_limit: LogLimit,
+    pub(crate) watch: Watch,
+    pub(crate) pace: Pace,
     /// What the worker listens to may have changed.
     pub(crate) relisten: bool,
 }
@@ -96,6 +100,12 @@ impl Core {
             bodies: 0,
             commands: JoinSet::new(),
             log_limit: LogLimit::new(limits::MALFORMED_LOG_EVERY),
+            watch: Watch::new(Patience {
+                every: limits::GATEWAY_PROBE_EVERY,
+                misses: limits::GATEWAY_MISSES,
+                silence: limits::GATEWAY_SILENCE,
+            }),
+            pace: Pace::new(limits::DRAIN_WINDOW, limits::RETRY_AFTER_MAX),
             relisten: true,
         };
         core.tell_state();
@@ -105,7 +115,7 @@ impl Core {
     /// What the worker is to listen to. The queue subject only while the engine can run what comes
     /// there: otherwise it would take requests from workers that can.
     pub(crate) fn interests(&self) -> BTreeSet<Interest> {
-        let mut interests = BTreeSet::from([Interest::Control]);
+        let mut interests = BTreeSet::from([Interest::Control, Interest::Gateways]);
         if self.drain.is_draining() {
             return interests;
         }
@@ -178,8 +188,9 @@ impl Core {
         }
     }
 
-    /// A moment has passed: silent streams say that they live, idle outboxes go.
-    pub(crate) fn on_tick(&mut self, now: Instant) {
+    /// A moment has passed: silent streams say that they live, gateways are probed, idle outboxes go.
+    /// `connection` is the number of the worker's connection to NATS, `None` while there is none.
+    pub(crate) fn on_tick(&mut self, connection: Option<u64>, now: Instant) {
         for job in self.jobs.values().filter(|job| job.has_slot) {
             job.stream.keep_alive(0, now);
         }
@@ -188,7 +199,10 @@ impl Core {
                 job.stream.keep_alive(position, now);
             }
         }
+        self.probe_gateways(connection, now);
         self.parts.outboxes.sweep(now);
+        let totals = self.parts.metrics.totals();
+        self.pace.note(totals.finished + totals.failed + totals.cancelled, now);
         let gauge = |gauge: &prometheus_client::metrics::gauge::Gauge, value: u32| gauge.set(i64::from(value));
         gauge(&self.parts.metrics.slots, self.parts.load.slots());
         gauge(&self.parts.metrics.running, self.parts.load.running());

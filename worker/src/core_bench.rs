@@ -102,6 +102,7 @@ pub(crate) struct Bench {
     pub(crate) letters: mpsc::Receiver<Letter>,
     pub(crate) outboxes: Arc<Mutex<HashMap<Name, Arc<Outbox>>>>,
     pub(crate) now: Instant,
+    pub(crate) connection: Option<u64>,
     _snapshot: watch::Receiver<Snapshot>,
 }
 
@@ -144,6 +145,7 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
         letters,
         outboxes,
         now: Instant::now(),
+        connection: Some(1),
         _snapshot: watching,
     }
 }
@@ -211,14 +213,18 @@ impl Bench {
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.core.on_timers(self.now);
-        self.core.on_tick(self.now);
+        self.core.on_tick(self.connection, self.now);
         self.settle();
     }
 
     pub(crate) fn frames(&self) -> Vec<Seen> {
+        self.frames_for("g")
+    }
+
+    pub(crate) fn frames_for(&self, gateway: &str) -> Vec<Seen> {
         let mut seen = Vec::new();
         let outboxes = self.outboxes.lock().unwrap();
-        let Some(outbox) = outboxes.get(&Name::new("g").unwrap()) else {
+        let Some(outbox) = outboxes.get(&Name::new(gateway).unwrap()) else {
             return seen;
         };
         while let Some(batch) = outbox.take() {

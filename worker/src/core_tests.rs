@@ -102,7 +102,7 @@ async fn an_engine_that_is_down_refuses_and_hands_over_what_waits() {
     assert_eq!(b.core.state(), WorkerState::Unavailable);
     assert_eq!(
         b.core.interests(),
-        BTreeSet::from([Interest::Control, Interest::Direct("m".into())]),
+        BTreeSet::from([Interest::Control, Interest::Gateways, Interest::Direct("m".into())]),
         "the queue subject is left to those that can"
     );
     assert_eq!(b.core.parts.load.room().free, 0);
@@ -118,7 +118,10 @@ async fn a_drain_hands_over_what_waits_and_then_what_is_late() {
     b.settle();
     assert_eq!(b.said(), ["2: error draining true"]);
     assert_eq!(b.core.state(), WorkerState::Draining);
-    assert_eq!(b.core.interests(), BTreeSet::from([Interest::Control]));
+    assert_eq!(
+        b.core.interests(),
+        BTreeSet::from([Interest::Control, Interest::Gateways])
+    );
     assert_eq!(b.reason(&request(3, 0)), "3: reject draining");
     assert!(!b.core.is_finished());
     b.pass(Duration::from_secs(30));

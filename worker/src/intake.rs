@@ -21,6 +21,8 @@ use crate::limits;
 pub(crate) enum Interest {
     /// Control messages for this worker.
     Control,
+    /// NATS's word on whether gateways are there.
+    Gateways,
     /// Requests that a gateway placed on this worker.
     Direct(String),
     /// Requests for whichever worker of the model takes them.
@@ -34,6 +36,8 @@ pub(crate) enum Inbound {
     Request(Message),
     /// A control message.
     Control(Message),
+    /// An answer to a probe of a gateway.
+    Gateway(Message),
     /// The server knows of all that is wanted at this moment.
     Confirmed,
     /// What came on subjects that were left has been handed out.
@@ -163,8 +167,11 @@ impl Intake {
                     Err(error) => tracing::error!(%error, "a subscription task failed"),
                 },
                 Some((interest, generation, item)) = self.streams.next(), if !self.streams.is_empty() => match item {
-                    Item::Message(message) if interest == Interest::Control => return Inbound::Control(message),
-                    Item::Message(message) => return Inbound::Request(message),
+                    Item::Message(message) => return match interest {
+                        Interest::Control => Inbound::Control(message),
+                        Interest::Gateways => Inbound::Gateway(message),
+                        Interest::Direct(_) | Interest::Queue(_) => Inbound::Request(message),
+                    },
                     Item::Ended => self.ended(&interest, generation),
                 },
                 else => std::future::pending().await,
@@ -175,6 +182,7 @@ impl Intake {
     fn subject(&self, interest: &Interest) -> String {
         match interest {
             Interest::Control => self.subjects.control(&self.worker),
+            Interest::Gateways => self.subjects.watch_all(&self.worker),
             Interest::Direct(model) => self.subjects.request_to(model, &self.worker),
             Interest::Queue(model) => self.subjects.request(model),
         }
@@ -252,7 +260,7 @@ async fn try_subscribe(
     for (interest, subject) in list {
         let subscriber = match interest {
             Interest::Queue(_) => bus.queue_subscribe(subject.clone(), QUEUE_GROUP).await?,
-            Interest::Control | Interest::Direct(_) => bus.subscribe(subject.clone()).await?,
+            Interest::Control | Interest::Gateways | Interest::Direct(_) => bus.subscribe(subject.clone()).await?,
         };
         subscribed.push((interest.clone(), generation, subscriber));
     }

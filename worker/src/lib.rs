@@ -1,8 +1,8 @@
 //! The engine worker: requests in, token frames out.
 //!
 //! A request's way: `intake` → `core`/`requests` (with `admission`) → the engine → `stream` →
-//! `outbox`. Decisions are in `admission`, `parts`, `free`, `drain`, `timers`, `recent`, `seen`;
-//! the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
+//! `outbox`. Decisions are in `admission`, `parts`, `free`, `drain`, `timers`, `recent`, `pace`,
+//! `seen`, `watch`; the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
 
 mod admission;
 mod control;
@@ -10,6 +10,7 @@ mod core;
 mod drain;
 pub mod engine;
 mod free;
+mod gateways;
 mod intake;
 pub mod limits;
 mod load;
@@ -18,6 +19,7 @@ mod metrics;
 mod options;
 mod outbox;
 mod outboxes;
+mod pace;
 mod parts;
 mod post;
 mod recent;
@@ -28,6 +30,7 @@ mod status;
 mod stream;
 mod sync;
 mod timers;
+mod watch;
 mod worker;
 
 pub use metrics::Metrics;

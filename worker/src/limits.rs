@@ -32,8 +32,8 @@ pub const OUTBOX_CONGESTED: usize = 1024 * 1024;
 /// Bytes waiting for one gateway below which a paused engine goes on.
 pub const OUTBOX_ROOM: usize = 256 * 1024;
 
-/// A batch is closed, with the worker's room at its end, when less than this many bytes are left
-/// in it, so that nearly all batches tell the room.
+/// A batch is closed, with the worker's room at its end, when less than this many bytes would be
+/// left in it beside the text of the next frame: room for a frame's numbers and names, and the room.
 pub const ROOM_RESERVE: usize = 2 * 1024;
 
 /// A sender that has published less than this many bytes lets the other tasks run before it takes
@@ -57,6 +57,19 @@ pub const OUTBOX_IDLE: Duration = Duration::from_secs(60);
 /// Gateways that a worker answers at once. Far more than a cluster has; a peer that invents names
 /// must not make a task for each.
 pub const GATEWAYS: usize = 4096;
+
+/// How often a gateway with streams is probed: twice a second, and a little less than a whole number
+/// of ticks, so that a tick that comes a moment early does not cost a further one. While tokens
+/// flow a probe is no message of its own.
+pub const GATEWAY_PROBE_EVERY: Duration = Duration::from_millis(400);
+
+/// Probes in a row that must find nobody before a gateway counts as gone.
+pub const GATEWAY_MISSES: u32 = 3;
+
+/// Time between the first and the last of these probes: a tick less than 3 s, which is longer than a
+/// gateway's longest pause between two tries to reconnect (2 s), so that NATS may be restarted. With
+/// the wait for the first probe the streams of a dead gateway end within 5 s on a loaded machine, too.
+pub const GATEWAY_SILENCE: Duration = Duration::from_millis(2750);
 
 /// Silence on a stream after which the worker says that it lives.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
@@ -97,6 +110,14 @@ pub const LATENCY_MAX: Duration = Duration::from_mins(10);
 
 /// Tokens per second are of the last this long.
 pub const RATE_WINDOW: Duration = Duration::from_secs(5);
+
+/// A worker's drain rate is that of about the last this long: long enough for slots that are held
+/// for seconds.
+pub const DRAIN_WINDOW: Duration = Duration::from_secs(30);
+
+/// Longest time that a refusal asks to wait. An estimate beyond it is a guess; a minute is soon
+/// enough to look again.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// At most one log line for malformed messages in this time; the count is in it.
 pub const MALFORMED_LOG_EVERY: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! Counters of a worker, and the recent latencies that its status tells.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,11 +35,18 @@ pub(crate) enum Outcome {
     Cancelled,
     /// Handed over to another worker because this one stops.
     HandedOver,
+    /// Stopped because its gateway is gone.
+    GatewayLost,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuantileLabel {
+    quantile: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +65,7 @@ pub struct Metrics {
     timed_out: Counter,
     cancelled: Counter,
     handed_over: Counter,
+    gateway_lost: Counter,
     rejected: Counter,
     tokens: Counter,
     pub(crate) batches: Counter,
@@ -69,7 +78,11 @@ pub struct Metrics {
     pub(crate) running: Gauge,
     pub(crate) queued: Gauge,
     pub(crate) gateways: Gauge,
+    pub(crate) gateways_lost: Counter,
+    pub(crate) outbox_bytes: Gauge,
     ttft_seconds: Histogram,
+    /// Only quantiles, set when the status is made: a histogram would cost each token a lock more.
+    itl_seconds: Family<QuantileLabel, Gauge<f64, AtomicU64>>,
     recent: Arc<Recent>,
 }
 
@@ -90,6 +103,7 @@ impl Default for Metrics {
             timed_out: of("timed_out"),
             cancelled: of("cancelled"),
             handed_over: of("handed_over"),
+            gateway_lost: of("gateway_lost"),
             rejected: of("rejected"),
             requests,
             rejects: Family::default(),
@@ -104,7 +118,10 @@ impl Default for Metrics {
             running: Gauge::default(),
             queued: Gauge::default(),
             gateways: Gauge::default(),
+            gateways_lost: Counter::default(),
+            outbox_bytes: Gauge::default(),
             ttft_seconds: Histogram::new(TTFT_BUCKETS),
+            itl_seconds: Family::default(),
             recent: Arc::new(Recent {
                 ttft: latencies(),
                 itl: latencies(),
@@ -155,9 +172,24 @@ impl Metrics {
         r.register("worker_queued", "Requests waiting", self.queued.clone());
         r.register("worker_gateways", "Gateways with an outbox", self.gateways.clone());
         r.register(
+            "worker_gateways_lost",
+            "Gateways whose streams were stopped because they are gone",
+            self.gateways_lost.clone(),
+        );
+        r.register(
+            "worker_outbox_bytes",
+            "Bytes that wait for gateways",
+            self.outbox_bytes.clone(),
+        );
+        r.register(
             "worker_ttft_seconds",
             "From a request's arrival to its first output",
             self.ttft_seconds.clone(),
+        );
+        r.register(
+            "worker_itl_seconds",
+            "Time between two outputs of a stream in the last half minute, by quantile",
+            self.itl_seconds.clone(),
         );
     }
 
@@ -167,7 +199,7 @@ impl Metrics {
             finished: self.finished.get(),
             failed: self.failed.get() + self.timed_out.get() + self.handed_over.get(),
             rejected: self.rejected.get(),
-            cancelled: self.cancelled.get(),
+            cancelled: self.cancelled.get() + self.gateway_lost.get(),
             tokens: self.tokens.get(),
         }
     }
@@ -179,6 +211,7 @@ impl Metrics {
             Outcome::TimedOut => &self.timed_out,
             Outcome::Cancelled => &self.cancelled,
             Outcome::HandedOver => &self.handed_over,
+            Outcome::GatewayLost => &self.gateway_lost,
         }
         .inc();
     }
@@ -207,6 +240,69 @@ impl Metrics {
     }
 
     pub(crate) fn itl(&self, now: Instant) -> Quantiles {
-        lock(&self.recent.itl).quantiles(now)
+        let itl = lock(&self.recent.itl).quantiles(now);
+        for (quantile, milliseconds) in [("0.5", itl.p50), ("0.9", itl.p90), ("0.99", itl.p99)] {
+            let gauge = self.itl_seconds.get_or_create(&QuantileLabel { quantile });
+            gauge.set(milliseconds / 1e3);
+        }
+        itl
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_booked_is_shown() {
+        let m = Metrics::default();
+        let now = Instant::now();
+        for outcome in [
+            Outcome::Finished,
+            Outcome::Failed,
+            Outcome::TimedOut,
+            Outcome::Cancelled,
+            Outcome::HandedOver,
+            Outcome::GatewayLost,
+        ] {
+            m.ended(outcome);
+        }
+        m.refused(RejectReason::Busy);
+        m.generated(2);
+        m.first_output(Duration::from_millis(10), now);
+        m.next_output(Duration::from_millis(20), 1, now);
+        m.itl(now);
+        let counters = [
+            &m.batches,
+            &m.batch_bytes,
+            &m.unsent_batches,
+            &m.unsent_answers,
+            &m.overflows,
+            &m.hints,
+            &m.gateways_lost,
+        ];
+        for counter in counters {
+            counter.inc();
+        }
+        for gauge in [&m.slots, &m.running, &m.queued, &m.gateways, &m.outbox_bytes] {
+            gauge.set(1);
+        }
+        let mut registry = Registry::default();
+        m.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        // Six outcomes and the refusals, one reason, tokens, seven counters, five gauges, three quantiles, and the
+        // buckets, the sum and the count of one histogram.
+        assert_eq!(
+            samples.len(),
+            7 + 1 + 1 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
+            "{text}"
+        );
+        let zero = |line: &&&str| line.ends_with(" 0") && !line.contains("_bucket");
+        assert_eq!(samples.iter().find(zero), None);
+        assert_eq!(m.totals().failed, 3);
+        assert_eq!(m.totals().cancelled, 2);
     }
 }

@@ -5,13 +5,15 @@
 //! ride along: a step of a continuous-batching engine costs one wake-up and one message.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::limits::MAX_BATCH;
-use tokenbus_protocol::{BatchWriter, Body, EncodeError, Frame};
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::{BatchWriter, Body, Delta, EncodeError, Frame};
 use tokio::sync::Notify;
 
 use crate::limits;
@@ -72,6 +74,8 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     bound: usize,
     load: Arc<Load>,
+    /// Whether anybody is there is to be found out with the next message.
+    probe: AtomicBool,
     wake: Notify,
     drained: Arc<Notify>,
 }
@@ -83,6 +87,7 @@ impl Outbox {
             queue: Mutex::default(),
             bound,
             load,
+            probe: AtomicBool::new(false),
             wake: Notify::new(),
             drained: Arc::default(),
         }
@@ -102,17 +107,39 @@ impl Outbox {
         if queue.bytes() >= bound {
             return Err(PushError::Full(bound));
         }
-        if queue.open.size() >= MAX_BATCH - limits::ROOM_RESERVE {
+        let after = queue.open.size().saturating_add(weight(&frame.body));
+        if !queue.open.is_empty() && after >= MAX_BATCH - limits::ROOM_RESERVE {
             self.close_batch(&mut queue)?;
         }
         let full = queue.open.push(frame)?;
         queue.seal(full);
+        self.signal(queue);
+        Ok(())
+    }
+
+    /// Has NATS say if nobody reads what is sent: the next message asks for it, one without
+    /// frames of streams when none waits.
+    pub(crate) fn probe(&self) {
+        self.probe.store(true, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        if queue.bytes() == 0 {
+            // The room cannot fail to be encoded, and there will be a next time.
+            let _ = self.close_batch(&mut queue);
+            self.signal(queue);
+        }
+    }
+
+    /// Whether the message that was just taken is to be a probe. Asked once for each.
+    pub(crate) fn take_probe(&self) -> bool {
+        self.probe.swap(false, Ordering::Relaxed)
+    }
+
+    fn signal(&self, mut queue: MutexGuard<'_, Queue>) {
         let wake = !std::mem::replace(&mut queue.signalled, true);
         drop(queue);
         if wake {
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Takes the next message, the worker's room at its end.
@@ -151,9 +178,14 @@ impl Outbox {
         lock(&self.queue).bytes() >= self.bound
     }
 
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        lock(&self.queue).bytes()
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.queue).bytes() == 0
+        self.bytes() == 0
     }
 
     /// Lets the sender end when it has sent what waits.
@@ -192,8 +224,35 @@ impl Outbox {
     }
 }
 
-/// Publishes what comes into `outbox` on `subject`, in order, until it is closed and empty.
-pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, subject: String, metrics: Metrics) {
+/// About how many bytes of a frame are not numbers and names of bounded length.
+fn weight(body: &Body<'_>) -> usize {
+    let raw = |json: &Option<RawJson>| json.as_ref().map_or(0, |json| json.get().len());
+    match body {
+        Body::Delta(delta) => delta_weight(delta),
+        Body::Finish(finish) => raw(&finish.usage) + raw(&finish.chunk),
+        Body::Error(error) => error.message.len(),
+        Body::Reject(reject) => reject.message.len(),
+        Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => 0,
+    }
+}
+
+/// About how many bytes the frame of `delta` has.
+pub(crate) fn delta_weight(delta: &Delta<'_>) -> usize {
+    let extra = delta.extra.as_ref().map_or(0, |extra| extra.weight());
+    delta.text.len() + extra + delta.token_ids.len() * 5
+}
+
+/// Where an outbox's messages go.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// The gateway's subject.
+    pub(crate) subject: String,
+    /// Where NATS says of a probe that nobody reads it.
+    pub(crate) watch: String,
+}
+
+/// Publishes what comes into `outbox`, in order, until it is closed and empty.
+pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, route: Route, metrics: Metrics) {
     let mut unflushed = 0;
     loop {
         outbox.ready().await;
@@ -201,7 +260,8 @@ pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, subject: String, metrics
         tokio::task::yield_now().await;
         while let Some(batch) = outbox.take() {
             let bytes = batch.len();
-            publish(&bus, &subject, Bytes::from(batch), &metrics).await;
+            let watch = outbox.take_probe().then_some(&route.watch);
+            publish(&bus, &route.subject, watch, Bytes::from(batch), &metrics).await;
             unflushed += bytes;
             // While NATS is away this does not come to an end: what follows stays in the outbox.
             if unflushed >= limits::UNFLUSHED && bus.client().flush().await.is_ok() {
@@ -219,9 +279,14 @@ pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, subject: String, metrics
 
 /// Publishes one batch. While NATS is away it tries on: the frames keep their order, and the
 /// outbox its bound.
-async fn publish(bus: &Bus, subject: &str, batch: Bytes, metrics: &Metrics) {
+async fn publish(bus: &Bus, subject: &str, watch: Option<&String>, batch: Bytes, metrics: &Metrics) {
     loop {
-        match bus.publish(subject.to_owned(), batch.clone()).await {
+        let (to, payload) = (subject.to_owned(), batch.clone());
+        let sent = match watch {
+            None => bus.publish(to, payload).await,
+            Some(watch) => bus.publish_with_reply(to, watch.clone(), payload).await,
+        };
+        match sent {
             Ok(()) => {
                 metrics.batches.inc();
                 metrics.batch_bytes.inc_by(batch.len() as u64);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use futures_util::FutureExt as _;
-use tokenbus_protocol::{BatchReader, Delta, Room};
+use tokenbus_protocol::{BatchReader, Room};
 
 use super::*;
 
@@ -54,10 +54,17 @@ async fn a_step_of_512_sequences_is_one_wake_up_and_one_message() {
 }
 
 #[test]
-fn every_full_batch_tells_the_room_and_stays_under_the_limit() {
-    let outbox = outbox(limits::OUTBOX);
-    let text = "x".repeat(100);
-    for seq in 0..5000 {
+fn every_batch_tells_the_room_and_stays_under_the_limit() {
+    check_batches(|_| 100, 5000);
+    check_batches(|_| 3000, 300);
+    check_batches(|_| 30_000, 30);
+    check_batches(|seq| (seq as usize * 7919) % 40_000, 200);
+}
+
+fn check_batches(length: impl Fn(u32) -> usize, count: u32) {
+    let outbox = outbox(usize::MAX);
+    for seq in 0..count {
+        let text = "x".repeat(length(seq));
         outbox.push(&delta(1, seq, &text), Press::Stream).unwrap();
     }
     let (mut next, mut batches) = (0, 0);
@@ -77,9 +84,37 @@ fn every_full_batch_tells_the_room_and_stays_under_the_limit() {
         assert_eq!(room, Some(Room { free: 3, queued: 0 }));
         batches += 1;
     }
-    assert_eq!(next, 5000);
+    assert_eq!(next, count);
     assert!(batches >= 8);
     assert!(outbox.is_empty());
+}
+
+#[test]
+fn the_room_follows_a_frame_that_is_a_batch_by_itself() {
+    let outbox = outbox(limits::OUTBOX);
+    outbox.push(&delta(1, 0, "small"), Press::Stream).unwrap();
+    outbox
+        .push(&delta(1, 1, &"x".repeat(MAX_BATCH * 2)), Press::Stream)
+        .unwrap();
+    let batches: Vec<_> = std::iter::from_fn(|| outbox.take()).map(|b| frames(&b)).collect();
+    assert_eq!(batches, [vec![(1, 0), (0, 0)], vec![(1, 1)], vec![(0, 0)]]);
+}
+
+#[tokio::test]
+async fn a_probe_rides_along_or_goes_alone() {
+    let outbox = outbox(limits::OUTBOX);
+    outbox.push(&delta(1, 0, "x"), Press::Stream).unwrap();
+    outbox.probe();
+    outbox.ready().await;
+    assert_eq!(frames(&outbox.take().unwrap()), [(1, 0), (0, 0)]);
+    assert!(outbox.take_probe(), "with the message that was due anyway");
+    assert_eq!(outbox.take(), None);
+    assert!(!outbox.take_probe(), "one message for each");
+    outbox.probe();
+    assert!(outbox.ready().now_or_never().is_some(), "it wakes the sender");
+    assert_eq!(frames(&outbox.take().unwrap()), [(0, 0)]);
+    assert!(outbox.take_probe());
+    assert_eq!(outbox.take(), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokenbus_protocol::Name;
 use tokio::task::JoinHandle;
 
@@ -87,6 +88,21 @@ impl Outboxes {
         self.note();
     }
 
+    /// Finds out whether anybody is subscribed as `gateway`: NATS says so if not.
+    pub(crate) fn probe(&self, gateway: &Name) {
+        if let Some(open) = self.open.get(gateway) {
+            open.outbox.probe();
+        }
+    }
+
+    /// Forgets the outbox of a gateway that is gone; its sender ends when nothing waits any more.
+    pub(crate) fn close_one(&mut self, gateway: &Name) {
+        if let Some(open) = self.open.remove(gateway) {
+            open.outbox.close();
+        }
+        self.note();
+    }
+
     /// Closes all and returns their senders, which end when everything is sent.
     pub(crate) fn close(&mut self) -> Vec<JoinHandle<()>> {
         let senders = self
@@ -102,9 +118,12 @@ impl Outboxes {
     }
 
     fn note(&self) {
-        self.metrics
-            .gateways
-            .set(i64::try_from(self.open.len()).unwrap_or(i64::MAX));
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.metrics.gateways, self.open.len());
+        set(
+            &self.metrics.outbox_bytes,
+            self.open.values().map(|open| open.outbox.bytes()).sum(),
+        );
     }
 }
 

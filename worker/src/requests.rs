@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokenbus_protocol::control::Part;
 use tokenbus_protocol::{
-    Accepted, Body, Capabilities, ErrorCode, Frame, Reject, RejectReason, Request, RequestKind, Resume,
+    Accepted, Body, Capabilities, ErrorCode, Frame, Name, Reject, RejectReason, Request, RequestKind, Resume,
 };
 use uuid::Uuid;
 
@@ -26,6 +26,8 @@ use crate::timers::Due;
 pub(crate) struct Job {
     /// Its stream.
     pub(crate) stream: Arc<Stream>,
+    /// Whose it is.
+    pub(crate) gateway: Name,
     /// When its client stops waiting.
     pub(crate) deadline: Instant,
     /// Whether it has a slot, rather than waiting for one.
@@ -60,6 +62,7 @@ impl Core {
         if request.stream == 0 {
             return self.on_malformed(&"stream 0 is no stream", "request", payload.len(), now);
         }
+        self.watch.heard(&request.gateway);
         let Some(outbox) = self.parts.outboxes.of(&request.gateway, now) else {
             // Nobody can be told; a real gateway publishes again elsewhere.
             self.parts.metrics.unsent_answers.inc();
@@ -192,6 +195,7 @@ impl Core {
         self.timers.set(deadline, Due::Deadline(id));
         let job = Job {
             stream,
+            gateway: request.gateway,
             deadline,
             has_slot,
             parts_due: None,
@@ -214,8 +218,10 @@ impl Core {
 
     fn reject(&mut self, request: &Request<'_>, outbox: &Outbox, reason: RejectReason) {
         self.parts.metrics.refused(reason);
+        let mut retry_after_ms = None;
         if reason == RejectReason::Busy {
             self.hints.refused(&request.model);
+            retry_after_ms = self.pace.retry_after_ms(self.admission.queued());
         }
         let message = match (reason, &self.info.health) {
             (RejectReason::Unavailable, Health::Starting) => "The engine is starting".to_owned(),
@@ -232,7 +238,7 @@ impl Core {
                 worker: self.parts.identity.worker.clone(),
                 room: self.parts.load.room(),
                 message,
-                retry_after_ms: None,
+                retry_after_ms,
             }),
         };
         if let Err(error) = outbox.push(&frame, Press::Answer) {

@@ -17,7 +17,7 @@ use crate::engine::{Closed, Sink};
 use crate::limits;
 use crate::load::Slot;
 use crate::metrics::{Metrics, Outcome};
-use crate::outbox::{Outbox, Press, PushError};
+use crate::outbox::{Outbox, Press, PushError, delta_weight};
 use crate::sync::lock;
 
 /// Which attempt of which request.
@@ -129,12 +129,12 @@ impl Stream {
         }
         let tokens = delta.tokens;
         let output = tokens > 0 || !delta.text.is_empty() || delta.extra.is_some();
-        let sent = if size(&delta) <= self.parts.max_frame {
+        let sent = if delta_weight(&delta) <= self.parts.max_frame {
             self.push(&mut state, Body::Delta(delta), Press::Stream, now)
-        } else if size(&delta) - delta.text.len() <= self.parts.max_frame / 2 {
+        } else if delta_weight(&delta) - delta.text.len() <= self.parts.max_frame / 2 {
             self.push_split(&mut state, delta, now)
         } else {
-            let error = too_large(size(&delta), self.parts.max_frame);
+            let error = too_large(delta_weight(&delta), self.parts.max_frame);
             self.close(&mut state, Some(Body::Error(error)), Outcome::Failed, now);
             return Err(Closed);
         };
@@ -278,12 +278,6 @@ fn too_large(bytes: usize, limit: usize) -> EngineError {
     );
     let message = format!("The engine sent a piece of output of {bytes} bytes, the limit is {limit}");
     internal(&message, false)
-}
-
-/// About how many bytes the frame of `delta` has.
-fn size(delta: &Delta<'_>) -> usize {
-    let extra = delta.extra.as_ref().map_or(0, |extra| extra.weight());
-    delta.text.len() + extra + delta.token_ids.len() * 5
 }
 
 /// The engine's end of a stream.

@@ -4,10 +4,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
-use tokenbus_bus::{Bus, BusError, task};
+use tokenbus_bus::{Bus, BusError, Link, task};
 use tokenbus_protocol::{Name, Subjects, WorkerState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -176,6 +177,7 @@ impl Worker {
             core,
             ends,
             info,
+            link: self.bus.link(),
             worker: &self,
         };
         running.run(shutdown).await;
@@ -215,8 +217,11 @@ impl Worker {
         let (bus, metrics) = (self.bus.clone(), self.metrics.clone());
         let (subjects, worker) = (subjects.clone(), self.identity.worker.clone());
         let start = Box::new(move |gateway: &Name, outbox| {
-            let subject = subjects.out(gateway, &worker);
-            task::spawn("outbox", outbox::send(outbox, bus.clone(), subject, metrics.clone()))
+            let route = outbox::Route {
+                subject: subjects.out(gateway, &worker),
+                watch: subjects.watch(&worker, gateway),
+            };
+            task::spawn("outbox", outbox::send(outbox, bus.clone(), route, metrics.clone()))
         });
         Outboxes::new(self.options.outbox, Arc::clone(load), self.metrics.clone(), start)
     }
@@ -255,6 +260,7 @@ struct Loop<'a> {
     intake: Intake,
     ends: mpsc::UnboundedReceiver<Key>,
     info: watch::Receiver<EngineInfo>,
+    link: watch::Receiver<Link>,
     worker: &'a Worker,
 }
 
@@ -286,7 +292,8 @@ impl Loop<'_> {
                 _ = tick.tick() => {
                     // A server that is connected to later may have another limit.
                     self.core.parts.max_frame = self.worker.max_frame();
-                    self.core.on_tick(Instant::now());
+                    let connection = Some(self.link.borrow()).filter(|link| link.connected).map(|link| link.epoch);
+                    self.core.on_tick(connection, Instant::now());
                 }
                 changed = self.info.changed(), if !engine_gone => {
                     engine_gone = changed.is_err();
@@ -321,6 +328,19 @@ impl Loop<'_> {
         self.core.on_info(info, Instant::now());
     }
 
+    /// What NATS says of a gateway that was probed. Nobody else has anything to say here.
+    fn gateway_answer(&mut self, message: &Message, now: Instant) {
+        let missing = message.status == Some(StatusCode::NO_RESPONDERS);
+        match Subjects::parse_watch(&message.subject).filter(|_| missing) {
+            Some(gateway) => self.core.on_missing_gateway(&gateway, now),
+            None => {
+                let bytes = message.payload.len();
+                self.core
+                    .on_malformed(&"not NATS's word on a gateway", "gateway", bytes, now);
+            }
+        }
+    }
+
     /// Takes in what came; whether it was the confirmation of the subscriptions.
     fn received(&mut self, inbound: Inbound) -> bool {
         let now = Instant::now();
@@ -331,6 +351,7 @@ impl Loop<'_> {
                 let payload: Bytes = message.payload;
                 self.core.on_control(&payload, reply, now);
             }
+            Inbound::Gateway(message) => self.gateway_answer(&message, now),
             Inbound::Confirmed => {
                 self.core.parts.max_frame = self.worker.max_frame();
                 return true;

@@ -6,8 +6,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Gateway, Nats, Running, sim, sim_text, status_until, subjects, within};
-use tokenbus_protocol::WorkerState;
+use common::{Gateway, Nats, Running, metric, sim, sim_text, status_until, subjects, within};
+use tokenbus_protocol::{Resume, ResumeChoice, WorkerState};
 use tokio::time::Instant;
 
 const LONG: &str = r#"{"max_tokens":1000000}"#;
@@ -94,11 +94,102 @@ async fn while_nats_is_away_the_outbox_keeps_its_bound_and_streams_fail_rather_t
     assert_eq!(gateway.rooms["w1"].free, 64);
 }
 
-fn metric(registry: &prometheus_client::registry::Registry, name: &str) -> u64 {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.and_then(|line| line.rsplit(' ').next())
-        .and_then(|value| value.parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in {text}"))
+/// A client stream over all its attempts.
+#[derive(Default)]
+struct Continued {
+    attempt: u32,
+    /// Of the attempts that were given up.
+    text: String,
+    tokens: u64,
+    asked: Option<Instant>,
+}
+
+impl Continued {
+    /// Looks at the attempt that runs; true when the stream is complete. A lost attempt is given up
+    /// and the next one asked for, as a gateway does it.
+    async fn follow(&mut self, stream: u64, gateway: &mut Gateway, body: &str) -> bool {
+        const STALL: Duration = Duration::from_secs(2);
+        let seen = gateway.seen(stream, self.attempt);
+        if seen.is_ended() {
+            assert!(seen.end().starts_with("finish"), "{stream}: {}", seen.end());
+            return true;
+        }
+        let heard = seen.heard.max(self.asked);
+        if self.asked.is_some() && !seen.broken && heard.is_some_and(|at| at.elapsed() < STALL) {
+            return false;
+        }
+        let (text, tokens) = (seen.text.clone(), seen.tokens);
+        if self.asked.replace(Instant::now()).is_some() {
+            self.attempt += 1;
+            self.text.push_str(&text);
+            self.tokens += tokens;
+        }
+        let mut request = gateway.request(stream, self.attempt, body);
+        request.floor = self.attempt;
+        let (text, tokens) = (self.text.clone(), self.tokens);
+        request.resume = (self.attempt > 0).then(|| Resume {
+            choices: vec![ResumeChoice {
+                text,
+                tokens,
+                ..ResumeChoice::default()
+            }],
+        });
+        gateway.send(&request).await;
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_lose_frames_in_a_restart_of_nats_go_on_in_the_slots_that_they_hold() {
+    const STREAMS: u64 = 50;
+    const TOKENS: u64 = 300;
+    let nats = Nats::start().await;
+    // Exactly as many slots as streams: a new attempt has only the slot of the one it replaces.
+    let worker = Running::start(&nats, "w1", sim(50, 20, 10)).await;
+    let slow_to_return = async_nats::ConnectOptions::new().reconnect_delay_callback(|_| Duration::from_millis(1500));
+    let mut gateway = Gateway::on(slow_to_return.connect(&nats.url).await.unwrap(), "g").await;
+    gateway.bears_holes = true;
+    let body = format!(r#"{{"max_tokens":{TOKENS}}}"#);
+    let mut streams: Vec<Continued> = (0..STREAMS).map(|_| Continued::default()).collect();
+    for (stream, continued) in (1..).zip(&mut streams) {
+        continued.follow(stream, &mut gateway, &body).await;
+    }
+    for stream in 1..=STREAMS {
+        gateway.until(stream, 0, "tokens", |seen| seen.tokens > 20).await;
+    }
+    let nats = Nats::again(&nats.kill().await).await;
+    let mut open: Vec<u64> = (1..=STREAMS).collect();
+    within("the end of all streams", async {
+        while !open.is_empty() {
+            let _ = tokio::time::timeout(Duration::from_millis(100), gateway.read()).await;
+            let mut left = Vec::new();
+            for stream in open.drain(..) {
+                let continued = &mut streams[usize::try_from(stream).unwrap() - 1];
+                if !continued.follow(stream, &mut gateway, &body).await {
+                    left.push(stream);
+                }
+            }
+            open = left;
+        }
+    })
+    .await;
+    for (stream, continued) in (1..).zip(&streams) {
+        let last = gateway.seen(stream, continued.attempt);
+        assert!(
+            format!("{}{}", continued.text, last.text) == sim_text(0..TOKENS),
+            "stream {stream}: {}{}",
+            continued.text,
+            last.text
+        );
+    }
+    let again = streams.iter().filter(|stream| stream.attempt > 0).count();
+    assert!(again > 40, "{again} of {STREAMS} streams lost frames");
+    let mut statuses = nats.client().await.subscribe(subjects().status_all()).await.unwrap();
+    let idle = status_until(&mut statuses, "idle", |status| status.active == 0).await;
+    assert_eq!(
+        (idle.totals.rejected, idle.totals.failed),
+        (0, 0),
+        "no slot was missing"
+    );
+    worker.stopped().await;
 }

@@ -1,6 +1,7 @@
 //! Which worker gets a request: what is known of the workers, and the score.
 
 pub mod accept_clock;
+pub mod budget;
 pub mod score;
 pub mod view;
 

@@ -8,15 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
-use serde_bytes::ByteBuf;
-use tokenbus_protocol::control::Part;
-use tokenbus_protocol::limits::{MAX_MESSAGE, REQUEST_OVERHEAD};
-use tokenbus_protocol::{Body, Control, Frame, Name, Parts, Request, encode};
+use tokenbus_protocol::{Body, Frame, Name};
 use tokio::time::{Instant, Sleep};
 
-use super::event::{Action, Attempt, Event};
+use super::event::{Action, Event};
 use super::inbox::Inbox;
+use super::message::{self, Envelope};
 use super::state::StreamState;
 
 use crate::call::{Call, CallError, Output};
@@ -45,6 +42,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// It lost its worker and may not move yet.
+    throttled: bool,
     /// Bytes of the body that the first message held; the rest goes in parts of this size.
     part: usize,
     ended: bool,
@@ -80,6 +79,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            throttled: false,
             part: usize::MAX,
             ended: false,
         }
@@ -225,7 +225,9 @@ impl Driver {
             self.state.fail(CallError::BusDown { reason }, &mut self.actions);
         }
         self.state.tick(now, &mut self.actions);
-        if self.state.is_choosing() {
+        if self.state.is_choosing() && !self.may_move(now) {
+            self.state.wait(now, limits::REDISPATCH_PAUSE);
+        } else if self.state.is_choosing() {
             match self.choose(now) {
                 Choice::Wait => self.wait_for_room(now),
                 Choice::Queue if self.state.queue_empty() => self.no_worker(now),
@@ -234,6 +236,13 @@ impl Driver {
             }
         }
         self.carry_out(Instant::now());
+    }
+
+    /// Whether the budget lets a stream that lost its worker move now.
+    fn may_move(&mut self, now: Instant) -> bool {
+        self.throttled |= self.state.take_loss();
+        self.throttled = self.throttled && !self.shared.may_redispatch(&self.call.model, now);
+        !self.throttled
     }
 
     /// Chooses, in turn: whoever waits already goes first.
@@ -305,8 +314,17 @@ impl Driver {
         };
         let number = attempt.attempt;
         let reply = shared.subjects.reply(&shared.gateway, self.number, number);
-        let message = match self.request(attempt, now) {
-            Ok(message) => message,
+        let envelope = Envelope {
+            gateway: &shared.gateway,
+            stream: self.number,
+            max_payload: shared.bus.max_payload(),
+            now,
+        };
+        let message = match message::request(&self.call, attempt, &envelope) {
+            Ok((message, part)) => {
+                self.part = part;
+                message
+            }
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
         if let Some(worker) = target {
@@ -323,51 +341,6 @@ impl Driver {
         }
     }
 
-    /// The request's message; a body that does not fit into one is cut.
-    fn request(&mut self, attempt: Attempt, now: Instant) -> Result<Bytes, CallError> {
-        let call = &self.call;
-        let resumed = attempt.resume.as_ref().map_or(0, |resume| {
-            let bytes = |choice: &tokenbus_protocol::ResumeChoice| {
-                choice.text.len() + choice.reasoning.len() + 5 * choice.token_ids.len() + 64
-            };
-            resume.choices.iter().map(bytes).sum()
-        });
-        let limit = self.shared.bus.max_payload().min(MAX_MESSAGE);
-        let room = limit.checked_sub(REQUEST_OVERHEAD + resumed).filter(|room| *room > 0);
-        let Some(room) = room else {
-            return Err(CallError::Internal(
-                "the answer so far is larger than a bus message".to_owned(),
-            ));
-        };
-        self.part = room;
-        let first = call.body.len().min(room);
-        let parts = (first < call.body.len()).then(|| Parts {
-            count: u32::try_from(call.body.len().div_ceil(room)).unwrap_or(u32::MAX),
-            bytes: call.body.len() as u64,
-        });
-        let budget = call.deadline.saturating_duration_since(now);
-        let request = Request {
-            id: call.id,
-            gateway: self.shared.gateway.clone(),
-            stream: self.number,
-            attempt: attempt.attempt,
-            floor: attempt.floor,
-            kind: call.kind,
-            model: call.model.clone(),
-            budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
-            priority: call.priority,
-            tenant: call.tenant.clone(),
-            client_id: Some(call.client_id.clone()),
-            trace: call.trace.clone(),
-            resume: attempt.resume,
-            parts,
-            body: call.body.get(..first).unwrap_or_default().into(),
-        };
-        encode(&request)
-            .map(Bytes::from)
-            .map_err(|error| CallError::Internal(error.to_string()))
-    }
-
     async fn send_part(&mut self) {
         let Some(Step::Parts { attempt, worker, next }) = self.steps.front_mut() else {
             return;
@@ -378,18 +351,13 @@ impl Driver {
             return;
         };
         let data = rest.get(..self.part).unwrap_or(rest);
-        let part = Part {
-            id: self.call.id,
-            attempt: *attempt,
-            index: *next,
-            data: ByteBuf::from(data),
-        };
+        let part = message::part(self.call.id, *attempt, *next, data);
         *next += 1;
         let subject = self.shared.subjects.control(worker);
         let shared = Arc::clone(&self.shared);
-        match encode(&Control::Part(part)) {
+        match part {
             Ok(bytes) => {
-                if let Err(error) = shared.bus.publish(subject, bytes.into()).await {
+                if let Err(error) = shared.bus.publish(subject, bytes).await {
                     tracing::warn!(id = %self.call.id, %error, "part of a request not published");
                 }
             }

@@ -6,5 +6,6 @@ pub mod demux;
 pub mod driver;
 pub mod event;
 pub mod inbox;
+pub mod message;
 mod phase;
 pub mod state;

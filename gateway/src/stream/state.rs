@@ -36,6 +36,10 @@ pub struct StreamState {
     queue_empty: bool,
     /// A worker whose engine cannot do what is asked said so.
     unsupported: bool,
+    /// Publishes since it last waited or ran.
+    tries: usize,
+    /// A run was lost and has to move.
+    moving: bool,
     /// The newest stray output that was cancelled, so that a burst of it is cancelled once.
     stray: Option<(Name, u32)>,
 }
@@ -56,6 +60,8 @@ impl StreamState {
             without_worker: None,
             queue_empty: false,
             unsupported: false,
+            tries: 0,
+            moving: false,
             stray: None,
         }
     }
@@ -70,14 +76,19 @@ impl StreamState {
         self.queue_empty
     }
 
+    /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
+    pub fn take_loss(&mut self) -> bool {
+        std::mem::take(&mut self.moving)
+    }
+
     /// Workers that should not be tried again now.
     pub fn excluded(&self) -> &[Name] {
         &self.excluded
     }
 
-    /// Publishes since the stream last waited or ran that nobody has taken.
+    /// Publishes since the stream last waited or ran; nobody has taken any of them.
     pub fn untaken(&self) -> usize {
-        self.open.len() + self.excluded.len()
+        self.tries
     }
 
     /// Whether it has ended.
@@ -134,6 +145,7 @@ impl StreamState {
         })?;
         let attempt = self.next_attempt;
         self.next_attempt += 1;
+        self.tries += 1;
         // Each unanswered try is given longer than the one before: a loaded cluster must not be
         // loaded further by copies.
         let patience = patience
@@ -154,6 +166,7 @@ impl StreamState {
     /// The driver found no room: the stream waits until [`Event::Go`] or for `pause`.
     pub fn wait(&mut self, now: Instant, pause: Duration) {
         self.excluded.clear();
+        self.tries = 0;
         self.queue_empty = false;
         self.phase = Phase::Waiting { retry: now + pause };
     }
@@ -337,6 +350,7 @@ impl StreamState {
         }
         self.floor = attempt;
         self.excluded.clear();
+        self.tries = 0;
         self.without_worker = None;
         self.queue_empty = false;
         self.phase = Phase::Running(Run {
@@ -447,6 +461,7 @@ impl StreamState {
             Phase::Running(run) => {
                 self.floor = run.attempt + 1;
                 self.runs_lost += 1;
+                self.moving = true;
                 self.delivered.seam();
                 Some(run)
             }

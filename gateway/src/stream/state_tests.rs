@@ -237,6 +237,26 @@ fn a_refusal_excludes_the_worker() {
 }
 
 #[test]
+fn unanswered_publishes_do_not_count_for_ever() {
+    let mut bench = Bench::new();
+    for tries in 0..4 {
+        assert_eq!(bench.state.untaken(), tries);
+        bench.publish(None);
+        bench.pass(limits::ACCEPT_MAX);
+    }
+    bench.state.wait(bench.now, Duration::from_secs(1));
+    assert_eq!(bench.state.untaken(), 0, "after a wait it is tried afresh");
+    bench.event(Event::Go);
+    bench.publish(Some("a"));
+    bench.frame("b", 0, 0, accepted("b"));
+    assert_eq!(
+        bench.state.worker(),
+        Some(&name("b")),
+        "and whoever answers at last may have it"
+    );
+}
+
+#[test]
 fn a_duplicate_is_the_promise_of_an_earlier_attempt() {
     let mut bench = Bench::new();
     bench.publish(Some("a"));

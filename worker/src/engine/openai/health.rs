@@ -28,6 +28,8 @@ pub(super) struct Tracker {
     pause: Duration,
     /// The process is gone: there is nothing to probe.
     gone: bool,
+    /// A process of ours was started and has not been up in this life.
+    starting: bool,
     discover_at: Instant,
     load_at: Instant,
 }
@@ -40,6 +42,7 @@ impl Tracker {
             silent: 0,
             pause: limits::PROBE_FIRST,
             gone: false,
+            starting: false,
             discover_at: now,
             load_at: now,
         }
@@ -106,11 +109,19 @@ impl Tracker {
                 }
             }
         }
-        if self.health == Health::Ready || was_up {
-            self.pause = limits::PROBE_FIRST;
-        } else {
-            self.pause = (self.pause * 2).min(limits::PROBE_INTERVAL);
+        if self.health == Health::Ready {
+            self.starting = false;
         }
+        let longest = if self.starting {
+            limits::PROBE_STARTING
+        } else {
+            limits::PROBE_INTERVAL
+        };
+        self.pause = if self.health == Health::Ready || was_up {
+            limits::PROBE_FIRST
+        } else {
+            (self.pause * 2).min(longest)
+        };
     }
 
     /// A request's connection failed: down until a probe says otherwise. True when it was up.
@@ -142,6 +153,7 @@ impl Tracker {
         match news {
             ProcessNews::Started => {
                 self.gone = false;
+                self.starting = true;
                 self.health = Health::Starting;
             }
             ProcessNews::Gone(reason) => {
@@ -202,6 +214,25 @@ mod tests {
         assert!(pauses.is_sorted());
         assert_eq!(pauses.last(), Some(&Some(limits::PROBE_INTERVAL)));
         assert_eq!(tracker.health(Circuit::Closed), Health::Starting);
+    }
+
+    #[test]
+    fn a_process_of_ours_is_probed_quickly_until_it_was_up() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(now);
+        for _ in 0..2 {
+            tracker.process(&ProcessNews::Started);
+            for finding in [unwell(), Finding::Loading, Finding::Silent].iter().cycle().take(1000) {
+                assert!(tracker.pause().is_some_and(|pause| pause <= limits::PROBE_STARTING));
+                tracker.probed(finding, now, None);
+            }
+            tracker.probed(&found(ServerKind::LlamaServer), now, None);
+            assert_eq!(tracker.pause(), Some(limits::PROBE_INTERVAL));
+            for _ in 0..10 {
+                tracker.probed(&unwell(), now, None);
+            }
+            assert_eq!(tracker.pause(), Some(limits::PROBE_INTERVAL), "it was up before");
+        }
     }
 
     #[test]

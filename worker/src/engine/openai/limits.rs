@@ -56,6 +56,10 @@ pub(super) const PROBE_INTERVAL_UNKNOWN: Duration = Duration::from_secs(30);
 /// llama.cpp model listens 0.4 s after its start, and the first answer waits for this.
 pub(super) const PROBE_FIRST: Duration = Duration::from_millis(25);
 
+/// Longest pause between probes of a process that we started and that was not up yet. It listens on
+/// this machine, where a refused connection costs microseconds, and whoever started it waits.
+pub(super) const PROBE_STARTING: Duration = Duration::from_millis(100);
+
 /// How long one probe may take.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -1,0 +1,155 @@
+//! A call as the messages that a worker gets: the request, and what of its body did not fit.
+
+use bytes::Bytes;
+use serde_bytes::ByteBuf;
+use tokenbus_protocol::control::Part;
+use tokenbus_protocol::limits::{MAX_MESSAGE, REQUEST_OVERHEAD};
+use tokenbus_protocol::{Control, EncodeError, Name, Parts, Request, Resume, ResumeChoice, encode};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::event::Attempt;
+use crate::call::{Call, CallError};
+
+/// What a request message says beside its call.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    /// Where frames go.
+    pub gateway: &'a Name,
+    /// The stream's number there.
+    pub stream: u64,
+    /// Largest message in bytes that the bus takes.
+    pub max_payload: usize,
+    /// The moment of publishing.
+    pub now: Instant,
+}
+
+/// The request's message, and how many bytes of the body it has room for: a longer body is cut, and
+/// the rest goes in parts of that size.
+///
+/// # Errors
+/// [`CallError::Internal`] when what was delivered so far leaves no room for the request.
+pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result<(Bytes, usize), CallError> {
+    let limit = envelope.max_payload.min(MAX_MESSAGE);
+    let taken = REQUEST_OVERHEAD + attempt.resume.as_ref().map_or(0, size);
+    let room = limit.checked_sub(taken).filter(|room| *room > 0);
+    let too_long = || CallError::Internal("the answer so far is larger than a bus message".to_owned());
+    let room = room.ok_or_else(too_long)?;
+    let first = call.body.len().min(room);
+    let parts = (first < call.body.len()).then(|| Parts {
+        count: u32::try_from(call.body.len().div_ceil(room)).unwrap_or(u32::MAX),
+        bytes: call.body.len() as u64,
+    });
+    let budget = call.deadline.saturating_duration_since(envelope.now);
+    let request = Request {
+        id: call.id,
+        gateway: envelope.gateway.clone(),
+        stream: envelope.stream,
+        attempt: attempt.attempt,
+        floor: attempt.floor,
+        kind: call.kind,
+        model: call.model.clone(),
+        budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
+        priority: call.priority,
+        tenant: call.tenant.clone(),
+        client_id: Some(call.client_id.clone()),
+        trace: call.trace.clone(),
+        resume: attempt.resume,
+        parts,
+        body: call.body.get(..first).unwrap_or_default().into(),
+    };
+    let message = encode(&request).map_err(|error| CallError::Internal(error.to_string()))?;
+    Ok((message.into(), room))
+}
+
+/// The message of a further part of a body.
+///
+/// # Errors
+/// [`EncodeError`]; not seen for bytes.
+pub fn part(id: Uuid, attempt: u32, index: u32, data: &[u8]) -> Result<Bytes, EncodeError> {
+    let data = ByteBuf::from(data);
+    encode(&Control::Part(Part {
+        id,
+        attempt,
+        index,
+        data,
+    }))
+    .map(Bytes::from)
+}
+
+/// At most so many bytes does a resume take in a message.
+fn size(resume: &Resume) -> usize {
+    let choice = |choice: &ResumeChoice| choice.text.len() + choice.reasoning.len() + 5 * choice.token_ids.len() + 128;
+    resume.choices.iter().map(choice).sum()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use tokenbus_protocol::{RequestKind, decode};
+
+    use super::*;
+
+    fn call(body: usize, now: Instant) -> Call {
+        Call {
+            id: Uuid::nil(),
+            kind: RequestKind::Chat,
+            model: "m".repeat(256),
+            body: vec![b'x'; body].into(),
+            deadline: now + Duration::from_secs(3),
+            priority: 0,
+            tenant: Some("t".repeat(64)),
+            client_id: "c".repeat(128),
+            trace: None,
+            not_resumable: None,
+        }
+    }
+
+    fn made(body: usize, resume: Option<Resume>, max_payload: usize) -> (Bytes, usize) {
+        let now = Instant::now();
+        let gateway = Name::new("g").unwrap();
+        let envelope = Envelope {
+            gateway: &gateway,
+            stream: 7,
+            max_payload,
+            now,
+        };
+        let attempt = Attempt {
+            attempt: 1,
+            floor: 1,
+            resume,
+        };
+        request(&call(body, now), attempt, &envelope).unwrap()
+    }
+
+    #[test]
+    fn a_small_body_is_whole_and_the_budget_is_what_is_left() {
+        let (message, _) = made(1000, None, 1 << 20);
+        let request: Request<'_> = decode(&message).unwrap();
+        assert_eq!(
+            (request.body.len(), request.parts, request.budget_ms),
+            (1000, None, 3000)
+        );
+    }
+
+    #[test]
+    fn every_message_fits_whatever_is_resumed_and_the_parts_make_the_body() {
+        for (body, text) in [(900_000, 500_000), (3_000_000, 0), (5_000_000, 900_000), (1_048_576, 1)] {
+            let choice = ResumeChoice {
+                text: "y".repeat(text),
+                tokens: 9,
+                ..ResumeChoice::default()
+            };
+            let (message, size) = made(body, Some(Resume { choices: vec![choice] }), 1 << 20);
+            assert!(message.len() <= 1 << 20, "{body} {text}: {}", message.len());
+            let request: Request<'_> = decode(&message).unwrap();
+            let parts = request.parts.unwrap();
+            assert_eq!(parts.bytes as usize, body);
+            assert_eq!(parts.count as usize, body.div_ceil(size));
+            assert_eq!(request.body.len(), size);
+            assert!(part(Uuid::nil(), 1, 1, &vec![0; size]).unwrap().len() <= 1 << 20);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The worker watches its gateways: streams of one that is gone are stopped.
+
+use std::time::Instant;
+
+use tokenbus_protocol::{ErrorCode, Name};
+use uuid::Uuid;
+
+use crate::core::{Core, refusal};
+use crate::metrics::Outcome;
+
+impl Core {
+    /// NATS found nobody subscribed as `gateway`: after a while its streams are stopped.
+    pub(crate) fn on_missing_gateway(&mut self, gateway: &Name, now: Instant) {
+        if self.watch.missed(gateway, now) {
+            self.abandon(gateway, now);
+        }
+    }
+
+    /// Probes the gateways that have streams here. `connection` is the number of the worker's
+    /// connection to NATS, `None` while there is none.
+    pub(crate) fn probe_gateways(&mut self, connection: Option<u64>, now: Instant) {
+        let present = self.jobs.values().map(|job| &job.gateway);
+        for gateway in self.watch.due(now, connection, present) {
+            self.parts.outboxes.probe(&gateway);
+        }
+    }
+
+    fn abandon(&mut self, gateway: &Name, now: Instant) {
+        let of_it = self.jobs.iter().filter(|(_, job)| job.gateway == *gateway);
+        let left: Vec<Uuid> = of_it.map(|(id, _)| *id).collect();
+        tracing::warn!(%gateway, streams = left.len(), "gateway lost: its streams are stopped");
+        self.parts.metrics.gateways_lost.inc();
+        // For the case that it comes back in this moment: it knows at once, and goes on elsewhere.
+        let error = refusal(ErrorCode::WorkerOverloaded, "The worker lost sight of the gateway");
+        for id in left {
+            self.end(id, Some(error.clone()), Outcome::GatewayLost, now);
+        }
+        self.parts.outboxes.close_one(gateway);
+    }
+}
+
+#[cfg(test)]
+#[path = "gateways_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::failure::Failure;
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
 use crate::status::{self, StatusArgs, TopArgs};
 use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, ui, up, worker};
@@ -63,9 +64,6 @@ enum Watch {
         args: TopArgs,
     },
 }
-
-/// Whatever ended a subcommand; all that is left to do is to say it.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs the process's command line.
 pub(crate) fn main() -> ExitCode {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenbus_coordinator::Options;
 use tokenbus_protocol::Name;
 
-use crate::app::Failure;
+use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::shared::{BusArgs, duration};
 use crate::signals;

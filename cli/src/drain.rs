@@ -13,7 +13,7 @@ use tokenbus_protocol::status::WorkerState;
 use tokenbus_protocol::{Control, ControlReply, DecodeError, EncodeError, Name, Status, Subjects, decode, encode};
 use tokio::time::timeout;
 
-use crate::app::Failure;
+use crate::failure::Failure;
 use crate::limits::{DRAIN_ANSWER, DRAIN_CONNECT, DRAIN_SILENCE};
 use crate::shared::{BusArgs, Shared, duration};
 use crate::ui;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokenbus_gateway::Options;
 use tokenbus_protocol::Name;
 
-use crate::app::Failure;
+use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::shared::{BusArgs, bytes, duration};
 use crate::signals;

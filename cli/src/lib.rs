@@ -7,6 +7,7 @@ mod child;
 mod config;
 mod coordinator;
 mod drain;
+mod failure;
 mod gateway;
 mod http;
 mod limits;

@@ -12,7 +12,7 @@ use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions};
 use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions};
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 
-use crate::app::Failure;
+use crate::failure::Failure;
 use crate::shared::{BusArgs, duration};
 use crate::signals;
 use crate::ui::Screen;

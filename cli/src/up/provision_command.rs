@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tokenbus_worker::engine::llama::LlamaRuntime;
 
 use super::provision::Provisioner;
-use crate::app::Failure;
+use crate::failure::Failure;
 use crate::ui::{self, Screen};
 
 /// Install what is missing (nats-server, the engine, the small model) and print where it is

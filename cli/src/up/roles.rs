@@ -4,7 +4,7 @@ use futures_util::future::select_all;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::Failure;
+use crate::failure::Failure;
 
 /// One running role.
 #[derive(Debug)]

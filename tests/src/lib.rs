@@ -16,12 +16,14 @@
 
 pub mod ask;
 pub mod binary;
+pub mod chaos;
 pub mod child;
 pub mod cluster;
 pub mod fake_worker;
 pub mod http;
 pub mod limits;
 pub mod link;
+pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod nats;

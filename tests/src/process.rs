@@ -136,8 +136,11 @@ impl Role {
 fn ready(line: &str) -> Option<Value> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields").unwrap_or(&line);
-    let mut words = fields["message"].as_str()?.split_whitespace();
-    words.any(|word| word == "ready").then(|| fields.clone())
+    let message = fields["message"].as_str()?;
+    let role = message.strip_suffix(" ready")?;
+    ["gateway", "worker", "coordinator"]
+        .contains(&role)
+        .then(|| fields.clone())
 }
 
 /// The address that a ready line tells, where it does.
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(ready(worker).as_ref().and_then(address), None);
         for other in [
             r#"{"level":"INFO","fields":{"message":"not yet"}}"#,
-            r#"{"level":"INFO","fields":{"message":"already running"}}"#,
+            r#"{"level":"INFO","fields":{"message":"engine ready"}}"#,
             "worker ready",
         ] {
             assert_eq!(ready(other), None, "{other}");

@@ -164,60 +164,42 @@ async fn row_05_every_reject_sends_the_request_to_another_worker_under_its_id() 
     }
 }
 
+/// What vLLM and others say, with or without a code of its own.
+const CONTEXT: &str = "This model's maximum context length is 8 tokens. However, you requested 9 tokens";
+
+/// The engine's status, type, code and message; the client's status and code.
+type Case = (
+    u16,
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    u16,
+    Option<&'static str>,
+);
+
+const INVALID: &str = "invalid_request_error";
+const TOO_LONG: &str = "context_length_exceeded";
+
+#[rustfmt::skip]
+const CASES: [Case; 8] = [
+    (400, INVALID, Some("bad_grammar"), "no such grammar", 400, Some("bad_grammar")),
+    (400, INVALID, Some(TOO_LONG), CONTEXT, 400, Some(TOO_LONG)),
+    (400, "BadRequestError", None, CONTEXT, 400, Some(TOO_LONG)),
+    (400, INVALID, Some("content_filter"), "not this", 400, Some("content_filter")),
+    (413, INVALID, None, "too long", 413, None),
+    (429, "rate_limit_error", None, "slow down", 429, None),
+    (500, "server_error", None, "boom", 500, None),
+    (504, "server_error", None, "too slow", 504, None),
+];
+
 #[tokio::test]
 async fn row_06_what_the_engine_answers_is_what_the_client_gets() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
-    let context = "This model's maximum context length is 8 tokens. However, you requested 9 tokens";
-    type Case = (
-        u16,
-        &'static str,
-        Option<&'static str>,
-        &'static str,
-        u16,
-        Option<&'static str>,
-    );
-    let cases: [Case; 8] = [
-        (
-            400,
-            "invalid_request_error",
-            Some("bad_grammar"),
-            "no such grammar",
-            400,
-            Some("bad_grammar"),
-        ),
-        (
-            400,
-            "invalid_request_error",
-            Some("context_length_exceeded"),
-            context,
-            400,
-            Some("context_length_exceeded"),
-        ),
-        (
-            400,
-            "BadRequestError",
-            None,
-            context,
-            400,
-            Some("context_length_exceeded"),
-        ),
-        (
-            400,
-            "invalid_request_error",
-            Some("content_filter"),
-            "not this",
-            400,
-            Some("content_filter"),
-        ),
-        (413, "invalid_request_error", None, "too long", 413, None),
-        (429, "rate_limit_error", None, "slow down", 429, None),
-        (500, "server_error", None, "boom", 500, None),
-        (504, "server_error", None, "too slow", 504, None),
-    ];
-    for (status, kind, code, message, expected, expected_code) in cases {
+    for (status, kind, code, message, expected, expected_code) in CASES {
         let script = Script::error(status, kind, code, message);
-        upstream.always(if status == 429 {
+        let limited = status == 429;
+        upstream.always(if limited {
             script.header("retry-after", "9")
         } else {
             script
@@ -232,7 +214,7 @@ async fn row_06_what_the_engine_answers_is_what_the_client_gets() {
             if let Some(code) = expected_code {
                 assert_eq!(error["code"], code, "{error}");
             }
-            if expected == 429 {
+            if limited {
                 assert_eq!(answer.retry_after(), 9);
             }
         }

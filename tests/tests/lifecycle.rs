@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tokenbus_tests::ask::{ask, ask_for, sim_text};
 use tokenbus_tests::limits::STOP;
-use tokenbus_tests::{Cluster, Gate, Link, NatsServer, Role, Script, Upstream, binary, eventually, within};
+use tokenbus_tests::{Cluster, Gate, Link, NatsOptions, NatsServer, Role, Script, Upstream, eventually, within};
 
 /// Asks `client` again and again for `time`; every answer must be whole.
 async fn served_throughout(client: tokenbus_tests::Client, time: Duration) {
@@ -56,23 +56,35 @@ async fn row_17_old_and_new_requests_are_served_while_every_coordinator_is_down(
     assert_eq!(cluster.capacity().await["models"].as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn row_17_one_coordinator_of_two_dies_and_the_other_goes_on_telling() {
+async fn one_of_two_coordinators_dies(jetstream: bool) {
     for killed in 0..2 {
-        let mut cluster = Cluster::plan().coordinators(2).worker(Role::sim("m", 4)).start().await;
+        let options = NatsOptions {
+            jetstream,
+            ..NatsOptions::default()
+        };
+        let plan = Cluster::plan().nats(options).coordinators(2).worker(Role::sim("m", 4));
+        let mut cluster = plan.start().await;
         let bus = cluster.nats.client().await;
-        let mut dead = cluster.coordinators.remove(killed);
-        dead.kill().await;
+        cluster.coordinators.remove(killed).kill().await;
         let mut snapshots = bus.subscribe("tb.v1.capacity").await.unwrap();
-        within(
-            "a snapshot of the coordinator that lives",
-            futures_util::StreamExt::next(&mut snapshots),
-        )
-        .await
-        .unwrap();
+        let snapshot = futures_util::StreamExt::next(&mut snapshots);
+        within("a snapshot of the coordinator that lives", snapshot)
+            .await
+            .unwrap();
         cluster.add_worker(Role::sim("n", 1)).await;
         cluster.lists("n").await;
+        assert_eq!(cluster.client().chat(&ask_for("n", 3)).await.content(), sim_text(3));
     }
+}
+
+#[tokio::test]
+async fn row_17_one_coordinator_of_two_dies_and_the_other_goes_on_telling() {
+    one_of_two_coordinators_dies(false).await;
+}
+
+#[tokio::test]
+async fn row_17_one_coordinator_of_two_dies_and_the_other_goes_on_telling_with_jetstream() {
+    one_of_two_coordinators_dies(true).await;
 }
 
 #[tokio::test]
@@ -294,100 +306,4 @@ async fn roles_wait_for_a_bus_that_is_not_there_yet() {
     worker.ready().await;
     gateway.ready().await;
     assert_eq!(gateway.client().chat(&ask_for("m", 2)).await.content(), sim_text(2));
-}
-
-#[tokio::test]
-async fn row_28_nonsense_is_rejected_before_any_port_is_bound() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = |text: &str| {
-        let path = folder.path().join(format!("{}.toml", text.len()));
-        std::fs::write(&path, text).unwrap();
-        path.to_string_lossy().into_owned()
-    };
-    let misspelt = config("namespace = \"tb\"\n[gateway]\nlissten = \"127.0.0.1:0\"\n");
-    let mistyped = config("[gateway]\nlisten = 8080\n");
-    let broken = config("[gateway\n");
-    let cases: [(&[&str], &str); 10] = [
-        (&["gateway", "--config", &misspelt], "lissten"),
-        (&["gateway", "--config", &mistyped], "listen"),
-        (&["gateway", "--config", &broken], ".toml"),
-        (
-            &["gateway", "--config", "/nonexistent/tokenbus.toml"],
-            "/nonexistent/tokenbus.toml",
-        ),
-        (&["gateway", "--listen", "nowhere"], "listen"),
-        (&["gateway", "--nats", "http://127.0.0.1:1"], "http://127.0.0.1:1"),
-        (&["coordinator", "--namespace", "a.b"], "namespace"),
-        (&["worker", "--engine", "magic"], "magic"),
-        (&["worker", "--engine", "sim", "--model", "m", "--slots", "0"], "slots"),
-        (
-            &[
-                "worker",
-                "--engine",
-                "sim",
-                "--model",
-                "m",
-                "--slots",
-                "1",
-                "--sim-ttft",
-                "soon",
-            ],
-            "sim-ttft",
-        ),
-    ];
-    for (args, blamed) in cases {
-        let said = binary::run(STOP, args).await;
-        assert!(said.code.is_some_and(|code| code != 0), "{args:?}: {said:?}");
-        assert!(
-            said.stderr.contains(blamed),
-            "{args:?} does not name {blamed}: {}",
-            said.stderr
-        );
-        assert!(!said.stderr.contains("panicked"), "{args:?}: {}", said.stderr);
-    }
-}
-
-#[tokio::test]
-async fn row_28_a_failed_bind_exits_with_an_error_that_names_the_address() {
-    let nats = NatsServer::start().await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    for role in ["gateway", "coordinator"] {
-        let said = binary::run(STOP, &[role, "--nats", &nats.url(), "--listen", &address]).await;
-        assert!(said.code.is_some_and(|code| code != 0), "{said:?}");
-        assert!(said.stderr.contains(&address), "{}", said.stderr);
-    }
-}
-
-#[tokio::test]
-async fn row_28_flags_win_over_the_environment_and_the_environment_over_the_file() {
-    let nats = NatsServer::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tokenbus.toml");
-    std::fs::write(
-        &path,
-        "namespace = \"file\"\n[worker]\nengine = \"sim\"\nmodel = [\"m\"]\nslots = 1\n",
-    )
-    .unwrap();
-    let config = path.to_string_lossy().into_owned();
-    let bus = nats.client().await;
-    let worker = || Role::new("worker").args(&["--config", &config, "--id", "w1"]);
-    let cases = [
-        (worker(), "file"),
-        (worker().env("TOKENBUS_NAMESPACE", "env"), "env"),
-        (
-            worker().env("TOKENBUS_NAMESPACE", "env").args(&["--namespace", "flag"]),
-            "flag",
-        ),
-    ];
-    for (role, namespace) in cases {
-        let mut status = bus.subscribe(format!("{namespace}.v1.status.w1")).await.unwrap();
-        let _worker = role.start(&nats.url()).await;
-        within(
-            "a status in the right namespace",
-            futures_util::StreamExt::next(&mut status),
-        )
-        .await
-        .unwrap();
-    }
 }

@@ -57,7 +57,8 @@ async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
     assert_eq!(client.transcript(&ask_for("m", 7)).await.whole(), sim_text(7));
     client.chat(&ask("nosuchmodel")).await.error(404);
     client.chat(&json!({"model": "m"})).await.error(400);
-    upstream.next(Script::error(500, "server_error", None, "boom"));
+    // Whatever is tried, it fails.
+    upstream.always(Script::error(500, "server_error", None, "boom"));
     client.chat(&ask("proxied")).await.error(500);
     let never = Gate::new();
     upstream.next(Script::texts(&["late"]).after(&never));

@@ -7,6 +7,7 @@ use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
 
 /// What was delivered of each choice, all attempts together.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Delivered {
     choices: BTreeMap<u32, ResumeChoice>,
     keep_text: bool,

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 /// Where a stream is between its client and a worker.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Phase {
     /// The driver is choosing.
     Choosing,
@@ -20,6 +21,7 @@ pub(super) enum Phase {
 
 /// An attempt that was published and not answered.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Open {
     pub(super) attempt: u32,
     pub(super) target: Option<Name>,
@@ -27,6 +29,7 @@ pub(super) struct Open {
 
 /// An attempt that a worker has.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Run {
     pub(super) attempt: u32,
     pub(super) worker: Name,

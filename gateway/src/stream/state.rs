@@ -17,6 +17,7 @@ use crate::limits;
 
 /// A stream's state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct StreamState {
     phase: Phase,
     delivered: Delivered,

@@ -479,3 +479,6 @@ mod end;
 
 #[path = "state_order_tests.rs"]
 mod order;
+
+#[path = "state_model_tests.rs"]
+mod model;

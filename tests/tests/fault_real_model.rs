@@ -1,0 +1,147 @@
+//! Two workers of the default engine with a real model: an answer whose worker is killed in the
+//! middle of it is, at temperature 0, the answer that nothing happened to.
+//!
+//! `tokenbus worker` brings the engine itself, and the model too unless `TOKENBUS_LLAMA_MODEL` names
+//! a GGUF file; `tests/run` has both in the cache before it starts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokenbus_tests::sse::{Event, Sse, Transcript};
+use tokenbus_tests::{Cluster, Process, Role, eventually, metrics};
+
+const TOKENS: u64 = 80;
+
+/// Tokens after which the worker is killed: early, within the answer, and late.
+const CUTS: [usize; 3] = [3, 20, 45];
+
+fn worker(number: usize, logs: &TempDir) -> Role {
+    let folder = logs.path().join(number.to_string());
+    // One thread and one slot: the tests of this machine share its processors.
+    let role = Role::new("worker")
+        .named(&format!("worker {number}"))
+        .model("smol")
+        .args(&[
+            "--engine",
+            "llama",
+            "--slots",
+            "1",
+            "--threads",
+            "1",
+            "--ctx",
+            "1024",
+            "--engine-log-dir",
+            folder.to_str().unwrap(),
+            "--id",
+            &format!("w{number}"),
+        ]);
+    match std::env::var("TOKENBUS_LLAMA_MODEL") {
+        Ok(model) => role.args(&["--model-path", &model]),
+        Err(_) => role,
+    }
+}
+
+fn question() -> Value {
+    json!({"model": "smol", "temperature": 0, "max_tokens": TOKENS, "stream": true,
+        "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "What is gravity?"}]})
+}
+
+/// The id of the one worker that runs a request now.
+async fn running(cluster: &Cluster) -> String {
+    eventually("one worker that is active", async || {
+        let capacity = cluster.capacity().await;
+        let workers = capacity["workers"].as_array().cloned().unwrap_or_default();
+        let active: Vec<_> = workers.iter().filter(|worker| worker["active"] == 1).collect();
+        match active.as_slice() {
+            [one] => Ok(one["worker"].as_str().unwrap_or_default().to_owned()),
+            _ => Err(capacity),
+        }
+    })
+    .await
+}
+
+/// Reads until `pieces` pieces of text have come.
+async fn read(stream: &mut Sse, pieces: usize) -> Vec<(Instant, Event)> {
+    let (mut events, mut seen) = (Vec::new(), 0);
+    while seen < pieces {
+        let event = stream.next().await.expect("the stream goes on");
+        if let Event::Chunk(chunk) = &event.1 {
+            let text = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+            seen += usize::from(!text.is_empty());
+        }
+        events.push(event);
+    }
+    events
+}
+
+async fn attempts(cluster: &Cluster) -> f64 {
+    let page = cluster.client().get("/metrics").await.text();
+    let samples = metrics::parse(&page);
+    let known = samples
+        .iter()
+        .any(|sample| sample.name == "tokenbus_gateway_attempts_total");
+    assert!(known, "the gateway does not count its attempts: {page}");
+    metrics::sum(&samples, "tokenbus_gateway_attempts_total", &[])
+}
+
+/// Asks, kills the worker that answers once `cut` pieces of text have come, and reads the rest.
+/// Gives the index of the worker that was killed.
+async fn killed(cluster: &mut Cluster, cut: usize) -> (Transcript, usize) {
+    let before = attempts(cluster).await;
+    let mut stream = cluster.client().stream(&question()).await;
+    let mut events = read(&mut stream, 1).await;
+    let id = running(cluster).await;
+    let at = cluster
+        .workers
+        .iter()
+        .position(|worker: &Process| worker.id() == id)
+        .unwrap();
+    events.extend(read(&mut stream, cut - 1).await);
+    cluster.workers[at].kill().await;
+    let rest = stream.transcript().await;
+    events.extend(rest.events);
+    let attempts = attempts(cluster).await - before;
+    assert!(
+        attempts >= 2.0,
+        "the answer was complete when its worker was killed: {events:#?}"
+    );
+    (Transcript { events, end: rest.end }, at)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_a_real_answer_is_the_same_when_its_worker_is_killed_in_the_middle() {
+    let logs = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::plan()
+        .worker(worker(0, &logs))
+        .worker(worker(1, &logs))
+        .start()
+        .await;
+    let undisturbed = cluster.client().transcript(&question()).await;
+    let text = undisturbed.whole();
+    assert!(text.to_lowercase().contains("gravity"), "{text}");
+    let usage = undisturbed.usage().unwrap();
+    assert_eq!(usage["completion_tokens"], TOKENS, "{usage}");
+
+    for (round, cut) in CUTS.into_iter().enumerate() {
+        cluster.wait_active(0).await;
+        let (transcript, at) = killed(&mut cluster, cut).await;
+        assert_eq!(transcript.whole(), text, "killed after {cut} tokens");
+        assert_eq!(
+            transcript.finish_reasons(0),
+            undisturbed.finish_reasons(0),
+            "after {cut}"
+        );
+        let counted = transcript.usage().unwrap();
+        for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(
+                counted[count], usage[count],
+                "{count} after {cut}: {counted} and {usage}"
+            );
+        }
+        cluster.workers.remove(at);
+        cluster.add_worker(worker(round + 2, &logs)).await;
+    }
+}

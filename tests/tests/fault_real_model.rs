@@ -3,7 +3,7 @@
 //!
 //! `tokenbus worker` brings the engine itself, and the model too unless `TOKENBUS_LLAMA_MODEL` names
 //! a GGUF file; `tests/run` has both in the cache before it starts.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::time::Instant;
 

@@ -292,3 +292,6 @@ fn a_field_that_comes_twice_is_refused() {
     let error = check(br#"{"model":"a","model":"b","messages":[]}"#).unwrap_err();
     assert!(matches!(&error, RequestError::Field { param: None, message, .. } if message.contains("`model`")));
 }
+
+#[path = "chat_property_tests.rs"]
+mod properties;

@@ -6,7 +6,6 @@
 //! whenever it likes. What is expected ([`World::apply`], [`World::take_in`], [`World::at_the_end`])
 //! is said without looking into the state machine.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -22,7 +21,6 @@ enum Say {
     Accepted,
     Token(usize),
     Finish,
-    Alive,
     Refuse(RejectReason),
     Fails(ErrorCode, bool),
 }
@@ -30,7 +28,7 @@ enum Say {
 impl Say {
     /// Whether the worker has nothing more to say.
     fn is_last(self) -> bool {
-        !matches!(self, Self::Accepted | Self::Token(_) | Self::Alive)
+        !matches!(self, Self::Accepted | Self::Token(_))
     }
 }
 
@@ -57,7 +55,6 @@ enum Step {
     Go,
     Timer,
     Deadline,
-    Overflow,
     Leave,
     /// The client leaves while this attempt's `Accepted` waits to be read.
     LeaveBefore {
@@ -78,7 +75,6 @@ struct Life {
     seq: u32,
     made: usize,
     newest: Option<(u32, Say)>,
-    alive_said: bool,
     /// It says nothing more.
     silent: bool,
     /// The worker has stopped; frames may still be on their way.
@@ -154,7 +150,7 @@ impl World {
         write!(text, "{:?}", self.stream).unwrap();
         let Text(mut hasher) = text;
         (&self.lives, self.instances, self.cancelled, self.current).hash(&mut hasher);
-        (&self.text, self.floor, self.ended, self.left, self.faults).hash(&mut hasher);
+        (&self.text, self.floor, self.ended, self.left).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -165,135 +161,6 @@ impl World {
     fn generates(&self, attempt: usize, worker: usize) -> bool {
         let life = &self.lives[attempt];
         life.worker == Some(worker) && !life.silent && !life.stopped
-    }
-
-    /// Everything that may happen now.
-    fn steps(&self) -> Vec<Step> {
-        if self.stream.is_choosing() {
-            let mut steps = vec![Step::Leave, Step::GiveUp];
-            if self.lives.len() < ATTEMPTS {
-                steps.extend([Some(0), Some(1), None].map(Step::Publish));
-                steps.push(Step::Wait);
-            }
-            for attempt in (0..self.lives.len()).filter(|attempt| self.lives[*attempt].worker.is_none()) {
-                for worker in self.takers(attempt) {
-                    let taken = self.answers(attempt, worker).contains(&Say::Accepted);
-                    steps.extend(taken.then_some(Step::LeaveBefore { attempt, worker }));
-                }
-            }
-            return steps;
-        }
-        let mut steps = vec![
-            Step::Leave,
-            Step::Overflow,
-            Step::Deadline,
-            Step::Timer,
-            Step::LinkRestored,
-            Step::Go,
-        ];
-        for worker in 0..WORKERS.len() {
-            steps.extend([Step::Gone(worker), Step::Instance(worker)]);
-            steps.extend((self.instances[worker] == 1).then_some(Step::Restart(worker)));
-        }
-        for attempt in 0..self.lives.len() {
-            self.steps_of(attempt, &mut steps);
-        }
-        steps
-    }
-
-    fn steps_of(&self, attempt: usize, steps: &mut Vec<Step>) {
-        let life = &self.lives[attempt];
-        let mut says = |worker: usize, say: Say| {
-            steps.extend([true, false].map(|arrives| Step::Says {
-                attempt,
-                worker,
-                say,
-                arrives,
-            }));
-        };
-        match life.worker {
-            _ if life.silent => {}
-            None => {
-                for worker in self.takers(attempt) {
-                    for say in self.answers(attempt, worker) {
-                        says(worker, say);
-                    }
-                }
-                steps.push(Step::NoResponders(attempt));
-            }
-            Some(worker) => {
-                let token = life.start + life.made;
-                says(
-                    worker,
-                    if token < ANSWER.len() {
-                        Say::Token(token)
-                    } else {
-                        Say::Finish
-                    },
-                );
-                says(worker, Say::Fails(ErrorCode::Internal, true));
-                says(worker, Say::Fails(ErrorCode::Internal, false));
-                says(worker, Say::Fails(ErrorCode::Draining, true));
-                says(worker, Say::Refuse(RejectReason::Draining));
-                if !life.alive_said {
-                    says(worker, Say::Alive);
-                }
-            }
-        }
-        steps.extend(life.newest.map(|_| Step::Again(attempt)));
-    }
-
-    /// Who may take the request: one subject's messages come to a worker in order, those of its own
-    /// subject and of the queue subject in any.
-    fn takers(&self, attempt: usize) -> Vec<usize> {
-        let life = &self.lives[attempt];
-        let later = self.lives.get(attempt + 1..).unwrap_or_default();
-        let passed = |worker: usize| {
-            let same = |other: &Life| other.target == life.target && other.worker == Some(worker);
-            later.iter().any(same)
-        };
-        let mut takers = life.target.map_or_else(|| vec![0, 1], |worker| vec![worker]);
-        takers.retain(|worker| !passed(*worker));
-        takers
-    }
-
-    /// What `worker` may answer to the request: one request never runs twice on it.
-    fn answers(&self, attempt: usize, worker: usize) -> Vec<Say> {
-        let floor = self.lives[attempt].floor;
-        let mut running = (0..self.lives.len()).filter(|other| self.generates(*other, worker));
-        let Some(other) = running.next() else {
-            return vec![
-                Say::Accepted,
-                Say::Refuse(RejectReason::Busy),
-                Say::Refuse(RejectReason::Unsupported),
-            ];
-        };
-        let mut answers = Vec::new();
-        if other as u32 >= floor {
-            answers.push(Say::Refuse(RejectReason::Duplicate));
-        }
-        // A cancel counts for all attempts up to its own, also for requests that come after it.
-        let cancelled = self.is_told_to_stop(other, worker) && attempt > other;
-        if (other as u32) < floor || cancelled {
-            answers.push(Say::Accepted);
-        }
-        answers
-    }
-
-    /// How much of what may go wrong this uses up.
-    fn cost(&self, step: Step) -> u32 {
-        match step {
-            Step::Says {
-                say: Say::Accepted | Say::Token(_) | Say::Finish,
-                arrives: true,
-                ..
-            }
-            | Step::Publish(_) => 0,
-            Step::GiveUp | Step::Leave | Step::LeaveBefore { .. } | Step::Deadline | Step::Overflow => 0,
-            Step::Instance(_) => 0,
-            Step::Gone(worker) if self.instances[worker] > 1 => 0,
-            _ => 1,
-        }
     }
 
     fn apply(&mut self, step: Step) -> Result<(), String> {
@@ -343,7 +210,6 @@ impl World {
             }
             Step::LinkRestored => self.stream.on_event(Event::LinkRestored, now, &mut actions),
             Step::Go => self.stream.on_event(Event::Go, now, &mut actions),
-            Step::Overflow => self.stream.on_event(Event::Overflow, now, &mut actions),
             // Time only passes here: the worlds that differ in nothing but the hour stay one.
             Step::Timer => self.stream.tick(self.stream.timer(), &mut actions),
             Step::Deadline => self.stream.tick(self.stream.deadline, &mut actions),
@@ -398,7 +264,6 @@ impl World {
             seq: 0,
             made: 0,
             newest: None,
-            alive_said: false,
             silent: false,
             stopped: false,
             heard: false,
@@ -421,7 +286,6 @@ impl World {
         life.newest = Some((life.seq, say));
         life.seq += 1;
         life.made += usize::from(matches!(say, Say::Token(_)));
-        life.alive_said |= say == Say::Alive;
         life.silent = say.is_last();
     }
 
@@ -446,7 +310,6 @@ impl World {
                 ..Delta::default()
             }),
             Say::Finish => finish((ANSWER.len() - life.start) as u64),
-            Say::Alive => Body::Alive(Alive::default()),
             Say::Refuse(reason) => reject(worker, reason),
             Say::Fails(code, retryable) => error(code, retryable),
         };
@@ -525,7 +388,10 @@ impl World {
         ensure!(!self.stream.is_done(), "it ended and said nothing");
         ensure!(self.stream.timer() <= self.stream.deadline, "it may wait for ever");
         if let Some(current) = self.current {
-            let hit = |(worker, upto): &(usize, usize)| current <= *upto && self.generates(current, *worker);
+            // What a former life of the worker said comes before what the present one says.
+            let life = |attempt: usize| self.lives[attempt].instance;
+            let late = from.is_some_and(|from| life(from) < life(current));
+            let hit = |(worker, upto): &(usize, usize)| !late && current <= *upto && self.generates(current, *worker);
             ensure!(!stopped.iter().any(hit), "it cancels its own run");
         }
         Ok(())
@@ -551,70 +417,8 @@ impl World {
     }
 }
 
-#[derive(Default)]
-struct Explorer {
-    seen: HashSet<u64>,
-    path: Vec<Step>,
-    finished: usize,
-    failed: usize,
-    moved: usize,
-}
+#[path = "state_model_steps_tests.rs"]
+mod steps;
 
-impl Explorer {
-    /// Every world that can come from `world`.
-    fn explore(&mut self, world: &World) {
-        if !self.seen.insert(world.fingerprint()) {
-            return;
-        }
-        if world.left || world.ended {
-            self.finished += usize::from(world.text.len() == ANSWER.len() && !world.left);
-            self.failed += usize::from(world.text.len() < ANSWER.len() && !world.left);
-            self.moved += usize::from(world.text.first() != world.text.last());
-            return;
-        }
-        for step in world.steps() {
-            let Some(faults) = world.faults.checked_sub(world.cost(step)) else {
-                continue;
-            };
-            let mut next = world.clone();
-            next.faults = faults;
-            self.path.push(step);
-            if let Err(what) = next.apply(step) {
-                panic!("{what}\nafter {:?}\n{:?}", self.path, next.stream);
-            }
-            self.explore(&next);
-            self.path.pop();
-        }
-    }
-
-    fn run(faults: u32, not_resumable: Option<&'static str>, resumable: bool) -> Self {
-        let mut explorer = Self::default();
-        explorer.explore(&World::new(faults, not_resumable, resumable));
-        explorer
-    }
-}
-
-#[test]
-fn every_interleaving_keeps_the_text_whole_and_leaves_nobody_generating() {
-    let explorer = Explorer::run(3, None, true);
-    let (worlds, finished, failed, moved) = (explorer.seen.len(), explorer.finished, explorer.failed, explorer.moved);
-    eprintln!("{worlds} {finished} {failed} {moved}");
-    assert!(
-        worlds > 1000 && finished > 100 && failed > 100 && moved > 10,
-        "{worlds} {finished} {failed} {moved}"
-    );
-}
-
-#[test]
-fn every_interleaving_without_resume_ends_honestly() {
-    for (not_resumable, resumable) in [(Some("its output follows a grammar"), true), (None, false)] {
-        let explorer = Explorer::run(2, not_resumable, resumable);
-        assert_eq!(explorer.moved, 0, "what cannot be continued was continued");
-        let (worlds, finished, failed) = (explorer.seen.len(), explorer.finished, explorer.failed);
-        eprintln!("{worlds} {finished} {failed}");
-        assert!(
-            worlds > 1000 && finished > 100 && failed > 100,
-            "{worlds} {finished} {failed}"
-        );
-    }
-}
+#[path = "state_model_explore_tests.rs"]
+mod explore;

@@ -122,6 +122,11 @@ pub(super) fn not_continuable(message: &str, retryable: bool) -> EngineError {
     }
 }
 
+/// A deterministic answer was generated again, and is another one.
+pub(super) fn came_out_otherwise(retryable: bool) -> EngineError {
+    not_continuable("the answer came out differently when it was generated again", retryable)
+}
+
 /// An error with nothing but a code and a sentence.
 pub(super) fn plain(code: ErrorCode, message: impl Into<String>, retryable: bool) -> EngineError {
     EngineError {

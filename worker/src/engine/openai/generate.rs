@@ -12,6 +12,7 @@ use super::client::{AnswerBody, Path, SendError, header_text, read_to_end};
 use super::error;
 use super::limits;
 use super::request::{self, Call, Plan, Target};
+use super::seam::{Seam, without_skipped};
 use super::shared::Shared;
 use super::sse::SseParser;
 use super::stream::{Answer, Step, Stopped, UsageRule, merge};
@@ -131,18 +132,27 @@ impl Asked<'_> {
         let mut body = answer.into_body();
         let mut parser = SseParser::new();
         let mut answer = Answer::new(call.choice, call.choices, call.delivered, self.rule, &secrets);
+        let mut seam = call.seam.clone();
         while let Some(chunk) = body.chunk().await {
             let chunk = chunk.map_err(|reason| self.broken(&reason))?;
             self.shared.output_came();
             parser.push(&chunk);
             while let Some(event) = parser.next().map_err(|reason| error::nonsense(&reason.to_string()))? {
-                if answer.event(event, &mut |delta| emit(self.output, delta))? == Step::Done {
-                    return Ok((answer.finish(), Some(body)));
+                let mut out = |delta: Delta<'_>| emit(self.output, delta);
+                let step = answer.event(event, &mut |delta| seam.pass(delta, &mut out))?;
+                match &seam {
+                    // The body is dropped, and with it the connection: the engine stops too.
+                    Seam::Stopped(tokens) => return Ok((stopped(*tokens), None)),
+                    Seam::Differs { retryable } => return Err(error::came_out_otherwise(*retryable).into()),
+                    Seam::Open | Seam::Stops(_) | Seam::Skip(_) => {}
+                }
+                if step == Step::Done {
+                    return Ok((without_skipped(answer.finish(), call.again), Some(body)));
                 }
             }
         }
         answer.ended()?;
-        Ok((answer.finish(), None))
+        Ok((without_skipped(answer.finish(), call.again), None))
     }
 
     fn send_error(&self, error: &SendError) -> EngineError {
@@ -179,6 +189,15 @@ impl Asked<'_> {
             tracing::warn!(status = parts.status.as_u16(), message = %error.message, "the engine failed");
         }
         error
+    }
+}
+
+/// The end of an answer that a stop string across the seam has ended: the engine did not get to
+/// tell its usage.
+fn stopped(tokens: u64) -> Finish {
+    Finish {
+        completion_tokens: Some(tokens),
+        ..Finish::default()
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) const INLINE_BODY: usize = 512 * 1024;
 /// Most choices (`n`) that are continued one by one after a failover.
 pub(super) const MAX_RESUMED_CHOICES: u32 = 64;
 
+/// Most deltas that are held back while a stop string may be about to end, count. Stop strings are
+/// shorter than this in characters; an engine that sends deltas without text must not fill memory.
+pub(super) const MAX_HELD_DELTAS: usize = 256;
+
 /// Pause between health probes of a server that is up and on this network.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -1,7 +1,8 @@
 //! Any server that speaks the OpenAI API as an engine: vLLM, SGLang, llama-server, Ollama, a provider.
 //!
 //! A straight walk: [`generate`] takes a job, [`request`] and [`resume`] write its body, [`client`]
-//! sends it, [`sse`], [`chunk`] and [`stream`] read the answer, [`error`] says what a failure means.
+//! sends it, [`sse`], [`chunk`] and [`stream`] read the answer, [`seam`] joins it to what the client
+//! has already, [`error`] says what a failure means.
 //! Beside it [`monitor`] probes the server ([`probe`], [`discover`]) and tells the worker how it is
 //! ([`health`], [`breaker`], [`catalog`]); [`supervisor`] runs the server's process where we own it.
 
@@ -20,6 +21,7 @@ mod options;
 mod probe;
 mod request;
 mod resume;
+mod seam;
 mod shared;
 mod sse;
 mod stream;

@@ -8,6 +8,7 @@ use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
 use super::error;
 use super::resume;
+use super::seam::Seam;
 
 /// How a server goes on from a partial answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(super) struct Target {
 }
 
 /// One request to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
     /// The JSON to send.
     pub(super) body: Bytes,
@@ -44,10 +45,14 @@ pub(super) struct Call {
     pub(super) choices: u32,
     /// Tokens of the prompt that are no prompt but an answer delivered earlier.
     pub(super) delivered: u64,
+    /// Tokens of the answer that the client has: it is generated again from the start.
+    pub(super) again: u64,
+    /// How the answer joins what the client has.
+    pub(super) seam: Seam,
 }
 
 /// All that a job asks of the server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Plan {
     /// Requests to send, at once. More than one only after a failover with `n > 1`.
     pub(super) calls: Vec<Call>,
@@ -93,6 +98,8 @@ pub(super) fn plan(
                     choice: None,
                     choices: u32::try_from(choices).unwrap_or(u32::MAX),
                     delivered: 0,
+                    again: 0,
+                    seam: Seam::Open,
                 }],
                 exhausted: Vec::new(),
             })

@@ -10,6 +10,7 @@ use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 use super::error::not_continuable;
 use super::limits::MAX_RESUMED_CHOICES;
 use super::request::{Call, Continuation, Plan, Target, demands_a_tool, encode, number, parsed, unwritable};
+use super::seam::Seam;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar
 /// from its beginning again, and `{"a":` would be followed by `{`.
@@ -59,29 +60,80 @@ pub(super) fn plan(
             object.set("n", &1).map_err(unwritable)?;
         }
         let begun = resume.choices.iter().find(|choice| choice.index == index);
-        let delivered = match begun {
+        let joint = match begun {
             Some(choice) if choice.finish_reason.is_some() => continue,
-            Some(choice) if has_output(choice) => {
-                check(kind, &object, target, choice)?;
-                if !lower_limits(&mut object, choice.tokens).map_err(unwritable)? {
-                    plan.exhausted.push(index);
-                    continue;
-                }
-                append(kind, &mut object, target, &choice.text)?;
-                choice.tokens
-            }
+            Some(choice) if has_output(choice) => join(kind, &mut object, target, choice, n)?,
             // Nothing of it has reached the client: it begins afresh.
-            _ => 0,
+            _ => Some(Joint::default()),
         };
-        let body = encode(&object).map_err(unwritable)?;
+        let Some(joint) = joint else {
+            plan.exhausted.push(index);
+            continue;
+        };
         plan.calls.push(Call {
-            body,
+            body: encode(&object).map_err(unwritable)?,
             choice: (n > 1).then_some(index),
             choices: 1,
-            delivered,
+            delivered: joint.delivered,
+            again: joint.again,
+            seam: joint.seam,
         });
     }
     Ok(plan)
+}
+
+/// How a call joins what the client has: see [`Call`].
+#[derive(Default)]
+struct Joint {
+    delivered: u64,
+    again: u64,
+    seam: Seam,
+}
+
+/// Writes `object` so that it goes on from `choice`, or leaves it as it is where it is to be
+/// generated again. `None` when its token limit leaves nothing to generate.
+fn join(
+    kind: RequestKind,
+    object: &mut RawObject,
+    target: &Target,
+    choice: &ResumeChoice,
+    n: u32,
+) -> Result<Option<Joint>, EngineError> {
+    if let Err(refused) = check(kind, object, target, choice) {
+        if !can_be_repeated(object, choice, n) {
+            return Err(refused);
+        }
+        return Ok(Some(Joint {
+            delivered: 0,
+            again: choice.tokens,
+            seam: Seam::skip(choice, refused.retryable),
+        }));
+    }
+    if !lower_limits(object, choice.tokens).map_err(unwritable)? {
+        return Ok(None);
+    }
+    append(kind, object, target, &choice.text)?;
+    let included = ["include_stop_str_in_output", "no_stop_trim"]
+        .iter()
+        .any(|name| parsed::<bool>(object, name) == Some(true));
+    Ok(Some(Joint {
+        delivered: choice.tokens,
+        again: 0,
+        seam: Seam::stops(&choice.text, stop_strings(object), included),
+    }))
+}
+
+/// Whether the same request gives the same answer, and there is something to compare it with.
+fn can_be_repeated(object: &RawObject, choice: &ResumeChoice, n: u32) -> bool {
+    let greedy = parsed::<f64>(object, "temperature").is_some_and(|temperature| temperature <= 0.0);
+    // Of several choices each has a seed of its own, which the engine derives.
+    let seeded = n == 1 && parsed::<i64>(object, "seed").is_some_and(|seed| seed >= 0);
+    let known = !choice.text.is_empty() || !choice.reasoning.is_empty();
+    known && (greedy || seeded) && number(object, "best_of").is_none_or(|best| best <= 1)
+}
+
+fn stop_strings(object: &RawObject) -> Vec<String> {
+    parsed::<String>(object, "stop").map_or_else(|| parsed(object, "stop").unwrap_or_default(), |stop| vec![stop])
 }
 
 fn has_output(choice: &ResumeChoice) -> bool {

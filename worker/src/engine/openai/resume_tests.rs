@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
 use super::super::request::{Continuation, Plan, Target, plan};
+use super::super::seam::Seam;
 
 fn target(continuation: Continuation) -> Target {
     Target {
@@ -271,4 +272,75 @@ fn an_absurd_number_of_choices_is_not_continued() {
     let mut body = question();
     body["n"] = json!(4_000_000_000_u64);
     assert!(chat(Continuation::TrailingAssistant, &body, delivered(0, "a", 1)).is_err());
+}
+
+#[test]
+fn what_cannot_be_continued_is_repeated_where_it_comes_out_the_same() {
+    let reasoned = || ResumeChoice {
+        reasoning: "hm".to_owned(),
+        ..delivered(0, "a", 4)
+    };
+    let with = |member: &str, value: Value| {
+        let mut body = question();
+        body[member] = value;
+        body
+    };
+    for (member, value, same) in [
+        ("temperature", json!(0), true),
+        ("temperature", json!(0.0), true),
+        ("seed", json!(7), true),
+        ("seed", json!(-1), false),
+        ("temperature", json!(0.1), false),
+        ("temperature", json!(null), false),
+    ] {
+        let body = with(member, value.clone());
+        for (continuation, choice) in [
+            (Continuation::ContinueFinalMessage, reasoned()),
+            (Continuation::None, delivered(0, "a", 4)),
+        ] {
+            let planned = chat(continuation, &body, choice);
+            assert_eq!(planned.is_ok(), same, "{member} {value}");
+            let Ok(plan) = planned else { continue };
+            let sent = body_of(&plan, 0);
+            assert_eq!(sent["messages"], body["messages"], "from the start");
+            assert_eq!(sent["max_tokens"], 10);
+            assert_eq!((plan.calls[0].delivered, plan.calls[0].again), (0, 4));
+            assert!(matches!(plan.calls[0].seam, Seam::Skip(_)));
+        }
+    }
+    let two = json!({"messages": [], "n": 2, "seed": 7});
+    assert!(
+        chat(Continuation::None, &two, delivered(0, "a", 1)).is_err(),
+        "each choice has its own seed"
+    );
+    let tools = chat(
+        Continuation::TrailingAssistant,
+        &with("seed", json!(7)),
+        delivered(0, "", 3),
+    );
+    assert!(tools.is_err(), "nothing to compare it with");
+    let plan = chat(
+        Continuation::TrailingAssistant,
+        &with("seed", json!(7)),
+        delivered(0, "a", 3),
+    );
+    assert_eq!(plan.unwrap().calls[0].again, 0, "what can be continued is");
+}
+
+#[test]
+fn a_stop_string_that_was_begun_is_watched_for() {
+    let seam = |stop: Value| {
+        let mut body = question();
+        body["stop"] = stop;
+        chat(Continuation::TrailingAssistant, &body, delivered(0, "a\n", 2))
+            .unwrap()
+            .calls
+            .remove(0)
+            .seam
+    };
+    assert!(matches!(seam(json!("\n\n")), Seam::Stops(_)));
+    assert!(matches!(seam(json!(["x", "\n\n"])), Seam::Stops(_)));
+    for stop in [json!("x"), json!(["x"]), json!(null), json!([])] {
+        assert_eq!(seam(stop.clone()), Seam::Open, "{stop}");
+    }
 }

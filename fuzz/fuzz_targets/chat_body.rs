@@ -1,0 +1,26 @@
+//! The body of a chat request: any bytes are checked or refused, never a panic, and what is
+//! accepted keeps its promises.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tokenbus_gateway::api::chat::{RequestError, check};
+use tokenbus_gateway::api::limits::MAX_CHOICES;
+use tokenbus_protocol::limits::MAX_MODEL_NAME;
+
+fuzz_target!(|bytes: &[u8]| {
+    match check(bytes) {
+        Ok(view) => {
+            assert!(!view.model.is_empty() && view.model.len() <= MAX_MODEL_NAME);
+            assert!((1..=MAX_CHOICES).contains(&view.n));
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            let located = match &error {
+                RequestError::NotUtf8(at) => *at < bytes.len(),
+                RequestError::Syntax { line, .. } => *line >= 1,
+                _ => true,
+            };
+            assert!(located, "{error:?}");
+        }
+    }
+});

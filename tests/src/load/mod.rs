@@ -119,7 +119,13 @@ impl Running {
     /// When they do not within [`HANG`].
     pub async fn flowing(&self) {
         let mut begun = self.shared.begun.subscribe();
-        let goal = *begun.borrow() + self.streams;
+        let have = *begun.borrow();
+        // The first round may have begun already; it is not waited for twice, long streams never end.
+        let goal = if have < self.streams {
+            self.streams
+        } else {
+            have + self.streams
+        };
         let what = format!("{goal} streams to begin");
         let seen = within_time(HANG, &what, begun.wait_for(|begun| *begun >= goal)).await;
         drop(seen.expect("the load is kept by this value"));

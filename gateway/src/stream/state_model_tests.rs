@@ -323,6 +323,18 @@ impl World {
         self.stream.on_event(Event::Frame { worker, frame }, self.now, actions);
     }
 
+    /// The stream says that `worker` took `attempt`.
+    fn taken(&mut self, from: Option<usize>, attempt: u32, worker: &Name) -> Result<(), String> {
+        let index = attempt as usize;
+        ensure!(from == Some(index), "{attempt} is taken by a frame of {from:?}");
+        ensure!(attempt >= self.floor, "{attempt} is below the floor");
+        ensure!(self.current.is_none(), "taken twice");
+        ensure!(self.lives[index].worker == Some(worker_index(worker)), "by {worker}");
+        ensure!(self.lives[index].start == self.text.len(), "it would leave a gap");
+        self.current = Some(index);
+        Ok(())
+    }
+
     /// Checks what the stream wants done after a frame of attempt `from`, or after something else.
     fn take_in(&mut self, from: Option<usize>, actions: Vec<Action>) -> Result<(), String> {
         let mut stopped = Vec::new();
@@ -330,23 +342,7 @@ impl World {
             ensure!(!self.ended, "{action:?} after the end");
             match action {
                 Action::Place => self.current = None,
-                Action::Taken { attempt, worker } => {
-                    ensure!(
-                        from == Some(attempt as usize),
-                        "{attempt} is taken by a frame of {from:?}"
-                    );
-                    ensure!(attempt >= self.floor, "{attempt} is below the floor");
-                    ensure!(self.current.is_none(), "taken twice");
-                    ensure!(
-                        self.lives[attempt as usize].worker == Some(worker_index(&worker)),
-                        "by {worker}"
-                    );
-                    ensure!(
-                        self.lives[attempt as usize].start == self.text.len(),
-                        "it would leave a gap"
-                    );
-                    self.current = Some(attempt as usize);
-                }
+                Action::Taken { attempt, worker } => self.taken(from, attempt, &worker)?,
                 Action::Output(Output::Accepted { .. }) => {}
                 Action::Output(Output::Delta(delta)) => {
                     ensure!(self.current.is_some() && from == self.current, "output of {from:?}");

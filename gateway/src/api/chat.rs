@@ -8,7 +8,11 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
+use super::Identity;
+use super::chunk::ChunkEncoder;
+use super::collect::Collector;
 use super::fields::{Content, LogitBias, Number, Role, Text, TextOrObject, Texts, TypedObjects, Whole};
+use super::form::{Collect, Encoder, Form};
 use super::limits::MAX_CHOICES;
 
 /// What tokenbus itself needs to know of a chat request.
@@ -24,6 +28,20 @@ pub struct ChatView {
     pub n: u32,
     /// Why the answer cannot be continued by another engine, if so.
     pub not_resumable: Option<&'static str>,
+}
+
+impl Form for ChatView {
+    fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    fn encoder(&self, identity: Identity) -> Box<dyn Encoder> {
+        Box::new(ChunkEncoder::new(identity, self.include_usage))
+    }
+
+    fn collector(&self, identity: Identity) -> Box<dyn Collect> {
+        Box::new(Collector::new(identity))
+    }
 }
 
 /// Why a body is no chat request.

@@ -14,6 +14,7 @@ use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::{Delta, Finish};
 
+use super::form::{Encoder, Failure, envelope};
 use super::json::{members, push_escaped, push_members, push_number, push_string};
 use super::limits::MAX_CHOICES;
 use super::usage::push_usage;
@@ -219,6 +220,20 @@ impl ChunkEncoder {
             self.choices.resize(index + 1, Progress::default());
         }
         self.choices.get_mut(index).ok_or(AnswerError::TooManyChoices(choice))
+    }
+}
+
+impl Encoder for ChunkEncoder {
+    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
+        Self::delta(self, delta, out)
+    }
+
+    fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {
+        Self::finish(self, finish, out)
+    }
+
+    fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut) {
+        push_error(&envelope(failure), out);
     }
 }
 

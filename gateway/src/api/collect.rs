@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, Finish};
 
+use super::form::Collect;
 use super::json::{push_number, push_string};
 use super::limits::{MAX_ANSWER, MAX_CHOICES};
 use super::merge::{Kind, Members};
@@ -171,6 +172,16 @@ impl Collector {
             }
         };
         self.choices.get_mut(at).ok_or(AnswerError::TooManyChoices(index))
+    }
+}
+
+impl Collect for Collector {
+    fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
+        Self::delta(self, delta)
+    }
+
+    fn finish(self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
+        Self::finish(*self, finish)
     }
 }
 

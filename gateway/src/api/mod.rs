@@ -5,6 +5,7 @@ pub mod chat;
 pub mod chunk;
 pub mod collect;
 mod fields;
+pub mod form;
 pub mod json;
 pub mod limits;
 mod merge;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 /// The members that are the same in every chunk and in the collected answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// `chatcmpl-…`.
+    /// `chatcmpl-…`, or as another API calls it.
     pub id: String,
     /// Unix time in seconds.
     pub created: u64,
@@ -25,10 +26,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Names the answer to the call `id`.
+    /// Names the answer to the chat call `id`.
     pub fn new(id: Uuid, created: u64, model: &str) -> Self {
+        Self::prefixed("chatcmpl-", id, created, model)
+    }
+
+    /// Names the answer to the call `id` in an API whose ids begin with `prefix`.
+    pub fn prefixed(prefix: &str, id: Uuid, created: u64, model: &str) -> Self {
         Self {
-            id: format!("chatcmpl-{}", id.simple()),
+            id: format!("{prefix}{}", id.simple()),
             created,
             model: model.to_owned(),
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_protocol::{EngineError, ErrorCode};
@@ -12,7 +12,7 @@ use tokenbus_protocol::{EngineError, ErrorCode};
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::api::AnswerError;
 use crate::api::chat::RequestError;
-use crate::api::json::push_string;
+use crate::api::form::{Failure, envelope};
 use crate::call::CallError;
 use crate::metrics::Outcome;
 
@@ -137,23 +137,40 @@ impl Verdict {
         self
     }
 
+    /// What a client is told of it, in whichever form its API has.
+    pub fn failure(&self) -> Failure<'_> {
+        Failure {
+            status: self.status.as_u16(),
+            kind: self.kind,
+            message: &self.message,
+            param: self.param.as_deref(),
+            code: self.code.as_deref(),
+        }
+    }
+
     /// The OpenAI error object as one line of JSON: `{"error":{…}}`.
     pub fn envelope(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(128 + self.message.len());
-        let optional = |out: &mut BytesMut, text: Option<&str>| match text {
-            Some(text) => push_string(out, text),
-            None => out.extend_from_slice(b"null"),
-        };
-        out.extend_from_slice(b"{\"error\":{\"message\":");
-        push_string(&mut out, &self.message);
-        out.extend_from_slice(b",\"type\":");
-        push_string(&mut out, self.kind);
-        out.extend_from_slice(b",\"param\":");
-        optional(&mut out, self.param.as_deref());
-        out.extend_from_slice(b",\"code\":");
-        optional(&mut out, self.code.as_deref());
-        out.put_slice(b"}}");
-        out.freeze()
+        envelope(&self.failure())
+    }
+
+    /// The response with this status, its headers and `body`, JSON.
+    pub fn into_response_with(self, body: Bytes) -> Response {
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds(after).into());
+        }
+        if let Some(retry) = self.should_retry {
+            headers.insert(
+                SHOULD_RETRY,
+                HeaderValue::from_static(if retry { "true" } else { "false" }),
+            );
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -322,22 +339,8 @@ impl IntoResponse for HttpError {
 
 impl IntoResponse for Verdict {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.envelope()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(after) = self.retry_after {
-            headers.insert(RETRY_AFTER, seconds(after).into());
-        }
-        if let Some(retry) = self.should_retry {
-            headers.insert(
-                SHOULD_RETRY,
-                HeaderValue::from_static(if retry { "true" } else { "false" }),
-            );
-        }
-        if self.close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        let body = self.envelope();
+        self.into_response_with(body)
     }
 }
 

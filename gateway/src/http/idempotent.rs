@@ -1,11 +1,11 @@
 //! Requests with an `Idempotency-Key`: the first runs its call, repeats read the same recording.
 
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::Edge;
-use super::chat::{self, Asked};
+use super::answer::{self, Asked};
 use super::error::HttpError;
 use crate::call::Call;
 use crate::core::Core;
@@ -35,24 +35,24 @@ pub(super) async fn answer<C: Core>(
     match edge.idempotency.claim(request, Instant::now()) {
         Claim::First(run) => {
             let reader = run.start(edge.core.open(call));
-            chat::answer(reader, asked, &edge.options).await
+            answer::answer(reader, asked, &edge.options).await
         }
         Claim::Repeat(reader) => {
             asked.identity.clone_from(reader.identity());
             asked.record.replayed();
-            let mut response = chat::answer(reader, asked, &edge.options).await;
+            let mut response = answer::answer(reader, asked, &edge.options).await;
             response
                 .headers_mut()
                 .insert(REPLAYED, HeaderValue::from_static("true"));
             response
         }
-        Claim::Reused => asked
-            .record
-            .failed(&HttpError::IdempotencyKeyReused, None)
-            .into_response(),
+        Claim::Reused => {
+            let Asked { mut record, form, .. } = asked;
+            answer::refuse(&mut record, form.as_ref(), &HttpError::IdempotencyKeyReused)
+        }
         Claim::Crowded => {
             tracing::debug!(call = %call.id, "no room for another idempotency key, the answer will not be kept");
-            chat::answer(edge.core.open(call), asked, &edge.options).await
+            answer::answer(edge.core.open(call), asked, &edge.options).await
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! One file per endpoint family; [`error`] is the one place that knows the status of an error.
 
+mod answer;
 mod body;
 mod chat;
 pub mod error;

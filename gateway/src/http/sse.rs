@@ -15,19 +15,19 @@ use futures_util::stream::unfold;
 use http::StatusCode;
 use tokio::time::{Instant, Sleep};
 
-use super::chat::{ended_early, overdue};
+use super::answer::{ended_early, overdue};
 use super::error::HttpError;
 use super::limits::{FIRST_BUFFER, MAX_WRITE};
 use super::record::Record;
 use super::source::Source;
-use crate::api::chunk::{ChunkEncoder, KEEP_ALIVE, push_error};
+use crate::api::form::Encoder;
 use crate::call::{CallError, Output};
 
 /// A streamed answer whose status has been sent.
 pub(super) struct EventStream<S: Source> {
     /// What happens to the call; dropping it cancels the call.
     pub(super) call: S,
-    pub(super) encoder: ChunkEncoder,
+    pub(super) encoder: Box<dyn Encoder>,
     pub(super) record: Record,
     /// What had come before the status was sent; `None` when it was sent without waiting longer.
     pub(super) first: Option<S::Said>,
@@ -41,7 +41,7 @@ impl<S: Source> EventStream<S> {
     /// The body.
     pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
         let now = Instant::now();
-        let writer = Writer {
+        let mut writer = Writer {
             timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
             buffer: BytesMut::with_capacity(FIRST_BUFFER),
             written: now,
@@ -50,6 +50,7 @@ impl<S: Source> EventStream<S> {
             ended: false,
             stream: self,
         };
+        writer.stream.encoder.begin(&mut writer.buffer);
         unfold(writer, Writer::step)
     }
 }
@@ -73,7 +74,7 @@ impl<S: Source> Writer<S> {
             self.absorb(Some(Ok(output)));
             self.absorb_ready();
         } else if std::mem::take(&mut self.greet) {
-            self.buffer.extend_from_slice(KEEP_ALIVE);
+            self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
         }
         while self.buffer.is_empty() {
             self.wait().await;
@@ -102,7 +103,7 @@ impl<S: Source> Writer<S> {
         }
         let mut due = self.written + self.stream.keep_alive;
         if now >= due {
-            self.buffer.extend_from_slice(KEEP_ALIVE);
+            self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
             due = now + self.stream.keep_alive;
         }
         self.timer.as_mut().reset(due.min(self.stream.backstop));
@@ -145,10 +146,10 @@ impl<S: Source> Writer<S> {
         }
     }
 
-    /// Tells the client and ends the stream; see `api/chunk.rs` for the form.
+    /// Tells the client and ends the stream; see `api/` for the forms.
     fn fail(&mut self, error: &HttpError) {
         let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
-        push_error(&verdict.envelope(), &mut self.buffer);
+        self.stream.encoder.fail(&verdict.failure(), &mut self.buffer);
         self.ended = true;
     }
 }

@@ -1,0 +1,155 @@
+//! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
+
+use std::borrow::Borrow as _;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::HttpOptions;
+use super::error::HttpError;
+use super::record::Record;
+use super::source::Source;
+use super::sse::EventStream;
+use crate::api::form::{Collect, Form};
+use crate::api::{AnswerError, Identity};
+use crate::call::{CallError, Output, Stage};
+
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// In which form the answer is wanted, and what there is to make it of.
+pub(super) struct Asked {
+    /// What the API makes of it.
+    pub(super) form: Box<dyn Form>,
+    pub(super) identity: Identity,
+    /// When the request is answered whatever the core does.
+    pub(super) backstop: Instant,
+    pub(super) record: Record,
+}
+
+/// Answers with what comes of a call.
+pub(super) async fn answer(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
+    if asked.form.is_stream() {
+        streamed(source, asked, options).await
+    } else {
+        whole(source, asked).await
+    }
+}
+
+/// Waits for the first output, so that an error before it has a status of its own; not longer than
+/// `commit_after`, so that proxies see life.
+async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions) -> Response {
+    let Asked {
+        form,
+        identity,
+        backstop,
+        mut record,
+    } = asked;
+    let commit = Instant::now() + options.commit_after;
+    let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
+        Ok(Ok(output)) => Some(output),
+        Ok(Err(error)) => return refuse(&mut record, form.as_ref(), &error),
+        Err(_) if commit >= backstop => return refuse(&mut record, form.as_ref(), &overdue()),
+        Err(_) => None,
+    };
+    let stream = EventStream {
+        call: source,
+        encoder: form.encoder(identity),
+        record,
+        first,
+        keep_alive: options.keep_alive,
+        backstop,
+    };
+    let mut response = Response::new(Body::from_stream(stream.into_body()));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    // Proxies must neither keep nor gather events.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
+}
+
+async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<S::Said, HttpError> {
+    loop {
+        let said = source.next().await.ok_or_else(ended_early)??;
+        match said.borrow() {
+            Output::Accepted { .. } => record.placed(),
+            Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
+            Output::Delta(_) => return Ok(said),
+        }
+    }
+}
+
+async fn whole(mut source: impl Source, asked: Asked) -> Response {
+    let Asked {
+        form,
+        identity,
+        backstop,
+        mut record,
+    } = asked;
+    let collector = form.collector(identity);
+    match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
+        Ok(Ok(answer)) => {
+            record.succeeded();
+            ([(CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        Ok(Err(error)) => refuse(&mut record, form.as_ref(), &error),
+        Err(_) => refuse(&mut record, form.as_ref(), &overdue()),
+    }
+}
+
+/// Ends a request with `error` instead of an answer.
+pub(super) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) -> Response {
+    let verdict = record.failed(error, None);
+    let body = form.error(&verdict.failure());
+    verdict.into_response_with(body)
+}
+
+async fn collect(
+    source: &mut impl Source,
+    mut collector: Box<dyn Collect>,
+    record: &mut Record,
+) -> Result<Bytes, HttpError> {
+    loop {
+        let happened = match source.try_next() {
+            Some(happened) => Some(happened),
+            None => {
+                // One look at the clock per wake-up, however many tokens it brought.
+                record.flush(Instant::now());
+                source.next().await
+            }
+        };
+        match happened.ok_or_else(ended_early)??.borrow() {
+            Output::Accepted { .. } => record.placed(),
+            Output::Delta(delta) => {
+                record.saw(delta);
+                collector.delta(delta)?;
+            }
+            Output::Finish(finish) => {
+                let answer = collector.finish(finish)?;
+                record.usage(finish.prompt_tokens, finish.completion_tokens);
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+/// The core has said nothing up to the backstop.
+pub(super) fn overdue() -> HttpError {
+    tracing::error!("a call outlived its deadline in the core");
+    CallError::Deadline {
+        stage: Stage::Generation,
+    }
+    .into()
+}
+
+/// The core's stream has ended with neither finish nor error.
+pub(super) fn ended_early() -> HttpError {
+    CallError::Internal("the stream ended without its finish".to_owned()).into()
+}

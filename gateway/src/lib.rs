@@ -1,6 +1,7 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
 
 pub mod api;
+pub mod auth;
 pub mod call;
 pub mod core;
 pub mod dispatch;

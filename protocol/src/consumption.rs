@@ -19,6 +19,9 @@ pub struct Consumption {
     /// The gateway starts: it knows nothing yet, and whoever knows something should say so.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hello: bool,
+    /// With this, everything that is not idle has been told.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub complete: bool,
     /// The keys that there is something to tell of; others are as they were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyConsumption>,

@@ -259,6 +259,7 @@ fn consumption() -> Consumption {
         gateway: name("g1"),
         seq: 3,
         hello: true,
+        complete: true,
         keys: vec![KeyConsumption {
             key: "alice".into(),
             requests: 7,

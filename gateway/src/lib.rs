@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod metrics;
 pub mod placement;
+pub mod reload;
 pub mod service;
 pub mod shared;
 pub mod stream;

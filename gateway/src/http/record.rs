@@ -103,6 +103,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
                 | CallError::SlowClient,

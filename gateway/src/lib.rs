@@ -10,6 +10,7 @@ pub mod http;
 pub mod idempotency;
 pub mod limits;
 pub mod metrics;
+pub mod model_config;
 pub mod placement;
 pub mod reload;
 pub mod service;

@@ -240,7 +240,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         fs::write(&path, "one").unwrap();
-        let (mut texts, ..) = followed(&path);
+        let (mut texts, _, _task) = followed(&path);
         for round in 0..3 {
             let written = format!("written {round}");
             fs::write(&path, &written).unwrap();
@@ -293,7 +293,7 @@ mod tests {
         }
         symlink("..v1", at("..data")).unwrap();
         symlink("..data/f", at("f")).unwrap();
-        let (mut texts, ..) = followed(&at("f"));
+        let (mut texts, _, _task) = followed(&at("f"));
         for (version, text) in [("..v2", "two"), ("..v3", "three")] {
             symlink(version, at("..tmp")).unwrap();
             fs::rename(at("..tmp"), at("..data")).unwrap();

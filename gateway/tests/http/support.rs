@@ -9,12 +9,12 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::core::{CallStream, Core, ListedModel};
+use tokenbus_gateway::core::{CallStream, Core, ListedModel, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
-use tokenbus_protocol::{Delta, Finish, Name};
+use tokenbus_protocol::{Delta, Features, Finish, Name};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -140,6 +140,15 @@ impl Core for Scripted {
         ScriptedStream {
             happens,
             _guard: dropped.drop_guard(),
+        }
+    }
+
+    fn prospect(&self, model: &str, _needs: Features) -> Prospect {
+        let models = self.models.lock().unwrap();
+        match models.iter().find(|listed| listed.name == model) {
+            Some(listed) if listed.live => Prospect::Room,
+            Some(_) => Prospect::NoWorker,
+            None => Prospect::Unknown,
         }
     }
 

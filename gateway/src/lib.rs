@@ -12,11 +12,13 @@ pub mod limits;
 pub mod metrics;
 pub mod model_config;
 pub mod placement;
+mod policy;
 pub mod reload;
 pub mod service;
 pub mod shared;
 pub mod stream;
 pub mod survey;
+pub mod usage;
 pub mod waiting_room;
 
 pub use service::{GatewayError, Options, run};

@@ -266,8 +266,11 @@ impl Metrics {
             metrics: self.clone(),
             series: None,
             started: now,
+            first: None,
             last: None,
+            prompt: None,
             counted: 0,
+            cached: 0,
             settled: false,
             ended: false,
         }
@@ -312,8 +315,11 @@ pub struct Meter {
     metrics: Metrics,
     series: Option<Arc<Series>>,
     started: Instant,
+    first: Option<Instant>,
     last: Option<Instant>,
+    prompt: Option<u64>,
     counted: u64,
+    cached: u64,
     /// The count is the engine's own and final; output that is written later is in it.
     settled: bool,
     ended: bool,
@@ -340,6 +346,7 @@ impl Meter {
         if !self.settled {
             self.counted = self.counted.saturating_add(tokens);
         }
+        self.first.get_or_insert(now);
         let Some(series) = &self.series else { return };
         match self.last {
             None => {
@@ -356,15 +363,40 @@ impl Meter {
         }
     }
 
-    /// The counts that the answer's end brought; they replace what was counted on the way.
-    pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>) {
+    /// The counts that the answer's end brought; they replace what was counted on the way. `cached`
+    /// tells those of the prompt that the engine had in its cache.
+    pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>, cached: u64) {
         if let Some(completion) = completion {
             self.counted = completion;
             self.settled = true;
         }
-        if let (Some(series), Some(prompt)) = (&self.series, prompt) {
-            series.prompt_tokens.inc_by(prompt);
+        self.prompt = prompt;
+        self.cached = cached;
+        if let Some(series) = &self.series {
+            series.prompt_tokens.inc_by(prompt.unwrap_or(0));
+            series.cached_tokens.inc_by(cached);
         }
+    }
+
+    /// Tokens of the prompt, where the engine told them by now.
+    pub fn prompt(&self) -> Option<u64> {
+        self.prompt
+    }
+
+    /// Tokens delivered.
+    pub fn completion(&self) -> u64 {
+        self.counted
+    }
+
+    /// Tokens of the prompt that the engine had in its cache.
+    pub fn cached(&self) -> u64 {
+        self.cached
+    }
+
+    /// Time from the request's arrival to its first output.
+    pub fn ttft(&self) -> Option<std::time::Duration> {
+        let first = self.first?;
+        Some(first.saturating_duration_since(self.started))
     }
 
     /// Time since the request's arrival.

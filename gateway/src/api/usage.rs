@@ -3,6 +3,8 @@
 use bytes::BytesMut;
 use tokenbus_protocol::Finish;
 
+use serde::Deserialize;
+
 use super::json::push_number;
 
 /// Appends the usage object and returns true, or returns false when the counts are not known.
@@ -24,6 +26,31 @@ pub fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
         format_args!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}}}"#),
     );
     true
+}
+
+/// The places where engines tell what they had in their cache.
+#[derive(Deserialize)]
+struct Cached {
+    #[serde(default)]
+    prompt_tokens_details: Option<Details>,
+    #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+/// Tokens of the prompt that the engine had in its cache; 0 where it does not say.
+pub fn cached_tokens(finish: &Finish) -> u64 {
+    let told = finish.usage.as_ref().filter(|usage| usage.get().contains("cache"));
+    let Some(cached) = told.and_then(|usage| usage.parse::<Cached>().ok()) else {
+        return 0;
+    };
+    let details = cached.prompt_tokens_details.and_then(|details| details.cached_tokens);
+    details.or(cached.prompt_cache_hit_tokens).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -73,5 +100,27 @@ mod tests {
             };
             assert_eq!(usage(&finish), None);
         }
+    }
+
+    #[test]
+    fn cached_tokens_are_found_where_engines_tell_them() {
+        for (usage, cached) in [
+            (r#"{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}"#, 4),
+            (
+                r#"{"prompt_tokens_details":{"cached_tokens":null,"audio_tokens":1}}"#,
+                0,
+            ),
+            (r#"{"prompt_tokens_details":null,"prompt_cache_hit_tokens":7}"#, 7),
+            (r#"{"prompt_tokens_details":{"cached_tokens":"x"}}"#, 0),
+            (r#"{"prompt_tokens":9}"#, 0),
+            ("[]", 0),
+        ] {
+            let finish = Finish {
+                usage: Some(RawJson::new(usage).unwrap()),
+                ..Finish::default()
+            };
+            assert_eq!(cached_tokens(&finish), cached, "{usage}");
+        }
+        assert_eq!(cached_tokens(&Finish::default()), 0);
     }
 }

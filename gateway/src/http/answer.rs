@@ -79,7 +79,7 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
     loop {
         let said = source.next().await.ok_or_else(ended_early)??;
         match said.borrow() {
-            Output::Accepted { .. } => record.placed(),
+            Output::Accepted { worker, .. } => record.placed(worker),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
         }
@@ -126,14 +126,14 @@ async fn collect(
             }
         };
         match happened.ok_or_else(ended_early)??.borrow() {
-            Output::Accepted { .. } => record.placed(),
+            Output::Accepted { worker, .. } => record.placed(worker),
             Output::Delta(delta) => {
                 record.saw(delta);
                 collector.delta(delta)?;
             }
             Output::Finish(finish) => {
                 let answer = collector.finish(finish)?;
-                record.usage(finish.prompt_tokens, finish.completion_tokens);
+                record.finished(finish);
                 return Ok(answer);
             }
         }

@@ -2,9 +2,11 @@
 //!
 //! One file per endpoint family; [`error`] is the one place that knows the status of an error.
 
+mod access;
 mod answer;
 mod body;
 mod chat;
+mod cors;
 mod endpoint;
 pub mod error;
 mod headers;
@@ -28,12 +30,19 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use cors::{NoOrigin, Origin};
 pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
 
+use access::Access;
+use endpoint::Endpoint;
+
+use crate::auth::Auth;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
+use crate::model_config::ModelConfig;
+use crate::usage::Usage;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -48,13 +57,28 @@ pub struct Edge<C> {
     pub registry: Arc<Registry>,
     /// Requests that may be repeated under their key.
     pub idempotency: Idempotency,
+    /// Who may ask for what.
+    pub auth: Auth,
+    /// What names of models mean.
+    pub models: ModelConfig,
+    /// What each request used is told here.
+    pub usage: Usage,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }
 
+/// The endpoints that generate; each tells errors in its own form, also that of a missing key.
+const ENDPOINTS: &[&Endpoint] = &[&chat::ENDPOINT];
+
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    Router::new()
+    let access = Access {
+        auth: edge.auth.clone(),
+        metrics: edge.metrics.clone(),
+        endpoints: ENDPOINTS,
+    };
+    let cors = cors::layer(&edge.options.cors);
+    let mut router = Router::new()
         .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
@@ -63,9 +87,17 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .route("/metrics", get(health::metrics::<C>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        // Outermost, so that errors of the routing have an id as well.
-        .layer(axum::middleware::from_fn(request_id::layer))
-        .with_state(edge)
+        .with_state(edge);
+    // A request walks through these from the last to the first.
+    if access.auth.is_on() {
+        router = router.layer(axum::middleware::from_fn_with_state(access, access::layer));
+    }
+    // Browsers ask without a key what they may send, and want to read a refusal as well.
+    if let Some(cors) = cors {
+        router = router.layer(cors);
+    }
+    // Outermost, so that errors of the routing have an id as well.
+    router.layer(axum::middleware::from_fn(request_id::layer))
 }
 
 async fn not_found(request: Request) -> HttpError {

@@ -1,27 +1,32 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`.
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 
 use super::Edge;
 use super::error::HttpError;
 use crate::api::models::{ModelList, ModelObject};
+use crate::auth::Caller;
 use crate::call::CallError;
-use crate::core::Core;
+use crate::core::{Core, ListedModel};
 
-/// All models.
-pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>) -> Response {
-    Json(ModelList::new(&edge.core.models())).into_response()
+/// Who asks, where there are keys.
+type Asking = Option<Extension<Caller>>;
+
+/// All models that the caller may use, aliases included.
+pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking) -> Response {
+    Json(ModelList::new(&known(&edge, caller.as_deref()))).into_response()
 }
 
 /// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
 pub(super) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
+    caller: Asking,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, HttpError> {
-    let models = edge.core.models();
+    let models = known(&edge, caller.as_deref());
     let id = match id {
         Ok(Path(id)) => id,
         // Not UTF-8, so no model's name.
@@ -33,7 +38,15 @@ pub(super) async fn one<C: Core>(
     }
 }
 
-fn unknown(model: String, models: &[crate::core::ListedModel]) -> HttpError {
+fn known<C: Core>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+    let mut models = edge.models.with_aliases(edge.core.models());
+    if let Some(caller) = caller {
+        models.retain(|model| caller.key().may_use(&model.name));
+    }
+    models
+}
+
+fn unknown(model: String, models: &[ListedModel]) -> HttpError {
     let mut known: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     known.sort_unstable();
     CallError::UnknownModel { model, known }.into()

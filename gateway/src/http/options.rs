@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cors::Origin;
 use super::limits;
 use crate::idempotency::IdempotencyOptions;
 
@@ -18,6 +19,8 @@ pub struct HttpOptions {
     pub keep_alive: Duration,
     /// Requests with an idempotency key.
     pub idempotency: IdempotencyOptions,
+    /// Origins whose pages may read answers.
+    pub cors: Vec<Origin>,
 }
 
 impl Default for HttpOptions {
@@ -28,6 +31,7 @@ impl Default for HttpOptions {
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
             idempotency: IdempotencyOptions::default(),
+            cors: Vec::new(),
         }
     }
 }

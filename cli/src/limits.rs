@@ -86,3 +86,6 @@ pub(crate) const DRAIN_ANSWER: Duration = Duration::from_secs(3);
 /// Silence of a worker after which `drain --wait` asks whether it is there: each reports once a
 /// second.
 pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);
+
+/// How long `keys` tries to reach NATS. A person waits.
+pub(crate) const KEYS_CONNECT: Duration = Duration::from_secs(3);

@@ -8,6 +8,9 @@ use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, Req
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::api::limits::MAX_ANSWER;
+use crate::limits::STREAM_BUFFER;
+
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -40,6 +43,16 @@ impl Call {
     /// What the engine must be able to do, the kind itself included.
     pub fn all_needs(&self) -> Features {
         self.needs.with(self.kind.feature())
+    }
+
+    /// Bytes of output that may wait for whoever reads it. What is answered in one piece comes in one
+    /// burst, and is collected in any case.
+    pub fn reader_bound(&self) -> usize {
+        if self.kind.is_generated() {
+            STREAM_BUFFER
+        } else {
+            MAX_ANSWER
+        }
     }
 }
 

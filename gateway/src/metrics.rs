@@ -333,6 +333,11 @@ impl Meter {
         }
     }
 
+    /// Whether its model is known.
+    pub fn is_named(&self) -> bool {
+        self.series.is_some()
+    }
+
     /// A model that a client named, of which nothing else is known: no series is made for it.
     pub fn claimed_model(&mut self, model: &str) {
         if self.series.is_none() {

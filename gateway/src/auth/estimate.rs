@@ -43,7 +43,7 @@ struct Bounds {
 
 /// Tokens of the answer to `body`, all choices.
 pub fn completion(kind: RequestKind, body: &[u8]) -> u64 {
-    if !matches!(kind, RequestKind::Chat | RequestKind::Completion) {
+    if !kind.is_generated() {
         return 0;
     }
     // The body has been checked: what is no number here is the engine's to refuse.

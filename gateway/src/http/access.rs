@@ -2,6 +2,9 @@
 //!
 //! Everything wants a key but what is named here, so that a new endpoint is not open by oversight.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -35,17 +38,17 @@ pub(super) const RATE_HEADERS: [HeaderName; 6] = [
 ];
 
 /// What the layer needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Access {
     pub(super) auth: Auth,
     pub(super) metrics: Metrics,
-    /// Each tells errors in its own form.
-    pub(super) endpoints: &'static [&'static Endpoint],
+    /// Each tells errors in its own form, also that of a missing key.
+    pub(super) endpoints: HashMap<&'static str, &'static Endpoint>,
 }
 
 /// Lets nobody in without a key, and puts the [`Caller`] into the request's extensions. Only in
 /// place where keys are asked for.
-pub(super) async fn layer(State(access): State<Access>, mut request: Request, next: Next) -> Response {
+pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if OPEN.contains(&path) {
         return next.run(request).await;
@@ -72,7 +75,7 @@ pub(super) async fn layer(State(access): State<Access>, mut request: Request, ne
 impl Access {
     fn refuse(&self, path: &str, error: &HttpError) -> Response {
         let verdict = error.verdict();
-        match self.endpoints.iter().find(|endpoint| endpoint.path == path) {
+        match self.endpoints.get(path) {
             Some(endpoint) => {
                 let body = (endpoint.error)(&verdict.failure());
                 verdict.into_response_with(body)

@@ -43,6 +43,8 @@ pub(super) async fn answer<C: Core, S: CallStream>(
         body: &body,
         identity: &asked.identity,
         deadline: call.deadline,
+        choices: asked.form.max_choices(),
+        behind: call.reader_bound(),
     };
     match edge.idempotency.claim(request, Instant::now()) {
         Claim::First(run) => {

@@ -6,7 +6,9 @@ mod access;
 mod answer;
 mod body;
 mod chat;
+mod completions;
 mod cors;
+mod embeddings;
 mod endpoint;
 pub mod error;
 mod headers;
@@ -15,12 +17,14 @@ mod idempotent;
 pub mod limits;
 mod models;
 mod options;
+mod rank;
 mod record;
 mod request_id;
 pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -67,19 +71,15 @@ pub struct Edge<C> {
     pub draining: CancellationToken,
 }
 
-/// The endpoints that generate; each tells errors in its own form, also that of a missing key.
-const ENDPOINTS: &[&Endpoint] = &[&chat::ENDPOINT];
-
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
     let access = Access {
         auth: edge.auth.clone(),
         metrics: edge.metrics.clone(),
-        endpoints: ENDPOINTS,
+        endpoints: endpoints().collect(),
     };
     let cors = cors::layer(&edge.options.cors);
-    let mut router = Router::new()
-        .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
+    let mut router = generation()
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -90,7 +90,7 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .with_state(edge);
     // A request walks through these from the last to the first.
     if access.auth.is_on() {
-        router = router.layer(axum::middleware::from_fn_with_state(access, access::layer));
+        router = router.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::layer));
     }
     // Browsers ask without a key what they may send, and want to read a refusal as well.
     if let Some(cors) = cors {
@@ -98,6 +98,29 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
     }
     // Outermost, so that errors of the routing have an id as well.
     router.layer(axum::middleware::from_fn(request_id::layer))
+}
+
+/// The endpoints at which models are asked, with their paths.
+fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
+    let endpoints = [
+        &chat::ENDPOINT,
+        &completions::ENDPOINT,
+        &embeddings::ENDPOINT,
+        &rank::RERANK,
+        &rank::SCORE,
+        &tokens::TOKENIZE,
+        &tokens::DETOKENIZE,
+    ];
+    let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
+    let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
+    let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
+    routes.chain(aliases)
+}
+
+fn generation<C: Core>() -> Router<Edge<C>> {
+    endpoints().fold(Router::new(), |router, (path, endpoint)| {
+        router.route(path, endpoint.route())
+    })
 }
 
 async fn not_found(request: Request) -> HttpError {

@@ -1,4 +1,4 @@
-//! What is measured and logged of one chat request: every end of one passes here, once.
+//! What is measured and logged of one request to a model: every end of one passes here, once.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +31,8 @@ pub(super) struct Record {
     tokens: u64,
     paced: u64,
     replayed: bool,
+    /// Its answer is no stream of tokens: there is no pace to measure.
+    whole: bool,
     ended: bool,
 }
 
@@ -68,6 +70,7 @@ impl Record {
             tokens: 0,
             paced: 0,
             replayed: false,
+            whole: false,
             ended: false,
         }
     }
@@ -83,6 +86,7 @@ impl Record {
             body: call.body.clone(),
             grant,
         });
+        self.whole = !call.kind.is_generated();
     }
 
     /// A worker has it, so its model exists.
@@ -92,7 +96,9 @@ impl Record {
     }
 
     fn name(&mut self) {
-        let Some(call) = &self.call else { return };
+        let Some(call) = self.call.as_ref().filter(|_| !self.meter.is_named()) else {
+            return;
+        };
         match call.served() {
             Some(served) => self.meter.model(&served),
             None => self.meter.model(&call.model),
@@ -107,7 +113,7 @@ impl Record {
     /// Output that will be written with the next flush. Engines that do not count their tokens
     /// send one at a time.
     pub(super) fn saw(&mut self, delta: &Delta<'_>) {
-        if self.replayed {
+        if self.replayed || self.whole {
             return;
         }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
@@ -267,7 +273,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
             Outcome::Succeeded | Outcome::Rejected | Outcome::Cancelled => tracing::debug!(
                 request,
@@ -279,7 +285,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
         }
     }

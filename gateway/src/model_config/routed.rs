@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokenbus_protocol::RequestKind;
 use uuid::Uuid;
 
 use super::splice::Defaults;
@@ -141,9 +140,12 @@ impl<C: Core> Routed<C> {
 /// The request's body for `target`; the client's own where nothing differs.
 fn filled(call: &Call, target: &Target) -> Result<Bytes, CallError> {
     // Defaults are of what is generated; other kinds of requests have other members.
-    let generates = matches!(call.kind, RequestKind::Chat | RequestKind::Completion);
     let none = Defaults::default();
-    let defaults = if generates { &target.defaults } else { &none };
+    let defaults = if call.kind.is_generated() {
+        &target.defaults
+    } else {
+        &none
+    };
     if defaults.is_empty() && target.model == call.model {
         return Ok(call.body.clone());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::{Delta, Feature, Features, Finish};
+use tokenbus_protocol::{Delta, Feature, Features, Finish, RequestKind};
 use tokio::time::Instant;
 
 use super::*;

@@ -16,7 +16,6 @@ use super::inbox::Inbox;
 use super::message::{self, Envelope};
 use super::state::StreamState;
 
-use crate::api::limits::MAX_ANSWER;
 use crate::call::{Call, CallError, Output};
 use crate::core::CallStream;
 use crate::limits;
@@ -64,13 +63,7 @@ enum Step {
 impl Driver {
     /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
-        // What is answered in one piece comes in one burst, and is collected in any case.
-        let bound = if call.kind.is_generated() {
-            limits::STREAM_BUFFER
-        } else {
-            MAX_ANSWER
-        };
-        let (number, inbox) = shared.streams.open(bound);
+        let (number, inbox) = shared.streams.open(call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),

@@ -141,11 +141,18 @@ fn a_subcommand_below_a_subcommand_has_its_settings_too() {
     };
     assert_eq!(listed(&[]), ("root".into(), "file".into()));
     let command = with_environment(<Toy as clap::CommandFactory>::command(), |_| false);
-    let list = command.find_subcommand("keys").unwrap().find_subcommand("list").unwrap();
+    let list = command
+        .find_subcommand("keys")
+        .unwrap()
+        .find_subcommand("list")
+        .unwrap();
     let keys = list.get_arguments().find(|arg| arg.get_long() == Some("keys")).unwrap();
     assert_eq!(keys.get_env().unwrap(), "TOKENBUS_KEYS");
     let error = parse("[keys]\nkey = 'x'", &[], &["keys", "list"]).unwrap_err();
-    assert!(error.contains("unknown key keys.key; known here: keys, namespace"), "{error}");
+    assert!(
+        error.contains("unknown key keys.key; known here: keys, namespace"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -157,7 +164,10 @@ fn a_table_of_models_makes_its_file_the_file_of_models() {
     let file = "[models.a]\ntargets = ['b']\n[gateway]\nlisten = 'x'\n";
     assert!(models(file, &["gateway"]).unwrap().ends_with("tokenbus.toml"));
     assert_eq!(models(file, &["gateway", "--models", "m"]).as_deref(), Some("m"));
-    assert_eq!(models("[gateway]\nmodels = 'n'\n[models.a]\n", &["gateway"]).as_deref(), Some("n"));
+    assert_eq!(
+        models("[gateway]\nmodels = 'n'\n[models.a]\n", &["gateway"]).as_deref(),
+        Some("n")
+    );
     assert_eq!(models("[gateway]\n", &["gateway"]), None);
     let error = parse("models = 'x'", &[], &["gateway"]).unwrap_err();
     assert!(error.contains("models must be a table"), "{error}");

@@ -42,7 +42,10 @@ async fn a_name_stands_for_the_first_model_that_can_take_the_request() {
     assert_eq!((&engine["temperature"], &engine["top_k"]), (&json!(0.5), &json!(3)));
     // The model by its own name has its own defaults only.
     let engine: Value = serde_json::from_str(&client.chat(&echo("small")).await.content()).unwrap();
-    assert_eq!((&engine["model"], &engine["max_tokens"]), (&json!("small"), &Value::Null));
+    assert_eq!(
+        (&engine["model"], &engine["max_tokens"]),
+        (&json!("small"), &Value::Null)
+    );
 
     cluster.lists("gpt-4o-mini").await;
     cluster.add_worker(Role::sim("large", 1)).await;
@@ -57,7 +60,11 @@ async fn a_name_stands_for_the_first_model_that_can_take_the_request() {
     eventually("the small model to take over", async || {
         let answer = client.chat(&echo("gpt-4o-mini")).await.content();
         let engine: Value = serde_json::from_str(&answer).unwrap();
-        if engine["model"] == "small" { Ok(()) } else { Err(engine) }
+        if engine["model"] == "small" {
+            Ok(())
+        } else {
+            Err(engine)
+        }
     })
     .await;
 }
@@ -76,7 +83,10 @@ async fn a_name_whose_models_nobody_serves_is_known_all_the_same() {
     assert!(error["message"].as_str().unwrap().contains("gpt-4o-mini"), "{error}");
     assert!(answer.retry_after() >= 1);
     let unknown = client.chat(&ask("small")).await.error(404);
-    assert!(unknown["message"].as_str().unwrap().contains("gpt-4o-mini, other"), "{unknown}");
+    assert!(
+        unknown["message"].as_str().unwrap().contains("gpt-4o-mini, other"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]
@@ -105,5 +115,8 @@ async fn models_are_read_again_from_the_file_of_all_settings() {
 
     let said = run(STOP, &["gateway", "--config", &path, "--listen", "127.0.0.1:0"]).await;
     assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
-    assert!(said.stderr.contains(&path) && said.stderr.contains("line 4"), "{said:?}");
+    assert!(
+        said.stderr.contains(&path) && said.stderr.contains("line 4"),
+        "{said:?}"
+    );
 }

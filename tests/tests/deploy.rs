@@ -244,7 +244,13 @@ async fn every_service_of_the_compose_files_starts() {
         role.env(name, &value.as_str().unwrap().replace("${TOKENBUS_KEYS:-}", ""))
     });
     let role = role.args(&["--listen", "0.0.0.0:0"]);
-    assert!(role.start(&places.nats.url()).await.stop_within(PATIENCE).await.success());
+    assert!(
+        role.start(&places.nats.url())
+            .await
+            .stop_within(PATIENCE)
+            .await
+            .success()
+    );
     seen.sort_unstable();
     assert_eq!(seen, ["coordinator", "gateway", "worker", "worker"]);
     let nats = &yaml("deploy/compose.yaml")["services"]["gateway"]["environment"]["TOKENBUS_NATS"];

@@ -26,7 +26,10 @@ async fn create(place: &[&str], name: &str, more: &[&str]) -> String {
     let said = keys(&args).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     let key = said.stdout.trim().to_owned();
-    assert!(key.starts_with("tb-") && key.len() == 46 && !said.stderr.contains(&key), "{said:?}");
+    assert!(
+        key.starts_with("tb-") && key.len() == 46 && !said.stderr.contains(&key),
+        "{said:?}"
+    );
     key
 }
 
@@ -95,11 +98,18 @@ async fn row_23_a_limit_holds_over_two_gateways() {
     let allowed = 60 + begun.elapsed().as_secs() + 1;
     assert!(admitted >= 59, "{admitted} admitted, {refused} refused");
     assert!(admitted <= allowed + 1 + 2 * 4, "{admitted} admitted of {allowed}");
-    let answer = cluster.client().chat_with(&[("x-api-key", &key)], &ask_for("m", 1)).await;
+    let answer = cluster
+        .client()
+        .chat_with(&[("x-api-key", &key)], &ask_for("m", 1))
+        .await;
     assert_eq!(answer.error(429)["code"], "rate_limit_exceeded");
     assert!(answer.retry_after() <= 2);
     assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("0"));
-    assert_eq!(status(cluster.gateways[1].client(), &free).await, 200, "others are not concerned");
+    assert_eq!(
+        status(cluster.gateways[1].client(), &free).await,
+        200,
+        "others are not concerned"
+    );
 }
 
 #[tokio::test]
@@ -154,7 +164,9 @@ async fn keys_in_a_file_come_and_go_while_the_gateway_runs() {
     std::fs::write(&file, format!("{right}\n[keys.carl]\nhash = 3\n")).unwrap();
     eventually("a refused reload to be counted", async || {
         let headers = [("authorization", &*bearer(&bob))];
-        let page = gateway.client().request(http::Method::GET, "/metrics", &headers, "".into());
+        let page = gateway
+            .client()
+            .request(http::Method::GET, "/metrics", &headers, "".into());
         let page = page.await.text();
         let labels = [("what", "keys"), ("outcome", "refused")];
         let refused = sum(&parse(&page), "tokenbus_gateway_reloads_total", &labels);
@@ -162,7 +174,11 @@ async fn keys_in_a_file_come_and_go_while_the_gateway_runs() {
     })
     .await;
     assert_eq!(status(gateway.client(), &alice).await, 200);
-    assert_eq!(keys(&["revoke", "alice", "--keys", text(&file)]).await.code, Some(1), "it would hide the fault");
+    assert_eq!(
+        keys(&["revoke", "alice", "--keys", text(&file)]).await.code,
+        Some(1),
+        "it would hide the fault"
+    );
     std::fs::write(&file, right).unwrap();
 
     let revoked = keys(&["revoke", "alice", "--keys", text(&file)]).await;
@@ -196,7 +212,10 @@ async fn keys_in_a_bucket_are_the_same_at_every_gateway_and_outlive_the_bus() {
     assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""), "{again:?}");
     assert!(again.stderr.contains("alice"), "{again:?}");
     let listed = keys(&["list", "--keys", "kv", "--nats", &url]).await;
-    assert!(listed.stdout.contains("alice") && listed.stdout.contains("1000"), "{listed:?}");
+    assert!(
+        listed.stdout.contains("alice") && listed.stdout.contains("1000"),
+        "{listed:?}"
+    );
 
     let revoked = keys(&["revoke", "alice", "--keys", "kv", "--nats", &url]).await;
     assert_eq!(revoked.code, Some(0), "{revoked:?}");
@@ -224,12 +243,19 @@ async fn a_gateway_that_others_can_reach_refuses_to_serve_strangers_by_oversight
         args.extend(open);
         let said = run(STOP, &args).await;
         assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
-        assert!(said.stderr.contains("--keys") && said.stderr.contains("--insecure"), "{said:?}");
+        assert!(
+            said.stderr.contains("--keys") && said.stderr.contains("--insecure"),
+            "{said:?}"
+        );
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     let missing = text(&file);
-    let said = run(STOP, &["gateway", "--listen", "127.0.0.1:0", "--nats", &url, "--keys", missing]).await;
+    let said = run(
+        STOP,
+        &["gateway", "--listen", "127.0.0.1:0", "--nats", &url, "--keys", missing],
+    )
+    .await;
     assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
     assert!(said.stderr.contains(missing), "{said:?}");
 
@@ -259,11 +285,19 @@ async fn row_24_no_key_is_in_any_log_or_answer() {
     for key in [&key, &wrong, &key, &key, &key] {
         let headers = [("authorization", &*bearer(key))];
         answers += &cluster.client().chat_with(&headers, &ask_for("m", 1)).await.text();
-        answers += &cluster.client().chat_with(&[("x-api-key", key)], &json!({})).await.text();
+        answers += &cluster
+            .client()
+            .chat_with(&[("x-api-key", key)], &json!({}))
+            .await
+            .text();
     }
     assert!(!answers.contains(&key[..20]), "{answers}");
     for process in cluster.gateways.iter().chain(&cluster.workers) {
-        let told = process.logs().lines().into_iter().find(|line| line.contains(&key[3..20]));
+        let told = process
+            .logs()
+            .lines()
+            .into_iter()
+            .find(|line| line.contains(&key[3..20]));
         assert_eq!(told, None);
     }
 }

@@ -30,9 +30,15 @@ async fn what_each_request_used_is_told_on_the_bus_whatever_became_of_it() {
     let usage = answer.ok()["usage"].clone();
     let record = next(&mut records).await;
     assert_eq!(answer.ok()["id"], format!("chatcmpl-{}", record.id.simple()));
-    assert_eq!((record.tenant.as_deref(), record.request.as_str()), (Some("team a"), "mine"));
+    assert_eq!(
+        (record.tenant.as_deref(), record.request.as_str()),
+        (Some("team a"), "mine")
+    );
     assert_eq!(record.gateway.as_str(), cluster.gateways[0].id());
-    assert_eq!(record.worker.map(|worker| worker.to_string()), Some(cluster.workers[0].id()));
+    assert_eq!(
+        record.worker.map(|worker| worker.to_string()),
+        Some(cluster.workers[0].id())
+    );
     assert_eq!(usage["prompt_tokens"], record.prompt_tokens);
     assert_eq!((record.completion_tokens, record.outcome), (5, UsageOutcome::Succeeded));
 
@@ -84,10 +90,15 @@ async fn a_stream_keeps_every_record_also_those_of_the_last_moment_and_over_an_o
         .await;
         expected += 1;
     }
-    let page = cluster.client().request(http::Method::GET, "/metrics", &headers, "".into());
+    let page = cluster
+        .client()
+        .request(http::Method::GET, "/metrics", &headers, "".into());
     let samples = parse(&page.await.text());
     let used = |name: &str| sum(&samples, &format!("tokenbus_gateway_{name}_total"), &[("key", "alice")]);
-    assert!((used("key_completion_tokens") - 3.0 * used("key_requests")).abs() < 31.0, "{samples:?}");
+    assert!(
+        (used("key_completion_tokens") - 3.0 * used("key_requests")).abs() < 31.0,
+        "{samples:?}"
+    );
     // The last requests end with their gateways.
     for gateway in &mut cluster.gateways {
         assert!(gateway.stop().await.success());
@@ -102,7 +113,10 @@ async fn a_stream_keeps_every_record_also_those_of_the_last_moment_and_over_an_o
     for sequence in info.state.first_sequence..=info.state.last_sequence {
         let message = within("a record", stream.get_raw_message(sequence)).await.unwrap();
         let record: UsageRecord = decode(&message.payload).unwrap();
-        assert_eq!((record.key.as_deref(), record.tenant.as_deref()), (Some("alice"), Some("alice")));
+        assert_eq!(
+            (record.key.as_deref(), record.tenant.as_deref()),
+            (Some("alice"), Some("alice"))
+        );
         if record.outcome == UsageOutcome::Succeeded {
             assert_eq!(record.completion_tokens, 3);
             assert!(succeeded.insert(record.id, sequence).is_none(), "kept twice");

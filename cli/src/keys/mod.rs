@@ -7,8 +7,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::process::ExitCode;
 
 use clap::ArgAction;
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, Table};
 use tokenbus_gateway::auth::pattern::Pattern;
 use tokenbus_gateway::auth::secret::{KeyHash, Secret};
 use tokenbus_gateway::auth::source::KeySource;
@@ -206,14 +206,16 @@ fn table(keys: &[(String, KeyEntry)]) -> String {
         return "no key".to_owned();
     }
     let limit = |limit: Option<String>| limit.unwrap_or_else(|| "-".to_owned());
+    let row = |cells: [String; 7]| cells.map(|text| Cell::new_owned(harmless(&text))).to_vec();
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(HEADER);
+    table.load_style(NOTHING);
+    table.set_header(row(HEADER.map(str::to_owned)));
     for (name, entry) in keys {
         let models = entry.models.as_ref().map_or_else(
             || "*".to_owned(),
             |models| models.iter().map(Pattern::as_str).collect::<Vec<_>>().join(" "),
         );
-        table.add_row([
+        table.add_row(row([
             name.clone(),
             entry.tenant.clone().unwrap_or_else(|| name.clone()),
             models,
@@ -221,12 +223,19 @@ fn table(keys: &[(String, KeyEntry)]) -> String {
             limit(entry.tokens_per_minute.map(|limit| limit.to_string())),
             limit(entry.streams.map(|limit| limit.to_string())),
             entry.priority.to_string(),
-        ]);
+        ]));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     table
-        .to_string()
         .lines()
-        .map(str::trim_end)
+        .map(|line| line.trim_end().to_owned())
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// Text that others wrote, fit for a terminal.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -280,13 +280,13 @@ async fn a_second_interrupt_cuts_off_what_is_under_way() {
         usage: true,
         max_tokens: 5,
     };
+    let target = Arc::new(Target::new(&args).await.unwrap());
     let plan = Plan {
-        body: body(&args, 5),
+        request: target.request(&body(&args, 5)),
         rules,
         stream: true,
         timeout: args.timeout,
     };
-    let target = Arc::new(Target::new(&args).await.unwrap());
     let thread = LoadThread::start(Connector::new(target, None), plan, Shape::Closed { connections: 2 }).unwrap();
     let (cut, live) = (CancellationToken::new(), Arc::new(Live::default()));
     let phase = Phase {

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from . import scenarios, table
+from . import quiet, scenarios, table
 from .processes import Failed, Processes
 from .systems import Starter
 
@@ -203,6 +203,9 @@ def one(flags, result, number, scenario, system, *rest):
     result["runs"].append({"round": number, "scenario": scenario, "system": system, "figures": found})
     shown = "  ".join(f"{h}: {table.show(found.get(k), f)}" for k, h, f in scenarios.SCENARIOS[scenario].columns)
     say(f"round {number}  {scenario}  {system:14} {shown}  ({time.monotonic() - began:.0f} s)")
+    loud = quiet.remark(found.get("machine", {}))
+    if loud:
+        say(f"    the machine was not quiet: {loud}")
     if found.get("failed"):
         say(f"    failures: {found.get('failures')}")
 

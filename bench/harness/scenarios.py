@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 
+from . import quiet
 from .processes import Failed, resident
 from .systems import MODEL
 
@@ -39,7 +40,8 @@ class Bench:
         report = os.path.join(self.processes.folder, "report.json")
         command = [self.binary, "bench", "--url", running.url, "--model", MODEL, "--check", check, "--json", report]
         command += [*flags, *running.flags()]
-        child = self.processes.start("bench", [str(part) for part in command])
+        machine = quiet.Watch(self.processes)
+        child = self.processes.start("bench", command)
         entry = self.processes.children.pop()
         watcher = threading.Thread(target=watch, daemon=True) if watch else None
         try:
@@ -50,12 +52,14 @@ class Bench:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
+        shares = machine.shares()
         self.processes.check()
         if not os.path.exists(report):
             raise Failed(f"tokenbus bench: status {status}: {read(entry[2])}")
         with open(report, encoding="utf-8") as file:
             found = json.load(file)
         os.remove(report)
+        found["machine"] = shares
         if status != 0 and found["requests"]["succeeded"] == 0:
             raise Failed(f"no request succeeded: {found['failures'][:2]}")
         return found
@@ -93,6 +97,7 @@ def figures(report, per):
         "itl_p50_us": latency("itl", "p50_us"),
         "itl_p99_us": latency("itl", "p99_us"),
         "failures": report["failures"][:3],
+        "machine": report["machine"],
     }
 
 
@@ -184,7 +189,8 @@ def many(starter, bench, system):
         samples.append(resident(gateway))
 
     report = bench.load(
-        running, "--concurrency", count, "--requests", count, "--max-tokens", tokens, "--timeout", "180s", watch=watch
+        running, "--concurrency", count, "--requests", count, "--max-tokens", tokens, "--timeout", "180s",
+        "--settle", 1, watch=watch
     )
     found = figures(report, "token")
     found["added_itl_p99_us"] = found["itl_p99_us"] - 1_000_000

@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) stream: bool,
     /// The longest that one may take.
     pub(crate) timeout: Duration,
+    /// Gaps at the beginning of an answer that are not counted.
+    pub(crate) settle: u64,
 }
 
 /// What became of a request. The gaps between arrivals are left in the session.
@@ -177,7 +179,7 @@ impl Session {
             read_whole(&mut conn).await?;
             Some(failure)
         } else if plan.stream {
-            self.read_stream(&mut conn, fold).await?;
+            self.read_stream(&mut conn, plan.settle, fold).await?;
             self.check.end(self.parser.is_inside_event())
         } else {
             let body = read_whole(&mut conn).await?;
@@ -213,7 +215,7 @@ impl Session {
     }
 
     /// Reads a stream to its end; an error where the transport failed before that.
-    async fn read_stream(&mut self, conn: &mut Conn, fold: &impl Fn(&[Duration])) -> Result<(), Failure> {
+    async fn read_stream(&mut self, conn: &mut Conn, settle: u64, fold: &impl Fn(&[Duration])) -> Result<(), Failure> {
         let mut now = Instant::now();
         loop {
             let (mut waited, mut output) = (false, false);
@@ -236,17 +238,18 @@ impl Session {
                 now = Instant::now();
             }
             if output {
-                self.arrival(now, fold);
+                self.arrival(now, settle, fold);
             }
         }
     }
 
-    fn arrival(&mut self, now: Instant, fold: &impl Fn(&[Duration])) {
+    fn arrival(&mut self, now: Instant, settle: u64, fold: &impl Fn(&[Duration])) {
         let progress = &mut self.progress;
         progress.stage = Stage::Body;
         match progress.last.replace(now) {
             None => progress.first = Some(now),
             Some(last) if last == now => return,
+            Some(_) if progress.arrivals <= settle => {}
             Some(last) => {
                 if self.gaps.len() >= GAPS_KEPT {
                     fold(&self.gaps);

@@ -32,6 +32,7 @@ pub(crate) async fn level(args: &Args, target: &Target, connector: &Connector) -
         rules,
         stream: args.stream,
         timeout: args.timeout,
+        settle: args.settle,
     };
     let outcome = Session::new(rules).request(connector, &plan, None, |_| ()).await;
     match outcome.failure {

@@ -110,6 +110,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
         rules,
         stream: args.stream,
         timeout: args.timeout,
+        settle: args.settle,
     };
     let shapes = shapes(args);
     let threads = shapes

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokenbus_protocol::{Delta, EngineError, Finish, Name, RequestKind, TraceContext};
+use tokenbus_protocol::{Delta, EngineError, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,7 +17,9 @@ pub struct Call {
     pub kind: RequestKind,
     /// The model that the client asked for.
     pub model: String,
-    /// The request's JSON as the client sent it.
+    /// What the engine must be able to do, beside the kind itself.
+    pub needs: Features,
+    /// The request's JSON as the client sent it, or as its API was translated.
     pub body: Bytes,
     /// When the client is told that it took too long.
     pub deadline: Instant,

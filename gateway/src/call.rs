@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, EngineError, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -48,8 +48,19 @@ pub enum Output {
     },
     /// More output of one choice.
     Delta(Delta<'static>),
+    /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.
+    Written(Written),
     /// Complete; nothing follows. Token counts are of the whole call, all attempts.
     Finish(Finish),
+}
+
+/// Text that was written into a template as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The events.
+    pub events: BytesMut,
+    /// Completion tokens in them.
+    pub tokens: u64,
 }
 
 /// How a call failed. `http/error.rs` alone turns it into a status.

@@ -2,9 +2,11 @@
 //! core and knows nothing of the bus.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokenbus_protocol::Capabilities;
 
+use crate::api::form::Template;
 use crate::call::{Call, CallError, Output};
 
 /// The gateway's core: places calls and knows the models.
@@ -33,6 +35,10 @@ pub trait CallStream: Send + 'static {
 
     /// The next thing that is ready now, without waiting: what is ready leaves in one write.
     fn try_next(&mut self) -> Option<Result<Output, CallError>>;
+
+    /// From now on, text of the first choice and nothing else may come as [`Output::Written`], made
+    /// by this template; `None` ends that.
+    fn splice(&mut self, _template: Option<Arc<Template>>) {}
 }
 
 /// A model as `/v1/models` lists it.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::shared::{Shared, unix_seconds};
+use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
 
 /// How often silent workers are looked for. A timer and not an event: silence has none.
@@ -47,9 +48,11 @@ pub async fn frames(shared: Arc<Shared>, mut subscription: Subscriber, pings: Ar
 fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
     let mut room = None;
     let read = BatchReader::new(payload).and_then(|reader| {
-        reader.for_each(|frame| match frame.body {
-            Body::Room(told) => room = Some(told),
-            _ => deliver(shared, worker, frame),
+        shared.streams.with(|streams| {
+            reader.for_each(|frame| match frame.body {
+                Body::Room(told) => room = Some(told),
+                _ => deliver(shared, streams, worker, frame, now),
+            })
         })
     });
     if let Err(error) = read {
@@ -61,17 +64,13 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
     }
 }
 
-fn deliver(shared: &Shared, worker: &Name, frame: Frame<'_>) {
+fn deliver(shared: &Shared, streams: &Inboxes, worker: &Name, frame: Frame<'_>, now: Instant) {
     let accepted = match &frame.body {
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
         _ => None,
     };
-    let delivered = shared.streams.get(frame.stream).is_some_and(|inbox| {
-        inbox.push(Event::Frame {
-            worker: worker.clone(),
-            frame: frame.into_owned(),
-        })
-    });
+    let inbox = streams.get(&frame.stream);
+    let delivered = inbox.is_some_and(|inbox| inbox.push_frame(worker, frame, now));
     // The client left before any worker had its request; now one has it.
     if let (false, Some((id, attempt))) = (delivered, accepted) {
         shared.cancel(worker, id, attempt);

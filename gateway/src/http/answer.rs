@@ -82,6 +82,7 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
             Output::Accepted { .. } => record.placed(),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
+            Output::Written(_) => return Err(unasked()),
         }
     }
 }
@@ -131,6 +132,7 @@ async fn collect(
                 record.saw(delta);
                 collector.delta(delta)?;
             }
+            Output::Written(_) => return Err(unasked()),
             Output::Finish(finish) => {
                 let answer = collector.finish(finish)?;
                 record.usage(finish.prompt_tokens, finish.completion_tokens);
@@ -147,6 +149,11 @@ pub(super) fn overdue() -> HttpError {
         stage: Stage::Generation,
     }
     .into()
+}
+
+/// The core has written text that nobody asked it to write.
+pub(super) fn unasked() -> HttpError {
+    CallError::Internal("text came in a form that was not asked for".to_owned()).into()
 }
 
 /// The core's stream has ended with neither finish nor error.

@@ -36,9 +36,6 @@ pub const BACKSTOP: Duration = Duration::from_secs(5);
 /// stream that was held up from copying its whole backlog at once.
 pub const MAX_WRITE: usize = 64 * 1024;
 
-/// Bytes that an event stream's buffer begins with: a few dozen token chunks.
-pub const FIRST_BUFFER: usize = 4 * 1024;
-
 /// Longest request id in bytes that is taken over from a client; it stands in logs and on the bus.
 pub const MAX_REQUEST_ID: usize = 128;
 

@@ -65,6 +65,12 @@ impl Record {
         }
     }
 
+    /// So many tokens of plain text will be written with the next flush.
+    pub(super) fn saw_text(&mut self, tokens: u64) {
+        self.tokens += tokens;
+        self.paced += tokens;
+    }
+
     /// What was seen since the last flush leaves at `now`.
     pub(super) fn flush(&mut self, now: Instant) {
         let (tokens, paced) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.paced));

@@ -5,7 +5,8 @@ use std::borrow::Borrow;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::call::{CallError, Output};
+use crate::api::form::Template;
+use crate::call::{CallError, Output, Written};
 use crate::core::CallStream;
 use crate::idempotency::Reader;
 
@@ -19,6 +20,17 @@ pub(super) trait Source: Send + 'static {
 
     /// The next thing that is ready now.
     fn try_next(&mut self) -> Option<Result<Self::Said, CallError>>;
+
+    /// See [`CallStream::splice`]; a source that others read as well never does it.
+    fn splice(&mut self, _template: Option<Arc<Template>>) {}
+
+    /// The events in it, when it is text that was written as it came.
+    ///
+    /// # Errors
+    /// What it is otherwise.
+    fn written(said: Self::Said) -> Result<Written, Self::Said> {
+        Err(said)
+    }
 }
 
 impl<S: CallStream> Source for S {
@@ -30,6 +42,17 @@ impl<S: CallStream> Source for S {
 
     fn try_next(&mut self) -> Option<Result<Output, CallError>> {
         CallStream::try_next(self)
+    }
+
+    fn splice(&mut self, template: Option<Arc<Template>>) {
+        CallStream::splice(self, template);
+    }
+
+    fn written(said: Output) -> Result<Written, Output> {
+        match said {
+            Output::Written(written) => Ok(written),
+            other => Err(other),
+        }
     }
 }
 

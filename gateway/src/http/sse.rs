@@ -15,13 +15,13 @@ use futures_util::stream::unfold;
 use http::StatusCode;
 use tokio::time::{Instant, Sleep};
 
-use super::answer::{ended_early, overdue};
+use super::answer::{ended_early, overdue, unasked};
 use super::error::HttpError;
-use super::limits::{FIRST_BUFFER, MAX_WRITE};
+use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::source::Source;
 use crate::api::form::Encoder;
-use crate::call::{CallError, Output};
+use crate::call::{CallError, Output, Written};
 
 /// A streamed answer whose status has been sent.
 pub(super) struct EventStream<S: Source> {
@@ -41,16 +41,18 @@ impl<S: Source> EventStream<S> {
     /// The body.
     pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
         let now = Instant::now();
-        let mut writer = Writer {
+        let mut writer = Box::new(Writer {
             timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
-            buffer: BytesMut::with_capacity(FIRST_BUFFER),
+            buffer: BytesMut::new(),
             written: now,
             // Something must leave at once: the client waits for the status line as well.
             greet: self.first.is_none(),
             ended: false,
+            heard: true,
             stream: self,
-        };
+        });
         writer.stream.encoder.begin(&mut writer.buffer);
+        // In a box, so that what is passed from step to step is a pointer.
         unfold(writer, Writer::step)
     }
 }
@@ -62,11 +64,13 @@ struct Writer<S: Source> {
     written: Instant,
     greet: bool,
     ended: bool,
+    /// A delta came since the source was told how text is written.
+    heard: bool,
 }
 
 impl<S: Source> Writer<S> {
     /// Waits until there is something to write and takes all of it.
-    async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<Bytes, Infallible>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -77,12 +81,15 @@ impl<S: Source> Writer<S> {
             self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
         }
         while self.buffer.is_empty() {
+            if std::mem::take(&mut self.heard) {
+                self.stream.call.splice(self.stream.encoder.template());
+            }
             self.wait().await;
             self.absorb_ready();
         }
         self.written = Instant::now();
         self.stream.record.flush(self.written);
-        let bytes = self.buffer.split().freeze();
+        let bytes = std::mem::take(&mut self.buffer).freeze();
         Some((Ok(bytes), self))
     }
 
@@ -120,16 +127,31 @@ impl<S: Source> Writer<S> {
 
     fn absorb(&mut self, happened: Option<Result<S::Said, CallError>>) {
         match happened {
-            Some(Ok(said)) => self.write(said.borrow()),
+            Some(Ok(said)) => match S::written(said) {
+                Ok(written) => self.hand_on(written),
+                Err(said) => self.write(said.borrow()),
+            },
             Some(Err(error)) => self.fail(&error.into()),
             None => self.fail(&ended_early()),
+        }
+    }
+
+    /// Text that is written already.
+    fn hand_on(&mut self, written: Written) {
+        self.stream.record.saw_text(written.tokens);
+        if self.buffer.is_empty() {
+            self.buffer = written.events;
+        } else {
+            self.buffer.extend_from_slice(&written.events);
         }
     }
 
     fn write(&mut self, said: &Output) {
         match said {
             Output::Accepted { .. } => self.stream.record.placed(),
+            Output::Written(_) => self.fail(&unasked()),
             Output::Delta(delta) => {
+                self.heard = true;
                 self.stream.record.saw(delta);
                 if let Err(error) = self.stream.encoder.delta(delta, &mut self.buffer) {
                     self.fail(&error.into());

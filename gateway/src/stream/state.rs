@@ -4,6 +4,7 @@
 //! [`Event`]s and carries out its [`Action`]s. Frames of an attempt that is not the stream's own
 //! never become output, whatever order they come in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason};
@@ -11,7 +12,9 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
+use super::lane::{Lane, Passed};
 use super::phase::{Open, Phase, Run};
+use crate::api::form::Template;
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
@@ -210,6 +213,29 @@ impl StreamState {
                 self.lost(&reason, actions);
             }
             _ => {}
+        }
+    }
+
+    /// The run that text may pass for without asking, from its next frame on.
+    pub fn lane(&self, template: &Arc<Template>) -> Option<Lane> {
+        match &self.phase {
+            Phase::Running(run) => Some(Lane {
+                attempt: run.attempt,
+                worker: run.worker.clone(),
+                next_seq: run.next_seq,
+                keep_text: self.not_resumable.is_none(),
+                template: Arc::clone(template),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Text has passed for the run that is under way, and will be delivered.
+    pub fn on_passed(&mut self, passed: &Passed) {
+        if let Phase::Running(run) = &mut self.phase {
+            run.next_seq = run.next_seq.wrapping_add(passed.frames);
+            run.heard = passed.heard.unwrap_or(run.heard);
+            self.delivered.add_text(&passed.text, passed.tokens);
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::Failure;
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, ui, up, worker};
+use crate::{bench, chat, config, coordinator, drain, gateway, http, limits, open_files, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -138,6 +138,9 @@ impl Command {
         match self {
             // The load generator brings its own threads.
             Self::Bench(_) => Builder::new_current_thread().enable_all().build(),
+            Self::Gateway(args) => runtime(args.threads),
+            Self::Worker(args) => runtime(args.threads),
+            Self::Coordinator(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }
     }
@@ -145,6 +148,21 @@ impl Command {
     /// The benchmark keeps status 1 for runs in which requests failed.
     fn failure_status(&self) -> u8 {
         if matches!(self, Self::Bench(_)) { UNUSABLE } else { 1 }
+    }
+}
+
+/// A runtime of so many threads; by default half of the processors, since NATS and the system's own
+/// network work want the rest. One thread needs no locks and no wake-ups between threads, which cost
+/// more per token than all that is done with it.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    let threads = threads.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (processors / 2).clamp(1, limits::DEFAULT_THREADS)
+    });
+    if threads == 1 {
+        Builder::new_current_thread().enable_all().build()
+    } else {
+        Builder::new_multi_thread().worker_threads(threads).enable_all().build()
     }
 }
 

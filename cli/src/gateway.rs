@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, bytes, duration};
+use crate::shared::{BusArgs, bytes, duration, threads};
 use crate::signals;
 
 /// Serve the OpenAI-compatible endpoint
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// Time that running streams have after that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 }
 
 /// Runs the subcommand.

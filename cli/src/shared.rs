@@ -8,6 +8,8 @@ use tokenbus_bus::BusOptions;
 use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 
+use crate::limits;
+
 /// Logging and the configuration file; every subcommand has these.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LogArgs {
@@ -141,6 +143,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 20ms, 5s or 2m"))
+}
+
+/// A number of threads, 1 to [`limits::MAX_THREADS`].
+///
+/// # Errors
+/// A sentence for the user.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse().ok();
+    count
+        .filter(|count| (1..=limits::MAX_THREADS).contains(count))
+        .ok_or_else(|| format!("a whole number from 1 to {} is expected", limits::MAX_THREADS))
 }
 
 /// Reads a size in bytes: `1048576`, `512KiB`, `32MiB`, `1GiB`, `8MB`.

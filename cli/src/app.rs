@@ -8,9 +8,9 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
+use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, limits, open_files, ui, up, worker};
+use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -151,18 +151,12 @@ impl Command {
     }
 }
 
-/// A runtime of so many threads; by default half of the processors, since NATS and the system's own
-/// network work want the rest. One thread needs no locks and no wake-ups between threads, which cost
-/// more per token than all that is done with it.
+/// A runtime of so many threads. One thread needs no wake-ups between threads, which cost more per
+/// token than all that is done with it.
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
-    let threads = threads.unwrap_or_else(|| {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        (processors / 2).clamp(1, limits::DEFAULT_THREADS)
-    });
-    if threads == 1 {
-        Builder::new_current_thread().enable_all().build()
-    } else {
-        Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+    match thread_count(threads) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 

@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, bytes, duration, threads};
+use crate::shared::{BusArgs, bytes, duration, thread_count, threads};
 use crate::signals;
 
 /// Serve the OpenAI-compatible endpoint
@@ -87,6 +87,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         grace: args.grace,
         ..Options::default()
     };
+    options.http.direct = thread_count(args.threads) == 1;
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.commit_after = args.commit_after;

@@ -156,6 +156,15 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("a whole number from 1 to {} is expected", limits::MAX_THREADS))
 }
 
+/// The number of threads of a role: what was asked for, or half of the processors, since NATS and the
+/// system's own network work want the rest.
+pub(crate) fn thread_count(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (processors / 2).clamp(1, limits::DEFAULT_THREADS)
+    })
+}
+
 /// Reads a size in bytes: `1048576`, `512KiB`, `32MiB`, `1GiB`, `8MB`.
 ///
 /// # Errors

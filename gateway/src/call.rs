@@ -57,10 +57,14 @@ pub enum Output {
 /// Text that was written into a template as it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
-    /// The events.
+    /// The events that are to be sent; none when all of it was sent already.
     pub events: BytesMut,
     /// Completion tokens in them.
     pub tokens: u64,
+    /// Completion tokens that were sent already.
+    pub sent: u64,
+    /// When the last of those left.
+    pub sent_at: Option<Instant>,
 }
 
 /// How a call failed. `http/error.rs` alone turns it into a status.

@@ -2,12 +2,11 @@
 //! core and knows nothing of the bus.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use tokenbus_protocol::Capabilities;
 
-use crate::api::form::Template;
 use crate::call::{Call, CallError, Output};
+use crate::stream::lane::Splice;
 
 /// The gateway's core: places calls and knows the models.
 pub trait Core: Clone + Send + Sync + 'static {
@@ -37,8 +36,8 @@ pub trait CallStream: Send + 'static {
     fn try_next(&mut self) -> Option<Result<Output, CallError>>;
 
     /// From now on, text of the first choice and nothing else may come as [`Output::Written`], made
-    /// by this template; `None` ends that.
-    fn splice(&mut self, _template: Option<Arc<Template>>) {}
+    /// by this template, or be sent to this outlet and told of later; `None` ends that.
+    fn splice(&mut self, _splice: Option<Splice>) {}
 }
 
 /// A model as `/v1/models` lists it.

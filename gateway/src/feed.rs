@@ -20,6 +20,7 @@ use crate::limits;
 use crate::shared::{Shared, unix_seconds};
 use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
+use crate::stream::inbox::Inbox;
 
 /// How often silent workers are looked for. A timer and not an event: silence has none.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
@@ -32,26 +33,38 @@ const PING_STREAM: u64 = 0;
 
 /// Demultiplexes all that comes back to this gateway.
 pub async fn frames(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
+    let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
         match Subjects::parse_out(&message.subject) {
             Some(Out::Worker(worker)) => match Name::new(worker) {
-                Ok(worker) => batch(&shared, &worker, &message.payload, now),
+                Ok(worker) => batch(&shared, &worker, &message.payload, now, &mut touched),
                 Err(error) => malformed(&shared, &message.subject, &error),
             },
             Some(Out::Reply { stream, attempt }) => reply(&shared, &pings, &message, stream, attempt),
             None => malformed(&shared, &message.subject, &"no such subject"),
         }
+        send(&mut touched, now, &mut scratch).await;
     }
 }
 
-fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
+/// Sends what one message brought: for each stream all of it in one write.
+async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>) {
+    for (n, inbox) in touched.drain(..).enumerate() {
+        if n % limits::SENDS_IN_A_ROW == limits::SENDS_IN_A_ROW - 1 {
+            tokio::task::yield_now().await;
+        }
+        inbox.flush(now, scratch);
+    }
+}
+
+fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Vec<Arc<Inbox>>) {
     let mut room = None;
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
                 Body::Room(told) => room = Some(told),
-                _ => deliver(shared, streams, worker, frame, now),
+                _ => deliver(shared, streams, worker, frame, now, touched),
             })
         })
     });
@@ -64,13 +77,26 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
     }
 }
 
-fn deliver(shared: &Shared, streams: &Inboxes, worker: &Name, frame: Frame<'_>, now: Instant) {
+fn deliver(
+    shared: &Shared,
+    streams: &Inboxes,
+    worker: &Name,
+    frame: Frame<'_>,
+    now: Instant,
+    touched: &mut Vec<Arc<Inbox>>,
+) {
     let accepted = match &frame.body {
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
         _ => None,
     };
     let inbox = streams.get(&frame.stream);
-    let delivered = inbox.is_some_and(|inbox| inbox.push_frame(worker, frame, now));
+    let delivered = inbox.is_some_and(|inbox| {
+        let (delivered, waits) = inbox.push_frame(worker, frame, now);
+        if waits {
+            touched.push(Arc::clone(inbox));
+        }
+        delivered
+    });
     // The client left before any worker had its request; now one has it.
     if let (false, Some((id, attempt))) = (delivered, accepted) {
         shared.cancel(worker, id, attempt);

@@ -1,6 +1,7 @@
 //! What every endpoint that generates does around a request: its headers and body are read, its API
 //! checks it, and a call answers it, under an idempotency key where there is one.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Extension;
@@ -21,6 +22,7 @@ use super::idempotent;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
+use super::wire::{ClientWire, Wire};
 use crate::api::Identity;
 use crate::api::form::Failure;
 use crate::api::request::{Checked, RequestError};
@@ -70,6 +72,7 @@ pub(super) struct Arrived {
     id: RequestId,
     at: Instant,
     record: Record,
+    wire: Option<Arc<Wire>>,
 }
 
 impl Arrived {
@@ -84,6 +87,7 @@ impl Arrived {
         request: Request,
     ) -> Result<Self, Box<Response>> {
         let at = Instant::now();
+        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
         let mut record = Record::begin(&edge.metrics, id.clone(), at);
         let read = async {
             let headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
@@ -98,6 +102,7 @@ impl Arrived {
                 id,
                 at,
                 record,
+                wire,
             }),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
@@ -119,6 +124,7 @@ impl Arrived {
             id,
             at,
             mut record,
+            wire,
         } = self;
         let call = Call {
             id: Uuid::now_v7(),
@@ -141,6 +147,7 @@ impl Arrived {
             identity: Identity::prefixed(endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
             record,
+            wire,
         };
         match headers.idempotency_key {
             None => answer(edge.core.open(call), asked, &edge.options).await,

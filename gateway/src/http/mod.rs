@@ -19,6 +19,7 @@ pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod wire;
 
 use std::sync::Arc;
 

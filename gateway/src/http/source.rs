@@ -5,10 +5,10 @@ use std::borrow::Borrow;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::api::form::Template;
 use crate::call::{CallError, Output, Written};
 use crate::core::CallStream;
 use crate::idempotency::Reader;
+use crate::stream::lane::Splice;
 
 /// A call as its client sees it; see [`CallStream`] for the rules.
 pub(super) trait Source: Send + 'static {
@@ -22,7 +22,7 @@ pub(super) trait Source: Send + 'static {
     fn try_next(&mut self) -> Option<Result<Self::Said, CallError>>;
 
     /// See [`CallStream::splice`]; a source that others read as well never does it.
-    fn splice(&mut self, _template: Option<Arc<Template>>) {}
+    fn splice(&mut self, _splice: Option<Splice>) {}
 
     /// The events in it, when it is text that was written as it came.
     ///
@@ -44,8 +44,8 @@ impl<S: CallStream> Source for S {
         CallStream::try_next(self)
     }
 
-    fn splice(&mut self, template: Option<Arc<Template>>) {
-        CallStream::splice(self, template);
+    fn splice(&mut self, splice: Option<Splice>) {
+        CallStream::splice(self, splice);
     }
 
     fn written(said: Output) -> Result<Written, Output> {

@@ -7,6 +7,7 @@
 use std::borrow::Borrow as _;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,8 +21,10 @@ use super::error::HttpError;
 use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::source::Source;
+use super::wire::{Chunks, Wire};
 use crate::api::form::Encoder;
 use crate::call::{CallError, Output, Written};
+use crate::stream::lane::{Outlet, Splice};
 
 /// A streamed answer whose status has been sent.
 pub(super) struct EventStream<S: Source> {
@@ -31,6 +34,8 @@ pub(super) struct EventStream<S: Source> {
     pub(super) record: Record,
     /// What had come before the status was sent; `None` when it was sent without waiting longer.
     pub(super) first: Option<S::Said>,
+    /// Where text may leave past this stream.
+    pub(super) wire: Option<Arc<Wire>>,
     /// Silence after which a comment is sent.
     pub(super) keep_alive: Duration,
     /// When the stream ends even if the core says nothing.
@@ -82,15 +87,29 @@ impl<S: Source> Writer<S> {
         }
         while self.buffer.is_empty() {
             if std::mem::take(&mut self.heard) {
-                self.stream.call.splice(self.stream.encoder.template());
+                self.splice();
             }
             self.wait().await;
             self.absorb_ready();
+        }
+        if let Some(wire) = &self.stream.wire {
+            wire.hold();
         }
         self.written = Instant::now();
         self.stream.record.flush(self.written);
         let bytes = std::mem::take(&mut self.buffer).freeze();
         Some((Ok(bytes), self))
+    }
+
+    /// Tells the source what may become of plain text.
+    fn splice(&mut self) {
+        let outlet = self.stream.wire.as_ref().map(|wire| {
+            let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
+            Arc::new(Chunks { wire, pace }) as Arc<dyn Outlet>
+        });
+        let template = self.stream.encoder.template();
+        let splice = template.map(|template| Splice { template, outlet });
+        self.stream.call.splice(splice);
     }
 
     async fn wait(&mut self) {
@@ -108,8 +127,10 @@ impl<S: Source> Writer<S> {
             self.fail(&overdue());
             return;
         }
+        // What was sent past this task is told of now.
+        self.absorb_ready();
         let mut due = self.written + self.stream.keep_alive;
-        if now >= due {
+        if now >= due && self.buffer.is_empty() {
             self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
             due = now + self.stream.keep_alive;
         }
@@ -138,7 +159,8 @@ impl<S: Source> Writer<S> {
 
     /// Text that is written already.
     fn hand_on(&mut self, written: Written) {
-        self.stream.record.saw_text(written.tokens);
+        self.stream.record.saw_text(&written);
+        self.written = self.written.max(written.sent_at.unwrap_or(self.written));
         if self.buffer.is_empty() {
             self.buffer = written.events;
         } else {
@@ -173,5 +195,16 @@ impl<S: Source> Writer<S> {
         let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
         self.stream.encoder.fail(&verdict.failure(), &mut self.buffer);
         self.ended = true;
+    }
+}
+
+impl<S: Source> Drop for Writer<S> {
+    /// A client that leaves has had what was sent past this stream.
+    fn drop(&mut self) {
+        while let Some(Ok(said)) = self.stream.call.try_next() {
+            if let Ok(written) = S::written(said) {
+                self.stream.record.saw_text(&Written { tokens: 0, ..written });
+            }
+        }
     }
 }

@@ -13,11 +13,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
-use super::lane::Passed;
+use super::lane::Splice;
 use super::message::{self, Envelope};
 use super::state::StreamState;
 
-use crate::api::form::Template;
 use crate::call::{Call, CallError, Output, Written};
 use crate::core::CallStream;
 use crate::limits;
@@ -44,8 +43,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
-    /// How plain text is written, when the client's edge lets it be.
-    template: Option<Arc<Template>>,
+    /// What may become of plain text without the driver, when the client's edge says so.
+    splice: Option<Splice>,
     /// It lost its worker and may not move yet.
     throttled: bool,
     /// Bytes of the body that the first message held; the rest goes in parts of this size.
@@ -83,7 +82,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
-            template: None,
+            splice: None,
             throttled: false,
             part: usize::MAX,
             ended: false,
@@ -170,8 +169,6 @@ impl Driver {
         if self.running.as_ref() == self.state.worker() {
             return;
         }
-        // What may still come of the run that was left must not pass.
-        self.inbox.close_lane();
         let next = self.state.worker().cloned();
         let mut view = self.shared.view();
         if let Some(old) = &self.running {
@@ -375,7 +372,7 @@ impl Driver {
     /// Waits for the next event or timer and takes it in.
     async fn happening(&mut self) {
         let event = std::future::poll_fn(|context| {
-            let lane = || self.template.as_ref().and_then(|template| self.state.lane(template));
+            let lane = || self.splice.as_ref().and_then(|splice| self.state.lane(splice));
             if let Poll::Ready(next) = self.inbox.poll_next(context, lane) {
                 return Poll::Ready(Some(next));
             }
@@ -396,6 +393,10 @@ impl Driver {
         match event {
             Some(next) => self.take_in(next),
             None => {
+                // What has passed may be what the timer waits for, and decisions want the whole truth.
+                if let Some(passed) = self.inbox.close_lane() {
+                    self.take_in(Next::Passed(passed));
+                }
                 let now = Instant::now();
                 self.state.tick(now, &mut self.actions);
                 self.timer.as_mut().reset(self.state.timer());
@@ -409,9 +410,13 @@ impl Driver {
             Next::Event(event) => self.absorb(event),
             Next::Passed(passed) => {
                 self.state.on_passed(&passed);
-                let Passed { written, tokens, .. } = passed;
-                let events = written;
-                self.outputs.push_back(Output::Written(Written { events, tokens }));
+                let written = Written {
+                    events: passed.written,
+                    tokens: passed.tokens,
+                    sent: passed.sent,
+                    sent_at: passed.sent_at,
+                };
+                self.outputs.push_back(Output::Written(written));
             }
         }
     }
@@ -460,8 +465,8 @@ impl CallStream for Driver {
         }
     }
 
-    fn splice(&mut self, template: Option<Arc<Template>>) {
-        self.template = template;
+    fn splice(&mut self, splice: Option<Splice>) {
+        self.splice = splice;
     }
 }
 

@@ -40,6 +40,8 @@ struct Queue {
     events: VecDeque<Event>,
     /// Of the events.
     bytes: usize,
+    /// Text waits for [`Inbox::flush`], which somebody will call.
+    touched: bool,
     overflowed: bool,
     closed: bool,
     reader: Option<Waker>,
@@ -68,7 +70,7 @@ impl Queue {
     fn check(&mut self, bound: usize) {
         if self.bytes + self.passed.weight() > bound {
             self.lane = None;
-            self.passed = Passed::default();
+            self.passed.shed();
             self.events.retain(Event::is_accepted);
             self.events.push_back(Event::Overflow);
             self.overflowed = true;
@@ -91,32 +93,47 @@ impl Inbox {
         self.take_in(|queue, bound| queue.put(event, bound))
     }
 
-    /// The same for a frame that `worker` sent.
-    pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> bool {
-        self.take_in(|queue, bound| {
-            let Queue { lane, passed, .. } = queue;
-            if lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
-                queue.check(bound);
-            } else {
-                let (worker, frame) = (worker.clone(), frame.into_owned());
-                queue.put(Event::Frame { worker, frame }, bound);
-            }
-        })
+    /// The same for a frame that `worker` sent. True of the second when text waits for
+    /// [`Inbox::flush`] since this frame.
+    pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> (bool, bool) {
+        let mut queue = self.lock();
+        let Queue { lane, passed, .. } = &mut *queue;
+        if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
+            drop(queue);
+            let (worker, frame) = (worker.clone(), frame.into_owned());
+            return (self.push(Event::Frame { worker, frame }), false);
+        }
+        queue.check(self.bound);
+        if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
+            return (true, !std::mem::replace(&mut queue.touched, true));
+        }
+        wake(queue);
+        (true, false)
+    }
+
+    /// Sends the text that waits, if it can leave past the reader, and wakes the reader if not.
+    pub fn flush(&self, now: Instant, scratch: &mut Vec<u8>) {
+        let mut queue = self.lock();
+        queue.touched = false;
+        let Queue { lane, passed, .. } = &mut *queue;
+        if passed.written.is_empty() {
+            return;
+        }
+        if !lane.as_mut().is_some_and(|lane| passed.send(lane, now, scratch)) {
+            wake(queue);
+        }
     }
 
     fn take_in(&self, put: impl FnOnce(&mut Queue, usize)) -> bool {
-        let reader = {
+        let queue = {
             let mut queue = self.lock();
             if queue.closed || queue.overflowed {
                 return !queue.closed;
             }
             put(&mut queue, self.bound);
-            queue.reader.take()
+            queue
         };
-        // Outside the lock: whoever is woken may look at once.
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        wake(queue);
         true
     }
 
@@ -125,11 +142,11 @@ impl Inbox {
         self.lock().closed = true;
     }
 
-    /// What has passed and was not read, and what comes from now on, takes the long way.
-    pub fn close_lane(&self) {
+    /// What comes from now on takes the long way. Returns what has passed.
+    pub fn close_lane(&self) -> Option<Passed> {
         let mut queue = self.lock();
         queue.lane = None;
-        queue.passed = Passed::default();
+        (queue.passed.frames > 0).then(|| std::mem::take(&mut queue.passed))
     }
 
     /// What is there, if anything.
@@ -157,6 +174,15 @@ impl Inbox {
     // A panic while the lock is held cannot leave the queue half-changed.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the reader, outside the lock: it may look at once.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let reader = queue.reader.take();
+    drop(queue);
+    if let Some(reader) = reader {
+        reader.wake();
     }
 }
 

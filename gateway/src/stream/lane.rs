@@ -8,12 +8,43 @@
 //! anything else. So the state machine decides all that is to be decided, and the lane nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenbus_protocol::{Body, Delta, Frame, Name};
 use tokio::time::Instant;
 
 use crate::api::form::Template;
+use crate::limits::TEXT_KEPT;
+
+/// Where text can leave at once, past the reader.
+pub trait Outlet: Send + Sync + std::fmt::Debug {
+    /// Sends `events` with `tokens` tokens in them, `gap` after what was sent before. `scratch` is
+    /// room to put them together in.
+    fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent;
+}
+
+/// What became of bytes that were to be sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// They left.
+    All,
+    /// They will leave before anything else, when the reader drives its connection on.
+    Kept,
+    /// Something else has to leave first; nothing was sent.
+    NotNow,
+    /// Nothing can be sent any more.
+    Broken,
+}
+
+/// How a stream's reader lets plain text be treated.
+#[derive(Debug, Clone)]
+pub struct Splice {
+    /// What the text is written into.
+    pub template: Arc<Template>,
+    /// Where it may leave, past the reader.
+    pub outlet: Option<Arc<dyn Outlet>>,
+}
 
 /// Which frames pass: those of one run, from its next one on.
 #[derive(Debug, Clone)]
@@ -26,8 +57,10 @@ pub struct Lane {
     pub next_seq: u32,
     /// Whether the text itself is kept, for a `resume`.
     pub keep_text: bool,
-    /// What the text is written into.
-    pub template: Arc<Template>,
+    /// What becomes of the text.
+    pub splice: Splice,
+    /// When text was sent before.
+    pub last: Instant,
 }
 
 /// What has passed since the reader last looked.
@@ -35,20 +68,51 @@ pub struct Lane {
 pub struct Passed {
     /// Frames.
     pub frames: u32,
-    /// Completion tokens; a delta of which its engine did not count any is one.
+    /// Completion tokens that were sent already.
+    pub sent: u64,
+    /// When the last of them left.
+    pub sent_at: Option<Instant>,
+    /// Completion tokens that wait; a delta of which its engine did not count any is one.
     pub tokens: u64,
-    /// The text, where it is kept.
+    /// The text of all of them, where it is kept.
     pub text: String,
-    /// The text as the client is to get it.
+    /// What waits, as the client is to get it.
     pub written: BytesMut,
     /// When the last frame came.
     pub heard: Option<Instant>,
 }
 
 impl Passed {
-    /// Bytes that it holds.
+    /// Bytes that wait.
     pub fn weight(&self) -> usize {
-        self.text.len() + self.written.len()
+        self.written.len()
+    }
+
+    /// Throws away what waits.
+    pub fn shed(&mut self) {
+        self.tokens = 0;
+        self.text = String::new();
+        self.written = BytesMut::new();
+    }
+
+    /// Sends what waits where `lane` leads; false when the reader has to look after it.
+    pub fn send(&mut self, lane: &mut Lane, now: Instant, scratch: &mut Vec<u8>) -> bool {
+        let Some(outlet) = &lane.splice.outlet else {
+            return false;
+        };
+        let gap = now.saturating_duration_since(lane.last);
+        let sent = outlet.send(&self.written, self.tokens, gap, scratch);
+        match sent {
+            Sent::NotNow => return false,
+            Sent::All | Sent::Kept => {
+                self.sent += std::mem::take(&mut self.tokens);
+                self.sent_at = Some(now);
+                lane.last = now;
+                self.written.clear();
+            }
+            Sent::Broken => self.shed(),
+        }
+        sent == Sent::All && self.text.len() < TEXT_KEPT
     }
 }
 
@@ -67,7 +131,7 @@ impl Lane {
             passed.text.push_str(&delta.text);
         }
         if !delta.text.is_empty() {
-            self.template.write(&delta.text, &mut passed.written);
+            self.splice.template.write(&delta.text, &mut passed.written);
         }
         true
     }
@@ -99,7 +163,11 @@ mod tests {
             worker: Name::new("w").unwrap(),
             next_seq: 7,
             keep_text: true,
-            template: Arc::new(Template::new("<", ">")),
+            splice: Splice {
+                template: Arc::new(Template::new("<", ">")),
+                outlet: None,
+            },
+            last: Instant::now(),
         }
     }
 

@@ -4,7 +4,6 @@
 //! [`Event`]s and carries out its [`Action`]s. Frames of an attempt that is not the stream's own
 //! never become output, whatever order they come in.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason};
@@ -12,9 +11,8 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
-use super::lane::{Lane, Passed};
+use super::lane::{Lane, Passed, Splice};
 use super::phase::{Open, Phase, Run};
-use crate::api::form::Template;
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
@@ -217,14 +215,15 @@ impl StreamState {
     }
 
     /// The run that text may pass for without asking, from its next frame on.
-    pub fn lane(&self, template: &Arc<Template>) -> Option<Lane> {
+    pub fn lane(&self, splice: &Splice) -> Option<Lane> {
         match &self.phase {
             Phase::Running(run) => Some(Lane {
                 attempt: run.attempt,
                 worker: run.worker.clone(),
                 next_seq: run.next_seq,
                 keep_text: self.not_resumable.is_none(),
-                template: Arc::clone(template),
+                splice: splice.clone(),
+                last: run.heard,
             }),
             _ => None,
         }
@@ -235,7 +234,7 @@ impl StreamState {
         if let Phase::Running(run) = &mut self.phase {
             run.next_seq = run.next_seq.wrapping_add(passed.frames);
             run.heard = passed.heard.unwrap_or(run.heard);
-            self.delivered.add_text(&passed.text, passed.tokens);
+            self.delivered.add_text(&passed.text, passed.sent + passed.tokens);
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::api::form::Template;
-use crate::stream::lane::Passed;
+use crate::stream::lane::{Passed, Splice};
 
 impl World {
     /// In whatever state the stream is: what its lane lets through is what the long way delivers,
@@ -14,8 +14,11 @@ impl World {
         let Body::Delta(delta) = &mut frame.body else { return };
         delta.token_ids.clear();
         let text = delta.text.to_string();
-        let template = Arc::new(Template::new("", ""));
-        let (mut lane, mut passed) = (self.stream.lane(&template), Passed::default());
+        let splice = Splice {
+            template: Arc::new(Template::new("", "")),
+            outlet: None,
+        };
+        let (mut lane, mut passed) = (self.stream.lane(&splice), Passed::default());
         let passes = lane
             .as_mut()
             .is_some_and(|lane| lane.pass(worker, &frame, self.now, &mut passed));

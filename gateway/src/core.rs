@@ -40,6 +40,21 @@ pub trait CallStream: Send + 'static {
     fn splice(&mut self, _splice: Option<Splice>) {}
 }
 
+// In a box, so that what is handed from future to future is a pointer.
+impl<S: CallStream> CallStream for Box<S> {
+    fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send {
+        S::next(self)
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        S::try_next(self)
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        S::splice(self, splice);
+    }
+}
+
 /// A model as `/v1/models` lists it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedModel {

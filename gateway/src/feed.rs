@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_protocol::control::{FreeHint, Ping};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::subject::Out;
@@ -36,15 +36,29 @@ pub async fn frames(shared: Arc<Shared>, mut subscription: Subscriber, pings: Ar
     let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
-        match Subjects::parse_out(&message.subject) {
-            Some(Out::Worker(worker)) => match Name::new(worker) {
-                Ok(worker) => batch(&shared, &worker, &message.payload, now, &mut touched),
-                Err(error) => malformed(&shared, &message.subject, &error),
-            },
-            Some(Out::Reply { stream, attempt }) => reply(&shared, &pings, &message, stream, attempt),
-            None => malformed(&shared, &message.subject, &"no such subject"),
+        // What is there already is looked at first: what several messages bring for one stream leaves
+        // in one write.
+        let mut next = Some(message);
+        for _ in 0..limits::MESSAGES_IN_A_ROW {
+            let Some(message) = next else { break };
+            take_in(&shared, &pings, &message, now, &mut touched);
+            next = subscription.next().now_or_never().flatten();
+        }
+        if let Some(message) = next {
+            take_in(&shared, &pings, &message, now, &mut touched);
         }
         send(&mut touched, now, &mut scratch).await;
+    }
+}
+
+fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touched: &mut Vec<Arc<Inbox>>) {
+    match Subjects::parse_out(&message.subject) {
+        Some(Out::Worker(worker)) => match Name::new(worker) {
+            Ok(worker) => batch(shared, &worker, &message.payload, now, touched),
+            Err(error) => malformed(shared, &message.subject, &error),
+        },
+        Some(Out::Reply { stream, attempt }) => reply(shared, pings, message, stream, attempt),
+        None => malformed(shared, &message.subject, &"no such subject"),
     }
 }
 

@@ -10,6 +10,10 @@ pub const STREAM_BUFFER: usize = 1024 * 1024;
 /// them: enough for thousands of tokens, little beside what a stream holds anyway.
 pub const TEXT_KEPT: usize = 16 * 1024;
 
+/// Messages that are looked at in a row, when they are there already, before anything is sent: a few
+/// hundred microseconds' work.
+pub const MESSAGES_IN_A_ROW: usize = 16;
+
 /// Streams whose text leaves in a row before others have a turn, such as new requests: well under a
 /// millisecond's work.
 pub const SENDS_IN_A_ROW: usize = 64;

@@ -54,7 +54,8 @@ impl Endpoint {
                     Err(refusal) => return *refusal,
                 };
                 match (self.check)(&arrived.body) {
-                    Ok(checked) => arrived.answer(&edge, checked).await,
+                    // In a box: the layers around this hand its future on from one to the next.
+                    Ok(checked) => Box::pin(arrived.answer(&edge, checked)).await,
                     Err(error) => arrived.refuse(&error.into()),
                 }
             },

@@ -105,3 +105,6 @@ pub const ACCEPT_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_mill
 /// Time between the end of the grace period, when the core ends its streams with an error event,
 /// and the closing of the connections, so that the event still goes out.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Bytes that are read from a client at once: as many as the system usually has of a large body.
+pub const READ_SCRATCH: usize = 64 * 1024;

@@ -7,6 +7,7 @@
 //! there is something, the library's flush that there is not. What the system does not take at once
 //! is kept here, and goes before anything else.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -16,8 +17,14 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use super::limits::READ_SCRATCH;
 use crate::metrics::Histogram;
 use crate::stream::lane::{Outlet, Sent};
+
+thread_local! {
+    /// What is read goes through here, a thread's sockets one after the other.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SCRATCH].into());
+}
 
 /// One client's connection.
 #[derive(Debug)]
@@ -93,13 +100,16 @@ impl Wire {
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buffer.initialize_unfilled()) {
-                Ok(count) => {
-                    buffer.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            // To clear the library's whole buffer costs more than to copy what came into it.
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let room = scratch.len().min(buffer.remaining());
+                let count = self.tcp.try_read(scratch.get_mut(..room).unwrap_or_default())?;
+                buffer.put_slice(scratch.get(..count).unwrap_or_default());
+                Ok(())
+            });
+            match read {
+                Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
             }
         }
     }

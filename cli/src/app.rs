@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
+use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
 use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, sim_server, ui, up, worker};
 
@@ -147,6 +147,9 @@ impl Command {
         match self {
             // The load generator brings its own threads; the simulated engine leaves the others to what is measured.
             Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
+            Self::Gateway(args) => runtime(args.threads),
+            Self::Worker(args) => runtime(args.threads),
+            Self::Coordinator(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }
     }
@@ -154,6 +157,15 @@ impl Command {
     /// The benchmark keeps status 1 for runs in which requests failed.
     fn failure_status(&self) -> u8 {
         if matches!(self, Self::Bench(_)) { UNUSABLE } else { 1 }
+    }
+}
+
+/// A runtime of so many threads. One thread needs no wake-ups between threads, which cost more per
+/// token than all that is done with it.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    match thread_count(threads) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 

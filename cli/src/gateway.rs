@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, bytes, duration};
+use crate::shared::{BusArgs, bytes, duration, thread_count, threads};
 use crate::signals;
 
 /// Serve the OpenAI-compatible endpoint
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// Time that running streams have after that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 }
 
 /// Runs the subcommand.
@@ -83,6 +87,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         grace: args.grace,
         ..Options::default()
     };
+    options.http.direct = thread_count(args.threads) == 1;
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.commit_after = args.commit_after;

@@ -13,7 +13,7 @@ use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as Served
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, duration};
+use crate::shared::{BusArgs, duration, threads};
 use crate::signals;
 use crate::ui::Screen;
 use crate::up::cache::Cache;
@@ -54,6 +54,10 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that carry tokens from the engine to the bus [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 
     #[command(flatten)]
     openai: OpenAiArgs,

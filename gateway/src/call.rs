@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokenbus_protocol::{Delta, EngineError, Finish, Name, RequestKind, TraceContext};
+use bytes::{Bytes, BytesMut};
+use tokenbus_protocol::{Delta, EngineError, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,7 +17,9 @@ pub struct Call {
     pub kind: RequestKind,
     /// The model that the client asked for.
     pub model: String,
-    /// The request's JSON as the client sent it.
+    /// What the engine must be able to do, beside the kind itself.
+    pub needs: Features,
+    /// The request's JSON as the client sent it, or as its API was translated.
     pub body: Bytes,
     /// When the client is told that it took too long.
     pub deadline: Instant,
@@ -46,8 +48,23 @@ pub enum Output {
     },
     /// More output of one choice.
     Delta(Delta<'static>),
+    /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.
+    Written(Written),
     /// Complete; nothing follows. Token counts are of the whole call, all attempts.
     Finish(Finish),
+}
+
+/// Text that was written into a template as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The events that are to be sent; none when all of it was sent already.
+    pub events: BytesMut,
+    /// Completion tokens in them.
+    pub tokens: u64,
+    /// Completion tokens that were sent already.
+    pub sent: u64,
+    /// When the last of those left.
+    pub sent_at: Option<Instant>,
 }
 
 /// How a call failed. `http/error.rs` alone turns it into a status.

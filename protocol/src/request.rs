@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::feature::{Feature, Features};
 use crate::name::Name;
 use crate::wire_enum::wire_enum;
 
@@ -21,8 +22,31 @@ wire_enum! {
         Completion = "completion",
         /// Embeddings.
         Embeddings = "embeddings",
+        /// Documents sorted by a query.
+        Rerank = "rerank",
+        /// Pairs of texts scored.
+        Score = "score",
+        /// Text into token ids.
+        Tokenize = "tokenize",
+        /// Token ids into text.
+        Detokenize = "detokenize",
         /// Something that only a newer version knows; a worker rejects it as unsupported.
         Other = "other",
+    }
+}
+
+impl RequestKind {
+    /// What an engine must be capable of to serve this kind at all.
+    pub const fn feature(self) -> Feature {
+        match self {
+            Self::Chat => Feature::Chat,
+            Self::Completion => Feature::Completion,
+            Self::Embeddings => Feature::Embeddings,
+            Self::Rerank => Feature::Rerank,
+            Self::Score => Feature::Score,
+            Self::Tokenize | Self::Detokenize => Feature::Tokenize,
+            Self::Other => Feature::Other,
+        }
     }
 }
 
@@ -45,6 +69,9 @@ pub struct Request<'a> {
     pub kind: RequestKind,
     /// The model, by the name under which the worker announced it.
     pub model: String,
+    /// What the engine must be able to do, beside the kind itself, as far as the gateway has seen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub needs: Features,
     /// Milliseconds that were left until the client's deadline at the moment of publishing. A
     /// duration and not a time of day, because machines' clocks differ.
     pub budget_ms: u64,

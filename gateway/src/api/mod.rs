@@ -10,6 +10,7 @@ pub mod json;
 pub mod limits;
 mod merge;
 pub mod models;
+pub mod request;
 pub mod usage;
 
 use uuid::Uuid;

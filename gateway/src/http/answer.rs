@@ -1,6 +1,7 @@
 //! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
 
 use std::borrow::Borrow as _;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -14,6 +15,7 @@ use super::error::HttpError;
 use super::record::Record;
 use super::source::Source;
 use super::sse::EventStream;
+use super::wire::Wire;
 use crate::api::form::{Collect, Form};
 use crate::api::{AnswerError, Identity};
 use crate::call::{CallError, Output, Stage};
@@ -28,6 +30,8 @@ pub(super) struct Asked {
     /// When the request is answered whatever the core does.
     pub(super) backstop: Instant,
     pub(super) record: Record,
+    /// The client's connection, where events may be sent past the HTTP library.
+    pub(super) wire: Option<Arc<Wire>>,
 }
 
 /// Answers with what comes of a call.
@@ -47,6 +51,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
         identity,
         backstop,
         mut record,
+        wire,
     } = asked;
     let commit = Instant::now() + options.commit_after;
     let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
@@ -60,6 +65,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
         encoder: form.encoder(identity),
         record,
         first,
+        wire: wire.filter(|_| options.direct),
         keep_alive: options.keep_alive,
         backstop,
     };
@@ -82,6 +88,7 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
             Output::Accepted { .. } => record.placed(),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
+            Output::Written(_) => return Err(unasked()),
         }
     }
 }
@@ -92,6 +99,7 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
         identity,
         backstop,
         mut record,
+        wire: _,
     } = asked;
     let collector = form.collector(identity);
     match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
@@ -131,6 +139,7 @@ async fn collect(
                 record.saw(delta);
                 collector.delta(delta)?;
             }
+            Output::Written(_) => return Err(unasked()),
             Output::Finish(finish) => {
                 let answer = collector.finish(finish)?;
                 record.usage(finish.prompt_tokens, finish.completion_tokens);
@@ -147,6 +156,11 @@ pub(super) fn overdue() -> HttpError {
         stage: Stage::Generation,
     }
     .into()
+}
+
+/// The core has written text that nobody asked it to write.
+pub(super) fn unasked() -> HttpError {
+    CallError::Internal("text came in a form that was not asked for".to_owned()).into()
 }
 
 /// The core's stream has ended with neither finish nor error.

@@ -11,8 +11,8 @@ use tokenbus_protocol::{EngineError, ErrorCode};
 
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::api::AnswerError;
-use crate::api::chat::RequestError;
 use crate::api::form::{Failure, envelope};
+use crate::api::request::RequestError;
 use crate::call::CallError;
 use crate::metrics::Outcome;
 

@@ -5,6 +5,7 @@
 mod answer;
 mod body;
 mod chat;
+mod endpoint;
 pub mod error;
 mod headers;
 mod health;
@@ -18,12 +19,13 @@ pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{get, post};
+use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +56,7 @@ pub struct Edge<C> {
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
     Router::new()
-        .route(chat::PATH, post(chat::create::<C>))
+        .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::error::{HttpError, Verdict};
 use super::request_id::RequestId;
-use crate::call::{Call, CallError};
-use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome};
+use crate::call::{Call, CallError, Written};
+use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome};
 
 /// The record of one request. Dropped before its end, it tells of a client that went away.
 #[derive(Debug)]
@@ -63,6 +63,20 @@ impl Record {
         if delta.choice == 0 {
             self.paced += tokens;
         }
+    }
+
+    /// Plain text that was sent already, or will be with the next flush.
+    pub(super) fn saw_text(&mut self, written: &Written) {
+        if let Some(at) = written.sent_at {
+            self.meter.sent(at, written.sent);
+        }
+        self.tokens += written.tokens;
+        self.paced += written.tokens;
+    }
+
+    /// Where the pace of its model's tokens is noted.
+    pub(super) fn pace(&self) -> Option<Histogram> {
+        self.meter.pace()
     }
 
     /// What was seen since the last flush leaves at `now`.

@@ -12,11 +12,12 @@ use tokenbus_protocol::{Body, Frame, Name};
 use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Next};
+use super::lane::Splice;
 use super::message::{self, Envelope};
 use super::state::StreamState;
 
-use crate::call::{Call, CallError, Output};
+use crate::call::{Call, CallError, Output, Written};
 use crate::core::CallStream;
 use crate::limits;
 use crate::placement::Choice;
@@ -42,6 +43,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// What may become of plain text without the driver, when the client's edge says so.
+    splice: Option<Splice>,
     /// It lost its worker and may not move yet.
     throttled: bool,
     /// Bytes of the body that the first message held; the rest goes in parts of this size.
@@ -79,6 +82,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            splice: None,
             throttled: false,
             part: usize::MAX,
             ended: false,
@@ -368,8 +372,9 @@ impl Driver {
     /// Waits for the next event or timer and takes it in.
     async fn happening(&mut self) {
         let event = std::future::poll_fn(|context| {
-            if let Poll::Ready(event) = self.inbox.poll_pop(context) {
-                return Poll::Ready(Some(event));
+            let lane = || self.splice.as_ref().and_then(|splice| self.state.lane(splice));
+            if let Poll::Ready(next) = self.inbox.poll_next(context, lane) {
+                return Poll::Ready(Some(next));
             }
             // Frames move the timer later; it is only armed anew when it fires or has to be earlier.
             let due = self.state.timer();
@@ -386,12 +391,32 @@ impl Driver {
         })
         .await;
         match event {
-            Some(event) => self.absorb(event),
+            Some(next) => self.take_in(next),
             None => {
+                // What has passed may be what the timer waits for, and decisions want the whole truth.
+                if let Some(passed) = self.inbox.close_lane() {
+                    self.take_in(Next::Passed(passed));
+                }
                 let now = Instant::now();
                 self.state.tick(now, &mut self.actions);
                 self.timer.as_mut().reset(self.state.timer());
                 self.carry_out(now);
+            }
+        }
+    }
+
+    fn take_in(&mut self, next: Next) {
+        match next {
+            Next::Event(event) => self.absorb(event),
+            Next::Passed(passed) => {
+                self.state.on_passed(&passed);
+                let written = Written {
+                    events: passed.written,
+                    tokens: passed.tokens,
+                    sent: passed.sent,
+                    sent_at: passed.sent_at,
+                };
+                self.outputs.push_back(Output::Written(written));
             }
         }
     }
@@ -435,9 +460,13 @@ impl CallStream for Driver {
             if !self.steps.is_empty() {
                 return None;
             }
-            let event = self.inbox.pop()?;
-            self.absorb(event);
+            let next = self.inbox.pop()?;
+            self.take_in(next);
         }
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        self.splice = splice;
     }
 }
 
@@ -446,8 +475,10 @@ impl Drop for Driver {
         self.shared.streams.close(self.number);
         self.inbox.close();
         // An `Accepted` that was not read yet names a worker that has to be told.
-        while let Some(event) = self.inbox.pop() {
-            if event.is_accepted() {
+        while let Some(next) = self.inbox.pop() {
+            if let Next::Event(event) = next
+                && event.is_accepted()
+            {
                 self.absorb(event);
             }
         }

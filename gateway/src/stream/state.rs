@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
+use super::lane::{Lane, Passed, Splice};
 use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
@@ -210,6 +211,30 @@ impl StreamState {
                 self.lost(&reason, actions);
             }
             _ => {}
+        }
+    }
+
+    /// The run that text may pass for without asking, from its next frame on.
+    pub fn lane(&self, splice: &Splice) -> Option<Lane> {
+        match &self.phase {
+            Phase::Running(run) => Some(Lane {
+                attempt: run.attempt,
+                worker: run.worker.clone(),
+                next_seq: run.next_seq,
+                keep_text: self.not_resumable.is_none(),
+                splice: splice.clone(),
+                last: run.heard,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Text has passed for the run that is under way, and will be delivered.
+    pub fn on_passed(&mut self, passed: &Passed) {
+        if let Phase::Running(run) = &mut self.phase {
+            run.next_seq = run.next_seq.wrapping_add(passed.frames);
+            run.heard = passed.heard.unwrap_or(run.heard);
+            self.delivered.add_text(&passed.text, passed.sent + passed.tokens);
         }
     }
 

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::{BusOptions, task};
 use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
-    BatchReader, Body, Control, ControlReply, Frame, Name, Request, RequestKind, Room, Status, Subjects,
+    BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
 };
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::{Handle, Options, Worker};
@@ -262,6 +262,7 @@ impl Gateway {
             floor: 0,
             kind: RequestKind::Chat,
             model: "m".to_owned(),
+            needs: Features::NONE,
             budget_ms: 60_000,
             priority: 0,
             tenant: None,

@@ -113,6 +113,7 @@ impl Traits {
             vision: self.vision.unwrap_or(true),
             logprobs: true,
             continuation: self.continuation != Continuation::None,
+            ..Capabilities::default()
         }
     }
 }

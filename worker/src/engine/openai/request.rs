@@ -65,7 +65,12 @@ pub(super) fn path(kind: RequestKind) -> Option<&'static str> {
     match kind {
         RequestKind::Chat => Some("chat/completions"),
         RequestKind::Completion => Some("completions"),
-        RequestKind::Embeddings | RequestKind::Other => None,
+        RequestKind::Embeddings
+        | RequestKind::Rerank
+        | RequestKind::Score
+        | RequestKind::Tokenize
+        | RequestKind::Detokenize
+        | RequestKind::Other => None,
     }
 }
 

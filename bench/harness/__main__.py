@@ -189,7 +189,8 @@ def run(flags):
                 for system in order[at:] + order[:at]:
                     one(flags, result, number, scenario, system, own, tool, cache, nats)
     except KeyboardInterrupt:
-        say("interrupted: what was measured so far")
+        say("interrupted: only what was measured so far")
+        flags.write_readme = False
     return result
 
 
@@ -230,6 +231,9 @@ def merge(result, path):
 
 def write(result, flags):
     """The figures as JSON, and the tables where they belong."""
+    if not result["runs"]:
+        say("nothing was measured")
+        return
     if not flags.source:
         os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
         if flags.append:

@@ -43,6 +43,8 @@ class Starter:
         """Starts `system` with an engine of these latencies (as the flags take them)."""
         if system == "tokenbus-sim":
             return self.tokenbus(ttft, itl, engine=None, **options)
+        if system == "dynamo":
+            return self.dynamo()
         engine, port = self.engine(ttft, itl)
         if system == "tokenbus-http":
             return self.tokenbus(ttft, itl, engine=(engine, port), **options)
@@ -153,12 +155,43 @@ class Starter:
             )
         command = [os.path.join(self.cache, "litellm", "bin", "litellm"), "--config", config]
         environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+        environment["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
         child = self.processes.start(
             "litellm", command + ["--host", "127.0.0.1", "--port", own, "--num_workers", 1], environment
         )
         url = f"http://127.0.0.1:{own}/v1"
         self.processes.await_true("litellm does not serve the model,", lambda: answers(self.tool, url))
         return url, {"litellm": family(child.pid)}
+
+
+    def dynamo(self):
+        """Dynamo over NATS, with its own mock engine (it has no other way to a simulated one), which keeps its own
+        time and counts as ours does."""
+        python, model = os.path.join(self.cache, "dynamo", "bin", "python"), os.path.join(self.processes.folder, "model")
+        made = subprocess.run([python, os.path.join(HERE, "dynamo_model.py"), model], capture_output=True, text=True)
+        if made.returncode:
+            raise Failed(f"dynamo_model.py: {made.stderr.strip()[-300:]}")
+        nats, bus = self.nats()
+        environment = {
+            "NATS_SERVER": bus,
+            "DYN_FILE_KV": os.path.join(self.processes.folder, "kv"),
+            "DYN_DISCOVERY_BACKEND": "file",
+            "DYN_REQUEST_PLANE": "nats",
+            "DYN_EVENT_PLANE": "nats",
+            "DYN_SYSTEM_PORT": "-1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        flags = ["--model-path", model, "--model-name", MODEL, "--max-num-seqs", SLOTS]
+        mocker = self.processes.start(
+            "mocker", [python, "-m", "dynamo.mocker", *flags, "--num-gpu-blocks-override", 100_000], environment
+        )
+        own = free_port()
+        frontend = self.processes.start(
+            "frontend", [python, "-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", own], environment
+        )
+        url = f"http://127.0.0.1:{own}/v1"
+        self.processes.await_true("dynamo does not serve the model,", lambda: answers(self.tool, url))
+        return Running(url, {"frontend": family(frontend.pid), "nats": [nats], "mocker": family(mocker.pid)})
 
 
 def answers(binary, url):

@@ -57,7 +57,7 @@ pub(crate) struct Args {
 
     /// Threads that carry tokens from the engine to the bus [default: half of the processors, at most 8]
     #[arg(long, value_name = "N", value_parser = threads)]
-    pub(crate) threads: Option<usize>,
+    pub(crate) io_threads: Option<usize>,
 
     #[command(flatten)]
     openai: OpenAiArgs,

@@ -156,6 +156,7 @@ fn text_that_passes_is_bounded_too() {
     for seq in 1..1000 {
         assert!(inbox.push_frame(&worker(), text(seq, "0123456789"), Instant::now()).0);
     }
+    assert_eq!(passed(inbox.pop()), "", "what waited is thrown away");
     assert_eq!(event(inbox.pop()), Some(Event::Overflow));
     assert!(inbox.pop().is_none());
 }

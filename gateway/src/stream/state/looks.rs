@@ -6,7 +6,7 @@ use super::super::phase::Phase;
 use super::StreamState;
 
 impl StreamState {
-    /// Whether a worker is to be chosen. An [`Action::Place`] is void when it is not any more.
+    /// Whether a worker is to be chosen. An `Action::Place` is void when it is not any more.
     pub fn is_choosing(&self) -> bool {
         matches!(self.phase, Phase::Choosing)
     }

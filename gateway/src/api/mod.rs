@@ -4,14 +4,23 @@
 pub mod chat;
 pub mod chunk;
 pub mod collect;
+pub mod completion;
+pub mod completion_chunk;
+mod content;
+pub mod embeddings;
 mod fields;
 pub mod form;
 pub mod json;
 pub mod limits;
 mod merge;
 pub mod models;
+mod prompt;
+pub mod rank;
 pub mod request;
+mod text_logprobs;
+pub mod tokens;
 pub mod usage;
+pub mod whole;
 
 use uuid::Uuid;
 
@@ -46,7 +55,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// A choice beyond what any request can ask for.
-    #[error("the engine answered with choice {0}, the API ends at {max}", max = limits::MAX_CHOICES - 1)]
+    #[error("the engine answered with choice {0}, which no request can ask for")]
     TooManyChoices(u32),
     /// The stream finished without a single choice.
     #[error("the engine finished without an answer")]

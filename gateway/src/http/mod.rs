@@ -5,6 +5,8 @@
 mod answer;
 mod body;
 mod chat;
+mod completions;
+mod embeddings;
 mod endpoint;
 pub mod error;
 mod headers;
@@ -13,12 +15,14 @@ mod idempotent;
 pub mod limits;
 mod models;
 mod options;
+mod rank;
 mod record;
 mod request_id;
 pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod tokens;
 mod wire;
 
 use std::sync::Arc;
@@ -55,8 +59,7 @@ pub struct Edge<C> {
 
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    Router::new()
-        .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
+    generation()
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -67,6 +70,25 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         // Outermost, so that errors of the routing have an id as well.
         .layer(axum::middleware::from_fn(request_id::layer))
         .with_state(edge)
+}
+
+/// What models are asked.
+fn generation<C: Core>() -> Router<Edge<C>> {
+    let endpoints = [
+        &chat::ENDPOINT,
+        &completions::ENDPOINT,
+        &embeddings::ENDPOINT,
+        &rank::RERANK,
+        &rank::SCORE,
+        &tokens::TOKENIZE,
+        &tokens::DETOKENIZE,
+    ];
+    let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
+    let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
+    let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
+    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
+        router.route(path, endpoint.route())
+    })
 }
 
 async fn not_found(request: Request) -> HttpError {

@@ -24,6 +24,7 @@ use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
     BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
 };
+use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::{Handle, Options, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -135,6 +136,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
         ttft: Duration::from_millis(ttft_ms),
         itl: Duration::from_millis(itl_ms),
         context_length: None,
+        overrides: Overrides::default(),
     }
 }
 
@@ -287,13 +289,17 @@ impl Gateway {
 
     /// Publishes on the queue subject.
     pub async fn send(&self, request: &Request<'_>) {
-        self.publish(subjects().request(&request.model), request).await;
+        self.publish(subjects().request(request.kind.family(), &request.model), request)
+            .await;
     }
 
     /// Publishes to one worker.
     pub async fn send_to(&self, worker: &str, request: &Request<'_>) {
-        self.publish(subjects().request_to(&request.model, &name(worker)), request)
-            .await;
+        self.publish(
+            subjects().request_to(request.kind.family(), &request.model, &name(worker)),
+            request,
+        )
+        .await;
     }
 
     async fn publish(&self, subject: String, request: &Request<'_>) {

@@ -18,6 +18,7 @@ use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
 use super::idempotent;
+use super::keeping::Keeper;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
@@ -112,6 +113,16 @@ impl Arrived {
     /// connection's task: a client that goes away ends it, which drops the call's stream and so
     /// cancels the call.
     pub(super) async fn answer<C: Core>(self, edge: &Edge<C>, checked: Checked) -> Response {
+        self.answer_kept(edge, checked, None).await
+    }
+
+    /// As [`Arrived::answer`], and `keeper` keeps the answer.
+    pub(super) async fn answer_kept<C: Core>(
+        self,
+        edge: &Edge<C>,
+        checked: Checked,
+        keeper: Option<Keeper>,
+    ) -> Response {
         let Self {
             endpoint,
             body,
@@ -141,6 +152,7 @@ impl Arrived {
             identity: Identity::prefixed(endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
             record,
+            keeper,
         };
         match headers.idempotency_key {
             None => answer(edge.core.open(call), asked, &edge.options).await,
@@ -152,6 +164,6 @@ impl Arrived {
 
 fn refusal(endpoint: &Endpoint, record: &mut Record, error: &HttpError) -> Response {
     let verdict = record.failed(error, None);
-    let body = (endpoint.error)(&verdict.failure());
+    let body = (endpoint.error)(&verdict.failure().of(record.id()));
     verdict.into_response_with(body)
 }

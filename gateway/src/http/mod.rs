@@ -5,16 +5,20 @@
 mod answer;
 mod body;
 mod chat;
+mod dialect;
 mod endpoint;
 pub mod error;
 mod headers;
 mod health;
 mod idempotent;
+mod keeping;
 pub mod limits;
+mod messages;
 mod models;
 mod options;
 mod record;
 mod request_id;
+mod responses;
 pub mod server;
 mod socket;
 mod source;
@@ -24,7 +28,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::get;
+use axum::response::Response;
+use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +39,7 @@ pub use options::HttpOptions;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
+use crate::responses_store::ResponsesStore;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -48,6 +54,8 @@ pub struct Edge<C> {
     pub registry: Arc<Registry>,
     /// Requests that may be repeated under their key.
     pub idempotency: Idempotency,
+    /// Responses that conversations may go on from.
+    pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }
@@ -56,6 +64,13 @@ pub struct Edge<C> {
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
     Router::new()
         .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
+        .route(responses::ENDPOINT.path, post(responses::create::<C>))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::one::<C>).delete(responses::delete::<C>),
+        )
+        .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
+        .route(messages::ENDPOINT.path, messages::ENDPOINT.route())
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -68,16 +83,18 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .with_state(edge)
 }
 
-async fn not_found(request: Request) -> HttpError {
-    HttpError::NotFound {
+async fn not_found(request: Request) -> Response {
+    let error = HttpError::NotFound {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-    }
+    };
+    dialect::refuse(&request, &error)
 }
 
-async fn method_not_allowed(request: Request) -> HttpError {
-    HttpError::MethodNotAllowed {
+async fn method_not_allowed(request: Request) -> Response {
+    let error = HttpError::MethodNotAllowed {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-    }
+    };
+    dialect::refuse(&request, &error)
 }

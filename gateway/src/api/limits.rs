@@ -3,6 +3,10 @@
 /// Choices that a request may ask for: OpenAI's own bound on `n`.
 pub const MAX_CHOICES: u32 = 128;
 
+/// Choices of a text completion, those of all its prompts together. OpenAI's bound on the prompts of
+/// one request is as large.
+pub const MAX_TEXT_CHOICES: u32 = 2048;
+
 /// Bytes of output that are collected for a client that does not stream. The longest contexts of
 /// today are a few MiB of text; log probabilities multiply that.
 pub const MAX_ANSWER: usize = 64 * 1024 * 1024;

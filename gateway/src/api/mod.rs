@@ -6,7 +6,11 @@ pub mod chat;
 mod chat_body;
 pub mod chunk;
 pub mod collect;
+pub mod completion;
+pub mod completion_chunk;
+mod content;
 mod conversation;
+pub mod embeddings;
 mod fields;
 pub mod form;
 pub mod json;
@@ -15,12 +19,17 @@ mod merge;
 pub mod messages;
 pub mod models;
 mod pieces;
+mod prompt;
+pub mod rank;
 pub mod request;
 pub mod responses;
 #[cfg(test)]
 mod sample_tests;
 mod taken;
+mod text_logprobs;
+pub mod tokens;
 pub mod usage;
+pub mod whole;
 
 use uuid::Uuid;
 
@@ -55,7 +64,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// A choice beyond what any request can ask for.
-    #[error("the engine answered with choice {0}, the API ends at {max}", max = limits::MAX_CHOICES - 1)]
+    #[error("the engine answered with choice {0}, which no request can ask for")]
     TooManyChoices(u32),
     /// The stream finished without a single choice.
     #[error("the engine finished without an answer")]

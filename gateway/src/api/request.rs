@@ -152,11 +152,16 @@ pub fn model(model: Option<String>) -> Result<String, RequestError> {
 
 /// Checks a number that must be at least 1 where it is given.
 pub(super) fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
+    at_least(name, value, 1.0)
+}
+
+/// Checks a number that must be at least `least` where it is given.
+pub(super) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> Result<(), RequestError> {
     match value {
-        Some(Whole(value)) if value < 1.0 => Err(field(
+        Some(Whole(value)) if value < least => Err(field(
             name,
             "integer_below_min_value",
-            &format!("an integer of at least 1 is expected, this is {value}"),
+            &format!("an integer of at least {least} is expected, this is {value}"),
         )),
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
-use tokenbus_protocol::{EngineError, ErrorCode};
+use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::api::AnswerError;
@@ -261,6 +261,9 @@ fn call(error: &CallError) -> Verdict {
         CallError::NoWorker { retry_after, .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
             .code("no_worker")
             .retry_after(*retry_after),
+        CallError::Unsupported { missing, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
+            .code("unsupported_feature")
+            .param(missing.iter().next().map(blamed)),
         CallError::Full { retry_after, .. } => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
             .code("server_busy")
             .retry_after(*retry_after),
@@ -326,6 +329,24 @@ fn engine(error: &EngineError) -> Verdict {
             .code("cancelled")
             .retry_after(after),
         ErrorCode::Internal => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code(told("engine_error")),
+    }
+}
+
+/// The member of a request that asks for a feature.
+fn blamed(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Tools => "tools",
+        Feature::JsonSchema => "response_format",
+        Feature::Vision | Feature::Audio => "messages",
+        Feature::Logprobs => "logprobs",
+        Feature::Chat
+        | Feature::Completion
+        | Feature::Embeddings
+        | Feature::Rerank
+        | Feature::Score
+        | Feature::Tokenize
+        | Feature::Continuation
+        | Feature::Other => "model",
     }
 }
 

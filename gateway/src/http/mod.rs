@@ -5,7 +5,9 @@
 mod answer;
 mod body;
 mod chat;
+mod completions;
 mod dialect;
+mod embeddings;
 mod endpoint;
 pub mod error;
 mod headers;
@@ -16,6 +18,7 @@ pub mod limits;
 mod messages;
 mod models;
 mod options;
+mod rank;
 mod record;
 mod request_id;
 mod responses;
@@ -23,6 +26,7 @@ pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -62,15 +66,13 @@ pub struct Edge<C> {
 
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    Router::new()
-        .route(chat::ENDPOINT.path, chat::ENDPOINT.route())
+    generation()
         .route(responses::ENDPOINT.path, post(responses::create::<C>))
         .route(
             "/v1/responses/{id}",
             get(responses::one::<C>).delete(responses::delete::<C>),
         )
         .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
-        .route(messages::ENDPOINT.path, messages::ENDPOINT.route())
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -81,6 +83,26 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         // Outermost, so that errors of the routing have an id as well.
         .layer(axum::middleware::from_fn(request_id::layer))
         .with_state(edge)
+}
+
+/// What models are asked.
+fn generation<C: Core>() -> Router<Edge<C>> {
+    let endpoints = [
+        &chat::ENDPOINT,
+        &completions::ENDPOINT,
+        &embeddings::ENDPOINT,
+        &messages::ENDPOINT,
+        &rank::RERANK,
+        &rank::SCORE,
+        &tokens::TOKENIZE,
+        &tokens::DETOKENIZE,
+    ];
+    let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
+    let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
+    let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
+    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
+        router.route(path, endpoint.route())
+    })
 }
 
 async fn not_found(request: Request) -> Response {

@@ -1,5 +1,6 @@
 //! Which worker gets a request: what is known of the workers, and the score.
 
+pub mod able;
 pub mod accept_clock;
 pub mod budget;
 pub mod score;

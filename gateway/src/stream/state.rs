@@ -387,7 +387,7 @@ impl StreamState {
                     code: ErrorCode::BadRequest,
                     message: reject.message.clone(),
                     param: None,
-                    engine_code: None,
+                    engine_code: Some("unsupported_feature".to_owned()),
                     retryable: false,
                     retry_after_ms: None,
                 };

@@ -3,6 +3,7 @@
 
 mod connections;
 mod draining;
+mod endpoints;
 mod idempotency;
 mod requests;
 mod streams;

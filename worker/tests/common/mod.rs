@@ -276,13 +276,17 @@ impl Gateway {
 
     /// Publishes on the queue subject.
     pub async fn send(&self, request: &Request<'_>) {
-        self.publish(subjects().request(&request.model), request).await;
+        self.publish(subjects().request(request.kind.family(), &request.model), request)
+            .await;
     }
 
     /// Publishes to one worker.
     pub async fn send_to(&self, worker: &str, request: &Request<'_>) {
-        self.publish(subjects().request_to(&request.model, &name(worker)), request)
-            .await;
+        self.publish(
+            subjects().request_to(request.kind.family(), &request.model, &name(worker)),
+            request,
+        )
+        .await;
     }
 
     async fn publish(&self, subject: String, request: &Request<'_>) {

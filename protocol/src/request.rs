@@ -49,7 +49,7 @@ impl RequestKind {
     /// Whether tokens are generated for it, one after the other. Anything else is answered in one
     /// piece, which travels as text.
     pub const fn is_generated(self) -> bool {
-        matches!(self.family(), Family::Generate)
+        matches!(self, Self::Chat | Self::Completion)
     }
 
     /// What an engine must be capable of to serve this kind at all.

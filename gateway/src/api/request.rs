@@ -77,6 +77,8 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestErro
     let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
     // Paths cost an allocation per member, so they are looked for only when there is an error.
     match serde_json::from_str(text) {
+        // An array with a value for each member would pass for the object.
+        Ok(_) if !text.trim_ascii_start().starts_with('{') => Err(RequestError::NotAnObject),
         Ok(request) => Ok(request),
         Err(error) if error.is_data() => Err(data_error::<T>(text, &error)),
         Err(error) => Err(RequestError::Syntax {

@@ -51,6 +51,7 @@ pub fn check_detokenize(body: &[u8]) -> Result<Checked, RequestError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -77,6 +78,10 @@ mod tests {
         assert_eq!(param(check_tokenize(br#"{"model":"m"}"#)).as_deref(), Some("prompt"));
         assert_eq!(param(check_tokenize(br#"{"prompt":"a"}"#)).as_deref(), Some("model"));
         assert_eq!(param(check_detokenize(br#"{"model":"m"}"#)).as_deref(), Some("tokens"));
+        assert_eq!(
+            check_detokenize(br#"["m",[1]]"#).unwrap_err(),
+            RequestError::NotAnObject
+        );
         assert_eq!(
             param(check_detokenize(br#"{"model":"m","tokens":["a",1]}"#)).as_deref(),
             Some("tokens")

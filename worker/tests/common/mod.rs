@@ -24,6 +24,7 @@ use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
     BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
 };
+use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::{Handle, Options, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -124,6 +125,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
         ttft: Duration::from_millis(ttft_ms),
         itl: Duration::from_millis(itl_ms),
         context_length: None,
+        overrides: Overrides::default(),
     }
 }
 

@@ -123,6 +123,19 @@ pub struct Failure<'a> {
     pub param: Option<&'a str>,
     /// A word for programs.
     pub code: Option<&'a str>,
+    /// The id of the request, for APIs that tell it with the error.
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> Failure<'a> {
+    /// The same, of the request `id`.
+    #[must_use]
+    pub fn of(self, id: &'a str) -> Self {
+        Self {
+            request_id: Some(id),
+            ..self
+        }
+    }
 }
 
 /// OpenAI's error object as one line of JSON: `{"error":{…}}`.

@@ -15,6 +15,7 @@ use crate::api::form::{Failure, envelope};
 use crate::api::request::RequestError;
 use crate::call::CallError;
 use crate::metrics::Outcome;
+use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -64,6 +65,20 @@ pub enum HttpError {
     /// The idempotency key was used for another body.
     #[error("The idempotency key of your request was used before, with another body; use a new key for a new request")]
     IdempotencyKeyReused,
+    /// A query string has no value that it may have.
+    #[error("The query of your request is wrong: {0}")]
+    Query(String),
+    /// No response is kept under this id.
+    #[error("Response with id '{0}' not found")]
+    ResponseNotFound(String),
+    /// A response that was to be kept, or to be built on, cannot be.
+    #[error("'{param}' cannot be served: {error}")]
+    NotKept {
+        /// The member that asks for it.
+        param: &'static str,
+        /// Why.
+        error: StoreError,
+    },
     /// Requests cannot be served now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),
@@ -145,6 +160,7 @@ impl Verdict {
             message: &self.message,
             param: self.param.as_deref(),
             code: self.code.as_deref(),
+            request_id: None,
         }
     }
 
@@ -207,6 +223,17 @@ impl HttpError {
             Self::IdempotencyKeyReused => new(S::UNPROCESSABLE_ENTITY, INVALID, Rejected)
                 .code("idempotency_key_reused")
                 .param(Some("idempotency-key")),
+            Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
+            Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
+            Self::NotKept { param, error } => match error {
+                StoreError::Absent(_) | StoreError::TooLarge(_) => new(S::BAD_REQUEST, INVALID, Rejected)
+                    .code("responses_not_kept")
+                    .param(Some(*param)),
+                StoreError::Failed(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+                    .code("responses_unavailable")
+                    .param(Some(*param))
+                    .retry_after(SHORT_RETRY),
+            },
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),

@@ -37,6 +37,11 @@ impl Record {
         }
     }
 
+    /// The request's id.
+    pub(super) fn id(&self) -> &str {
+        &self.request.0
+    }
+
     /// The request has become `call`.
     pub(super) fn called(&mut self, call: &Call) {
         self.call = Some((call.id, call.model.clone()));

@@ -75,6 +75,12 @@ impl<S: Source> Keeping<S> {
     fn pass(&mut self, said: S::Said) -> Option<S::Said> {
         match said.borrow() {
             Output::Accepted { .. } => {}
+            // Only who asks for it is given it, and who keeps an answer needs its deltas.
+            Output::Written(_) => {
+                if let Some((keeper, _, _)) = self.keeper.take() {
+                    keeper.shape.not_kept();
+                }
+            }
             Output::Delta(delta) => {
                 // What is no answer, or too large for one, ends with an error for the client.
                 if let Some((_, answer, _)) = &mut self.keeper

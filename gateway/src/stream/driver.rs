@@ -20,8 +20,8 @@ use super::state::StreamState;
 use crate::call::{Call, CallError, Output, Written};
 use crate::core::CallStream;
 use crate::limits;
-use crate::placement::Choice;
 use crate::placement::able::Able;
+use crate::placement::{Choice, Tried};
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
@@ -263,8 +263,11 @@ impl Driver {
         } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
             return Choice::Wait;
         }
-        self.shared
-            .choose(&self.call, self.state.excluded(), self.state.untaken(), now)
+        let tried = Tried {
+            excluded: self.state.excluded(),
+            untaken: self.state.untaken(),
+        };
+        self.shared.choose(&self.call, tried, now)
     }
 
     fn wait_for_room(&mut self, now: Instant) {

@@ -281,7 +281,10 @@ fn an_attempt_that_was_promised_and_never_heard_of_is_given_up() {
     assert_eq!(bench.pass(limits::ACCEPT_MAX), [Action::Place]);
     assert_eq!(bench.publish(None).floor, 2, "whoever runs an older one replaces it");
     let late = bench.frame("a", 0, 0, accepted("a"));
-    assert_eq!(late, [cancel("a", 0)], "its frames count no more");
+    assert!(
+        late.len() == 1 && cancels(&late, "a", 0),
+        "its frames count no more: {late:?}"
+    );
     bench.frame("a", 2, 0, accepted("a"));
     assert_eq!(bench.state.worker(), Some(&name("a")));
 }

@@ -26,8 +26,8 @@ def arguments():
     """The flags."""
     parser = argparse.ArgumentParser(prog="bench/peers.sh", description="Measure tokenbus and its peers side by side.")
     listed = lambda text: [part for part in text.split(",") if part]
-    parser.add_argument("--only", type=listed, default=["a", "b", "c"], metavar="a,b,…", help="scenarios [a,b,c]; all: every one (" + ", ".join(scenarios.SCENARIOS) + ")")
-    parser.add_argument("--systems", type=listed, metavar="X,Y", help="systems [tokenbus-sim,tokenbus-http,direct excluded,and the peers]")
+    parser.add_argument("--only", type=listed, default=list(scenarios.SCENARIOS), metavar="a,b,…", help="scenarios [all: " + ",".join(scenarios.SCENARIOS) + "]")
+    parser.add_argument("--systems", type=listed, metavar="X,Y", help="systems [" + ",".join(scenarios.OURS + USUAL) + "; also direct]")
     parser.add_argument("--all", action="store_true", help="LiteLLM and Dynamo too (large downloads)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, interleaved [3]")
     parser.add_argument("--bin", metavar="FILE", help="the tokenbus to measure [built with cargo build --release]")
@@ -39,6 +39,7 @@ def arguments():
     parser.add_argument("--memory-requests", type=int, default=1_000_000, metavar="N", help="f: requests [1000000]")
     parser.add_argument("--json", metavar="FILE", default=os.path.join(ROOT, "target", "bench", "peers.json"), help="where the figures go [target/bench/peers.json]")
     parser.add_argument("--from", dest="source", metavar="FILE", help="measure nothing: figures of an earlier run")
+    parser.add_argument("--append", action="store_true", help="keep what the file of --json has of other scenarios and systems")
     parser.add_argument("--write-readme", action="store_true", help="write the tables into README.md and docs/performance.md")
     parser.add_argument("--cache", metavar="FOLDER", help="where peers are installed [~/.cache/tokenbus/bench]")
     parser.add_argument("--keep-logs", action="store_true", help="keep the folders with the processes' output")
@@ -148,7 +149,7 @@ def measure(flags, scenario, system, own, tool, cache, nats):
 
 def plan(flags):
     """Scenarios and, for each, its systems."""
-    names = list(scenarios.SCENARIOS) if flags.only == ["all"] else flags.only
+    names = flags.only
     unknown = [name for name in names if name not in scenarios.SCENARIOS]
     if unknown:
         sys.exit(f"no such scenario: {', '.join(unknown)} (there are {', '.join(scenarios.SCENARIOS)})")
@@ -172,7 +173,6 @@ def run(flags):
     skipped = install(systems, cache)
     result = {
         "schema": "tokenbus.peers/1",
-        "command": "bench/peers.sh " + " ".join(sys.argv[1:]),
         "machine": machine(),
         "versions": versions([s for s in systems if s not in skipped], cache, own),
         "skipped": skipped,
@@ -181,6 +181,8 @@ def run(flags):
     try:
         for number in range(1, flags.rounds + 1):
             for scenario, some in planned:
+                if number > scenarios.SCENARIOS[scenario].most_rounds:
+                    continue
                 # Another one begins each round, so that none always follows the same one.
                 order = [system for system in some if system not in skipped]
                 at = (number - 1) % max(1, len(order))
@@ -210,20 +212,38 @@ def one(flags, result, number, scenario, system, *rest):
         say(f"    failures: {found.get('failures')}")
 
 
+def merge(result, path):
+    """`result` with what an earlier one has beside it."""
+    if not os.path.exists(path):
+        return result
+    with open(path, encoding="utf-8") as file:
+        earlier = json.load(file)
+    measured = {(run["scenario"], run["system"]) for run in result["runs"]}
+    kept = [run for run in earlier["runs"] if (run["scenario"], run["system"]) not in measured]
+    return {
+        **result,
+        "versions": {**earlier["versions"], **result["versions"]},
+        "skipped": {**earlier["skipped"], **result["skipped"]},
+        "runs": kept + result["runs"],
+    }
+
+
 def write(result, flags):
     """The figures as JSON, and the tables where they belong."""
-    os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
     if not flags.source:
+        os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
+        if flags.append:
+            result = merge(result, flags.json)
         with open(flags.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1, ensure_ascii=False)
             file.write("\n")
     text = table.document(result)
     print(text, end="")
     if flags.write_readme:
-        for path in ("README.md", "docs/performance.md"):
+        for path, body in (("README.md", table.summary(result)), ("docs/performance.md", text)):
             full = os.path.join(ROOT, path)
             with open(full, encoding="utf-8") as file:
-                spliced = table.splice(file.read(), text, "bench")
+                spliced = table.splice(file.read(), body, "bench")
             with open(full, "w", encoding="utf-8") as file:
                 file.write(spliced)
 

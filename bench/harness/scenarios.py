@@ -18,13 +18,14 @@ OURS = ["tokenbus-sim", "tokenbus-http"]
 class Scenario:
     """A load, the systems that it is for, and the columns of its table."""
 
-    def __init__(self, title, systems, run, columns, note=""):
+    def __init__(self, title, systems, run, columns, note="", most_rounds=1_000_000):
         self.title = title
         self.systems = systems
         self.run = run
         # (key, heading, format); the first one is what is compared.
         self.columns = columns
         self.note = note
+        self.most_rounds = most_rounds
 
 
 class Bench:
@@ -288,6 +289,7 @@ SCENARIOS = {
         ["tokenbus-sim"],
         memory,
         [("growth", "growth", "{:+.1%}"), ("failed", "failed", "{:.0f}")],
-        "Resident memory after all of them against after the first tenth, of the process that grew most.",
+        "Resident memory after all of them against after the first tenth, of the process that grew most. One round.",
+        most_rounds=1,
     ),
 }

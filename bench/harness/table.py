@@ -4,6 +4,8 @@ import statistics
 
 from .scenarios import SCENARIOS
 
+COMMAND = "bench/peers.sh --write-readme"
+
 NAMES = {
     "tokenbus-sim": "**tokenbus**, engine in the worker",
     "tokenbus-http": "**tokenbus**, HTTP engine",
@@ -74,21 +76,96 @@ def table(runs, scenario):
     return "\n".join(lines)
 
 
-def document(result):
-    """All tables, with what they were measured on."""
-    machine, runs = result["machine"], result["runs"]
+def machine(result):
+    """What it was measured on, and how to repeat it."""
+    on, runs = result["machine"], result["runs"]
     rounds = max((run["round"] for run in runs), default=0)
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    head = (
-        f"{machine['cpus']} cores ({machine['cpu']}), {machine['system']}; medians of {rounds} "
-        f"round{'s' if rounds != 1 else ''}, interleaved; {versions}."
+    return (
+        f"{on['cpus']} cores ({on['cpu']}), {on['system']}, shared by the engine, the load generator and what is "
+        f"measured; medians of {rounds} round{'s' if rounds != 1 else ''}, interleaved; every answer checked. {versions}. "
+        f"Regenerate with `{COMMAND}`."
     )
-    command = f"`{result['command']}`"
+
+
+def document(result):
+    """All tables: for docs/performance.md."""
+    runs = result["runs"]
     sections = [table(runs, scenario) for scenario in SCENARIOS if any(run["scenario"] == scenario for run in runs)]
     skipped = [f"- {name}: {reason}" for name, reason in result["skipped"].items()]
     if skipped:
         sections.append("Not measured:\n\n" + "\n".join(skipped) + "\n")
-    return "\n".join([head, "", f"Regenerate with {command}.", "", *sections]).rstrip() + "\n"
+    return "\n".join([machine(result), "", *targets(runs), *sections]).rstrip() + "\n"
+
+
+def summary(result):
+    """One table of all systems, and a line for each figure of tokenbus alone: for README.md."""
+    runs = result["runs"]
+    a, b, c = (summarise(runs, scenario) for scenario in "abc")
+    headings = ["512 streams: CPU µs per token", "× nginx", "4-token request: CPU µs", "× nginx", "requests/s", "added TTFT p50 / p99, ms"]
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
+    for system in SCENARIOS["a"].systems:
+        if not any(system in rows for rows in (a, b, c)):
+            continue
+        cells = [figure(a, system, "cpu_us", "{:.1f}"), ratio(a, system), figure(b, system, "cpu_us", "{:.0f}"), ratio(b, system)]
+        cells.append(figure(b, system, "requests_per_second", "{:,.0f}"))
+        added = [figure(c, system, key, "ms") for key in ("added_p50_us", "added_p99_us")]
+        cells.append("–" if added == ["–", "–"] else " / ".join(added))
+        lines.append(f"| {NAMES.get(system, system)} | " + " | ".join(cells) + " |")
+    alone = [(scenario, summarise(runs, scenario).get("tokenbus-sim")) for scenario in ("d", "e", "f")]
+    lines.append("")
+    for scenario, row in alone:
+        if row:
+            columns = SCENARIOS[scenario].columns
+            told = ", ".join(f"{heading} {show(row[key], form)}" for key, heading, form in columns)
+            lines.append(f"- {SCENARIOS[scenario].title}: {told}.")
+    return "\n".join(lines).rstrip() + "\n\n" + machine(result) + "\n"
+
+
+def figure(rows, system, key, form):
+    """One cell."""
+    return show(rows.get(system, {}).get(key), form)
+
+
+def ratio(rows, system, other="nginx", key="cpu_us"):
+    """One system's figure in another's, as text."""
+    mine, its = (rows.get(name, {}).get(key) for name in (system, other))
+    return f"{mine / its:.2f}" if mine is not None and its else "–"
+
+
+def targets(runs):
+    """Each target with what was measured and whether it is met."""
+    rows = {scenario: summarise(runs, scenario) for scenario in SCENARIOS}
+
+    def value(scenario, system, key):
+        return rows[scenario].get(system, {}).get(key)
+
+    def against(scenario, system, other):
+        mine, its = value(scenario, system, "cpu_us"), value(scenario, other, "cpu_us")
+        return mine / its if mine is not None and its else None
+
+    asked = [
+        ("512 streams, engine in the worker: CPU µs per token", "≤ 8", value("a", "tokenbus-sim", "cpu_us"), 8, "{:.1f}"),
+        ("the same, in nginx's", "≤ 0.6", against("a", "tokenbus-sim", "nginx"), 0.6, "{:.2f}"),
+        ("512 streams, HTTP engine: CPU per token in nginx's", "≤ 1.1", against("a", "tokenbus-http", "nginx"), 1.1, "{:.2f}"),
+        ("the same, in sglang-router's", "≤ 0.8", against("a", "tokenbus-http", "sglang-router"), 0.8, "{:.2f}"),
+        ("4-token requests: CPU µs per request", "≤ 80", value("b", "tokenbus-sim", "cpu_us"), 80, "{:.0f}"),
+        ("4-token requests per second", "≥ 10,000", value("b", "tokenbus-sim", "requests_per_second"), -10_000, "{:,.0f}"),
+        ("added TTFT p50, ms", "≤ 0.4", value("c", "tokenbus-http", "added_p50_us"), 400, "ms"),
+        ("added TTFT p99, ms", "≤ 1.2", value("c", "tokenbus-http", "added_p99_us"), 1_200, "ms"),
+        ("saturation, tokens/s", "≥ 350,000", value("d", "tokenbus-sim", "tokens_per_second"), -350_000, "{:,.0f}"),
+        ("10,000 streams: failures", "0", value("e", "tokenbus-sim", "failed"), 0, "{:.0f}"),
+        ("10,000 streams: added ITL p99, ms", "≤ 50", value("e", "tokenbus-sim", "added_itl_p99_us"), 50_000, "ms"),
+        ("10,000 streams: gateway memory per stream, KiB", "≤ 16", value("e", "tokenbus-sim", "memory_per_stream"), 16 << 10, "kib"),
+        ("memory over 1,000,000 requests", "± 5 %", value("f", "tokenbus-sim", "growth"), 0.05, "{:+.1%}"),
+    ]
+    lines = ["| what | target | measured | |", "|---|---|---|---|"]
+    for what, target, measured, bound, form in asked:
+        # A bound below zero is a least figure.
+        met = measured is not None and (measured >= -bound if bound < 0 else measured <= bound)
+        verdict = "" if measured is None else "met" if met else "**missed**"
+        lines.append(f"| {what} | {target} | {show(measured, form)} | {verdict} |")
+    return [*lines, ""]
 
 
 def splice(text, body, name):

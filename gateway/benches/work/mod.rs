@@ -82,7 +82,9 @@ impl Demultiplexer {
     /// With text that leaves at once (`straight`), or by way of the reader.
     pub fn new(straight: bool) -> Self {
         let streams = Streams::default();
-        let inboxes = (0..codec::STREAMS).map(|_| streams.open(STREAM_BUFFER).1).collect();
+        let inboxes = (0..codec::STREAMS)
+            .map(|_| streams.open(uuid::Uuid::nil(), STREAM_BUFFER).1)
+            .collect();
         let mut this = Self {
             streams,
             inboxes,

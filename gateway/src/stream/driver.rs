@@ -66,7 +66,7 @@ enum Step {
 impl Driver {
     /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
-        let (number, inbox) = shared.streams.open(call.reader_bound());
+        let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),

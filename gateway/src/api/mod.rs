@@ -10,6 +10,7 @@ pub mod completion;
 pub mod completion_chunk;
 mod content;
 mod conversation;
+mod count;
 pub mod embeddings;
 mod fields;
 pub mod form;

@@ -1,9 +1,9 @@
-//! `POST /v1/messages`.
+//! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;
-use crate::api::messages::{ID_PREFIX, check, error};
+use crate::api::messages::{ID_PREFIX, check, check_count, error};
 
 /// The endpoint.
 pub(super) static ENDPOINT: Endpoint = Endpoint {
@@ -11,5 +11,14 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     kind: RequestKind::Chat,
     id_prefix: ID_PREFIX,
     check,
+    error: error::envelope,
+};
+
+/// The number of a prompt's tokens.
+pub(super) static COUNT_TOKENS: Endpoint = Endpoint {
+    path: "/v1/messages/count_tokens",
+    kind: RequestKind::Tokenize,
+    id_prefix: "tok-",
+    check: check_count,
     error: error::envelope,
 };

@@ -69,6 +69,7 @@ pub struct Edge<C> {
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
     generation()
         .route(responses::ENDPOINT.path, post(responses::create::<C>))
+        .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
         .route(
             "/v1/responses/{id}",
             get(responses::one::<C>).delete(responses::delete::<C>),
@@ -93,6 +94,7 @@ fn generation<C: Core>() -> Router<Edge<C>> {
         &completions::ENDPOINT,
         &embeddings::ENDPOINT,
         &messages::ENDPOINT,
+        &messages::COUNT_TOKENS,
         &rank::RERANK,
         &rank::SCORE,
         &tokens::TOKENIZE,

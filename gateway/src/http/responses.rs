@@ -35,6 +35,15 @@ pub(super) static ENDPOINT: Endpoint = Endpoint {
     error: envelope,
 };
 
+/// The number of a prompt's tokens.
+pub(super) static INPUT_TOKENS: Endpoint = Endpoint {
+    path: "/v1/responses/input_tokens",
+    kind: RequestKind::Tokenize,
+    id_prefix: "tok-",
+    check: |body| Create::read(body)?.count(&Known::new()),
+    error: envelope,
+};
+
 /// Items on a page when a client does not say, and at most: as OpenAI has it.
 const PAGE: usize = 20;
 const MAX_PAGE: usize = 100;
@@ -56,6 +65,27 @@ pub(super) async fn create<C: Core>(
     }
 }
 
+/// Counts the tokens of what would be a request for a response.
+pub(super) async fn input_tokens<C: Core>(
+    State(edge): State<Edge<C>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let arrived = match Arrived::read(&edge, &INPUT_TOKENS, id, request).await {
+        Ok(arrived) => arrived,
+        Err(refusal) => return *refusal,
+    };
+    let counted = async {
+        let create = Create::read(&arrived.body)?;
+        let known = known(&edge.responses, arrived.headers.tenant.as_deref(), &create).await?;
+        Ok(create.count(&known)?)
+    };
+    match counted.await {
+        Ok(checked) => arrived.answer(&edge, checked).await,
+        Err(error) => arrived.refuse(&error),
+    }
+}
+
 async fn translate(
     store: &ResponsesStore,
     body: &[u8],
@@ -71,13 +101,7 @@ async fn translate(
         // By the API's default, and where there is no place for it, told by the answer.
         None => store.ready().await.is_ok(),
     };
-    let known = look_up(store, tenant.as_deref(), create.refers_to()?).await;
-    let param = if create.previous.is_some() {
-        "previous_response_id"
-    } else {
-        "input"
-    };
-    let known = known.map_err(|error| not_kept(param, error))?;
+    let known = known(store, tenant.as_deref(), &create).await?;
     let Translated { checked, shape, items } = create.translate(&known, keep)?;
     let keeper = keep.then(|| Keeper {
         store: store.clone(),
@@ -86,6 +110,16 @@ async fn translate(
         items,
     });
     Ok((checked, keeper))
+}
+
+/// The responses that `create` refers to, as far as they are there.
+async fn known(store: &ResponsesStore, tenant: Option<&str>, create: &Create) -> Result<Known, HttpError> {
+    let found = look_up(store, tenant, create.refers_to()?).await;
+    let param = match create.previous {
+        Some(_) => "previous_response_id",
+        None => "input",
+    };
+    found.map_err(|error| not_kept(param, error))
 }
 
 /// The responses with these ids, as far as they are there.

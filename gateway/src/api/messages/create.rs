@@ -9,6 +9,7 @@ use super::{input, thinking, tools};
 use crate::api::chat;
 use crate::api::chat_body::{ChatBody, json};
 use crate::api::conversation::Conversation;
+use crate::api::count::Count;
 use crate::api::fields::{Number, Whole};
 use crate::api::request::{self, Checked, RequestError, field, missing};
 use crate::api::taken::{Taken, read, unsupported};
@@ -80,8 +81,23 @@ pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
     })
 }
 
+/// Checks a request for the number of its tokens: what an engine does with it is not asked.
+///
+/// # Errors
+/// [`RequestError`] says what is wrong and where.
+pub fn check_count(body: &[u8]) -> Result<Checked, RequestError> {
+    let mut members = Taken::body(body)?;
+    let mut chat = ChatBody::default();
+    let model = prompt(&mut members, &mut chat)?;
+    thinking::template(&mut members, &mut chat)?;
+    Ok(Checked {
+        body: Some(chat.finish()?),
+        ..Checked::new(model, Count::Messages)
+    })
+}
+
 /// What the model is told, whether an answer is wanted or the number of its tokens.
-fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<(), RequestError> {
+fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<String, RequestError> {
     let model = request::model(members.take("model")?)?;
     chat.set("model", &model)?;
     for (name, why) in HOSTED {
@@ -117,7 +133,7 @@ fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<(), RequestError> 
             }
         }
     }
-    Ok(())
+    Ok(model)
 }
 
 /// How the answer is to be: its format, and the effort that goes into it.

@@ -9,7 +9,7 @@ mod thinking;
 mod tools;
 mod writer;
 
-pub use create::check;
+pub use create::{check, check_count};
 pub use shape::Shape;
 
 /// With what the ids of messages begin.

@@ -1,5 +1,6 @@
 //! Whether the model is to think, and whether its client is to see it.
 
+use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::shape::Thoughts;
@@ -19,8 +20,26 @@ const BUDGET: &str = "thinking_budget_tokens";
 /// Passes on what is said of thinking. A client that says nothing gets what the model does by
 /// itself.
 pub(super) fn thinking(members: &mut Taken, chat: &mut ChatBody) -> Result<Thoughts, RequestError> {
-    let Some(mut thinking) = members.object("thinking")? else {
+    let Some(asked) = template(members, chat)? else {
         return Ok(Thoughts::Shown);
+    };
+    if let Some(budget) = &asked.budget {
+        chat.set(BUDGET, budget)?;
+    }
+    Ok(asked.thoughts)
+}
+
+/// What a client says of thinking, beyond what the chat template is told of it.
+pub(super) struct Asked {
+    budget: Option<Box<RawValue>>,
+    thoughts: Thoughts,
+}
+
+/// Tells the chat template whether to let the model think.
+pub(super) fn template(members: &mut Taken, chat: &mut ChatBody) -> Result<Option<Asked>, RequestError> {
+    let Some(mut thinking) = members.object("thinking")? else {
+        // What the client itself tells the template stays among the members that are passed on.
+        return Ok(None);
     };
     let kind: String = thinking.need("type")?;
     let think = match kind.as_str() {
@@ -31,12 +50,14 @@ pub(super) fn thinking(members: &mut Taken, chat: &mut ChatBody) -> Result<Thoug
             return Err(field(thinking.at("type"), "invalid_value", what));
         }
     };
-    if kind == "enabled" {
-        let at = thinking.at("budget_tokens");
-        let budget = thinking.checked::<Whole>("budget_tokens")?;
-        let budget = budget.ok_or_else(|| missing(at))?;
-        chat.set(BUDGET, &budget)?;
-    }
+    let budget = match kind.as_str() {
+        "enabled" => {
+            let at = thinking.at("budget_tokens");
+            let budget = thinking.checked::<Whole>("budget_tokens")?;
+            Some(budget.ok_or_else(|| missing(at))?)
+        }
+        _ => None,
+    };
     let mut template = match members.raw(TEMPLATE) {
         Some(raw) => read::<RawObject>(TEMPLATE, &raw)?,
         None => RawObject::default(),
@@ -47,8 +68,9 @@ pub(super) fn thinking(members: &mut Taken, chat: &mut ChatBody) -> Result<Thoug
     }
     chat.set(TEMPLATE, &template)?;
     let display: Option<String> = thinking.take("display")?;
-    Ok(match display.as_deref() {
+    let thoughts = match display.as_deref() {
         Some("omitted") => Thoughts::Omitted,
         _ => Thoughts::Shown,
-    })
+    };
+    Ok(Some(Asked { budget, thoughts }))
 }

@@ -14,6 +14,7 @@ use super::tools;
 use crate::api::chat;
 use crate::api::chat_body::{ChatBody, json};
 use crate::api::conversation::Conversation;
+use crate::api::count::Count;
 use crate::api::fields::{Number, Whole};
 use crate::api::limits::MAX_REFERENCES;
 use crate::api::request::{self, Checked, RequestError, field, missing};
@@ -164,6 +165,31 @@ impl Create {
             ..checked
         };
         Ok(Translated { checked, shape, items })
+    }
+}
+
+impl Create {
+    /// Makes a call of it that counts its tokens: what an engine does with them is not asked.
+    ///
+    /// # Errors
+    /// [`RequestError`] says what is wrong and where.
+    pub fn count(self, known: &Known) -> Result<Checked, RequestError> {
+        let Self {
+            previous,
+            model,
+            input,
+            mut members,
+            ..
+        } = self;
+        let (mut echo, mut body) = (Echo::default(), ChatBody::default());
+        body.set("model", &model)?;
+        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known)?;
+        body.set("messages", &conversation.finish())?;
+        calls(&mut members, &mut echo, &mut body)?;
+        Ok(Checked {
+            body: Some(body.finish()?),
+            ..Checked::new(model, Count::Responses)
+        })
     }
 }
 

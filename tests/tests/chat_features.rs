@@ -32,7 +32,10 @@ async fn all_that_a_chat_may_ask_for_reaches_the_engine_as_it_was_written() {
     let sent = format!(r#"{{"model":"m","messages":{messages},{MEMBERS}}}"#);
     for stream in [false, true] {
         let body = sent.replacen('{', &format!(r#"{{"stream":{stream},"#), 1);
-        let answer = cluster.client().request(Method::POST, CHAT, &[], Bytes::from(body)).await;
+        let answer = cluster
+            .client()
+            .request(Method::POST, CHAT, &[], Bytes::from(body))
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     let expected: Value = serde_json::from_str(&sent).unwrap();
@@ -43,7 +46,12 @@ async fn all_that_a_chat_may_ask_for_reaches_the_engine_as_it_was_written() {
             assert_eq!(got.get(name), Some(value), "{name}");
         }
         let text = String::from_utf8(exchange.body.to_vec()).unwrap();
-        for spelled in [r#""minimum":0.50}"#, r#""min_p":0.050"#, r#"[1e3]"#, r#"{"b":{"type":"integer"},"a":"#] {
+        for spelled in [
+            r#""minimum":0.50}"#,
+            r#""min_p":0.050"#,
+            r#"[1e3]"#,
+            r#"{"b":{"type":"integer"},"a":"#,
+        ] {
             assert!(text.contains(spelled), "{spelled} is not in {text}");
         }
     }
@@ -76,9 +84,7 @@ async fn parallel_tool_calls_stream_apart_and_are_joined_apart() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream).await;
     let calls = |calls: Value| json!({ "tool_calls": calls });
-    let head = |index: u32, name: &str| {
-        json!({"index": index, "id": format!("c{index}"), "type": "function", "function": {"name": name, "arguments": ""}})
-    };
+    let head = |index: u32, name: &str| json!({"index": index, "id": format!("c{index}"), "type": "function", "function": {"name": name, "arguments": ""}});
     let piece = |index: u32, arguments: &str| json!({"index": index, "function": {"arguments": arguments}});
     upstream.always(
         Script::stream()
@@ -93,17 +99,31 @@ async fn parallel_tool_calls_stream_apart_and_are_joined_apart() {
             .usage(3, 9)
             .done(),
     );
-    let body = with(ask("m"), "tools", json!([{"type": "function", "function": {"name": "f"}}]));
+    let body = with(
+        ask("m"),
+        "tools",
+        json!([{"type": "function", "function": {"name": "f"}}]),
+    );
     let answer = cluster.client().chat(&body).await.ok();
     let message = &answer["choices"][0]["message"];
     assert_eq!(message["content"], "I will look. ");
     let call = |n: usize| &message["tool_calls"][n];
-    assert_eq!((&call(0)["id"], &call(0)["function"]["arguments"]), (&json!("c0"), &json!("{\"a\":1}")));
-    assert_eq!((&call(1)["id"], &call(1)["function"]["arguments"]), (&json!("c1"), &json!("{\"b\":[2]}")));
+    assert_eq!(
+        (&call(0)["id"], &call(0)["function"]["arguments"]),
+        (&json!("c0"), &json!("{\"a\":1}"))
+    );
+    assert_eq!(
+        (&call(1)["id"], &call(1)["function"]["arguments"]),
+        (&json!("c1"), &json!("{\"b\":[2]}"))
+    );
     let stream = cluster.client().transcript(&body).await;
     let mut arguments = [String::new(), String::new()];
     for chunk in stream.chunks() {
-        for call in chunk["choices"][0]["delta"]["tool_calls"].as_array().into_iter().flatten() {
+        for call in chunk["choices"][0]["delta"]["tool_calls"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let index = usize::try_from(call["index"].as_u64().unwrap()).unwrap();
             arguments[index].push_str(call["function"]["arguments"].as_str().unwrap());
         }
@@ -119,7 +139,10 @@ async fn an_agents_loop_ends_with_the_simulated_engine() {
     let mut body = with(ask_for("m", 100), "tools", tools);
     let answer = cluster.client().chat(&body).await.ok();
     let choice = &answer["choices"][0];
-    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &Value::Null)
+    );
     let call = &choice["message"]["tool_calls"][0];
     let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
     assert!(arguments["city"].is_string());

@@ -54,7 +54,10 @@ async fn holds_to_a_schema(client: &Client) {
         "properties": {"city": {"type": "string", "maxLength": 20}, "size": {"type": "integer", "minimum": 0, "maximum": 9}}});
     let format = json!({"type": "json_schema", "json_schema": {"name": "city", "strict": true, "schema": schema}});
     let body = with(chat(200), "response_format", format);
-    for text in [client.chat(&body).await.content(), client.transcript(&body).await.text()] {
+    for text in [
+        client.chat(&body).await.content(),
+        client.transcript(&body).await.text(),
+    ] {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert!(value["city"].is_string() && value["size"].is_u64(), "{value}");
     }
@@ -65,10 +68,22 @@ async fn refuses_tools(client: &Client) {
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let body = with(chat(4), "tools", tools);
     let error = client.chat(&body).await.error(400);
-    assert_eq!((&error["code"], &error["param"]), (&json!("unsupported_feature"), &json!("tools")));
-    assert!(!client.chat(&with(body, "tool_choice", json!("none"))).await.content().is_empty());
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&json!("unsupported_feature"), &json!("tools"))
+    );
+    assert!(
+        !client
+            .chat(&with(body, "tool_choice", json!("none")))
+            .await
+            .content()
+            .is_empty()
+    );
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]);
-    assert_eq!(client.chat(&with(chat(4), "messages", image)).await.error(400)["param"], "messages");
+    assert_eq!(
+        client.chat(&with(chat(4), "messages", image)).await.error(400)["param"],
+        "messages"
+    );
     let reranked = json!({"model": "smol", "query": "q", "documents": ["a"]});
     let refused = client.post("/v1/rerank", &[], &reranked).await.collect().await;
     assert_eq!(refused.error(400)["code"], "unsupported_feature");
@@ -80,18 +95,35 @@ async fn completes(client: &Client) {
     let choice = &answer["choices"][0];
     assert!(choice["text"].as_str().unwrap().contains("four"), "{answer}");
     let logprobs = &choice["logprobs"];
-    assert_eq!(logprobs["tokens"].as_array().unwrap().len(), logprobs["text_offset"].as_array().unwrap().len());
-    assert!(logprobs["token_logprobs"][0].as_f64().unwrap() <= 0.0, "OpenAI's older form: {logprobs}");
+    assert_eq!(
+        logprobs["tokens"].as_array().unwrap().len(),
+        logprobs["text_offset"].as_array().unwrap().len()
+    );
+    assert!(
+        logprobs["token_logprobs"][0].as_f64().unwrap() <= 0.0,
+        "OpenAI's older form: {logprobs}"
+    );
     let two = json!({"model": "smol", "prompt": ["One, two, three,", "a b"], "max_tokens": 2, "echo": true});
     let answer = post(client, "/v1/completions", &two).await;
-    assert!(answer["choices"][1]["text"].as_str().unwrap().starts_with("a b"), "{answer}");
+    assert!(
+        answer["choices"][1]["text"].as_str().unwrap().starts_with("a b"),
+        "{answer}"
+    );
 }
 
 async fn embeds_and_tokenizes(client: &Client) {
     let body = json!({"model": "smol", "input": ["a cat", "a dog"]});
     let answer = post(client, "/v1/embeddings", &body).await;
-    assert_eq!((&answer["model"], answer["data"].as_array().unwrap().len()), (&json!("smol"), 2));
+    assert_eq!(
+        (&answer["model"], answer["data"].as_array().unwrap().len()),
+        (&json!("smol"), 2)
+    );
     let tokens = post(client, "/tokenize", &json!({"model": "smol", "prompt": "Hello there"})).await;
-    let text = post(client, "/detokenize", &json!({"model": "smol", "tokens": tokens["tokens"]})).await;
+    let text = post(
+        client,
+        "/detokenize",
+        &json!({"model": "smol", "tokens": tokens["tokens"]}),
+    )
+    .await;
     assert_eq!(text["prompt"], "Hello there");
 }

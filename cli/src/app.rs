@@ -148,7 +148,7 @@ impl Command {
             // The load generator brings its own threads; the simulated engine leaves the others to what is measured.
             Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
             Self::Gateway(args) => runtime(args.threads),
-            Self::Worker(args) => runtime(args.threads),
+            Self::Worker(args) => runtime(args.io_threads),
             Self::Coordinator(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }

@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokenbus_protocol::{Delta, EngineError, Features, Finish, Name, RequestKind, TraceContext};
+use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::api::limits::MAX_ANSWER;
+use crate::limits::STREAM_BUFFER;
 
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
@@ -34,6 +37,23 @@ pub struct Call {
     /// `None` when the request may be continued elsewhere after output has been delivered;
     /// otherwise why it may not (grammar-constrained output, say).
     pub not_resumable: Option<&'static str>,
+}
+
+impl Call {
+    /// What the engine must be able to do, the kind itself included.
+    pub fn all_needs(&self) -> Features {
+        self.needs.with(self.kind.feature())
+    }
+
+    /// Bytes of output that may wait for whoever reads it. What is answered in one piece comes in one
+    /// burst, and is collected in any case.
+    pub fn reader_bound(&self) -> usize {
+        if self.kind.is_generated() {
+            STREAM_BUFFER
+        } else {
+            MAX_ANSWER
+        }
+    }
 }
 
 /// What happens to a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
@@ -85,6 +105,14 @@ pub enum CallError {
         model: String,
         /// When to try again.
         retry_after: Duration,
+    },
+    /// The model's workers cannot do what is asked.
+    #[error("The model {model:?} cannot do what this request asks for: {}. None of its workers is capable of it", describe(*.missing))]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// What is missing.
+        missing: Features,
     },
     /// All slots are taken and the waiting room is full.
     #[error("All workers of the model {model:?} are busy and the queue is full, try again in {} s", retry_after.as_secs_f64().ceil())]
@@ -147,6 +175,29 @@ impl std::fmt::Display for Stage {
             Self::FirstToken => "waiting for the first token",
             Self::Generation => "generating",
         })
+    }
+}
+
+fn describe(missing: Features) -> String {
+    let names: Vec<&str> = missing.iter().map(named).collect();
+    names.join(", ")
+}
+
+fn named(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Chat => "chat completions",
+        Feature::Completion => "text completions",
+        Feature::Embeddings => "embeddings",
+        Feature::Rerank => "reranking",
+        Feature::Score => "scoring",
+        Feature::Tokenize => "tokenizing",
+        Feature::Tools => "tool calls",
+        Feature::JsonSchema => "a response format with a JSON schema",
+        Feature::Vision => "images",
+        Feature::Audio => "audio",
+        Feature::Logprobs => "log probabilities",
+        Feature::Continuation => "continuing an answer",
+        Feature::Other => "this kind of request",
     }
 }
 

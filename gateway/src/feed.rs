@@ -20,7 +20,7 @@ use crate::limits;
 use crate::shared::{Shared, unix_seconds};
 use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
-use crate::stream::inbox::Inbox;
+use crate::stream::inbox::{Fate, Inbox};
 
 /// How often silent workers are looked for. A timer and not an event: silence has none.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
@@ -103,16 +103,23 @@ fn deliver(
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
         _ => None,
     };
-    let inbox = streams.get(&frame.stream);
-    let delivered = inbox.is_some_and(|inbox| {
-        let (delivered, waits) = inbox.push_frame(worker, frame, now);
-        if waits {
-            touched.push(Arc::clone(inbox));
+    let attempt = frame.attempt;
+    let fate = match streams.get(&frame.stream) {
+        None => Fate::Gone,
+        Some(inbox) => {
+            let fate = inbox.push_frame(worker, frame, now);
+            match fate {
+                Fate::Waits => touched.push(Arc::clone(inbox)),
+                // Its reader may be stuck in a write to a client that does not read, and what comes on
+                // for it would hold up everybody else.
+                Fate::Overflowed => shared.cancel(worker, inbox.call(), attempt),
+                Fate::Gone | Fate::Taken => {}
+            }
+            fate
         }
-        delivered
-    });
+    };
     // The client left before any worker had its request; now one has it.
-    if let (false, Some((id, attempt))) = (delivered, accepted) {
+    if let (Fate::Gone, Some((id, attempt))) = (fate, accepted) {
         shared.cancel(worker, id, attempt);
     }
 }

@@ -41,6 +41,13 @@ pub const PING_AFTER: Duration = Duration::from_millis(300);
 /// must not take every engine down in turn.
 pub const MAX_RUNS: u32 = 3;
 
+/// Time for which a gateway remembers that some worker of a model could do something: as long as an
+/// engine takes to be started again. Meanwhile such a request is one without a worker, not a wrong one.
+pub const ABLE_MEMORY: Duration = Duration::from_mins(1);
+
+/// Different sets of features remembered per model; a cluster has a handful.
+pub const ABLE_SETS: usize = 16;
+
 /// Streams of one model that may move at once after a loss: several large workers' worth.
 pub const REDISPATCH_BURST: f64 = 2048.0;
 

@@ -97,6 +97,11 @@ impl Features {
         self.0 & feature.bit() != 0
     }
 
+    /// How many there are.
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
     /// Whether there is none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -164,7 +169,52 @@ impl<'de> Deserialize<'de> for Features {
     }
 }
 
+/// A family of requests that has request subjects of its own, so that a worker only ever gets from
+/// a queue what its engine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Chat and text completions.
+    Generate,
+    /// Embeddings.
+    Embed,
+    /// Rerank and score.
+    Rank,
+    /// Tokenize and detokenize.
+    Tokens,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [Self::Generate, Self::Embed, Self::Rank, Self::Tokens];
+
+    /// The token that stands for it in subjects.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Generate => "req",
+            Self::Embed => "emb",
+            Self::Rank => "rank",
+            Self::Tokens => "tok",
+        }
+    }
+
+    /// What an engine must be capable of, one of these, for its worker to join.
+    pub const fn features(self) -> Features {
+        match self {
+            Self::Generate => Features::NONE.with(Feature::Chat).with(Feature::Completion),
+            Self::Embed => Features::NONE.with(Feature::Embeddings),
+            Self::Rank => Features::NONE.with(Feature::Rerank).with(Feature::Score),
+            Self::Tokens => Features::NONE.with(Feature::Tokenize),
+        }
+    }
+}
+
 impl Capabilities {
+    /// The families that an engine of these capabilities serves.
+    pub fn families(self) -> impl Iterator<Item = Family> {
+        let serves = move |family: &Family| !family.features().and(self.features()).is_empty();
+        Family::ALL.into_iter().filter(serves)
+    }
+
     /// These capabilities as a set.
     pub const fn features(self) -> Features {
         Features::NONE
@@ -232,6 +282,28 @@ mod tests {
             let trues = json.as_object().unwrap().values().filter(|value| **value == true);
             assert_eq!(trues.count(), 1);
         }
+    }
+
+    #[test]
+    fn an_engine_joins_the_families_that_it_can_serve() {
+        let of = |features: &[Feature]| {
+            let features: Features = features.iter().copied().collect();
+            Capabilities::from(features).families().collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[Feature::Completion, Feature::Tools]), [Family::Generate]);
+        assert_eq!(
+            of(&[Feature::Embeddings, Feature::Score]),
+            [Family::Embed, Family::Rank]
+        );
+        assert_eq!(of(&[Feature::Tools, Feature::Vision]), []);
+        let tokens: std::collections::BTreeSet<&str> = Family::ALL.map(Family::token).into();
+        assert_eq!(tokens.len(), Family::ALL.len());
+    }
+
+    #[test]
+    fn a_status_of_an_older_peer_has_no_more_than_it_says() {
+        let older: Capabilities = serde_json::from_str(r#"{"chat":true,"embeddings":false}"#).unwrap();
+        assert_eq!(older.features(), Feature::Chat.into());
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use capacity::{Capacity, ModelCapacity, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use control::{Control, ControlReply, FreeHint};
 pub use event::Event;
-pub use feature::{Feature, Features};
+pub use feature::{Family, Feature, Features};
 pub use frame::{Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, Reject, RejectReason, Room};
 pub use name::{Name, NameError};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::feature::{Feature, Features};
+use crate::feature::{Family, Feature, Features};
 use crate::name::Name;
 use crate::wire_enum::wire_enum;
 
@@ -36,6 +36,22 @@ wire_enum! {
 }
 
 impl RequestKind {
+    /// The family whose subjects it travels on.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Chat | Self::Completion | Self::Other => Family::Generate,
+            Self::Embeddings => Family::Embed,
+            Self::Rerank | Self::Score => Family::Rank,
+            Self::Tokenize | Self::Detokenize => Family::Tokens,
+        }
+    }
+
+    /// Whether tokens are generated for it, one after the other. Anything else is answered in one
+    /// piece, which travels as text.
+    pub const fn is_generated(self) -> bool {
+        matches!(self, Self::Chat | Self::Completion)
+    }
+
     /// What an engine must be capable of to serve this kind at all.
     pub const fn feature(self) -> Feature {
         match self {

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 
 use self::server::Server;
@@ -67,6 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         ttft: args.ttft,
         itl: args.itl,
         context_length: None,
+        overrides: Overrides::default(),
     });
     let server = Server::new(engine, &args.model, args.slots, args.itl.is_zero());
     ui::println(format_args!("listening on http://{address}/v1"))?;

@@ -11,11 +11,11 @@ use tokenbus_gateway::api::Identity;
 use tokenbus_gateway::api::chunk::ChunkEncoder;
 use tokenbus_gateway::api::form::{Encoder as _, Template};
 use tokenbus_gateway::limits::STREAM_BUFFER;
-use tokenbus_gateway::placement::{Choice, View};
+use tokenbus_gateway::placement::{Choice, Tried, View};
 use tokenbus_gateway::stream::demux::Streams;
 use tokenbus_gateway::stream::inbox::Inbox;
 use tokenbus_gateway::stream::lane::{Lane, Outlet, Sent, Splice};
-use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Frame, Name};
+use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
 use tokio::time::Instant;
 
 #[path = "../../../protocol/benches/work/mod.rs"]
@@ -82,7 +82,9 @@ impl Demultiplexer {
     /// With text that leaves at once (`straight`), or by way of the reader.
     pub fn new(straight: bool) -> Self {
         let streams = Streams::default();
-        let inboxes = (0..codec::STREAMS).map(|_| streams.open(STREAM_BUFFER).1).collect();
+        let inboxes = (0..codec::STREAMS)
+            .map(|_| streams.open(uuid::Uuid::nil(), STREAM_BUFFER).1)
+            .collect();
         let mut this = Self {
             streams,
             inboxes,
@@ -172,7 +174,13 @@ impl Placement {
 
     /// Places one request.
     pub fn step(&mut self) {
-        let choice = self.view.choose(black_box("m-1"), &[], 0, self.now, &mut self.random);
+        let choice = self.view.choose(
+            black_box("m-1"),
+            Features::NONE,
+            Tried::default(),
+            self.now,
+            &mut self.random,
+        );
         let Choice::Worker(worker) = choice else {
             unreachable!("there is room")
         };

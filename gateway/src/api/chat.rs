@@ -6,11 +6,15 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use tokenbus_protocol::{Feature, Features};
 
 use super::Identity;
 use super::chunk::ChunkEncoder;
 use super::collect::Collector;
-use super::fields::{Content, LogitBias, Number, Role, Text, TextOrObject, Texts, TypedObjects, Whole};
+use super::content::Content;
+use super::fields::{
+    LogitBias, Number, ResponseFormat, Role, StreamOptions, Text, TextOrObject, Texts, TypedObjects, Whole,
+};
 use super::form::{Collect, Encoder, Form};
 pub use super::request::RequestError;
 use super::request::{self, Checked, field, missing};
@@ -26,6 +30,8 @@ pub struct ChatView {
     pub include_usage: bool,
     /// Choices asked for, 1 to `MAX_CHOICES`.
     pub n: u32,
+    /// What the engine must be able to do.
+    pub needs: Features,
     /// Why the answer cannot be continued by another engine, if so.
     pub not_resumable: Option<&'static str>,
 }
@@ -34,6 +40,7 @@ impl From<ChatView> for Checked {
     fn from(view: ChatView) -> Self {
         Self {
             not_resumable: view.not_resumable,
+            needs: view.needs,
             ..Self::new(view.model.clone(), view)
         }
     }
@@ -78,16 +85,15 @@ struct ChatRequest {
     _stop: Option<Texts>,
     #[serde(rename = "seed")]
     _seed: Option<Whole>,
-    #[serde(rename = "logprobs")]
-    _logprobs: Option<bool>,
-    #[serde(rename = "top_logprobs")]
-    _top_logprobs: Option<Whole>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<Whole>,
     #[serde(rename = "logit_bias")]
     _logit_bias: Option<LogitBias>,
     tools: Option<TypedObjects>,
-    #[serde(rename = "tool_choice")]
-    _tool_choice: Option<TextOrObject>,
-    functions: Option<IgnoredAny>,
+    tool_choice: Option<TextOrObject>,
+    functions: Option<Vec<IgnoredAny>>,
+    function_call: Option<TextOrObject>,
+    modalities: Option<Vec<String>>,
     response_format: Option<ResponseFormat>,
     guided_json: Option<IgnoredAny>,
     guided_regex: Option<IgnoredAny>,
@@ -98,18 +104,6 @@ struct ChatRequest {
     json_schema: Option<IgnoredAny>,
     regex: Option<IgnoredAny>,
     ebnf: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object with a type")]
-struct ResponseFormat {
-    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -137,7 +131,7 @@ pub fn check(body: &[u8]) -> Result<ChatView, RequestError> {
 
 impl ChatRequest {
     fn check(self) -> Result<ChatView, RequestError> {
-        let not_resumable = self.not_resumable();
+        let (needs, not_resumable) = (self.needs(), self.not_resumable());
         let model = request::model(self.model)?;
         let messages = self.messages.ok_or_else(|| missing("messages"))?;
         if messages.is_empty() {
@@ -151,20 +145,35 @@ impl ChatRequest {
         Ok(ChatView {
             model,
             stream: self.stream.unwrap_or(false),
-            include_usage: self
-                .stream_options
-                .and_then(|options| options.include_usage)
-                .unwrap_or(false),
+            include_usage: self.stream_options.is_some_and(|options| options.include_usage()),
             n: request::choices(self.n)?,
+            needs,
             not_resumable,
         })
     }
 
+    /// Whether the answer may be a call of a tool.
+    fn may_call(&self) -> bool {
+        let tools = self.tools.is_some_and(|tools| tools.0 > 0) && self.tool_choice != Some(TextOrObject::None);
+        let functions = self.functions.as_ref().is_some_and(|functions| !functions.is_empty());
+        tools || functions && self.function_call != Some(TextOrObject::None)
+    }
+
+    fn needs(&self) -> Features {
+        let messages = self.messages.iter().flatten();
+        let media = messages.fold(Features::NONE, |needs, message| needs.or(message.content.needs()));
+        let spoken = self.modalities.iter().flatten().any(|modality| modality == "audio");
+        let schema = self.response_format.as_ref().is_some_and(ResponseFormat::is_schema);
+        let logprobs = self.logprobs == Some(true) || self.top_logprobs.is_some_and(|top| top.0 > 0.0);
+        media
+            .with_if(self.may_call(), Feature::Tools)
+            .with_if(schema, Feature::JsonSchema)
+            .with_if(spoken, Feature::Audio)
+            .with_if(logprobs, Feature::Logprobs)
+    }
+
     fn not_resumable(&self) -> Option<&'static str> {
-        let format = self
-            .response_format
-            .as_ref()
-            .is_some_and(|format| format.r#type != "text");
+        let format = self.response_format.as_ref().is_some_and(|format| !format.is_text());
         let grammar = [
             &self.guided_json,
             &self.guided_regex,
@@ -181,7 +190,7 @@ impl ChatRequest {
             Some("response_format constrains the output")
         } else if grammar.iter().any(|field| field.is_some()) {
             Some("a grammar constrains the output")
-        } else if self.tools.is_some_and(|tools| tools.0 > 0) || self.functions.is_some() {
+        } else if self.may_call() {
             // Half a tool call cannot be handed to an engine as text that it has said.
             Some("the answer may be a tool call")
         } else {
@@ -211,8 +220,10 @@ impl Message {
                 "invalid_type",
                 "a string or an array of content parts is expected",
             )),
-            Content::Some(None) => Ok(()),
-            Content::Some(Some(problem)) => Err(field(
+            Content::Text | Content::Parts { problem: None, .. } => Ok(()),
+            Content::Parts {
+                problem: Some(problem), ..
+            } => Err(field(
                 at(&format!("content[{}].{}", problem.part, problem.member)),
                 "invalid_type",
                 &format!("{} is expected", problem.expected),

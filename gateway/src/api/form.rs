@@ -11,12 +11,18 @@ use tokenbus_protocol::{Delta, Finish};
 
 use super::chunk::KEEP_ALIVE;
 use super::json::{push_escaped, push_string};
+use super::limits::MAX_CHOICES;
 use super::{AnswerError, Identity};
 
 /// The form in which one client wants its answer.
 pub trait Form: Send + Sync + std::fmt::Debug {
     /// Whether the answer is streamed.
     fn is_stream(&self) -> bool;
+
+    /// Choices that an answer may have; one with more is no answer.
+    fn max_choices(&self) -> u32 {
+        MAX_CHOICES
+    }
 
     /// Writes a streamed answer.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder>;
@@ -117,6 +123,19 @@ pub struct Failure<'a> {
     pub param: Option<&'a str>,
     /// A word for programs.
     pub code: Option<&'a str>,
+    /// The id of the request, for APIs that tell it with the error.
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> Failure<'a> {
+    /// The same, of the request `id`.
+    #[must_use]
+    pub fn of(self, id: &'a str) -> Self {
+        Self {
+            request_id: Some(id),
+            ..self
+        }
+    }
 }
 
 /// OpenAI's error object as one line of JSON: `{"error":{…}}`.

@@ -77,6 +77,8 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestErro
     let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
     // Paths cost an allocation per member, so they are looked for only when there is an error.
     match serde_json::from_str(text) {
+        // An array with a value for each member would pass for the object.
+        Ok(_) if !text.trim_ascii_start().starts_with('{') => Err(RequestError::NotAnObject),
         Ok(request) => Ok(request),
         Err(error) if error.is_data() => Err(data_error::<T>(text, &error)),
         Err(error) => Err(RequestError::Syntax {
@@ -152,11 +154,16 @@ pub fn model(model: Option<String>) -> Result<String, RequestError> {
 
 /// Checks a number that must be at least 1 where it is given.
 pub(super) fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
+    at_least(name, value, 1.0)
+}
+
+/// Checks a number that must be at least `least` where it is given.
+pub(super) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> Result<(), RequestError> {
     match value {
-        Some(Whole(value)) if value < 1.0 => Err(field(
+        Some(Whole(value)) if value < least => Err(field(
             name,
             "integer_below_min_value",
-            &format!("an integer of at least 1 is expected, this is {value}"),
+            &format!("an integer of at least {least} is expected, this is {value}"),
         )),
         _ => Ok(()),
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
 use super::error::HttpError;
+use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::source::Source;
 use super::sse::EventStream;
@@ -32,10 +33,24 @@ pub(super) struct Asked {
     pub(super) record: Record,
     /// The client's connection, where events may be sent past the HTTP library.
     pub(super) wire: Option<Arc<Wire>>,
+    /// Keeps the answer, where that is wanted.
+    pub(super) keeper: Option<Keeper>,
 }
 
 /// Answers with what comes of a call.
-pub(super) async fn answer(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
+pub(super) async fn answer(source: impl Source, mut asked: Asked, options: &HttpOptions) -> Response {
+    match asked.keeper.take() {
+        None => made(source, asked, options).await,
+        Some(keeper) => {
+            let collector = asked.form.collector(asked.identity.clone());
+            let source = Keeping::new(source, keeper, collector, asked.identity.clone());
+            // In a box, so that requests whose answer is not kept do not hold room for this.
+            Box::pin(made(source, asked, options)).await
+        }
+    }
+}
+
+async fn made(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
     if asked.form.is_stream() {
         streamed(source, asked, options).await
     } else {
@@ -52,6 +67,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
         backstop,
         mut record,
         wire,
+        keeper: _,
     } = asked;
     let commit = Instant::now() + options.commit_after;
     let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
@@ -100,6 +116,7 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
         backstop,
         mut record,
         wire: _,
+        keeper: _,
     } = asked;
     let collector = form.collector(identity);
     match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
@@ -115,7 +132,7 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
 /// Ends a request with `error` instead of an answer.
 pub(super) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) -> Response {
     let verdict = record.failed(error, None);
-    let body = form.error(&verdict.failure());
+    let body = form.error(&verdict.failure().of(record.id()));
     verdict.into_response_with(body)
 }
 

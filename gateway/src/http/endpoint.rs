@@ -19,6 +19,7 @@ use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
 use super::idempotent;
+use super::keeping::Keeper;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
@@ -118,6 +119,16 @@ impl Arrived {
     /// connection's task: a client that goes away ends it, which drops the call's stream and so
     /// cancels the call.
     pub(super) async fn answer<C: Core>(self, edge: &Edge<C>, checked: Checked) -> Response {
+        self.answer_kept(edge, checked, None).await
+    }
+
+    /// As [`Arrived::answer`], and `keeper` keeps the answer.
+    pub(super) async fn answer_kept<C: Core>(
+        self,
+        edge: &Edge<C>,
+        checked: Checked,
+        keeper: Option<Keeper>,
+    ) -> Response {
         let Self {
             endpoint,
             body,
@@ -149,6 +160,7 @@ impl Arrived {
             backstop: call.deadline + BACKSTOP,
             record,
             wire,
+            keeper,
         };
         match headers.idempotency_key {
             None => answer(edge.core.open(call), asked, &edge.options).await,
@@ -160,6 +172,6 @@ impl Arrived {
 
 fn refusal(endpoint: &Endpoint, record: &mut Record, error: &HttpError) -> Response {
     let verdict = record.failed(error, None);
-    let body = (endpoint.error)(&verdict.failure());
+    let body = (endpoint.error)(&verdict.failure().of(record.id()));
     verdict.into_response_with(body)
 }

@@ -32,6 +32,8 @@ pub(super) async fn answer<C: Core>(
         body,
         identity: &asked.identity,
         deadline: call.deadline,
+        choices: asked.form.max_choices(),
+        behind: call.reader_bound(),
     };
     match edge.idempotency.claim(request, Instant::now()) {
         Claim::First(run) => {

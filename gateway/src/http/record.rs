@@ -1,4 +1,4 @@
-//! What is measured and logged of one chat request: every end of one passes here, once.
+//! What is measured and logged of one request to a model: every end of one passes here, once.
 
 use http::StatusCode;
 use tokenbus_protocol::Delta;
@@ -18,6 +18,8 @@ pub(super) struct Record {
     tokens: u64,
     paced: u64,
     replayed: bool,
+    /// Its answer is no stream of tokens: there is no pace to measure.
+    whole: bool,
     ended: bool,
 }
 
@@ -30,13 +32,20 @@ impl Record {
             tokens: 0,
             paced: 0,
             replayed: false,
+            whole: false,
             ended: false,
         }
+    }
+
+    /// The request's id.
+    pub(super) fn id(&self) -> &str {
+        &self.request.0
     }
 
     /// The request has become `call`.
     pub(super) fn called(&mut self, call: &Call) {
         self.call = Some((call.id, call.model.clone()));
+        self.whole = !call.kind.is_generated();
     }
 
     /// Something came of it, so its model exists.
@@ -54,7 +63,7 @@ impl Record {
     /// Output that will be written with the next flush. Engines that do not count their tokens
     /// send one at a time.
     pub(super) fn saw(&mut self, delta: &Delta<'_>) {
-        if self.replayed {
+        if self.replayed || self.whole {
             return;
         }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
@@ -117,6 +126,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
                 | CallError::SlowClient,
@@ -156,7 +166,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
             Outcome::Succeeded | Outcome::Rejected | Outcome::Cancelled => tracing::debug!(
                 request,
@@ -167,7 +177,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
         }
     }

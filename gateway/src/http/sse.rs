@@ -193,7 +193,8 @@ impl<S: Source> Writer<S> {
     /// Tells the client and ends the stream; see `api/` for the forms.
     fn fail(&mut self, error: &HttpError) {
         let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
-        self.stream.encoder.fail(&verdict.failure(), &mut self.buffer);
+        let failure = verdict.failure().of(self.stream.record.id());
+        self.stream.encoder.fail(&failure, &mut self.buffer);
         self.ended = true;
     }
 }

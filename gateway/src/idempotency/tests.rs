@@ -110,6 +110,8 @@ impl Bench {
                 body: body.as_bytes(),
                 identity: &Identity::new(uuid::Uuid::now_v7(), 0, "m"),
                 deadline: now + patience,
+                choices: 128,
+                behind: crate::limits::STREAM_BUFFER,
             },
             now,
         )
@@ -404,6 +406,8 @@ async fn answers_of_many_sizes_never_exceed_the_memory() {
                 body: b"",
                 identity: &Identity::new(uuid::Uuid::now_v7(), 0, "m"),
                 deadline: Instant::now() + Duration::from_secs(9),
+                choices: 128,
+                behind: crate::limits::STREAM_BUFFER,
             },
             Instant::now(),
         ) else {

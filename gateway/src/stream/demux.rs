@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
+use uuid::Uuid;
 
 use super::event::Event;
 use super::inbox::Inbox;
@@ -20,10 +21,11 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Opens a stream: a number that was never used before, and its inbox of at most `bound` bytes.
-    pub fn open(&self, bound: usize) -> (u64, Arc<Inbox>) {
+    /// Opens a stream for `call`: a number that was never used before, and its inbox of at most `bound`
+    /// bytes.
+    pub fn open(&self, call: Uuid, bound: usize) -> (u64, Arc<Inbox>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let inbox = Arc::new(Inbox::new(bound));
+        let inbox = Arc::new(Inbox::new(call, bound));
         self.table().insert(number, Arc::clone(&inbox));
         (number, inbox)
     }

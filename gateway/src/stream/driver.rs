@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokenbus_protocol::{Body, Frame, Name};
+use tokenbus_protocol::{Body, Features, Frame, Name};
 use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
@@ -20,7 +20,8 @@ use super::state::StreamState;
 use crate::call::{Call, CallError, Output, Written};
 use crate::core::CallStream;
 use crate::limits;
-use crate::placement::Choice;
+use crate::placement::able::Able;
+use crate::placement::{Choice, Tried};
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
@@ -65,7 +66,7 @@ enum Step {
 impl Driver {
     /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
-        let (number, inbox) = shared.streams.open(limits::STREAM_BUFFER);
+        let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
@@ -234,6 +235,8 @@ impl Driver {
         } else if self.state.is_choosing() {
             match self.choose(now) {
                 Choice::Wait => self.wait_for_room(now),
+                Choice::Cannot(missing) => self.cannot(missing),
+                Choice::Gone => self.no_worker(now),
                 Choice::Queue if self.state.queue_empty() => self.no_worker(now),
                 Choice::Queue => self.publish(None, now).await,
                 Choice::Worker(worker) => self.publish(Some(worker), now).await,
@@ -254,14 +257,17 @@ impl Driver {
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.leave(ticket);
             self.in_room = false;
-            if self.shared.waiting(&self.call.model) > 0 {
+            if self.shared.waiting_before(&self.call) > 0 {
                 return Choice::Wait;
             }
-        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting(&self.call.model) > 0 {
+        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
             return Choice::Wait;
         }
-        self.shared
-            .choose(&self.call.model, self.state.excluded(), self.state.untaken(), now)
+        let tried = Tried {
+            excluded: self.state.excluded(),
+            untaken: self.state.untaken(),
+        };
+        self.shared.choose(&self.call, tried, now)
     }
 
     fn wait_for_room(&mut self, now: Instant) {
@@ -269,7 +275,7 @@ impl Driver {
         let ticket = self
             .ticket
             .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
-        if let Err(retry_after) = self.shared.enter(ticket, &self.inbox, now) {
+        if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
             let model = call.model.clone();
             return self
                 .state
@@ -279,6 +285,12 @@ impl Driver {
         self.state.wait(now, limits::WAIT_RETRY);
         // Room that came between the look and the entry would wake nobody.
         self.shared.wake(&self.call.model, now);
+    }
+
+    fn cannot(&mut self, missing: Features) {
+        let model = self.call.model.clone();
+        self.state
+            .fail(CallError::Unsupported { model, missing }, &mut self.actions);
     }
 
     fn no_worker(&mut self, now: Instant) {
@@ -291,6 +303,11 @@ impl Driver {
         }
         let model = self.call.model.clone();
         let view = self.shared.view();
+        // Without snapshots a model's workers may be known, and none of them listen to its kind.
+        if let (false, Able::None(missing)) = (view.is_fresh(now), view.able(&model, self.call.all_needs())) {
+            drop(view);
+            return self.cannot(missing);
+        }
         let error = if view.models().contains_key(&model) || !view.is_fresh(now) {
             CallError::NoWorker {
                 model,
@@ -313,8 +330,10 @@ impl Driver {
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
         let subject = match &target {
-            Some(worker) => shared.subjects.request_to(&self.call.model, worker),
-            None => shared.subjects.request(&self.call.model),
+            Some(worker) => shared
+                .subjects
+                .request_to(self.call.kind.family(), &self.call.model, worker),
+            None => shared.subjects.request(self.call.kind.family(), &self.call.model),
         };
         let number = attempt.attempt;
         let reply = shared.subjects.reply(&shared.gateway, self.number, number);

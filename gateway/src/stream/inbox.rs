@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokenbus_protocol::{Frame, Name};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::event::Event;
 use super::lane::{Lane, Passed};
@@ -26,9 +27,23 @@ pub enum Next {
     Event(Event),
 }
 
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody will read it any more.
+    Gone,
+    /// The reader will find it, or has been given up already.
+    Taken,
+    /// It is text that waits for [`Inbox::flush`] since now.
+    Waits,
+    /// It was one too many: the stream is given up since now.
+    Overflowed,
+}
+
 /// A bounded queue for one stream.
 #[derive(Debug)]
 pub struct Inbox {
+    call: Uuid,
     queue: Mutex<Queue>,
     bound: usize,
 }
@@ -79,9 +94,10 @@ impl Queue {
 }
 
 impl Inbox {
-    /// An empty inbox that holds at most `bound` bytes.
-    pub fn new(bound: usize) -> Self {
+    /// An empty inbox for the stream of `call` that holds at most `bound` bytes.
+    pub fn new(call: Uuid, bound: usize) -> Self {
         Self {
+            call,
             queue: Mutex::default(),
             bound,
         }
@@ -90,25 +106,31 @@ impl Inbox {
     /// Puts an event in and wakes the reader; false when nobody will read it any more. Over the
     /// bound the stream is given up, and the reader gets [`Event::Overflow`].
     pub fn push(&self, event: Event) -> bool {
-        self.take_in(|queue, bound| queue.put(event, bound))
+        self.take_in(event) != Fate::Gone
     }
 
-    /// The same for a frame that `worker` sent. True of the second when text waits for
-    /// [`Inbox::flush`] since this frame.
-    pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> (bool, bool) {
+    /// Whose stream it is.
+    pub fn call(&self) -> Uuid {
+        self.call
+    }
+
+    /// The same for a frame that `worker` sent.
+    pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> Fate {
         let mut queue = self.lock();
         let Queue { lane, passed, .. } = &mut *queue;
         if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
             drop(queue);
             let (worker, frame) = (worker.clone(), frame.into_owned());
-            return (self.push(Event::Frame { worker, frame }), false);
+            return self.take_in(Event::Frame { worker, frame });
         }
         queue.check(self.bound);
         if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
-            return (true, !std::mem::replace(&mut queue.touched, true));
+            let waited = std::mem::replace(&mut queue.touched, true);
+            return if waited { Fate::Taken } else { Fate::Waits };
         }
+        let overflowed = queue.overflowed;
         wake(queue);
-        (true, false)
+        if overflowed { Fate::Overflowed } else { Fate::Taken }
     }
 
     /// Sends the text that waits, if it can leave past the reader, and wakes the reader if not.
@@ -124,17 +146,18 @@ impl Inbox {
         }
     }
 
-    fn take_in(&self, put: impl FnOnce(&mut Queue, usize)) -> bool {
-        let queue = {
-            let mut queue = self.lock();
-            if queue.closed || queue.overflowed {
-                return !queue.closed;
-            }
-            put(&mut queue, self.bound);
-            queue
-        };
+    fn take_in(&self, event: Event) -> Fate {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Fate::Gone;
+        }
+        if queue.overflowed {
+            return Fate::Taken;
+        }
+        queue.put(event, self.bound);
+        let overflowed = queue.overflowed;
         wake(queue);
-        true
+        if overflowed { Fate::Overflowed } else { Fate::Taken }
     }
 
     /// Takes nothing more in.

@@ -66,7 +66,7 @@ fn look(inbox: &Inbox, lane: Option<Lane>) -> Option<Next> {
 
 #[tokio::test]
 async fn an_event_wakes_the_reader() {
-    let inbox = Arc::new(Inbox::new(1024));
+    let inbox = Arc::new(Inbox::new(Uuid::nil(), 1024));
     let reader = tokenbus_bus::task::spawn("reader", {
         let inbox = Arc::clone(&inbox);
         async move { std::future::poll_fn(|context| inbox.poll_next(context, || None)).await }
@@ -78,7 +78,7 @@ async fn an_event_wakes_the_reader() {
 
 #[tokio::test]
 async fn text_that_passes_wakes_the_reader() {
-    let inbox = Arc::new(Inbox::new(1024));
+    let inbox = Arc::new(Inbox::new(Uuid::nil(), 1024));
     let reader = tokenbus_bus::task::spawn("reader", {
         let inbox = Arc::clone(&inbox);
         async move { std::future::poll_fn(|context| inbox.poll_next(context, || Some(lane(1)))).await }
@@ -90,7 +90,7 @@ async fn text_that_passes_wakes_the_reader() {
 
 #[test]
 fn what_is_read_makes_room_and_what_is_not_overflows_once() {
-    let inbox = Inbox::new(3 * EVENT);
+    let inbox = Inbox::new(Uuid::nil(), 3 * EVENT);
     for _ in 0..100 {
         inbox.push(Event::Go);
         assert_eq!(event(inbox.pop()), Some(Event::Go));
@@ -109,7 +109,7 @@ fn what_is_read_makes_room_and_what_is_not_overflows_once() {
 
 #[test]
 fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
-    let inbox = Inbox::new(1024);
+    let inbox = Inbox::new(Uuid::nil(), 1024);
     assert!(inbox.push(Event::Go));
     inbox.close();
     assert!(!inbox.push(Event::Go));
@@ -118,7 +118,7 @@ fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
 
 #[test]
 fn text_that_passed_comes_before_the_event_that_closed_the_lane() {
-    let inbox = Inbox::new(1024);
+    let inbox = Inbox::new(Uuid::nil(), 1024);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let now = Instant::now();
     inbox.push_frame(&worker(), text(1, "a"), now);
@@ -136,7 +136,7 @@ fn text_that_passed_comes_before_the_event_that_closed_the_lane() {
 
 #[test]
 fn a_lane_that_was_closed_lets_nothing_through() {
-    let inbox = Inbox::new(1024);
+    let inbox = Inbox::new(Uuid::nil(), 1024);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let now = Instant::now();
     inbox.push_frame(&worker(), text(1, "a"), now);
@@ -151,11 +151,16 @@ fn a_lane_that_was_closed_lets_nothing_through() {
 
 #[test]
 fn text_that_passes_is_bounded_too() {
-    let inbox = Inbox::new(1000);
+    let inbox = Inbox::new(Uuid::nil(), 1000);
     assert!(look(&inbox, Some(lane(1))).is_none());
+    let mut fates = Vec::new();
     for seq in 1..1000 {
-        assert!(inbox.push_frame(&worker(), text(seq, "0123456789"), Instant::now()).0);
+        fates.push(inbox.push_frame(&worker(), text(seq, "0123456789"), Instant::now()));
     }
+    let overflowed = fates.iter().filter(|fate| **fate == Fate::Overflowed).count();
+    assert_eq!(overflowed, 1, "its worker is told once");
+    assert!(fates.iter().all(|fate| matches!(fate, Fate::Taken | Fate::Overflowed)));
+    assert_eq!(passed(inbox.pop()), "", "what waited is thrown away");
     assert_eq!(event(inbox.pop()), Some(Event::Overflow));
     assert!(inbox.pop().is_none());
 }
@@ -194,11 +199,11 @@ fn woken(inbox: &Inbox) -> bool {
 
 #[test]
 fn text_leaves_past_the_reader_all_of_a_message_in_one_piece() {
-    let inbox = Inbox::new(1024);
+    let inbox = Inbox::new(Uuid::nil(), 1024);
     let (told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     let now = Instant::now();
-    assert_eq!(inbox.push_frame(&worker(), text(1, "a"), now), (true, true));
+    assert_eq!(inbox.push_frame(&worker(), text(1, "a"), now), Fate::Waits);
     assert_eq!(
         inbox.push_frame(&worker(), text(2, "b"), now),
         (true, false),
@@ -208,7 +213,7 @@ fn text_leaves_past_the_reader_all_of_a_message_in_one_piece() {
     inbox.flush(now, &mut Vec::new());
     assert_eq!(*told.sent.lock().unwrap(), b"<a><b>");
     assert!(!woken(&inbox), "nobody has to do anything");
-    assert_eq!(inbox.push_frame(&worker(), text(3, "c"), now), (true, true));
+    assert_eq!(inbox.push_frame(&worker(), text(3, "c"), now), Fate::Waits);
     inbox.flush(now, &mut Vec::new());
     // The reader is told when it looks for another reason.
     let Some(Next::Passed(passed)) = inbox.pop() else {
@@ -226,7 +231,7 @@ fn what_cannot_leave_past_the_reader_is_the_readers() {
         (Sent::Kept, true, ""),
         (Sent::Broken, true, ""),
     ] {
-        let inbox = Inbox::new(1024);
+        let inbox = Inbox::new(Uuid::nil(), 1024);
         let (_told, lane) = direct(answer);
         assert!(look(&inbox, Some(lane)).is_none());
         inbox.push_frame(&worker(), text(1, "a"), Instant::now());
@@ -238,7 +243,7 @@ fn what_cannot_leave_past_the_reader_is_the_readers() {
 
 #[test]
 fn an_event_between_text_and_its_sending_keeps_the_order() {
-    let inbox = Inbox::new(1024);
+    let inbox = Inbox::new(Uuid::nil(), 1024);
     let (told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     inbox.push_frame(&worker(), text(1, "a"), Instant::now());
@@ -253,7 +258,7 @@ fn an_event_between_text_and_its_sending_keeps_the_order() {
 
 #[test]
 fn a_reader_that_has_nothing_to_write_still_takes_note_of_long_texts() {
-    let inbox = Inbox::new(1 << 20);
+    let inbox = Inbox::new(Uuid::nil(), 1 << 20);
     let (_told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     let long = "x".repeat(crate::limits::TEXT_KEPT / 2 + 1);

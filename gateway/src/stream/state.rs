@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
-use super::lane::{Lane, Passed, Splice};
 use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
+
+mod looks;
+mod short_cut;
 
 /// A stream's state.
 #[derive(Debug)]
@@ -68,42 +70,9 @@ impl StreamState {
         }
     }
 
-    /// Whether a worker is to be chosen. An [`Action::Place`] is void when it is not any more.
-    pub fn is_choosing(&self) -> bool {
-        matches!(self.phase, Phase::Choosing)
-    }
-
-    /// Whether nobody was subscribed to the queue subject when it was last tried.
-    pub fn queue_empty(&self) -> bool {
-        self.queue_empty
-    }
-
     /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
     pub fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
-    }
-
-    /// Workers that should not be tried again now.
-    pub fn excluded(&self) -> &[Name] {
-        &self.excluded
-    }
-
-    /// Publishes since the stream last waited or ran; nobody has taken any of them.
-    pub fn untaken(&self) -> usize {
-        self.tries
-    }
-
-    /// Whether it has ended.
-    pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done)
-    }
-
-    /// The worker that runs it.
-    pub fn worker(&self) -> Option<&Name> {
-        match &self.phase {
-            Phase::Running(run) => Some(&run.worker),
-            _ => None,
-        }
     }
 
     /// The client has left: tells every worker that may have the request. One that takes it from
@@ -153,6 +122,7 @@ impl StreamState {
         let patience = patience
             .saturating_mul(1 << self.open.len().min(3))
             .min(limits::ACCEPT_MAX);
+        self.open.retain(|open| open.attempt >= self.floor);
         if self.open.len() >= limits::MAX_OPEN {
             self.open.remove(0);
         }
@@ -211,30 +181,6 @@ impl StreamState {
                 self.lost(&reason, actions);
             }
             _ => {}
-        }
-    }
-
-    /// The run that text may pass for without asking, from its next frame on.
-    pub fn lane(&self, splice: &Splice) -> Option<Lane> {
-        match &self.phase {
-            Phase::Running(run) => Some(Lane {
-                attempt: run.attempt,
-                worker: run.worker.clone(),
-                next_seq: run.next_seq,
-                keep_text: self.not_resumable.is_none(),
-                splice: splice.clone(),
-                last: run.heard,
-            }),
-            _ => None,
-        }
-    }
-
-    /// Text has passed for the run that is under way, and will be delivered.
-    pub fn on_passed(&mut self, passed: &Passed) {
-        if let Phase::Running(run) = &mut self.phase {
-            run.next_seq = run.next_seq.wrapping_add(passed.frames);
-            run.heard = passed.heard.unwrap_or(run.heard);
-            self.delivered.add_text(&passed.text, passed.sent + passed.tokens);
         }
     }
 
@@ -363,18 +309,11 @@ impl StreamState {
         }
         // The first to accept wins. The others are stopped where it is known where they went; one
         // that was taken from the queue subject is stopped when its own `Accepted` comes.
-        for open in self.open.drain(..) {
-            match open.target {
-                Some(target) if open.attempt != attempt && target != worker => {
-                    actions.push(Action::Cancel {
-                        worker: target,
-                        attempt: open.attempt,
-                    });
-                }
-                _ => {}
-            }
+        for Open { attempt: other, target } in self.open.drain(..) {
+            let target = target.filter(|target| other != attempt && *target != worker);
+            actions.extend(target.map(|worker| Action::Cancel { worker, attempt: other }));
         }
-        self.floor = attempt;
+        self.floor = self.floor.max(attempt);
         self.excluded.clear();
         self.tries = 0;
         self.without_worker = None;
@@ -401,7 +340,9 @@ impl StreamState {
         self.open.retain(|open| open.attempt != attempt);
         match reject.reason {
             RejectReason::Duplicate => {
-                // It runs an earlier attempt, whose `Accepted` is on its way behind this answer.
+                // It runs or ran an earlier attempt, whose `Accepted` is on its way. Should that be
+                // lost, the next attempt replaces it.
+                self.floor = self.next_attempt;
                 self.phase = Phase::Placing {
                     retry: now + limits::ACCEPT_MAX,
                 };
@@ -412,7 +353,7 @@ impl StreamState {
                     code: ErrorCode::BadRequest,
                     message: reject.message.clone(),
                     param: None,
-                    engine_code: None,
+                    engine_code: Some("unsupported_feature".to_owned()),
                     retryable: false,
                     retry_after_ms: None,
                 };
@@ -485,7 +426,7 @@ impl StreamState {
     fn end_run(&mut self) -> Option<Run> {
         match std::mem::replace(&mut self.phase, Phase::Choosing) {
             Phase::Running(run) => {
-                self.floor = run.attempt + 1;
+                self.floor = self.floor.max(run.attempt + 1);
                 self.runs_lost += 1;
                 self.moving = true;
                 self.delivered.seam();

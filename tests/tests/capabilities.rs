@@ -145,11 +145,11 @@ async fn of_mixed_workers_each_gets_only_what_it_can_do() {
         .start()
         .await;
     let client = cluster.client();
-    let with_tools = with(ask("m"), "tools", tools());
+    let (plain, with_tools) = (ask("m"), with(ask("m"), "tools", tools()));
     let embedding = json!({"model": "m", "input": "a"});
     let asked = (0..10).map(|_| async {
         tokio::join!(
-            client.chat(&ask("m")),
+            client.chat(&plain),
             client.chat(&with_tools),
             post(&client, "/v1/embeddings", &embedding)
         )

@@ -17,7 +17,7 @@ const MEMBERS: &str = r#""tools":[{"type":"function","function":{"name":"f","str
     "properties":{"z":{"type":"number","minimum":0.50},"a":{"type":"string"}},"required":["z","a"]}}},
     {"type":"custom","custom":{"name":"g"}}],"tool_choice":{"type":"function","function":{"name":"f"}},
     "parallel_tool_calls":false,"response_format":{"type":"json_schema","json_schema":{"name":"x","strict":true,
-    "schema":{"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"string"}}}}},"n":2,"stop":["x","y"],
+    "schema":{"type":"object","properties":{"b":{"type":"integer"},"a":{"type":"string"}}}}},"stop":["x","y"],
     "seed":-3,"max_completion_tokens":9,"logprobs":true,"top_logprobs":5,"metadata":{"k":"v"},"user":"u","store":true,
     "service_tier":"auto","reasoning_effort":"high","verbosity":"low","prediction":{"type":"content","content":"p"},
     "modalities":["text","audio"],"audio":{"voice":"alloy","format":"wav"},"web_search_options":{},"top_k":40,"min_p":0.050,

@@ -44,6 +44,21 @@ fn is(value: f64, expected: f64) {
     assert!((value - expected).abs() < 1e-9, "{value} instead of {expected}");
 }
 
+/// What is counted when the client that left is, too.
+async fn after_the_last_left(client: Client) -> Vec<Sample> {
+    eventually("the client that left to be counted", async || {
+        let all = samples(client).await;
+        let gone = value(&all, "requests_total", &[("outcome", "cancelled")]);
+        let left = value(&all, "requests_in_flight", &[]);
+        if gone > 0.0 && left < 0.5 {
+            Ok(all)
+        } else {
+            Err((gone, left))
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
     let upstream = Upstream::start(&["proxied"]).await;
@@ -78,17 +93,7 @@ async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
     .await;
     drop(left);
 
-    let all = eventually("the client that left to be counted", async || {
-        let all = samples(client).await;
-        let gone = value(&all, "requests_total", &[("outcome", "cancelled")]);
-        let left = value(&all, "requests_in_flight", &[]);
-        if gone > 0.0 && left < 0.5 {
-            Ok(all)
-        } else {
-            Err((gone, left))
-        }
-    })
-    .await;
+    let all = after_the_last_left(client).await;
     let requests = |outcome| value(&all, "requests_total", &[("outcome", outcome)]);
     is(requests("succeeded"), 2.0);
     is(requests("rejected"), 2.0);

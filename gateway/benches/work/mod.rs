@@ -13,7 +13,7 @@ use tokenbus_gateway::api::form::{Encoder as _, Template};
 use tokenbus_gateway::limits::STREAM_BUFFER;
 use tokenbus_gateway::placement::{Choice, Tried, View};
 use tokenbus_gateway::stream::demux::Streams;
-use tokenbus_gateway::stream::inbox::Inbox;
+use tokenbus_gateway::stream::inbox::{Fate, Inbox};
 use tokenbus_gateway::stream::lane::{Lane, Outlet, Sent, Splice};
 use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
 use tokio::time::Instant;
@@ -136,10 +136,10 @@ impl Demultiplexer {
             self.streams.with(|table| {
                 let mut each = |frame: Frame<'_>| {
                     let inbox = table.get(&frame.stream).unwrap();
-                    let (delivered, waits) = inbox.push_frame(worker, frame, now);
-                    assert!(delivered);
-                    if waits {
-                        touched.push(Arc::clone(inbox));
+                    match inbox.push_frame(worker, frame, now) {
+                        Fate::Waits => touched.push(Arc::clone(inbox)),
+                        Fate::Taken => {}
+                        lost => unreachable!("{lost:?}"),
                     }
                 };
                 reader.for_each(&mut each).unwrap();

@@ -206,7 +206,7 @@ fn text_leaves_past_the_reader_all_of_a_message_in_one_piece() {
     assert_eq!(inbox.push_frame(&worker(), text(1, "a"), now), Fate::Waits);
     assert_eq!(
         inbox.push_frame(&worker(), text(2, "b"), now),
-        (true, false),
+        Fate::Taken,
         "once is enough"
     );
     assert!(told.sent.lock().unwrap().is_empty());

@@ -272,24 +272,6 @@ fn a_duplicate_is_the_promise_of_an_earlier_attempt() {
 }
 
 #[test]
-fn an_attempt_that_was_promised_and_never_heard_of_is_given_up() {
-    let mut bench = Bench::new();
-    bench.publish(Some("a"));
-    bench.pass(PATIENCE);
-    bench.publish(None);
-    bench.frame("a", 1, 0, reject("a", RejectReason::Duplicate));
-    assert_eq!(bench.pass(limits::ACCEPT_MAX), [Action::Place]);
-    assert_eq!(bench.publish(None).floor, 2, "whoever runs an older one replaces it");
-    let late = bench.frame("a", 0, 0, accepted("a"));
-    assert!(
-        late.len() == 1 && cancels(&late, "a", 0),
-        "its frames count no more: {late:?}"
-    );
-    bench.frame("a", 2, 0, accepted("a"));
-    assert_eq!(bench.state.worker(), Some(&name("a")));
-}
-
-#[test]
 fn what_no_engine_can_do_ends_with_the_reason() {
     let mut bench = Bench::new();
     bench.publish(Some("a"));

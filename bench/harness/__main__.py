@@ -255,6 +255,8 @@ def write(result, flags):
 def main():
     """From flags to an exit status: 1 where a request failed or a system could not be measured."""
     flags = arguments()
+    if not os.path.exists("/proc/self/stat"):
+        sys.exit("CPU time and memory of processes are read from /proc: this needs Linux")
 
     def stop(_number, _frame):
         raise KeyboardInterrupt

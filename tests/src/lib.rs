@@ -27,6 +27,7 @@ pub mod load;
 pub mod logs;
 pub mod metrics;
 pub mod nats;
+pub mod port;
 pub mod process;
 pub mod sse;
 pub mod tidy;

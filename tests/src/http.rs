@@ -150,13 +150,6 @@ impl Client {
         self.post(CHAT, headers, body).await.collect().await
     }
 
-    /// POST of a JSON value whose answer is a stream; `stream: true` is added to `body`.
-    pub async fn events(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Sse {
-        let mut body = body.clone();
-        body["stream"] = Value::Bool(true);
-        Sse::new(self.post(path, headers, &body).await)
-    }
-
     /// A streaming chat completion; `stream: true` is added to `body`.
     pub async fn stream(&self, body: &Value) -> Sse {
         self.stream_with(&[], body).await
@@ -164,7 +157,14 @@ impl Client {
 
     /// As [`Client::stream`], with further headers.
     pub async fn stream_with(&self, headers: &[(&str, &str)], body: &Value) -> Sse {
-        self.events(CHAT, headers, body).await
+        self.stream_at(CHAT, headers, body).await
+    }
+
+    /// As [`Client::stream_with`], at another path.
+    pub async fn stream_at(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Sse {
+        let mut body = body.clone();
+        body["stream"] = Value::Bool(true);
+        Sse::new(self.post(path, headers, &body).await)
     }
 
     /// A streaming chat completion to its end.

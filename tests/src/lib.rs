@@ -28,6 +28,7 @@ pub mod logs;
 pub mod metrics;
 pub mod nats;
 pub mod process;
+pub mod python;
 pub mod sse;
 pub mod tidy;
 pub mod upstream;

@@ -52,7 +52,7 @@ fn count(told: &[Value], kind: &str) -> usize {
 async fn a_response_whose_worker_is_killed_is_one_stream() {
     let mut cluster = cluster().await;
     let request = json!({"model": "m", "input": "hi", "max_output_tokens": TOKENS});
-    let stream = cluster.client().events("/v1/responses", &[], &request).await;
+    let stream = cluster.client().stream_at("/v1/responses", &[], &request).await;
     let told = told(&mut cluster, stream, "response.output_text.delta").await;
     for (n, event) in told.iter().enumerate() {
         assert_eq!(event["sequence_number"], n, "{event}");
@@ -86,7 +86,7 @@ async fn a_message_whose_worker_is_killed_is_one_stream() {
     let mut cluster = cluster().await;
     let messages = json!([{"role": "user", "content": "hi"}]);
     let request = json!({"model": "m", "messages": messages, "max_tokens": TOKENS});
-    let stream = cluster.client().events("/v1/messages", &[], &request).await;
+    let stream = cluster.client().stream_at("/v1/messages", &[], &request).await;
     let told = told(&mut cluster, stream, "content_block_delta").await;
     let order: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let order: Vec<&str> = order
@@ -118,7 +118,7 @@ async fn a_call_of_a_tool_whose_worker_is_killed_is_an_honest_error() {
     let messages = json!([{"role": "user", "content": "hi"}]);
     let request = json!({"model": "m", "messages": messages, "max_tokens": 500, "tools": tool,
         "sim": {"tool_calls": [call]}});
-    let stream = cluster.client().events("/v1/messages", &[], &request).await;
+    let stream = cluster.client().stream_at("/v1/messages", &[], &request).await;
     let told = told(&mut cluster, stream, "content_block_delta").await;
     assert_eq!(told.last().unwrap()["type"], "error");
     assert_eq!((count(&told, "message_delta"), count(&told, "message_stop")), (0, 0));

@@ -61,7 +61,10 @@ async fn an_engine_that_breaks_off_is_an_error_event() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
     upstream.always(Script::stream().role().text("half").cut());
-    let mut stream = cluster.client().events(MESSAGES, &HEADERS, &ask("m", json!({}))).await;
+    let mut stream = cluster
+        .client()
+        .stream_at(MESSAGES, &HEADERS, &ask("m", json!({})))
+        .await;
     let mut last = Value::Null;
     while let Some((_, event)) = stream.next().await {
         if let tokenbus_tests::sse::Event::Chunk(event) = event {

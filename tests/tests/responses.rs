@@ -101,7 +101,7 @@ async fn what_a_client_has_heard_to_its_end_every_gateway_knows() {
     let mut previous = Value::Null;
     for turn in 0..20 {
         let request = after(&previous, "next");
-        let mut events = clients[turn % 2].events(RESPONSES, &[], &request).await;
+        let mut events = clients[turn % 2].stream_at(RESPONSES, &[], &request).await;
         // Not a moment later than the event itself.
         previous = loop {
             let event = events.chunk().await;
@@ -269,7 +269,7 @@ async fn an_engine_that_breaks_off_fails_the_response_and_keeps_nothing() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, jetstream(), &[]).await;
     upstream.always(Script::stream().role().text("half").cut());
-    let mut events = cluster.client().events(RESPONSES, &[], &ask(&json!("hi"))).await;
+    let mut events = cluster.client().stream_at(RESPONSES, &[], &ask(&json!("hi"))).await;
     let mut told = Vec::new();
     while let Some((_, event)) = events.next().await {
         let Event::Chunk(event) = event else { continue };

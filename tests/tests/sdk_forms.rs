@@ -24,7 +24,9 @@ async fn cluster() -> Cluster {
 
 #[tokio::test]
 async fn openais_client_has_conversations_through_two_gateways() {
-    let Some(python) = Python::with(OPENAI).await else { return };
+    let Some(python) = Python::with(OPENAI).await else {
+        return;
+    };
     let cluster = cluster().await;
     let url = |n: usize| format!("http://{}/v1", cluster.gateways[n].address());
     python.run("openai_responses.py", &[&url(0), &url(1)]).await;
@@ -32,7 +34,9 @@ async fn openais_client_has_conversations_through_two_gateways() {
 
 #[tokio::test]
 async fn anthropics_client_has_messages_answered() {
-    let Some(python) = Python::with(ANTHROPIC).await else { return };
+    let Some(python) = Python::with(ANTHROPIC).await else {
+        return;
+    };
     let cluster = cluster().await;
     let url = format!("http://{}", cluster.gateways[0].address());
     python.run("anthropic_messages.py", &[&url]).await;
@@ -40,14 +44,18 @@ async fn anthropics_client_has_messages_answered() {
 
 #[tokio::test]
 async fn golden_responses_are_what_openais_types_say() {
-    let Some(python) = Python::with(OPENAI).await else { return };
+    let Some(python) = Python::with(OPENAI).await else {
+        return;
+    };
     let folder = format!("{API}/responses/golden");
     python.run("golden_types.py", &["responses", &folder]).await;
 }
 
 #[tokio::test]
 async fn golden_messages_are_what_anthropics_types_say() {
-    let Some(python) = Python::with(ANTHROPIC).await else { return };
+    let Some(python) = Python::with(ANTHROPIC).await else {
+        return;
+    };
     let folder = format!("{API}/messages/golden");
     python.run("golden_types.py", &["messages", &folder]).await;
 }

@@ -72,7 +72,18 @@ def table(runs, scenario):
         if len(row["parts_us"]) > 1:
             shares = ", ".join(f"{name} {value:.1f}" for name, value in row["parts_us"].items() if value is not None)
             lines += [f"{NAMES.get(system, system).replace('**', '')}, µs by process: {shares}.", ""]
+    for run in runs:
+        if run["scenario"] == scenario and "samples" in run["figures"]:
+            lines += [memory(run["figures"]["samples"]), ""]
     return "\n".join(lines)
+
+
+def memory(samples):
+    """What each process had after the first samples and after the last, on one line."""
+    first, last = samples[0], samples[-1]
+    told = lambda name: f"{name} {first['resident'][name] / 2**20:.1f} → {last['resident'][name] / 2**20:.1f}"
+    named = ", ".join(told(name) for name in first["resident"])
+    return f"MiB resident after {first['requests']:,} and after {last['requests']:,} requests: {named}."
 
 
 def machine(result):

@@ -31,6 +31,12 @@ class Tables(unittest.TestCase):
     def test_without_nginx_there_is_no_ratio(self):
         self.assertNotIn("× nginx", table.table([run("smg", 10.0)], "a"))
 
+    def test_memory_is_told_of_each_process(self):
+        samples = [{"requests": n, "resident": {"gateway": n * 2**20}} for n in (10, 20)]
+        figures = {"growth": 1.0, "failed": 0, "samples": samples}
+        text = table.table([{"round": 1, "scenario": "f", "system": "tokenbus-sim", "figures": figures}], "f")
+        self.assertIn("after 10 and after 20 requests: gateway 10.0 → 20.0.", text)
+
     def test_a_failure_of_any_round_shows(self):
         runs = [run("smg", 10.0), run("smg", 10.0, failed=3), run("smg", 10.0)]
         self.assertEqual(table.summarise(runs, "a")["smg"]["failed"], 3)

@@ -89,3 +89,10 @@ pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);
 
 /// How long `keys` tries to reach NATS. A person waits.
 pub(crate) const KEYS_CONNECT: Duration = Duration::from_secs(3);
+
+/// Threads of a role unless it is told otherwise: beyond it more processes serve better, since each
+/// has its own connection to NATS.
+pub(crate) const DEFAULT_THREADS: usize = 8;
+
+/// Most threads that can be asked for; a mistyped number must not start ten thousand.
+pub(crate) const MAX_THREADS: usize = 256;

@@ -3,13 +3,22 @@
 use std::io;
 use std::time::Instant;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
 
 /// Exit status after SIGINT, as shells report it.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Ctrl-C, from this call on. It is called before what may be interrupted begins: `tokio::signal::ctrl_c`
+/// in a `select!` listens only once it has been polled, and until then the signal ends the process.
+///
+/// # Errors
+/// When the handler cannot be installed.
+pub(crate) fn interrupts() -> io::Result<Signal> {
+    signal(SignalKind::interrupt())
+}
 
 /// Starts listening for the signals; the token is cancelled at the first one.
 ///

@@ -13,7 +13,7 @@ use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, duration};
+use crate::shared::{BusArgs, duration, threads};
 use crate::signals;
 use crate::ui::Screen;
 use crate::up::cache::Cache;
@@ -63,6 +63,10 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that carry tokens from the engine to the bus [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) io_threads: Option<usize>,
 
     #[command(flatten)]
     openai: OpenAiArgs,

@@ -173,7 +173,8 @@ fn an_interrupt_ends_the_answer() {
     assert_eq!(&shown, b"Hel");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let ended = child.wait().unwrap();
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
     // The server sees that nobody listens any more.
     assert_eq!(BufReader::new(&socket).read(&mut shown).unwrap(), 0);
 }

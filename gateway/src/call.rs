@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -68,8 +68,23 @@ pub enum Output {
     },
     /// More output of one choice.
     Delta(Delta<'static>),
+    /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.
+    Written(Written),
     /// Complete; nothing follows. Token counts are of the whole call, all attempts.
     Finish(Finish),
+}
+
+/// Text that was written into a template as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The events that are to be sent; none when all of it was sent already.
+    pub events: BytesMut,
+    /// Completion tokens in them.
+    pub tokens: u64,
+    /// Completion tokens that were sent already.
+    pub sent: u64,
+    /// When the last of those left.
+    pub sent_at: Option<Instant>,
 }
 
 /// How a call failed. `http/error.rs` alone turns it into a status.

@@ -14,6 +14,7 @@ pub mod model_config;
 pub mod placement;
 mod policy;
 pub mod reload;
+pub mod responses_store;
 pub mod service;
 pub mod shared;
 pub mod stream;

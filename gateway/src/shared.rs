@@ -17,7 +17,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
-use crate::placement::{Choice, View};
+use crate::placement::{Choice, Tried, View};
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
@@ -94,10 +94,9 @@ impl Shared {
     }
 
     /// Where a request should go; see [`View::choose`].
-    pub fn choose(&self, call: &Call, excluded: &[Name], untaken: usize, now: Instant) -> Choice {
+    pub fn choose(&self, call: &Call, tried: Tried<'_>, now: Instant) -> Choice {
         let random = &mut fastrand::Rng::new();
-        self.view()
-            .choose(&call.model, call.all_needs(), excluded, untaken, now, random)
+        self.view().choose(&call.model, call.all_needs(), tried, now, random)
     }
 
     /// A worker told its room: whoever waits for one of its models may go.

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod model_token;
 pub mod name;
 pub mod openai;
+mod plain;
 pub mod request;
 pub mod status;
 pub mod subject;

@@ -94,13 +94,22 @@ impl Cluster {
         }
     }
 
-    /// Waits until `role` at `index` in [`Cluster::workers`] reports `active` running requests.
+    /// Running requests of all workers, as the first coordinator tells; up to a second old.
+    pub async fn active(&self) -> u64 {
+        let capacity = self.capacity().await;
+        let workers = capacity["workers"].as_array().into_iter().flatten();
+        workers.filter_map(|worker| worker["active"].as_u64()).sum()
+    }
+
+    /// Waits until the workers report `active` running requests, all together.
     pub async fn wait_active(&self, active: u64) {
         eventually(&format!("{active} running requests in the capacity"), async || {
-            let capacity = self.capacity().await;
-            let all = capacity["workers"].as_array().cloned().unwrap_or_default();
-            let sum: u64 = all.iter().filter_map(|worker| worker["active"].as_u64()).sum();
-            if sum == active { Ok(()) } else { Err(capacity) }
+            let seen = self.active().await;
+            if seen == active {
+                Ok(())
+            } else {
+                Err((seen, self.capacity().await))
+            }
         })
         .await;
     }
@@ -117,7 +126,7 @@ impl Plan {
     /// This many gateways.
     #[must_use]
     pub fn gateways(mut self, count: usize) -> Self {
-        self.gateways = numbered(&Role::gateway(), "gateway", count);
+        self.gateways = numbered(Role::gateway, "gateway", count);
         self
     }
 
@@ -131,7 +140,7 @@ impl Plan {
     /// This many coordinators; with none, the gateways know nothing but what they see themselves.
     #[must_use]
     pub fn coordinators(mut self, count: usize) -> Self {
-        self.coordinators = numbered(&Role::coordinator(), "coordinator", count);
+        self.coordinators = numbered(Role::coordinator, "coordinator", count);
         self
     }
 
@@ -167,8 +176,8 @@ impl Plan {
     }
 }
 
-fn numbered(role: &Role, name: &str, count: usize) -> Vec<Role> {
+fn numbered(role: fn() -> Role, name: &str, count: usize) -> Vec<Role> {
     (0..count)
-        .map(|number| role.clone().named(&format!("{name} {number}")))
+        .map(|number| role().named(&format!("{name} {number}")))
         .collect()
 }

@@ -32,7 +32,7 @@ impl Default for NatsOptions {
     }
 }
 
-/// A nats-server on a port that it chose itself; killed when dropped.
+/// A nats-server on a port of its own, which it keeps over restarts; killed when dropped.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Option<Child>,
@@ -79,7 +79,7 @@ impl NatsServer {
         std::fs::write(&config, text).expect("the temporary folder can be written");
         let mut server = Self {
             process: None,
-            port: 0,
+            port: crate::port::lasting(),
             config,
             folder,
         };
@@ -88,25 +88,13 @@ impl NatsServer {
     }
 
     async fn launch(&mut self) {
-        let port = if self.port == 0 {
-            "-1".to_owned()
-        } else {
-            self.port.to_string()
-        };
         let mut command = Command::new(nats_server());
         command
             .arg("-c")
             .arg(&self.config)
-            .args(["-a", "127.0.0.1", "-p", &port])
+            .args(["-a", "127.0.0.1", "-p", &self.port.to_string()])
             .current_dir(self.folder.path());
         let process = Child::spawn("nats-server", command);
-        let listening = |line: &str| {
-            line.split_once("Listening for client connections on 127.0.0.1:")?
-                .1
-                .parse()
-                .ok()
-        };
-        self.port = process.logs().wait_for(READY, "its address", listening).await;
         let ready = |line: &str| line.ends_with("Server is ready").then_some(());
         process.logs().wait_for(READY, "its ready line", ready).await;
         self.process = Some(process);

@@ -32,9 +32,9 @@ impl Role {
         }
     }
 
-    /// A gateway on a free port of loopback.
+    /// A gateway on a port of loopback at which it can be started again.
     pub fn gateway() -> Self {
-        Self::new("gateway").args(&["--listen", "127.0.0.1:0"])
+        Self::new("gateway").args(&["--listen", &format!("127.0.0.1:{}", crate::port::lasting())])
     }
 
     /// A coordinator on a free port of loopback.

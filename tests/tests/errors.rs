@@ -126,17 +126,17 @@ async fn row_05_every_reject_sends_the_request_to_another_worker_under_its_id() 
         // A worker cannot serve what it does not know; whether others are asked is up to the
         // gateway, but the client is told the truth.
         if reason == RejectReason::UnknownModel || reason == RejectReason::Unsupported {
-            let again = tokio::time::timeout(std::time::Duration::from_secs(2), worker.next_request()).await;
-            if let Ok(again) = again {
-                let accepted = worker.accepted(&again, false);
-                worker
-                    .send(
-                        &again,
-                        vec![(0, accepted), (1, text("ok")), (2, last("stop")), (3, finish())],
-                    )
-                    .await;
-            }
-            let answer = within("the answer", answer).await.unwrap();
+            let mut answer = answer;
+            let answer = tokio::select! {
+                answer = within("the answer", &mut answer) => answer,
+                again = worker.next_request() => {
+                    let accepted = worker.accepted(&again, false);
+                    let whole = vec![(0, accepted), (1, text("ok")), (2, last("stop")), (3, finish())];
+                    worker.send(&again, whole).await;
+                    within("the answer", answer).await
+                }
+            };
+            let answer = answer.unwrap();
             assert!(
                 answer.status == 200 || answer.status.is_client_error() || answer.status == 503,
                 "{answer:?}"

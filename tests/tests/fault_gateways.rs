@@ -43,8 +43,8 @@ async fn load_the_streams_of_a_killed_gateway_are_freed_on_the_workers() {
     let other = Load::new(&stage.gateways()[1..], MODEL, STREAMS).tokens(1_500).start();
     doomed.flowing().await;
     other.flowing().await;
-    let before = stage.active_of(0).await + stage.active_of(1).await + stage.active_of(2).await;
-    assert!(before > STREAMS as u64, "{before} streams run");
+    // What the coordinator tells may be a second old.
+    stage.active(2 * STREAMS as u64).await;
     let killed = Instant::now();
     stage.kill_gateway(0).await;
     drop(doomed);
@@ -52,7 +52,7 @@ async fn load_the_streams_of_a_killed_gateway_are_freed_on_the_workers() {
         Duration::from_secs(15),
         "the dead gateway's streams to be freed",
         async || {
-            let active = stage.active_of(0).await + stage.active_of(1).await + stage.active_of(2).await;
+            let active = stage.cluster.active().await;
             if active <= STREAMS as u64 { Ok(()) } else { Err(active) }
         },
     )

@@ -20,7 +20,7 @@ async fn load_a_worker_killed_before_the_first_token_is_not_seen() {
     .await;
     let load = stage.load(STREAMS).tokens(40).start();
     stage.active(STREAMS as u64).await;
-    assert!(stage.active_of(0).await > 0);
+    assert!(stage.active_of(0).await > 0, "what is killed runs nothing");
     let killed = Instant::now();
     stage.kill_worker(0).await;
     load.flowing().await;

@@ -164,9 +164,8 @@ async fn keys_in_a_file_come_and_go_while_the_gateway_runs() {
     std::fs::write(&file, format!("{right}\n[keys.carl]\nhash = 3\n")).unwrap();
     eventually("a refused reload to be counted", async || {
         let headers = [("authorization", &*bearer(&bob))];
-        let page = gateway
-            .client()
-            .request(http::Method::GET, "/metrics", &headers, "".into());
+        let client = gateway.client();
+        let page = client.request(http::Method::GET, "/metrics", &headers, "".into());
         let page = page.await.text();
         let labels = [("what", "keys"), ("outcome", "refused")];
         let refused = sum(&parse(&page), "tokenbus_gateway_reloads_total", &labels);

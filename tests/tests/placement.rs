@@ -6,13 +6,11 @@
     clippy::disallowed_methods
 )]
 
-use std::time::Duration;
-
 use futures_util::future::{join_all, select_all};
 use serde_json::json;
 use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::fake_worker::{FakeWorker, finish, last, text};
-use tokenbus_tests::{Cluster, Gate, Role, Script, Upstream, within};
+use tokenbus_tests::{Cluster, Gate, Role, Script, Upstream, eventually, metrics, within};
 
 /// The upstream that is asked first, by its place in `upstreams`.
 async fn first_asked(upstreams: &[Upstream]) -> usize {
@@ -259,7 +257,12 @@ async fn a_model_whose_worker_joins_while_a_request_waits_is_served() {
     let mut stuck = client.stream(&never).await;
     assert_eq!(stuck.text().await, "t0 ");
     let waiting = tokio::spawn(async move { client.chat(&ask_for("m", 3)).await.content() });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("the second request to wait", async || {
+        let samples = metrics::parse(&client.get("/metrics").await.text());
+        let seen = metrics::sum(&samples, "tokenbus_gateway_requests_waiting", &[]);
+        if seen > 0.0 { Ok(()) } else { Err(seen) }
+    })
+    .await;
     assert!(!waiting.is_finished(), "one slot served two");
     cluster.add_worker(Role::sim("m", 1)).await;
     assert_eq!(within("the answer", waiting).await.unwrap(), sim_text(3));

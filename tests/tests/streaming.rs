@@ -213,8 +213,9 @@ async fn row_12_a_client_that_leaves_mid_stream_frees_the_slot() {
         .abandoned()
         .await
         .saturating_duration_since(left);
-    // The design says 100 ms; the rest is for a machine that compiles beside the test.
-    assert!(told < Duration::from_millis(1000), "the engine was told after {told:?}");
+    // The design says 100 ms, and `fault_clients.rs` measures it; here a machine that compiles beside
+    // the test may take its time.
+    assert!(told < Duration::from_secs(4), "the engine was told after {told:?}");
     assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
 }
 

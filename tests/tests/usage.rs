@@ -90,9 +90,8 @@ async fn a_stream_keeps_every_record_also_those_of_the_last_moment_and_over_an_o
         .await;
         expected += 1;
     }
-    let page = cluster
-        .client()
-        .request(http::Method::GET, "/metrics", &headers, "".into());
+    let client = cluster.client();
+    let page = client.request(http::Method::GET, "/metrics", &headers, "".into());
     let samples = parse(&page.await.text());
     let used = |name: &str| sum(&samples, &format!("tokenbus_gateway_{name}_total"), &[("key", "alice")]);
     assert!(

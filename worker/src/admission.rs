@@ -82,6 +82,8 @@ pub(crate) struct Admission {
     queue: BTreeMap<Order, Uuid>,
     arrivals: u64,
     taken: Seen<(Uuid, u32), ()>,
+    /// The newest attempt of each request that ran here to an end.
+    ended: Seen<Uuid, u32>,
     cancelled: Seen<Uuid, u32>,
 }
 
@@ -97,6 +99,7 @@ impl Admission {
             queue: BTreeMap::new(),
             arrivals: 0,
             taken: Seen::new(seen),
+            ended: Seen::new(seen),
             cancelled: Seen::new(cancels),
         }
     }
@@ -122,8 +125,8 @@ impl Admission {
         (self.running < self.slots && self.queue.is_empty()) || self.queued() < self.queue_limit
     }
 
-    /// Decides about a request. An id that runs here is looked at before any obstacle: its gateway
-    /// only missed `Accepted`, or has given up on the older attempt.
+    /// Decides about a request. An id that runs here, or ran to an end, is looked at before any
+    /// obstacle: its gateway only missed `Accepted`, or has given up on the older attempt.
     pub(crate) fn request(&mut self, ask: &Ask) -> Decision {
         let mut decision = Decision {
             stop: None,
@@ -140,6 +143,9 @@ impl Admission {
             self.remove(ask.id);
             decision.stop = Some(entry.attempt);
             inherited = Some(entry.place);
+        } else if self.ended.get(&ask.id).is_some_and(|ended| *ended >= ask.floor) {
+            // Published while `Accepted` was awaited, and read behind an answer that was short.
+            return decision;
         }
         decision.verdict = if self.cancelled.get(&ask.id).is_some_and(|upto| ask.attempt <= *upto) {
             Verdict::Forget
@@ -183,6 +189,7 @@ impl Admission {
         let here = self.entries.get(&id).is_some_and(|entry| entry.attempt == attempt);
         if here {
             self.remove(id);
+            self.ended.put(id, attempt, |old, new| *old = (*old).max(new));
         }
         here
     }

@@ -125,6 +125,21 @@ fn published_again_because_accepted_was_late_is_a_duplicate() {
 }
 
 #[test]
+fn published_again_and_read_behind_the_end_is_a_duplicate_until_the_gateway_gives_up_on_it() {
+    let mut a = admission(1, 0);
+    a.request(&ask(1, 0));
+    a.end(id(1), 0);
+    assert_eq!(a.request(&ask(1, 1)), verdict(DUPLICATE));
+    assert_eq!(a.request(&with_floor(1, 2, 1)), verdict(Verdict::Run));
+    a.cancel(id(1), 2);
+    assert_eq!(
+        a.request(&with_floor(1, 3, 1)),
+        verdict(Verdict::Run),
+        "it ran to no end"
+    );
+}
+
+#[test]
 fn an_attempt_below_the_floor_is_stopped_and_replaced_in_its_slot() {
     let mut a = admission(1, 1);
     a.request(&ask(1, 0));
@@ -281,6 +296,7 @@ proptest! {
     fn counts_always_agree(steps in prop::collection::vec(step(), 0..200)) {
         let mut a = admission(2, 2);
         let mut ran = std::collections::HashSet::new();
+        let mut ended = std::collections::HashMap::new();
         for step in steps {
             let before = a.running();
             match step {
@@ -288,10 +304,11 @@ proptest! {
                     let decision = a.request(&with_floor(n, attempt, floor));
                     if matches!(decision.verdict, Verdict::Run | Verdict::Queue(_)) {
                         prop_assert!(ran.insert((n, attempt)), "ran twice");
+                        prop_assert!(ended.get(&n).is_none_or(|ended| *ended < floor), "ran again");
                     }
                     prop_assert!(a.running() <= before.max(a.slots));
                 }
-                Step::End { n, attempt } => { a.end(id(n), attempt); }
+                Step::End { n, attempt } => if a.end(id(n), attempt) { ended.insert(n, attempt); }
                 Step::Cancel { n, attempt } => { a.cancel(id(n), attempt); }
                 Step::Promote => { a.promote(); prop_assert!(a.running() <= before.max(a.slots)); }
                 Step::Slots(slots) => a.set_slots(slots),

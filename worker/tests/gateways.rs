@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use common::{Gateway, Nats, Running, metric, name, sim, sim_text, status_until, subjects, within};
+use common::{Gateway, NOISE, Nats, Running, metric, name, sim, sim_text, status_until, subjects, within};
 use futures_util::StreamExt as _;
 use prometheus_client::registry::Registry;
 use tokenbus_protocol::Status;
@@ -47,7 +47,7 @@ async fn dies(ttft_ms: u64) {
     let died = Instant::now();
     drop(mortal);
     let after = status_until(&mut statuses, "four streams stopped", |status| status.active < 5).await;
-    assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
+    assert!(died.elapsed() < Duration::from_secs(5) + NOISE, "{:?}", died.elapsed());
     assert_eq!((after.active, after.totals.cancelled), (1, 4));
     assert_eq!(metric(&registry(&worker), "worker_gateways_lost_total"), 1);
     let before = other.seen(100, 0).next_seq;
@@ -151,7 +151,7 @@ async fn a_gateway_that_does_not_read_loses_its_own_streams_only() {
             }
         }
     }
-    assert!(longest < Duration::from_secs(1), "the others waited {longest:?}");
+    assert!(longest < NOISE, "the others waited {longest:?}");
     let all = registry(&worker);
     assert_eq!(metric(&all, "worker_gateways_lost_total"), 1);
     for stream in 1..=4 {

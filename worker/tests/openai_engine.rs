@@ -121,6 +121,7 @@ async fn slow_headers_are_waited_for() {
     .await;
     let stream = start(&engine(&server).await, job("m", &question()));
     server.next_seen().await;
+    // The promise is about time: nothing happens that could be awaited.
     tokio::time::sleep(Duration::from_millis(300)).await;
     go.send(()).unwrap();
     assert_eq!(stream.whole().await.text(), "late");

@@ -167,6 +167,8 @@ async fn found(pages: Pages, overrides: Overrides) -> Features {
     ready(engine.as_ref()).await;
     let info = engine.info();
     let features = info.borrow().models[0].capabilities.features();
+    // Bound first: the borrow has to end before `info` does.
+    #[allow(clippy::let_and_return)]
     features
 }
 

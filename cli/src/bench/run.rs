@@ -54,6 +54,9 @@ pub enum Error {
         /// Allowed.
         allowed: u64,
     },
+    /// Ctrl-C cannot be listened for.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Interrupts(std::io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -98,7 +101,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     let target = Arc::new(Target::new(args).await?);
     let tls = if target.tls { Some(tls_connector()?) } else { None };
     let connector = || Connector::new(Arc::clone(&target), tls.clone());
-    let level = probe::level(args, &connector()).await?;
+    let level = probe::level(args, &target, &connector()).await?;
     let rules = Rules {
         level,
         usage: args.usage && args.stream,
@@ -106,10 +109,11 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     };
     let body = body(args, args.max_tokens);
     let plan = Plan {
-        body,
+        request: target.request(&body),
         rules,
         stream: args.stream,
         timeout: args.timeout,
+        settle: args.settle,
     };
     let shapes = shapes(args);
     let threads = shapes
@@ -129,7 +133,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
         tokens: stats.tokens,
         requests: stats.succeeded + stats.failed,
     });
-    let load = load(args, &plan, threads.len(), warmup.stats.failed);
+    let load = load(args, &plan, body.len(), threads.len(), warmup.stats.failed);
     Ok(Report::new(
         load,
         elapsed.as_secs_f64(),
@@ -177,6 +181,7 @@ async fn run_phase(
     requests: Option<u64>,
     duration: Option<Duration>,
 ) -> Result<Measured, Error> {
+    let mut interrupt = crate::signals::interrupts().map_err(Error::Interrupts)?;
     let start = Instant::now();
     let until = duration.and_then(|d| start.checked_add(d));
     let phase = Phase {
@@ -191,7 +196,7 @@ async fn run_phase(
         tokio::select! {
             biased;
             all = &mut ended => break all?,
-            Ok(()) = tokio::signal::ctrl_c() => {
+            Some(()) = interrupt.recv() => {
                 interrupts += 1;
                 if interrupts == 1 { phase.budget.stop() } else { phase.cut.cancel() }
             }
@@ -263,7 +268,7 @@ fn allow_files(connections: u64) -> Result<(), Error> {
     }
 }
 
-fn load(args: &Args, plan: &Plan, threads: usize, warmup_failed: u64) -> Load {
+fn load(args: &Args, plan: &Plan, request_bytes: usize, threads: usize, warmup_failed: u64) -> Load {
     let open = args.rate.is_some();
     let arrivals = match args.arrivals {
         Arrivals::Poisson => "poisson",
@@ -278,7 +283,7 @@ fn load(args: &Args, plan: &Plan, threads: usize, warmup_failed: u64) -> Load {
         arrivals: open.then_some(arrivals),
         max_in_flight: open.then_some(args.max_in_flight),
         max_tokens: args.max_tokens,
-        request_bytes: plan.body.len(),
+        request_bytes,
         stream: args.stream,
         check: match plan.rules.level {
             Level::Transport => "off",

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use self::api::{Api, ApiError, Message, Piece};
 use self::terminal::Printer;
 use crate::limits;
-use crate::signals::INTERRUPTED;
+use crate::signals::{self, INTERRUPTED};
 
 /// Talk to a model: one question given here or on standard input, otherwise a conversation.
 #[derive(Debug, Clone, clap::Args)]
@@ -124,6 +124,10 @@ enum Outcome {
 
 /// Streams one answer to `printer` until it ends or Ctrl-C is pressed.
 async fn ask(api: &Api, model: &str, messages: &[Message], printer: &mut Printer) -> Outcome {
+    let mut interrupt = match signals::interrupts() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return Outcome::Failed(ChatError::Terminal(error)),
+    };
     let (mut answer, mut write_error) = (String::new(), None);
     let streamed = {
         let show = |piece: Piece| {
@@ -142,7 +146,7 @@ async fn ask(api: &Api, model: &str, messages: &[Message], printer: &mut Printer
         };
         tokio::select! {
             ended = api.chat(model, messages, show) => Some(ended),
-            _ = tokio::signal::ctrl_c() => None,
+            _ = interrupt.recv() => None,
         }
     };
     match (streamed, write_error) {

@@ -17,3 +17,6 @@ pub const MAX_MEMBERS: usize = 256;
 
 /// Tool calls that are collected per choice; OpenAI allows 128 tools in a request.
 pub const MAX_TOOL_CALLS: usize = 1024;
+
+/// Responses that one request may refer to by their items; each is looked up.
+pub const MAX_REFERENCES: usize = 64;

@@ -183,3 +183,62 @@ pub(super) fn choices(n: Option<Whole>) -> Result<u32, RequestError> {
         Some(Whole(n)) => Ok(n as u32),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::{completion, embeddings, rank, tokens};
+
+    type Check = fn(&[u8]) -> Result<Checked, RequestError>;
+
+    const CHECKS: [Check; 6] = [
+        |body| completion::check(body).map(Into::into),
+        embeddings::check,
+        rank::check_rerank,
+        rank::check_score,
+        tokens::check_tokenize,
+        tokens::check_detokenize,
+    ];
+
+    /// A body with every member that is looked at.
+    const VALID: &str = r#"{"model":"m","prompt":["a","\u00e9"],"input":[[1,2],[3]],"query":{"text":"q"},"documents":["a",
+{"text":"b"}],"tokens":[1,2],"messages":[{}],"stream":true,"stream_options":{"include_usage":true},"n":2,"best_of":2,
+"echo":true,"suffix":"s","logprobs":1,"max_tokens":0,"top_n":1,"dimensions":4,"encoding_format":"base64",
+"response_format":{"type":"json_schema"},"stop":"a","seed":1,"logit_bias":{},"user":"u","unknown":[[{}]]}"#;
+
+    fn all(body: &[u8]) {
+        for check in CHECKS {
+            match check(body) {
+                Ok(checked) => assert!(!checked.model.is_empty() && checked.model.len() <= MAX_MODEL_NAME),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_body_passes_everywhere() {
+        for check in CHECKS {
+            assert!(check(VALID.as_bytes()).is_ok());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_checked_or_refused(body in vec(any::<u8>(), 0..200)) {
+            all(&body);
+        }
+
+        #[test]
+        fn a_valid_body_with_any_byte_changed_is_checked_or_refused(at in 0..VALID.len(), byte: u8, end in 0..VALID.len()) {
+            let mut body = VALID.as_bytes().to_vec();
+            if let Some(place) = body.get_mut(at) {
+                *place = byte;
+            }
+            all(&body);
+            all(body.get(..end).unwrap_or_default());
+        }
+    }
+}

@@ -1,9 +1,8 @@
 //! The `usage` object of an answer.
 
 use bytes::BytesMut;
-use tokenbus_protocol::Finish;
-
 use serde::Deserialize;
+use tokenbus_protocol::Finish;
 
 use super::json::push_number;
 
@@ -28,29 +27,81 @@ pub fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
     true
 }
 
-/// The places where engines tell what they had in their cache.
-#[derive(Deserialize)]
-struct Cached {
-    #[serde(default)]
-    prompt_tokens_details: Option<Details>,
-    #[serde(default)]
-    prompt_cache_hit_tokens: Option<u64>,
+/// The counts of an answer, for APIs that name them otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Of the prompt, cached ones included.
+    pub(super) prompt: u64,
+    /// Of the answer, reasoning included.
+    pub(super) completion: u64,
+    /// Of the prompt, those that the engine had cached; where it tells.
+    pub(super) cached: Option<u64>,
+    /// Of the answer, those of its reasoning; where the engine tells.
+    pub(super) reasoning: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct Details {
+#[derive(Deserialize, Default)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize, Default)]
+struct PromptDetails {
     #[serde(default)]
     cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// Of the prompt, those that the engine had cached, by any of the names that engines have for it.
+    fn cached(&self) -> Option<u64> {
+        let details = self.prompt_tokens_details.as_ref();
+        details
+            .and_then(|details| details.cached_tokens)
+            .or(self.prompt_cache_hit_tokens)
+    }
 }
 
 /// Tokens of the prompt that the engine had in its cache; 0 where it does not say.
 pub fn cached_tokens(finish: &Finish) -> u64 {
     let told = finish.usage.as_ref().filter(|usage| usage.get().contains("cache"));
-    let Some(cached) = told.and_then(|usage| usage.parse::<Cached>().ok()) else {
-        return 0;
-    };
-    let details = cached.prompt_tokens_details.and_then(|details| details.cached_tokens);
-    details.or(cached.prompt_cache_hit_tokens).unwrap_or(0)
+    let usage = told.and_then(|usage| usage.parse::<Usage>().ok());
+    usage.and_then(|usage| usage.cached()).unwrap_or(0)
+}
+
+impl Counts {
+    /// The counts, where both sums are known: by the engine's own object, else by the worker's.
+    pub(super) fn of(finish: &Finish) -> Option<Self> {
+        let usage = finish.usage.as_ref().and_then(|json| json.parse::<Usage>().ok());
+        let usage = usage.unwrap_or_default();
+        let cached = usage.cached();
+        let reasoning = usage
+            .completion_tokens_details
+            .and_then(|details| details.reasoning_tokens);
+        let prompt = usage.prompt_tokens.or(finish.prompt_tokens)?;
+        let completion = usage.completion_tokens.or(finish.completion_tokens)?;
+        Some(Self {
+            prompt,
+            completion,
+            // A part is not more than the whole, whatever the engine says.
+            cached: cached.map(|cached| cached.min(prompt)),
+            reasoning: reasoning.map(|reasoning| reasoning.min(completion)),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -122,5 +173,25 @@ mod tests {
             assert_eq!(cached_tokens(&finish), cached, "{usage}");
         }
         assert_eq!(cached_tokens(&Finish::default()), 0);
+    }
+
+    #[test]
+    fn counts_are_the_engines_else_the_workers_else_unknown() {
+        let usage = r#"{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,
+            "prompt_tokens_details":{"cached_tokens":99},"completion_tokens_details":{"reasoning_tokens":3}}"#;
+        let mut finish = Finish {
+            prompt_tokens: Some(1),
+            completion_tokens: Some(2),
+            usage: Some(RawJson::new(usage).unwrap()),
+            ..Finish::default()
+        };
+        let counts = Counts::of(&finish).unwrap();
+        assert_eq!((counts.prompt, counts.completion), (9, 4));
+        assert_eq!((counts.cached, counts.reasoning), (Some(9), Some(3)));
+        finish.usage = Some(RawJson::new(r#"{"prompt_tokens":null,"prompt_tokens_details":null}"#).unwrap());
+        let counts = Counts::of(&finish).unwrap();
+        assert_eq!((counts.prompt, counts.completion, counts.cached), (1, 2, None));
+        finish.completion_tokens = None;
+        assert_eq!(Counts::of(&finish), None);
     }
 }

@@ -2,17 +2,16 @@
 //!
 //! Everything wants a key but what is named here, so that a new endpoint is not open by oversight.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Duration, Instant};
 
-use super::endpoint::Endpoint;
+use super::dialect;
 use super::error::HttpError;
 use crate::auth::limiter::{Left, Standing};
 use crate::auth::{Auth, Caller, Stranger};
@@ -42,8 +41,6 @@ pub(super) const RATE_HEADERS: [HeaderName; 6] = [
 pub(super) struct Access {
     pub(super) auth: Auth,
     pub(super) metrics: Metrics,
-    /// Each tells errors in its own form, also that of a missing key.
-    pub(super) endpoints: HashMap<&'static str, &'static Endpoint>,
 }
 
 /// Lets nobody in without a key, and puts the [`Caller`] into the request's extensions. Only in
@@ -55,7 +52,7 @@ pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
     }
     let caller = match access.auth.authenticate(secret(request.headers())) {
         Ok(Some(caller)) if path == METRICS && !caller.key().metrics => {
-            return access.refuse(path, &HttpError::MetricsNotAllowed);
+            return dialect::refuse(&request, &HttpError::MetricsNotAllowed);
         }
         Ok(Some(caller)) => caller,
         Ok(None) => return next.run(request).await,
@@ -63,26 +60,13 @@ pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
             let reason = reason(stranger);
             access.metrics.stranger(reason);
             tracing::debug!(path, reason, "request without a right");
-            return access.refuse(path, &HttpError::Stranger(stranger));
+            return dialect::refuse(&request, &HttpError::Stranger(stranger));
         }
     };
     request.extensions_mut().insert(caller.clone());
     let mut response = next.run(request).await;
     tell(&caller, response.headers_mut());
     response
-}
-
-impl Access {
-    fn refuse(&self, path: &str, error: &HttpError) -> Response {
-        let verdict = error.verdict();
-        match self.endpoints.get(path) {
-            Some(endpoint) => {
-                let body = (endpoint.error)(&verdict.failure());
-                verdict.into_response_with(body)
-            }
-            None => verdict.into_response(),
-        }
-    }
 }
 
 fn reason(stranger: Stranger) -> &'static str {

@@ -1,6 +1,7 @@
 //! What every endpoint that generates does around a request: its headers and body are read, its API
 //! checks it, and a call answers it, under an idempotency key where there is one.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Extension;
@@ -18,9 +19,11 @@ use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
 use super::idempotent::{self, Repeatable};
+use super::keeping::Keeper;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
+use super::wire::{ClientWire, Wire};
 use crate::api::Identity;
 use crate::api::form::{Failure, Form};
 use crate::api::request::{Checked, RequestError};
@@ -55,7 +58,8 @@ impl Endpoint {
                     Err(refusal) => return *refusal,
                 };
                 match (self.check)(&arrived.body) {
-                    Ok(checked) => arrived.answer(&edge, checked).await,
+                    // In a box: the layers around this hand its future on from one to the next.
+                    Ok(checked) => Box::pin(arrived.answer(&edge, checked)).await,
                     Err(error) => arrived.refuse(&error.into()),
                 }
             },
@@ -74,6 +78,7 @@ pub(super) struct Arrived {
     id: RequestId,
     at: Instant,
     record: Record,
+    wire: Option<Arc<Wire>>,
 }
 
 impl Arrived {
@@ -88,6 +93,7 @@ impl Arrived {
         request: Request,
     ) -> Result<Self, Box<Response>> {
         let at = Instant::now();
+        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
         let mut record = Record::begin(edge, id.clone(), at);
         let caller = request.extensions().get::<Caller>().cloned();
         let read = async {
@@ -107,6 +113,7 @@ impl Arrived {
                 id,
                 at,
                 record,
+                wire,
             }),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
@@ -120,7 +127,17 @@ impl Arrived {
     /// Answers the request with what comes of its call. While it waits it is part of the
     /// connection's task: a client that goes away ends it, which drops the call's stream and so
     /// cancels the call.
-    pub(super) async fn answer<C: Core>(mut self, edge: &Edge<C>, checked: Checked) -> Response {
+    pub(super) async fn answer<C: Core>(self, edge: &Edge<C>, checked: Checked) -> Response {
+        self.answer_kept(edge, checked, None).await
+    }
+
+    /// As [`Arrived::answer`], and `keeper` keeps the answer.
+    pub(super) async fn answer_kept<C: Core>(
+        mut self,
+        edge: &Edge<C>,
+        checked: Checked,
+        keeper: Option<Keeper>,
+    ) -> Response {
         let (form, call) = self.call(checked);
         let route = edge.models.route(&call.model);
         let grant = match self.grant(&call, route.as_deref(), edge) {
@@ -136,6 +153,8 @@ impl Arrived {
             identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
             record: self.record,
+            wire: self.wire,
+            keeper,
         };
         let keyed = self.headers.idempotency_key.map(|key| Repeatable {
             key,
@@ -210,6 +229,6 @@ impl Arrived {
 
 fn refusal(endpoint: &Endpoint, record: &mut Record, error: &HttpError) -> Response {
     let verdict = record.failed(error, None);
-    let body = (endpoint.error)(&verdict.failure());
+    let body = (endpoint.error)(&verdict.failure().of(record.id()));
     verdict.into_response_with(body)
 }

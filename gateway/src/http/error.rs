@@ -18,6 +18,7 @@ use crate::auth::Stranger;
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;
 use crate::metrics::Outcome;
+use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -79,6 +80,20 @@ pub enum HttpError {
     /// A limit of the request's key is reached.
     #[error("{}", limited(.0))]
     Limited(Refusal),
+    /// A query string has no value that it may have.
+    #[error("The query of your request is wrong: {0}")]
+    Query(String),
+    /// No response is kept under this id.
+    #[error("Response with id '{0}' not found")]
+    ResponseNotFound(String),
+    /// A response that was to be kept, or to be built on, cannot be.
+    #[error("'{param}' cannot be served: {error}")]
+    NotKept {
+        /// The member that asks for it.
+        param: &'static str,
+        /// Why.
+        error: StoreError,
+    },
     /// Requests cannot be served now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),
@@ -164,6 +179,7 @@ impl Verdict {
             message: &self.message,
             param: self.param.as_deref(),
             code: self.code.as_deref(),
+            request_id: None,
         }
     }
 
@@ -235,6 +251,17 @@ impl HttpError {
                 .param(Some("model")),
             Self::MetricsNotAllowed => new(S::FORBIDDEN, PERMISSION, Rejected).code("metrics_not_allowed"),
             Self::Limited(refusal) => self.limited(refusal),
+            Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
+            Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
+            Self::NotKept { param, error } => match error {
+                StoreError::Absent(_) | StoreError::TooLarge(_) => new(S::BAD_REQUEST, INVALID, Rejected)
+                    .code("responses_not_kept")
+                    .param(Some(*param)),
+                StoreError::Failed(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+                    .code("responses_unavailable")
+                    .param(Some(*param))
+                    .retry_after(SHORT_RETRY),
+            },
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),

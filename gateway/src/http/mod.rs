@@ -8,29 +8,35 @@ mod body;
 mod chat;
 mod completions;
 mod cors;
+mod dialect;
 mod embeddings;
 mod endpoint;
 pub mod error;
 mod headers;
 mod health;
 mod idempotent;
+mod keeping;
 pub mod limits;
+mod messages;
 mod models;
 mod options;
 mod rank;
 mod record;
 mod request_id;
+mod responses;
 pub mod server;
 mod socket;
 mod source;
 mod sse;
 mod tokens;
+mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::get;
+use axum::response::Response;
+use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -39,13 +45,13 @@ pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
 
 use access::Access;
-use endpoint::Endpoint;
 
 use crate::auth::Auth;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
+use crate::responses_store::ResponsesStore;
 use crate::usage::Usage;
 
 /// What the handlers share.
@@ -67,6 +73,8 @@ pub struct Edge<C> {
     pub models: ModelConfig,
     /// What each request used is told here.
     pub usage: Usage,
+    /// Responses that conversations may go on from.
+    pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }
@@ -76,10 +84,16 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
     let access = Access {
         auth: edge.auth.clone(),
         metrics: edge.metrics.clone(),
-        endpoints: endpoints().collect(),
     };
     let cors = cors::layer(&edge.options.cors);
     let mut router = generation()
+        .route(responses::ENDPOINT.path, post(responses::create::<C>))
+        .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::one::<C>).delete(responses::delete::<C>),
+        )
+        .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -100,12 +114,14 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
     router.layer(axum::middleware::from_fn(request_id::layer))
 }
 
-/// The endpoints at which models are asked, with their paths.
-fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
+/// What models are asked.
+fn generation<C: Core>() -> Router<Edge<C>> {
     let endpoints = [
         &chat::ENDPOINT,
         &completions::ENDPOINT,
         &embeddings::ENDPOINT,
+        &messages::ENDPOINT,
+        &messages::COUNT_TOKENS,
         &rank::RERANK,
         &rank::SCORE,
         &tokens::TOKENIZE,
@@ -114,25 +130,23 @@ fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
     let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
     let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
     let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
-    routes.chain(aliases)
-}
-
-fn generation<C: Core>() -> Router<Edge<C>> {
-    endpoints().fold(Router::new(), |router, (path, endpoint)| {
+    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
         router.route(path, endpoint.route())
     })
 }
 
-async fn not_found(request: Request) -> HttpError {
-    HttpError::NotFound {
+async fn not_found(request: Request) -> Response {
+    let error = HttpError::NotFound {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-    }
+    };
+    dialect::refuse(&request, &error)
 }
 
-async fn method_not_allowed(request: Request) -> HttpError {
-    HttpError::MethodNotAllowed {
+async fn method_not_allowed(request: Request) -> Response {
+    let error = HttpError::MethodNotAllowed {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-    }
+    };
+    dialect::refuse(&request, &error)
 }

@@ -13,8 +13,8 @@ use super::error::{HttpError, Verdict};
 use super::request_id::RequestId;
 use crate::api::usage::cached_tokens;
 use crate::auth::{Grant, estimate};
-use crate::call::{Call, CallError};
-use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome, Tokens};
+use crate::call::{Call, CallError, Written};
+use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
 use crate::usage::Usage;
 
@@ -75,6 +75,11 @@ impl Record {
         }
     }
 
+    /// The request's id.
+    pub(super) fn id(&self) -> &str {
+        &self.request.0
+    }
+
     /// The request has become `call`, by the leave of `grant` where there are keys.
     pub(super) fn called(&mut self, call: &Call, grant: Option<Grant>, served: Option<Served>) {
         self.call = Some(Called {
@@ -122,6 +127,20 @@ impl Record {
         if delta.choice == 0 {
             self.paced += tokens;
         }
+    }
+
+    /// Plain text that was sent already, or will be with the next flush.
+    pub(super) fn saw_text(&mut self, written: &Written) {
+        if let Some(at) = written.sent_at {
+            self.meter.sent(at, written.sent);
+        }
+        self.tokens += written.tokens;
+        self.paced += written.tokens;
+    }
+
+    /// Where the pace of its model's tokens is noted.
+    pub(super) fn pace(&self) -> Option<Histogram> {
+        self.meter.pace()
     }
 
     /// What was seen since the last flush leaves at `now`.

@@ -88,6 +88,8 @@ impl Log {
             // No client can be told of a choice beyond the API's bound.
             Output::Delta(delta) if delta.choice >= self.bounds.choices => self.release(),
             Output::Delta(_) => self.answered = true,
+            // Only who asks for it is given it, and a recording does not.
+            Output::Written(_) => self.release(),
             Output::Accepted { .. } => {}
             Output::Finish(_) => self.end = Some(End::Finished),
         }
@@ -211,6 +213,7 @@ fn weight(output: &Output) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let heap = match output {
         Output::Accepted { worker, .. } => worker.as_str().len(),
+        Output::Written(written) => written.events.len(),
         Output::Delta(delta) => {
             let extra = delta.extra.as_deref().map_or(0, |extra| {
                 size_of_val(extra) + extra.weight() + text(&extra.fingerprint)

@@ -142,6 +142,7 @@ async fn read(mut reader: Reader) -> (String, Option<CallError>) {
                 Output::Delta(delta) => all += &delta.text,
                 Output::Finish(_) => all += "!",
                 Output::Accepted { .. } => {}
+                Output::Written(written) => panic!("a recording has no {written:?}"),
             },
             Some(Err(error)) => {
                 assert!(reader.next().await.is_none() && reader.try_next().is_none());

@@ -12,6 +12,7 @@ use super::table::{Route, Target};
 use crate::call::{Call, CallError, Output};
 use crate::core::{CallStream, Core};
 use crate::limits::NO_WORKER_RETRY;
+use crate::stream::lane::Splice;
 
 /// Which model a call was given to last.
 #[derive(Debug, Clone, Default)]
@@ -189,6 +190,12 @@ impl<C: Core> CallStream for Routed<C> {
             if let Some(happened) = self.judge(Some(happened)) {
                 return happened;
             }
+        }
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        if let Some(stream) = &mut self.stream {
+            stream.splice(splice);
         }
     }
 }

@@ -6,4 +6,4 @@ pub mod budget;
 pub mod score;
 pub mod view;
 
-pub use view::{Choice, View};
+pub use view::{Choice, Tried, View};

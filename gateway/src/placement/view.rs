@@ -40,6 +40,15 @@ pub struct Model {
     able: Memory,
 }
 
+/// What a request has tried since it last waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried<'a> {
+    /// Workers that should not be tried again now.
+    pub excluded: &'a [Name],
+    /// Publishes that came to nothing.
+    pub untaken: usize,
+}
+
 /// What is known of the workers.
 #[derive(Debug, Default)]
 pub struct View {
@@ -295,18 +304,17 @@ impl View {
         self.workers.values().filter_map(move |worker| worker.serves(model))
     }
 
-    /// Where a request for `model` should go. `untaken` counts the publishes of this request that
-    /// came to nothing since it last waited: after two, the choice is left to NATS; after four,
+    /// Where a request for `model` should go. After two publishes that came to nothing since it last waited, the choice is left to NATS; after four,
     /// the request waits. Where some of the workers cannot do what it needs, it is not left to NATS.
     pub fn choose(
         &self,
         model: &str,
         needs: Features,
-        excluded: &[Name],
-        untaken: usize,
+        tried: Tried<'_>,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Choice {
+        let Tried { excluded, untaken } = tried;
         let fresh = self.is_fresh(now);
         let able = self.able(model, needs);
         if let (true, Able::None(missing)) = (fresh, able) {

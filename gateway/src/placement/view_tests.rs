@@ -71,7 +71,16 @@ fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
 
 fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> Choice {
     let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
-    view.choose("m", CHAT, &excluded, untaken, now, &mut fastrand::Rng::with_seed(1))
+    view.choose(
+        "m",
+        CHAT,
+        Tried {
+            excluded: &excluded,
+            untaken,
+        },
+        now,
+        &mut fastrand::Rng::with_seed(1),
+    )
 }
 
 #[test]
@@ -92,7 +101,7 @@ fn a_model_that_nobody_announced_is_asked_for_on_the_queue_subject() {
     let now = Instant::now();
     let view = view(vec![worker("a", 4, 0, 0)], now);
     assert_eq!(
-        view.choose("other", CHAT, &[], 0, now, &mut fastrand::Rng::with_seed(1)),
+        view.choose("other", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(1)),
         Choice::Queue
     );
 }
@@ -102,7 +111,7 @@ fn the_lighter_of_two_is_taken() {
     let now = Instant::now();
     let view = view(vec![worker("a", 10, 9, 0), worker("b", 10, 1, 0)], now);
     for seed in 0..50 {
-        let choice = view.choose("m", CHAT, &[], 0, now, &mut fastrand::Rng::with_seed(seed));
+        let choice = view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed));
         assert_eq!(choice, Choice::Worker(name("b")));
     }
 }
@@ -114,7 +123,9 @@ fn of_many_the_most_loaded_is_never_taken_and_load_spreads() {
     let view = view(workers, now);
     let mut taken = HashMap::new();
     for seed in 0..1000 {
-        if let Choice::Worker(worker) = view.choose("m", CHAT, &[], 0, now, &mut fastrand::Rng::with_seed(seed)) {
+        if let Choice::Worker(worker) =
+            view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed))
+        {
             *taken.entry(worker).or_insert(0) += 1;
         }
     }
@@ -233,7 +244,16 @@ fn able(id: &str, slots: u32, active: u32, features: &[Feature]) -> WorkerCapaci
 fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize, now: Instant) -> Choice {
     let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
     let needs = features.iter().copied().collect();
-    view.choose("m", needs, &excluded, untaken, now, &mut fastrand::Rng::with_seed(1))
+    view.choose(
+        "m",
+        needs,
+        Tried {
+            excluded: &excluded,
+            untaken,
+        },
+        now,
+        &mut fastrand::Rng::with_seed(1),
+    )
 }
 
 #[test]

@@ -12,17 +12,19 @@ use tokenbus_protocol::{Body, Features, Frame, Name};
 use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Next};
+use super::lane::Splice;
 use super::message::{self, Envelope};
 use super::state::StreamState;
 
-use crate::call::{Call, CallError, Output};
-use crate::core::CallStream;
+use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
-use crate::placement::Choice;
 use crate::placement::able::Able;
+use crate::placement::{Choice, Tried};
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
+
+mod edge;
 
 /// Drives one stream.
 pub struct Driver {
@@ -43,6 +45,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// What may become of plain text without the driver, when the client's edge says so.
+    splice: Option<Splice>,
     /// It lost its worker and may not move yet.
     throttled: bool,
     /// Bytes of the body that the first message held; the rest goes in parts of this size.
@@ -63,7 +67,7 @@ enum Step {
 impl Driver {
     /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
-        let (number, inbox) = shared.streams.open(call.reader_bound());
+        let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
@@ -80,6 +84,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            splice: None,
             throttled: false,
             part: usize::MAX,
             ended: false,
@@ -259,8 +264,11 @@ impl Driver {
         } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
             return Choice::Wait;
         }
-        self.shared
-            .choose(&self.call, self.state.excluded(), self.state.untaken(), now)
+        let tried = Tried {
+            excluded: self.state.excluded(),
+            untaken: self.state.untaken(),
+        };
+        self.shared.choose(&self.call, tried, now)
     }
 
     fn wait_for_room(&mut self, now: Instant) {
@@ -384,8 +392,9 @@ impl Driver {
     /// Waits for the next event or timer and takes it in.
     async fn happening(&mut self) {
         let event = std::future::poll_fn(|context| {
-            if let Poll::Ready(event) = self.inbox.poll_pop(context) {
-                return Poll::Ready(Some(event));
+            let lane = || self.splice.as_ref().and_then(|splice| self.state.lane(splice));
+            if let Poll::Ready(next) = self.inbox.poll_next(context, lane) {
+                return Poll::Ready(Some(next));
             }
             // Frames move the timer later; it is only armed anew when it fires or has to be earlier.
             let due = self.state.timer();
@@ -402,12 +411,32 @@ impl Driver {
         })
         .await;
         match event {
-            Some(event) => self.absorb(event),
+            Some(next) => self.take_in(next),
             None => {
+                // What has passed may be what the timer waits for, and decisions want the whole truth.
+                if let Some(passed) = self.inbox.close_lane() {
+                    self.take_in(Next::Passed(passed));
+                }
                 let now = Instant::now();
                 self.state.tick(now, &mut self.actions);
                 self.timer.as_mut().reset(self.state.timer());
                 self.carry_out(now);
+            }
+        }
+    }
+
+    fn take_in(&mut self, next: Next) {
+        match next {
+            Next::Event(event) => self.absorb(event),
+            Next::Passed(passed) => {
+                self.state.on_passed(&passed);
+                let written = Written {
+                    events: passed.written,
+                    tokens: passed.tokens,
+                    sent: passed.sent,
+                    sent_at: passed.sent_at,
+                };
+                self.outputs.push_back(Output::Written(written));
             }
         }
     }
@@ -420,58 +449,5 @@ impl Driver {
         let error = self.failure.take()?;
         self.ended = true;
         Some(Err(error))
-    }
-}
-
-impl CallStream for Driver {
-    async fn next(&mut self) -> Option<Result<Output, CallError>> {
-        loop {
-            if let Some(item) = self.try_next() {
-                return Some(item);
-            }
-            if self.ended {
-                return None;
-            }
-            if self.steps.is_empty() {
-                self.happening().await;
-            } else {
-                self.step().await;
-            }
-        }
-    }
-
-    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
-        loop {
-            if self.ended {
-                return None;
-            }
-            if let Some(item) = self.take() {
-                return Some(item);
-            }
-            if !self.steps.is_empty() {
-                return None;
-            }
-            let event = self.inbox.pop()?;
-            self.absorb(event);
-        }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.shared.streams.close(self.number);
-        self.inbox.close();
-        // An `Accepted` that was not read yet names a worker that has to be told.
-        while let Some(event) = self.inbox.pop() {
-            if event.is_accepted() {
-                self.absorb(event);
-            }
-        }
-        self.state.abandon(&mut self.actions);
-        self.carry_out(Instant::now());
-        self.settle_all();
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-        }
     }
 }

@@ -15,6 +15,9 @@ use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
+mod looks;
+mod short_cut;
+
 /// A stream's state.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -67,42 +70,9 @@ impl StreamState {
         }
     }
 
-    /// Whether a worker is to be chosen. An [`Action::Place`] is void when it is not any more.
-    pub fn is_choosing(&self) -> bool {
-        matches!(self.phase, Phase::Choosing)
-    }
-
-    /// Whether nobody was subscribed to the queue subject when it was last tried.
-    pub fn queue_empty(&self) -> bool {
-        self.queue_empty
-    }
-
     /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
     pub fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
-    }
-
-    /// Workers that should not be tried again now.
-    pub fn excluded(&self) -> &[Name] {
-        &self.excluded
-    }
-
-    /// Publishes since the stream last waited or ran; nobody has taken any of them.
-    pub fn untaken(&self) -> usize {
-        self.tries
-    }
-
-    /// Whether it has ended.
-    pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done)
-    }
-
-    /// The worker that runs it.
-    pub fn worker(&self) -> Option<&Name> {
-        match &self.phase {
-            Phase::Running(run) => Some(&run.worker),
-            _ => None,
-        }
     }
 
     /// The client has left: tells every worker that may have the request. One that takes it from
@@ -152,6 +122,7 @@ impl StreamState {
         let patience = patience
             .saturating_mul(1 << self.open.len().min(3))
             .min(limits::ACCEPT_MAX);
+        self.open.retain(|open| open.attempt >= self.floor);
         if self.open.len() >= limits::MAX_OPEN {
             self.open.remove(0);
         }
@@ -338,18 +309,11 @@ impl StreamState {
         }
         // The first to accept wins. The others are stopped where it is known where they went; one
         // that was taken from the queue subject is stopped when its own `Accepted` comes.
-        for open in self.open.drain(..) {
-            match open.target {
-                Some(target) if open.attempt != attempt && target != worker => {
-                    actions.push(Action::Cancel {
-                        worker: target,
-                        attempt: open.attempt,
-                    });
-                }
-                _ => {}
-            }
+        for Open { attempt: other, target } in self.open.drain(..) {
+            let target = target.filter(|target| other != attempt && *target != worker);
+            actions.extend(target.map(|worker| Action::Cancel { worker, attempt: other }));
         }
-        self.floor = attempt;
+        self.floor = self.floor.max(attempt);
         self.excluded.clear();
         self.tries = 0;
         self.without_worker = None;
@@ -376,7 +340,9 @@ impl StreamState {
         self.open.retain(|open| open.attempt != attempt);
         match reject.reason {
             RejectReason::Duplicate => {
-                // It runs an earlier attempt, whose `Accepted` is on its way behind this answer.
+                // It runs or ran an earlier attempt, whose `Accepted` is on its way. Should that be
+                // lost, the next attempt replaces it.
+                self.floor = self.next_attempt;
                 self.phase = Phase::Placing {
                     retry: now + limits::ACCEPT_MAX,
                 };
@@ -460,7 +426,7 @@ impl StreamState {
     fn end_run(&mut self) -> Option<Run> {
         match std::mem::replace(&mut self.phase, Phase::Choosing) {
             Phase::Running(run) => {
-                self.floor = run.attempt + 1;
+                self.floor = self.floor.max(run.attempt + 1);
                 self.runs_lost += 1;
                 self.moving = true;
                 self.delivered.seam();

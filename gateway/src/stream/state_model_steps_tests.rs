@@ -95,11 +95,17 @@ impl World {
         let floor = self.lives[attempt].floor;
         let mut running = (0..self.lives.len()).filter(|other| self.generates(*other, worker));
         let Some(other) = running.next() else {
-            return vec![
+            let mut answers = vec![
                 Say::Accepted,
                 Say::Refuse(RejectReason::Busy),
                 Say::Refuse(RejectReason::Unsupported),
             ];
+            // It remembers for some time what it ran to an end.
+            let ran = |life: &Life| life.worker == Some(worker) && life.silent && life.seq > 1;
+            let known = self.lives.iter().rposition(ran);
+            let known = known.is_some_and(|other| other as u32 >= floor && !self.is_told_to_stop(other, worker));
+            answers.extend(known.then_some(Say::Refuse(RejectReason::Duplicate)));
+            return answers;
         };
         let mut answers = Vec::new();
         if other as u32 >= floor {

@@ -4,6 +4,24 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[test]
+fn an_attempt_that_was_promised_and_never_heard_of_is_given_up() {
+    let mut bench = Bench::new();
+    bench.publish(Some("a"));
+    bench.pass(PATIENCE);
+    bench.publish(None);
+    bench.frame("a", 1, 0, reject("a", RejectReason::Duplicate));
+    assert_eq!(bench.pass(limits::ACCEPT_MAX), [Action::Place]);
+    assert_eq!(bench.publish(None).floor, 2, "whoever runs an older one replaces it");
+    let late = bench.frame("a", 0, 0, accepted("a"));
+    assert!(
+        cancels(&late, "a", 0) && late.len() == 1,
+        "its frames count no more: {late:?}"
+    );
+    bench.frame("a", 2, 0, accepted("a"));
+    assert_eq!(bench.state.worker(), Some(&name("a")));
+}
+
 /// A worker's life as its frames: accepted, tokens, finish.
 fn life(worker: usize, attempt: u32, tokens: u32) -> Vec<Event> {
     let worker = name(&format!("w{worker}"));
@@ -61,6 +79,7 @@ proptest! {
                         lives.push(life(lives.len() % 3, attempt.attempt, tokens));
                         cursors.push(0);
                     }
+                    Action::Output(Output::Written(written)) => prop_assert!(false, "{:?}", written),
                     Action::Output(Output::Accepted { worker, .. }) => current = Some(worker),
                     Action::Output(Output::Delta(delta)) => {
                         let text = delta.text.into_owned();

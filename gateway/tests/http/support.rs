@@ -16,6 +16,7 @@ use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_gateway::model_config::ModelConfig;
+use tokenbus_gateway::responses_store::ResponsesStore;
 use tokenbus_gateway::usage::Usage;
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -251,6 +252,7 @@ impl Gateway {
             models: extras.models,
             usage,
             draining: draining.clone(),
+            responses: ResponsesStore::absent(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {

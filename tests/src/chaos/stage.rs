@@ -135,12 +135,12 @@ impl Stage {
         self.cluster.wait_active(count).await;
     }
 
-    /// Running requests by worker, as a coordinator tells.
+    /// Running requests of one worker, as a coordinator tells; up to a second old.
     pub async fn active_of(&self, number: usize) -> u64 {
         let capacity = self.cluster.capacity().await;
-        let all = capacity["workers"].as_array().cloned().unwrap_or_default();
         let id = format!("w{number}");
-        let own = all.iter().find(|worker| worker["worker"] == id.as_str());
+        let mut all = capacity["workers"].as_array().into_iter().flatten();
+        let own = all.find(|worker| worker["worker"] == id.as_str());
         own.and_then(|worker| worker["active"].as_u64()).unwrap_or_default()
     }
 

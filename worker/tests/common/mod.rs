@@ -35,7 +35,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Longest wait for anything in a test.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a busy machine may add to a promised time before the promise counts as broken.
+pub const NOISE: Duration = Duration::from_secs(2);
 
 /// Waits for `future`, and says what did not come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -44,7 +47,15 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
 }
 
-/// A nats-server on a port of its own choosing; killed on drop.
+/// A port that no outgoing connection is given while the server on it is away: one below the range out
+/// of which the system takes those.
+fn lasting_port() -> String {
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).find(free);
+    port.unwrap().to_string()
+}
+
+/// A nats-server on a port of its own; killed on drop.
 pub struct Nats {
     child: Child,
     pub url: String,
@@ -52,14 +63,14 @@ pub struct Nats {
 
 impl Nats {
     pub async fn start() -> Self {
-        Self::on_port("-1").await
+        Self::on_port(&lasting_port()).await
     }
 
     /// One with `config` as its configuration file.
     pub async fn configured(config: &str) -> Self {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(config.as_bytes()).unwrap();
-        Self::with(&["-p", "-1", "-c", file.path().to_str().unwrap()]).await
+        Self::with(&["-p", &lasting_port(), "-c", file.path().to_str().unwrap()]).await
     }
 
     /// Kills the server and waits until it is gone.

@@ -303,7 +303,9 @@ fn next_token(had: &ResumeChoice) -> u64 {
     let number = last
         .and_then(|word| word.strip_prefix('t'))
         .and_then(|n| n.parse::<u64>().ok());
-    number.map_or(had.tokens, |number| number.saturating_add(1))
+    // Its reasoning is one token, before the first.
+    let counted = had.tokens.saturating_sub(u64::from(!had.reasoning.is_empty()));
+    number.map_or(counted, |number| number.saturating_add(1))
 }
 
 fn words(body: &Body) -> u64 {
@@ -443,11 +445,15 @@ pub(super) mod tests {
                 had(0, "t0 t1 t2 ", 99, None),
                 had(1, "", 4, None),
                 had(2, "t0 ", 1, Some("length")),
+                ResumeChoice {
+                    reasoning: "r0 ".to_owned(),
+                    ..had(4, "", 1, None)
+                },
             ],
         };
-        let plan = Plan::new(&job(r#"{"n":4}"#, Some(resume)), None).unwrap();
+        let plan = Plan::new(&job(r#"{"n":5}"#, Some(resume)), None).unwrap();
         let state: Vec<(u64, bool)> = plan.choices.iter().map(|c| (c.next, c.done)).collect();
-        assert_eq!(state, [(3, false), (4, false), (1, true), (0, false)]);
+        assert_eq!(state, [(3, false), (4, false), (1, true), (0, false), (0, false)]);
         assert!(plan.resumed);
     }
 }

@@ -197,7 +197,7 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
     let mut paused = FuturesUnordered::new();
     loop {
         let due = batch.next();
-        let at = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
+        let at = due.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
             command = commands.recv() => {
@@ -209,7 +209,7 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
                 }
             }
             Some(key) = paused.next(), if !paused.is_empty() => batch.resume(key),
-            () = tokio::time::sleep_until(at), if due.is_some() => {
+            () = until(at), if due.is_some() => {
                 for (key, room) in batch.step(Instant::now()) {
                     paused.push(wait(room, key));
                 }
@@ -217,6 +217,13 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// The runtime's timer counts in milliseconds and rounds up: what is due now must not wait for the next one.
+async fn until(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(tokio::time::Instant::from_std(at)).await;
     }
 }
 

@@ -109,8 +109,10 @@ impl Sequence {
         for choice in self.plan.choices.iter_mut().filter(|choice| !choice.done) {
             let index = choice.index;
             if first && let Some(extra) = reasoning(&self.plan.script) {
+                self.produced += 1;
                 sink.delta(Delta {
                     choice: index,
+                    tokens: 1,
                     extra: Some(extra),
                     ..Delta::default()
                 })?;
@@ -150,8 +152,10 @@ impl Sequence {
         for choice in self.plan.choices.iter_mut().filter(|choice| !choice.done) {
             let index = choice.index;
             if first && let Some(extra) = reasoning(script) {
+                self.produced += 1;
                 sink.delta(Delta {
                     choice: index,
+                    tokens: 1,
                     extra: Some(extra),
                     ..Delta::default()
                 })?;

@@ -8,9 +8,9 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, LogArgs, Shared, start_logging};
+use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, ui, up, worker};
+use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, sim_server, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -45,6 +45,7 @@ enum Command {
     Watch(Watch),
     Drain(drain::Args),
     Bench(bench::Args),
+    SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
 }
 
@@ -114,6 +115,7 @@ impl Command {
             Self::Drain(args) => drain::run(args).await,
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(bench::run(args).await?),
+            Self::SimServer(args) => sim_server::run(args).await,
             Self::Provision(args) => up::provision_command::run(args).await,
         }
     }
@@ -123,21 +125,31 @@ impl Command {
     fn default_log(&self) -> &'static str {
         match self {
             Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
-            Self::Up(_) | Self::Watch(_) | Self::Drain(_) | Self::Chat(_) | Self::Bench(_) | Self::Provision(_) => {
-                "warn"
-            }
+            Self::Up(_)
+            | Self::Watch(_)
+            | Self::Drain(_)
+            | Self::Chat(_)
+            | Self::Bench(_)
+            | Self::SimServer(_)
+            | Self::Provision(_) => "warn",
         }
     }
 
     /// Whether it may hold thousands of connections. (The benchmark sees to that itself.)
     fn holds_connections(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Gateway(_) | Self::Worker(_))
+        matches!(
+            self,
+            Self::Up(_) | Self::Gateway(_) | Self::Worker(_) | Self::SimServer(_)
+        )
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {
         match self {
-            // The load generator brings its own threads.
-            Self::Bench(_) => Builder::new_current_thread().enable_all().build(),
+            // The load generator brings its own threads; the simulated engine leaves the others to what is measured.
+            Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
+            Self::Gateway(args) => runtime(args.threads),
+            Self::Worker(args) => runtime(args.io_threads),
+            Self::Coordinator(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }
     }
@@ -145,6 +157,15 @@ impl Command {
     /// The benchmark keeps status 1 for runs in which requests failed.
     fn failure_status(&self) -> u8 {
         if matches!(self, Self::Bench(_)) { UNUSABLE } else { 1 }
+    }
+}
+
+/// A runtime of so many threads. One thread needs no wake-ups between threads, which cost more per
+/// token than all that is done with it.
+fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
+    match thread_count(threads) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        threads => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 

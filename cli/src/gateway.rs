@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, bytes, duration};
+use crate::shared::{BusArgs, bytes, duration, thread_count, threads};
 use crate::signals;
 
 /// Serve the OpenAI-compatible endpoint
@@ -60,6 +60,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "128MiB")]
     idempotency_memory: usize,
 
+    /// Time for which responses of /v1/responses are kept, where NATS has JetStream; 0s keeps none
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
+    responses_ttl: Duration,
+
+    /// Room for all kept responses of the cluster; the oldest go first
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1GiB")]
+    responses_bytes: usize,
+
     /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     drain_delay: Duration,
@@ -67,6 +75,10 @@ pub(crate) struct Args {
     /// Time that running streams have after that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<usize>,
 }
 
 /// Runs the subcommand.
@@ -83,6 +95,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         grace: args.grace,
         ..Options::default()
     };
+    options.http.direct = thread_count(args.threads) == 1;
+    options.responses.ttl = args.responses_ttl;
+    options.responses.bytes = args.responses_bytes as u64;
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.commit_after = args.commit_after;

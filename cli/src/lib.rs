@@ -15,6 +15,7 @@ mod listen;
 mod open_files;
 mod shared;
 mod signals;
+mod sim_server;
 pub mod status;
 mod ui;
 pub mod up;

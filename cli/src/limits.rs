@@ -86,3 +86,10 @@ pub(crate) const DRAIN_ANSWER: Duration = Duration::from_secs(3);
 /// Silence of a worker after which `drain --wait` asks whether it is there: each reports once a
 /// second.
 pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);
+
+/// Threads of a role unless it is told otherwise: beyond it more processes serve better, since each
+/// has its own connection to NATS.
+pub(crate) const DEFAULT_THREADS: usize = 8;
+
+/// Most threads that can be asked for; a mistyped number must not start ten thousand.
+pub(crate) const MAX_THREADS: usize = 256;

@@ -8,6 +8,8 @@ use tokenbus_bus::BusOptions;
 use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 
+use crate::limits;
+
 /// Logging and the configuration file; every subcommand has these.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LogArgs {
@@ -141,6 +143,26 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 20ms, 5s or 2m"))
+}
+
+/// A number of threads, 1 to [`limits::MAX_THREADS`].
+///
+/// # Errors
+/// A sentence for the user.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    let count = text.trim().parse().ok();
+    count
+        .filter(|count| (1..=limits::MAX_THREADS).contains(count))
+        .ok_or_else(|| format!("a whole number from 1 to {} is expected", limits::MAX_THREADS))
+}
+
+/// The number of threads of a role: what was asked for, or half of the processors, since NATS and the
+/// system's own network work want the rest.
+pub(crate) fn thread_count(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (processors / 2).clamp(1, limits::DEFAULT_THREADS)
+    })
 }
 
 /// Reads a size in bytes: `1048576`, `512KiB`, `32MiB`, `1GiB`, `8MB`.

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Feature, Name};
 use tokenbus_worker::Options;
-use tokenbus_worker::engine::Engine;
-use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions};
+use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
 use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions};
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
+use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, duration};
+use crate::shared::{BusArgs, duration, threads};
 use crate::signals;
 use crate::ui::Screen;
 use crate::up::cache::Cache;
@@ -39,6 +39,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
 
+    /// Feature that the engine has, whatever it tells, repeatable: chat, completion, embeddings, rerank, score,
+    /// tokenize, tools, json_schema, vision, audio, logprobs
+    #[arg(long, value_name = "FEATURE", value_parser = feature)]
+    capability: Vec<Feature>,
+
+    /// Feature that the engine does not have, whatever it tells, repeatable; also: continuation
+    #[arg(long, value_name = "FEATURE", value_parser = feature)]
+    no_capability: Vec<Feature>,
+
     /// Requests that run at once [default: openai: what the server tells; llama: two per core, 2 to 8; sim: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     slots: Option<u32>,
@@ -54,6 +63,10 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// Threads that carry tokens from the engine to the bus [default: half of the processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) io_threads: Option<usize>,
 
     #[command(flatten)]
     openai: OpenAiArgs,
@@ -123,6 +136,39 @@ struct LlamaArgs {
     /// Threads of the engine [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+
+    /// Serve embeddings too; their prompts cost more memory
+    #[arg(long)]
+    embeddings: bool,
+
+    /// How the vectors of a text's tokens become one [default: as the model was made for]
+    #[arg(long, value_enum, value_name = "WAY")]
+    pooling: Option<PoolingWay>,
+
+    /// Serve rerank; takes a model made for it
+    #[arg(long, conflicts_with = "pooling")]
+    reranking: bool,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PoolingWay {
+    /// Their mean; for chat models.
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
+}
+
+/// Reads a feature's name.
+fn feature(name: &str) -> Result<Feature, String> {
+    let mut known = Feature::ALL.iter().filter(|feature| **feature != Feature::Other);
+    let found = known.clone().find(|feature| feature.as_str() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<&str> = known.by_ref().map(|feature| feature.as_str()).collect();
+        format!("no such feature; there are {}", names.join(", "))
+    })
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -179,9 +225,15 @@ async fn engine(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
     }
 }
 
-fn sim(args: &Args) -> Result<SimOptions, ArgsError> {
+fn overrides(args: &Args) -> Result<Overrides, Failure> {
+    let set = |features: &[Feature]| features.iter().copied().collect();
+    let overrides = Overrides::new(set(&args.capability), set(&args.no_capability));
+    overrides.map_err(|error| format!("--capability and --no-capability: {error}").into())
+}
+
+fn sim(args: &Args) -> Result<SimOptions, Failure> {
     if args.model.is_empty() {
-        return Err(ArgsError::SimWithoutModel);
+        return Err(ArgsError::SimWithoutModel.into());
     }
     Ok(SimOptions {
         models: args.model.clone(),
@@ -189,6 +241,7 @@ fn sim(args: &Args) -> Result<SimOptions, ArgsError> {
         ttft: args.sim.sim_ttft,
         itl: args.sim.sim_itl,
         context_length: None,
+        overrides: overrides(args)?,
     })
 }
 
@@ -217,6 +270,7 @@ fn openai(args: &Args) -> Result<OpenAiOptions, Failure> {
     Ok(OpenAiOptions {
         url: flags.url.clone(),
         models,
+        overrides: overrides(args)?,
         slots: args.slots,
         api_key,
         command,
@@ -257,6 +311,16 @@ async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
         slots: args.slots,
         context: args.llama.ctx,
         threads: args.llama.threads,
+        extras: Extras {
+            embeddings: args.llama.embeddings,
+            pooling: args.llama.pooling.map(|way| match way {
+                PoolingWay::Mean => Pooling::Mean,
+                PoolingWay::Cls => Pooling::Cls,
+                PoolingWay::Last => Pooling::Last,
+            }),
+            reranking: args.llama.reranking,
+        },
+        overrides: overrides(args)?,
         log_dir: log_dir(args)?,
     };
     Ok(LlamaEngine::start(options).await?)

@@ -141,16 +141,7 @@ impl Sum {
 
 /// What at least one of two can do.
 fn either(a: Capabilities, b: Capabilities) -> Capabilities {
-    Capabilities {
-        chat: a.chat || b.chat,
-        completion: a.completion || b.completion,
-        embeddings: a.embeddings || b.embeddings,
-        tools: a.tools || b.tools,
-        json_schema: a.json_schema || b.json_schema,
-        vision: a.vision || b.vision,
-        logprobs: a.logprobs || b.logprobs,
-        continuation: a.continuation || b.continuation,
-    }
+    a.features().or(b.features()).into()
 }
 
 #[cfg(test)]

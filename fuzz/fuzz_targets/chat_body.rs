@@ -1,13 +1,18 @@
-//! The body of a chat request: any bytes are checked or refused, never a panic, and what is
+//! The body of a request, of a chat above all: any bytes are checked or refused, never a panic, and what is
 //! accepted keeps its promises.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tokenbus_gateway::api::chat::{RequestError, check};
 use tokenbus_gateway::api::limits::MAX_CHOICES;
+use tokenbus_gateway::api::{completion, embeddings, rank, tokens};
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = completion::check(bytes);
+    let _ = embeddings::check(bytes);
+    let _ = (rank::check_rerank(bytes), rank::check_score(bytes));
+    let _ = (tokens::check_tokenize(bytes), tokens::check_detokenize(bytes));
     match check(bytes) {
         Ok(view) => {
             assert!(!view.model.is_empty() && view.model.len() <= MAX_MODEL_NAME);

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokenbus_protocol::{Delta, EngineError, Finish, Name, RequestKind, TraceContext};
+use bytes::{Bytes, BytesMut};
+use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::api::limits::MAX_ANSWER;
+use crate::limits::STREAM_BUFFER;
 
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
@@ -17,7 +20,9 @@ pub struct Call {
     pub kind: RequestKind,
     /// The model that the client asked for.
     pub model: String,
-    /// The request's JSON as the client sent it.
+    /// What the engine must be able to do, beside the kind itself.
+    pub needs: Features,
+    /// The request's JSON as the client sent it, or as its API was translated.
     pub body: Bytes,
     /// When the client is told that it took too long.
     pub deadline: Instant,
@@ -34,6 +39,23 @@ pub struct Call {
     pub not_resumable: Option<&'static str>,
 }
 
+impl Call {
+    /// What the engine must be able to do, the kind itself included.
+    pub fn all_needs(&self) -> Features {
+        self.needs.with(self.kind.feature())
+    }
+
+    /// Bytes of output that may wait for whoever reads it. What is answered in one piece comes in one
+    /// burst, and is collected in any case.
+    pub fn reader_bound(&self) -> usize {
+        if self.kind.is_generated() {
+            STREAM_BUFFER
+        } else {
+            MAX_ANSWER
+        }
+    }
+}
+
 /// What happens to a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -46,8 +68,23 @@ pub enum Output {
     },
     /// More output of one choice.
     Delta(Delta<'static>),
+    /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.
+    Written(Written),
     /// Complete; nothing follows. Token counts are of the whole call, all attempts.
     Finish(Finish),
+}
+
+/// Text that was written into a template as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The events that are to be sent; none when all of it was sent already.
+    pub events: BytesMut,
+    /// Completion tokens in them.
+    pub tokens: u64,
+    /// Completion tokens that were sent already.
+    pub sent: u64,
+    /// When the last of those left.
+    pub sent_at: Option<Instant>,
 }
 
 /// How a call failed. `http/error.rs` alone turns it into a status.
@@ -68,6 +105,14 @@ pub enum CallError {
         model: String,
         /// When to try again.
         retry_after: Duration,
+    },
+    /// The model's workers cannot do what is asked.
+    #[error("The model {model:?} cannot do what this request asks for: {}. None of its workers is capable of it", describe(*.missing))]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// What is missing.
+        missing: Features,
     },
     /// All slots are taken and the waiting room is full.
     #[error("All workers of the model {model:?} are busy and the queue is full, try again in {} s", retry_after.as_secs_f64().ceil())]
@@ -130,6 +175,29 @@ impl std::fmt::Display for Stage {
             Self::FirstToken => "waiting for the first token",
             Self::Generation => "generating",
         })
+    }
+}
+
+fn describe(missing: Features) -> String {
+    let names: Vec<&str> = missing.iter().map(named).collect();
+    names.join(", ")
+}
+
+fn named(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Chat => "chat completions",
+        Feature::Completion => "text completions",
+        Feature::Embeddings => "embeddings",
+        Feature::Rerank => "reranking",
+        Feature::Score => "scoring",
+        Feature::Tokenize => "tokenizing",
+        Feature::Tools => "tool calls",
+        Feature::JsonSchema => "a response format with a JSON schema",
+        Feature::Vision => "images",
+        Feature::Audio => "audio",
+        Feature::Logprobs => "log probabilities",
+        Feature::Continuation => "continuing an answer",
+        Feature::Other => "this kind of request",
     }
 }
 

@@ -6,6 +6,7 @@ use std::future::Future;
 use tokenbus_protocol::Capabilities;
 
 use crate::call::{Call, CallError, Output};
+use crate::stream::lane::Splice;
 
 /// The gateway's core: places calls and knows the models.
 pub trait Core: Clone + Send + Sync + 'static {
@@ -33,6 +34,25 @@ pub trait CallStream: Send + 'static {
 
     /// The next thing that is ready now, without waiting: what is ready leaves in one write.
     fn try_next(&mut self) -> Option<Result<Output, CallError>>;
+
+    /// From now on, text of the first choice and nothing else may come as [`Output::Written`], made
+    /// by this template, or be sent to this outlet and told of later; `None` ends that.
+    fn splice(&mut self, _splice: Option<Splice>) {}
+}
+
+// In a box, so that what is handed from future to future is a pointer.
+impl<S: CallStream> CallStream for Box<S> {
+    fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send {
+        S::next(self)
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        S::try_next(self)
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        S::splice(self, splice);
+    }
 }
 
 /// A model as `/v1/models` lists it.

@@ -19,10 +19,10 @@ impl Dispatch {
 }
 
 impl Core for Dispatch {
-    type Stream = Driver;
+    type Stream = Box<Driver>;
 
-    fn open(&self, call: Call) -> Driver {
-        Driver::new(Arc::clone(&self.0), call)
+    fn open(&self, call: Call) -> Box<Driver> {
+        Box::new(Driver::new(Arc::clone(&self.0), call))
     }
 
     fn models(&self) -> Vec<ListedModel> {

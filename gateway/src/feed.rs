@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_protocol::control::{FreeHint, Ping};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::subject::Out;
@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use crate::limits;
 use crate::shared::{Shared, unix_seconds};
+use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
+use crate::stream::inbox::{Fate, Inbox};
 
 /// How often silent workers are looked for. A timer and not an event: silence has none.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
@@ -31,25 +33,53 @@ const PING_STREAM: u64 = 0;
 
 /// Demultiplexes all that comes back to this gateway.
 pub async fn frames(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
+    let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
-        match Subjects::parse_out(&message.subject) {
-            Some(Out::Worker(worker)) => match Name::new(worker) {
-                Ok(worker) => batch(&shared, &worker, &message.payload, now),
-                Err(error) => malformed(&shared, &message.subject, &error),
-            },
-            Some(Out::Reply { stream, attempt }) => reply(&shared, &pings, &message, stream, attempt),
-            None => malformed(&shared, &message.subject, &"no such subject"),
+        // What is there already is looked at first: what several messages bring for one stream leaves
+        // in one write.
+        let mut next = Some(message);
+        for _ in 0..limits::MESSAGES_IN_A_ROW {
+            let Some(message) = next else { break };
+            take_in(&shared, &pings, &message, now, &mut touched);
+            next = subscription.next().now_or_never().flatten();
         }
+        if let Some(message) = next {
+            take_in(&shared, &pings, &message, now, &mut touched);
+        }
+        send(&mut touched, now, &mut scratch).await;
     }
 }
 
-fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
+fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touched: &mut Vec<Arc<Inbox>>) {
+    match Subjects::parse_out(&message.subject) {
+        Some(Out::Worker(worker)) => match Name::new(worker) {
+            Ok(worker) => batch(shared, &worker, &message.payload, now, touched),
+            Err(error) => malformed(shared, &message.subject, &error),
+        },
+        Some(Out::Reply { stream, attempt }) => reply(shared, pings, message, stream, attempt),
+        None => malformed(shared, &message.subject, &"no such subject"),
+    }
+}
+
+/// Sends what one message brought: for each stream all of it in one write.
+async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>) {
+    for (n, inbox) in touched.drain(..).enumerate() {
+        if n % limits::SENDS_IN_A_ROW == limits::SENDS_IN_A_ROW - 1 {
+            tokio::task::yield_now().await;
+        }
+        inbox.flush(now, scratch);
+    }
+}
+
+fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Vec<Arc<Inbox>>) {
     let mut room = None;
     let read = BatchReader::new(payload).and_then(|reader| {
-        reader.for_each(|frame| match frame.body {
-            Body::Room(told) => room = Some(told),
-            _ => deliver(shared, worker, frame),
+        shared.streams.with(|streams| {
+            reader.for_each(|frame| match frame.body {
+                Body::Room(told) => room = Some(told),
+                _ => deliver(shared, streams, worker, frame, now, touched),
+            })
         })
     });
     if let Err(error) = read {
@@ -61,19 +91,35 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant) {
     }
 }
 
-fn deliver(shared: &Shared, worker: &Name, frame: Frame<'_>) {
+fn deliver(
+    shared: &Shared,
+    streams: &Inboxes,
+    worker: &Name,
+    frame: Frame<'_>,
+    now: Instant,
+    touched: &mut Vec<Arc<Inbox>>,
+) {
     let accepted = match &frame.body {
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
         _ => None,
     };
-    let delivered = shared.streams.get(frame.stream).is_some_and(|inbox| {
-        inbox.push(Event::Frame {
-            worker: worker.clone(),
-            frame: frame.into_owned(),
-        })
-    });
+    let attempt = frame.attempt;
+    let fate = match streams.get(&frame.stream) {
+        None => Fate::Gone,
+        Some(inbox) => {
+            let fate = inbox.push_frame(worker, frame, now);
+            match fate {
+                Fate::Waits => touched.push(Arc::clone(inbox)),
+                // Its reader may be stuck in a write to a client that does not read, and what comes on
+                // for it would hold up everybody else.
+                Fate::Overflowed => shared.cancel(worker, inbox.call(), attempt),
+                Fate::Gone | Fate::Taken => {}
+            }
+            fate
+        }
+    };
     // The client left before any worker had its request; now one has it.
-    if let (false, Some((id, attempt))) = (delivered, accepted) {
+    if let (Fate::Gone, Some((id, attempt))) = (fate, accepted) {
         shared.cancel(worker, id, attempt);
     }
 }

@@ -10,6 +10,7 @@ pub mod idempotency;
 pub mod limits;
 pub mod metrics;
 pub mod placement;
+pub mod responses_store;
 pub mod service;
 pub mod shared;
 pub mod stream;

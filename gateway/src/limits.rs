@@ -6,6 +6,18 @@ use std::time::Duration;
 /// that stops reading must not cost the others anything.
 pub const STREAM_BUFFER: usize = 1024 * 1024;
 
+/// Bytes of text that were sent past a stream's reader before the reader is woken to take note of
+/// them: enough for thousands of tokens, little beside what a stream holds anyway.
+pub const TEXT_KEPT: usize = 16 * 1024;
+
+/// Messages that are looked at in a row, when they are there already, before anything is sent: a few
+/// hundred microseconds' work.
+pub const MESSAGES_IN_A_ROW: usize = 16;
+
+/// Streams whose text leaves in a row before others have a turn, such as new requests: well under a
+/// millisecond's work.
+pub const SENDS_IN_A_ROW: usize = 64;
+
 /// Time that a worker has to answer `Accepted` before the request is published again; grows with
 /// what is measured (see `placement::AcceptClock`) up to [`ACCEPT_MAX`].
 pub const ACCEPT_MIN: Duration = Duration::from_millis(250);
@@ -28,6 +40,13 @@ pub const PING_AFTER: Duration = Duration::from_millis(300);
 /// Runs of one request that may be lost or fail before the client is told: one poisonous request
 /// must not take every engine down in turn.
 pub const MAX_RUNS: u32 = 3;
+
+/// Time for which a gateway remembers that some worker of a model could do something: as long as an
+/// engine takes to be started again. Meanwhile such a request is one without a worker, not a wrong one.
+pub const ABLE_MEMORY: Duration = Duration::from_mins(1);
+
+/// Different sets of features remembered per model; a cluster has a handful.
+pub const ABLE_SETS: usize = 16;
 
 /// Streams of one model that may move at once after a loss: several large workers' worth.
 pub const REDISPATCH_BURST: f64 = 2048.0;

@@ -301,6 +301,19 @@ impl Meter {
         }
     }
 
+    /// Output that was sent until `at`, whose pace was noted when it was.
+    pub fn sent(&mut self, at: Instant, tokens: u64) {
+        if !self.settled {
+            self.counted = self.counted.saturating_add(tokens);
+        }
+        self.last = Some(at);
+    }
+
+    /// Where the pace of its model's tokens is noted.
+    pub fn pace(&self) -> Option<Histogram> {
+        self.series.as_ref().map(|series| series.itl.clone())
+    }
+
     /// The counts that the answer's end brought; they replace what was counted on the way.
     pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>) {
         if let Some(completion) = completion {

@@ -18,6 +18,7 @@ use crate::http::{self, Edge, HttpOptions};
 use crate::idempotency::Idempotency;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::responses_store::{ResponsesOptions, ResponsesStore};
 use crate::shared::Shared;
 use crate::stream::event::Event;
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub name: Option<Name>,
     /// The HTTP side.
     pub http: HttpOptions,
+    /// Responses that are kept for their conversations.
+    pub responses: ResponsesOptions,
     /// Requests that may wait for room, all models together.
     pub waiting: usize,
     /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
@@ -48,6 +51,7 @@ impl Default for Options {
             namespace: default_name("tb"),
             name: None,
             http: HttpOptions::default(),
+            responses: ResponsesOptions::default(),
             waiting: limits::WAITING,
             // Without a load balancer there is nobody to notice.
             drain_delay: Duration::ZERO,
@@ -97,7 +101,9 @@ pub async fn run(
         closing: CancellationToken::new(),
         grace: options.grace,
     };
+    let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
     let router = http::router(Edge {
+        responses,
         core: Dispatch::new(Arc::clone(&shared)),
         idempotency: Idempotency::new(options.http.idempotency.clone(), ending.closing.clone()),
         options: Arc::new(options.http),

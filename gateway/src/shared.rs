@@ -7,16 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokenbus_bus::Bus;
 use tokenbus_protocol::control::Cancel;
-use tokenbus_protocol::{Control, Name, Room, Subjects, encode};
+use tokenbus_protocol::{Control, Features, Name, Room, Subjects, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
-use crate::placement::{Choice, View};
+use crate::placement::{Choice, Tried, View};
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
@@ -93,9 +94,9 @@ impl Shared {
     }
 
     /// Where a request should go; see [`View::choose`].
-    pub fn choose(&self, model: &str, excluded: &[Name], untaken: usize, now: Instant) -> Choice {
-        self.view()
-            .choose(model, excluded, untaken, now, &mut fastrand::Rng::new())
+    pub fn choose(&self, call: &Call, tried: Tried<'_>, now: Instant) -> Choice {
+        let random = &mut fastrand::Rng::new();
+        self.view().choose(&call.model, call.all_needs(), tried, now, random)
     }
 
     /// A worker told its room: whoever waits for one of its models may go.
@@ -116,15 +117,27 @@ impl Shared {
     /// Wakes as many of those who wait for `model` as there is room for. When nobody knows how
     /// much there is, one goes and finds out.
     pub fn wake(&self, model: &str, now: Instant) {
-        let room = {
+        let mut lines: Vec<(Features, u32)> = {
+            let waiting = lock(&self.waiting);
+            waiting.room.lines(model).map(|(line, _)| (line, 0)).collect()
+        };
+        if lines.is_empty() {
+            return;
+        }
+        {
             let view = self.view();
             let unknown = u32::from(!view.is_fresh(now));
-            view.free(model).max(unknown)
-        };
-        let woken: Vec<Arc<Inbox>> = {
+            for (line, room) in &mut lines {
+                *room = view.free(model, *line).max(unknown);
+            }
+        }
+        let mut woken: Vec<Arc<Inbox>> = Vec::new();
+        {
             let mut waiting = lock(&self.waiting);
-            (0..room).map_while(|_| waiting.room.next(model)).collect()
-        };
+            for (line, room) in lines {
+                woken.extend((0..room).map_while(|_| waiting.room.next(model, line)));
+            }
+        }
         self.count_waiting();
         for inbox in woken {
             inbox.push(Event::Go);
@@ -144,11 +157,18 @@ impl Shared {
         lock(&self.waiting).room.ticket(model, priority, tenant)
     }
 
-    /// Waits in the waiting room.
+    /// Waits in the waiting room, in the line of those who need as much.
     ///
     /// # Errors
     /// When to try again, where the room is full.
-    pub fn enter(&self, ticket: &Ticket, inbox: &Arc<Inbox>, now: Instant) -> Result<(), Duration> {
+    pub fn enter(
+        &self,
+        ticket: &mut Ticket,
+        needs: Features,
+        inbox: &Arc<Inbox>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        ticket.line = self.view().telling(&ticket.model, needs);
         let result = {
             let mut waiting = lock(&self.waiting);
             let ahead = waiting.room.waiting(&ticket.model);
@@ -173,6 +193,15 @@ impl Shared {
     /// Requests that wait for `model`.
     pub fn waiting(&self, model: &str) -> usize {
         lock(&self.waiting).room.waiting(model)
+    }
+
+    /// Requests that wait for what this one would wait for.
+    pub fn waiting_before(&self, call: &Call) -> usize {
+        if lock(&self.waiting).room.is_empty() {
+            return 0;
+        }
+        let line = self.view().telling(&call.model, call.all_needs());
+        lock(&self.waiting).room.waiting_in(&call.model, line)
     }
 
     /// A request for `model` ended: the measure for `Retry-After`.

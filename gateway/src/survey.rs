@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::Name;
 use tokenbus_protocol::subject::SERVICE_NAME;
+use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
 use crate::feed;
@@ -96,7 +96,13 @@ fn learn(shared: &Shared, info: &Info) {
         return;
     }
     let models: Vec<String> = serde_json::from_str(get("models")).unwrap_or_default();
-    for model in models {
-        shared.view().learnt(&worker, &model, Instant::now(), unix_seconds());
+    // Absent in what older workers say; then nothing is known.
+    let capabilities: Vec<Features> = serde_json::from_str(get("capabilities")).unwrap_or_default();
+    for (n, model) in models.iter().enumerate() {
+        let mut view = shared.view();
+        view.learnt(&worker, model, Instant::now(), unix_seconds());
+        if let Some(features) = capabilities.get(n) {
+            view.capable(&worker, model, *features);
+        }
     }
 }

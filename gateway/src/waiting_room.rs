@@ -1,9 +1,13 @@
 //! Requests that wait for room: bounded, by priority, fair between tenants, first come first
 //! served within a tenant. Pure data.
+//!
+//! Requests of one model stand in one line, unless they need what only some of its workers can do:
+//! those have a line of their own, so that room they cannot use does not wake them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use crate::limits::RETRY_AFTER;
@@ -16,6 +20,8 @@ pub struct Ticket {
     pub order: u64,
     /// The model.
     pub model: String,
+    /// What it needs that not all workers of the model can do: its line.
+    pub line: Features,
     /// Higher is served earlier.
     pub priority: i32,
     /// For whom.
@@ -25,14 +31,14 @@ pub struct Ticket {
 /// The waiting requests of one gateway; `T` is what wakes one.
 #[derive(Debug)]
 pub struct WaitingRoom<T> {
-    models: HashMap<String, ModelQueue<T>>,
+    models: HashMap<String, Vec<(Features, Line<T>)>>,
     waiting: usize,
     bound: usize,
     next_order: u64,
 }
 
 #[derive(Debug)]
-struct ModelQueue<T> {
+struct Line<T> {
     /// Lowest key first: the key is the negated priority.
     levels: BTreeMap<i64, Level<T>>,
     waiting: usize,
@@ -45,7 +51,7 @@ struct Level<T> {
     turns: VecDeque<Option<String>>,
 }
 
-impl<T> Default for ModelQueue<T> {
+impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
             levels: BTreeMap::new(),
@@ -84,6 +90,7 @@ impl<T> WaitingRoom<T> {
         Ticket {
             order: self.next_order,
             model: model.to_owned(),
+            line: Features::NONE,
             priority,
             tenant,
         }
@@ -97,7 +104,15 @@ impl<T> WaitingRoom<T> {
         if self.waiting >= self.bound {
             return Err(Full);
         }
-        let queue = self.models.entry(ticket.model.clone()).or_default();
+        let lines = self.models.entry(ticket.model.clone()).or_default();
+        let at = lines.iter().position(|(line, _)| *line == ticket.line);
+        let at = at.unwrap_or_else(|| {
+            lines.push((ticket.line, Line::default()));
+            lines.len() - 1
+        });
+        let Some((_, queue)) = lines.get_mut(at) else {
+            return Ok(());
+        };
         let level = queue.levels.entry(-i64::from(ticket.priority)).or_default();
         if !level.tenants.contains_key(&ticket.tenant) {
             level.turns.push_back(ticket.tenant.clone());
@@ -112,7 +127,7 @@ impl<T> WaitingRoom<T> {
 
     /// Leaves without having been woken. Nothing happens when it is not there.
     pub fn leave(&mut self, ticket: &Ticket) {
-        let Some(queue) = self.models.get_mut(&ticket.model) else {
+        let Some(queue) = self.line(&ticket.model, ticket.line) else {
             return;
         };
         let key = -i64::from(ticket.priority);
@@ -125,24 +140,39 @@ impl<T> WaitingRoom<T> {
         if level.turns.is_empty() {
             queue.levels.remove(&key);
         }
-        self.one_less(&ticket.model);
+        self.one_less(&ticket.model, ticket.line);
     }
 
-    /// Takes out whose turn it is.
-    pub fn next(&mut self, model: &str) -> Option<T> {
-        let queue = self.models.get_mut(model)?;
+    /// Takes out whose turn it is in this line.
+    pub fn next(&mut self, model: &str, line: Features) -> Option<T> {
+        let queue = self.line(model, line)?;
         let mut first = queue.levels.first_entry()?;
         let waker = first.get_mut().next()?;
         if first.get().turns.is_empty() {
             first.remove();
         }
-        self.one_less(model);
+        self.one_less(model, line);
         Some(waker)
     }
 
     /// Requests that wait for `model`.
     pub fn waiting(&self, model: &str) -> usize {
-        self.models.get(model).map_or(0, |queue| queue.waiting)
+        self.models
+            .get(model)
+            .map_or(0, |lines| lines.iter().map(|(_, line)| line.waiting).sum())
+    }
+
+    /// Requests that wait for `model` in this line.
+    pub fn waiting_in(&self, model: &str, line: Features) -> usize {
+        self.lines(model)
+            .find(|(known, _)| *known == line)
+            .map_or(0, |(_, waiting)| waiting)
+    }
+
+    /// The lines in which requests wait for `model`, with how many in each.
+    pub fn lines(&self, model: &str) -> impl Iterator<Item = (Features, usize)> {
+        let lines = self.models.get(model).into_iter().flatten();
+        lines.map(|(features, line)| (*features, line.waiting))
     }
 
     /// Models that somebody waits for.
@@ -160,11 +190,19 @@ impl<T> WaitingRoom<T> {
         self.waiting == 0
     }
 
-    fn one_less(&mut self, model: &str) {
+    fn line(&mut self, model: &str, line: Features) -> Option<&mut Line<T>> {
+        let mut lines = self.models.get_mut(model)?.iter_mut();
+        lines.find(|(known, _)| *known == line).map(|(_, queue)| queue)
+    }
+
+    fn one_less(&mut self, model: &str, line: Features) {
         self.waiting -= 1;
-        if let Some(queue) = self.models.get_mut(model) {
+        if let Some(queue) = self.line(model, line) {
             queue.waiting -= 1;
-            if queue.waiting == 0 {
+        }
+        if let Some(lines) = self.models.get_mut(model) {
+            lines.retain(|(_, queue)| queue.waiting > 0);
+            if lines.is_empty() {
                 self.models.remove(model);
             }
         }
@@ -263,7 +301,7 @@ mod tests {
     }
 
     fn drain(room: &mut WaitingRoom<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| room.next("m")).collect()
+        std::iter::from_fn(|| room.next("m", Features::NONE)).collect()
     }
 
     #[test]
@@ -298,7 +336,11 @@ mod tests {
         assert_eq!(room.len(), 1);
         room.enter(&tickets[2], 2).unwrap();
         assert_eq!(
-            (room.next("m"), room.next("m"), room.next("m")),
+            (
+                room.next("m", Features::NONE),
+                room.next("m", Features::NONE),
+                room.next("m", Features::NONE)
+            ),
             (Some(1), Some(2), None)
         );
         assert_eq!(room.models().count(), 0, "an empty queue leaves nothing behind");
@@ -311,7 +353,7 @@ mod tests {
         let second = room.ticket("m", 0, None);
         room.enter(&second, "second").unwrap();
         room.enter(&first, "first").unwrap();
-        assert_eq!(room.next("m"), Some("first"));
+        assert_eq!(room.next("m", Features::NONE), Some("first"));
     }
 
     #[test]
@@ -321,7 +363,26 @@ mod tests {
         room.enter(&a, "a").unwrap();
         room.enter(&b, "b").unwrap();
         assert_eq!((room.waiting("a"), room.waiting("b"), room.waiting("c")), (1, 1, 0));
-        assert_eq!(room.next("a"), Some("a"));
+        assert_eq!(room.next("a", Features::NONE), Some("a"));
+    }
+
+    #[test]
+    fn requests_that_need_more_have_a_line_of_their_own() {
+        let tools = Features::from(tokenbus_protocol::Feature::Tools);
+        let mut room = WaitingRoom::new(10);
+        let plain = room.ticket("m", 0, None);
+        let picky = Ticket {
+            line: tools,
+            ..room.ticket("m", 9, None)
+        };
+        room.enter(&picky, "picky").unwrap();
+        room.enter(&plain, "plain").unwrap();
+        assert_eq!((room.waiting("m"), room.waiting_in("m", tools)), (2, 1));
+        assert_eq!(room.lines("m").count(), 2);
+        assert_eq!(room.next("m", Features::NONE), Some("plain"));
+        assert_eq!(room.next("m", Features::NONE), None);
+        room.leave(&picky);
+        assert_eq!((room.len(), room.models().count()), (0, 0));
     }
 
     #[test]

@@ -4,14 +4,12 @@
 //! can fill it in last) of frames. The writer appends encoded frames to one buffer; the reader
 //! hands out frames one by one, borrowing from the message.
 
-use std::fmt;
-
-use serde::Deserializer as _;
-use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde::Deserialize as _;
 
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::frame::Frame;
 use crate::limits::{FORMAT, MAX_BATCH};
+use crate::plain;
 
 /// Format byte, array marker, 32-bit count.
 const HEADER: [u8; 6] = [FORMAT, 0xdd, 0, 0, 0, 0];
@@ -55,7 +53,9 @@ impl BatchWriter {
             self.bytes.extend_from_slice(&HEADER);
         }
         let before = self.bytes.len();
-        if let Err(error) = codec::append(&mut self.bytes, frame) {
+        if !plain::append(&mut self.bytes, frame)
+            && let Err(error) = codec::append(&mut self.bytes, frame)
+        {
             self.bytes.truncate(before);
             return Err(error);
         }
@@ -103,34 +103,22 @@ impl<'a> BatchReader<'a> {
     ///
     /// # Errors
     /// [`DecodeError`] at the first malformed frame.
-    pub fn for_each(self, each: impl FnMut(Frame<'a>)) -> Result<(), DecodeError> {
-        Ok(codec::decoder(self.0).deserialize_seq(Each(each))?)
-    }
-}
-
-struct Each<F>(F);
-
-impl<'de, F: FnMut(Frame<'de>)> Visitor<'de> for Each<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of frames")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(frame) = seq.next_element_seed(FrameSeed)? {
-            (self.0)(frame);
+    pub fn for_each(self, mut each: impl FnMut(Frame<'a>)) -> Result<(), DecodeError> {
+        let (count, mut rest) = plain::array(self.0).ok_or(DecodeError::NoBatch)?;
+        for _ in 0..count {
+            let frame = match plain::read(rest) {
+                Some((frame, behind)) => {
+                    rest = behind;
+                    frame
+                }
+                None => {
+                    let value = plain::value(rest).ok_or(DecodeError::CutOff)?;
+                    rest = rest.get(value.len()..).unwrap_or_default();
+                    Frame::deserialize(&mut codec::decoder(value))?
+                }
+            };
+            each(frame);
         }
         Ok(())
-    }
-}
-
-struct FrameSeed;
-
-impl<'de> DeserializeSeed<'de> for FrameSeed {
-    type Value = Frame<'de>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Frame<'de>, D::Error> {
-        serde::Deserialize::deserialize(d)
     }
 }

@@ -16,6 +16,12 @@ pub enum DecodeError {
     /// Larger than anything this protocol sends, in bytes.
     #[error("message of {0} bytes is over the limit of {MAX_MESSAGE}")]
     TooLarge(usize),
+    /// A batch that is no array.
+    #[error("malformed message: a batch of frames is an array")]
+    NoBatch,
+    /// A batch that ends before its frames do, or has no MessagePack in it.
+    #[error("malformed message: a frame is cut off or no MessagePack")]
+    CutOff,
     /// Not the MessagePack of the expected type.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::feature::{Family, Feature, Features};
 use crate::name::Name;
 use crate::wire_enum::wire_enum;
 
@@ -21,8 +22,47 @@ wire_enum! {
         Completion = "completion",
         /// Embeddings.
         Embeddings = "embeddings",
+        /// Documents sorted by a query.
+        Rerank = "rerank",
+        /// Pairs of texts scored.
+        Score = "score",
+        /// Text into token ids.
+        Tokenize = "tokenize",
+        /// Token ids into text.
+        Detokenize = "detokenize",
         /// Something that only a newer version knows; a worker rejects it as unsupported.
         Other = "other",
+    }
+}
+
+impl RequestKind {
+    /// The family whose subjects it travels on.
+    pub const fn family(self) -> Family {
+        match self {
+            Self::Chat | Self::Completion | Self::Other => Family::Generate,
+            Self::Embeddings => Family::Embed,
+            Self::Rerank | Self::Score => Family::Rank,
+            Self::Tokenize | Self::Detokenize => Family::Tokens,
+        }
+    }
+
+    /// Whether tokens are generated for it, one after the other. Anything else is answered in one
+    /// piece, which travels as text.
+    pub const fn is_generated(self) -> bool {
+        matches!(self, Self::Chat | Self::Completion)
+    }
+
+    /// What an engine must be capable of to serve this kind at all.
+    pub const fn feature(self) -> Feature {
+        match self {
+            Self::Chat => Feature::Chat,
+            Self::Completion => Feature::Completion,
+            Self::Embeddings => Feature::Embeddings,
+            Self::Rerank => Feature::Rerank,
+            Self::Score => Feature::Score,
+            Self::Tokenize | Self::Detokenize => Feature::Tokenize,
+            Self::Other => Feature::Other,
+        }
     }
 }
 
@@ -45,6 +85,9 @@ pub struct Request<'a> {
     pub kind: RequestKind,
     /// The model, by the name under which the worker announced it.
     pub model: String,
+    /// What the engine must be able to do, beside the kind itself, as far as the gateway has seen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub needs: Features,
     /// Milliseconds that were left until the client's deadline at the moment of publishing. A
     /// duration and not a time of day, because machines' clocks differ.
     pub budget_ms: u64,

@@ -122,6 +122,15 @@ pub struct Capabilities {
     /// Embeddings.
     #[serde(default)]
     pub embeddings: bool,
+    /// Sorting documents by how well they answer a query.
+    #[serde(default)]
+    pub rerank: bool,
+    /// Scoring pairs of texts.
+    #[serde(default)]
+    pub score: bool,
+    /// Turning text into token ids and back.
+    #[serde(default)]
+    pub tokenize: bool,
     /// Tool calls.
     #[serde(default)]
     pub tools: bool,
@@ -131,6 +140,9 @@ pub struct Capabilities {
     /// Image parts.
     #[serde(default)]
     pub vision: bool,
+    /// Audio parts.
+    #[serde(default)]
+    pub audio: bool,
     /// Log probabilities.
     #[serde(default)]
     pub logprobs: bool,

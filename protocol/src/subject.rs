@@ -1,5 +1,6 @@
 //! The one place where subjects are made and taken apart.
 
+use crate::feature::Family;
 use crate::model_token;
 use crate::name::Name;
 
@@ -42,14 +43,17 @@ impl Subjects {
         &self.namespace
     }
 
-    /// `{ns}.v1.req.{model}`: a request for whichever worker of the queue group takes it.
-    pub fn request(&self, model: &str) -> String {
-        format!("{}.v1.req.{}", self.namespace, model_token::encode(model))
+    /// `{ns}.v1.req.{model}`, or another family's token for `req`: a request for whichever worker
+    /// of the queue group takes it.
+    pub fn request(&self, family: Family, model: &str) -> String {
+        let model = model_token::encode(model);
+        format!("{}.v1.{}.{model}", self.namespace, family.token())
     }
 
-    /// `{ns}.v1.req.{model}.{worker}`: a request that the gateway placed itself.
-    pub fn request_to(&self, model: &str, worker: &Name) -> String {
-        format!("{}.v1.req.{}.{worker}", self.namespace, model_token::encode(model))
+    /// `{ns}.v1.req.{model}.{worker}`, or another family's token for `req`: a request that the
+    /// gateway placed itself.
+    pub fn request_to(&self, family: Family, model: &str, worker: &Name) -> String {
+        format!("{}.{worker}", self.request(family, model))
     }
 
     /// `{ns}.v1.out.{gateway}.{worker}`: batches of frames.
@@ -168,8 +172,10 @@ mod tests {
     #[test]
     fn subjects_are_those_of_the_design() {
         let s = Subjects::new(name("tb"));
-        assert_eq!(s.request("a/b"), "tb.v1.req.a=2Fb");
-        assert_eq!(s.request_to("m", &name("w1")), "tb.v1.req.m.w1");
+        assert_eq!(s.request(Family::Generate, "a/b"), "tb.v1.req.a=2Fb");
+        assert_eq!(s.request_to(Family::Generate, "m", &name("w1")), "tb.v1.req.m.w1");
+        assert_eq!(s.request(Family::Embed, "m"), "tb.v1.emb.m");
+        assert_eq!(s.request_to(Family::Tokens, "m", &name("w1")), "tb.v1.tok.m.w1");
         assert_eq!(s.out(&name("g"), &name("w1")), "tb.v1.out.g.w1");
         assert_eq!(s.out_all(&name("g")), "tb.v1.out.g.*");
         assert_eq!(s.reply(&name("g"), 7, 2), "tb.v1.out.g.-7-2");

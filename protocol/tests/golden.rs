@@ -136,6 +136,7 @@ fn request() -> Request<'static> {
         floor: 1,
         kind: RequestKind::Chat,
         model: "m".into(),
+        needs: Features::NONE,
         budget_ms: 60_000,
         priority: -1,
         tenant: Some("t".into()),
@@ -210,7 +211,15 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         coordinator: name("c1"),
         leading: true,
     };
-    let mut all = vec![("request", encode(&request()).unwrap())];
+    let demanding = Request {
+        kind: RequestKind::Rerank,
+        needs: [Feature::Tools, Feature::Vision].into_iter().collect(),
+        ..request()
+    };
+    let mut all = vec![
+        ("request", encode(&request()).unwrap()),
+        ("demanding request", encode(&demanding).unwrap()),
+    ];
     all.extend(controls());
     all.push(("free hint", encode(&hint).unwrap()));
     all.push(("event", encode(&event).unwrap()));

@@ -167,6 +167,7 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         option::of((any::<u32>(), any::<u64>())),
         vec(any::<u8>(), 0..100),
         prop::sample::select(RequestKind::ALL),
+        vec(prop::sample::select(Feature::ALL), 0..4),
     );
     (numbers, texts, rest).prop_map(|(numbers, texts, rest)| Request {
         id: Uuid::from_u128(numbers.0),
@@ -176,6 +177,11 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         floor: numbers.3,
         kind: rest.4,
         model: texts.1,
+        needs: rest
+            .5
+            .into_iter()
+            .filter(|feature| *feature != Feature::Other)
+            .collect(),
         budget_ms: numbers.4,
         priority: numbers.5,
         tenant: texts.2,

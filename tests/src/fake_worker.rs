@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokenbus_protocol::subject::QUEUE_GROUP;
 use tokenbus_protocol::{
-    Accepted, BatchReader, BatchWriter, Body, Control, Delta, Finish, Frame, Name, Request, Room, Subjects, decode,
+    Accepted, BatchReader, BatchWriter, Body, Control, Delta, Family, Finish, Frame, Name, Request, Room, Subjects,
+    decode,
 };
 use uuid::Uuid;
 
@@ -51,7 +52,7 @@ impl FakeWorker {
         let name = Name::new(name).expect("a legal name");
         let group = QUEUE_GROUP.to_owned();
         let queue = client
-            .queue_subscribe(subjects.request(model), group)
+            .queue_subscribe(subjects.request(Family::Generate, model), group)
             .await
             .expect("a subscription");
         let control = client.subscribe(subjects.control(&name)).await.expect("a subscription");

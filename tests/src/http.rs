@@ -157,9 +157,14 @@ impl Client {
 
     /// As [`Client::stream`], with further headers.
     pub async fn stream_with(&self, headers: &[(&str, &str)], body: &Value) -> Sse {
+        self.stream_at(CHAT, headers, body).await
+    }
+
+    /// As [`Client::stream_with`], at another path.
+    pub async fn stream_at(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Sse {
         let mut body = body.clone();
         body["stream"] = Value::Bool(true);
-        Sse::new(self.post(CHAT, headers, &body).await)
+        Sse::new(self.post(path, headers, &body).await)
     }
 
     /// A streaming chat completion to its end.

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod nats;
 pub mod port;
 pub mod process;
+pub mod python;
 pub mod sse;
 pub mod tidy;
 pub mod upstream;

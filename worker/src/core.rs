@@ -112,7 +112,8 @@ impl Core {
         core
     }
 
-    /// What the worker is to listen to. The queue subject only while the engine can run what comes
+    /// What the worker is to listen to: for each model the subjects of what its engine can do, so that
+    /// no queue hands it what it cannot. The queue subject only while the engine can run what comes
     /// there: otherwise it would take requests from workers that can.
     pub(crate) fn interests(&self) -> BTreeSet<Interest> {
         let mut interests = BTreeSet::from([Interest::Control, Interest::Gateways]);
@@ -123,9 +124,11 @@ impl Core {
             if model.name.is_empty() || model.name.len() > MAX_MODEL_NAME {
                 continue;
             }
-            interests.insert(Interest::Direct(model.name.clone()));
-            if self.info.health == Health::Ready {
-                interests.insert(Interest::Queue(model.name.clone()));
+            for family in model.capabilities.families() {
+                interests.insert(Interest::Direct(family, model.name.clone()));
+                if self.info.health == Health::Ready {
+                    interests.insert(Interest::Queue(family, model.name.clone()));
+                }
             }
         }
         interests

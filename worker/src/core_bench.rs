@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task;
 use tokenbus_protocol::control::Cancel;
-use tokenbus_protocol::{Capabilities, Control, ControlReply, ModelInfo, Name, Request, RequestKind};
+use tokenbus_protocol::{Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -159,6 +159,7 @@ pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
         floor: 0,
         kind: RequestKind::Chat,
         model: "m".into(),
+        needs: Features::NONE,
         budget_ms: 60_000,
         priority: 0,
         tenant: None,

@@ -1,7 +1,7 @@
 //! Tests of the worker's mind: queue, hints, time, drain, control messages.
 
 use tokenbus_protocol::control::{Drain as DrainCommand, ModelCommand, Ping, Undrain};
-use tokenbus_protocol::{Control, ControlReply, Finish, Request};
+use tokenbus_protocol::{Control, ControlReply, Family, Finish, Request};
 
 use super::bench::*;
 use super::*;
@@ -102,7 +102,11 @@ async fn an_engine_that_is_down_refuses_and_hands_over_what_waits() {
     assert_eq!(b.core.state(), WorkerState::Unavailable);
     assert_eq!(
         b.core.interests(),
-        BTreeSet::from([Interest::Control, Interest::Gateways, Interest::Direct("m".into())]),
+        BTreeSet::from([
+            Interest::Control,
+            Interest::Gateways,
+            Interest::Direct(Family::Generate, "m".into())
+        ]),
         "the queue subject is left to those that can"
     );
     assert_eq!(b.core.parts.load.room().free, 0);

@@ -11,7 +11,7 @@ use futures_util::stream::SelectAll;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokenbus_bus::{Bus, BusError, backoff};
 use tokenbus_protocol::subject::QUEUE_GROUP;
-use tokenbus_protocol::{Name, Subjects};
+use tokenbus_protocol::{Family, Name, Subjects};
 use tokio::task::JoinSet;
 
 use crate::limits;
@@ -23,10 +23,10 @@ pub(crate) enum Interest {
     Control,
     /// NATS's word on whether gateways are there.
     Gateways,
-    /// Requests that a gateway placed on this worker.
-    Direct(String),
-    /// Requests for whichever worker of the model takes them.
-    Queue(String),
+    /// Requests of one family that a gateway placed on this worker.
+    Direct(Family, String),
+    /// Requests of one family for whichever worker of the model takes them.
+    Queue(Family, String),
 }
 
 /// What came in.
@@ -170,7 +170,7 @@ impl Intake {
                     Item::Message(message) => return match interest {
                         Interest::Control => Inbound::Control(message),
                         Interest::Gateways => Inbound::Gateway(message),
-                        Interest::Direct(_) | Interest::Queue(_) => Inbound::Request(message),
+                        Interest::Direct(..) | Interest::Queue(..) => Inbound::Request(message),
                     },
                     Item::Ended => self.ended(&interest, generation),
                 },
@@ -183,8 +183,8 @@ impl Intake {
         match interest {
             Interest::Control => self.subjects.control(&self.worker),
             Interest::Gateways => self.subjects.watch_all(&self.worker),
-            Interest::Direct(model) => self.subjects.request_to(model, &self.worker),
-            Interest::Queue(model) => self.subjects.request(model),
+            Interest::Direct(family, model) => self.subjects.request_to(*family, model, &self.worker),
+            Interest::Queue(family, model) => self.subjects.request(*family, model),
         }
     }
 
@@ -259,8 +259,8 @@ async fn try_subscribe(
     let mut subscribed = Vec::with_capacity(list.len());
     for (interest, subject) in list {
         let subscriber = match interest {
-            Interest::Queue(_) => bus.queue_subscribe(subject.clone(), QUEUE_GROUP).await?,
-            Interest::Control | Interest::Gateways | Interest::Direct(_) => bus.subscribe(subject.clone()).await?,
+            Interest::Queue(..) => bus.queue_subscribe(subject.clone(), QUEUE_GROUP).await?,
+            Interest::Control | Interest::Gateways | Interest::Direct(..) => bus.subscribe(subject.clone()).await?,
         };
         subscribed.push((interest.clone(), generation, subscriber));
     }

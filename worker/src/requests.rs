@@ -169,6 +169,7 @@ impl Core {
             ends: self.parts.ends.clone(),
             max_frame: self.parts.max_frame,
             arrived: now,
+            paced: request.kind.is_generated(),
         });
         let has_slot = position == 0;
         if has_slot {
@@ -226,7 +227,7 @@ impl Core {
         let message = match (reason, &self.info.health) {
             (RejectReason::Unavailable, Health::Starting) => "The engine is starting".to_owned(),
             (RejectReason::Unavailable, Health::Down(why)) => why.clone(),
-            (RejectReason::Unsupported, _) => self.unsupported(request).unwrap_or_default().to_owned(),
+            (RejectReason::Unsupported, _) => self.unsupported(request).unwrap_or_default(),
             _ => String::new(),
         };
         let frame = Frame {
@@ -268,23 +269,26 @@ impl Core {
     }
 
     /// What the engine cannot do of what is asked.
-    fn unsupported(&self, request: &Request<'_>) -> Option<&'static str> {
+    fn unsupported(&self, request: &Request<'_>) -> Option<String> {
         let can = self.can(&request.model);
+        let missing = request.needs.with(request.kind.feature()).minus(can.features());
         let begun = |resume: &Resume| {
             resume
                 .choices
                 .iter()
                 .any(|choice| choice.tokens > 0 || !choice.text.is_empty() || !choice.reasoning.is_empty())
         };
-        match request.kind {
-            RequestKind::Chat if !can.chat => Some("The engine has no chat completions"),
-            RequestKind::Completion if !can.completion => Some("The engine has no text completions"),
-            RequestKind::Embeddings if !can.embeddings => Some("The engine has no embeddings"),
-            RequestKind::Other => Some("The worker does not know this kind of request"),
-            _ if !can.continuation && request.resume.as_ref().is_some_and(begun) => {
-                Some("The engine cannot continue an answer")
-            }
-            _ => None,
+        if request.kind == RequestKind::Other {
+            Some("The worker does not know this kind of request".to_owned())
+        } else if !missing.is_empty() {
+            Some(format!(
+                "The engine of {:?} is not capable of: {missing}",
+                request.model
+            ))
+        } else if !can.continuation && request.resume.as_ref().is_some_and(begun) {
+            Some("The engine cannot continue an answer".to_owned())
+        } else {
+            None
         }
     }
 

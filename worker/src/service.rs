@@ -55,6 +55,12 @@ async fn stop(registered: Option<(HashMap<String, String>, Service)>) {
 
 fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMap<String, String> {
     let models: Vec<&str> = snapshot.models.iter().map(|model| model.name.as_str()).collect();
+    // In the order of the models: gateways without a coordinator learn from it who can do what.
+    let capabilities: Vec<_> = snapshot
+        .models
+        .iter()
+        .map(|model| model.capabilities.features())
+        .collect();
     HashMap::from([
         ("worker".to_owned(), identity.worker.to_string()),
         ("instance".to_owned(), identity.instance.to_string()),
@@ -63,5 +69,6 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         ("engine".to_owned(), snapshot.engine.to_owned()),
         // JSON, because a model's name may hold any separator.
         ("models".to_owned(), serde_json::json!(models).to_string()),
+        ("capabilities".to_owned(), serde_json::json!(capabilities).to_string()),
     ])
 }

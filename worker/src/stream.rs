@@ -49,6 +49,8 @@ pub(crate) struct StreamParts {
     pub(crate) max_frame: usize,
     /// When the request came.
     pub(crate) arrived: Instant,
+    /// Whether its output is tokens, whose pace says something of the engine.
+    pub(crate) paced: bool,
 }
 
 /// One attempt of one request.
@@ -143,7 +145,7 @@ impl Stream {
             self.close(&mut state, last, Outcome::Failed, now);
             return Err(Closed);
         }
-        if output {
+        if output && self.parts.paced {
             self.book(&mut state, tokens, now);
         }
         Ok(())

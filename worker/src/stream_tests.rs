@@ -32,6 +32,7 @@ fn setup(bound: usize, max_frame: usize) -> Setup {
         ends: sender,
         max_frame,
         arrived: now,
+        paced: true,
     });
     stream.hold(load.occupy());
     Setup {

@@ -10,7 +10,9 @@ use common::{Gateway, Nats, Running, name, sim, sim_text, status_until, subjects
 use futures_util::StreamExt as _;
 use serde_bytes::ByteBuf;
 use tokenbus_protocol::control::{Drain, ModelCommand, Part, Ping, Undrain};
-use tokenbus_protocol::{Control, ControlReply, FreeHint, ModelInfo, Parts, Resume, ResumeChoice, Status, WorkerState};
+use tokenbus_protocol::{
+    Control, ControlReply, Family, FreeHint, ModelInfo, Parts, Resume, ResumeChoice, Status, WorkerState,
+};
 use tokio::time::Instant;
 
 const LONG: &str = r#"{"max_tokens":1000000}"#;
@@ -231,7 +233,11 @@ async fn malformed_bytes_on_every_subject_change_nothing() {
     let mut gateway = Gateway::start(&nats, "g").await;
     let s = subjects();
     let good = tokenbus_protocol::encode(&gateway.request(9, 0, "{}")).unwrap();
-    for subject in [s.request("m"), s.request_to("m", &name("w1")), s.control(&name("w1"))] {
+    for subject in [
+        s.request(Family::Generate, "m"),
+        s.request_to(Family::Generate, "m", &name("w1")),
+        s.control(&name("w1")),
+    ] {
         for bytes in [
             &b""[..],
             b"\x01",
@@ -332,7 +338,7 @@ async fn models_appear_and_vanish_while_it_runs() {
     let has = |models: &[ModelInfo]| models.iter().any(|m| m.name == command.model);
     status_until(&mut statuses, "new model", |s: &Status| has(&s.models)).await;
     // The reply came from the engine; the subscription follows a moment later.
-    let subject = subjects().request(&request.model);
+    let subject = subjects().request(request.kind.family(), &request.model);
     until_responders(&gateway, &subject, true).await;
     gateway.send(&request).await;
     assert_eq!(gateway.ended(1, 0).await, "finish 2");
@@ -378,7 +384,7 @@ async fn a_stopping_worker_finishes_what_it_has_and_refuses_what_comes() {
     let draining = status_until(&mut statuses, "draining", |s| s.state == WorkerState::Draining).await;
     assert_eq!(draining.active, 1);
     // What is published from now on is refused, or meets nobody; it is never swallowed.
-    let subject = subjects().request("m");
+    let subject = subjects().request(Family::Generate, "m");
     until_responders(&gateway, &subject, false).await;
     assert_eq!(gateway.ended(1, 0).await, "finish 100");
     assert_eq!(gateway.seen(1, 0).text, sim_text(0..100));
@@ -416,7 +422,7 @@ async fn a_drain_by_control_can_be_undone() {
         panic!("no pong")
     };
     assert_eq!((pong.state, pong.room.free), (WorkerState::Draining, 0));
-    let subject = subjects().request("m");
+    let subject = subjects().request(Family::Generate, "m");
     until_responders(&gateway, &subject, false).await;
     assert!(matches!(
         gateway.ask("w1", &Control::Undrain(Undrain {})).await,

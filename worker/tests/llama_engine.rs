@@ -13,63 +13,20 @@
 
 mod openai_support;
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use openai_support::{PATIENCE, Stream, Told, Whole, info, job, ready, resumed, start_with_room};
+use openai_support::llama::{chat, engine_with, gravity, of_kind, start};
+use openai_support::{PATIENCE, Told, info, job, ready, resumed};
 use serde_json::{Value, json};
-use tokenbus_protocol::{ErrorCode, Resume, ResumeChoice};
-use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions, LlamaRuntime};
-use tokenbus_worker::engine::{Engine as _, Health, Job};
-
-fn runtime() -> LlamaRuntime {
-    let server = std::env::var_os("TOKENBUS_LLAMA_SERVER").map(PathBuf::from);
-    let packages = std::env::var_os("TOKENBUS_LLAMA_PACKAGES").map(PathBuf::from);
-    match (server, packages) {
-        (Some(server), _) => LlamaRuntime::LlamaServer(server),
-        (None, Some(packages)) => LlamaRuntime::Python {
-            python: std::env::var_os("TOKENBUS_PYTHON").map_or_else(|| "python3".into(), PathBuf::from),
-            packages,
-        },
-        (None, None) => panic!("set TOKENBUS_LLAMA_PACKAGES to the folder of xllamacpp (or TOKENBUS_LLAMA_SERVER)"),
-    }
-}
-
-async fn engine(logs: &tempfile::TempDir) -> Arc<LlamaEngine> {
-    let model_path = std::env::var_os("TOKENBUS_LLAMA_MODEL")
-        .expect("set TOKENBUS_LLAMA_MODEL to a GGUF file")
-        .into();
-    let options = LlamaOptions {
-        runtime: runtime(),
-        model_path,
-        model: Some("smol".to_owned()),
-        slots: Some(2),
-        context: Some(1024),
-        threads: None,
-        log_dir: logs.path().to_owned(),
-    };
-    LlamaEngine::start(options).await.unwrap()
-}
-
-fn start(engine: &LlamaEngine, job: Job) -> Stream {
-    start_with_room(engine, job, usize::MAX)
-}
-
-fn gravity(limit: u32) -> Value {
-    json!({"model": "smol", "temperature": 0, "max_tokens": limit,
-        "messages": [{"role": "user", "content": "What is gravity?"}]})
-}
-
-async fn chat(engine: &LlamaEngine, body: &Value) -> Whole {
-    start(engine, job("smol", body)).whole().await
-}
+use tokenbus_protocol::{ErrorCode, RequestKind, Resume, ResumeChoice};
+use tokenbus_worker::engine::llama::{Extras, LlamaEngine};
+use tokenbus_worker::engine::{Engine as _, Health};
 
 /// One server for all: loading takes longer than the tests.
 #[tokio::test]
 async fn a_real_model_through_the_engine() {
     let logs = tempfile::tempdir().unwrap();
-    let engine = engine(&logs).await;
+    let engine = engine_with(&logs, Extras::default()).await;
     let told = ready(engine.as_ref()).await;
     assert_eq!(
         (told.engine, told.slots, told.models[0].context_length),
@@ -78,9 +35,11 @@ async fn a_real_model_through_the_engine() {
     );
     let can = told.models[0].capabilities;
     assert!(can.chat && can.completion && can.json_schema && can.logprobs && can.continuation);
-    assert!(!can.tools && !can.embeddings && !can.vision);
+    assert!(can.tokenize && !can.tools && !can.embeddings && !can.rerank && !can.vision && !can.audio);
 
     answers(&engine).await;
+    completes_texts(&engine).await;
+    tokenizes(&engine).await;
     continues_exactly(&engine).await;
     holds_to_a_schema(&engine).await;
     refuses(&engine).await;
@@ -108,6 +67,52 @@ async fn answers(engine: &LlamaEngine) {
     logprobs["logprobs"] = json!(true);
     let whole = chat(engine, &logprobs).await;
     assert!(whole.deltas[0].extra.as_ref().unwrap().logprobs.is_some());
+}
+
+async fn completes_texts(engine: &LlamaEngine) {
+    let completion = async |body: &Value| of_kind(engine, RequestKind::Completion, body).await;
+    let body =
+        json!({"model": "smol", "prompt": ["One, two, three,", "a b"], "n": 2, "max_tokens": 3, "temperature": 0});
+    let whole = completion(&body).await;
+    let text = |choice: u32| -> String {
+        let deltas = whole.deltas.iter().filter(|delta| delta.choice == choice);
+        deltas.map(|delta| delta.text.as_ref()).collect()
+    };
+    assert!(text(0).contains("four") && text(0) == text(1), "{}", text(0));
+    assert!(!text(2).is_empty() && text(2) == text(3) && text(2) != text(0));
+    assert_eq!(whole.finish().completion_tokens, Some(12));
+    let (first, second) = (
+        completion(&json!({"model": "smol", "prompt": "One, two, three,", "max_tokens": 1})).await,
+        completion(&json!({"model": "smol", "prompt": "a b", "max_tokens": 1})).await,
+    );
+    let prompts = [first, second].map(|whole| whole.finish().prompt_tokens.unwrap());
+    assert_eq!(
+        whole.finish().prompt_tokens,
+        Some(prompts.iter().sum()),
+        "each prompt once"
+    );
+    let echo = json!({"model": "smol", "prompt": "One, two, three,", "echo": true, "max_tokens": 3, "temperature": 0});
+    assert!(completion(&echo).await.text().starts_with("One, two, three, four"));
+    let suffix = json!({"model": "smol", "prompt": "a", "suffix": "b"});
+    assert_eq!(completion(&suffix).await.error().param.as_deref(), Some("suffix"));
+}
+
+async fn tokenizes(engine: &LlamaEngine) {
+    let of = async |kind, body: Value| -> Value {
+        serde_json::from_str(&of_kind(engine, kind, &body).await.text()).unwrap()
+    };
+    let tokens = of(RequestKind::Tokenize, json!({"model": "smol", "prompt": "Hello there"})).await;
+    assert_eq!(tokens["count"], tokens["tokens"].as_array().unwrap().len());
+    let text = of(
+        RequestKind::Detokenize,
+        json!({"model": "smol", "tokens": tokens["tokens"]}),
+    )
+    .await;
+    assert_eq!(text["prompt"], "Hello there");
+    let messages = json!([{"role": "user", "content": "What is gravity?"}]);
+    let counted = of(RequestKind::Tokenize, json!({"model": "smol", "messages": messages})).await;
+    let prompt = chat(engine, &gravity(1)).await.finish().prompt_tokens;
+    assert_eq!(counted["count"].as_u64(), prompt, "what the chat itself counts");
 }
 
 async fn continues_exactly(engine: &LlamaEngine) {

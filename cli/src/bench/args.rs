@@ -94,6 +94,11 @@ pub struct Args {
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 
+    /// Leave the first N gaps of each answer out of itl: an engine takes a new sequence into its next common step,
+    /// which is early or late for it
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub settle: u64,
+
     /// Measure CPU and memory of a process of this machine too; processes of one name are added up (repeatable)
     #[arg(long, value_name = "NAME=PID", value_parser = named_pid)]
     pub pid: Vec<NamedPid>,

@@ -1,24 +1,21 @@
-//! One HTTP/1.1 connection, driven by whoever uses it: no task and no channel between socket and reader.
+//! One HTTP/1.1 connection, read by whoever uses it: no task, no channel and no copy between socket and reader.
 
-use std::future::Future;
+use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
 use super::failure::{Failure, Kind};
-use super::limits::CONNECTING;
+use super::http1::{Decoder, Framing, Head, HttpError};
+use super::limits::{CONNECTING, READ_BYTES};
 use super::stream::Stream;
 use super::target::Target;
 
@@ -28,22 +25,30 @@ pub(crate) struct Connector {
     tls: Option<TlsConnector>,
     turn: AtomicUsize,
     opening: Semaphore,
+    scratch: Arc<Scratch>,
+}
+
+/// What all connections of a thread read into, one after the other: it stays in the processor's cache.
+struct Scratch(Mutex<Box<[u8]>>);
+
+impl Scratch {
+    /// Only one thread uses it, so nobody waits.
+    fn lock(&self) -> MutexGuard<'_, Box<[u8]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Connector {
     /// A connector with its own limit of connections being opened.
     pub(crate) fn new(target: Arc<Target>, tls: Option<TlsConnector>) -> Self {
+        let scratch = vec![0; READ_BYTES].into_boxed_slice();
         Self {
             target,
             tls,
             turn: AtomicUsize::new(0),
             opening: Semaphore::new(CONNECTING),
+            scratch: Arc::new(Scratch(Mutex::new(scratch))),
         }
-    }
-
-    /// The server.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
     }
 
     /// Opens a connection, trying each of the server's addresses once.
@@ -55,21 +60,22 @@ impl Connector {
         let stream = self
             .open()
             .await
-            .map_err(|e| Failure::new(Kind::Connect, io_code(&e), e.to_string()));
+            .map_err(|e| Failure::new(Kind::Connect, io_code(&e), e.to_string()))?;
         drop(permit);
-        let handshake = http1::Builder::new().handshake(TokioIo::new(stream?)).await;
-        let (sender, driver) = handshake.map_err(|e| Failure::of(Kind::Connect, e.to_string()))?;
         Ok(Conn {
-            sender,
-            driver: Driver(Some(driver)),
+            stream,
+            scratch: Arc::clone(&self.scratch),
+            rest: Vec::new(),
+            decoder: Decoder::new(Framing::Length(0)),
+            keep_alive: true,
             unused_since: Instant::now(),
         })
     }
 
-    async fn open(&self) -> std::io::Result<Stream> {
+    async fn open(&self) -> io::Result<Stream> {
         let addresses = &self.target.addresses;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len().max(1);
-        let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses.iter().cycle().skip(turn).take(addresses.len()) {
             match TcpStream::connect(address).await {
                 Ok(tcp) => {
@@ -82,12 +88,12 @@ impl Connector {
         Err(last)
     }
 
-    async fn wrap(&self, tcp: TcpStream) -> std::io::Result<Stream> {
+    async fn wrap(&self, tcp: TcpStream) -> io::Result<Stream> {
         let Some(tls) = &self.tls else {
             return Ok(Stream::Plain(tcp));
         };
         let name = rustls::pki_types::ServerName::try_from(self.target.host.clone())
-            .map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         Ok(Stream::Tls(Box::new(tls.connect(name, tcp).await?)))
     }
 }
@@ -103,111 +109,202 @@ pub(crate) fn tls_connector() -> Result<TlsConnector, rustls::Error> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// An open connection.
+/// Why an answer could not be read.
 #[derive(Debug)]
+pub(crate) enum Broken {
+    /// The request could not be sent, and nothing of it was.
+    Unsent(io::Error),
+    /// The socket failed.
+    Io(io::Error),
+    /// The server closed the connection before the answer's end.
+    Eof,
+    /// The answer is not HTTP.
+    Http(HttpError),
+    /// The reader refuses what the body holds.
+    Refused(Failure),
+}
+
+impl Broken {
+    /// What became of the request, `begun` telling whether an answer had begun.
+    pub(crate) fn into_failure(self, begun: bool) -> Failure {
+        let (io, code) = match self {
+            Self::Refused(failure) => return failure,
+            Self::Http(error) => return Failure::of(Kind::Http, error.to_string()),
+            Self::Eof if !begun => return Failure::of(Kind::Closed, "the server closed the connection"),
+            Self::Eof => (
+                io::Error::from(io::ErrorKind::UnexpectedEof),
+                "UnexpectedEof".to_owned(),
+            ),
+            Self::Unsent(error) | Self::Io(error) => {
+                let code = io_code(&error);
+                (error, code)
+            }
+        };
+        let kind = match io.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if begun => Kind::Reset,
+            _ if begun => Kind::Truncated,
+            _ => Kind::Closed,
+        };
+        Failure::new(kind, code, io.to_string())
+    }
+}
+
+/// An open connection.
 pub(crate) struct Conn {
-    sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
+    stream: Stream,
+    scratch: Arc<Scratch>,
+    /// What was read and not used yet: a head's beginning, or what came together with a head.
+    rest: Vec<u8>,
+    decoder: Decoder,
+    keep_alive: bool,
     /// When it was last used.
     pub(crate) unused_since: Instant,
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conn")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Conn {
     /// Sends a request and awaits the head of the answer.
     ///
     /// # Errors
-    /// What hyper says.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        let answer = self.sender.send_request(request);
-        let mut answer = std::pin::pin!(answer);
-        let driver = &mut self.driver;
-        std::future::poll_fn(|cx| driver.poll_with(cx, |cx| answer.as_mut().poll(cx))).await
+    /// [`Broken`], where no answer began.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Head, Broken> {
+        let sent = self.write(request).await;
+        if let Err(broken @ Broken::Unsent(_)) = sent {
+            return Err(broken);
+        }
+        // A server may refuse a request before it has read all of it.
+        let head = match (self.head().await, sent) {
+            (Err(_), Err(broken)) => return Err(broken),
+            (head, _) => head?,
+        };
+        self.decoder = Decoder::new(head.framing);
+        self.keep_alive = head.keep_alive;
+        Ok(head)
     }
 
-    /// The next frame of the answer's body; `waited` is set where it was not there already.
-    pub(crate) async fn frame(
+    async fn write(&mut self, request: &[u8]) -> Result<(), Broken> {
+        let mut left = request;
+        while !left.is_empty() {
+            let stream = &mut self.stream;
+            match poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, left)).await {
+                Ok(0) => return Err(Broken::Eof),
+                Ok(wrote) => left = left.get(wrote..).unwrap_or_default(),
+                Err(error) if left.len() == request.len() => return Err(Broken::Unsent(error)),
+                Err(error) => return Err(Broken::Io(error)),
+            }
+        }
+        let stream = &mut self.stream;
+        // TLS holds a record back until then.
+        poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx))
+            .await
+            .map_err(Broken::Io)
+    }
+
+    async fn head(&mut self) -> Result<Head, Broken> {
+        self.rest.clear();
+        loop {
+            poll_fn(|cx| self.poll_more(cx)).await?;
+            while let Some((head, length)) = Head::parse(&self.rest).map_err(Broken::Http)? {
+                self.rest.drain(..length);
+                // An interim answer, as `100 Continue`, is none.
+                if !matches!(head.status, 100..=199) {
+                    return Ok(head);
+                }
+            }
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let mut scratch = self.scratch.lock();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(Broken::Io)?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(Broken::Eof));
+        }
+        self.rest.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more of the answer's body and hands it to `take`; false where it has ended. `waited` is set where
+    /// nothing was there already.
+    ///
+    /// # Errors
+    /// [`Broken`], also with what `take` refuses.
+    pub(crate) async fn body(
         &mut self,
-        body: &mut Incoming,
         waited: &mut bool,
-    ) -> Option<hyper::Result<Frame<Bytes>>> {
-        let driver = &mut self.driver;
-        std::future::poll_fn(|cx| {
-            let polled = driver.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<bool, Broken> {
+        if self.decoder.is_done() {
+            return Ok(false);
+        }
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            self.keep_alive &= feed(&mut self.decoder, &rest, &mut take)?;
+            return Ok(true);
+        }
+        poll_fn(|cx| {
+            let polled = self.poll_body(cx, &mut take);
             *waited |= polled.is_pending();
             polled
         })
         .await
     }
 
-    /// Whether another request may be sent; false where the server closed the connection meanwhile.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Poll<Result<bool, Broken>> {
+        let mut scratch = self.scratch.lock();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(Broken::Io)?;
+        if buffer.filled().is_empty() {
+            let whole = self.decoder.ends_with_connection();
+            return Poll::Ready(if whole { Ok(false) } else { Err(Broken::Eof) });
+        }
+        self.keep_alive &= feed(&mut self.decoder, buffer.filled(), take)?;
+        Poll::Ready(Ok(true))
+    }
+
+    /// Whether another request may be sent: the last answer was read to its end, and the server has neither closed
+    /// the connection nor said anything more.
     pub(crate) async fn is_ready(&mut self) -> bool {
-        let driver = &mut self.driver;
-        let sender = &mut self.sender;
-        std::future::poll_fn(|cx| driver.poll_with(cx, |cx| sender.poll_ready(cx)))
-            .await
-            .is_ok()
-            && self.driver.is_open_still().await
-    }
-}
-
-/// The protocol's state, which must be polled for anything to move. Gone as soon as it has ended: only
-/// its drop tells whoever waits for it that nothing will come.
-#[derive(Debug)]
-struct Driver(Option<Connection<TokioIo<Stream>, Full<Bytes>>>);
-
-impl Driver {
-    /// Polls `wanted`, then the connection, then `wanted` again: in one wake-up, without a second task.
-    fn poll_with<T>(&mut self, cx: &mut Context<'_>, mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        if let Poll::Ready(value) = wanted(cx) {
-            return Poll::Ready(value);
+        if !self.keep_alive || !self.decoder.is_done() {
+            return false;
         }
-        self.poll(cx);
-        wanted(cx)
-    }
-
-    /// What ended the connection is told to the request that was on it.
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.0
-            && Pin::new(connection).poll(cx).is_ready()
-        {
-            self.0 = None;
-        }
-    }
-
-    async fn is_open_still(&mut self) -> bool {
-        std::future::poll_fn(|cx| {
-            self.poll(cx);
-            Poll::Ready(self.0.is_some())
+        poll_fn(|cx| {
+            let mut byte = [0];
+            let polled = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
+            Poll::Ready(polled.is_pending())
         })
         .await
     }
 }
 
-/// What became of a request that hyper gave up on, `begun` telling whether an answer had begun.
-pub(crate) fn transport_failure(error: &hyper::Error, begun: bool) -> Failure {
-    let io = io_source(error);
-    let code = io.map(io_code).unwrap_or_default();
-    let kind = match io.map(std::io::Error::kind) {
-        _ if error.is_parse() => Kind::Http,
-        Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe) if begun => Kind::Reset,
-        _ if begun => Kind::Truncated,
-        _ => Kind::Closed,
-    };
-    let example = io.map_or_else(|| error.to_string(), |io| format!("{error}: {io}"));
-    Failure::new(kind, code, example)
-}
-
-fn io_source(error: &hyper::Error) -> Option<&std::io::Error> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref() {
-            return Some(io);
+/// Hands the data in `input` to `take`; false where something follows the body.
+fn feed(
+    decoder: &mut Decoder,
+    mut input: &[u8],
+    take: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<bool, Broken> {
+    loop {
+        let (data, rest) = decoder.next(input).map_err(Broken::Http)?;
+        if data.is_empty() {
+            return Ok(rest.is_empty());
         }
-        source = error.source();
+        take(data).map_err(Broken::Refused)?;
+        input = rest;
     }
-    None
 }
 
-fn io_code(error: &std::io::Error) -> String {
+fn io_code(error: &io::Error) -> String {
     format!("{:?}", error.kind())
 }

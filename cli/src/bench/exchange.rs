@@ -3,28 +3,29 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 
 use super::check::{Rules, StreamCheck, check_whole, excerpt};
 use super::chunk::error_parts;
-use super::conn::{Conn, Connector, transport_failure};
+use super::conn::{Broken, Conn, Connector};
+use super::deadline::within;
 use super::failure::{Failure, Kind};
+use super::http1::Head;
 use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES};
 use super::sse::Parser;
 
 /// What every request of a run has in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// The JSON that is sent.
-    pub(crate) body: Bytes,
+    /// What is sent: head and JSON.
+    pub(crate) request: Bytes,
     /// What the answers must be.
     pub(crate) rules: Rules,
     /// Whether they are streamed.
     pub(crate) stream: bool,
     /// The longest that one may take.
     pub(crate) timeout: Duration,
+    /// Gaps at the beginning of an answer that are not counted.
+    pub(crate) settle: u64,
 }
 
 /// What became of a request. The gaps between arrivals are left in the session.
@@ -128,10 +129,10 @@ impl Session {
         let begun = Instant::now();
         let start = due.unwrap_or(begun);
         let exchange = self.exchange(connector, plan, &fold);
-        let failure = match tokio::time::timeout(plan.timeout, exchange).await {
-            Ok(Ok(failure)) => failure,
-            Ok(Err(failure)) => Some(failure),
-            Err(_) => {
+        let failure = match within(plan.timeout, exchange).await {
+            Some(Ok(failure)) => failure,
+            Some(Err(failure)) => Some(failure),
+            None => {
                 let stage = self.progress.stage.name();
                 self.conn = None;
                 let example = format!("not finished after {:?}, waiting for the {stage}", plan.timeout);
@@ -169,20 +170,19 @@ impl Session {
         plan: &Plan,
         fold: &impl Fn(&[Duration]),
     ) -> Result<Option<Failure>, Failure> {
-        let (mut conn, response) = self.send(connector, plan).await?;
+        let (mut conn, head) = self.send(connector, plan).await?;
         self.progress.stage = if plan.stream { Stage::FirstToken } else { Stage::Body };
-        let (head, mut body) = response.into_parts();
-        let failure = if head.status != StatusCode::OK {
-            let body = read_whole(&mut conn, &mut body).await?;
+        let failure = if head.status != 200 {
+            let body = read_whole(&mut conn).await?;
             Some(status_failure(head.status, &body))
-        } else if let Some(failure) = wrong_content_type(&head.headers, plan) {
-            read_whole(&mut conn, &mut body).await?;
+        } else if let Some(failure) = wrong_content_type(&head, plan) {
+            read_whole(&mut conn).await?;
             Some(failure)
         } else if plan.stream {
-            self.read_stream(&mut conn, &mut body, fold).await?;
+            self.read_stream(&mut conn, plan.settle, fold).await?;
             self.check.end(self.parser.is_inside_event())
         } else {
-            let body = read_whole(&mut conn, &mut body).await?;
+            let body = read_whole(&mut conn).await?;
             let (failure, tokens) = check_whole(plan.rules, &body);
             self.progress.tokens = tokens;
             failure
@@ -192,68 +192,64 @@ impl Session {
         Ok(failure)
     }
 
-    async fn send(&mut self, connector: &Connector, plan: &Plan) -> Result<(Conn, http::Response<Incoming>), Failure> {
+    async fn send(&mut self, connector: &Connector, plan: &Plan) -> Result<(Conn, Head), Failure> {
         if let Some(mut conn) = self.conn.take()
             && conn.unused_since.elapsed() < IDLE
             && conn.is_ready().await
         {
             self.progress.stage = Stage::Head;
-            match conn.send(connector.target().request(plan.body.clone())).await {
-                Ok(response) => return Ok((conn, response)),
-                // Closed by the server just then and nothing of the request was sent: not its failure.
-                Err(error) if error.is_canceled() => {}
-                Err(error) => return Err(transport_failure(&error, false)),
+            match conn.ask(&plan.request).await {
+                Ok(head) => return Ok((conn, head)),
+                // Closed by the server just then: not its failure.
+                Err(Broken::Unsent(_)) => {}
+                Err(broken) => return Err(broken.into_failure(false)),
             }
         }
         self.progress.stage = Stage::Connect;
         let mut conn = connector.connect().await?;
         self.progress.stage = Stage::Head;
-        match conn.send(connector.target().request(plan.body.clone())).await {
-            Ok(response) => Ok((conn, response)),
-            Err(error) => Err(transport_failure(&error, false)),
+        match conn.ask(&plan.request).await {
+            Ok(head) => Ok((conn, head)),
+            Err(broken) => Err(broken.into_failure(false)),
         }
     }
 
     /// Reads a stream to its end; an error where the transport failed before that.
-    async fn read_stream(
-        &mut self,
-        conn: &mut Conn,
-        body: &mut Incoming,
-        fold: &impl Fn(&[Duration]),
-    ) -> Result<(), Failure> {
+    async fn read_stream(&mut self, conn: &mut Conn, settle: u64, fold: &impl Fn(&[Duration])) -> Result<(), Failure> {
         let mut now = Instant::now();
         loop {
-            let mut waited = false;
-            let frame = match conn.frame(body, &mut waited).await {
-                None => return Ok(()),
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    self.check.fail(transport_failure(&error, true));
-                    return Err(self.check.end(false).unwrap_or_else(|| transport_failure(&error, true)));
-                }
+            let (mut waited, mut output) = (false, false);
+            let (parser, check) = (&mut self.parser, &mut self.check);
+            let take = |data: &[u8]| {
+                let parsed = parser.push(data, |event| output |= check.event(event));
+                parsed.map_err(|error| Failure::of(Kind::Malformed, error.to_string()))
             };
+            match conn.body(&mut waited, take).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(broken) => {
+                    let failure = broken.into_failure(true);
+                    self.check.fail(failure.clone());
+                    return Err(self.check.end(false).unwrap_or(failure));
+                }
+            }
             // What was there without waiting arrived together, whatever the HTTP chunks.
             if waited {
                 now = Instant::now();
             }
-            let Some(data) = frame.data_ref() else { continue };
-            let (parser, check) = (&mut self.parser, &mut self.check);
-            let mut output = false;
-            if let Err(error) = parser.push(data, |event| output |= check.event(event)) {
-                return Err(Failure::of(Kind::Malformed, error.to_string()));
-            }
             if output {
-                self.arrival(now, fold);
+                self.arrival(now, settle, fold);
             }
         }
     }
 
-    fn arrival(&mut self, now: Instant, fold: &impl Fn(&[Duration])) {
+    fn arrival(&mut self, now: Instant, settle: u64, fold: &impl Fn(&[Duration])) {
         let progress = &mut self.progress;
         progress.stage = Stage::Body;
         match progress.last.replace(now) {
             None => progress.first = Some(now),
             Some(last) if last == now => return,
+            Some(_) if progress.arrivals <= settle => {}
             Some(last) => {
                 if self.gaps.len() >= GAPS_KEPT {
                     fold(&self.gaps);
@@ -266,39 +262,43 @@ impl Session {
     }
 }
 
-async fn read_whole(conn: &mut Conn, body: &mut Incoming) -> Result<Vec<u8>, Failure> {
+async fn read_whole(conn: &mut Conn) -> Result<Vec<u8>, Failure> {
     let mut whole = Vec::new();
     let mut waited = false;
-    while let Some(frame) = conn.frame(body, &mut waited).await {
-        let frame = frame.map_err(|error| transport_failure(&error, true))?;
-        let data = frame.data_ref().map_or(b"".as_slice(), |d| d.as_ref());
-        if whole.len() + data.len() > MAX_BODY_BYTES {
-            let example = format!("an answer of more than {MAX_BODY_BYTES} bytes");
-            return Err(Failure::of(Kind::Malformed, example));
+    loop {
+        let take = |data: &[u8]| {
+            if whole.len() + data.len() > MAX_BODY_BYTES {
+                let example = format!("an answer of more than {MAX_BODY_BYTES} bytes");
+                return Err(Failure::of(Kind::Malformed, example));
+            }
+            whole.extend_from_slice(data);
+            Ok(())
+        };
+        match conn.body(&mut waited, take).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(whole),
+            Err(broken) => return Err(broken.into_failure(true)),
         }
-        whole.extend_from_slice(data);
     }
-    Ok(whole)
 }
 
-fn status_failure(status: StatusCode, body: &[u8]) -> Failure {
+fn status_failure(status: u16, body: &[u8]) -> Failure {
     #[derive(serde::Deserialize)]
     struct Envelope<'a> {
         #[serde(borrow)]
         error: &'a serde_json::value::RawValue,
     }
-    let number = status.as_u16();
     match serde_json::from_slice::<Envelope<'_>>(body) {
         Ok(envelope) => {
             let (code, message) = error_parts(envelope.error);
             let space = if code.is_empty() { "" } else { " " };
-            Failure::new(Kind::Status, format!("{number}{space}{code}"), message)
+            Failure::new(Kind::Status, format!("{status}{space}{code}"), message)
         }
-        Err(_) => Failure::new(Kind::Status, number.to_string(), excerpt(body)),
+        Err(_) => Failure::new(Kind::Status, status.to_string(), excerpt(body)),
     }
 }
 
-fn wrong_content_type(headers: &HeaderMap, plan: &Plan) -> Option<Failure> {
+fn wrong_content_type(head: &Head, plan: &Plan) -> Option<Failure> {
     if plan.rules.level == super::check::Level::Transport {
         return None;
     }
@@ -307,11 +307,6 @@ fn wrong_content_type(headers: &HeaderMap, plan: &Plan) -> Option<Failure> {
     } else {
         "application/json"
     };
-    let got = headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
-    let essence = got.split(';').next().unwrap_or_default().trim();
-    (!essence.eq_ignore_ascii_case(wanted))
-        .then(|| Failure::of(Kind::ContentType, format!("{got:?} instead of {wanted}")))
+    let got = &head.content_type;
+    (got != wanted).then(|| Failure::of(Kind::ContentType, format!("{got:?} instead of {wanted}")))
 }

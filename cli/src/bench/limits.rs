@@ -8,6 +8,9 @@ pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
 /// The largest body of an error answer or of a complete (not streamed) answer that is read, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 
+/// What is read of a connection at once, in bytes: many tokens, and still within the processor's second cache.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+
 /// Gaps between arrivals kept per stream before they are folded into the histograms, in entries.
 pub(crate) const GAPS_KEPT: usize = 1024;
 

@@ -1,7 +1,7 @@
 //! `tokenbus bench`: load on any OpenAI-compatible server, every answer checked, cost and latency reported.
 //!
-//! [`sse`], [`chunk`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`] and
-//! [`exchange`] make one request; [`load`] makes many; [`stats`], [`usage`] and [`report`] say what came of it.
+//! [`sse`], [`chunk`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`],
+//! [`http1`] and [`exchange`] make one request; [`load`] makes many; [`stats`], [`usage`] and [`report`] say what came of it.
 
 mod args;
 mod arrivals;
@@ -9,8 +9,10 @@ mod budget;
 mod check;
 mod chunk;
 mod conn;
+mod deadline;
 mod exchange;
 mod failure;
+mod http1;
 mod limits;
 mod load;
 mod probe;

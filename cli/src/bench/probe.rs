@@ -7,13 +7,13 @@ use super::conn::Connector;
 use super::exchange::{Plan, Session};
 use super::failure::Kind;
 use super::limits::PROBE_TOKENS;
-use super::target::body;
+use super::target::{Target, body};
 
 /// What the answers of the run must be.
 ///
 /// # Errors
 /// [`Error::Probe`] where `--check auto` asked and there was no answer to judge by.
-pub(crate) async fn level(args: &Args, connector: &Connector) -> Result<Level, Error> {
+pub(crate) async fn level(args: &Args, target: &Target, connector: &Connector) -> Result<Level, Error> {
     match args.check {
         Check::Off => return Ok(Level::Transport),
         Check::Stream => return Ok(Level::Protocol),
@@ -28,10 +28,11 @@ pub(crate) async fn level(args: &Args, connector: &Connector) -> Result<Level, E
         max_tokens,
     };
     let plan = Plan {
-        body: body(args, max_tokens),
+        request: target.request(&body(args, max_tokens)),
         rules,
         stream: args.stream,
         timeout: args.timeout,
+        settle: args.settle,
     };
     let outcome = Session::new(rules).request(connector, &plan, None, |_| ()).await;
     match outcome.failure {

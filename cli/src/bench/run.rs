@@ -101,7 +101,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     let target = Arc::new(Target::new(args).await?);
     let tls = if target.tls { Some(tls_connector()?) } else { None };
     let connector = || Connector::new(Arc::clone(&target), tls.clone());
-    let level = probe::level(args, &connector()).await?;
+    let level = probe::level(args, &target, &connector()).await?;
     let rules = Rules {
         level,
         usage: args.usage && args.stream,
@@ -109,10 +109,11 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     };
     let body = body(args, args.max_tokens);
     let plan = Plan {
-        body,
+        request: target.request(&body),
         rules,
         stream: args.stream,
         timeout: args.timeout,
+        settle: args.settle,
     };
     let shapes = shapes(args);
     let threads = shapes
@@ -132,7 +133,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
         tokens: stats.tokens,
         requests: stats.succeeded + stats.failed,
     });
-    let load = load(args, &plan, threads.len(), warmup.stats.failed);
+    let load = load(args, &plan, body.len(), threads.len(), warmup.stats.failed);
     Ok(Report::new(
         load,
         elapsed.as_secs_f64(),
@@ -267,7 +268,7 @@ fn allow_files(connections: u64) -> Result<(), Error> {
     }
 }
 
-fn load(args: &Args, plan: &Plan, threads: usize, warmup_failed: u64) -> Load {
+fn load(args: &Args, plan: &Plan, request_bytes: usize, threads: usize, warmup_failed: u64) -> Load {
     let open = args.rate.is_some();
     let arrivals = match args.arrivals {
         Arrivals::Poisson => "poisson",
@@ -282,7 +283,7 @@ fn load(args: &Args, plan: &Plan, threads: usize, warmup_failed: u64) -> Load {
         arrivals: open.then_some(arrivals),
         max_in_flight: open.then_some(args.max_in_flight),
         max_tokens: args.max_tokens,
-        request_bytes: plan.body.len(),
+        request_bytes,
         stream: args.stream,
         check: match plan.rules.level {
             Level::Transport => "off",

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Method, Request, Uri};
-use http_body_util::Full;
+use http::{HeaderMap, Uri};
 
 use super::args::Args;
 
@@ -26,6 +27,12 @@ pub enum TargetError {
     /// A header cannot be sent.
     #[error("--header {header:?}: expected NAME: VALUE")]
     Header {
+        /// As given.
+        header: String,
+    },
+    /// A header that says where the body ends, which is ours to say.
+    #[error("--header {header:?}: the body's length is set by the load generator")]
+    Framing {
         /// As given.
         header: String,
     },
@@ -51,9 +58,8 @@ pub(crate) struct Target {
     pub(crate) host: String,
     /// Its addresses, at least one; connections take turns.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Path of the endpoint.
-    path: Uri,
-    headers: HeaderMap,
+    /// Everything before the body but its length: the request line and the headers.
+    head: Vec<u8>,
 }
 
 impl Target {
@@ -75,21 +81,26 @@ impl Target {
             tls,
             host,
             addresses,
-            path,
-            headers,
+            head: head(&path, &headers),
         })
     }
 
-    /// A request with this body.
-    pub(crate) fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let length = HeaderValue::from(body.len());
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.headers.clone();
-        request.headers_mut().insert(CONTENT_LENGTH, length);
-        request
+    /// A request with this body, as it goes over the wire.
+    pub(crate) fn request(&self, body: &[u8]) -> Bytes {
+        let length = format!("content-length: {}\r\n\r\n", body.len());
+        [&self.head, length.as_bytes(), body].concat().into()
     }
+}
+
+fn head(path: &Uri, headers: &HeaderMap) -> Vec<u8> {
+    let mut head = format!("POST {path} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head
 }
 
 fn parse_url(url: &str) -> Result<(bool, Authority, Uri), TargetError> {
@@ -155,6 +166,9 @@ fn headers(args: &Args, authority: &Authority) -> Result<HeaderMap, TargetError>
         let refuse = || TargetError::Header { header: header.clone() };
         let (name, value) = header.split_once(':').ok_or_else(refuse)?;
         let name = HeaderName::try_from(name.trim()).map_err(|_| refuse())?;
+        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
+            return Err(TargetError::Framing { header: header.clone() });
+        }
         headers.insert(name, HeaderValue::try_from(value.trim()).map_err(|_| refuse())?);
     }
     Ok(headers)

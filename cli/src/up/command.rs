@@ -11,8 +11,8 @@ use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::capacity::ModelCapacity;
 use tokenbus_protocol::{Capacity, Subjects, decode};
-use tokenbus_worker::engine::llama::{LlamaEngine, LlamaOptions, LlamaRuntime};
-use tokenbus_worker::engine::{Engine, EngineInfo, Health};
+use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, LlamaRuntime};
+use tokenbus_worker::engine::{Engine, EngineInfo, Health, Overrides};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -157,6 +157,8 @@ async fn start_engine(args: &Args, provided: &Provided, log_dir: PathBuf) -> Res
         slots: args.slots,
         context: args.ctx,
         threads: args.threads,
+        extras: Extras::default(),
+        overrides: Overrides::default(),
         log_dir,
     };
     Ok(LlamaEngine::start(options).await?)

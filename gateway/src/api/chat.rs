@@ -6,28 +6,44 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::{Feature, Features};
 
 use super::Identity;
 use super::chunk::ChunkEncoder;
 use super::collect::Collector;
-use super::fields::{Content, LogitBias, Number, Role, Text, TextOrObject, Texts, TypedObjects, Whole};
+use super::content::Content;
+use super::fields::{
+    LogitBias, Number, ResponseFormat, Role, StreamOptions, Text, TextOrObject, Texts, TypedObjects, Whole,
+};
 use super::form::{Collect, Encoder, Form};
-use super::limits::MAX_CHOICES;
+pub use super::request::RequestError;
+use super::request::{self, Checked, field, missing};
 
 /// What tokenbus itself needs to know of a chat request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatView {
-    /// The model; not empty, at most [`MAX_MODEL_NAME`] bytes.
+    /// The model; not empty, at most `MAX_MODEL_NAME` bytes.
     pub model: String,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a streamed answer ends with its usage.
     pub include_usage: bool,
-    /// Choices asked for, 1 to [`MAX_CHOICES`].
+    /// Choices asked for, 1 to `MAX_CHOICES`.
     pub n: u32,
+    /// What the engine must be able to do.
+    pub needs: Features,
     /// Why the answer cannot be continued by another engine, if so.
     pub not_resumable: Option<&'static str>,
+}
+
+impl From<ChatView> for Checked {
+    fn from(view: ChatView) -> Self {
+        Self {
+            not_resumable: view.not_resumable,
+            needs: view.needs,
+            ..Self::new(view.model.clone(), view)
+        }
+    }
 }
 
 impl Form for ChatView {
@@ -42,37 +58,6 @@ impl Form for ChatView {
     fn collector(&self, identity: Identity) -> Box<dyn Collect> {
         Box::new(Collector::new(identity))
     }
-}
-
-/// Why a body is no chat request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// Not UTF-8, which JSON is by definition.
-    #[error("The body of your request is not valid JSON: it is not UTF-8 (byte {0} is the first wrong one)")]
-    NotUtf8(usize),
-    /// Not JSON.
-    #[error("We could not parse the JSON body of your request: {message} (line {line}, column {column})")]
-    Syntax {
-        /// What the parser says.
-        message: String,
-        /// From 1.
-        line: usize,
-        /// From 1; 0 is the line's end.
-        column: usize,
-    },
-    /// JSON, but no object.
-    #[error("The body of your request must be a JSON object")]
-    NotAnObject,
-    /// A field is missing or wrong.
-    #[error("{message}")]
-    Field {
-        /// Path of the field: `messages[3].content`; `None` when it is the whole body.
-        param: Option<String>,
-        /// OpenAI's code for it.
-        code: &'static str,
-        /// A sentence with the path in it.
-        message: String,
-    },
 }
 
 /// The members that are looked at. `Option` takes a null as absent, as OpenAI does.
@@ -100,16 +85,15 @@ struct ChatRequest {
     _stop: Option<Texts>,
     #[serde(rename = "seed")]
     _seed: Option<Whole>,
-    #[serde(rename = "logprobs")]
-    _logprobs: Option<bool>,
-    #[serde(rename = "top_logprobs")]
-    _top_logprobs: Option<Whole>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<Whole>,
     #[serde(rename = "logit_bias")]
     _logit_bias: Option<LogitBias>,
     tools: Option<TypedObjects>,
-    #[serde(rename = "tool_choice")]
-    _tool_choice: Option<TextOrObject>,
-    functions: Option<IgnoredAny>,
+    tool_choice: Option<TextOrObject>,
+    functions: Option<Vec<IgnoredAny>>,
+    function_call: Option<TextOrObject>,
+    modalities: Option<Vec<String>>,
     response_format: Option<ResponseFormat>,
     guided_json: Option<IgnoredAny>,
     guided_regex: Option<IgnoredAny>,
@@ -120,18 +104,6 @@ struct ChatRequest {
     json_schema: Option<IgnoredAny>,
     regex: Option<IgnoredAny>,
     ebnf: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object")]
-struct StreamOptions {
-    include_usage: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(expecting = "an object with a type")]
-struct ResponseFormat {
-    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -154,80 +126,13 @@ fn no_content() -> Content {
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
 pub fn check(body: &[u8]) -> Result<ChatView, RequestError> {
-    let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
-    let request = parse(text)?;
-    request.check()
-}
-
-fn parse(text: &str) -> Result<ChatRequest, RequestError> {
-    // Paths cost an allocation per member, so they are looked for only when there is an error.
-    match serde_json::from_str(text) {
-        Ok(request) => Ok(request),
-        Err(error) if error.is_data() => Err(data_error(text, &error)),
-        Err(error) => Err(RequestError::Syntax {
-            message: without_position(&error),
-            line: error.line(),
-            column: error.column(),
-        }),
-    }
-}
-
-fn data_error(text: &str, error: &serde_json::Error) -> RequestError {
-    if !text.trim_ascii_start().starts_with('{') {
-        return RequestError::NotAnObject;
-    }
-    let mut json = serde_json::Deserializer::from_str(text);
-    let path = match serde_path_to_error::deserialize::<_, ChatRequest>(&mut json) {
-        Ok(_) => None,
-        Err(error) => Some(error.path().to_string()).filter(|path| path != "."),
-    };
-    RequestError::Field {
-        message: match &path {
-            Some(path) => format!("Invalid value for '{path}': {error}"),
-            None => format!("Invalid request: {error}"),
-        },
-        param: path,
-        code: "invalid_type",
-    }
-}
-
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ").and_then(|at| text.split_at_checked(at)) {
-        Some((message, _)) => message.to_owned(),
-        None => text,
-    }
-}
-
-fn field(param: impl Into<String>, code: &'static str, what: &str) -> RequestError {
-    let param = param.into();
-    RequestError::Field {
-        message: format!("Invalid value for '{param}': {what}"),
-        param: Some(param),
-        code,
-    }
-}
-
-fn missing(param: impl Into<String>) -> RequestError {
-    let param = param.into();
-    RequestError::Field {
-        message: format!("Missing required parameter: '{param}'"),
-        param: Some(param),
-        code: "missing_required_parameter",
-    }
+    request::parse::<ChatRequest>(body)?.check()
 }
 
 impl ChatRequest {
     fn check(self) -> Result<ChatView, RequestError> {
-        let not_resumable = self.not_resumable();
-        let model = self.model.ok_or_else(|| missing("model"))?;
-        if model.is_empty() {
-            return Err(field("model", "invalid_value", "the name of a model is expected"));
-        }
-        if model.len() > MAX_MODEL_NAME {
-            let what = format!("a model's name has at most {MAX_MODEL_NAME} bytes");
-            return Err(field("model", "string_above_max_length", &what));
-        }
+        let (needs, not_resumable) = (self.needs(), self.not_resumable());
+        let model = request::model(self.model)?;
         let messages = self.messages.ok_or_else(|| missing("messages"))?;
         if messages.is_empty() {
             return Err(field("messages", "empty_array", "at least one message is expected"));
@@ -235,26 +140,40 @@ impl ChatRequest {
         for (n, message) in messages.iter().enumerate() {
             message.check(n)?;
         }
-        at_least_one("max_tokens", self.max_tokens)?;
-        at_least_one("max_completion_tokens", self.max_completion_tokens)?;
-        at_least_one("n", self.n)?;
+        request::at_least_one("max_tokens", self.max_tokens)?;
+        request::at_least_one("max_completion_tokens", self.max_completion_tokens)?;
         Ok(ChatView {
             model,
             stream: self.stream.unwrap_or(false),
-            include_usage: self
-                .stream_options
-                .and_then(|options| options.include_usage)
-                .unwrap_or(false),
-            n: choices(self.n)?,
+            include_usage: self.stream_options.is_some_and(|options| options.include_usage()),
+            n: request::choices(self.n)?,
+            needs,
             not_resumable,
         })
     }
 
+    /// Whether the answer may be a call of a tool.
+    fn may_call(&self) -> bool {
+        let tools = self.tools.is_some_and(|tools| tools.0 > 0) && self.tool_choice != Some(TextOrObject::None);
+        let functions = self.functions.as_ref().is_some_and(|functions| !functions.is_empty());
+        tools || functions && self.function_call != Some(TextOrObject::None)
+    }
+
+    fn needs(&self) -> Features {
+        let messages = self.messages.iter().flatten();
+        let media = messages.fold(Features::NONE, |needs, message| needs.or(message.content.needs()));
+        let spoken = self.modalities.iter().flatten().any(|modality| modality == "audio");
+        let schema = self.response_format.as_ref().is_some_and(ResponseFormat::is_schema);
+        let logprobs = self.logprobs == Some(true) || self.top_logprobs.is_some_and(|top| top.0 > 0.0);
+        media
+            .with_if(self.may_call(), Feature::Tools)
+            .with_if(schema, Feature::JsonSchema)
+            .with_if(spoken, Feature::Audio)
+            .with_if(logprobs, Feature::Logprobs)
+    }
+
     fn not_resumable(&self) -> Option<&'static str> {
-        let format = self
-            .response_format
-            .as_ref()
-            .is_some_and(|format| format.r#type != "text");
+        let format = self.response_format.as_ref().is_some_and(|format| !format.is_text());
         let grammar = [
             &self.guided_json,
             &self.guided_regex,
@@ -271,36 +190,12 @@ impl ChatRequest {
             Some("response_format constrains the output")
         } else if grammar.iter().any(|field| field.is_some()) {
             Some("a grammar constrains the output")
-        } else if self.tools.is_some_and(|tools| tools.0 > 0) || self.functions.is_some() {
+        } else if self.may_call() {
             // Half a tool call cannot be handed to an engine as text that it has said.
             Some("the answer may be a tool call")
         } else {
             None
         }
-    }
-}
-
-fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
-    match value {
-        Some(Whole(value)) if value < 1.0 => Err(field(
-            name,
-            "integer_below_min_value",
-            &format!("an integer of at least 1 is expected, this is {value}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn choices(n: Option<Whole>) -> Result<u32, RequestError> {
-    match n {
-        None => Ok(1),
-        Some(Whole(n)) if n > f64::from(MAX_CHOICES) => {
-            let what = format!("an integer of at most {MAX_CHOICES} is expected, this is {n}");
-            Err(field("n", "integer_above_max_value", &what))
-        }
-        // Whole, at least 1 and at most 128 by now.
-        Some(Whole(n)) => Ok(n as u32),
     }
 }
 
@@ -325,8 +220,10 @@ impl Message {
                 "invalid_type",
                 "a string or an array of content parts is expected",
             )),
-            Content::Some(None) => Ok(()),
-            Content::Some(Some(problem)) => Err(field(
+            Content::Text | Content::Parts { problem: None, .. } => Ok(()),
+            Content::Parts {
+                problem: Some(problem), ..
+            } => Err(field(
                 at(&format!("content[{}].{}", problem.part, problem.member)),
                 "invalid_type",
                 &format!("{} is expected", problem.expected),

@@ -50,6 +50,7 @@ fn the_view_has_what_the_gateway_needs() {
             stream: false,
             include_usage: false,
             n: 1,
+            needs: Features::NONE,
             not_resumable: None
         }
     );
@@ -240,6 +241,60 @@ fn what_cannot_be_continued_is_said() {
     }
     let plain = json!({"response_format": {"type": "text"}, "tools": [], "n": 3, "logprobs": true});
     assert_eq!(passes(plain).not_resumable, None);
+    let forbidden = json!({"tools": [{"type": "function"}], "tool_choice": "none"});
+    assert_eq!(passes(forbidden).not_resumable, None);
+}
+
+#[test]
+fn what_the_engine_must_be_able_to_do_is_read_from_the_request() {
+    let needs = |change: Value| passes(change).needs.to_string();
+    let tools = || json!([{"type": "function", "function": {"name": "f"}}]);
+    assert_eq!(needs(json!({})), "");
+    assert_eq!(needs(json!({"tools": tools()})), "tools");
+    assert_eq!(needs(json!({"tools": tools(), "tool_choice": "auto"})), "tools");
+    assert_eq!(
+        needs(json!({"tools": tools(), "tool_choice": {"type": "function"}})),
+        "tools"
+    );
+    assert_eq!(needs(json!({"functions": [{"name": "f"}]})), "tools");
+    for none in [
+        json!({"tools": tools(), "tool_choice": "none"}),
+        json!({"tools": []}),
+        json!({"tools": null, "tool_choice": "auto"}),
+        json!({"functions": [{"name": "f"}], "function_call": "none"}),
+        json!({"functions": []}),
+        json!({"response_format": {"type": "json_object"}}),
+        json!({"logprobs": false, "top_logprobs": 0}),
+        json!({"modalities": ["text"]}),
+        json!({"guided_json": {}, "chat_template_kwargs": {}, "metadata": {}, "store": true, "user": "u"}),
+    ] {
+        assert_eq!(needs(none.clone()), "", "{none}");
+    }
+    assert_eq!(
+        needs(json!({"response_format": {"type": "json_schema", "json_schema": {}}})),
+        "json_schema"
+    );
+    assert_eq!(needs(json!({"logprobs": true})), "logprobs");
+    assert_eq!(needs(json!({"top_logprobs": 3})), "logprobs");
+    assert_eq!(
+        needs(json!({"modalities": ["text", "audio"], "audio": {"voice": "v"}})),
+        "audio"
+    );
+    let part = |part: Value| {
+        needs(messages(
+            json!({"role": "user", "content": [{"type": "text", "text": "a"}, part]}),
+        ))
+    };
+    assert_eq!(
+        part(json!({"type": "image_url", "image_url": {"url": "data:,"}})),
+        "vision"
+    );
+    assert_eq!(part(json!({"type": "input_image", "image_url": "data:,"})), "vision");
+    assert_eq!(
+        part(json!({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}})),
+        "audio"
+    );
+    assert_eq!(part(json!({"type": "file", "file": {"file_id": "f"}})), "");
 }
 
 #[test]

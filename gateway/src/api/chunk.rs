@@ -10,11 +10,13 @@
 //! finish reason and without `[DONE]`; with a `[DONE]` after it, or with an invented finish reason,
 //! it would take half an answer for a whole one.
 
+use std::sync::Arc;
+
 use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::form::{Encoder, Failure, envelope};
+use super::form::{Encoder, Failure, Template, envelope};
 use super::json::{members, push_escaped, push_members, push_number, push_string};
 use super::limits::MAX_CHOICES;
 use super::usage::push_usage;
@@ -34,6 +36,12 @@ pub fn push_error(envelope: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"\n\n");
 }
 
+// The parts of a chunk that carries text of one choice.
+const FIRST_CHOICE: &[u8] = b"{\"index\":0,\"delta\":{";
+const TEXT_BEGIN: &[u8] = b"\"content\":\"";
+const TEXT_END: &[u8] = b"\"},\"logprobs\":null,\"finish_reason\":null}]";
+const CHUNK_END: &[u8] = b"}\n\n";
+
 /// Encodes the chunks of one stream.
 #[derive(Debug)]
 pub struct ChunkEncoder {
@@ -41,6 +49,8 @@ pub struct ChunkEncoder {
     fingerprint: Option<String>,
     // Everything before the first choice.
     prefix: Vec<u8>,
+    // Text of the first choice.
+    template: Arc<Template>,
     // What goes between the choices and the closing brace of a chunk that carries no usage.
     no_usage: &'static [u8],
     include_usage: bool,
@@ -61,6 +71,7 @@ impl ChunkEncoder {
             identity,
             fingerprint: None,
             prefix: Vec::new(),
+            template: Arc::new(Template::new("", "")),
             no_usage: if include_usage { b",\"usage\":null" } else { b"" },
             include_usage,
             choices: Vec::new(),
@@ -84,6 +95,9 @@ impl ChunkEncoder {
         }
         out.extend_from_slice(b",\"choices\":[");
         self.prefix = out.to_vec();
+        out.extend_from_slice(FIRST_CHOICE);
+        out.extend_from_slice(TEXT_BEGIN);
+        self.template = Arc::new(Template::new(&out, [TEXT_END, self.no_usage, CHUNK_END].concat()));
     }
 
     /// Appends the events for `delta`: the choice's role first, when it has just begun.
@@ -118,10 +132,13 @@ impl ChunkEncoder {
         if delta.text.is_empty() {
             return;
         }
+        if delta.choice == 0 {
+            return self.template.write(&delta.text, out);
+        }
         self.open(delta.choice, out);
-        out.extend_from_slice(b"\"content\":\"");
+        out.extend_from_slice(TEXT_BEGIN);
         push_escaped(out, &delta.text);
-        out.extend_from_slice(b"\"},\"logprobs\":null,\"finish_reason\":null}]");
+        out.extend_from_slice(TEXT_END);
         self.close(None, out);
     }
 
@@ -191,7 +208,7 @@ impl ChunkEncoder {
     fn open(&self, choice: u32, out: &mut BytesMut) {
         out.extend_from_slice(&self.prefix);
         if choice == 0 {
-            out.extend_from_slice(b"{\"index\":0,\"delta\":{");
+            out.extend_from_slice(FIRST_CHOICE);
         } else {
             push_number(out, format_args!("{{\"index\":{choice},\"delta\":{{"));
         }
@@ -200,7 +217,7 @@ impl ChunkEncoder {
     fn close(&self, chunk: Option<&tokenbus_protocol::openai::RawJson>, out: &mut BytesMut) {
         out.extend_from_slice(self.no_usage);
         push_members(out, chunk);
-        out.extend_from_slice(b"}\n\n");
+        out.extend_from_slice(CHUNK_END);
     }
 
     fn learn_fingerprint(&mut self, extra: Option<&DeltaExtra>) {
@@ -226,6 +243,11 @@ impl ChunkEncoder {
 impl Encoder for ChunkEncoder {
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
         Self::delta(self, delta, out)
+    }
+
+    fn template(&self) -> Option<Arc<Template>> {
+        let first = self.choices.first()?;
+        (first.begun && !first.finished).then(|| Arc::clone(&self.template))
     }
 
     fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {

@@ -6,14 +6,40 @@ use tokenbus_protocol::{Delta, Finish};
 
 use super::form::Collect;
 use super::json::{push_number, push_string};
-use super::limits::{MAX_ANSWER, MAX_CHOICES};
+use super::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TEXT_CHOICES};
 use super::merge::{Kind, Members};
+use super::text_logprobs::in_text_form;
 use super::usage::push_usage;
 use super::{AnswerError, Identity};
+
+/// Which API's answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Chat,
+    /// A text completion.
+    Text,
+}
+
+impl Shape {
+    fn object(self) -> &'static [u8] {
+        match self {
+            Self::Chat => b"chat.completion",
+            Self::Text => b"text_completion",
+        }
+    }
+
+    fn max_choices(self) -> u32 {
+        match self {
+            Self::Chat => MAX_CHOICES,
+            Self::Text => MAX_TEXT_CHOICES,
+        }
+    }
+}
 
 /// Collects the deltas of one call.
 #[derive(Debug)]
 pub struct Collector {
+    shape: Shape,
     identity: Identity,
     fingerprint: Option<String>,
     choices: Vec<Choice>,
@@ -25,6 +51,8 @@ pub struct Collector {
 struct Choice {
     index: u32,
     text: String,
+    /// Characters of the text, counted where they are needed.
+    characters: usize,
     message: Members,
     logprobs: Members,
     members: Members,
@@ -36,6 +64,7 @@ impl Choice {
         Self {
             index,
             text: String::new(),
+            characters: 0,
             message: Members::new(Kind::Message),
             logprobs: Members::new(Kind::Logprobs),
             members: Members::new(Kind::Newest),
@@ -43,21 +72,17 @@ impl Choice {
         }
     }
 
-    fn push(&self, out: &mut BytesMut) {
-        push_number(out, format_args!("{{\"index\":{},\"message\":{{", self.index));
-        out.extend_from_slice(b"\"role\":\"assistant\",\"content\":");
-        // OpenAI's content is null where the message is something else than text.
-        let other = ["tool_calls", "function_call", "refusal"];
-        if self.text.is_empty() && other.iter().any(|name| self.message.has(name)) {
-            out.extend_from_slice(b"null");
-        } else {
-            push_string(out, &self.text);
+    fn push(&self, shape: Shape, out: &mut BytesMut) {
+        match shape {
+            Shape::Chat => self.push_message(out),
+            Shape::Text => {
+                out.extend_from_slice(b"{\"text\":");
+                push_string(out, &self.text);
+                push_number(out, format_args!(",\"index\":{}", self.index));
+                self.message.push(out);
+            }
         }
-        if !self.message.contains("refusal") {
-            out.extend_from_slice(b",\"refusal\":null");
-        }
-        self.message.push(out);
-        out.extend_from_slice(b"},\"logprobs\":");
+        out.extend_from_slice(b",\"logprobs\":");
         if self.logprobs.is_empty() {
             out.extend_from_slice(b"null");
         } else {
@@ -71,12 +96,39 @@ impl Choice {
         self.members.push(out);
         out.put_u8(b'}');
     }
+
+    fn push_message(&self, out: &mut BytesMut) {
+        push_number(out, format_args!("{{\"index\":{},\"message\":{{", self.index));
+        out.extend_from_slice(b"\"role\":\"assistant\",\"content\":");
+        // OpenAI's content is null where the message is something else than text.
+        let other = ["tool_calls", "function_call", "refusal"];
+        if self.text.is_empty() && other.iter().any(|name| self.message.has(name)) {
+            out.extend_from_slice(b"null");
+        } else {
+            push_string(out, &self.text);
+        }
+        if !self.message.contains("refusal") {
+            out.extend_from_slice(b",\"refusal\":null");
+        }
+        self.message.push(out);
+        out.put_u8(b'}');
+    }
 }
 
 impl Collector {
-    /// Begins an answer.
+    /// Begins an answer to a chat.
     pub fn new(identity: Identity) -> Self {
+        Self::shaped(Shape::Chat, identity)
+    }
+
+    /// Begins an answer to a text completion.
+    pub fn of_texts(identity: Identity) -> Self {
+        Self::shaped(Shape::Text, identity)
+    }
+
+    fn shaped(shape: Shape, identity: Identity) -> Self {
         Self {
+            shape,
             identity,
             fingerprint: None,
             choices: Vec::new(),
@@ -92,14 +144,27 @@ impl Collector {
     /// beyond [`MAX_ANSWER`].
     pub fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
         self.count(delta)?;
+        let shape = self.shape;
         let choice = self.choice(delta.choice)?;
+        let before = choice.characters;
+        choice.characters += if shape == Shape::Text {
+            delta.text.chars().count()
+        } else {
+            0
+        };
         choice.text.push_str(&delta.text);
         if choice.finish_reason.is_none() {
             choice.finish_reason.clone_from(&delta.finish_reason);
         }
         if let Some(extra) = delta.extra.as_deref() {
             choice.message.absorb(extra.delta.as_ref());
-            choice.logprobs.absorb(extra.logprobs.as_ref());
+            match shape {
+                Shape::Chat => choice.logprobs.absorb(extra.logprobs.as_ref()),
+                Shape::Text => {
+                    let logprobs = in_text_form(extra.logprobs.as_ref(), before);
+                    choice.logprobs.absorb(logprobs.as_deref());
+                }
+            }
             choice.members.absorb(extra.choice.as_ref());
             self.chunk.absorb(extra.chunk.as_ref());
             if extra.fingerprint.is_some() {
@@ -122,7 +187,9 @@ impl Collector {
         let mut out = BytesMut::with_capacity(self.bytes.saturating_add(512));
         out.extend_from_slice(b"{\"id\":");
         push_string(&mut out, &self.identity.id);
-        out.extend_from_slice(b",\"object\":\"chat.completion\",\"created\":");
+        out.extend_from_slice(b",\"object\":\"");
+        out.extend_from_slice(self.shape.object());
+        out.extend_from_slice(b"\",\"created\":");
         push_number(&mut out, self.identity.created);
         out.extend_from_slice(b",\"model\":");
         push_string(&mut out, &self.identity.model);
@@ -131,7 +198,7 @@ impl Collector {
             if n > 0 {
                 out.put_u8(b',');
             }
-            choice.push(&mut out);
+            choice.push(self.shape, &mut out);
         }
         out.put_u8(b']');
         let mut usage = BytesMut::new();
@@ -161,7 +228,7 @@ impl Collector {
     }
 
     fn choice(&mut self, index: u32) -> Result<&mut Choice, AnswerError> {
-        if index >= MAX_CHOICES {
+        if index >= self.shape.max_choices() {
             return Err(AnswerError::TooManyChoices(index));
         }
         let at = match self.choices.iter().position(|choice| choice.index == index) {

@@ -198,3 +198,42 @@ fn nonsense_and_excess_are_errors() {
     }
     assert_eq!(collector.delta(&text(0, "y")), Err(AnswerError::TooLarge));
 }
+
+#[test]
+fn a_text_completion_byte_for_byte() {
+    let identity = Identity::prefixed("cmpl-", Uuid::from_u128(1), 1_700_000_000, "m");
+    let mut collector = Collector::of_texts(identity);
+    let chat = r#"{"content":[{"token":"b","logprob":-0.5,"top_logprobs":[]}]}"#;
+    let with = |json: &str| DeltaExtra {
+        logprobs: raw(json),
+        ..DeltaExtra::default()
+    };
+    let deltas = [
+        text(1500, "late"),
+        text(0, "é"),
+        Delta {
+            text: "b".into(),
+            ..extra(with(chat))
+        },
+        reason(0, "stop"),
+    ];
+    for delta in &deltas {
+        collector.delta(delta).unwrap();
+    }
+    let finish = Finish {
+        prompt_tokens: Some(1),
+        completion_tokens: Some(2),
+        ..Finish::default()
+    };
+    let answer = String::from_utf8(collector.finish(&finish).unwrap().to_vec()).unwrap();
+    assert_eq!(
+        answer,
+        concat!(
+            r#"{"id":"cmpl-00000000000000000000000000000001","object":"text_completion","created":1700000000,"#,
+            r#""model":"m","choices":[{"text":"éb","index":0,"logprobs":{"tokens":["b"],"token_logprobs":[-0.5],"#,
+            r#""top_logprobs":[null],"text_offset":[1]},"finish_reason":"stop"},"#,
+            r#"{"text":"late","index":1500,"logprobs":null,"finish_reason":null}],"#,
+            r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#
+        )
+    );
+}

@@ -1,4 +1,4 @@
-//! Field types of a chat request: they check a shape and keep little or nothing of the value.
+//! Field types of requests: they check a shape and keep little or nothing of the value.
 
 use std::fmt;
 
@@ -109,7 +109,14 @@ impl<'de> Deserialize<'de> for Texts {
 
 /// A string or an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TextOrObject;
+pub(super) enum TextOrObject {
+    /// The string `none`, which as a choice of tools forbids them.
+    None,
+    /// Another string.
+    Text,
+    /// An object.
+    Object,
+}
 
 impl<'de> Deserialize<'de> for TextOrObject {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -119,12 +126,16 @@ impl<'de> Deserialize<'de> for TextOrObject {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or an object")
             }
-            fn visit_str<E>(self, _: &str) -> Result<TextOrObject, E> {
-                Ok(TextOrObject)
+            fn visit_str<E>(self, text: &str) -> Result<TextOrObject, E> {
+                Ok(if text == "none" {
+                    TextOrObject::None
+                } else {
+                    TextOrObject::Text
+                })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextOrObject, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(TextOrObject)
+                Ok(TextOrObject::Object)
             }
         }
         d.deserialize_any(V)
@@ -153,6 +164,68 @@ impl<'de> Deserialize<'de> for LogitBias {
             }
         }
         d.deserialize_any(V)
+    }
+}
+
+/// A number or a boolean: how log probabilities are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NumberOrBool {
+    /// `false`.
+    False,
+    /// `true`, or any number.
+    Asked,
+}
+
+impl<'de> Deserialize<'de> for NumberOrBool {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = NumberOrBool;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer")
+            }
+            fn visit_bool<E>(self, asked: bool) -> Result<NumberOrBool, E> {
+                Ok(if asked {
+                    NumberOrBool::Asked
+                } else {
+                    NumberOrBool::False
+                })
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<NumberOrBool, E> {
+                Ok(NumberOrBool::Asked)
+            }
+        }
+        d.deserialize_any(V)
+    }
+}
+
+/// `stream_options`.
+#[derive(serde::Deserialize)]
+#[serde(expecting = "an object")]
+pub(super) struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+impl StreamOptions {
+    pub(super) fn include_usage(&self) -> bool {
+        self.include_usage.unwrap_or(false)
+    }
+}
+
+/// `response_format`.
+#[derive(serde::Deserialize)]
+#[serde(expecting = "an object with a type")]
+pub(super) struct ResponseFormat {
+    r#type: String,
+}
+
+impl ResponseFormat {
+    pub(super) fn is_text(&self) -> bool {
+        self.r#type == "text"
+    }
+
+    pub(super) fn is_schema(&self) -> bool {
+        self.r#type == "json_schema"
     }
 }
 
@@ -187,170 +260,6 @@ impl<'de> Deserialize<'de> for Role {
             }
         }
         d.deserialize_str(V)
-    }
-}
-
-/// A message's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
-    /// A string, or an array of parts.
-    Some(Option<PartProblem>),
-    /// null.
-    Null,
-}
-
-/// What is wrong with the first wrong part of a content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PartProblem {
-    /// The part's index.
-    pub(super) part: usize,
-    /// The member below it.
-    pub(super) member: &'static str,
-    /// What it must be.
-    pub(super) expected: &'static str,
-}
-
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Content;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, an array of content parts or null")
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Content, E> {
-                Ok(Content::Some(None))
-            }
-            fn visit_unit<E>(self) -> Result<Content, E> {
-                Ok(Content::Null)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Content, A::Error> {
-                let mut problem = None;
-                let mut part = 0;
-                while let Some(found) = seq.next_element::<Part>()? {
-                    problem = problem.or_else(|| {
-                        found
-                            .problem()
-                            .map(|(member, expected)| PartProblem { part, member, expected })
-                    });
-                    part += 1;
-                }
-                Ok(Content::Some(problem))
-            }
-        }
-        d.deserialize_any(V)
-    }
-}
-
-/// A content part. Only types that every engine knows are looked into; others are the engine's
-/// business.
-#[derive(serde::Deserialize)]
-#[serde(expecting = "a content part, which is an object with a type")]
-struct Part {
-    #[serde(rename = "type", default)]
-    kind: Option<PartKind>,
-    #[serde(default)]
-    text: Shape,
-    #[serde(default)]
-    image_url: Shape,
-}
-
-impl Part {
-    fn problem(&self) -> Option<(&'static str, &'static str)> {
-        match self.kind {
-            None => Some(("type", "a string")),
-            Some(PartKind::Text) if self.text != Shape::Text => Some(("text", "a string")),
-            // vLLM takes the URL without an object around it as well.
-            Some(PartKind::ImageUrl) => match self.image_url {
-                Shape::Text | Shape::ObjectWithUrl => None,
-                Shape::Object => Some(("image_url.url", "a string")),
-                Shape::Absent | Shape::Other => Some(("image_url", "an object with a string 'url'")),
-            },
-            Some(PartKind::Text | PartKind::Other) => None,
-        }
-    }
-}
-
-enum PartKind {
-    Text,
-    ImageUrl,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for PartKind {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = PartKind;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E>(self, kind: &str) -> Result<PartKind, E> {
-                Ok(match kind {
-                    "text" => PartKind::Text,
-                    "image_url" => PartKind::ImageUrl,
-                    _ => PartKind::Other,
-                })
-            }
-        }
-        d.deserialize_str(V)
-    }
-}
-
-/// What kind of value a member has; anything is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Shape {
-    #[default]
-    Absent,
-    Text,
-    Object,
-    ObjectWithUrl,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Shape {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Shape;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
-                Ok(Shape::Other)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
-                Ok(Shape::Other)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
-                Ok(Shape::Other)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
-                Ok(Shape::Other)
-            }
-            fn visit_unit<E>(self) -> Result<Shape, E> {
-                Ok(Shape::Other)
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
-                Ok(Shape::Text)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Shape::Other)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-                let mut shape = Shape::Object;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "url" && map.next_value::<Shape>()? == Shape::Text {
-                        shape = Shape::ObjectWithUrl;
-                    } else if key != "url" {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(shape)
-            }
-        }
-        d.deserialize_any(V)
     }
 }
 

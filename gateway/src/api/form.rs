@@ -4,17 +4,25 @@
 //! An API is a translation: its request becomes the body of a call, and a [`Form`] writes what
 //! comes back. Nothing here waits, and no API has a path of its own through the cluster.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
 use super::chunk::KEEP_ALIVE;
-use super::json::push_string;
+use super::json::{push_escaped, push_string};
+use super::limits::MAX_CHOICES;
 use super::{AnswerError, Identity};
 
 /// The form in which one client wants its answer.
 pub trait Form: Send + Sync + std::fmt::Debug {
     /// Whether the answer is streamed.
     fn is_stream(&self) -> bool;
+
+    /// Choices that an answer may have; one with more is no answer.
+    fn max_choices(&self) -> u32 {
+        MAX_CHOICES
+    }
 
     /// Writes a streamed answer.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder>;
@@ -28,6 +36,33 @@ pub trait Form: Send + Sync + std::fmt::Debug {
     }
 }
 
+/// How a delta that is text and nothing else is written, as long as nothing else has come: what
+/// stands before and after the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    before: Box<[u8]>,
+    after: Box<[u8]>,
+}
+
+impl Template {
+    /// A template; the text goes, escaped as the inside of a JSON string, between the two.
+    pub fn new(before: impl AsRef<[u8]>, after: impl AsRef<[u8]>) -> Self {
+        Self {
+            before: before.as_ref().into(),
+            after: after.as_ref().into(),
+        }
+    }
+
+    /// Appends the event for `text`.
+    pub fn write(&self, text: &str, out: &mut BytesMut) {
+        // Room for a text of which little has to be escaped, as it nearly always is.
+        out.reserve(self.before.len() + text.len() + text.len() / 8 + self.after.len());
+        out.extend_from_slice(&self.before);
+        push_escaped(out, text);
+        out.extend_from_slice(&self.after);
+    }
+}
+
 /// Writes the events of one streamed answer.
 pub trait Encoder: Send {
     /// Appends what stands before any output; called once, when the status is sent.
@@ -38,6 +73,12 @@ pub trait Encoder: Send {
     /// # Errors
     /// [`AnswerError`] when what the worker sent is no answer.
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError>;
+
+    /// What [`Encoder::delta`] would do now with text of the first choice and nothing else, where
+    /// that is always the same. Asked after each delta.
+    fn template(&self) -> Option<Arc<Template>> {
+        None
+    }
 
     /// Appends the end of the stream.
     ///
@@ -82,6 +123,19 @@ pub struct Failure<'a> {
     pub param: Option<&'a str>,
     /// A word for programs.
     pub code: Option<&'a str>,
+    /// The id of the request, for APIs that tell it with the error.
+    pub request_id: Option<&'a str>,
+}
+
+impl<'a> Failure<'a> {
+    /// The same, of the request `id`.
+    #[must_use]
+    pub fn of(self, id: &'a str) -> Self {
+        Self {
+            request_id: Some(id),
+            ..self
+        }
+    }
 }
 
 /// OpenAI's error object as one line of JSON: `{"error":{…}}`.

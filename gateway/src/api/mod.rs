@@ -1,16 +1,36 @@
-//! OpenAI's shapes: checking what a client sent, encoding what it gets. Pure: nothing here waits,
-//! reads a clock or knows a status code.
+//! The shapes of all APIs: checking what a client sent, translating it into the call that goes through
+//! the cluster, encoding what it gets. Pure: nothing here waits, reads a clock or decides a status.
 
+mod blocks;
 pub mod chat;
+mod chat_body;
 pub mod chunk;
 pub mod collect;
+pub mod completion;
+pub mod completion_chunk;
+mod content;
+mod conversation;
+mod count;
+pub mod embeddings;
 mod fields;
 pub mod form;
 pub mod json;
 pub mod limits;
 mod merge;
+pub mod messages;
 pub mod models;
+mod pieces;
+mod prompt;
+pub mod rank;
+pub mod request;
+pub mod responses;
+#[cfg(test)]
+mod sample_tests;
+mod taken;
+mod text_logprobs;
+pub mod tokens;
 pub mod usage;
+pub mod whole;
 
 use uuid::Uuid;
 
@@ -45,7 +65,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// A choice beyond what any request can ask for.
-    #[error("the engine answered with choice {0}, the API ends at {max}", max = limits::MAX_CHOICES - 1)]
+    #[error("the engine answered with choice {0}, which no request can ask for")]
     TooManyChoices(u32),
     /// The stream finished without a single choice.
     #[error("the engine finished without an answer")]

@@ -67,8 +67,9 @@ mod tests {
         };
         let models = [model("b/c:d", true), model("a", false)];
         let capabilities = concat!(
-            r#"{"chat":true,"completion":false,"embeddings":false,"tools":false,"#,
-            r#""json_schema":false,"vision":false,"logprobs":false,"continuation":false}"#
+            r#"{"chat":true,"completion":false,"embeddings":false,"rerank":false,"score":false,"#,
+            r#""tokenize":false,"tools":false,"json_schema":false,"vision":false,"audio":false,"#,
+            r#""logprobs":false,"continuation":false}"#
         );
         assert_eq!(
             serde_json::to_string(&ModelList::new(&models)).unwrap(),

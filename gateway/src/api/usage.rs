@@ -1,6 +1,7 @@
 //! The `usage` object of an answer.
 
 use bytes::BytesMut;
+use serde::Deserialize;
 use tokenbus_protocol::Finish;
 
 use super::json::push_number;
@@ -24,6 +25,64 @@ pub fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
         format_args!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}}}"#),
     );
     true
+}
+
+/// The counts of an answer, for APIs that name them otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Of the prompt, cached ones included.
+    pub(super) prompt: u64,
+    /// Of the answer, reasoning included.
+    pub(super) completion: u64,
+    /// Of the prompt, those that the engine had cached; where it tells.
+    pub(super) cached: Option<u64>,
+    /// Of the answer, those of its reasoning; where the engine tells.
+    pub(super) reasoning: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize, Default)]
+struct PromptDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl Counts {
+    /// The counts, where both sums are known: by the engine's own object, else by the worker's.
+    pub(super) fn of(finish: &Finish) -> Option<Self> {
+        let usage = finish.usage.as_ref().and_then(|json| json.parse::<Usage>().ok());
+        let usage = usage.unwrap_or_default();
+        let cached = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        let reasoning = usage
+            .completion_tokens_details
+            .and_then(|details| details.reasoning_tokens);
+        let prompt = usage.prompt_tokens.or(finish.prompt_tokens)?;
+        let completion = usage.completion_tokens.or(finish.completion_tokens)?;
+        Some(Self {
+            prompt,
+            completion,
+            // A part is not more than the whole, whatever the engine says.
+            cached: cached.map(|cached| cached.min(prompt)),
+            reasoning: reasoning.map(|reasoning| reasoning.min(completion)),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +132,25 @@ mod tests {
             };
             assert_eq!(usage(&finish), None);
         }
+    }
+
+    #[test]
+    fn counts_are_the_engines_else_the_workers_else_unknown() {
+        let usage = r#"{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,
+            "prompt_tokens_details":{"cached_tokens":99},"completion_tokens_details":{"reasoning_tokens":3}}"#;
+        let mut finish = Finish {
+            prompt_tokens: Some(1),
+            completion_tokens: Some(2),
+            usage: Some(RawJson::new(usage).unwrap()),
+            ..Finish::default()
+        };
+        let counts = Counts::of(&finish).unwrap();
+        assert_eq!((counts.prompt, counts.completion), (9, 4));
+        assert_eq!((counts.cached, counts.reasoning), (Some(9), Some(3)));
+        finish.usage = Some(RawJson::new(r#"{"prompt_tokens":null,"prompt_tokens_details":null}"#).unwrap());
+        let counts = Counts::of(&finish).unwrap();
+        assert_eq!((counts.prompt, counts.completion, counts.cached), (1, 2, None));
+        finish.completion_tokens = None;
+        assert_eq!(Counts::of(&finish), None);
     }
 }

@@ -1,6 +1,7 @@
 //! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
 
 use std::borrow::Borrow as _;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -11,9 +12,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
 use super::error::HttpError;
+use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::source::Source;
 use super::sse::EventStream;
+use super::wire::Wire;
 use crate::api::form::{Collect, Form};
 use crate::api::{AnswerError, Identity};
 use crate::call::{CallError, Output, Stage};
@@ -28,10 +31,26 @@ pub(super) struct Asked {
     /// When the request is answered whatever the core does.
     pub(super) backstop: Instant,
     pub(super) record: Record,
+    /// The client's connection, where events may be sent past the HTTP library.
+    pub(super) wire: Option<Arc<Wire>>,
+    /// Keeps the answer, where that is wanted.
+    pub(super) keeper: Option<Keeper>,
 }
 
 /// Answers with what comes of a call.
-pub(super) async fn answer(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
+pub(super) async fn answer(source: impl Source, mut asked: Asked, options: &HttpOptions) -> Response {
+    match asked.keeper.take() {
+        None => made(source, asked, options).await,
+        Some(keeper) => {
+            let collector = asked.form.collector(asked.identity.clone());
+            let source = Keeping::new(source, keeper, collector, asked.identity.clone());
+            // In a box, so that requests whose answer is not kept do not hold room for this.
+            Box::pin(made(source, asked, options)).await
+        }
+    }
+}
+
+async fn made(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
     if asked.form.is_stream() {
         streamed(source, asked, options).await
     } else {
@@ -47,6 +66,8 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
         identity,
         backstop,
         mut record,
+        wire,
+        keeper: _,
     } = asked;
     let commit = Instant::now() + options.commit_after;
     let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
@@ -60,6 +81,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
         encoder: form.encoder(identity),
         record,
         first,
+        wire: wire.filter(|_| options.direct),
         keep_alive: options.keep_alive,
         backstop,
     };
@@ -82,6 +104,7 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
             Output::Accepted { .. } => record.placed(),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
+            Output::Written(_) => return Err(unasked()),
         }
     }
 }
@@ -92,6 +115,8 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
         identity,
         backstop,
         mut record,
+        wire: _,
+        keeper: _,
     } = asked;
     let collector = form.collector(identity);
     match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
@@ -107,7 +132,7 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
 /// Ends a request with `error` instead of an answer.
 pub(super) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) -> Response {
     let verdict = record.failed(error, None);
-    let body = form.error(&verdict.failure());
+    let body = form.error(&verdict.failure().of(record.id()));
     verdict.into_response_with(body)
 }
 
@@ -131,6 +156,7 @@ async fn collect(
                 record.saw(delta);
                 collector.delta(delta)?;
             }
+            Output::Written(_) => return Err(unasked()),
             Output::Finish(finish) => {
                 let answer = collector.finish(finish)?;
                 record.usage(finish.prompt_tokens, finish.completion_tokens);
@@ -147,6 +173,11 @@ pub(super) fn overdue() -> HttpError {
         stage: Stage::Generation,
     }
     .into()
+}
+
+/// The core has written text that nobody asked it to write.
+pub(super) fn unasked() -> HttpError {
+    CallError::Internal("text came in a form that was not asked for".to_owned()).into()
 }
 
 /// The core's stream has ended with neither finish nor error.

@@ -7,14 +7,15 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
-use tokenbus_protocol::{EngineError, ErrorCode};
+use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::api::AnswerError;
-use crate::api::chat::RequestError;
 use crate::api::form::{Failure, envelope};
+use crate::api::request::RequestError;
 use crate::call::CallError;
 use crate::metrics::Outcome;
+use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -64,6 +65,20 @@ pub enum HttpError {
     /// The idempotency key was used for another body.
     #[error("The idempotency key of your request was used before, with another body; use a new key for a new request")]
     IdempotencyKeyReused,
+    /// A query string has no value that it may have.
+    #[error("The query of your request is wrong: {0}")]
+    Query(String),
+    /// No response is kept under this id.
+    #[error("Response with id '{0}' not found")]
+    ResponseNotFound(String),
+    /// A response that was to be kept, or to be built on, cannot be.
+    #[error("'{param}' cannot be served: {error}")]
+    NotKept {
+        /// The member that asks for it.
+        param: &'static str,
+        /// Why.
+        error: StoreError,
+    },
     /// Requests cannot be served now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),
@@ -145,6 +160,7 @@ impl Verdict {
             message: &self.message,
             param: self.param.as_deref(),
             code: self.code.as_deref(),
+            request_id: None,
         }
     }
 
@@ -207,6 +223,17 @@ impl HttpError {
             Self::IdempotencyKeyReused => new(S::UNPROCESSABLE_ENTITY, INVALID, Rejected)
                 .code("idempotency_key_reused")
                 .param(Some("idempotency-key")),
+            Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
+            Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
+            Self::NotKept { param, error } => match error {
+                StoreError::Absent(_) | StoreError::TooLarge(_) => new(S::BAD_REQUEST, INVALID, Rejected)
+                    .code("responses_not_kept")
+                    .param(Some(*param)),
+                StoreError::Failed(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
+                    .code("responses_unavailable")
+                    .param(Some(*param))
+                    .retry_after(SHORT_RETRY),
+            },
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),
@@ -234,6 +261,9 @@ fn call(error: &CallError) -> Verdict {
         CallError::NoWorker { retry_after, .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
             .code("no_worker")
             .retry_after(*retry_after),
+        CallError::Unsupported { missing, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
+            .code("unsupported_feature")
+            .param(missing.iter().next().map(blamed)),
         CallError::Full { retry_after, .. } => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
             .code("server_busy")
             .retry_after(*retry_after),
@@ -299,6 +329,24 @@ fn engine(error: &EngineError) -> Verdict {
             .code("cancelled")
             .retry_after(after),
         ErrorCode::Internal => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code(told("engine_error")),
+    }
+}
+
+/// The member of a request that asks for a feature.
+fn blamed(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Tools => "tools",
+        Feature::JsonSchema => "response_format",
+        Feature::Vision | Feature::Audio => "messages",
+        Feature::Logprobs => "logprobs",
+        Feature::Chat
+        | Feature::Completion
+        | Feature::Embeddings
+        | Feature::Rerank
+        | Feature::Score
+        | Feature::Tokenize
+        | Feature::Continuation
+        | Feature::Other => "model",
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use tokenbus_protocol::Features;
+
 use super::*;
 use crate::call::Stage;
 
@@ -53,6 +55,22 @@ fn errors_of_a_call() {
     let model = || "m".to_owned();
     let secs = Duration::from_secs;
     let known = vec!["a".to_owned(), "b/c".to_owned()];
+    for (missing, param) in [
+        (Features::from(Feature::Tools), "tools"),
+        (Feature::JsonSchema.into(), "response_format"),
+        (Feature::Vision.into(), "messages"),
+        (Feature::Audio.into(), "messages"),
+        (Feature::Logprobs.into(), "logprobs"),
+        (Feature::Embeddings.into(), "model"),
+    ] {
+        is(
+            CallError::Unsupported {
+                model: model(),
+                missing,
+            },
+            (400, INVALID, "unsupported_feature", Some(param), None, Rejected),
+        );
+    }
     is(
         CallError::UnknownModel { model: model(), known },
         (404, INVALID, "model_not_found", Some("model"), None, Rejected),

@@ -1,4 +1,4 @@
-//! What a chat request's headers say: its time limit, trace, priority, tenant and idempotency key.
+//! What the headers of a request to a model say: its time limit, trace, priority, tenant and idempotency key.
 
 use std::time::Duration;
 

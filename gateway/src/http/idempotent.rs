@@ -14,11 +14,12 @@ use crate::idempotency::{Claim, Key, Keyed};
 /// On every answer, also an error, that was made for an earlier request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Answers `call`, which came to `endpoint` under `key`.
+/// Answers `call`, which came to `endpoint` as `body` under `key`.
 pub(super) async fn answer<C: Core>(
     edge: &Edge<C>,
     key: String,
     endpoint: &'static str,
+    body: &[u8],
     call: Call,
     mut asked: Asked,
 ) -> Response {
@@ -28,9 +29,11 @@ pub(super) async fn answer<C: Core>(
             key,
         },
         endpoint,
-        body: &call.body,
+        body,
         identity: &asked.identity,
         deadline: call.deadline,
+        choices: asked.form.max_choices(),
+        behind: call.reader_bound(),
     };
     match edge.idempotency.claim(request, Instant::now()) {
         Claim::First(run) => {

@@ -36,9 +36,6 @@ pub const BACKSTOP: Duration = Duration::from_secs(5);
 /// stream that was held up from copying its whole backlog at once.
 pub const MAX_WRITE: usize = 64 * 1024;
 
-/// Bytes that an event stream's buffer begins with: a few dozen token chunks.
-pub const FIRST_BUFFER: usize = 4 * 1024;
-
 /// Longest request id in bytes that is taken over from a client; it stands in logs and on the bus.
 pub const MAX_REQUEST_ID: usize = 128;
 
@@ -108,3 +105,6 @@ pub const ACCEPT_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_mill
 /// Time between the end of the grace period, when the core ends its streams with an error event,
 /// and the closing of the connections, so that the event still goes out.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Bytes that are read from a client at once: as many as the system usually has of a large body.
+pub const READ_SCRATCH: usize = 64 * 1024;

@@ -5,24 +5,35 @@
 mod answer;
 mod body;
 mod chat;
+mod completions;
+mod dialect;
+mod embeddings;
+mod endpoint;
 pub mod error;
 mod headers;
 mod health;
 mod idempotent;
+mod keeping;
 pub mod limits;
+mod messages;
 mod models;
 mod options;
+mod rank;
 mod record;
 mod request_id;
+mod responses;
 pub mod server;
 mod socket;
 mod source;
 mod sse;
+mod tokens;
+mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +44,7 @@ pub use options::HttpOptions;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
+use crate::responses_store::ResponsesStore;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -47,14 +59,22 @@ pub struct Edge<C> {
     pub registry: Arc<Registry>,
     /// Requests that may be repeated under their key.
     pub idempotency: Idempotency,
+    /// Responses that conversations may go on from.
+    pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }
 
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    Router::new()
-        .route(chat::PATH, post(chat::create::<C>))
+    generation()
+        .route(responses::ENDPOINT.path, post(responses::create::<C>))
+        .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::one::<C>).delete(responses::delete::<C>),
+        )
+        .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
         .route("/v1/models", get(models::list::<C>))
         .route("/v1/models/{*id}", get(models::one::<C>))
         .route("/healthz", get(health::live))
@@ -67,16 +87,39 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .with_state(edge)
 }
 
-async fn not_found(request: Request) -> HttpError {
-    HttpError::NotFound {
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-    }
+/// What models are asked.
+fn generation<C: Core>() -> Router<Edge<C>> {
+    let endpoints = [
+        &chat::ENDPOINT,
+        &completions::ENDPOINT,
+        &embeddings::ENDPOINT,
+        &messages::ENDPOINT,
+        &messages::COUNT_TOKENS,
+        &rank::RERANK,
+        &rank::SCORE,
+        &tokens::TOKENIZE,
+        &tokens::DETOKENIZE,
+    ];
+    let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
+    let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
+    let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
+    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
+        router.route(path, endpoint.route())
+    })
 }
 
-async fn method_not_allowed(request: Request) -> HttpError {
-    HttpError::MethodNotAllowed {
+async fn not_found(request: Request) -> Response {
+    let error = HttpError::NotFound {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
-    }
+    };
+    dialect::refuse(&request, &error)
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let error = HttpError::MethodNotAllowed {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    };
+    dialect::refuse(&request, &error)
 }

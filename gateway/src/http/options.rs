@@ -16,6 +16,9 @@ pub struct HttpOptions {
     pub commit_after: Duration,
     /// Silence on an event stream after which a comment is sent.
     pub keep_alive: Duration,
+    /// Whether tokens are sent where they are demultiplexed, by the one task that reads the bus,
+    /// rather than by each client's own: cheapest on one thread, and bound to one.
+    pub direct: bool,
     /// Requests with an idempotency key.
     pub idempotency: IdempotencyOptions,
 }
@@ -27,6 +30,7 @@ impl Default for HttpOptions {
             request_timeout: limits::REQUEST_TIMEOUT,
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
+            direct: true,
             idempotency: IdempotencyOptions::default(),
         }
     }

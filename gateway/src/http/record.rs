@@ -1,4 +1,4 @@
-//! What is measured and logged of one chat request: every end of one passes here, once.
+//! What is measured and logged of one request to a model: every end of one passes here, once.
 
 use http::StatusCode;
 use tokenbus_protocol::Delta;
@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::error::{HttpError, Verdict};
 use super::request_id::RequestId;
-use crate::call::{Call, CallError};
-use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome};
+use crate::call::{Call, CallError, Written};
+use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome};
 
 /// The record of one request. Dropped before its end, it tells of a client that went away.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Record {
     tokens: u64,
     paced: u64,
     replayed: bool,
+    /// Its answer is no stream of tokens: there is no pace to measure.
+    whole: bool,
     ended: bool,
 }
 
@@ -30,13 +32,20 @@ impl Record {
             tokens: 0,
             paced: 0,
             replayed: false,
+            whole: false,
             ended: false,
         }
+    }
+
+    /// The request's id.
+    pub(super) fn id(&self) -> &str {
+        &self.request.0
     }
 
     /// The request has become `call`.
     pub(super) fn called(&mut self, call: &Call) {
         self.call = Some((call.id, call.model.clone()));
+        self.whole = !call.kind.is_generated();
     }
 
     /// Something came of it, so its model exists.
@@ -54,7 +63,7 @@ impl Record {
     /// Output that will be written with the next flush. Engines that do not count their tokens
     /// send one at a time.
     pub(super) fn saw(&mut self, delta: &Delta<'_>) {
-        if self.replayed {
+        if self.replayed || self.whole {
             return;
         }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
@@ -63,6 +72,20 @@ impl Record {
         if delta.choice == 0 {
             self.paced += tokens;
         }
+    }
+
+    /// Plain text that was sent already, or will be with the next flush.
+    pub(super) fn saw_text(&mut self, written: &Written) {
+        if let Some(at) = written.sent_at {
+            self.meter.sent(at, written.sent);
+        }
+        self.tokens += written.tokens;
+        self.paced += written.tokens;
+    }
+
+    /// Where the pace of its model's tokens is noted.
+    pub(super) fn pace(&self) -> Option<Histogram> {
+        self.meter.pace()
     }
 
     /// What was seen since the last flush leaves at `now`.
@@ -103,6 +126,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
                 | CallError::SlowClient,
@@ -142,7 +166,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
             Outcome::Succeeded | Outcome::Rejected | Outcome::Cancelled => tracing::debug!(
                 request,
@@ -153,7 +177,7 @@ impl Record {
                 code,
                 error,
                 seconds,
-                "chat request ended"
+                "request ended"
             ),
         }
     }

@@ -6,10 +6,14 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use super::dialect::is_anthropic;
 use super::limits::MAX_REQUEST_ID;
 
 /// The header.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The same in Anthropic's API.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// A request's id: 1 to [`MAX_REQUEST_ID`] characters that are safe in a header and in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +43,12 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let header = HeaderValue::from_str(&id.0);
     request.extensions_mut().insert(id);
+    let anthropic = is_anthropic(request.uri().path());
     let mut response = next.run(request).await;
     if let Ok(header) = header {
+        if anthropic {
+            response.headers_mut().insert(REQUEST_ID, header.clone());
+        }
         response.headers_mut().insert(X_REQUEST_ID, header);
     }
     response

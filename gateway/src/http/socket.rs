@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{LINGER, LINGER_BYTES, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
+use super::wire::Wire;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct Socket {
-    tcp: TcpStream,
+    wire: Arc<Wire>,
     opening: Option<Bounded>,
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Bounded>,
@@ -62,12 +64,17 @@ impl Socket {
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         Ok(Self {
-            tcp,
+            wire: Arc::new(Wire::new(tcp)),
             opening: Some(Bounded::new(OPENING, OPENING_BYTES)),
             stalled: None,
             closing: None,
             shutdown,
         })
+    }
+
+    /// Its bytes, for what is sent past the HTTP library.
+    pub(super) fn wire(&self) -> &Arc<Wire> {
+        &self.wire
     }
 
     /// Reads and throws away until the client closes, or the bounds are reached.
@@ -79,7 +86,7 @@ impl Socket {
         let mut waste = [0; 8 * 1024];
         while closing.bytes > 0 {
             let mut buffer = ReadBuf::new(&mut waste);
-            match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
+            match self.wire.poll_read(cx, &mut buffer) {
                 Poll::Pending => return closing.timer.as_mut().poll(cx),
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     closing.bytes = closing.bytes.saturating_sub(buffer.filled().len());
@@ -90,10 +97,9 @@ impl Socket {
         Poll::Ready(())
     }
 
-    fn written(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.stalled = None;
-            self.opening = None;
             return wrote;
         }
         let stalled = self
@@ -108,7 +114,7 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.tcp).poll_read(cx, buffer);
+        let read = this.wire.poll_read(cx, buffer);
         let Some(opening) = &mut this.opening else {
             return read;
         };
@@ -126,32 +132,25 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let wrote = self.wire.poll_write(cx, bytes);
+        if wrote.is_ready() {
+            self.opening = None;
+        }
         self.written(cx, wrote)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes);
-        self.written(cx, wrote)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let flushed = self.wire.poll_flush(cx);
+        self.written(cx, flushed)
     }
 
     /// Closes our side and lingers: a socket that is closed with unread bytes in it makes the system
     /// send a reset, which can overtake the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            let flushed = self.wire.poll_flush(cx);
+            ready!(self.written(cx, flushed))?;
+            SockRef::from(self.wire.tcp()).shutdown(std::net::Shutdown::Write)?;
         }
         self.poll_linger(cx).map(Ok)
     }

@@ -5,9 +5,10 @@ use std::borrow::Borrow;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::call::{CallError, Output};
+use crate::call::{CallError, Output, Written};
 use crate::core::CallStream;
 use crate::idempotency::Reader;
+use crate::stream::lane::Splice;
 
 /// A call as its client sees it; see [`CallStream`] for the rules.
 pub(super) trait Source: Send + 'static {
@@ -19,6 +20,17 @@ pub(super) trait Source: Send + 'static {
 
     /// The next thing that is ready now.
     fn try_next(&mut self) -> Option<Result<Self::Said, CallError>>;
+
+    /// See [`CallStream::splice`]; a source that others read as well never does it.
+    fn splice(&mut self, _splice: Option<Splice>) {}
+
+    /// The events in it, when it is text that was written as it came.
+    ///
+    /// # Errors
+    /// What it is otherwise.
+    fn written(said: Self::Said) -> Result<Written, Self::Said> {
+        Err(said)
+    }
 }
 
 impl<S: CallStream> Source for S {
@@ -30,6 +42,17 @@ impl<S: CallStream> Source for S {
 
     fn try_next(&mut self) -> Option<Result<Output, CallError>> {
         CallStream::try_next(self)
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        CallStream::splice(self, splice);
+    }
+
+    fn written(said: Output) -> Result<Written, Output> {
+        match said {
+            Output::Written(written) => Ok(written),
+            other => Err(other),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Borrow as _;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,13 +16,15 @@ use futures_util::stream::unfold;
 use http::StatusCode;
 use tokio::time::{Instant, Sleep};
 
-use super::answer::{ended_early, overdue};
+use super::answer::{ended_early, overdue, unasked};
 use super::error::HttpError;
-use super::limits::{FIRST_BUFFER, MAX_WRITE};
+use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::source::Source;
+use super::wire::{Chunks, Wire};
 use crate::api::form::Encoder;
-use crate::call::{CallError, Output};
+use crate::call::{CallError, Output, Written};
+use crate::stream::lane::{Outlet, Splice};
 
 /// A streamed answer whose status has been sent.
 pub(super) struct EventStream<S: Source> {
@@ -31,6 +34,8 @@ pub(super) struct EventStream<S: Source> {
     pub(super) record: Record,
     /// What had come before the status was sent; `None` when it was sent without waiting longer.
     pub(super) first: Option<S::Said>,
+    /// Where text may leave past this stream.
+    pub(super) wire: Option<Arc<Wire>>,
     /// Silence after which a comment is sent.
     pub(super) keep_alive: Duration,
     /// When the stream ends even if the core says nothing.
@@ -41,16 +46,18 @@ impl<S: Source> EventStream<S> {
     /// The body.
     pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
         let now = Instant::now();
-        let mut writer = Writer {
+        let mut writer = Box::new(Writer {
             timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
-            buffer: BytesMut::with_capacity(FIRST_BUFFER),
+            buffer: BytesMut::new(),
             written: now,
             // Something must leave at once: the client waits for the status line as well.
             greet: self.first.is_none(),
             ended: false,
+            heard: true,
             stream: self,
-        };
+        });
         writer.stream.encoder.begin(&mut writer.buffer);
+        // In a box, so that what is passed from step to step is a pointer.
         unfold(writer, Writer::step)
     }
 }
@@ -62,11 +69,13 @@ struct Writer<S: Source> {
     written: Instant,
     greet: bool,
     ended: bool,
+    /// A delta came since the source was told how text is written.
+    heard: bool,
 }
 
 impl<S: Source> Writer<S> {
     /// Waits until there is something to write and takes all of it.
-    async fn step(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+    async fn step(mut self: Box<Self>) -> Option<(Result<Bytes, Infallible>, Box<Self>)> {
         if self.ended {
             return None;
         }
@@ -77,13 +86,30 @@ impl<S: Source> Writer<S> {
             self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
         }
         while self.buffer.is_empty() {
+            if std::mem::take(&mut self.heard) {
+                self.splice();
+            }
             self.wait().await;
             self.absorb_ready();
         }
+        if let Some(wire) = &self.stream.wire {
+            wire.hold();
+        }
         self.written = Instant::now();
         self.stream.record.flush(self.written);
-        let bytes = self.buffer.split().freeze();
+        let bytes = std::mem::take(&mut self.buffer).freeze();
         Some((Ok(bytes), self))
+    }
+
+    /// Tells the source what may become of plain text.
+    fn splice(&mut self) {
+        let outlet = self.stream.wire.as_ref().map(|wire| {
+            let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
+            Arc::new(Chunks { wire, pace }) as Arc<dyn Outlet>
+        });
+        let template = self.stream.encoder.template();
+        let splice = template.map(|template| Splice { template, outlet });
+        self.stream.call.splice(splice);
     }
 
     async fn wait(&mut self) {
@@ -101,8 +127,10 @@ impl<S: Source> Writer<S> {
             self.fail(&overdue());
             return;
         }
+        // What was sent past this task is told of now.
+        self.absorb_ready();
         let mut due = self.written + self.stream.keep_alive;
-        if now >= due {
+        if now >= due && self.buffer.is_empty() {
             self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
             due = now + self.stream.keep_alive;
         }
@@ -120,16 +148,32 @@ impl<S: Source> Writer<S> {
 
     fn absorb(&mut self, happened: Option<Result<S::Said, CallError>>) {
         match happened {
-            Some(Ok(said)) => self.write(said.borrow()),
+            Some(Ok(said)) => match S::written(said) {
+                Ok(written) => self.hand_on(written),
+                Err(said) => self.write(said.borrow()),
+            },
             Some(Err(error)) => self.fail(&error.into()),
             None => self.fail(&ended_early()),
+        }
+    }
+
+    /// Text that is written already.
+    fn hand_on(&mut self, written: Written) {
+        self.stream.record.saw_text(&written);
+        self.written = self.written.max(written.sent_at.unwrap_or(self.written));
+        if self.buffer.is_empty() {
+            self.buffer = written.events;
+        } else {
+            self.buffer.extend_from_slice(&written.events);
         }
     }
 
     fn write(&mut self, said: &Output) {
         match said {
             Output::Accepted { .. } => self.stream.record.placed(),
+            Output::Written(_) => self.fail(&unasked()),
             Output::Delta(delta) => {
+                self.heard = true;
                 self.stream.record.saw(delta);
                 if let Err(error) = self.stream.encoder.delta(delta, &mut self.buffer) {
                     self.fail(&error.into());
@@ -149,7 +193,19 @@ impl<S: Source> Writer<S> {
     /// Tells the client and ends the stream; see `api/` for the forms.
     fn fail(&mut self, error: &HttpError) {
         let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
-        self.stream.encoder.fail(&verdict.failure(), &mut self.buffer);
+        let failure = verdict.failure().of(self.stream.record.id());
+        self.stream.encoder.fail(&failure, &mut self.buffer);
         self.ended = true;
+    }
+}
+
+impl<S: Source> Drop for Writer<S> {
+    /// A client that leaves has had what was sent past this stream.
+    fn drop(&mut self) {
+        while let Some(Ok(said)) = self.stream.call.try_next() {
+            if let Ok(written) = S::written(said) {
+                self.stream.record.saw_text(&Written { tokens: 0, ..written });
+            }
+        }
     }
 }

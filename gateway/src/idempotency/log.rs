@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokenbus_protocol::{EngineError, ErrorCode};
 use tokio::time::Instant;
 
-use crate::api::limits::MAX_CHOICES;
 use crate::call::{CallError, Output};
 
 /// How a call ended.
@@ -62,6 +61,8 @@ pub struct Bounds {
     pub answer: usize,
     /// Bytes that a reader may be behind in an answer that is not kept.
     pub window: usize,
+    /// Choices that its API knows.
+    pub choices: u32,
 }
 
 impl Log {
@@ -85,8 +86,10 @@ impl Log {
         let weight = weight(&output);
         match &output {
             // No client can be told of a choice beyond the API's bound.
-            Output::Delta(delta) if delta.choice >= MAX_CHOICES => self.release(),
+            Output::Delta(delta) if delta.choice >= self.bounds.choices => self.release(),
             Output::Delta(_) => self.answered = true,
+            // Only who asks for it is given it, and a recording does not.
+            Output::Written(_) => self.release(),
             Output::Accepted { .. } => {}
             Output::Finish(_) => self.end = Some(End::Finished),
         }
@@ -210,6 +213,7 @@ fn weight(output: &Output) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let heap = match output {
         Output::Accepted { worker, .. } => worker.as_str().len(),
+        Output::Written(written) => written.events.len(),
         Output::Delta(delta) => {
             let extra = delta.extra.as_deref().map_or(0, |extra| {
                 size_of_val(extra) + extra.weight() + text(&extra.fingerprint)

@@ -4,11 +4,13 @@
 use tokenbus_protocol::{Delta, Finish};
 
 use super::*;
+use crate::api::limits::MAX_CHOICES;
 
 const LINGER: Duration = Duration::from_secs(10);
 const LARGE: Bounds = Bounds {
     answer: 1_000_000,
     window: 1_000_000,
+    choices: MAX_CHOICES,
 };
 
 fn log() -> Log {
@@ -171,6 +173,7 @@ fn an_answer_over_its_bound_is_a_window_and_not_kept() {
     let mut log = Log::new(Bounds {
         answer: 10 * each,
         window: 4 * each,
+        ..LARGE
     });
     for _ in 0..10 {
         log.push(delta("x"));

@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Identity;
-use crate::limits::STREAM_BUFFER;
 pub use recording::{Reader, Recording};
 pub use run::Run;
 pub use store::Key;
@@ -77,6 +76,10 @@ pub struct Keyed<'a> {
     pub identity: &'a Identity,
     /// How long it waits at most if it is not.
     pub deadline: Instant,
+    /// Choices that its API knows.
+    pub choices: u32,
+    /// Bytes that whoever reads its answer may be behind.
+    pub behind: usize,
 }
 
 /// What is to be done with a keyed request.
@@ -129,7 +132,8 @@ impl Idempotency {
         }
         let bounds = log::Bounds {
             answer: self.0.options.answer,
-            window: STREAM_BUFFER.min(self.0.options.answer),
+            window: request.behind,
+            choices: request.choices,
         };
         let (recording, first) = Recording::new(request.identity.clone(), bounds);
         let key = Arc::new(request.key);

@@ -110,6 +110,8 @@ impl Bench {
                 body: body.as_bytes(),
                 identity: &Identity::new(uuid::Uuid::now_v7(), 0, "m"),
                 deadline: now + patience,
+                choices: 128,
+                behind: crate::limits::STREAM_BUFFER,
             },
             now,
         )
@@ -140,6 +142,7 @@ async fn read(mut reader: Reader) -> (String, Option<CallError>) {
                 Output::Delta(delta) => all += &delta.text,
                 Output::Finish(_) => all += "!",
                 Output::Accepted { .. } => {}
+                Output::Written(written) => panic!("a recording has no {written:?}"),
             },
             Some(Err(error)) => {
                 assert!(reader.next().await.is_none() && reader.try_next().is_none());
@@ -403,6 +406,8 @@ async fn answers_of_many_sizes_never_exceed_the_memory() {
                 body: b"",
                 identity: &Identity::new(uuid::Uuid::now_v7(), 0, "m"),
                 deadline: Instant::now() + Duration::from_secs(9),
+                choices: 128,
+                behind: crate::limits::STREAM_BUFFER,
             },
             Instant::now(),
         ) else {

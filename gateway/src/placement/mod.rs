@@ -1,8 +1,9 @@
 //! Which worker gets a request: what is known of the workers, and the score.
 
+pub mod able;
 pub mod accept_clock;
 pub mod budget;
 pub mod score;
 pub mod view;
 
-pub use view::{Choice, View};
+pub use view::{Choice, Tried, View};

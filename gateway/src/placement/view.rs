@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tokenbus_protocol::{Capabilities, Capacity, Name, Room, WorkerCapacity, WorkerState};
+use tokenbus_protocol::{Capabilities, Capacity, Features, Name, Room, WorkerCapacity, WorkerState};
 use tokio::time::{Duration, Instant};
 
+use super::able::{self, Able, Memory};
 use super::score::{self, Facts};
 use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
 
@@ -18,6 +19,10 @@ pub enum Choice {
     Queue,
     /// Nobody has room.
     Wait,
+    /// No worker of the model can do what is asked: this is missing.
+    Cannot(Features),
+    /// Nor can any at the moment, but one that could was there lately.
+    Gone,
 }
 
 /// A model that workers have announced.
@@ -32,6 +37,16 @@ pub struct Model {
     /// A ready worker serves it.
     pub live: bool,
     seen: Instant,
+    able: Memory,
+}
+
+/// What a request has tried since it last waited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried<'a> {
+    /// Workers that should not be tried again now.
+    pub excluded: &'a [Name],
+    /// Publishes that came to nothing.
+    pub untaken: usize,
 }
 
 /// What is known of the workers.
@@ -45,7 +60,8 @@ pub struct View {
 
 #[derive(Debug)]
 struct Worker {
-    models: Vec<String>,
+    /// With what it can do with each; nothing where it did not say.
+    models: Vec<(String, Features)>,
     ready: bool,
     slots: u32,
     room: Room,
@@ -84,8 +100,14 @@ impl Worker {
         self.room.free.saturating_sub(self.pending)
     }
 
-    fn serves(&self, model: &str) -> bool {
-        self.ready && self.models.iter().any(|name| name == model)
+    /// What it can do with `model`; `None` where it does not serve it.
+    fn serves(&self, model: &str) -> Option<Features> {
+        let model = self.models.iter().find(|(name, _)| self.ready && name == model);
+        model.map(|(_, features)| *features)
+    }
+
+    fn does(&self, model: &str, needs: Features) -> bool {
+        self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
     fn facts(&self) -> Facts {
@@ -132,6 +154,13 @@ impl View {
         }
         self.models
             .retain(|_, model| model.live || now < model.seen + MODEL_MEMORY);
+        for worker in self.workers.values().filter(|worker| worker.ready) {
+            for (name, features) in &worker.models {
+                if let Some(model) = self.models.get_mut(name) {
+                    model.able.saw(*features, now);
+                }
+            }
+        }
         restarted
     }
 
@@ -148,7 +177,10 @@ impl View {
             .or_insert_with(|| Worker::new(now));
         worker.in_snapshot = true;
         worker.ready = told.state == WorkerState::Ready;
-        worker.models = told.models.iter().map(|model| model.name.clone()).collect();
+        let models = told.models.iter();
+        worker.models = models
+            .map(|model| (model.name.clone(), model.capabilities.features()))
+            .collect();
         worker.ttft_ms = told.ttft.p50;
         // What a batch told since that status was sent is newer.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
@@ -172,6 +204,7 @@ impl View {
             capabilities: Capabilities::default(),
             live: false,
             seen: now,
+            able: Memory::default(),
         });
         model.seen = now;
         Some(model)
@@ -199,11 +232,23 @@ impl View {
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
         worker.heard = now;
-        if !worker.models.iter().any(|known| known == model) {
-            worker.models.push(model.to_owned());
+        if !worker.models.iter().any(|(known, _)| known == model) {
+            worker.models.push((model.to_owned(), Features::NONE));
         }
         if let Some(model) = self.model(model, now, unix) {
             model.live = true;
+        }
+    }
+
+    /// What a worker can do with a model that was learnt of, by its own word.
+    pub fn capable(&mut self, name: &Name, model: &str, features: Features) {
+        let worker = self.workers.get_mut(name);
+        let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
+        if let Some((_, can)) = known {
+            *can = features;
+        }
+        if let Some(model) = self.models.get_mut(model) {
+            model.capabilities = model.capabilities.features().or(features).into();
         }
     }
 
@@ -245,32 +290,60 @@ impl View {
         }
     }
 
-    /// Where a request for `model` should go. `untaken` counts the publishes of this request that
-    /// came to nothing since it last waited: after two, the choice is left to NATS; after four,
-    /// the request waits.
+    /// What is known of the workers that serve `model`, for a request that needs this.
+    pub fn able(&self, model: &str, needs: Features) -> Able {
+        able::judge(self.serving(model), needs)
+    }
+
+    /// What of `needs` tells the workers of `model` apart.
+    pub fn telling(&self, model: &str, needs: Features) -> Features {
+        able::telling(self.serving(model), needs)
+    }
+
+    fn serving(&self, model: &str) -> impl Iterator<Item = Features> {
+        self.workers.values().filter_map(move |worker| worker.serves(model))
+    }
+
+    /// Where a request for `model` should go. After two publishes that came to nothing since it last waited, the choice is left to NATS; after four,
+    /// the request waits. Where some of the workers cannot do what it needs, it is not left to NATS.
     pub fn choose(
         &self,
         model: &str,
-        excluded: &[Name],
-        untaken: usize,
+        needs: Features,
+        tried: Tried<'_>,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Choice {
+        let Tried { excluded, untaken } = tried;
+        let fresh = self.is_fresh(now);
+        let able = self.able(model, needs);
+        if let (true, Able::None(missing)) = (fresh, able) {
+            let lately = self.models.get(model).is_some_and(|model| model.able.had(needs, now));
+            return if lately { Choice::Gone } else { Choice::Cannot(missing) };
+        }
         if untaken >= 4 {
             return Choice::Wait;
         }
-        let serving: Vec<(&Name, &Worker)> = self.workers.iter().filter(|(_, worker)| worker.serves(model)).collect();
-        if untaken >= 2 || !self.is_fresh(now) || serving.is_empty() {
+        let mixed = able == Able::Some;
+        let any = matches!(able, Able::All | Able::Some);
+        if !any || !mixed && (untaken >= 2 || !fresh) {
             return Choice::Queue;
         }
-        let mut roomy: Vec<(&Name, &Worker)> = serving
-            .into_iter()
-            .filter(|(name, worker)| worker.free() > 0 && !excluded.contains(name))
+        // Without a snapshot nobody knows the room: whoever can is asked.
+        let roomy = |worker: &Worker| !fresh || worker.free() > 0;
+        let mut roomy: Vec<(&Name, &Worker)> = self
+            .workers
+            .iter()
+            .filter(|(name, worker)| worker.does(model, needs) && roomy(worker) && !excluded.contains(name))
             .collect();
         // The best of two random ones: as good as the best of all under load, and gateways that
         // see the same snapshot do not all run to the same worker.
         let Some(first) = draw(&mut roomy, random) else {
-            return if untaken > 0 { Choice::Queue } else { Choice::Wait };
+            return if !fresh || untaken > 0 && !mixed {
+                Choice::Queue
+            } else {
+                Choice::Wait
+            };
         };
         let best = match draw(&mut roomy, random) {
             Some(second) if score::cost(&second.1.facts()) < score::cost(&first.1.facts()) => second,
@@ -284,26 +357,24 @@ impl View {
         self.snapshot_at.is_some_and(|at| now < at + SNAPSHOT_FRESH)
     }
 
-    /// Free slots of all workers that serve `model`.
-    pub fn free(&self, model: &str) -> u32 {
+    /// Free slots of all workers that serve `model` and can do this.
+    pub fn free(&self, model: &str, needs: Features) -> u32 {
         self.workers
             .values()
-            .filter(|worker| worker.serves(model))
+            .filter(|worker| worker.does(model, needs))
             .map(Worker::free)
             .sum()
     }
 
     /// Whether any live worker is known to serve `model`.
     pub fn is_live(&self, model: &str) -> bool {
-        self.workers.values().any(|worker| worker.serves(model))
+        self.workers.values().any(|worker| worker.serves(model).is_some())
     }
 
     /// The models of this worker.
     pub fn models_of(&self, name: &Name) -> Vec<String> {
-        self.workers
-            .get(name)
-            .map(|worker| worker.models.clone())
-            .unwrap_or_default()
+        let models = self.workers.get(name).map(|worker| worker.models.iter());
+        models.into_iter().flatten().map(|(model, _)| model.clone()).collect()
     }
 
     /// Models that were ever announced and are not forgotten, by name.

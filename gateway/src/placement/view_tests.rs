@@ -1,8 +1,10 @@
 //! What the view makes of snapshots, rooms and its own placements.
 
-use tokenbus_protocol::{ModelCapacity, ModelInfo, Quantiles};
+use tokenbus_protocol::{Feature, ModelCapacity, ModelInfo, Quantiles};
 
 use super::*;
+
+const CHAT: Features = Features::NONE.with(Feature::Chat);
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -69,7 +71,16 @@ fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
 
 fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> Choice {
     let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
-    view.choose("m", &excluded, untaken, now, &mut fastrand::Rng::with_seed(1))
+    view.choose(
+        "m",
+        CHAT,
+        Tried {
+            excluded: &excluded,
+            untaken,
+        },
+        now,
+        &mut fastrand::Rng::with_seed(1),
+    )
 }
 
 #[test]
@@ -90,7 +101,7 @@ fn a_model_that_nobody_announced_is_asked_for_on_the_queue_subject() {
     let now = Instant::now();
     let view = view(vec![worker("a", 4, 0, 0)], now);
     assert_eq!(
-        view.choose("other", &[], 0, now, &mut fastrand::Rng::with_seed(1)),
+        view.choose("other", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(1)),
         Choice::Queue
     );
 }
@@ -100,7 +111,7 @@ fn the_lighter_of_two_is_taken() {
     let now = Instant::now();
     let view = view(vec![worker("a", 10, 9, 0), worker("b", 10, 1, 0)], now);
     for seed in 0..50 {
-        let choice = view.choose("m", &[], 0, now, &mut fastrand::Rng::with_seed(seed));
+        let choice = view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed));
         assert_eq!(choice, Choice::Worker(name("b")));
     }
 }
@@ -112,7 +123,9 @@ fn of_many_the_most_loaded_is_never_taken_and_load_spreads() {
     let view = view(workers, now);
     let mut taken = HashMap::new();
     for seed in 0..1000 {
-        if let Choice::Worker(worker) = view.choose("m", &[], 0, now, &mut fastrand::Rng::with_seed(seed)) {
+        if let Choice::Worker(worker) =
+            view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed))
+        {
             *taken.entry(worker).or_insert(0) += 1;
         }
     }
@@ -128,7 +141,7 @@ fn own_placements_count_until_they_are_answered() {
     let now = Instant::now();
     let mut view = view(vec![worker("a", 2, 0, 0)], now);
     view.placed(&name("a"), now);
-    assert_eq!(view.free("m"), 1);
+    assert_eq!(view.free("m", CHAT), 1);
     view.placed(&name("a"), now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Wait);
     view.settled(&name("a"));
@@ -220,4 +233,92 @@ fn a_restart_under_the_same_id_is_noticed_once() {
     assert!(!view.instance(&name("unknown"), 2));
     let back = view.snapshot(&capacity(vec![worker("a", 4, 0, 0)]), now, 7);
     assert_eq!(back, [(name("a"), 1)]);
+}
+
+fn able(id: &str, slots: u32, active: u32, features: &[Feature]) -> WorkerCapacity {
+    let mut worker = worker(id, slots, active, 0);
+    worker.models[0].capabilities = features.iter().copied().collect::<Features>().into();
+    worker
+}
+
+fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize, now: Instant) -> Choice {
+    let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
+    let needs = features.iter().copied().collect();
+    view.choose(
+        "m",
+        needs,
+        Tried {
+            excluded: &excluded,
+            untaken,
+        },
+        now,
+        &mut fastrand::Rng::with_seed(1),
+    )
+}
+
+#[test]
+fn of_mixed_workers_only_those_that_can_are_asked_and_never_the_queue() {
+    use Feature::{Chat, Embeddings, Tools};
+    let now = Instant::now();
+    let workers = vec![able("plain", 100, 0, &[Chat]), able("tools", 2, 1, &[Chat, Tools])];
+    let mut view = view(workers, now);
+    for untaken in 0..4 {
+        let choice = needing(&view, &[Chat, Tools], &[], untaken, now);
+        assert_eq!(choice, Choice::Worker(name("tools")), "{untaken}");
+    }
+    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), Choice::Wait);
+    assert_eq!((view.free("m", CHAT), view.free("m", CHAT.with(Tools))), (101, 1));
+    assert_eq!(
+        needing(&view, &[Embeddings], &[], 0, now),
+        Choice::Cannot(Embeddings.into())
+    );
+    view.placed(&name("tools"), now);
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Wait, "it is full");
+    assert_eq!(view.telling("m", CHAT.with(Tools)), Tools.into());
+}
+
+#[test]
+fn what_the_lost_worker_could_is_not_taken_for_a_wrong_request_at_once() {
+    use Feature::{Chat, Tools};
+    let now = Instant::now();
+    let plain = || able("plain", 4, 0, &[Chat]);
+    let mut view = view(vec![plain(), able("tools", 4, 0, &[Chat, Tools])], now);
+    view.gone(&name("tools"));
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Gone);
+    let later = now + crate::limits::ABLE_MEMORY;
+    view.snapshot(&capacity(vec![plain()]), later, 7);
+    assert_eq!(
+        needing(&view, &[Chat, Tools], &[], 0, later),
+        Choice::Cannot(Tools.into())
+    );
+    assert_eq!(needing(&view, &[Chat], &[], 0, later), Choice::Worker(name("plain")));
+}
+
+#[test]
+fn without_snapshots_what_workers_say_of_themselves_decides() {
+    use Feature::{Chat, Tools};
+    let now = Instant::now();
+    let mut view = View::default();
+    for id in ["plain", "tools", "unknown"] {
+        view.learnt(&name(id), "m", now, 7);
+    }
+    assert_eq!(
+        needing(&view, &[Chat, Tools], &[], 0, now),
+        Choice::Queue,
+        "nothing is known"
+    );
+    view.capable(&name("plain"), "m", Chat.into());
+    view.capable(&name("tools"), "m", CHAT.with(Tools));
+    view.gone(&name("unknown"));
+    assert_eq!(
+        needing(&view, &[Chat, Tools], &[], 0, now),
+        Choice::Worker(name("tools"))
+    );
+    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), Choice::Queue);
+    assert_eq!(needing(&view, &[Chat], &[], 0, now), Choice::Queue, "all can");
+    assert_eq!(
+        view.able("m", Feature::Vision.into()),
+        Able::None(Feature::Vision.into())
+    );
+    assert!(view.models()["m"].capabilities.tools);
 }

@@ -53,6 +53,16 @@ impl Delivered {
         }
     }
 
+    /// Books plain text of the first choice.
+    pub fn add_text(&mut self, text: &str, tokens: u64) {
+        self.any = true;
+        let choice = self.choices.entry(0).or_default();
+        choice.tokens += tokens;
+        if self.keep_text {
+            choice.text.push_str(text);
+        }
+    }
+
     /// Whether the client has received any output.
     pub fn any(&self) -> bool {
         self.any

@@ -1,24 +1,31 @@
 //! From one subscription to all streams: frames go to their stream's inbox by number.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+use uuid::Uuid;
 
 use super::event::Event;
 use super::inbox::Inbox;
 
+/// Inboxes by the number of their stream. The numbers are our own, so that nobody can choose them
+/// to collide.
+pub type Inboxes = FxHashMap<u64, Arc<Inbox>>;
+
 /// The streams of this gateway that are alive.
 #[derive(Debug, Default)]
 pub struct Streams {
-    table: Mutex<HashMap<u64, Arc<Inbox>>>,
+    table: Mutex<Inboxes>,
     last: AtomicU64,
 }
 
 impl Streams {
-    /// Opens a stream: a number that was never used before, and its inbox of at most `bound` bytes.
-    pub fn open(&self, bound: usize) -> (u64, Arc<Inbox>) {
+    /// Opens a stream for `call`: a number that was never used before, and its inbox of at most `bound`
+    /// bytes.
+    pub fn open(&self, call: Uuid, bound: usize) -> (u64, Arc<Inbox>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let inbox = Arc::new(Inbox::new(bound));
+        let inbox = Arc::new(Inbox::new(call, bound));
         self.table().insert(number, Arc::clone(&inbox));
         (number, inbox)
     }
@@ -26,6 +33,11 @@ impl Streams {
     /// The stream has ended; what still comes for it goes nowhere.
     pub fn close(&self, number: u64) {
         self.table().remove(&number);
+    }
+
+    /// Lets `deliver` hand out what one message brought: one look-up of the table for all of it.
+    pub fn with<T>(&self, deliver: impl FnOnce(&Inboxes) -> T) -> T {
+        deliver(&self.table())
     }
 
     /// The inbox of stream `number`.
@@ -53,7 +65,7 @@ impl Streams {
     }
 
     // The table is a plain map: a panic elsewhere cannot leave it half-changed.
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Arc<Inbox>>> {
+    fn table(&self) -> MutexGuard<'_, Inboxes> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,20 +8,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokenbus_protocol::{Body, Frame, Name};
+use tokenbus_protocol::{Body, Features, Frame, Name};
 use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Next};
+use super::lane::Splice;
 use super::message::{self, Envelope};
 use super::state::StreamState;
 
-use crate::call::{Call, CallError, Output};
-use crate::core::CallStream;
+use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
-use crate::placement::Choice;
+use crate::placement::able::Able;
+use crate::placement::{Choice, Tried};
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
+
+mod edge;
 
 /// Drives one stream.
 pub struct Driver {
@@ -42,6 +45,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// What may become of plain text without the driver, when the client's edge says so.
+    splice: Option<Splice>,
     /// It lost its worker and may not move yet.
     throttled: bool,
     /// Bytes of the body that the first message held; the rest goes in parts of this size.
@@ -62,7 +67,7 @@ enum Step {
 impl Driver {
     /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
-        let (number, inbox) = shared.streams.open(limits::STREAM_BUFFER);
+        let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
@@ -79,6 +84,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            splice: None,
             throttled: false,
             part: usize::MAX,
             ended: false,
@@ -230,6 +236,8 @@ impl Driver {
         } else if self.state.is_choosing() {
             match self.choose(now) {
                 Choice::Wait => self.wait_for_room(now),
+                Choice::Cannot(missing) => self.cannot(missing),
+                Choice::Gone => self.no_worker(now),
                 Choice::Queue if self.state.queue_empty() => self.no_worker(now),
                 Choice::Queue => self.publish(None, now).await,
                 Choice::Worker(worker) => self.publish(Some(worker), now).await,
@@ -250,14 +258,17 @@ impl Driver {
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.leave(ticket);
             self.in_room = false;
-            if self.shared.waiting(&self.call.model) > 0 {
+            if self.shared.waiting_before(&self.call) > 0 {
                 return Choice::Wait;
             }
-        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting(&self.call.model) > 0 {
+        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
             return Choice::Wait;
         }
-        self.shared
-            .choose(&self.call.model, self.state.excluded(), self.state.untaken(), now)
+        let tried = Tried {
+            excluded: self.state.excluded(),
+            untaken: self.state.untaken(),
+        };
+        self.shared.choose(&self.call, tried, now)
     }
 
     fn wait_for_room(&mut self, now: Instant) {
@@ -265,7 +276,7 @@ impl Driver {
         let ticket = self
             .ticket
             .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
-        if let Err(retry_after) = self.shared.enter(ticket, &self.inbox, now) {
+        if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
             let model = call.model.clone();
             return self
                 .state
@@ -275,6 +286,12 @@ impl Driver {
         self.state.wait(now, limits::WAIT_RETRY);
         // Room that came between the look and the entry would wake nobody.
         self.shared.wake(&self.call.model, now);
+    }
+
+    fn cannot(&mut self, missing: Features) {
+        let model = self.call.model.clone();
+        self.state
+            .fail(CallError::Unsupported { model, missing }, &mut self.actions);
     }
 
     fn no_worker(&mut self, now: Instant) {
@@ -287,6 +304,11 @@ impl Driver {
         }
         let model = self.call.model.clone();
         let view = self.shared.view();
+        // Without snapshots a model's workers may be known, and none of them listen to its kind.
+        if let (false, Able::None(missing)) = (view.is_fresh(now), view.able(&model, self.call.all_needs())) {
+            drop(view);
+            return self.cannot(missing);
+        }
         let error = if view.models().contains_key(&model) || !view.is_fresh(now) {
             CallError::NoWorker {
                 model,
@@ -309,8 +331,10 @@ impl Driver {
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
         let subject = match &target {
-            Some(worker) => shared.subjects.request_to(&self.call.model, worker),
-            None => shared.subjects.request(&self.call.model),
+            Some(worker) => shared
+                .subjects
+                .request_to(self.call.kind.family(), &self.call.model, worker),
+            None => shared.subjects.request(self.call.kind.family(), &self.call.model),
         };
         let number = attempt.attempt;
         let reply = shared.subjects.reply(&shared.gateway, self.number, number);
@@ -368,8 +392,9 @@ impl Driver {
     /// Waits for the next event or timer and takes it in.
     async fn happening(&mut self) {
         let event = std::future::poll_fn(|context| {
-            if let Poll::Ready(event) = self.inbox.poll_pop(context) {
-                return Poll::Ready(Some(event));
+            let lane = || self.splice.as_ref().and_then(|splice| self.state.lane(splice));
+            if let Poll::Ready(next) = self.inbox.poll_next(context, lane) {
+                return Poll::Ready(Some(next));
             }
             // Frames move the timer later; it is only armed anew when it fires or has to be earlier.
             let due = self.state.timer();
@@ -386,12 +411,32 @@ impl Driver {
         })
         .await;
         match event {
-            Some(event) => self.absorb(event),
+            Some(next) => self.take_in(next),
             None => {
+                // What has passed may be what the timer waits for, and decisions want the whole truth.
+                if let Some(passed) = self.inbox.close_lane() {
+                    self.take_in(Next::Passed(passed));
+                }
                 let now = Instant::now();
                 self.state.tick(now, &mut self.actions);
                 self.timer.as_mut().reset(self.state.timer());
                 self.carry_out(now);
+            }
+        }
+    }
+
+    fn take_in(&mut self, next: Next) {
+        match next {
+            Next::Event(event) => self.absorb(event),
+            Next::Passed(passed) => {
+                self.state.on_passed(&passed);
+                let written = Written {
+                    events: passed.written,
+                    tokens: passed.tokens,
+                    sent: passed.sent,
+                    sent_at: passed.sent_at,
+                };
+                self.outputs.push_back(Output::Written(written));
             }
         }
     }
@@ -404,58 +449,5 @@ impl Driver {
         let error = self.failure.take()?;
         self.ended = true;
         Some(Err(error))
-    }
-}
-
-impl CallStream for Driver {
-    async fn next(&mut self) -> Option<Result<Output, CallError>> {
-        loop {
-            if let Some(item) = self.try_next() {
-                return Some(item);
-            }
-            if self.ended {
-                return None;
-            }
-            if self.steps.is_empty() {
-                self.happening().await;
-            } else {
-                self.step().await;
-            }
-        }
-    }
-
-    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
-        loop {
-            if self.ended {
-                return None;
-            }
-            if let Some(item) = self.take() {
-                return Some(item);
-            }
-            if !self.steps.is_empty() {
-                return None;
-            }
-            let event = self.inbox.pop()?;
-            self.absorb(event);
-        }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.shared.streams.close(self.number);
-        self.inbox.close();
-        // An `Accepted` that was not read yet names a worker that has to be told.
-        while let Some(event) = self.inbox.pop() {
-            if event.is_accepted() {
-                self.absorb(event);
-            }
-        }
-        self.state.abandon(&mut self.actions);
-        self.carry_out(Instant::now());
-        self.settle_all();
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-        }
     }
 }

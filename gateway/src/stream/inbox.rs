@@ -1,66 +1,163 @@
-//! What waits for one stream's driver: a bounded queue from the demultiplexer to one reader.
+//! What waits for one stream's driver: from the demultiplexer to one reader, bounded.
+//!
+//! Plain text of the run that is under way passes through the stream's [`Lane`] and waits as bytes;
+//! everything else waits as an event. What passed came before every event that is here: an event
+//! closes the lane, and the reader opens it again when it has seen all of them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use futures_util::task::AtomicWaker;
+use tokenbus_protocol::{Frame, Name};
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::event::Event;
+use super::lane::{Lane, Passed};
 
 /// Bytes that one event costs beside its text.
 const EVENT: usize = 64;
 
-/// A bounded queue of events for one stream.
+/// What a reader finds.
+#[derive(Debug)]
+pub enum Next {
+    /// Text that has passed, and came before everything else that is here.
+    Passed(Passed),
+    /// Something that happened.
+    Event(Event),
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nobody will read it any more.
+    Gone,
+    /// The reader will find it, or has been given up already.
+    Taken,
+    /// It is text that waits for [`Inbox::flush`] since now.
+    Waits,
+    /// It was one too many: the stream is given up since now.
+    Overflowed,
+}
+
+/// A bounded queue for one stream.
 #[derive(Debug)]
 pub struct Inbox {
+    call: Uuid,
     queue: Mutex<Queue>,
-    reader: AtomicWaker,
     bound: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    lane: Option<Lane>,
+    passed: Passed,
     events: VecDeque<Event>,
+    /// Of the events.
     bytes: usize,
+    /// Text waits for [`Inbox::flush`], which somebody will call.
+    touched: bool,
     overflowed: bool,
     closed: bool,
+    reader: Option<Waker>,
+}
+
+impl Queue {
+    fn next(&mut self) -> Option<Next> {
+        if self.passed.frames > 0 {
+            return Some(Next::Passed(std::mem::take(&mut self.passed)));
+        }
+        let event = self.events.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(EVENT + event.weight());
+        Some(Next::Event(event))
+    }
+
+    fn put(&mut self, event: Event, bound: usize) {
+        self.lane = None;
+        self.bytes += EVENT + event.weight();
+        self.events.push_back(event);
+        self.check(bound);
+    }
+
+    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream
+    /// cannot be saved any more, its memory can. Who accepted the request is kept: that worker
+    /// has to be told.
+    fn check(&mut self, bound: usize) {
+        if self.bytes + self.passed.weight() > bound {
+            self.lane = None;
+            self.passed.shed();
+            self.events.retain(Event::is_accepted);
+            self.events.push_back(Event::Overflow);
+            self.overflowed = true;
+        }
+    }
 }
 
 impl Inbox {
-    /// An empty inbox that holds at most `bound` bytes.
-    pub fn new(bound: usize) -> Self {
+    /// An empty inbox for the stream of `call` that holds at most `bound` bytes.
+    pub fn new(call: Uuid, bound: usize) -> Self {
         Self {
+            call,
             queue: Mutex::default(),
-            reader: AtomicWaker::new(),
             bound,
         }
     }
 
-    /// Puts an event in and wakes the reader; false when nobody will read it any more.
-    ///
-    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream
-    /// cannot be saved any more, its memory can. Who accepted the request is kept: that worker
-    /// has to be told.
+    /// Puts an event in and wakes the reader; false when nobody will read it any more. Over the
+    /// bound the stream is given up, and the reader gets [`Event::Overflow`].
     pub fn push(&self, event: Event) -> bool {
-        {
-            let mut queue = self.lock();
-            if queue.closed {
-                return false;
-            }
-            if queue.overflowed {
-                return true;
-            }
-            queue.bytes += EVENT + event.weight();
-            queue.events.push_back(event);
-            if queue.bytes > self.bound {
-                queue.events.retain(Event::is_accepted);
-                queue.events.push_back(Event::Overflow);
-                queue.overflowed = true;
-            }
+        self.take_in(event) != Fate::Gone
+    }
+
+    /// Whose stream it is.
+    pub fn call(&self) -> Uuid {
+        self.call
+    }
+
+    /// The same for a frame that `worker` sent.
+    pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> Fate {
+        let mut queue = self.lock();
+        let Queue { lane, passed, .. } = &mut *queue;
+        if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
+            drop(queue);
+            let (worker, frame) = (worker.clone(), frame.into_owned());
+            return self.take_in(Event::Frame { worker, frame });
         }
-        self.reader.wake();
-        true
+        queue.check(self.bound);
+        if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
+            let waited = std::mem::replace(&mut queue.touched, true);
+            return if waited { Fate::Taken } else { Fate::Waits };
+        }
+        let overflowed = queue.overflowed;
+        wake(queue);
+        if overflowed { Fate::Overflowed } else { Fate::Taken }
+    }
+
+    /// Sends the text that waits, if it can leave past the reader, and wakes the reader if not.
+    pub fn flush(&self, now: Instant, scratch: &mut Vec<u8>) {
+        let mut queue = self.lock();
+        queue.touched = false;
+        let Queue { lane, passed, .. } = &mut *queue;
+        if passed.written.is_empty() {
+            return;
+        }
+        if !lane.as_mut().is_some_and(|lane| passed.send(lane, now, scratch)) {
+            wake(queue);
+        }
+    }
+
+    fn take_in(&self, event: Event) -> Fate {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Fate::Gone;
+        }
+        if queue.overflowed {
+            return Fate::Taken;
+        }
+        queue.put(event, self.bound);
+        let overflowed = queue.overflowed;
+        wake(queue);
+        if overflowed { Fate::Overflowed } else { Fate::Taken }
     }
 
     /// Takes nothing more in.
@@ -68,22 +165,33 @@ impl Inbox {
         self.lock().closed = true;
     }
 
-    /// The next event, if there is one.
-    pub fn pop(&self) -> Option<Event> {
+    /// What comes from now on takes the long way. Returns what has passed.
+    pub fn close_lane(&self) -> Option<Passed> {
         let mut queue = self.lock();
-        let event = queue.events.pop_front()?;
-        queue.bytes = queue.bytes.saturating_sub(EVENT + event.weight());
-        Some(event)
+        queue.lane = None;
+        (queue.passed.frames > 0).then(|| std::mem::take(&mut queue.passed))
     }
 
-    /// The next event; wakes the caller when one comes. One reader at a time.
-    pub fn poll_pop(&self, context: &mut Context<'_>) -> Poll<Event> {
-        if let Some(event) = self.pop() {
-            return Poll::Ready(event);
+    /// What is there, if anything.
+    pub fn pop(&self) -> Option<Next> {
+        self.lock().next()
+    }
+
+    /// What is there; wakes the caller when something comes. When nothing is, `lane` is what the
+    /// next text may pass through. One reader at a time.
+    pub fn poll_next(&self, context: &mut Context<'_>, lane: impl FnOnce() -> Option<Lane>) -> Poll<Next> {
+        let mut queue = self.lock();
+        if let Some(next) = queue.next() {
+            return Poll::Ready(next);
         }
-        self.reader.register(context.waker());
-        // An event may have come between the look and the registration.
-        self.pop().map_or(Poll::Pending, Poll::Ready)
+        if queue.lane.is_none() && !queue.overflowed {
+            queue.lane = lane();
+        }
+        match &mut queue.reader {
+            Some(reader) => reader.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     // A panic while the lock is held cannot leave the queue half-changed.
@@ -92,48 +200,16 @@ impl Inbox {
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_event_wakes_the_reader() {
-        let inbox = std::sync::Arc::new(Inbox::new(1024));
-        let reader = tokenbus_bus::task::spawn("reader", {
-            let inbox = std::sync::Arc::clone(&inbox);
-            async move { std::future::poll_fn(|context| inbox.poll_pop(context)).await }
-        });
-        tokio::task::yield_now().await;
-        inbox.push(Event::Go);
-        assert_eq!(reader.await.unwrap(), Event::Go);
-    }
-
-    #[test]
-    fn what_is_read_makes_room_and_what_is_not_overflows_once() {
-        let inbox = Inbox::new(3 * EVENT);
-        for _ in 0..100 {
-            inbox.push(Event::Go);
-            assert_eq!(inbox.pop(), Some(Event::Go));
-        }
-        for _ in 0..100 {
-            inbox.push(Event::Go);
-        }
-        assert_eq!(inbox.pop(), Some(Event::Overflow));
-        assert_eq!(inbox.pop(), None);
-        assert!(
-            inbox.push(Event::Go),
-            "it is passed over, but the stream is still there"
-        );
-        assert_eq!(inbox.pop(), None);
-    }
-
-    #[test]
-    fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
-        let inbox = Inbox::new(1024);
-        assert!(inbox.push(Event::Go));
-        inbox.close();
-        assert!(!inbox.push(Event::Go));
-        assert_eq!((inbox.pop(), inbox.pop()), (Some(Event::Go), None));
+/// Wakes the reader, outside the lock: it may look at once.
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let reader = queue.reader.take();
+    drop(queue);
+    if let Some(reader) = reader {
+        reader.wake();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -49,6 +49,7 @@ pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result
         floor: attempt.floor,
         kind: call.kind,
         model: call.model.clone(),
+        needs: call.needs,
         budget_ms: u64::try_from(budget.as_millis()).unwrap_or(u64::MAX),
         priority: call.priority,
         tenant: call.tenant.clone(),
@@ -88,7 +89,7 @@ fn size(resume: &Resume) -> usize {
 mod tests {
     use std::time::Duration;
 
-    use tokenbus_protocol::{RequestKind, decode};
+    use tokenbus_protocol::{Features, RequestKind, decode};
 
     use super::*;
 
@@ -97,6 +98,7 @@ mod tests {
             id: Uuid::nil(),
             kind: RequestKind::Chat,
             model: "m".repeat(256),
+            needs: Features::NONE,
             body: vec![b'x'; body].into(),
             deadline: now + Duration::from_secs(3),
             priority: 0,

@@ -6,6 +6,7 @@ pub mod demux;
 pub mod driver;
 pub mod event;
 pub mod inbox;
+pub mod lane;
 pub mod message;
 mod phase;
 pub mod state;

@@ -15,6 +15,9 @@ use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
+mod looks;
+mod short_cut;
+
 /// A stream's state.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -67,42 +70,9 @@ impl StreamState {
         }
     }
 
-    /// Whether a worker is to be chosen. An [`Action::Place`] is void when it is not any more.
-    pub fn is_choosing(&self) -> bool {
-        matches!(self.phase, Phase::Choosing)
-    }
-
-    /// Whether nobody was subscribed to the queue subject when it was last tried.
-    pub fn queue_empty(&self) -> bool {
-        self.queue_empty
-    }
-
     /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
     pub fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
-    }
-
-    /// Workers that should not be tried again now.
-    pub fn excluded(&self) -> &[Name] {
-        &self.excluded
-    }
-
-    /// Publishes since the stream last waited or ran; nobody has taken any of them.
-    pub fn untaken(&self) -> usize {
-        self.tries
-    }
-
-    /// Whether it has ended.
-    pub fn is_done(&self) -> bool {
-        matches!(self.phase, Phase::Done)
-    }
-
-    /// The worker that runs it.
-    pub fn worker(&self) -> Option<&Name> {
-        match &self.phase {
-            Phase::Running(run) => Some(&run.worker),
-            _ => None,
-        }
     }
 
     /// The client has left: tells every worker that may have the request. One that takes it from
@@ -383,7 +353,7 @@ impl StreamState {
                     code: ErrorCode::BadRequest,
                     message: reject.message.clone(),
                     param: None,
-                    engine_code: None,
+                    engine_code: Some("unsupported_feature".to_owned()),
                     retryable: false,
                     retry_after_ms: None,
                 };

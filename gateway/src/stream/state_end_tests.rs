@@ -1,4 +1,5 @@
-//! How a stream ends that is not finished: deadlines, and clients that leave or do not read.
+//! How a stream ends that is not finished: deadlines, clients that leave or do not read, attempts that
+//! are given up.
 
 use super::*;
 
@@ -32,4 +33,22 @@ fn a_client_that_leaves_or_does_not_read_frees_the_worker() {
     let mut actions = Vec::new();
     bench.state.abandon(&mut actions);
     assert!(cancels(&actions, "a", 0) && cancels(&actions, "b", 1));
+}
+
+#[test]
+fn an_attempt_that_was_promised_and_never_heard_of_is_given_up() {
+    let mut bench = Bench::new();
+    bench.publish(Some("a"));
+    bench.pass(PATIENCE);
+    bench.publish(None);
+    bench.frame("a", 1, 0, reject("a", RejectReason::Duplicate));
+    assert_eq!(bench.pass(limits::ACCEPT_MAX), [Action::Place]);
+    assert_eq!(bench.publish(None).floor, 2, "whoever runs an older one replaces it");
+    let late = bench.frame("a", 0, 0, accepted("a"));
+    assert!(
+        late.len() == 1 && cancels(&late, "a", 0),
+        "its frames count no more: {late:?}"
+    );
+    bench.frame("a", 2, 0, accepted("a"));
+    assert_eq!(bench.state.worker(), Some(&name("a")));
 }

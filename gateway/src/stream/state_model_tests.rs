@@ -320,6 +320,7 @@ impl World {
             body,
         };
         let worker = name(worker);
+        self.compare_lane(&worker, &frame);
         self.stream.on_event(Event::Frame { worker, frame }, self.now, actions);
     }
 
@@ -344,6 +345,9 @@ impl World {
                 Action::Place => self.current = None,
                 Action::Taken { attempt, worker } => self.taken(from, attempt, &worker)?,
                 Action::Output(Output::Accepted { .. }) => {}
+                Action::Output(Output::Written(written)) => {
+                    return Err(format!("the state machine writes nothing: {written:?}"));
+                }
                 Action::Output(Output::Delta(delta)) => {
                     ensure!(self.current.is_some() && from == self.current, "output of {from:?}");
                     ensure!(
@@ -415,6 +419,9 @@ impl World {
 
 #[path = "state_model_steps_tests.rs"]
 mod steps;
+
+#[path = "state_model_lane_tests.rs"]
+mod lane;
 
 #[path = "state_model_explore_tests.rs"]
 mod explore;

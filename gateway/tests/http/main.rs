@@ -3,8 +3,11 @@
 
 mod connections;
 mod draining;
+mod endpoints;
 mod idempotency;
+mod messages;
 mod requests;
+mod responses;
 mod streams;
 mod support;
 mod text;

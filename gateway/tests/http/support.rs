@@ -14,6 +14,7 @@ use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
+use tokenbus_gateway::responses_store::ResponsesStore;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -215,6 +216,7 @@ impl Gateway {
             metrics: metrics.clone(),
             registry: Arc::new(registry),
             draining: draining.clone(),
+            responses: ResponsesStore::absent(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {

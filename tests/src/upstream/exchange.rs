@@ -1,4 +1,4 @@
-//! One chat request at an upstream, and what became of it.
+//! One request at an upstream, and what became of it.
 
 use std::time::Instant;
 
@@ -22,9 +22,11 @@ pub enum Outcome {
     Abandoned(Instant),
 }
 
-/// One chat request at an upstream.
+/// One request at an upstream.
 #[derive(Debug)]
 pub struct Exchange {
+    /// Its path.
+    pub path: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -35,8 +37,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(headers: HeaderMap, body: Bytes) -> Self {
+    pub(crate) fn new(path: String, headers: HeaderMap, body: Bytes) -> Self {
         Self {
+            path,
             headers,
             body,
             at: Instant::now(),

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::{Map, Value, json};
+use tokenbus_protocol::Feature;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,7 +30,7 @@ pub struct Upstream {
 /// What the connections and the test both see.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    models: Mutex<Vec<String>>,
+    models: Mutex<Vec<Value>>,
     scripts: Mutex<VecDeque<Script>>,
     default: Mutex<Script>,
     exchanges: watch::Sender<Vec<Arc<Exchange>>>,
@@ -39,10 +41,28 @@ pub(crate) struct Shared {
 impl Upstream {
     /// Starts one that serves `models` and answers every chat request with `Hello world`.
     pub async fn start(models: &[&str]) -> Self {
+        let models = models.iter().map(|id| json!({"id": id, "object": "model"}));
+        Self::start_with(models.collect()).await
+    }
+
+    /// As [`Upstream::start`]; it tells of its one model that it is capable of these features and of no
+    /// others.
+    pub async fn start_capable(model: &str, features: &[&str]) -> Self {
+        let all = Feature::ALL.iter().map(|feature| feature.as_str());
+        let capabilities: Map<String, Value> = all
+            .map(|feature| (feature.to_owned(), features.contains(&feature).into()))
+            .collect();
+        Self::start_with(vec![
+            json!({"id": model, "object": "model", "capabilities": capabilities}),
+        ])
+        .await
+    }
+
+    async fn start_with(models: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
-            models: Mutex::new(models.iter().map(|model| (*model).to_owned()).collect()),
+            models: Mutex::new(models),
             scripts: Mutex::default(),
             default: Mutex::new(Script::texts(&["Hello", " world"])),
             exchanges: watch::Sender::default(),
@@ -66,25 +86,25 @@ impl Upstream {
         self.address
     }
 
-    /// Answers the next chat request that has no script yet with `script`.
+    /// Answers the next request that has no script yet with `script`.
     pub fn next(&self, script: Script) {
         lock(&self.shared.scripts).push_back(script);
     }
 
-    /// Answers every chat request that has no script of its own with `script`.
+    /// Answers every request that has no script of its own with `script`.
     pub fn always(&self, script: Script) {
         *lock(&self.shared.default) = script;
     }
 
-    /// The chat request numbered `index` (from 0); waits for it.
+    /// The request numbered `index` (from 0); waits for it.
     pub async fn request(&self, index: usize) -> Arc<Exchange> {
         let mut exchanges = self.shared.exchanges.subscribe();
-        let what = format!("chat request {index} at the upstream");
+        let what = format!("request {index} at the upstream");
         let seen = within(&what, exchanges.wait_for(|seen| seen.len() > index)).await;
         Arc::clone(&seen.expect("the upstream lives")[index])
     }
 
-    /// The chat requests so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Arc<Exchange>> {
         self.shared.exchanges.borrow().clone()
     }
@@ -116,7 +136,7 @@ impl Drop for Upstream {
 }
 
 impl Shared {
-    pub(crate) fn models(&self) -> Vec<String> {
+    pub(crate) fn models(&self) -> Vec<Value> {
         lock(&self.models).clone()
     }
 

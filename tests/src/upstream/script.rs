@@ -87,6 +87,13 @@ impl Script {
         }
     }
 
+    /// The body is these bytes, and nothing else.
+    #[must_use]
+    pub fn raw_body(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.steps = vec![Step::Send(bytes.into())];
+        self
+    }
+
     /// An error with this status in OpenAI's envelope.
     pub fn error(status: u16, kind: &str, code: Option<&str>, message: &str) -> Self {
         let error = json!({"message": message, "type": kind, "param": null, "code": code});

@@ -46,17 +46,10 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, "/v1/chat/completions") => chat(request, shared).await,
+        (&Method::POST, path) if PATHS.contains(&path) => scripted(request, shared).await,
         (&Method::GET, "/v1/models") => {
-            let models: Vec<_> = shared
-                .models()
-                .iter()
-                .map(|id| json!({"id": id, "object": "model"}))
-                .collect();
-            Ok(page(
-                StatusCode::OK,
-                json!({"object": "list", "data": models}).to_string(),
-            ))
+            let list = json!({"object": "list", "data": shared.models()});
+            Ok(page(StatusCode::OK, list.to_string()))
         }
         (&Method::GET, "/health") => Ok(page(StatusCode::OK, json!({"status": "ok"}).to_string())),
         _ => Ok(page(
@@ -75,7 +68,18 @@ fn page(status: StatusCode, body: String) -> Response<Body> {
     page
 }
 
-async fn chat(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
+/// What it answers as its scripts say.
+const PATHS: [&str; 7] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/tokenize",
+    "/detokenize",
+];
+
+async fn scripted(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, std::io::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     let Script {
@@ -84,7 +88,7 @@ async fn chat(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
         headers,
         steps,
     } = shared.take_script();
-    let running = Running::begin(Exchange::new(head.headers, body), shared);
+    let running = Running::begin(Exchange::new(head.uri.path().to_owned(), head.headers, body), shared);
     for step in before_head {
         if let Some(sent) = play(step, &running).await {
             sent?;

@@ -7,7 +7,10 @@
 
 pub mod llama;
 pub mod openai;
+mod overrides;
 pub mod sim;
+
+pub use overrides::{Overrides, OverridesError};
 
 use std::time::Instant;
 

@@ -22,8 +22,9 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::{BusOptions, task};
 use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
-    BatchReader, Body, Control, ControlReply, Frame, Name, Request, RequestKind, Room, Status, Subjects,
+    BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
 };
+use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::{Handle, Options, Worker};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -135,6 +136,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
         ttft: Duration::from_millis(ttft_ms),
         itl: Duration::from_millis(itl_ms),
         context_length: None,
+        overrides: Overrides::default(),
     }
 }
 
@@ -273,6 +275,7 @@ impl Gateway {
             floor: 0,
             kind: RequestKind::Chat,
             model: "m".to_owned(),
+            needs: Features::NONE,
             budget_ms: 60_000,
             priority: 0,
             tenant: None,
@@ -286,13 +289,17 @@ impl Gateway {
 
     /// Publishes on the queue subject.
     pub async fn send(&self, request: &Request<'_>) {
-        self.publish(subjects().request(&request.model), request).await;
+        self.publish(subjects().request(request.kind.family(), &request.model), request)
+            .await;
     }
 
     /// Publishes to one worker.
     pub async fn send_to(&self, worker: &str, request: &Request<'_>) {
-        self.publish(subjects().request_to(&request.model, &name(worker)), request)
-            .await;
+        self.publish(
+            subjects().request_to(request.kind.family(), &request.model, &name(worker)),
+            request,
+        )
+        .await;
     }
 
     async fn publish(&self, subject: String, request: &Request<'_>) {

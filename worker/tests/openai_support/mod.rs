@@ -10,6 +10,7 @@
     missing_docs
 )]
 
+pub mod llama;
 pub mod server;
 
 use std::sync::Arc;

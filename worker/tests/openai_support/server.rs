@@ -205,6 +205,14 @@ async fn handle(request: Request<Incoming>, inner: Arc<Inner>) -> Result<Respons
         .await
         .map_err(std::io::Error::other)?
         .to_bytes();
+    // How a server is asked what it was started for; a page tells the status.
+    if body == "{}" {
+        let name = format!("POST {path}");
+        let pages = inner.pages.lock().unwrap();
+        let page = pages.iter().find(|(known, _)| *known == name);
+        let status = page.map_or(404, |(_, status)| status.parse().unwrap());
+        return Ok(plain(status, &[], r#"{"error":{"message":"of nothing"}}"#.to_owned()));
+    }
     let seen = Seen {
         path,
         headers,

@@ -220,6 +220,20 @@ async fn gaps_are_measured_from_arrival_to_arrival() {
 }
 
 #[tokio::test]
+async fn the_first_gaps_can_be_left_out() {
+    let server = Server::start().await;
+    for settle in [0, 1, 18, 19] {
+        let flags = format!("--model paced --check sim --concurrency 1 --requests 1 --max-tokens 20 --settle {settle}");
+        let json = server.json(&flags).await;
+        // Tokens that a busy machine reads together are one arrival.
+        let arrivals = json["tokens"]["arrivals"].as_u64().unwrap();
+        let left = arrivals.checked_sub(1 + settle).filter(|left| *left > 0);
+        assert!((10..=20).contains(&arrivals), "{json}");
+        assert_eq!(json["latency"]["itl"]["samples"].as_u64(), left, "{settle} of {arrivals}");
+    }
+}
+
+#[tokio::test]
 async fn an_open_loop_charges_the_wait_to_the_server() {
     let server = Server::start().await;
     let flags =
@@ -280,13 +294,14 @@ async fn a_second_interrupt_cuts_off_what_is_under_way() {
         usage: true,
         max_tokens: 5,
     };
+    let target = Arc::new(Target::new(&args).await.unwrap());
     let plan = Plan {
-        body: body(&args, 5),
+        request: target.request(&body(&args, 5)),
         rules,
         stream: true,
         timeout: args.timeout,
+        settle: 0,
     };
-    let target = Arc::new(Target::new(&args).await.unwrap());
     let thread = LoadThread::start(Connector::new(target, None), plan, Shape::Closed { connections: 2 }).unwrap();
     let (cut, live) = (CancellationToken::new(), Arc::new(Live::default()));
     let phase = Phase {

@@ -31,6 +31,10 @@ pub(super) struct Settings {
     pub(super) total_context: u64,
     /// `None`: llama.cpp's own choice.
     pub(super) threads: Option<u32>,
+    pub(super) embeddings: bool,
+    /// By llama.cpp's name; `None`: as the model was made for.
+    pub(super) pooling: Option<&'static str>,
+    pub(super) reranking: bool,
 }
 
 /// The words that start the server; `{host}` and `{port}` are filled in by the supervisor.
@@ -53,7 +57,16 @@ fn native(program: &Path, settings: &Settings) -> Vec<String> {
     if let Some(threads) = settings.threads {
         option("--threads", threads.to_string());
     }
+    if let Some(pooling) = settings.pooling {
+        option("--pooling", pooling.to_owned());
+    }
     words.extend(["--metrics", "--slots", "--jinja"].map(str::to_owned));
+    if settings.embeddings {
+        words.push("--embeddings".to_owned());
+    }
+    if settings.reranking {
+        words.push("--reranking".to_owned());
+    }
     words
 }
 
@@ -86,6 +99,9 @@ mod tests {
             slots: 4,
             total_context: 16384,
             threads: Some(2),
+            embeddings: false,
+            pooling: None,
+            reranking: false,
         }
     }
 
@@ -102,6 +118,14 @@ mod tests {
         };
         let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &own_choice);
         assert!(!words.contains(&"--threads".to_owned()));
+        let more = Settings {
+            embeddings: true,
+            pooling: Some("mean"),
+            reranking: true,
+            ..settings()
+        };
+        let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &more).join(" ");
+        assert!(words.ends_with("--threads 2 --pooling mean --metrics --slots --jinja --embeddings --reranking"));
     }
 
     #[test]

@@ -24,6 +24,11 @@ if settings["threads"]:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
 params.use_jinja = True
+params.embedding = settings["embeddings"] or settings["reranking"]
+if settings["pooling"]:
+    params.pooling_type = getattr(xllamacpp.llama_pooling_type, "LLAMA_POOLING_TYPE_" + settings["pooling"].upper())
+if settings["reranking"]:
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
 params.endpoint_metrics = True
 params.endpoint_slots = True
 params.ui = False

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub use command::LlamaRuntime;
 
 use crate::engine::openai::{EngineCommand, ModelSpec, OpenAiEngine, OpenAiOptions, StartError};
-use crate::engine::{Engine, EngineInfo, Job, Running, Sink};
+use crate::engine::{Engine, EngineInfo, Job, Overrides, Running, Sink};
 use command::Settings;
 
 /// Options of [`LlamaEngine`].
@@ -33,8 +33,45 @@ pub struct LlamaOptions {
     pub context: Option<u32>,
     /// Threads of the computation; absent: llama.cpp's choice, the physical cores.
     pub threads: Option<u32>,
+    /// What it serves beside text.
+    pub extras: Extras,
+    /// What the model can do and cannot, where the operator knows better than the server tells.
+    pub overrides: Overrides,
     /// Folder for the server's output.
     pub log_dir: PathBuf,
+}
+
+/// What llama.cpp's server does only when it is told so at its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Embeddings.
+    pub embeddings: bool,
+    /// How the vectors of a text's tokens become one; absent: as the model was made for.
+    pub pooling: Option<Pooling>,
+    /// Rerank, which takes a model made for it.
+    pub reranking: bool,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
+}
+
+impl Pooling {
+    /// Its name at the server.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Cls => "cls",
+            Self::Last => "last",
+        }
+    }
 }
 
 /// llama.cpp's server and its one model.
@@ -90,6 +127,9 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
         slots,
         total_context: u64::from(slots) * u64::from(context),
         threads: options.threads,
+        embeddings: options.extras.embeddings,
+        pooling: options.extras.pooling.map(Pooling::as_str),
+        reranking: options.extras.reranking,
     };
     let mut command = EngineCommand::new(command::words(&options.runtime, &settings), &options.log_dir);
     command.log_name = "llama.log".to_owned();
@@ -99,6 +139,7 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
             upstream: name,
         }],
         slots: Some(slots),
+        overrides: options.overrides,
         command: Some(command),
         engine: "llama",
         start_timeout: limits::START_TIMEOUT,
@@ -142,6 +183,8 @@ mod tests {
             slots: None,
             context: None,
             threads: None,
+            extras: Extras::default(),
+            overrides: Overrides::default(),
             log_dir: "/logs".into(),
         }
     }

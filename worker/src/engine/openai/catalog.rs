@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::ModelInfo;
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::{Feature, ModelInfo};
 
-use super::discover::{FoundModel, ServerKind, Traits};
+use super::discover::{FoundModel, ServerKind};
 use super::options::ModelSpec;
 use super::probe::Discovery;
 use super::request::Target;
+use super::traits::Traits;
+use crate::engine::Overrides;
 
 /// Models by the names that clients use.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,9 +27,10 @@ pub(super) struct Catalog {
 impl Catalog {
     /// Before anything is known of the server: the named models are announced, so that the cluster
     /// knows what is being started.
-    pub(super) fn unknown(named: &[ModelSpec]) -> Self {
+    pub(super) fn unknown(named: &[ModelSpec], overrides: Overrides) -> Self {
         Self::new(
             named,
+            overrides,
             &Discovery {
                 kind: ServerKind::Unknown,
                 models: Vec::new(),
@@ -37,7 +40,7 @@ impl Catalog {
     }
 
     /// The named models, or all that the server lists when none is named.
-    pub(super) fn new(named: &[ModelSpec], found: &Discovery) -> Self {
+    pub(super) fn new(named: &[ModelSpec], overrides: Overrides, found: &Discovery) -> Self {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
@@ -46,7 +49,7 @@ impl Catalog {
         };
         for spec in named {
             let known = found.models.iter().find(|model| is_called(model, &spec.upstream));
-            catalog.add(&spec.name, &spec.upstream, known);
+            catalog.add(&spec.name, &spec.upstream, known, overrides);
         }
         if named.is_empty() {
             for model in found
@@ -54,7 +57,7 @@ impl Catalog {
                 .iter()
                 .filter(|model| model.id.len() <= MAX_MODEL_NAME && !model.id.is_empty())
             {
-                catalog.add(&model.id, &model.id, Some(model));
+                catalog.add(&model.id, &model.id, Some(model), overrides);
             }
         }
         catalog
@@ -78,8 +81,9 @@ impl Catalog {
             .collect()
     }
 
-    fn add(&mut self, name: &str, upstream: &str, found: Option<&FoundModel>) {
-        let traits = found.map_or_else(|| Traits::of(self.kind), |model| model.traits);
+    fn add(&mut self, name: &str, upstream: &str, found: Option<&FoundModel>, overrides: Overrides) {
+        let traits = found.map_or_else(|| Traits::of(self.kind, upstream), |model| model.traits);
+        let traits = traits.overruled(overrides);
         let info = ModelInfo {
             name: name.to_owned(),
             context_length: found.and_then(|model| model.context),
@@ -87,9 +91,11 @@ impl Catalog {
         };
         let target = Target {
             upstream: upstream.to_owned(),
+            kind: self.kind,
+            context: info.context_length,
             continuation: traits.continuation,
-            tools: traits.tools,
-            vision: traits.vision,
+            tools: traits.told(Feature::Tools),
+            vision: traits.told(Feature::Vision),
         };
         if self.targets.insert(name.to_owned(), target).is_none() {
             self.models.push(info);
@@ -114,7 +120,7 @@ mod tests {
             id: (*id).to_owned(),
             context: Some(4096),
             aliases: vec![format!("{id}-alias")],
-            traits: Traits::of(kind),
+            traits: Traits::of(kind, id),
         };
         Discovery {
             kind,
@@ -129,7 +135,11 @@ mod tests {
 
     #[test]
     fn all_listed_models_are_served_when_none_is_named() {
-        let catalog = Catalog::new(&[], &found(ServerKind::Vllm, &["a", "b", "", &"x".repeat(300)]));
+        let catalog = Catalog::new(
+            &[],
+            Overrides::default(),
+            &found(ServerKind::Vllm, &["a", "b", "", &"x".repeat(300)]),
+        );
         assert_eq!(names(&catalog), ["a", "b"]);
         assert_eq!(catalog.target("a").unwrap().upstream, "a");
         assert_eq!(catalog.models[0].context_length, Some(4096));
@@ -144,7 +154,7 @@ mod tests {
             "gone".parse().unwrap(),
         ];
         let found = found(ServerKind::Vllm, &["a", "b", "c"]);
-        let catalog = Catalog::new(&named, &found);
+        let catalog = Catalog::new(&named, Overrides::default(), &found);
         assert_eq!(names(&catalog), ["small", "b-alias", "gone"]);
         assert_eq!(catalog.target("small").unwrap().upstream, "a");
         assert_eq!(
@@ -157,26 +167,36 @@ mod tests {
     #[test]
     fn a_server_that_lists_nothing_serves_what_was_named() {
         let named = ["a".parse().unwrap()];
-        let catalog = Catalog::unknown(&named);
+        let catalog = Catalog::unknown(&named, Overrides::default());
         assert_eq!(names(&catalog), ["a"]);
         assert!(Catalog::unlisted(&named, &found(ServerKind::Unknown, &[])).is_empty());
-        assert!(Catalog::unknown(&[]).models.is_empty());
+        assert!(Catalog::unknown(&[], Overrides::default()).models.is_empty());
     }
 
     #[test]
     fn slots_are_what_is_told_or_the_default() {
-        assert_eq!(Catalog::new(&[], &found(ServerKind::Ollama, &[])).slots, 1);
+        assert_eq!(
+            Catalog::new(&[], Overrides::default(), &found(ServerKind::Ollama, &[])).slots,
+            1
+        );
         let told = Discovery {
             slots: Some(7),
             ..found(ServerKind::Vllm, &[])
         };
-        assert_eq!(Catalog::new(&[], &told).slots, 7);
+        assert_eq!(Catalog::new(&[], Overrides::default(), &told).slots, 7);
     }
 
     #[test]
     fn ollamas_latest_needs_no_tag_and_names_are_unique() {
         let named = ["llama3".parse().unwrap()];
         assert!(Catalog::unlisted(&named, &found(ServerKind::Ollama, &["llama3:latest"])).is_empty());
-        assert_eq!(names(&Catalog::new(&[], &found(ServerKind::Vllm, &["a", "a"]))), ["a"]);
+        assert_eq!(
+            names(&Catalog::new(
+                &[],
+                Overrides::default(),
+                &found(ServerKind::Vllm, &["a", "a"])
+            )),
+            ["a"]
+        );
     }
 }

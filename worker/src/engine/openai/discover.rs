@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenbus_protocol::Capabilities;
+use serde_json::value::RawValue;
+use tokenbus_protocol::Feature;
 
 use super::limits;
 use super::request::Continuation;
 use super::stream::UsageRule;
+use super::traits::Traits;
 
 /// Which program speaks the OpenAI API there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,42 +84,6 @@ pub(super) struct FoundModel {
     pub(super) traits: Traits,
 }
 
-/// What a model can do; `None` where nobody tells, and then the server itself refuses what it
-/// cannot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Traits {
-    pub(super) chat: bool,
-    pub(super) tools: Option<bool>,
-    pub(super) vision: Option<bool>,
-    pub(super) continuation: Continuation,
-}
-
-impl Traits {
-    pub(super) fn of(kind: ServerKind) -> Self {
-        Self {
-            chat: true,
-            tools: None,
-            vision: None,
-            continuation: kind.continuation(),
-        }
-    }
-
-    /// As told to the cluster. What nobody knows counts as possible: a server that cannot says so
-    /// itself, with a better reason than ours.
-    pub(super) fn capabilities(self) -> Capabilities {
-        Capabilities {
-            chat: self.chat,
-            completion: self.chat,
-            embeddings: false,
-            tools: self.tools.unwrap_or(true),
-            json_schema: true,
-            vision: self.vision.unwrap_or(true),
-            logprobs: true,
-            continuation: self.continuation != Continuation::None,
-        }
-    }
-}
-
 #[derive(Deserialize)]
 struct ModelList<'a> {
     #[serde(borrow)]
@@ -139,6 +106,9 @@ struct ListedModel<'a> {
     aliases: Vec<String>,
     #[serde(default)]
     meta: Option<Meta>,
+    /// Another tokenbus tells them so.
+    #[serde(borrow, default)]
+    capabilities: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -167,6 +137,7 @@ pub(super) fn models(body: &[u8], server: Option<&str>) -> Result<(ServerKind, V
         .data
         .into_iter()
         .map(|model| FoundModel {
+            traits: listed_traits(kind, &model),
             id: model.id.into_owned(),
             context: model
                 .max_model_len
@@ -175,10 +146,22 @@ pub(super) fn models(body: &[u8], server: Option<&str>) -> Result<(ServerKind, V
                 .or(model.meta.and_then(|meta| meta.n_ctx))
                 .filter(|tokens| *tokens > 0),
             aliases: model.aliases,
-            traits: Traits::of(kind),
         })
         .collect();
     Ok((kind, models))
+}
+
+/// What the list itself says of a model: its name, and its capabilities as tokenbus lists them.
+fn listed_traits(kind: ServerKind, model: &ListedModel<'_>) -> Traits {
+    let mut traits = Traits::of(kind, &model.id);
+    let listed = model
+        .capabilities
+        .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    for feature in Feature::ALL.iter().filter(|feature| **feature != Feature::Continuation) {
+        let told = listed.as_ref().and_then(|listed| listed.get(feature.as_str()));
+        traits.tell(*feature, told.and_then(Value::as_bool));
+    }
+    traits
 }
 
 /// What llama-server's `/props` says.
@@ -189,6 +172,7 @@ pub(super) struct LlamaProps {
     pub(super) context: Option<u64>,
     pub(super) tools: Option<bool>,
     pub(super) vision: Option<bool>,
+    pub(super) audio: Option<bool>,
 }
 
 /// Reads llama-server's `/props`.
@@ -216,6 +200,8 @@ pub(super) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> 
     struct Modalities {
         #[serde(default)]
         vision: Option<bool>,
+        #[serde(default)]
+        audio: Option<bool>,
     }
     let props: Props = serde_json::from_slice(body)?;
     let told = props.chat_template_caps.and_then(|caps| caps.supports_tools);
@@ -223,7 +209,8 @@ pub(super) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> 
         slots: props.total_slots.filter(|slots| *slots > 0),
         context: props.default_generation_settings.n_ctx.filter(|tokens| *tokens > 0),
         tools: told.or_else(|| props.chat_template.map(|template| template.contains("tools"))),
-        vision: props.modalities.and_then(|modalities| modalities.vision),
+        vision: props.modalities.as_ref().and_then(|modalities| modalities.vision),
+        audio: props.modalities.and_then(|modalities| modalities.audio),
     })
 }
 
@@ -278,6 +265,51 @@ pub(super) fn sglang_info(body: &[u8]) -> (Option<u32>, Option<u64>) {
             .filter(|slots| *slots > 0),
         number("context_length"),
     )
+}
+
+/// Reads SGLang's `/model_info` into `traits`.
+pub(super) fn sglang_model(body: &[u8], traits: &mut Traits) {
+    let info: Value = serde_json::from_slice(body).unwrap_or_default();
+    let told = |name: &str| info.get(name).and_then(Value::as_bool);
+    if let Some(generates) = told("is_generation") {
+        traits.generates(generates);
+        traits.tell(Feature::Embeddings, Some(!generates));
+        traits.tell(Feature::Rerank, Some(!generates));
+        // It scores by a generating model's log probabilities.
+        traits.tell(Feature::Score, Some(generates));
+    }
+    traits.tell(Feature::Vision, told("has_image_understanding"));
+    traits.tell(Feature::Audio, told("has_audio_understanding"));
+}
+
+/// Reads the routes that a server describes in its `/openapi.json` into `traits`: what has no route
+/// cannot be asked for. Older servers have all routes, whatever their model is: then it is taken for one
+/// that generates.
+pub(super) fn routes(body: &[u8], traits: &mut Traits) {
+    #[derive(Deserialize)]
+    struct Description {
+        paths: std::collections::HashMap<String, IgnoredAny>,
+    }
+    let Ok(Description { paths }) = serde_json::from_slice(body) else {
+        return;
+    };
+    let has = |names: &[&str]| names.iter().any(|name| paths.contains_key(*name));
+    let generates = has(&["/v1/chat/completions"]);
+    let embeds = has(&["/v1/embeddings"]);
+    let rest = [
+        (Feature::Chat, generates),
+        (Feature::Completion, has(&["/v1/completions"])),
+        (Feature::Embeddings, embeds),
+        (Feature::Rerank, has(&["/v1/rerank", "/rerank"])),
+        (Feature::Score, has(&["/v1/score", "/score"])),
+    ];
+    for (feature, there) in rest {
+        let all = generates && embeds;
+        if traits.told(feature) != Some(false) && (!there || !all) {
+            traits.tell(feature, Some(there));
+        }
+    }
+    traits.tell(Feature::Tokenize, Some(has(&["/tokenize"])));
 }
 
 /// `max_num_seqs` from vLLM's `/server_info`, which only its development mode has.
@@ -351,19 +383,18 @@ pub(super) fn ollama_model(body: &[u8]) -> Result<OllamaModel, serde_json::Error
     let continues = show.renderer.as_deref().is_none_or(str::is_empty)
         && !show.template.is_empty()
         && (!show.template.contains(".Messages") || show.template.contains("$last"));
-    Ok(OllamaModel {
-        context,
-        traits: Traits {
-            chat: can("completion").unwrap_or(true),
-            tools: can("tools"),
-            vision: can("vision"),
-            continuation: if continues {
-                Continuation::TrailingAssistant
-            } else {
-                Continuation::None
-            },
-        },
-    })
+    let mut traits = Traits::of(ServerKind::Ollama, "");
+    if let Some(generates) = can("completion") {
+        traits.generates(generates);
+    }
+    traits.tell(Feature::Embeddings, can("embedding"));
+    traits.tell(Feature::Tools, can("tools"));
+    traits.tell(Feature::Vision, can("vision"));
+    traits.tell(Feature::Audio, can("audio"));
+    if continues {
+        traits.continuation = Continuation::TrailingAssistant;
+    }
+    Ok(OllamaModel { context, traits })
 }
 
 #[cfg(test)]

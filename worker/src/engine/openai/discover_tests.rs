@@ -51,6 +51,7 @@ fn llama_servers_properties() {
         context: Some(2048),
         tools: Some(false),
         vision: Some(false),
+        audio: None,
     };
     assert_eq!(props, expected);
     let old = llama_props(br#"{"chat_template":"{% if tools %}","total_slots":1}"#).unwrap();
@@ -121,7 +122,8 @@ fn ollamas_models_continue_where_their_template_does() {
         (model.context, model.traits.continuation),
         (Some(8192), Continuation::TrailingAssistant)
     );
-    assert_eq!((model.traits.tools, model.traits.vision), (Some(true), Some(false)));
+    let told = |feature| model.traits.told(feature);
+    assert_eq!((told(Feature::Tools), told(Feature::Vision)), (Some(true), Some(false)));
     let open = "{{ range .Messages }}{{ if not $last }}<|im_end|>{{ end }}{{ end }}";
     assert_eq!(show(open, "").traits.continuation, Continuation::TrailingAssistant);
     assert_eq!(
@@ -135,11 +137,61 @@ fn ollamas_models_continue_where_their_template_does() {
 #[test]
 fn embedding_models_are_no_chat_models() {
     let model = ollama_model(br#"{"template":"{{ .Prompt }}","capabilities":["embedding"]}"#).unwrap();
-    assert!(!model.traits.capabilities().chat);
+    let can = model.traits.capabilities();
+    assert!(!can.chat && !can.completion && !can.tools && can.embeddings);
 }
 
 #[test]
-fn what_nobody_knows_counts_as_possible_but_not_continuation() {
-    let capabilities = Traits::of(ServerKind::Unknown).capabilities();
-    assert!(capabilities.tools && capabilities.vision && !capabilities.continuation && !capabilities.embeddings);
+fn sglang_tells_what_its_model_is_for() {
+    let of = |body: &str| {
+        let mut traits = Traits::of(ServerKind::Sglang, "m");
+        sglang_model(body.as_bytes(), &mut traits);
+        traits.capabilities()
+    };
+    let chat = of(r#"{"is_generation":true,"has_image_understanding":true,"has_audio_understanding":false}"#);
+    assert!(chat.chat && chat.vision && !chat.audio && !chat.embeddings && chat.score);
+    let embeds = of(r#"{"is_generation":false,"has_image_understanding":false}"#);
+    assert!(!embeds.chat && embeds.embeddings && embeds.rerank && !embeds.score);
+    assert!(of("nope").chat && of("{}").vision);
+}
+
+#[test]
+fn routes_tell_what_can_be_asked_for() {
+    let of = |paths: &[&str]| {
+        let paths: serde_json::Map<String, Value> =
+            paths.iter().map(|path| ((*path).to_owned(), Value::Null)).collect();
+        let mut traits = Traits::of(ServerKind::Vllm, "m");
+        routes(
+            serde_json::json!({ "paths": paths }).to_string().as_bytes(),
+            &mut traits,
+        );
+        traits.capabilities()
+    };
+    let chat = of(&["/v1/chat/completions", "/v1/completions", "/tokenize", "/v1/score"]);
+    assert!(chat.chat && chat.completion && chat.tokenize && chat.score && !chat.embeddings && !chat.rerank);
+    let embeds = of(&["/v1/embeddings", "/v1/score", "/v1/rerank", "/tokenize"]);
+    assert!(!embeds.chat && !embeds.completion && !embeds.tools && embeds.embeddings && embeds.score && embeds.rerank);
+    let all = of(&[
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/score",
+        "/tokenize",
+    ]);
+    assert!(
+        all.chat && !all.embeddings && !all.rerank,
+        "an older server has all routes and tells nothing by it"
+    );
+}
+
+#[test]
+fn another_tokenbus_lists_what_its_models_can() {
+    let body = br#"{"data":[{"id":"m","owned_by":"tokenbus","capabilities":{"chat":false,"completion":false,
+        "embeddings":true,"tools":false,"continuation":true}},{"id":"n","capabilities":["other","form"]}]}"#;
+    let (kind, models) = models(body, None).unwrap();
+    let can = models[0].traits.capabilities();
+    assert_eq!(kind, ServerKind::Unknown);
+    assert!(can.embeddings && !can.chat && !can.continuation);
+    assert!(models[1].traits.capabilities().chat);
 }

@@ -109,7 +109,7 @@ pub(super) fn timeout() -> EngineError {
 pub(super) fn unsupported(message: impl Into<String>, param: &'static str) -> EngineError {
     EngineError {
         param: Some(param.to_owned()),
-        engine_code: Some("unsupported".to_owned()),
+        engine_code: Some("unsupported_feature".to_owned()),
         ..plain(ErrorCode::BadRequest, message, false)
     }
 }
@@ -205,6 +205,8 @@ fn code_of(status: u16, said: &Said) -> ErrorCode {
         // 529 is "overloaded" at some providers.
         502 | 503 | 529 => ErrorCode::EngineUnavailable,
         409 | 425 => ErrorCode::Internal,
+        // llama-server says so of what it was not started for.
+        501 => ErrorCode::BadRequest,
         400..=499 => ErrorCode::BadRequest,
         _ => ErrorCode::Internal,
     }

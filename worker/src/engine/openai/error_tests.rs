@@ -26,7 +26,7 @@ fn statuses_keep_their_meaning() {
         (422, ErrorCode::BadRequest, false),
         (429, ErrorCode::RateLimited, true),
         (500, ErrorCode::Internal, true),
-        (501, ErrorCode::Internal, false),
+        (501, ErrorCode::BadRequest, false),
         (502, ErrorCode::EngineUnavailable, true),
         (503, ErrorCode::EngineUnavailable, true),
         (504, ErrorCode::Timeout, true),

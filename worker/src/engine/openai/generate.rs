@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use http::{Response, StatusCode};
 use tokenbus_bus::task::{self, AbortOnDrop};
@@ -16,10 +17,11 @@ use super::seam::{Seam, without_skipped};
 use super::shared::Shared;
 use super::sse::SseParser;
 use super::stream::{Answer, Step, Stopped, UsageRule, merge};
+use super::unary;
 use crate::engine::{Closed, Job, Running, Sink};
 
 /// Several upstream answers may write to one sink (a failover with `n > 1`).
-type Output = Mutex<Box<dyn Sink>>;
+pub(super) type Output = Mutex<Box<dyn Sink>>;
 
 /// Starts `job`; dropping what is returned closes its connection to the server.
 pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Running {
@@ -29,7 +31,14 @@ pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Runni
 async fn run(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) {
     let output = Mutex::new(sink);
     let deadline = tokio::time::Instant::from_std(job.deadline);
-    let outcome = tokio::time::timeout_at(deadline, drive(&shared, &job, &output)).await;
+    let driven = async {
+        if job.kind.is_generated() {
+            drive(&shared, &job, &output).await
+        } else {
+            Ok((unary::drive(&shared, &job, &output).await?, Vec::new()))
+        }
+    };
+    let outcome = tokio::time::timeout_at(deadline, driven).await;
     let sink = output.into_inner().unwrap_or_else(PoisonError::into_inner);
     match outcome {
         Ok(Ok((finish, leftovers))) => {
@@ -66,26 +75,37 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
     if calls.is_empty() {
         return Ok((merge(Vec::new()), Vec::new()));
     }
+    let asked = Asked {
+        server: Server {
+            shared,
+            traceparent: job.traceparent.as_deref(),
+        },
+        output,
+        path,
+        rule: catalog.kind.usage_rule(),
+    };
+    let calls = try_join_all(calls.iter().map(|call| asked.call(call)));
+    let (finishes, leftovers): (Vec<_>, Vec<_>) = permitted(shared, calls).await?.into_iter().unzip();
+    Ok((merge(finishes), leftovers.into_iter().flatten().collect()))
+}
+
+/// Lets `work` run if the circuit breaker does, and tells it how that went.
+pub(super) async fn permitted<T>(
+    shared: &Arc<Shared>,
+    work: impl Future<Output = Result<T, Stopped>>,
+) -> Result<T, Stopped> {
     let Some(permit) = shared.permit(Instant::now()) else {
         let message = "the engine failed repeatedly and is left alone for a while";
         return Err(error::plain(ErrorCode::EngineUnavailable, message, true).into());
     };
-    let asked = Asked {
-        shared,
-        output,
-        path,
-        rule: catalog.kind.usage_rule(),
-        traceparent: job.traceparent.as_deref(),
-    };
-    let outcome = try_join_all(calls.iter().map(|call| asked.call(call))).await;
+    let outcome = work.await;
     match &outcome {
         Ok(_) => permit.success(),
         Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
         Err(Stopped::Failed(_)) => permit.success(),
         Err(Stopped::Closed) => drop(permit),
     }
-    let (finishes, leftovers): (Vec<_>, Vec<_>) = outcome?.into_iter().unzip();
-    Ok((merge(finishes), leftovers.into_iter().flatten().collect()))
+    outcome
 }
 
 async fn planned(job: &Job, target: &Target) -> Result<Plan, EngineError> {
@@ -100,42 +120,50 @@ async fn planned(job: &Job, target: &Target) -> Result<Plan, EngineError> {
     }
 }
 
-fn emit(output: &Output, delta: Delta<'_>) -> Result<(), Closed> {
+pub(super) fn emit(output: &Output, delta: Delta<'_>) -> Result<(), Closed> {
     output.lock().unwrap_or_else(PoisonError::into_inner).delta(delta)
 }
 
 /// What the calls of one job have in common.
 struct Asked<'j> {
-    shared: &'j Shared,
+    server: Server<'j>,
     output: &'j Output,
-    path: &'static str,
+    path: Path<'static>,
     rule: UsageRule,
-    traceparent: Option<&'j str>,
+}
+
+/// The server, as one job speaks to it.
+pub(super) struct Server<'j> {
+    pub(super) shared: &'j Shared,
+    pub(super) traceparent: Option<&'j str>,
 }
 
 impl Asked<'_> {
     /// One request and its stream. The body comes back where it was not read to its very end.
     async fn call(&self, call: &Call) -> Result<(Finish, Option<AnswerBody>), Stopped> {
-        let sent = self
-            .shared
-            .client
-            .post(Path::Api(self.path), &call.body, self.traceparent)
-            .await;
-        let answer = sent.map_err(|error| self.send_error(&error))?;
-        let secrets = self.shared.client.secrets();
-        if !answer.status().is_success() {
-            return Err(self.refusal(answer, &secrets).await.into());
-        }
+        let answer = self.server.post(self.path, &call.body).await?;
+        let secrets = self.server.shared.client.secrets();
         if header_text(answer.headers(), "content-type").is_some_and(|kind| kind.contains("json")) {
             return Err(no_stream(answer, &secrets).await.into());
         }
         let mut body = answer.into_body();
         let mut parser = SseParser::new();
-        let mut answer = Answer::new(call.choice, call.choices, call.delivered, self.rule, &secrets);
+        let mut answer = Answer::new(call, self.rule, &secrets);
+        for (choice, text) in (0..).zip(&call.echoes) {
+            let text = text.as_str().into();
+            emit(
+                self.output,
+                Delta {
+                    choice,
+                    text,
+                    ..Delta::default()
+                },
+            )?;
+        }
         let mut seam = call.seam.clone();
         while let Some(chunk) = body.chunk().await {
-            let chunk = chunk.map_err(|reason| self.broken(&reason))?;
-            self.shared.output_came();
+            let chunk = chunk.map_err(|reason| self.server.broken(&reason))?;
+            self.server.shared.output_came();
             parser.push(&chunk);
             while let Some(event) = parser.next().map_err(|reason| error::nonsense(&reason.to_string()))? {
                 let mut out = |delta: Delta<'_>| emit(self.output, delta);
@@ -154,6 +182,19 @@ impl Asked<'_> {
         answer.ended()?;
         Ok((without_skipped(answer.finish(), call.again), None))
     }
+}
+
+impl Server<'_> {
+    /// Posts `body`; what comes back is an answer that began well.
+    pub(super) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
+        let sent = self.shared.client.post(path, body, self.traceparent).await;
+        let answer = sent.map_err(|error| self.send_error(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let secrets = self.shared.client.secrets();
+        Err(self.refusal(answer, &secrets).await)
+    }
 
     fn send_error(&self, error: &SendError) -> EngineError {
         tracing::warn!(%error, "the engine cannot be reached");
@@ -168,7 +209,7 @@ impl Asked<'_> {
         }
     }
 
-    fn broken(&self, reason: &SendError) -> EngineError {
+    pub(super) fn broken(&self, reason: &SendError) -> EngineError {
         tracing::warn!(%reason, "the engine's stream broke");
         self.shared.connection_failed();
         error::truncated()
@@ -211,10 +252,10 @@ async fn no_stream(answer: Response<AnswerBody>, secrets: &error::Secrets) -> En
 }
 
 /// What there is of an error's body within its bounds; the status alone says enough.
-async fn error_body(body: AnswerBody) -> bytes::Bytes {
+async fn error_body(body: AnswerBody) -> Bytes {
     match tokio::time::timeout(limits::ERROR_BODY_TIMEOUT, read_to_end(body, limits::MAX_ERROR_BODY)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(_)) | Err(_) => bytes::Bytes::new(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
     }
 }
 

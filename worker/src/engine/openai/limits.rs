@@ -42,6 +42,14 @@ pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// millisecond, for which the streams of this thread would wait.
 pub(super) const INLINE_BODY: usize = 512 * 1024;
 
+/// Largest answer that is read in one piece, bytes: as much as a gateway collects. A thousand vectors of
+/// four thousand numbers are 40 MiB.
+pub(super) const MAX_WHOLE_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Such an answer is handed on in pieces of this many bytes: some per message of the bus, so that the
+/// wait for room comes in time.
+pub(super) const WHOLE_PIECE: usize = 32 * 1024;
+
 /// Most choices (`n`) that are continued one by one after a failover.
 pub(super) const MAX_RESUMED_CHOICES: u32 = 64;
 

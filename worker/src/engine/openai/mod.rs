@@ -2,9 +2,9 @@
 //!
 //! A straight walk: [`generate`] takes a job, [`request`] and [`resume`] write its body, [`client`]
 //! sends it, [`sse`], [`chunk`] and [`stream`] read the answer, [`seam`] joins it to what the client
-//! has already, [`error`] says what a failure means.
+//! has already, [`error`] says what a failure means. What is answered in one piece takes [`unary`]'s way.
 //! Beside it [`monitor`] probes the server ([`probe`], [`discover`]) and tells the worker how it is
-//! ([`health`], [`breaker`], [`catalog`]); [`supervisor`] runs the server's process where we own it.
+//! ([`health`], [`breaker`], [`catalog`], [`traits`]); [`supervisor`] runs the server's process where we own it.
 
 mod breaker;
 mod catalog;
@@ -26,6 +26,9 @@ mod shared;
 mod sse;
 mod stream;
 pub mod supervisor;
+mod text;
+mod traits;
+mod unary;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,10 +85,14 @@ impl OpenAiEngine {
             (None, None) => return Err(StartError::NoServer),
         };
         let client = Client::new(base, credentials)?;
-        let shared = Arc::new(Shared::new(client, Catalog::unknown(&options.models)));
+        let shared = Arc::new(Shared::new(
+            client,
+            Catalog::unknown(&options.models, options.overrides),
+        ));
         let settings = Settings {
             engine: options.engine,
             named: options.models,
+            overrides: options.overrides,
             slots: options.slots.map(|slots| slots.max(1)),
             start_timeout: options.start_timeout,
             fixed_base,

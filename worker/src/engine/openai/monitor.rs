@@ -15,12 +15,13 @@ use super::options::ModelSpec;
 use super::probe::{self, Finding};
 use super::shared::Shared;
 use super::supervisor::{ProcessState, SupervisorHandle};
-use crate::engine::{EngineInfo, Health};
+use crate::engine::{EngineInfo, Health, Overrides};
 
 /// What the monitor is told once.
 pub(super) struct Settings {
     pub(super) engine: &'static str,
     pub(super) named: Vec<ModelSpec>,
+    pub(super) overrides: Overrides,
     pub(super) slots: Option<u32>,
     pub(super) start_timeout: Duration,
     /// The base of a supervised server comes from its port, unless the operator fixed it.
@@ -165,7 +166,7 @@ impl Monitor {
                     self.unlisted_told = true;
                     tracing::warn!(models = ?unlisted, "the server does not list these models; they are served all the same");
                 }
-                let catalog = Catalog::new(&self.settings.named, discovery);
+                let catalog = Catalog::new(&self.settings.named, self.settings.overrides, discovery);
                 if *self.shared.catalog() != catalog {
                     self.shared.set_catalog(catalog);
                 }

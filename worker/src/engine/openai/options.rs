@@ -9,6 +9,7 @@ use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 use super::credentials::ApiKey;
 use super::supervisor::EngineCommand;
+use crate::engine::Overrides;
 
 /// Options of [`super::OpenAiEngine`].
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct OpenAiOptions {
     pub url: Option<String>,
     /// Models to serve; empty: all that the server lists.
     pub models: Vec<ModelSpec>,
+    /// What the models can do and cannot, where the operator knows better than the server tells.
+    pub overrides: Overrides,
     /// Requests at once; absent: what the server tells, otherwise a default by kind of server.
     pub slots: Option<u32>,
     /// How the worker proves itself to the server.
@@ -36,6 +39,7 @@ impl Default for OpenAiOptions {
         Self {
             url: None,
             models: Vec::new(),
+            overrides: Overrides::default(),
             slots: None,
             api_key: ApiKey::None,
             command: None,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use tokenbus_protocol::Feature;
 
 use super::client::{Client, Path, SendError, header_text};
 use super::discover::{self, FoundModel, KV_METRICS, ServerKind};
@@ -98,6 +99,7 @@ async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Fi
             if let Some(page) = page(client, Path::Root("server_info?config_format=json")).await {
                 found.slots = discover::vllm_max_num_seqs(page.body());
             }
+            describe_routes(client, &mut found).await;
         }
         ServerKind::Sglang => {
             let info = match page(client, Path::Root("get_server_info")).await {
@@ -111,6 +113,16 @@ async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Fi
                     model.context = model.context.or(context);
                 }
             }
+            let model = match page(client, Path::Root("model_info")).await {
+                Some(model) => Some(model),
+                None => page(client, Path::Root("get_model_info")).await,
+            };
+            if let Some(told) = model {
+                for model in &mut found.models {
+                    discover::sglang_model(told.body(), &mut model.traits);
+                }
+            }
+            describe_routes(client, &mut found).await;
         }
         ServerKind::Ollama => describe_ollama(client, &mut found).await,
         ServerKind::Unknown => {}
@@ -128,10 +140,43 @@ async fn describe_llama(client: &Client, found: &mut Discovery) -> Result<(), Fi
     found.slots = props.slots;
     for model in &mut found.models {
         model.context = props.context.or(model.context);
-        model.traits.tools = props.tools;
-        model.traits.vision = props.vision;
+        model.traits.tell(Feature::Tools, props.tools);
+        model.traits.tell(Feature::Vision, props.vision);
+        model.traits.tell(Feature::Audio, props.audio);
+    }
+    // What it was started for stands on none of its pages, but it refuses the rest before it reads on.
+    for (path, features) in [
+        ("chat/completions", &[Feature::Chat, Feature::Completion][..]),
+        ("embeddings", &[Feature::Embeddings]),
+        ("rerank", &[Feature::Rerank]),
+    ] {
+        let told = serves(client, path).await;
+        for model in &mut found.models {
+            features.iter().for_each(|feature| model.traits.tell(*feature, told));
+        }
     }
     Ok(())
+}
+
+/// Whether llama-server was started for the API at `path`: to a request with nothing in it it says
+/// either what is missing, or that it cannot.
+async fn serves(client: &Client, path: &str) -> Option<bool> {
+    let nothing = Bytes::from_static(b"{}");
+    let answer = client.ask(Path::Api(path), nothing, PROBE_TIMEOUT).await.ok()?;
+    match answer.status() {
+        StatusCode::NOT_IMPLEMENTED => Some(false),
+        // It would only ever say this of a model that pools nothing.
+        StatusCode::BAD_REQUEST => Some(!String::from_utf8_lossy(answer.body()).contains("Pooling type 'none'")),
+        _ => None,
+    }
+}
+
+async fn describe_routes(client: &Client, found: &mut Discovery) {
+    if let Some(page) = page(client, Path::Root("openapi.json")).await {
+        for model in &mut found.models {
+            discover::routes(page.body(), &mut model.traits);
+        }
+    }
 }
 
 async fn describe_ollama(client: &Client, found: &mut Discovery) {

@@ -6,9 +6,12 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
+use super::client::Path;
+use super::discover::ServerKind;
 use super::error;
 use super::resume;
 use super::seam::Seam;
+use super::text;
 
 /// How a server goes on from a partial answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,10 @@ pub(super) enum Continuation {
 pub(super) struct Target {
     /// The model's name at the server.
     pub(super) upstream: String,
+    /// Which program the server is.
+    pub(super) kind: ServerKind,
+    /// Tokens of context, where known.
+    pub(super) context: Option<u64>,
     /// How the server continues.
     pub(super) continuation: Continuation,
     /// Whether the model can be told of tools; `None` where nobody knows.
@@ -43,6 +50,10 @@ pub(super) struct Call {
     pub(super) choice: Option<u32>,
     /// Choices that the answer will have.
     pub(super) choices: u32,
+    /// Choices of each prompt.
+    pub(super) each: u32,
+    /// Texts before the first token of their choices: the prompts, for a server that has no echo.
+    pub(super) echoes: Vec<String>,
     /// Tokens of the prompt that are no prompt but an answer delivered earlier.
     pub(super) delivered: u64,
     /// Tokens of the answer that the client has: it is generated again from the start.
@@ -60,12 +71,17 @@ pub(super) struct Plan {
     pub(super) exhausted: Vec<u32>,
 }
 
-/// The path of the API for `kind`, or `None` where this engine does not serve it.
-pub(super) fn path(kind: RequestKind) -> Option<&'static str> {
+/// The path of the API for `kind`, or `None` where this engine does not know it.
+pub(super) fn path(kind: RequestKind) -> Option<Path<'static>> {
     match kind {
-        RequestKind::Chat => Some("chat/completions"),
-        RequestKind::Completion => Some("completions"),
-        RequestKind::Embeddings | RequestKind::Other => None,
+        RequestKind::Chat => Some(Path::Api("chat/completions")),
+        RequestKind::Completion => Some(Path::Api("completions")),
+        RequestKind::Embeddings => Some(Path::Api("embeddings")),
+        RequestKind::Rerank => Some(Path::Api("rerank")),
+        RequestKind::Score => Some(Path::Api("score")),
+        RequestKind::Tokenize => Some(Path::Root("tokenize")),
+        RequestKind::Detokenize => Some(Path::Root("detokenize")),
+        RequestKind::Other => None,
     }
 }
 
@@ -91,12 +107,20 @@ pub(super) fn plan(
     prepare(&mut object, target).map_err(unwritable)?;
     match resume.filter(|resume| !resume.choices.is_empty()) {
         None => {
-            let choices = number(&object, "n").unwrap_or(1).clamp(1, u32::MAX.into());
+            let n = number(&object, "n").unwrap_or(1).max(1);
+            let each = u32::try_from(n).unwrap_or(u32::MAX);
+            let prompts = if kind == RequestKind::Completion {
+                text::prompts(&object)
+            } else {
+                1
+            };
             Ok(Plan {
                 calls: vec![Call {
                     body: encode(&object).map_err(unwritable)?,
                     choice: None,
-                    choices: u32::try_from(choices).unwrap_or(u32::MAX),
+                    choices: each.saturating_mul(prompts),
+                    each,
+                    echoes: text::echoes(kind, &object, target)?,
                     delivered: 0,
                     again: 0,
                     seam: Seam::Open,
@@ -131,7 +155,7 @@ fn prepare(object: &mut RawObject, target: &Target) -> Result<(), RawJsonError> 
 /// What the model cannot do and the server would pretend to, or answer with a 500.
 fn refuse_impossible(kind: RequestKind, object: &RawObject, target: &Target) -> Result<(), EngineError> {
     if kind != RequestKind::Chat {
-        return Ok(());
+        return text::refuse_impossible(object, target);
     }
     if target.tools == Some(false) && demands_a_tool(object) {
         let message = "this model's chat template has no tools, so tool_choice cannot demand one";
@@ -206,6 +230,8 @@ mod tests {
     pub(in crate::engine::openai) fn target(continuation: Continuation) -> Target {
         Target {
             upstream: "up".to_owned(),
+            kind: ServerKind::Unknown,
+            context: None,
             continuation,
             tools: None,
             vision: None,
@@ -335,9 +361,8 @@ mod tests {
 
     #[test]
     fn paths_of_the_api() {
-        assert_eq!(path(RequestKind::Chat), Some("chat/completions"));
-        assert_eq!(path(RequestKind::Completion), Some("completions"));
-        assert_eq!(path(RequestKind::Embeddings), None);
-        assert_eq!(path(RequestKind::Other), None);
+        assert!(matches!(path(RequestKind::Chat), Some(Path::Api("chat/completions"))));
+        assert!(matches!(path(RequestKind::Tokenize), Some(Path::Root("tokenize"))));
+        assert!(path(RequestKind::Other).is_none());
     }
 }

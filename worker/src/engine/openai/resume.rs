@@ -74,6 +74,8 @@ pub(super) fn plan(
             body: encode(&object).map_err(unwritable)?,
             choice: (n > 1).then_some(index),
             choices: 1,
+            each: 1,
+            echoes: Vec::new(),
             delivered: joint.delivered,
             again: joint.again,
             seam: joint.seam,

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
+use super::super::discover::ServerKind;
 use super::super::request::{Continuation, Plan, Target, plan};
 use super::super::seam::Seam;
 
@@ -11,6 +12,8 @@ fn target(continuation: Continuation) -> Target {
     Target {
         upstream: "m".to_owned(),
         continuation,
+        kind: ServerKind::Unknown,
+        context: None,
         tools: None,
         vision: None,
     }

@@ -1,5 +1,7 @@
 //! One answer of the engine as a state machine: events in, deltas out, and how it ended.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -9,6 +11,7 @@ use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use super::chunk::{Choice, Chunk, Members, text_of};
 use super::error::{self, Secrets};
+use super::request::Call;
 use super::sse::{Event, EventKind};
 use crate::engine::Closed;
 
@@ -70,6 +73,10 @@ pub(super) struct Answer<'s> {
     /// Tokens that the engine counts as prompt but that were answer.
     delivered: u64,
     rule: UsageRule,
+    /// Choices of each prompt.
+    each: u32,
+    /// Prompt tokens by prompt, where each choice has a usage of its own.
+    prompts: BTreeMap<u32, u64>,
     /// Per choice that has begun, by index: whether it is complete.
     begun: Vec<(u32, bool)>,
     fingerprint: Fingerprint,
@@ -87,14 +94,16 @@ enum Fingerprint {
 }
 
 impl<'s> Answer<'s> {
-    /// `choice` and `delivered` as in [`super::request::Call`], `due` its `choices`.
-    pub(super) fn new(choice: Option<u32>, due: u32, delivered: u64, rule: UsageRule, secrets: &'s Secrets) -> Self {
+    /// The answer to `call`.
+    pub(super) fn new(call: &Call, rule: UsageRule, secrets: &'s Secrets) -> Self {
         Self {
             secrets,
-            choice,
-            due,
-            delivered,
+            choice: call.choice,
+            due: call.choices,
+            delivered: call.delivered,
             rule,
+            each: call.each.max(1),
+            prompts: BTreeMap::new(),
             begun: Vec::new(),
             fingerprint: Fingerprint::Unknown,
             counts: Counts::default(),
@@ -125,7 +134,8 @@ impl<'s> Answer<'s> {
                 Err(error::truncated().into())
             };
         }
-        if data.is_empty() {
+        // llama-server begins the answer to several prompts with a `null`.
+        if data.is_empty() || data == "null" {
             return Ok(Step::More);
         }
         let chunk: Chunk<'_> = serde_json::from_str(data)
@@ -174,7 +184,7 @@ impl<'s> Answer<'s> {
             self.fingerprint = Fingerprint::Known(fingerprint.into_owned());
         }
         if let Some(usage) = chunk.usage {
-            self.usage(usage);
+            self.usage(usage, chunk.choices.first().map_or(0, |choice| choice.index));
         }
         let mut rest = raw(&chunk.rest)?;
         if chunk.choices.is_empty() {
@@ -261,11 +271,15 @@ impl<'s> Answer<'s> {
         }
     }
 
-    fn usage(&mut self, usage: &RawValue) {
+    fn usage(&mut self, usage: &RawValue, choice: u32) {
         let Ok(counts) = serde_json::from_str::<Counts>(usage.get()) else {
             return;
         };
         self.usages += 1;
+        if let Some(prompt) = counts.prompt_tokens {
+            let known = self.prompts.entry(choice / self.each).or_default();
+            *known = prompt.max(*known);
+        }
         if self.rule == UsageRule::Last || self.usages == 1 {
             self.counts = counts;
             self.finish.usage = Some(RawJson::from(usage));
@@ -276,7 +290,7 @@ impl<'s> Answer<'s> {
             (Some(before), Some(more)) => Some(before.saturating_add(more)),
             (before, more) => before.or(more),
         };
-        self.counts.prompt_tokens = self.counts.prompt_tokens.max(counts.prompt_tokens);
+        self.counts.prompt_tokens = (!self.prompts.is_empty()).then(|| self.prompts.values().sum());
         // No object of the engine's stands for the sum.
         self.finish.usage = None;
     }

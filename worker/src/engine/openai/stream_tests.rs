@@ -26,6 +26,19 @@ fn owned(delta: Delta<'_>) -> Delta<'static> {
     }
 }
 
+fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
+    Call {
+        body: bytes::Bytes::new(),
+        choice,
+        choices,
+        each: choices,
+        echoes: Vec::new(),
+        delivered,
+        again: 0,
+        seam: super::super::seam::Seam::Open,
+    }
+}
+
 fn run_with(answer: &mut Answer<'_>, events: &[&str]) -> (Deltas, Result<Step, Stopped>) {
     let mut deltas = Vec::new();
     let mut last = Ok(Step::More);
@@ -47,7 +60,7 @@ fn run_with(answer: &mut Answer<'_>, events: &[&str]) -> (Deltas, Result<Step, S
 
 fn run(events: &[&str]) -> (Deltas, Result<Finish, Stopped>) {
     let secrets = Secrets::default();
-    let mut answer = Answer::new(None, 1, 0, UsageRule::Last, &secrets);
+    let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
     let (deltas, last) = run_with(&mut answer, events);
     let end = match last {
         Ok(Step::Done) => Ok(answer.finish()),
@@ -112,7 +125,7 @@ fn an_end_before_the_finish_is_a_failure() {
 fn of_several_choices_each_must_finish() {
     let secrets = Secrets::default();
     let done = |index: u32| format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#);
-    let mut answer = Answer::new(None, 2, 0, UsageRule::Last, &secrets);
+    let mut answer = Answer::new(&call(None, 2, 0), UsageRule::Last, &secrets);
     run_with(&mut answer, &[&done(1)]).1.unwrap();
     assert!(answer.ended().is_err(), "choice 0 has not even begun");
     run_with(&mut answer, &[&done(0)]).1.unwrap();
@@ -145,7 +158,7 @@ fn nonsense_fails_it() {
         assert!(matches!(end, Err(Stopped::Failed(_))), "{bad}");
     }
     let secrets = Secrets::default();
-    let mut answer = Answer::new(None, 1, 0, UsageRule::Last, &secrets);
+    let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
     let event = Event {
         kind: EventKind::Message,
         data: b"\xff",
@@ -156,7 +169,7 @@ fn nonsense_fails_it() {
 #[test]
 fn a_closed_sink_stops_it() {
     let secrets = Secrets::default();
-    let mut answer = Answer::new(None, 1, 0, UsageRule::Last, &secrets);
+    let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
     let event = Event {
         kind: EventKind::Message,
         data: LLAMA[1].as_bytes(),
@@ -250,7 +263,7 @@ fn usage_after_the_finish_counts_and_the_last_one_wins() {
 #[test]
 fn llama_servers_usages_of_several_choices_add_up() {
     let secrets = Secrets::default();
-    let mut answer = Answer::new(None, 2, 0, UsageRule::PerChoice, &secrets);
+    let mut answer = Answer::new(&call(None, 2, 0), UsageRule::PerChoice, &secrets);
     let usage = r#"{"choices":[],"usage":{"prompt_tokens":31,"completion_tokens":2,"total_tokens":33}}"#;
     run_with(&mut answer, &[usage, usage]).1.unwrap();
     let finish = answer.finish();
@@ -261,7 +274,7 @@ fn llama_servers_usages_of_several_choices_add_up() {
 #[test]
 fn a_continued_answer_does_not_count_its_beginning_as_prompt() {
     let secrets = Secrets::default();
-    let mut answer = Answer::new(Some(3), 1, 10, UsageRule::PerChoice, &secrets);
+    let mut answer = Answer::new(&call(Some(3), 1, 10), UsageRule::PerChoice, &secrets);
     let (deltas, _) = run_with(
         &mut answer,
         &[
@@ -305,7 +318,7 @@ proptest::proptest! {
     fn any_bytes_are_survived(chunks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..64), 0..16)) {
         let mut parser = super::super::sse::SseParser::new();
         let secrets = Secrets::default();
-        let mut answer = Answer::new(None, 1, 0, UsageRule::Last, &secrets);
+        let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
         for chunk in &chunks {
             parser.push(chunk);
             while let Ok(Some(event)) = parser.next() {
@@ -322,7 +335,7 @@ proptest::proptest! {
         let place = at % data.len();
         data[place] = byte;
         let secrets = Secrets::default();
-        let mut answer = Answer::new(None, 1, 0, UsageRule::Last, &secrets);
+        let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
         let _ = answer.event(Event { kind: EventKind::Message, data: &data }, &mut |_| Ok(()));
     }
 
@@ -337,4 +350,29 @@ proptest::proptest! {
             proptest::prop_assert_eq!(text(&deltas), content.clone());
         }
     }
+}
+
+#[test]
+fn each_prompts_tokens_count_once_however_many_choices_it_has() {
+    let secrets = Secrets::default();
+    let two_prompts_of_two = Call {
+        each: 2,
+        ..call(None, 4, 0)
+    };
+    let mut answer = Answer::new(&two_prompts_of_two, UsageRule::PerChoice, &secrets);
+    let ends = (0..4).map(|index| {
+        let prompt = if index < 2 { 5 } else { 3 };
+        format!(
+            r#"{{"choices":[{{"text":"","index":{index},"finish_reason":"length"}}],"usage":{{"prompt_tokens":{prompt},"completion_tokens":10}}}}"#
+        )
+    });
+    let events: Vec<String> = std::iter::once("null".to_owned())
+        .chain(ends)
+        .chain(["[DONE]".to_owned()])
+        .collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (deltas, last) = run_with(&mut answer, &events);
+    assert_eq!((deltas.len(), last), (4, Ok(Step::Done)));
+    let finish = answer.finish();
+    assert_eq!((finish.prompt_tokens, finish.completion_tokens), (Some(8), Some(40)));
 }

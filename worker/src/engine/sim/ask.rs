@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume, ResumeChoice};
 
 use super::error;
+use super::said::{self, Said, ScriptedCall, Tool};
+use super::whole;
 use crate::engine::Job;
 
 /// Tokens of an answer whose request has no limit.
@@ -56,6 +59,8 @@ pub struct Script {
     pub fingerprint: Option<String>,
     /// The `usage` object at the end.
     pub usage: Option<RawJson>,
+    /// The answer is calls of tools, these ones, in parallel.
+    pub tool_calls: Vec<ScriptedCall>,
 }
 
 #[derive(Deserialize)]
@@ -71,11 +76,27 @@ struct Body {
     #[serde(default)]
     n: Option<u32>,
     #[serde(default)]
+    echo: Option<bool>,
+    #[serde(default)]
+    logprobs: Option<Value>,
+    #[serde(default)]
+    top_logprobs: Option<usize>,
+    #[serde(default)]
+    reasoning_effort: Option<String>,
+    #[serde(default)]
+    tools: Option<Vec<Tool>>,
+    #[serde(default)]
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    response_format: Option<Value>,
+    #[serde(default)]
     sim: Option<Script>,
 }
 
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
+    role: Option<String>,
     #[serde(default)]
     content: Option<Content>,
 }
@@ -115,9 +136,20 @@ pub(super) struct Choice {
     pub(super) done: bool,
 }
 
+/// Reasoning of a request that asks for some.
+const REASONING: &str = "r0 r1 r2 ";
+
 /// What is to be generated.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// Whether the answer is a text completion's.
+    pub(super) is_text: bool,
+    /// What is said in place of the counted tokens.
+    pub(super) said: Option<Said>,
+    /// Log probabilities are wanted, and of so many other tokens.
+    pub(super) logprobs: Option<usize>,
+    /// Texts before the first token of each choice.
+    pub(super) echoes: Vec<String>,
     /// The choices.
     pub(super) choices: Vec<Choice>,
     /// Tokens of each.
@@ -138,9 +170,8 @@ impl Plan {
     /// # Errors
     /// What an engine would answer to a request that it cannot serve.
     pub(super) fn new(job: &Job, context_length: Option<u64>) -> Result<Self, EngineError> {
-        if !matches!(job.kind, RequestKind::Chat | RequestKind::Completion) {
-            let message = "The simulated engine generates text only".to_owned();
-            return Err(error(ErrorCode::BadRequest, message, None));
+        if !job.kind.is_generated() {
+            return Self::whole(job, context_length);
         }
         let body: Body = serde_json::from_slice(&job.body)
             .map_err(|e| error(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
@@ -160,15 +191,92 @@ impl Plan {
             return Err(error(ErrorCode::ContextLengthExceeded, message, Some("messages")));
         }
         let resume = job.resume.as_ref();
+        let said = said(&body);
+        let prompts = if job.kind == RequestKind::Completion {
+            prompts(body.prompt.as_ref())
+        } else {
+            1
+        };
+        let limited = body.max_completion_tokens.or(body.max_tokens);
+        let pieces = said.as_ref().map(|said| said.pieces.len() as u64);
+        let mut script = body.sim.unwrap_or_default();
+        if body.reasoning_effort.is_some_and(|effort| effort != "none") && script.reasoning.is_none() {
+            script.reasoning = Some(REASONING.to_owned());
+        }
         Ok(Self {
-            choices: (0..count).map(|index| choice(index, resume)).collect(),
-            max,
+            is_text: job.kind == RequestKind::Completion,
+            logprobs: logprobs(body.logprobs.as_ref(), body.top_logprobs),
+            echoes: echoes(body.echo, body.prompt.as_ref(), count),
+            choices: (0..count * prompts).map(|index| choice(index, resume)).collect(),
+            max: pieces.map_or(max, |pieces| limited.unwrap_or(pieces).min(pieces)),
+            said,
             prompt_tokens,
-            script: body.sim.unwrap_or_default(),
+            script,
             resumed: resume.is_some_and(|resume| !resume.choices.is_empty()),
             body: job.body.clone(),
         })
     }
+
+    /// An answer in one piece.
+    fn whole(job: &Job, context_length: Option<u64>) -> Result<Self, EngineError> {
+        let (said, prompt_tokens) = whole::answer(job.kind, &job.body, context_length)?;
+        Ok(Self {
+            is_text: false,
+            logprobs: None,
+            echoes: Vec::new(),
+            choices: vec![choice(0, None)],
+            max: said.pieces.len() as u64,
+            said: Some(said),
+            prompt_tokens,
+            script: Script::default(),
+            resumed: false,
+            body: job.body.clone(),
+        })
+    }
+}
+
+/// What the request wants in place of the counted tokens.
+fn said(body: &Body) -> Option<Said> {
+    let scripted = body.sim.as_ref().map(|script| &script.tool_calls);
+    if let Some(calls) = scripted.filter(|calls| !calls.is_empty()) {
+        return Some(said::calls(calls));
+    }
+    let last = body.messages.last().and_then(|message| message.role.as_deref());
+    let tools = body.tools.as_deref().unwrap_or_default();
+    match said::call(tools, body.tool_choice.as_ref(), last) {
+        Some(call) => Some(said::calls(&[call])),
+        None => said::formatted(body.response_format.as_ref()),
+    }
+}
+
+fn logprobs(asked: Option<&Value>, top: Option<usize>) -> Option<usize> {
+    match asked {
+        Some(Value::Bool(true)) => Some(top.unwrap_or(0)),
+        Some(Value::Number(number)) => number.as_u64().and_then(|top| usize::try_from(top).ok()),
+        _ => None,
+    }
+}
+
+fn prompts(prompt: Option<&Prompt>) -> u32 {
+    let count = match prompt {
+        None | Some(Prompt::One(_) | Prompt::Ids(_)) => 1,
+        Some(Prompt::Many(texts)) => texts.len(),
+        Some(Prompt::ManyIds(lists)) => lists.len(),
+    };
+    u32::try_from(count).unwrap_or(1).clamp(1, 2048)
+}
+
+fn echoes(echo: Option<bool>, prompt: Option<&Prompt>, each: u32) -> Vec<String> {
+    let texts = match prompt.filter(|_| echo == Some(true)) {
+        Some(Prompt::One(text)) => vec![text.clone()],
+        Some(Prompt::Many(texts)) => texts.clone(),
+        _ => Vec::new(),
+    };
+    let each = usize::try_from(each).unwrap_or(1);
+    texts
+        .into_iter()
+        .flat_map(|text| std::iter::repeat_n(text, each))
+        .collect()
 }
 
 fn choice(index: u32, resume: Option<&Resume>) -> Choice {
@@ -195,7 +303,9 @@ fn next_token(had: &ResumeChoice) -> u64 {
     let number = last
         .and_then(|word| word.strip_prefix('t'))
         .and_then(|n| n.parse::<u64>().ok());
-    number.map_or(had.tokens, |number| number.saturating_add(1))
+    // Its reasoning is one token, before the first.
+    let counted = had.tokens.saturating_sub(u64::from(!had.reasoning.is_empty()));
+    number.map_or(counted, |number| number.saturating_add(1))
 }
 
 fn words(body: &Body) -> u64 {
@@ -275,11 +385,42 @@ pub(super) mod tests {
             assert_eq!((error.code, error.retryable), (ErrorCode::BadRequest, false), "{body}");
             assert_eq!(error.param.as_deref(), param, "{body}");
         }
-        let embeddings = Job {
-            kind: RequestKind::Embeddings,
-            ..job("{}", None)
+        let unknown = Job {
+            kind: RequestKind::Other,
+            ..job("[]", None)
         };
-        assert!(Plan::new(&embeddings, None).is_err());
+        assert!(Plan::new(&unknown, None).is_err());
+    }
+
+    #[test]
+    fn each_prompt_of_a_completion_has_its_choices_and_its_echo() {
+        let completion = Job {
+            kind: RequestKind::Completion,
+            ..job(r#"{"prompt":["a b","c"],"n":2,"echo":true,"logprobs":3}"#, None)
+        };
+        let plan = Plan::new(&completion, None).unwrap();
+        assert_eq!((plan.choices.len(), plan.logprobs, plan.is_text), (4, Some(3), true));
+        assert_eq!(plan.echoes, ["a b", "a b", "c", "c"]);
+    }
+
+    #[test]
+    fn reasoning_tools_and_formats_are_given_where_they_are_asked_for() {
+        let said = |body: &str| plan(body).said.map(|said| said.finish_reason);
+        let tools = r#""tools":[{"type":"function","function":{"name":"f"}}],"messages":[{"role":"user"}]"#;
+        assert_eq!(said(&format!("{{{tools}}}")), Some(Some("tool_calls")));
+        assert_eq!(said(&format!(r#"{{{tools},"tool_choice":"none"}}"#)), None);
+        assert_eq!(
+            said(r#"{"response_format":{"type":"json_object"}}"#),
+            Some(Some("stop"))
+        );
+        let scripted = plan(r#"{"sim":{"tool_calls":[{"name":"f"},{"name":"g","arguments":{"a":1}}]},"max_tokens":1}"#);
+        assert_eq!(scripted.max, 1, "a limit cuts it");
+        assert!(scripted.said.unwrap().pieces.len() > 3);
+        assert_eq!(
+            plan(r#"{"reasoning_effort":"low"}"#).script.reasoning.as_deref(),
+            Some(REASONING)
+        );
+        assert_eq!(plan(r#"{"reasoning_effort":"none"}"#).script.reasoning, None);
     }
 
     #[test]
@@ -304,11 +445,15 @@ pub(super) mod tests {
                 had(0, "t0 t1 t2 ", 99, None),
                 had(1, "", 4, None),
                 had(2, "t0 ", 1, Some("length")),
+                ResumeChoice {
+                    reasoning: "r0 ".to_owned(),
+                    ..had(4, "", 1, None)
+                },
             ],
         };
-        let plan = Plan::new(&job(r#"{"n":4}"#, Some(resume)), None).unwrap();
+        let plan = Plan::new(&job(r#"{"n":5}"#, Some(resume)), None).unwrap();
         let state: Vec<(u64, bool)> = plan.choices.iter().map(|c| (c.next, c.done)).collect();
-        assert_eq!(state, [(3, false), (4, false), (1, true), (0, false)]);
+        assert_eq!(state, [(3, false), (4, false), (1, true), (0, false), (0, false)]);
         assert!(plan.resumed);
     }
 }

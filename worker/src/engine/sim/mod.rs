@@ -4,8 +4,13 @@
 //! `max_completion_tokens` or `max_tokens` (16 when both are absent) with finish reason `length`.
 //! `n` choices are generated side by side. Each delta is one token. Prompt tokens are the
 //! whitespace-separated words of all message texts (or of the prompt); completion tokens in `Finish`
-//! are those of this attempt, as the protocol asks, so that the sum over attempts is exact. All
-//! other request fields are accepted and ignored.
+//! are those of this attempt, as the protocol asks, so that the sum over attempts is exact.
+//!
+//! It declares all that an engine may be capable of, and has an answer to it: offered tools, it calls
+//! one with arguments that fit (`said.rs`); a `response_format` gets a document that fits
+//! (`schema.rs`); embeddings, ranks, scores and token ids follow from the texts alone (`whole.rs`); with
+//! a `reasoning_effort` it reasons first; log probabilities are those of a coin. Images and sounds are
+//! accepted and ignored, and so are all other request fields.
 //!
 //! It works as continuous batching does: a sequence has its first token after the time to first
 //! token, and from then on all sequences step together, one token each. A `resume` is continued
@@ -16,7 +21,11 @@
 
 mod ask;
 mod batch;
+mod logprobs;
+mod said;
+mod schema;
 mod sequence;
+mod whole;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,14 +36,15 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_bus::task;
-use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, ModelInfo};
+use tokenbus_protocol::{EngineError, ErrorCode, Feature, ModelInfo};
 use tokio::sync::{mpsc, watch};
 
 use self::ask::Plan;
 pub use self::ask::Script;
 use self::batch::Batch;
+pub use self::said::ScriptedCall;
 use self::sequence::Sequence;
-use super::{Engine, EngineInfo, Health, Job, ModelCommandError, Running, Sink};
+use super::{Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, Running, Sink};
 use crate::sync::job_channel;
 
 /// How a simulated engine behaves.
@@ -50,6 +60,8 @@ pub struct SimOptions {
     pub itl: Duration,
     /// Tokens of context; a prompt with its completion that is longer is refused.
     pub context_length: Option<u64>,
+    /// What it is to declare, and what not, of all that it can do.
+    pub overrides: Overrides,
 }
 
 /// A simulated engine.
@@ -75,11 +87,7 @@ impl SimEngine {
         let info = EngineInfo {
             engine: "sim",
             health: Health::Ready,
-            models: options
-                .models
-                .iter()
-                .map(|name| model(name, options.context_length))
-                .collect(),
+            models: options.models.iter().map(|name| model(name, &options)).collect(),
             slots: options.slots,
             kv_used: None,
         };
@@ -101,16 +109,15 @@ impl SimEngine {
     }
 }
 
-fn model(name: &str, context_length: Option<u64>) -> ModelInfo {
+fn model(name: &str, options: &SimOptions) -> ModelInfo {
+    let all = Feature::ALL
+        .iter()
+        .copied()
+        .filter(|feature| *feature != Feature::Other);
     ModelInfo {
         name: name.to_owned(),
-        context_length,
-        capabilities: Capabilities {
-            chat: true,
-            completion: true,
-            continuation: true,
-            ..Capabilities::default()
-        },
+        context_length: options.context_length,
+        capabilities: options.overrides.apply(all.collect()).into(),
     }
 }
 
@@ -145,7 +152,7 @@ impl Engine for SimEngine {
             let added = self.info.send_if_modified(|info| {
                 let new = !info.models.iter().any(|model| model.name == name);
                 if new {
-                    info.models.push(model(&name, self.options.context_length));
+                    info.models.push(model(&name, &self.options));
                 }
                 new
             });
@@ -190,7 +197,7 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
     let mut paused = FuturesUnordered::new();
     loop {
         let due = batch.next();
-        let at = tokio::time::Instant::from_std(due.unwrap_or_else(Instant::now));
+        let at = due.unwrap_or_else(Instant::now);
         tokio::select! {
             biased;
             command = commands.recv() => {
@@ -202,7 +209,7 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
                 }
             }
             Some(key) = paused.next(), if !paused.is_empty() => batch.resume(key),
-            () = tokio::time::sleep_until(at), if due.is_some() => {
+            () = until(at), if due.is_some() => {
                 for (key, room) in batch.step(Instant::now()) {
                     paused.push(wait(room, key));
                 }
@@ -210,6 +217,13 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// The runtime's timer counts in milliseconds and rounds up: what is due now must not wait for the next one.
+async fn until(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(tokio::time::Instant::from_std(at)).await;
     }
 }
 

@@ -7,10 +7,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::openai::whole::model_mark;
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
 use super::ask::{Plan, Script};
-use crate::engine::Sink;
+use super::logprobs;
+use super::said::{Piece, Said};
+use crate::engine::{Closed, Sink};
 
 /// What a step leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,15 @@ impl Sequence {
             }
             return After::Ended;
         }
-        if self.emit().is_err() {
+        let emitted = match self.plan.said.take() {
+            None => self.emit(),
+            Some(said) => {
+                let emitted = self.say(&said);
+                self.plan.said = Some(said);
+                emitted
+            }
+        };
+        if emitted.is_err() {
             self.sink = None;
             return After::Ended;
         }
@@ -89,20 +100,73 @@ impl Sequence {
         After::Ended
     }
 
-    fn emit(&mut self) -> Result<(), crate::engine::Closed> {
+    /// Says the next piece of each choice; all of it where it is a document.
+    fn say(&mut self, said: &Said) -> Result<(), Closed> {
         let Some(sink) = self.sink.as_mut() else {
-            return Err(crate::engine::Closed);
+            return Err(Closed);
+        };
+        let first = !std::mem::replace(&mut self.began, true);
+        for choice in self.plan.choices.iter_mut().filter(|choice| !choice.done) {
+            let index = choice.index;
+            if first && let Some(extra) = reasoning(&self.plan.script) {
+                self.produced += 1;
+                sink.delta(Delta {
+                    choice: index,
+                    tokens: 1,
+                    extra: Some(extra),
+                    ..Delta::default()
+                })?;
+            }
+            let Some(finish_reason) = said.finish_reason else {
+                said.pieces
+                    .iter()
+                    .try_for_each(|piece| sink.delta(delta(index, piece, 0)))?;
+                choice.done = true;
+                continue;
+            };
+            let at = usize::try_from(choice.next).unwrap_or(usize::MAX);
+            let mut delta = said
+                .pieces
+                .get(at)
+                .map(|piece| delta(index, piece, 1))
+                .unwrap_or_default();
+            choice.next += 1;
+            if choice.next >= self.plan.max {
+                let whole = at + 1 >= said.pieces.len();
+                delta.finish_reason = Some(if whole { finish_reason } else { "length" }.to_owned());
+                choice.done = true;
+            }
+            delta.choice = index;
+            self.produced += u64::from(delta.tokens);
+            sink.delta(delta)?;
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self) -> Result<(), Closed> {
+        let Some(sink) = self.sink.as_mut() else {
+            return Err(Closed);
         };
         let script = &self.plan.script;
         let first = !std::mem::replace(&mut self.began, true) && !self.plan.resumed;
         for choice in self.plan.choices.iter_mut().filter(|choice| !choice.done) {
             let index = choice.index;
             if first && let Some(extra) = reasoning(script) {
+                self.produced += 1;
                 sink.delta(Delta {
                     choice: index,
+                    tokens: 1,
                     extra: Some(extra),
                     ..Delta::default()
                 })?;
+            }
+            if first && let Some(text) = self.plan.echoes.get(usize::try_from(index).unwrap_or(usize::MAX)) {
+                sink.delta(Delta {
+                    choice: index,
+                    text: Cow::Borrowed(text),
+                    ..Delta::default()
+                })?;
+                choice.delivered += if script.echo { 0 } else { text.len() };
             }
             self.text.clear();
             let (mut tokens, mut finish_reason) = (1, None);
@@ -124,17 +188,42 @@ impl Sequence {
                 choice.done = true;
             }
             self.produced += u64::from(tokens);
+            let mut extra = if first { first_extra(script) } else { None };
+            if let (Some(top), None) = (self.plan.logprobs, &script.logprobs) {
+                let logprobs = logprobs::of(&self.text, top, self.plan.is_text, choice.delivered);
+                extra.get_or_insert_default().logprobs = logprobs;
+                choice.delivered += self.text.len();
+            }
             sink.delta(Delta {
                 choice: index,
                 text: Cow::Borrowed(&self.text),
                 tokens,
                 token_ids: Vec::new(),
                 finish_reason,
-                extra: if first { first_extra(script) } else { None },
+                extra,
             })?;
         }
         Ok(())
     }
+}
+
+fn delta(choice: u32, piece: &Piece, tokens: u32) -> Delta<'static> {
+    let mut delta = match piece {
+        Piece::Text(text) => Delta {
+            text: Cow::Owned(text.clone()),
+            ..Delta::default()
+        },
+        Piece::Members(members) => Delta {
+            extra: Some(Box::new(DeltaExtra {
+                delta: Some(members.clone()),
+                ..DeltaExtra::default()
+            })),
+            ..Delta::default()
+        },
+        Piece::Mark => model_mark(),
+    };
+    (delta.choice, delta.tokens) = (choice, tokens);
+    delta
 }
 
 fn reasoning(script: &Script) -> Option<Box<DeltaExtra>> {

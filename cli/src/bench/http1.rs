@@ -1,0 +1,254 @@
+//! HTTP/1.1 as far as an answer needs it: its head, and where its body ends. Pure; made for load.
+//!
+//! The body is handed on as it lies in the bytes that were read, without a copy and without an allocation: a load
+//! generator that costs more than the server measures itself.
+
+/// The longest head of an answer, bytes; as common servers and clients have it.
+pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Most header fields of an answer, or lines of a chunked body's trailer.
+const MAX_FIELDS: usize = 100;
+
+/// The longest line of a chunk's size with its extensions, bytes.
+const MAX_SIZE_LINE: usize = 4 << 10;
+
+/// The answer is not valid HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not valid HTTP: {0}")]
+pub(crate) struct HttpError(pub(crate) &'static str);
+
+/// What is read of an answer's head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The status.
+    pub(crate) status: u16,
+    /// The content type without its parameters, in lower case.
+    pub(crate) content_type: String,
+    /// Where the body ends.
+    pub(crate) framing: Framing,
+    /// Whether the connection can be used again.
+    pub(crate) keep_alive: bool,
+}
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// With the connection.
+    Close,
+}
+
+impl Head {
+    /// Reads the head at the beginning of `input`, and how long it is; `None` where it is not complete.
+    ///
+    /// # Errors
+    /// [`HttpError`] where it is none.
+    pub(crate) fn parse(input: &[u8]) -> Result<Option<(Self, usize)>, HttpError> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        let length = match response.parse(input) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if input.len() < MAX_HEAD_BYTES => return Ok(None),
+            Ok(httparse::Status::Partial) => return Err(HttpError("a head without an end")),
+            Err(_) => return Err(HttpError("no head of an answer")),
+        };
+        let status = response.code.unwrap_or(0);
+        let mut head = Self {
+            status,
+            content_type: String::new(),
+            framing: Framing::Close,
+            keep_alive: response.version == Some(1),
+        };
+        for field in response.headers.iter() {
+            head.field(field.name, field.value)?;
+        }
+        if matches!(status, 100..=199 | 204 | 304) {
+            head.framing = Framing::Length(0);
+        }
+        head.keep_alive &= head.framing != Framing::Close;
+        Ok(Some((head, length)))
+    }
+
+    fn field(&mut self, name: &str, value: &[u8]) -> Result<(), HttpError> {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        if is("content-type") {
+            let essence = value.split(|&b| b == b';').next().unwrap_or_default();
+            self.content_type = String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase();
+        } else if is("transfer-encoding") {
+            let last = value.rsplit(|&b| b == b',').next().unwrap_or_default().trim_ascii();
+            if !last.eq_ignore_ascii_case(b"chunked") {
+                return Err(HttpError("a transfer encoding that was not asked for"));
+            }
+            self.framing = Framing::Chunked;
+        } else if is("content-length") && self.framing != Framing::Chunked {
+            let text = std::str::from_utf8(value).unwrap_or_default();
+            let length = text
+                .trim()
+                .parse()
+                .map_err(|_| HttpError("content-length is no number"))?;
+            self.framing = Framing::Length(length);
+        } else if is("connection") {
+            let mut words = value.split(|&b| b == b',');
+            self.keep_alive &= !words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"));
+        }
+        Ok(())
+    }
+}
+
+/// Finds a body's data in the bytes of a connection, however they are cut.
+#[derive(Debug)]
+pub(crate) struct Decoder(State);
+
+#[derive(Debug)]
+enum State {
+    Length(u64),
+    Close,
+    /// In the line of a chunk's size: what it is so far, how long the line is, and whether its digits are over.
+    Size {
+        size: u64,
+        length: usize,
+        digits_over: bool,
+    },
+    Data(u64),
+    /// Behind a chunk's data: so many bytes of the line end are missing.
+    DataEnd(u8),
+    /// In the trailer: the length of the line so far, and the lines so far.
+    Trailer {
+        length: usize,
+        lines: usize,
+    },
+    Done,
+}
+
+const NEW_SIZE: State = State::Size {
+    size: 0,
+    length: 0,
+    digits_over: false,
+};
+
+impl Decoder {
+    /// For a body that ends as `framing` says.
+    pub(crate) fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => NEW_SIZE,
+            Framing::Close => State::Close,
+        })
+    }
+
+    /// Whether the body has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.0, State::Done)
+    }
+
+    /// Whether the end of the connection is the end of the body.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        matches!(self.0, State::Close | State::Done)
+    }
+
+    /// Takes data from the front of `input`: the data, and what follows it. Without data all of `input` was used,
+    /// or the body has ended.
+    ///
+    /// # Errors
+    /// [`HttpError`] where chunks are not as they should be.
+    pub(crate) fn next<'a>(&mut self, mut input: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HttpError> {
+        loop {
+            match &mut self.0 {
+                State::Done => return Ok((b"", input)),
+                State::Close => return Ok((input, b"")),
+                State::Length(left) => {
+                    let (data, rest) = take(input, left);
+                    if *left == 0 {
+                        self.0 = State::Done;
+                    }
+                    return Ok((data, rest));
+                }
+                State::Data(left) => {
+                    let (data, rest) = take(input, left);
+                    if *left == 0 {
+                        self.0 = State::DataEnd(2);
+                    }
+                    return Ok((data, rest));
+                }
+                _ => {
+                    let Some((&byte, rest)) = input.split_first() else {
+                        return Ok((b"", input));
+                    };
+                    input = rest;
+                    self.line_byte(byte)?;
+                }
+            }
+        }
+    }
+
+    fn line_byte(&mut self, byte: u8) -> Result<(), HttpError> {
+        match &mut self.0 {
+            State::Size {
+                size,
+                length,
+                digits_over,
+            } => {
+                *length += 1;
+                match (byte, char::from(byte).to_digit(16)) {
+                    (b'\n', _) if *length > 1 => self.0 = after_size(*size),
+                    (_, Some(digit)) if !*digits_over => {
+                        let more = size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit)));
+                        *size = more.ok_or(HttpError("a chunk of impossible size"))?;
+                    }
+                    (b'\r' | b';' | b' ' | b'\t', _) if *length > 1 => *digits_over = true,
+                    _ if *digits_over && *length < MAX_SIZE_LINE => {}
+                    _ => return Err(HttpError("no chunk size")),
+                }
+            }
+            State::DataEnd(left) => {
+                let wanted = if *left == 2 { b'\r' } else { b'\n' };
+                if byte != wanted {
+                    return Err(HttpError("a chunk that is longer than its size"));
+                }
+                *left -= 1;
+                if *left == 0 {
+                    self.0 = NEW_SIZE;
+                }
+            }
+            State::Trailer { length, lines } => match byte {
+                b'\n' if *length == 0 => self.0 = State::Done,
+                b'\n' => {
+                    *length = 0;
+                    *lines += 1;
+                }
+                b'\r' => {}
+                _ => *length += 1,
+            },
+            State::Length(_) | State::Close | State::Data(_) | State::Done => {}
+        }
+        match self.0 {
+            State::Trailer { length, lines } if length > MAX_SIZE_LINE || lines > MAX_FIELDS => {
+                Err(HttpError("a trailer without an end"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn after_size(size: u64) -> State {
+    if size == 0 {
+        State::Trailer { length: 0, lines: 0 }
+    } else {
+        State::Data(size)
+    }
+}
+
+/// Splits off what there is of the next `left` bytes.
+fn take<'a>(input: &'a [u8], left: &mut u64) -> (&'a [u8], &'a [u8]) {
+    let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+    *left -= most as u64;
+    input.split_at_checked(most).unwrap_or((input, b""))
+}
+
+#[cfg(test)]
+#[path = "http1_tests.rs"]
+mod tests;

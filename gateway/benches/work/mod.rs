@@ -1,0 +1,208 @@
+//! What a gateway does for each token and each request, as work that can be repeated: for the benchmarks and the
+//! instruction count.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokenbus_gateway::api::Identity;
+use tokenbus_gateway::api::chunk::ChunkEncoder;
+use tokenbus_gateway::api::form::{Encoder as _, Template};
+use tokenbus_gateway::limits::STREAM_BUFFER;
+use tokenbus_gateway::placement::{Choice, Tried, View};
+use tokenbus_gateway::stream::demux::Streams;
+use tokenbus_gateway::stream::inbox::{Fate, Inbox};
+use tokenbus_gateway::stream::lane::{Lane, Outlet, Sent, Splice};
+use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
+use tokio::time::Instant;
+
+#[path = "../../../protocol/benches/work/mod.rs"]
+pub mod codec;
+
+/// Steps until the streams are set up anew.
+const STEPS: u32 = 64;
+
+/// A client that takes everything.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Outlet for Nowhere {
+    fn send(&self, events: &[u8], _tokens: u64, _gap: Duration, _scratch: &mut Vec<u8>) -> Sent {
+        black_box(events);
+        Sent::All
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: "chatcmpl-0197f3c5a3d47c31b7e1c7d5a1f0b2c4".to_owned(),
+        created: 1_790_000_000,
+        model: "qwen2.5:0.5b".to_owned(),
+    }
+}
+
+fn delta(text: &str) -> Delta<'_> {
+    let Body::Delta(delta) = codec::token(1, 0, text).body else {
+        unreachable!("a token is a delta")
+    };
+    delta
+}
+
+/// An encoder in the middle of a stream.
+pub fn encoder() -> ChunkEncoder {
+    let mut encoder = ChunkEncoder::new(identity(), true);
+    encoder.delta(&delta("first "), &mut BytesMut::new()).unwrap();
+    encoder
+}
+
+/// Writes the event of one token.
+pub fn event(encoder: &mut ChunkEncoder, text: &str, out: &mut BytesMut) {
+    out.clear();
+    encoder.delta(black_box(&delta(text)), out).unwrap();
+    black_box(&out);
+}
+
+/// 512 streams between the bus and their clients.
+pub struct Demultiplexer {
+    streams: Streams,
+    inboxes: Vec<Arc<Inbox>>,
+    worker: Name,
+    template: Arc<Template>,
+    /// The messages of each step.
+    steps: Vec<Vec<Vec<u8>>>,
+    at: usize,
+    straight: bool,
+    touched: Vec<Arc<Inbox>>,
+    scratch: Vec<u8>,
+}
+
+impl Demultiplexer {
+    /// With text that leaves at once (`straight`), or by way of the reader.
+    pub fn new(straight: bool) -> Self {
+        let streams = Streams::default();
+        let inboxes = (0..codec::STREAMS)
+            .map(|_| streams.open(uuid::Uuid::nil(), STREAM_BUFFER).1)
+            .collect();
+        let mut this = Self {
+            streams,
+            inboxes,
+            worker: Name::new("worker-1").unwrap(),
+            template: encoder().template().unwrap(),
+            steps: (0..STEPS).map(|seq| codec::step(seq, "token ", |_| ())).collect(),
+            at: 0,
+            straight,
+            touched: Vec::new(),
+            scratch: Vec::new(),
+        };
+        this.begin();
+        this
+    }
+
+    /// Each reader takes what is there and waits for the first frame of the run.
+    fn begin(&mut self) {
+        self.at = 0;
+        let mut context = Context::from_waker(Waker::noop());
+        for inbox in &self.inboxes {
+            drop(inbox.close_lane());
+            while inbox.pop().is_some() {}
+            let lane = || {
+                self.straight.then(|| Lane {
+                    attempt: 0,
+                    worker: self.worker.clone(),
+                    next_seq: 0,
+                    keep_text: true,
+                    splice: Splice {
+                        template: Arc::clone(&self.template),
+                        outlet: Some(Arc::new(Nowhere)),
+                    },
+                    last: Instant::now(),
+                })
+            };
+            assert!(inbox.poll_next(&mut context, lane).is_pending());
+        }
+    }
+
+    /// A token for each stream, as the feed does it.
+    pub fn step(&mut self) {
+        if self.at == self.steps.len() {
+            self.begin();
+        }
+        let now = Instant::now();
+        for message in &self.steps[self.at] {
+            let reader = BatchReader::new(message).unwrap();
+            let (worker, touched) = (&self.worker, &mut self.touched);
+            self.streams.with(|table| {
+                let mut each = |frame: Frame<'_>| {
+                    let inbox = table.get(&frame.stream).unwrap();
+                    match inbox.push_frame(worker, frame, now) {
+                        Fate::Waits => touched.push(Arc::clone(inbox)),
+                        Fate::Taken => {}
+                        lost => unreachable!("{lost:?}"),
+                    }
+                };
+                reader.for_each(&mut each).unwrap();
+            });
+        }
+        for inbox in self.touched.drain(..) {
+            inbox.flush(now, &mut self.scratch);
+        }
+        self.at += 1;
+    }
+}
+
+/// A gateway that knows workers, and places requests there.
+pub struct Placement {
+    view: View,
+    now: Instant,
+    random: fastrand::Rng,
+}
+
+impl Placement {
+    /// With so many workers.
+    pub fn new(workers: u32) -> Self {
+        let now = Instant::now();
+        let mut view = View::default();
+        view.snapshot(&capacity(workers), now, 1_790_000_000);
+        Self {
+            view,
+            now,
+            random: fastrand::Rng::with_seed(7),
+        }
+    }
+
+    /// Places one request.
+    pub fn step(&mut self) {
+        let choice = self.view.choose(
+            black_box("m-1"),
+            Features::NONE,
+            Tried::default(),
+            self.now,
+            &mut self.random,
+        );
+        let Choice::Worker(worker) = choice else {
+            unreachable!("there is room")
+        };
+        self.view.placed(&worker, self.now);
+        self.view.settled(&worker);
+    }
+}
+
+/// A snapshot as it comes over the bus; two models, each on every worker.
+fn capacity(workers: u32) -> Capacity {
+    let models = |n: u32| serde_json::json!([{"name": "m-0"}, {"name": format!("m-{}", 1 + n % 2)}]);
+    let worker = |n: u32| {
+        serde_json::json!({"worker": format!("worker-{n}"), "instance": 1, "seq": 1, "version": "0.1.0", "host": "h",
+            "engine": "sim", "state": "ready", "started_at_ms": 0, "models": models(n), "slots": 64,
+            "active": n % 60, "queued": 0})
+    };
+    let model = |name: &str| {
+        serde_json::json!({"model": name, "workers": workers, "slots": 64 * workers, "free": workers, "active": 0,
+            "queued": 0})
+    };
+    let workers: Vec<_> = (0..workers).map(worker).collect();
+    let models = ["m-0", "m-1", "m-2"].map(model);
+    let whole = serde_json::json!({"coordinator": "c", "seq": 1, "at_ms": 0, "workers": workers, "models": models});
+    serde_json::from_value(whole).unwrap()
+}

@@ -1,0 +1,16 @@
+//! Anthropic's Messages API as a translation: its request becomes a chat request, and what comes of
+//! that becomes content blocks and events.
+
+mod create;
+pub mod error;
+mod input;
+mod shape;
+mod thinking;
+mod tools;
+mod writer;
+
+pub use create::{check, check_count};
+pub use shape::Shape;
+
+/// With what the ids of messages begin.
+pub const ID_PREFIX: &str = "msg_";

@@ -1,0 +1,16 @@
+//! `POST /v1/completions`.
+
+use tokenbus_protocol::RequestKind;
+
+use super::endpoint::Endpoint;
+use crate::api::completion::check;
+use crate::api::form::envelope;
+
+/// The endpoint.
+pub(super) static ENDPOINT: Endpoint = Endpoint {
+    path: "/v1/completions",
+    kind: RequestKind::Completion,
+    id_prefix: "cmpl-",
+    check: |body| check(body).map(Into::into),
+    error: envelope,
+};

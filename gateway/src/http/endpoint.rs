@@ -1,0 +1,177 @@
+//! What every endpoint that generates does around a request: its headers and body are read, its API
+//! checks it, and a call answers it, under an idempotency key where there is one.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{MethodRouter, post};
+use bytes::Bytes;
+use tokenbus_protocol::RequestKind;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Edge;
+use super::answer::{Asked, answer};
+use super::body;
+use super::error::HttpError;
+use super::headers::CallHeaders;
+use super::idempotent;
+use super::keeping::Keeper;
+use super::limits::BACKSTOP;
+use super::record::Record;
+use super::request_id::RequestId;
+use super::wire::{ClientWire, Wire};
+use crate::api::Identity;
+use crate::api::form::Failure;
+use crate::api::request::{Checked, RequestError};
+use crate::call::Call;
+use crate::core::Core;
+
+/// One endpoint.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Its path.
+    pub(super) path: &'static str,
+    /// What its calls ask of an engine.
+    pub(super) kind: RequestKind,
+    /// With what the ids of its answers begin.
+    pub(super) id_prefix: &'static str,
+    /// Checks a body.
+    pub(super) check: fn(&[u8]) -> Result<Checked, RequestError>,
+    /// The body of an error that is told before the request is known well enough to have a form.
+    pub(super) error: fn(&Failure<'_>) -> Bytes,
+}
+
+impl Endpoint {
+    /// Its route, for endpoints that need nothing between the check and the call.
+    pub(super) fn route<C: Core>(&'static self) -> MethodRouter<Edge<C>> {
+        post(
+            move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| async move {
+                let arrived = match Arrived::read(&edge, self, id, request).await {
+                    Ok(arrived) => arrived,
+                    Err(refusal) => return *refusal,
+                };
+                match (self.check)(&arrived.body) {
+                    // In a box: the layers around this hand its future on from one to the next.
+                    Ok(checked) => Box::pin(arrived.answer(&edge, checked)).await,
+                    Err(error) => arrived.refuse(&error.into()),
+                }
+            },
+        )
+    }
+}
+
+/// A request whose headers and body have been read.
+pub(super) struct Arrived {
+    endpoint: &'static Endpoint,
+    /// What the client sent.
+    pub(super) body: Bytes,
+    /// What its headers say.
+    pub(super) headers: CallHeaders,
+    id: RequestId,
+    at: Instant,
+    record: Record,
+    wire: Option<Arc<Wire>>,
+}
+
+impl Arrived {
+    /// Reads `request`.
+    ///
+    /// # Errors
+    /// The response that refuses it.
+    pub(super) async fn read<C: Core>(
+        edge: &Edge<C>,
+        endpoint: &'static Endpoint,
+        id: RequestId,
+        request: Request,
+    ) -> Result<Self, Box<Response>> {
+        let at = Instant::now();
+        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
+        let mut record = Record::begin(&edge.metrics, id.clone(), at);
+        let read = async {
+            let headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
+            let body = body::read(request, edge.options.body_limit).await?;
+            Ok((headers, body))
+        };
+        match read.await {
+            Ok((headers, body)) => Ok(Self {
+                endpoint,
+                body,
+                headers,
+                id,
+                at,
+                record,
+                wire,
+            }),
+            Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
+        }
+    }
+
+    /// Ends the request with `error`.
+    pub(super) fn refuse(mut self, error: &HttpError) -> Response {
+        refusal(self.endpoint, &mut self.record, error)
+    }
+
+    /// Answers the request with what comes of its call. While it waits it is part of the
+    /// connection's task: a client that goes away ends it, which drops the call's stream and so
+    /// cancels the call.
+    pub(super) async fn answer<C: Core>(self, edge: &Edge<C>, checked: Checked) -> Response {
+        self.answer_kept(edge, checked, None).await
+    }
+
+    /// As [`Arrived::answer`], and `keeper` keeps the answer.
+    pub(super) async fn answer_kept<C: Core>(
+        self,
+        edge: &Edge<C>,
+        checked: Checked,
+        keeper: Option<Keeper>,
+    ) -> Response {
+        let Self {
+            endpoint,
+            body,
+            headers,
+            id,
+            at,
+            mut record,
+            wire,
+        } = self;
+        let call = Call {
+            id: Uuid::now_v7(),
+            kind: endpoint.kind,
+            model: checked.model,
+            needs: checked.needs,
+            body: checked.body.unwrap_or_else(|| body.clone()),
+            deadline: at + headers.timeout,
+            priority: headers.priority,
+            tenant: headers.tenant,
+            client_id: id.0,
+            trace: headers.trace,
+            not_resumable: checked.not_resumable,
+        };
+        record.called(&call);
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let created = created.map_or(0, |since| since.as_secs());
+        let asked = Asked {
+            form: checked.form,
+            identity: Identity::prefixed(endpoint.id_prefix, call.id, created, &call.model),
+            backstop: call.deadline + BACKSTOP,
+            record,
+            wire,
+            keeper,
+        };
+        match headers.idempotency_key {
+            None => answer(edge.core.open(call), asked, &edge.options).await,
+            // In a box, so that requests without a key do not hold room for this.
+            Some(key) => Box::pin(idempotent::answer(edge, key, endpoint.path, &body, call, asked)).await,
+        }
+    }
+}
+
+fn refusal(endpoint: &Endpoint, record: &mut Record, error: &HttpError) -> Response {
+    let verdict = record.failed(error, None);
+    let body = (endpoint.error)(&verdict.failure().of(record.id()));
+    verdict.into_response_with(body)
+}

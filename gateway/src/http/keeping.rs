@@ -1,0 +1,135 @@
+//! A call whose answer is kept: it is gathered on its way to the client, and is in its place before
+//! the client hears that it is complete. So whoever has read an answer to its end can build on it,
+//! at whichever gateway.
+
+use std::borrow::Borrow as _;
+use std::pin::Pin;
+
+use serde_json::value::RawValue;
+use tokenbus_protocol::Finish;
+
+use super::source::Source;
+use crate::api::Identity;
+use crate::api::form::Collect;
+use crate::api::responses::Shape;
+use crate::api::responses::kept::Kept;
+use crate::call::{CallError, Output};
+use crate::responses_store::ResponsesStore;
+
+/// Keeps one response.
+pub(super) struct Keeper {
+    pub(super) store: ResponsesStore,
+    pub(super) tenant: Option<String>,
+    /// Is told when it could not be kept.
+    pub(super) shape: Shape,
+    /// What the response answers.
+    pub(super) items: Vec<Box<RawValue>>,
+}
+
+impl Keeper {
+    async fn keep(self, answer: Box<dyn Collect>, finish: Finish, identity: Identity) {
+        let kept = match answer
+            .finish(&finish)
+            .map(|response| Kept::new(&response, self.items, &identity))
+        {
+            Ok(Ok(kept)) => kept.encode(),
+            Ok(Err(error)) => Err(error),
+            // The client is told of it by the same words.
+            Err(_) => return,
+        };
+        let result = match kept {
+            Ok(kept) => {
+                let put = self.store.put(self.tenant.as_deref(), &identity.id, kept).await;
+                put.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            self.shape.not_kept();
+            tracing::warn!(response = identity.id, error, "a response could not be kept");
+        }
+    }
+}
+
+/// The call, and what there is of its answer.
+pub(super) struct Keeping<S: Source> {
+    source: S,
+    /// Until the answer is complete, or turns out to be none.
+    keeper: Option<(Keeper, Box<dyn Collect>, Identity)>,
+    /// Until it is in its place.
+    saving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    finish: Option<S::Said>,
+}
+
+impl<S: Source> Keeping<S> {
+    pub(super) fn new(source: S, keeper: Keeper, answer: Box<dyn Collect>, identity: Identity) -> Self {
+        Self {
+            source,
+            keeper: Some((keeper, answer, identity)),
+            saving: None,
+            finish: None,
+        }
+    }
+
+    /// Looks at what the client is about to hear. Holds the finish back, and begins to save.
+    fn pass(&mut self, said: S::Said) -> Option<S::Said> {
+        match said.borrow() {
+            Output::Accepted { .. } => {}
+            // Only who asks for it is given it, and who keeps an answer needs its deltas.
+            Output::Written(_) => {
+                if let Some((keeper, _, _)) = self.keeper.take() {
+                    keeper.shape.not_kept();
+                }
+            }
+            Output::Delta(delta) => {
+                // What is no answer, or too large for one, ends with an error for the client.
+                if let Some((_, answer, _)) = &mut self.keeper
+                    && answer.delta(delta).is_err()
+                {
+                    self.keeper = None;
+                }
+            }
+            Output::Finish(finish) => {
+                if let Some((keeper, answer, identity)) = self.keeper.take() {
+                    self.saving = Some(Box::pin(keeper.keep(answer, finish.clone(), identity)));
+                    self.finish = Some(said);
+                    return None;
+                }
+            }
+        }
+        Some(said)
+    }
+}
+
+impl<S: Source> Source for Keeping<S> {
+    type Said = S::Said;
+
+    async fn next(&mut self) -> Option<Result<S::Said, CallError>> {
+        if self.saving.is_none() {
+            match self.source.next().await? {
+                Ok(said) => {
+                    if let Some(said) = self.pass(said) {
+                        return Some(Ok(said));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        // Dropped in between, it goes on with the next call.
+        if let Some(saving) = &mut self.saving {
+            saving.await;
+            self.saving = None;
+        }
+        self.finish.take().map(Ok)
+    }
+
+    fn try_next(&mut self) -> Option<Result<S::Said, CallError>> {
+        if self.saving.is_some() {
+            return None;
+        }
+        match self.source.try_next()? {
+            Ok(said) => self.pass(said).map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `POST /tokenize` and `POST /detokenize`, handed on for engines that have them.
+
+use tokenbus_protocol::RequestKind;
+
+use super::endpoint::Endpoint;
+use crate::api::form::envelope;
+use crate::api::tokens::{check_detokenize, check_tokenize};
+
+/// Text, or a chat, into token ids.
+pub(super) static TOKENIZE: Endpoint = Endpoint {
+    path: "/tokenize",
+    kind: RequestKind::Tokenize,
+    id_prefix: "tok-",
+    check: check_tokenize,
+    error: envelope,
+};
+
+/// Token ids into text.
+pub(super) static DETOKENIZE: Endpoint = Endpoint {
+    path: "/detokenize",
+    kind: RequestKind::Detokenize,
+    id_prefix: "detok-",
+    check: check_detokenize,
+    error: envelope,
+};

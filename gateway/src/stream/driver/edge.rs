@@ -1,0 +1,68 @@
+//! The driver as its client's edge sees it: what happens next, and what it means to leave.
+
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::call::{CallError, Output};
+use crate::core::CallStream;
+use crate::stream::inbox::Next;
+use crate::stream::lane::Splice;
+
+impl CallStream for Driver {
+    async fn next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+            if self.ended {
+                return None;
+            }
+            if self.steps.is_empty() {
+                self.happening().await;
+            } else {
+                self.step().await;
+            }
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(item) = self.take() {
+                return Some(item);
+            }
+            if !self.steps.is_empty() {
+                return None;
+            }
+            let next = self.inbox.pop()?;
+            self.take_in(next);
+        }
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        self.splice = splice;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.streams.close(self.number);
+        self.inbox.close();
+        // An `Accepted` that was not read yet names a worker that has to be told.
+        while let Some(next) = self.inbox.pop() {
+            if let Next::Event(event) = next
+                && event.is_accepted()
+            {
+                self.absorb(event);
+            }
+        }
+        self.state.abandon(&mut self.actions);
+        self.carry_out(Instant::now());
+        self.settle_all();
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+        }
+    }
+}

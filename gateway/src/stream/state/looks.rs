@@ -1,0 +1,41 @@
+//! What can be read off a stream's state.
+
+use tokenbus_protocol::Name;
+
+use super::super::phase::Phase;
+use super::StreamState;
+
+impl StreamState {
+    /// Whether a worker is to be chosen. An `Action::Place` is void when it is not any more.
+    pub fn is_choosing(&self) -> bool {
+        matches!(self.phase, Phase::Choosing)
+    }
+
+    /// Whether nobody was subscribed to the queue subject when it was last tried.
+    pub fn queue_empty(&self) -> bool {
+        self.queue_empty
+    }
+
+    /// Workers that should not be tried again now.
+    pub fn excluded(&self) -> &[Name] {
+        &self.excluded
+    }
+
+    /// Publishes since the stream last waited or ran; nobody has taken any of them.
+    pub fn untaken(&self) -> usize {
+        self.tries
+    }
+
+    /// Whether it has ended.
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
+    /// The worker that runs it.
+    pub fn worker(&self) -> Option<&Name> {
+        match &self.phase {
+            Phase::Running(run) => Some(&run.worker),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What passes a stream's lane without asking its state machine, and how the machine is told of it.
+
+use super::super::lane::{Lane, Passed, Splice};
+use super::super::phase::Phase;
+use super::StreamState;
+
+impl StreamState {
+    /// The run that text may pass for without asking, from its next frame on.
+    pub fn lane(&self, splice: &Splice) -> Option<Lane> {
+        match &self.phase {
+            Phase::Running(run) => Some(Lane {
+                attempt: run.attempt,
+                worker: run.worker.clone(),
+                next_seq: run.next_seq,
+                keep_text: self.not_resumable.is_none(),
+                splice: splice.clone(),
+                last: run.heard,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Text has passed for the run that is under way, and will be delivered.
+    pub fn on_passed(&mut self, passed: &Passed) {
+        if let Phase::Running(run) = &mut self.phase {
+            run.next_seq = run.next_seq.wrapping_add(passed.frames);
+            run.heard = passed.heard.unwrap_or(run.heard);
+            self.delivered.add_text(&passed.text, passed.sent + passed.tokens);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the simulated engine says where a request wants more than its counted tokens: calls of
+//! tools, JSON that fits a schema. Pure.
+//!
+//! Offered tools, it calls one as long as the last message is the user's, and answers with text
+//! once it has a tool's result, which is how an agent's loop ends.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokenbus_protocol::openai::RawJson;
+
+use super::schema;
+
+/// Something that is said in one step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Piece {
+    /// Text.
+    Text(String),
+    /// Members of the choice's `delta`.
+    Members(RawJson),
+    /// Where the gateway puts the model's name.
+    Mark,
+}
+
+/// All that is said, by each choice.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Said {
+    pub(super) pieces: Vec<Piece>,
+    /// `None` where the answer is one document.
+    pub(super) finish_reason: Option<&'static str>,
+}
+
+/// A tool as a request offers it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Tool {
+    function: Option<Function>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    parameters: Value,
+}
+
+/// A call that a script demands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedCall {
+    /// The function.
+    pub name: String,
+    /// What it is called with.
+    #[serde(default)]
+    pub arguments: Value,
+}
+
+/// The pieces in which a document is said: characters at a time.
+const PIECE: usize = 8;
+
+/// The call of a tool that answers the request, if it is answered so.
+pub(super) fn call(tools: &[Tool], choice: Option<&Value>, last_role: Option<&str>) -> Option<ScriptedCall> {
+    let mut functions = tools.iter().filter_map(|tool| tool.function.as_ref());
+    let named = choice.and_then(|choice| choice.pointer("/function/name")?.as_str());
+    let function = match choice.and_then(Value::as_str) {
+        Some("none") => None,
+        Some("required") => functions.next(),
+        _ if named.is_some() => functions.find(|function| Some(function.name.as_str()) == named),
+        _ if last_role == Some("user") => functions.next(),
+        _ => None,
+    }?;
+    Some(ScriptedCall {
+        name: function.name.clone(),
+        arguments: schema::instance(&function.parameters),
+    })
+}
+
+/// What is said to call tools: the head of each call, then its arguments in pieces, all numbered.
+pub(super) fn calls(calls: &[ScriptedCall]) -> Said {
+    let mut pieces = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        let function = json!({"name": call.name, "arguments": ""});
+        pieces.extend(tool_call(
+            &json!({"index": index, "id": format!("call_{index}"), "type": "function", "function": function}),
+        ));
+        let arguments = match &call.arguments {
+            Value::Null => "{}".to_owned(),
+            arguments => arguments.to_string(),
+        };
+        for piece in cut(&arguments) {
+            pieces.extend(tool_call(&json!({"index": index, "function": {"arguments": piece}})));
+        }
+    }
+    Said {
+        pieces,
+        finish_reason: Some("tool_calls"),
+    }
+}
+
+fn tool_call(call: &Value) -> Option<Piece> {
+    RawJson::from_serialize(&json!({ "tool_calls": [call] }))
+        .ok()
+        .map(Piece::Members)
+}
+
+/// A JSON document that fits the request's `response_format`, if it asks for one.
+pub(super) fn formatted(format: Option<&Value>) -> Option<Said> {
+    let format = format?;
+    let document = match format.get("type")?.as_str()? {
+        "json_object" => json!({"t": 0}),
+        "json_schema" => schema::instance(format.pointer("/json_schema/schema")?),
+        _ => return None,
+    };
+    Some(Said {
+        pieces: cut(&document.to_string()).into_iter().map(Piece::Text).collect(),
+        finish_reason: Some("stop"),
+    })
+}
+
+fn cut(text: &str) -> Vec<String> {
+    let characters: Vec<char> = text.chars().collect();
+    characters.chunks(PIECE).map(|piece| piece.iter().collect()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn tools() -> Vec<Tool> {
+        let parameters = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+        serde_json::from_value(json!([tool("f"), tool("g"), {"type": "web_search"}])).unwrap()
+    }
+
+    #[test]
+    fn a_tool_is_called_when_it_is_demanded_or_the_user_spoke_last() {
+        let name = |choice: Option<Value>, role| call(&tools(), choice.as_ref(), Some(role)).map(|call| call.name);
+        assert_eq!(name(None, "user").as_deref(), Some("f"));
+        assert_eq!(name(Some(json!("auto")), "tool"), None, "it has a result and answers");
+        assert_eq!(name(Some(json!("none")), "user"), None);
+        assert_eq!(name(Some(json!("required")), "tool").as_deref(), Some("f"));
+        let named = json!({"type": "function", "function": {"name": "g"}});
+        assert_eq!(name(Some(named), "tool").as_deref(), Some("g"));
+        assert!(call(&[], None, Some("user")).is_none());
+        assert_eq!(call(&tools(), None, Some("user")).unwrap().arguments, json!({"a": 0}));
+    }
+
+    #[test]
+    fn calls_come_in_pieces_that_join_to_whole_ones() {
+        let said = calls(&[
+            ScriptedCall {
+                name: "f".to_owned(),
+                arguments: json!({"city": "Paris, France"}),
+            },
+            ScriptedCall {
+                name: "g".to_owned(),
+                arguments: Value::Null,
+            },
+        ]);
+        let mut arguments = [String::new(), String::new()];
+        let mut names = Vec::new();
+        for piece in &said.pieces {
+            let Piece::Members(members) = piece else {
+                panic!("{piece:?}")
+            };
+            let value: Value = members.parse().unwrap();
+            let call = value.pointer("/tool_calls/0").unwrap();
+            let index = usize::try_from(call.get("index").unwrap().as_u64().unwrap()).unwrap();
+            let function = call.get("function").unwrap();
+            names.extend(function.get("name").and_then(Value::as_str).map(str::to_owned));
+            arguments
+                .get_mut(index)
+                .unwrap()
+                .push_str(function.get("arguments").unwrap().as_str().unwrap());
+        }
+        assert_eq!(names, ["f", "g"]);
+        assert_eq!(arguments, [r#"{"city":"Paris, France"}"#, "{}"]);
+        assert!(said.pieces.len() > 5, "streamed");
+        assert_eq!(said.finish_reason, Some("tool_calls"));
+    }
+
+    #[test]
+    fn a_response_format_gets_a_document() {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "boolean"}}}});
+        let text = |said: Said| -> String {
+            let texts = said.pieces.into_iter().map(|piece| match piece {
+                Piece::Text(text) => text,
+                other => panic!("{other:?}"),
+            });
+            texts.collect()
+        };
+        assert_eq!(text(formatted(Some(&format)).unwrap()), "[true]");
+        assert_eq!(
+            text(formatted(Some(&json!({"type": "json_object"}))).unwrap()),
+            r#"{"t":0}"#
+        );
+        assert_eq!(formatted(Some(&json!({"type": "text"}))), None);
+        assert_eq!(formatted(None), None);
+    }
+}

@@ -229,7 +229,11 @@ async fn the_first_gaps_can_be_left_out() {
         let arrivals = json["tokens"]["arrivals"].as_u64().unwrap();
         let left = arrivals.checked_sub(1 + settle).filter(|left| *left > 0);
         assert!((10..=20).contains(&arrivals), "{json}");
-        assert_eq!(json["latency"]["itl"]["samples"].as_u64(), left, "{settle} of {arrivals}");
+        assert_eq!(
+            json["latency"]["itl"]["samples"].as_u64(),
+            left,
+            "{settle} of {arrivals}"
+        );
     }
 }
 

@@ -150,6 +150,7 @@ impl Arrived {
             client_id: id.0,
             trace: headers.trace,
             not_resumable: checked.not_resumable,
+            in_one_piece: !checked.form.is_stream(),
         };
         record.called(&call);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

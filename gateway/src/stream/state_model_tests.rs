@@ -88,6 +88,7 @@ struct World {
     stream: StreamState,
     now: Instant,
     resumable: bool,
+    in_one_piece: bool,
     lives: Vec<Life>,
     instances: [u64; 2],
     /// Up to which attempt each worker was told to stop.
@@ -131,6 +132,7 @@ impl World {
             stream: StreamState::new(now + Duration::from_secs(60), not_resumable),
             now,
             resumable,
+            in_one_piece: false,
             lives: Vec::new(),
             instances: [1; 2],
             cancelled: [None; 2],
@@ -140,6 +142,15 @@ impl World {
             ended: false,
             left: false,
             faults,
+        }
+    }
+
+    /// The same world with an answer in one piece.
+    fn in_one_piece(mut self) -> Self {
+        self.stream = self.stream.in_one_piece(true);
+        Self {
+            in_one_piece: true,
+            ..self
         }
     }
 
@@ -345,6 +356,10 @@ impl World {
                 Action::Place => self.current = None,
                 Action::Taken { attempt, worker } => self.taken(from, attempt, &worker)?,
                 Action::Output(Output::Accepted { .. }) => {}
+                Action::Output(Output::Anew) => {
+                    ensure!(self.in_one_piece, "a stream begins anew");
+                    self.text.clear();
+                }
                 Action::Output(Output::Written(written)) => {
                     return Err(format!("the state machine writes nothing: {written:?}"));
                 }

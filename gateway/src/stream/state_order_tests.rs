@@ -79,7 +79,7 @@ proptest! {
                         lives.push(life(lives.len() % 3, attempt.attempt, tokens));
                         cursors.push(0);
                     }
-                    Action::Output(Output::Written(written)) => prop_assert!(false, "{:?}", written),
+                    Action::Output(output @ (Output::Written(_) | Output::Anew)) => prop_assert!(false, "{:?}", output),
                     Action::Output(Output::Accepted { worker, .. }) => current = Some(worker),
                     Action::Output(Output::Delta(delta)) => {
                         let text = delta.text.into_owned();

@@ -128,7 +128,8 @@ impl<'s> Answer<'s> {
             return Err(error::from_stream(data, self.secrets).into());
         }
         if data == "[DONE]" {
-            return if self.is_complete() {
+            // An engine that passes over `n` (Ollama) has given what it gives.
+            return if self.has_finished() {
                 Ok(Step::Done)
             } else {
                 Err(error::truncated().into())
@@ -170,9 +171,13 @@ impl<'s> Answer<'s> {
         finish
     }
 
+    /// Whether every choice that has begun is complete, and there is one.
+    fn has_finished(&self) -> bool {
+        !self.begun.is_empty() && self.begun.iter().all(|(_, finished)| *finished)
+    }
+
     fn is_complete(&self) -> bool {
-        let finished = self.begun.iter().filter(|(_, finished)| *finished).count();
-        finished == self.begun.len() && finished >= usize::try_from(self.due).unwrap_or(usize::MAX).max(1)
+        self.has_finished() && self.begun.len() >= usize::try_from(self.due).unwrap_or(usize::MAX)
     }
 
     fn chunk(

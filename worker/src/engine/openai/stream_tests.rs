@@ -128,6 +128,13 @@ fn of_several_choices_each_must_finish() {
     let mut answer = Answer::new(&call(None, 2, 0), UsageRule::Last, &secrets);
     run_with(&mut answer, &[&done(1)]).1.unwrap();
     assert!(answer.ended().is_err(), "choice 0 has not even begun");
+    let mut one = Answer::new(&call(None, 2, 0), UsageRule::Last, &secrets);
+    let (_, last) = run_with(&mut one, &[&done(0), "[DONE]"]);
+    assert_eq!(
+        last,
+        Ok(Step::Done),
+        "an engine that passes over `n` says itself that it is done"
+    );
     run_with(&mut answer, &[&done(0)]).1.unwrap();
     assert!(answer.ended().is_ok());
 }

@@ -122,5 +122,8 @@ async fn a_tool_that_no_engine_can_use_is_refused_by_its_name() {
     assert_eq!(refused.status, 400, "{refused:?}");
     let error = refused.json();
     assert_eq!(error["error"]["type"], "invalid_request_error");
-    assert!(error["error"]["message"].as_str().unwrap().contains("tools"), "{error}");
+    assert!(
+        error["error"]["message"].as_str().unwrap().contains("tool calls"),
+        "{error}"
+    );
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Edge;
 use super::answer::{Asked, answer};
+use super::beside::beside;
 use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
@@ -52,9 +53,11 @@ impl Endpoint {
                     Ok(arrived) => arrived,
                     Err(refusal) => return *refusal,
                 };
-                match (self.check)(&arrived.body) {
-                    Ok(checked) => arrived.answer(&edge, checked).await,
-                    Err(error) => arrived.refuse(&error.into()),
+                let (check, body) = (self.check, arrived.body.clone());
+                match beside(body.len(), move || check(&body)).await {
+                    Ok(Ok(checked)) => arrived.answer(&edge, checked).await,
+                    Ok(Err(error)) => arrived.refuse(&error.into()),
+                    Err(error) => arrived.refuse(&error),
                 }
             },
         )

@@ -15,6 +15,7 @@ use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
+mod held;
 mod looks;
 mod short_cut;
 
@@ -208,6 +209,11 @@ impl StreamState {
                     self.lost("it was restarted", actions);
                 }
             }
+            Event::Held {
+                worker,
+                instance,
+                place,
+            } => self.on_held(&worker, instance, place, now, actions),
             Event::LinkRestored => {
                 // A worker that still has the stream says so within a second of its own return;
                 // one whose last frames were lost with the connection never will.
@@ -260,7 +266,7 @@ impl StreamState {
                 self.retire(attempt, Some(&worker), actions);
             }
             Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
-            Body::Room(_) | Body::Unknown => {}
+            Body::Room(_) | Body::Held(_) | Body::Unknown => {}
         }
     }
 
@@ -280,7 +286,7 @@ impl StreamState {
                 let reason = format!("it gave the request back ({})", reject.reason);
                 self.lost(&reason, actions);
             }
-            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => {}
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
         }
     }
 

@@ -51,6 +51,8 @@ enum Step {
     Restart(usize),
     Gone(usize),
     Instance(usize),
+    /// The worker says what it has of the stream.
+    Held(usize),
     LinkRestored,
     Go,
     Timer,
@@ -219,6 +221,7 @@ impl World {
                 let event = Event::WorkerInstance { worker, instance };
                 self.stream.on_event(event, now, &mut actions);
             }
+            Step::Held(worker) => self.stream.on_event(self.held(worker), now, &mut actions),
             Step::LinkRestored => self.stream.on_event(Event::LinkRestored, now, &mut actions),
             Step::Go => self.stream.on_event(Event::Go, now, &mut actions),
             // Time only passes here: the worlds that differ in nothing but the hour stay one.
@@ -280,6 +283,18 @@ impl World {
             heard: false,
         });
         Ok(())
+    }
+
+    /// What `worker` has of the stream, by its own word.
+    fn held(&self, worker: usize) -> Event {
+        let mut lives = (0..self.lives.len()).filter(|attempt| self.generates(*attempt, worker));
+        let place = lives.next().map(|attempt| (attempt as u32, self.lives[attempt].seq));
+        let (worker, instance) = (name(WORKERS[worker]), self.instances[worker]);
+        Event::Held {
+            worker,
+            instance,
+            place,
+        }
     }
 
     /// The worker sends its next frame.

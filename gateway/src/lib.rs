@@ -15,6 +15,7 @@ pub mod placement;
 mod policy;
 pub mod reload;
 pub mod responses_store;
+pub mod roll_call;
 pub mod service;
 pub mod shared;
 pub mod stream;

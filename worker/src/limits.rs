@@ -48,6 +48,13 @@ pub const UNFLUSHED: usize = 256 * 1024;
 /// with an error, because the NATS server (1 MiB by default) would not take it.
 pub const FRAME: usize = 512 * 1024;
 
+/// Bytes at most of one stream in the list of a gateway's streams.
+pub const HELD_STREAM: usize = 32;
+
+/// Streams of one gateway of which a list is sent: what a frame has room for. With more, the gateway's
+/// own timers find what was lost.
+pub const HELD_STREAMS: usize = FRAME / HELD_STREAM;
+
 /// Bytes that a frame may need beside its payload: keys, numbers, batch header, subject.
 pub const FRAME_OVERHEAD: usize = 1024;
 

@@ -8,8 +8,9 @@ use http::{HeaderValue, Method, Uri};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::access::RATE_HEADERS;
+use super::error::SHOULD_RETRY;
 use super::idempotent::REPLAYED;
-use super::request_id::X_REQUEST_ID;
+use super::request_id::{REQUEST_ID, X_REQUEST_ID};
 
 /// Time for which a browser remembers what it may send: most let nobody ask for more than this.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -66,7 +67,8 @@ pub(super) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     } else {
         AllowOrigin::list(listed)
     };
-    let exposed = RATE_HEADERS.into_iter().chain([X_REQUEST_ID, RETRY_AFTER, REPLAYED]);
+    let others = [X_REQUEST_ID, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, REPLAYED];
+    let exposed = RATE_HEADERS.into_iter().chain(others);
     Some(
         CorsLayer::new()
             .allow_origin(allowed)

@@ -21,7 +21,7 @@ use crate::metrics::Outcome;
 use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Everything that a client may be told instead of an answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

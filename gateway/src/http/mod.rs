@@ -4,6 +4,7 @@
 
 mod access;
 mod answer;
+mod beside;
 mod body;
 mod chat;
 mod completions;

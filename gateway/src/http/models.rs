@@ -1,12 +1,14 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`.
+//! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API ask for the same paths: they
+//! are known by the header that they all send.
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 
-use super::Edge;
 use super::error::HttpError;
+use super::{Edge, dialect};
+use crate::api::messages::models::{ModelInfo, ModelPage};
 use crate::api::models::{ModelList, ModelObject};
 use crate::auth::Caller;
 use crate::call::CallError;
@@ -16,8 +18,13 @@ use crate::core::{Core, ListedModel};
 type Asking = Option<Extension<Caller>>;
 
 /// All models that the caller may use, aliases included.
-pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking) -> Response {
-    Json(ModelList::new(&known(&edge, caller.as_deref()))).into_response()
+pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
+    let models = known(&edge, caller.as_deref());
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelPage::new(&models)).into_response()
+    } else {
+        Json(ModelList::new(&models)).into_response()
+    }
 }
 
 /// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
@@ -25,16 +32,21 @@ pub(super) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
     caller: Asking,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, HttpError> {
+    request: Request,
+) -> Response {
     let models = known(&edge, caller.as_deref());
     let id = match id {
         Ok(Path(id)) => id,
         // Not UTF-8, so no model's name.
-        Err(rejection) => return Err(unknown(rejection.body_text(), &models)),
+        Err(rejection) => rejection.body_text(),
     };
-    match models.iter().find(|model| model.name == id) {
-        Some(model) => Ok(Json(ModelObject::from(model)).into_response()),
-        None => Err(unknown(id, &models)),
+    let Some(model) = models.iter().find(|model| model.name == id) else {
+        return dialect::refuse(&request, &unknown(id, &models));
+    };
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelInfo::from(model)).into_response()
+    } else {
+        Json(ModelObject::from(model)).into_response()
     }
 }
 

@@ -13,7 +13,7 @@ use super::limits::MAX_REQUEST_ID;
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The same in Anthropic's API.
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// A request's id: 1 to [`MAX_REQUEST_ID`] characters that are safe in a header and in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let header = HeaderValue::from_str(&id.0);
     request.extensions_mut().insert(id);
-    let anthropic = is_anthropic(request.uri().path());
+    let anthropic = is_anthropic(request.uri().path(), request.headers());
     let mut response = next.run(request).await;
     if let Ok(header) = header {
         if anthropic {

@@ -9,6 +9,7 @@ mod endpoints;
 mod idempotency;
 mod keys;
 mod messages;
+mod refusals;
 mod requests;
 mod responses;
 mod streams;

@@ -87,6 +87,7 @@ fn call(model: &str) -> Call {
         client_id: String::new(),
         trace: None,
         not_resumable: None,
+        in_one_piece: false,
     }
 }
 

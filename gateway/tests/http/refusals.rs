@@ -115,7 +115,7 @@ fn kind(answer: &Answer, anthropic: bool) -> String {
 
 #[tokio::test]
 async fn every_endpoint_refuses_in_the_form_of_its_own_api() {
-    let gateway = gateway().await;
+    let mut gateway = gateway().await;
     for (path, body, anthropic) in endpoints() {
         let cases = [
             ("nobody", 401, "invalid_request_error", "authentication_error"),

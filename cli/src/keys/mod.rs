@@ -117,14 +117,16 @@ enum KeysError {
 /// Where keys are kept.
 enum Store {
     File(File),
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
 }
 
 impl Store {
     async fn open(place: &Place) -> Result<Self, Failure> {
         match &place.keys {
             Some(KeySource::File(path)) => Ok(Self::File(File::new(path))),
-            Some(KeySource::Bucket(name)) => Ok(Self::Bucket(Bucket::open(&place.bus, name.as_deref()).await?)),
+            Some(KeySource::Bucket(name)) => {
+                Ok(Self::Bucket(Box::new(Bucket::open(&place.bus, name.as_deref()).await?)))
+            }
             None => Err(Unusable("say where the keys are: --keys FILE, or --keys kv".to_owned()).into()),
         }
     }

@@ -130,6 +130,14 @@ def counted():
     assert count.input_tokens == 3, count
 
 
+def models():
+    # A page, which the client walks over; and one by its name.
+    listed = list(client().models.list(limit=1))
+    assert "sim" in [model.id for model in listed], listed
+    one = client().models.retrieve("sim")
+    assert one.type == "model" and one.id == "sim" and one.display_name, one
+
+
 def failing(code, **script):
     sim = {"error_after": 0, "error_code": code, "always": True, **script}
     return dict(model="sim", max_tokens=1, messages=HI, extra_body={"sim": sim})
@@ -188,7 +196,7 @@ async def concurrently():
     await asyncio.gather(*(one(count) for count in range(1, 9)))
 
 
-for test in [one_piece, streamed, stream_helper, tools, structured, tool_runner, more_forms, counted, errors, retries, broken]:
+for test in [one_piece, streamed, stream_helper, tools, structured, tool_runner, more_forms, counted, models, errors, retries, broken]:
     test()
     print("ok", test.__name__, flush=True)
 asyncio.run(concurrently())

@@ -44,7 +44,9 @@ async fn openais_python_client_takes_failures_for_what_they_are_and_waits_as_lon
     let Some(clients) = Clients::of("sdk").await else {
         return;
     };
-    let slow = Role::sim("slow", 1).args(&["--sim-itl", "50ms", "--no-capability", "embeddings"]);
+    let slow = Role::sim("slow", 1)
+        .pace("0ms", "50ms")
+        .args(&["--no-capability", "embeddings"]);
     let cluster = Cluster::plan()
         .gateway_args(&["--waiting", "0", "--body-limit", "64KiB"])
         .worker(Role::sim("sim", 16))

@@ -37,6 +37,8 @@ pub struct Call {
     /// `None` when the request may be continued elsewhere after output has been delivered;
     /// otherwise why it may not (grammar-constrained output, say).
     pub not_resumable: Option<&'static str>,
+    /// Nothing of the answer reaches the client before all of it is there: it may begin anew.
+    pub in_one_piece: bool,
 }
 
 impl Call {
@@ -66,6 +68,8 @@ pub enum Output {
         /// Place in its queue.
         queue_position: u32,
     },
+    /// What was said of the answer is void, it begins anew. Only for calls in one piece.
+    Anew,
     /// More output of one choice.
     Delta(Delta<'static>),
     /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.

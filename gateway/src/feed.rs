@@ -1,17 +1,19 @@
 //! The loops that bring what the bus says to the streams and the view, and send what has no stream
 //! to wait for it. Each owns its subscription and ends only with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::control::{FreeHint, Ping};
+use tokenbus_protocol::control::{FreeHint, Ping, RollCall};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::subject::Out;
 use tokenbus_protocol::{
-    BatchReader, Body, Capacity, Control, ControlReply, Event as ClusterEvent, Frame, Name, Subjects, decode, encode,
+    BatchReader, Body, Capacity, Control, ControlReply, Event as ClusterEvent, Frame, Held, Name, Subjects, decode,
+    encode,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -73,11 +75,15 @@ async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>
 }
 
 fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Vec<Arc<Inbox>>) {
-    let mut room = None;
+    let (mut room, mut life) = (None, None);
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
                 Body::Room(told) => room = Some(told),
+                Body::Held(held) => {
+                    life = Some(held.instance);
+                    roll_called(streams, worker, &held);
+                }
                 _ => deliver(shared, streams, worker, frame, now, touched),
             })
         })
@@ -85,9 +91,28 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
     if let Err(error) = read {
         malformed(shared, worker.as_str(), &error);
     }
+    if let Some(instance) = life {
+        shared.roll_call.answered(worker);
+        if shared.view().instance(worker, instance) {
+            restarted(shared, worker.clone(), instance);
+        }
+    }
     match room {
         Some(room) => shared.room(worker, room, now),
         None => shared.view().alive(worker, now),
+    }
+}
+
+/// Tells each stream what `worker` says of it, in the place among the frames where it says so.
+fn roll_called(streams: &Inboxes, worker: &Name, held: &Held) {
+    let places = held.streams.iter();
+    let places: HashMap<u64, (u32, u32)> = places.map(|one| (one.stream, (one.attempt, one.next_seq))).collect();
+    for (number, inbox) in streams {
+        inbox.push(Event::Held {
+            worker: worker.clone(),
+            instance: held.instance,
+            place: places.get(number).copied(),
+        });
     }
 }
 
@@ -254,23 +279,39 @@ impl Pings {
 }
 
 /// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
-/// whose process or connection is gone; one that hangs is found by its streams' stall timers.
+/// whose process or connection is gone; one that hangs is found by its streams' stall timers. After a
+/// reconnect of this gateway it asks each of them what it has, until it says so.
 pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
-    let Ok(ping) = encode(&Control::Ping(Ping {})).map(Bytes::from) else {
+    let call = Control::RollCall(RollCall {
+        gateway: shared.gateway.clone(),
+    });
+    let (Ok(ping), Ok(call)) = (encode(&Control::Ping(Ping {})), encode(&call)) else {
         return;
     };
+    let (ping, call) = (Bytes::from(ping), Bytes::from(call));
     let mut tick = tokio::time::interval(SILENCE_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut link = shared.bus.link();
     let mut number: u32 = 0;
+    let mut quiet_until = None;
     loop {
         tick.tick().await;
+        let now = Instant::now();
         if link.has_changed().unwrap_or(false) {
-            let now = link.borrow_and_update().clone();
-            if now.connected && now.epoch > 1 {
+            let link = link.borrow_and_update().clone();
+            if link.connected && link.epoch > 1 {
                 shared.streams.broadcast(&Event::LinkRestored);
+                let serving = shared.view().busy_with_ours();
+                shared.roll_call.begin(serving, now + limits::AFTER_RECONNECT);
             }
-            tokio::time::sleep(RECONNECT_GRACE).await;
+            quiet_until = Some(now + RECONNECT_GRACE);
+        }
+        for worker in shared.roll_call.due(now) {
+            if let Err(error) = shared.bus.publish(shared.subjects.control(&worker), call.clone()).await {
+                tracing::debug!(%error, "roll call not sent");
+            }
+        }
+        if quiet_until.is_some_and(|until| now < until) {
             continue;
         }
         let silent = shared.view().silent(limits::PING_AFTER, Instant::now());

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod metrics;
 pub mod placement;
 pub mod responses_store;
+pub mod roll_call;
 pub mod service;
 pub mod shared;
 pub mod stream;

@@ -301,6 +301,11 @@ impl Meter {
         }
     }
 
+    /// The output so far is void: the answer begins anew.
+    pub fn anew(&mut self) {
+        self.counted = 0;
+    }
+
     /// Output that was sent until `at`, whose pace was noted when it was.
     pub fn sent(&mut self, at: Instant, tokens: u64) {
         if !self.settled {

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
 use crate::placement::{Choice, Tried, View};
+use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub streams: Streams,
     /// Counters.
     pub metrics: Metrics,
+    /// Workers that have yet to say what they have of our streams.
+    pub roll_call: RollCall,
     view: Mutex<View>,
     waiting: Mutex<Waiting>,
     accept_clock: Mutex<AcceptClock>,
@@ -76,6 +79,7 @@ impl Shared {
             gateway,
             streams: Streams::default(),
             metrics,
+            roll_call: RollCall::default(),
             view: Mutex::default(),
             waiting: Mutex::new(Waiting {
                 room: WaitingRoom::new(waiting),

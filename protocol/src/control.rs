@@ -27,6 +27,8 @@ wire_union! {
         Unload(ModelCommand) = "unload",
         /// Are you there?
         Ping(Ping) = "ping",
+        /// Which streams of mine do you have? Answered by a frame among the others.
+        RollCall(RollCall) = "roll_call",
     }
 }
 
@@ -75,6 +77,15 @@ pub struct ModelCommand {
 /// Are you there?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ping {}
+
+/// Which streams of this gateway does the worker have? The answer is `Body::Held` in a frame for stream
+/// 0, so that its place among the others says what was lost. A worker also sends it unasked after a
+/// reconnect of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollCall {
+    /// Who asks.
+    pub gateway: Name,
+}
 
 wire_union! {
     /// A worker's answer to a control message.

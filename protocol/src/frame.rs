@@ -62,6 +62,7 @@ impl Body<'_> {
             Self::Error(error) => Body::Error(error),
             Self::Alive(alive) => Body::Alive(alive),
             Self::Room(room) => Body::Room(room),
+            Self::Held(held) => Body::Held(held),
             Self::Unknown => Body::Unknown,
         }
     }
@@ -106,6 +107,8 @@ wire_union! {
         Alive(Alive) = "l",
         /// The worker's room; in frames for stream 0.
         Room(Room) = "m",
+        /// The streams of this gateway that the worker has; in frames for stream 0.
+        Held(Held) = "h",
     }
 }
 
@@ -311,6 +314,32 @@ pub struct Alive {
     /// Place in the worker's queue; 0 when the engine is at work on it.
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub queue_position: u32,
+}
+
+/// The streams of one gateway that a worker has, at the place of this frame among the others: what was
+/// sent before it has arrived before it, or never will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which life of the worker.
+    #[serde(rename = "i")]
+    pub instance: u64,
+    /// All of them.
+    #[serde(rename = "s", default)]
+    pub streams: Vec<HeldStream>,
+}
+
+/// A stream that a worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStream {
+    /// The gateway's number for it.
+    #[serde(rename = "s")]
+    pub stream: u64,
+    /// The attempt that it is.
+    #[serde(rename = "a", default, skip_serializing_if = "is_default")]
+    pub attempt: u32,
+    /// The number of its next frame.
+    #[serde(rename = "q", default, skip_serializing_if = "is_default")]
+    pub next_seq: u32,
 }
 
 /// A worker's room at one moment.

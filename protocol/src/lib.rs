@@ -28,7 +28,9 @@ pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use control::{Control, ControlReply, FreeHint};
 pub use event::Event;
 pub use feature::{Family, Feature, Features};
-pub use frame::{Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, Reject, RejectReason, Room};
+pub use frame::{
+    Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Reject, RejectReason, Room,
+};
 pub use name::{Name, NameError};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use status::{Capabilities, ModelInfo, Quantiles, Status, WorkerState};

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use tokenbus_protocol::control::{Cancel, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, Undrain};
+use tokenbus_protocol::control::{Cancel, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain};
 use tokenbus_protocol::event::{CoordinatorBeat, EventKind};
 use tokenbus_protocol::frame::{Alive, DeltaExtra};
 use tokenbus_protocol::openai::RawJson;
@@ -108,6 +108,14 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         queue_position: 2,
         resumable: true,
     };
+    let held = Held {
+        instance: 9,
+        streams: vec![HeldStream {
+            stream: 7,
+            attempt: 1,
+            next_seq: 3,
+        }],
+    };
     vec![
         ("accepted", batch(Body::Accepted(accepted))),
         ("delta", batch(Body::Delta(delta))),
@@ -124,6 +132,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("error", batch(Body::Error(error))),
         ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
         ("room", batch(Body::Room(Room { free: 4, queued: 1 }))),
+        ("held", batch(Body::Held(held))),
     ]
 }
 
@@ -177,6 +186,7 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         ("load", Control::Load(ModelCommand { model: "m".into() })),
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
+        ("roll call", Control::RollCall(RollCall { gateway: name("g1") })),
     ];
     let pong = Pong {
         worker: name("w1"),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tokenbus_protocol::control::{Cancel, Drain, Part, Ping};
+use tokenbus_protocol::control::{Cancel, Drain, Part, Ping, RollCall};
 use tokenbus_protocol::frame::{Alive, DeltaExtra};
 use tokenbus_protocol::limits::{FORMAT, MAX_BATCH};
 use tokenbus_protocol::openai::RawJson;
@@ -117,6 +117,10 @@ fn body() -> impl Strategy<Value = Body<'static>> {
         1 => error().prop_map(Body::Error),
         1 => any::<u32>().prop_map(|queue_position| Body::Alive(Alive { queue_position })),
         1 => room().prop_map(Body::Room),
+        1 => (any::<u64>(), vec((any::<u64>(), any::<u32>(), any::<u32>()), 0..5)).prop_map(|(instance, streams)| {
+            let held = |(stream, attempt, next_seq)| HeldStream { stream, attempt, next_seq };
+            Body::Held(Held { instance, streams: streams.into_iter().map(held).collect() })
+        }),
     ]
 }
 
@@ -209,6 +213,7 @@ fn control() -> impl Strategy<Value = Control> {
         }),
         option::of(any::<u64>()).prop_map(|grace_ms| Control::Drain(Drain { grace_ms })),
         Just(Control::Ping(Ping {})),
+        name().prop_map(|gateway| Control::RollCall(RollCall { gateway })),
     ]
 }
 

@@ -110,6 +110,8 @@ async fn an_engines_refusal_is_a_status_and_its_failure_an_error_event() {
     ));
     let refused = cluster.client().post(PATH, &[], &body).await.collect().await;
     assert_eq!(refused.error(400)["message"], "suffix is not supported");
+    // A plain one would go on by a longer prompt.
+    let body = json!({"model": "m", "prompt": "a", "echo": true});
     upstream.next(Script::stream().choices(&text_chunk(0, "a", None)).cut());
     let broken = streamed(&cluster.client(), &body).await.transcript().await;
     assert!(broken.error().is_some() && !broken.done(), "{broken:#?}");

@@ -49,7 +49,7 @@ fn child_of(parent: i32) -> Pid {
 }
 
 /// Kills the engine of one of two workers under load.
-async fn crash(kind: &str, scenario: &str) -> Report {
+async fn crash(kind: &str, scenario: &str, change: fn(Load) -> Load) -> Report {
     let logs = tempfile::tempdir().unwrap();
     let cluster = Cluster::plan()
         .gateways(2)
@@ -58,7 +58,9 @@ async fn crash(kind: &str, scenario: &str) -> Report {
         .start()
         .await;
     let gateways: Vec<_> = cluster.gateways.iter().map(Process::address).collect();
-    let load = Load::new(&gateways, "m", STREAMS).tokens(60).start();
+    let load = change(Load::new(&gateways, "m", STREAMS).tokens(60)).start();
+    load.flowing().await;
+    // And once more: streams are at every place between their beginning and their end.
     load.flowing().await;
     let from = Instant::now();
     kill(child_of(cluster.workers[0].pid()), Signal::SIGKILL).unwrap();
@@ -75,24 +77,35 @@ async fn crash(kind: &str, scenario: &str) -> Report {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_a_crashed_engine_that_can_continue_is_a_pause() {
-    let report = crash("vllm", "engine child killed, an engine that continues").await;
+    let report = crash("vllm", "engine child killed, an engine that continues", |load| load).await;
     report.assert_whole();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_a_crashed_engine_that_cannot_continue_is_an_honest_error() {
-    let report = crash("unknown", "engine child killed, an engine that cannot continue").await;
+    let report = crash(
+        "unknown",
+        "engine child killed, an engine that cannot continue",
+        |load| load,
+    )
+    .await;
     report.assert_honest();
     let mut told = 0;
     for sample in &report.samples {
         match &sample.result {
             Ok(()) => continue,
+            // Nothing of an answer in one piece has been sent: it is asked for again.
             Err(Failure::Told { .. }) => assert!(!sample.unary),
-            // Nothing of an answer in one piece has been sent: the error is a real status.
-            Err(Failure::Status { status: 503, .. }) => assert!(sample.unary, "{:?}", sample.result),
             Err(other) => panic!("{other}"),
         }
         told += 1;
     }
     assert!((1..=STREAMS).contains(&told), "{told} streams were told of the crash");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_a_crashed_engine_that_cannot_continue_generates_again_what_is_deterministic() {
+    let scenario = "engine child killed, generated again at temperature 0";
+    let report = crash("unknown", scenario, Load::greedy).await;
+    report.assert_whole();
 }

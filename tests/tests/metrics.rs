@@ -44,16 +44,16 @@ fn is(value: f64, expected: f64) {
     assert!((value - expected).abs() < 1e-9, "{value} instead of {expected}");
 }
 
-/// What is told when `count` requests are in flight: an answer is counted when it is behind its client,
-/// a moment after the client has it.
-async fn in_flight(client: Client, count: f64) -> Vec<Sample> {
-    eventually(&format!("{count} requests in flight"), async || {
+/// What is counted when the client that left is, too.
+async fn after_the_last_left(client: Client) -> Vec<Sample> {
+    eventually("the client that left to be counted", async || {
         let all = samples(client).await;
-        let seen = value(&all, "requests_in_flight", &[]);
-        if (seen - count).abs() < 1e-9 {
+        let gone = value(&all, "requests_total", &[("outcome", "cancelled")]);
+        let left = value(&all, "requests_in_flight", &[]);
+        if gone > 0.0 && left < 0.5 {
             Ok(all)
         } else {
-            Err(seen)
+            Err((gone, left))
         }
     })
     .await
@@ -85,10 +85,15 @@ async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
         .stream(&with(ask_for("m", 3), "sim", json!({"hang_after": 1})))
         .await;
     assert_eq!(left.text().await, "t0 ");
-    in_flight(client, 1.0).await;
+    // An answer is counted when it is behind its client, a moment after the client has it.
+    eventually("one request in flight", async || {
+        let seen = value(&samples(client).await, "requests_in_flight", &[]);
+        if (seen - 1.0).abs() < 1e-9 { Ok(()) } else { Err(seen) }
+    })
+    .await;
     drop(left);
 
-    let all = in_flight(client, 0.0).await;
+    let all = after_the_last_left(client).await;
     let requests = |outcome| value(&all, "requests_total", &[("outcome", outcome)]);
     is(requests("succeeded"), 2.0);
     is(requests("rejected"), 2.0);
@@ -108,6 +113,7 @@ async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
     is(value(&all, "time_to_first_token_seconds_count", &[("model", "m")]), 3.0);
     assert!(value(&all, "inter_token_latency_seconds_count", &[("model", "m")]) >= 2.0);
     assert!(value(&all, "inter_token_latency_seconds_sum", &[("model", "m")]) > 0.0);
+    is(value(&all, "requests_in_flight", &[]), 0.0);
     is(value(&all, "requests_waiting", &[]), 0.0);
     assert!(value(&all, "attempts_total", &[]) >= 5.0);
     is(value(&all, "nats_connected", &[]), 1.0);

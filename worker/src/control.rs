@@ -45,6 +45,10 @@ impl Core {
                 state: self.state(),
                 room: self.parts.load.room(),
             }),
+            Control::RollCall(call) => {
+                self.call_roll(&call.gateway, now);
+                done()
+            }
             Control::Unknown => refused("this worker does not know this command".to_owned()),
         };
         self.answer(reply, &answer);

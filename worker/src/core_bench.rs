@@ -239,6 +239,11 @@ impl Bench {
                     Body::Finish(_) => "finish".into(),
                     Body::Alive(alive) => format!("alive {}", alive.queue_position),
                     Body::Delta(delta) => delta.text.into_owned(),
+                    Body::Held(held) => {
+                        let mut of: Vec<_> = held.streams.iter().map(|one| (one.stream, one.next_seq)).collect();
+                        of.sort_unstable();
+                        format!("held {of:?}")
+                    }
                     Body::Unknown => "unknown".into(),
                 };
                 seen.push((frame.stream, frame.attempt, frame.seq, what));

@@ -1,12 +1,15 @@
-//! The worker watches its gateways: streams of one that is gone are stopped.
+//! The worker and its gateways: streams of one that is gone are stopped, and one that may have lost
+//! frames is told what is here.
 
 use std::time::Instant;
 
-use tokenbus_protocol::{ErrorCode, Name};
+use tokenbus_protocol::{Body, ErrorCode, Frame, Held, HeldStream, Name};
 use uuid::Uuid;
 
 use crate::core::{Core, refusal};
+use crate::limits;
 use crate::metrics::Outcome;
+use crate::outbox::Press;
 
 impl Core {
     /// NATS found nobody subscribed as `gateway`: after a while its streams are stopped.
@@ -22,6 +25,36 @@ impl Core {
         let present = self.jobs.values().map(|job| &job.gateway);
         for gateway in self.watch.due(now, connection, present) {
             self.parts.outboxes.probe(&gateway);
+        }
+    }
+
+    /// Tells `gateway` which of its streams are here, in a frame behind all that was sent of them.
+    pub(crate) fn call_roll(&mut self, gateway: &Name, now: Instant) {
+        let own = self.jobs.values().filter(|job| job.gateway == *gateway);
+        let streams: Vec<HeldStream> = own.map(|job| job.stream.held()).collect();
+        if streams.len() > limits::HELD_STREAMS {
+            return;
+        }
+        let instance = self.parts.identity.instance;
+        let frame = Frame {
+            stream: 0,
+            attempt: 0,
+            seq: 0,
+            body: Body::Held(Held { instance, streams }),
+        };
+        let Some(outbox) = self.parts.outboxes.of(gateway, now) else {
+            return;
+        };
+        if let Err(error) = outbox.push(&frame, Press::Answer) {
+            tracing::debug!(%error, %gateway, "the list of its streams was not sent");
+        }
+    }
+
+    /// The connection to NATS was lost and is back: frames may be missing, and where no more follow
+    /// nobody would notice.
+    pub(crate) fn on_reconnected(&mut self, now: Instant) {
+        for gateway in self.parts.outboxes.gateways() {
+            self.call_roll(&gateway, now);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::{Delta, Finish, Request};
+use tokenbus_protocol::control::RollCall;
+use tokenbus_protocol::{Control, Delta, Finish, Request};
 
 use super::*;
 use crate::core::bench::*;
@@ -182,4 +183,26 @@ fn retry_after(b: &Bench) -> Vec<Option<u64>> {
             .unwrap();
     }
     seen
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_which_streams_are_here_behind_what_was_sent_of_them() {
+    let mut b = bench(3, 1);
+    for (gateway, stream) in [("g1", 1), ("g2", 2), ("g1", 3)] {
+        b.send(&from(gateway, stream));
+    }
+    b.cancel(3, 0);
+    let gateway = name("g1");
+    b.tell(&Control::RollCall(RollCall { gateway }));
+    let told: Vec<_> = b.frames_for("g1").into_iter().map(|(.., what)| what).collect();
+    assert_eq!(told.last().unwrap(), "held [(1, 1)]", "{told:?}");
+    assert_eq!(b.frames_for("g2").len(), 1, "nobody asked for it");
+    let gateway = name("nobody");
+    b.tell(&Control::RollCall(RollCall { gateway }));
+    b.core.on_reconnected(b.now);
+    b.settle();
+    for (gateway, held) in [("g1", "held [(1, 1)]"), ("g2", "held [(2, 1)]")] {
+        let told: Vec<_> = b.frames_for(gateway).into_iter().map(|(.., what)| what).collect();
+        assert_eq!(told, [held]);
+    }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 /// (id, attempt) pairs that a worker remembers to have run. At 100 requests a second this covers
-/// ten minutes, far longer than any message of a publish that was repeated can be under way.
-pub const SEEN_REQUESTS: usize = 65_536;
+/// nine minutes, far longer than any message of a publish that was repeated can be under way. Twice as many fill
+/// a hash table of a power of two buckets.
+pub const SEEN_REQUESTS: usize = 57_344;
 
 /// Cancels remembered for requests that have not come yet. Only messages that overtook each other
 /// on their way (milliseconds) need it.
@@ -47,6 +48,13 @@ pub const UNFLUSHED: usize = 256 * 1024;
 /// Largest single frame in bytes. Longer text is split; anything else that large ends its stream
 /// with an error, because the NATS server (1 MiB by default) would not take it.
 pub const FRAME: usize = 512 * 1024;
+
+/// Bytes at most of one stream in the list of a gateway's streams.
+pub const HELD_STREAM: usize = 32;
+
+/// Streams of one gateway of which a list is sent: what a frame has room for. With more, the gateway's
+/// own timers find what was lost.
+pub const HELD_STREAMS: usize = FRAME / HELD_STREAM;
 
 /// Bytes that a frame may need beside its payload: keys, numbers, batch header, subject.
 pub const FRAME_OVERHEAD: usize = 1024;

@@ -232,6 +232,7 @@ fn weight(body: &Body<'_>) -> usize {
         Body::Finish(finish) => raw(&finish.usage) + raw(&finish.chunk),
         Body::Error(error) => error.message.len(),
         Body::Reject(reject) => reject.message.len(),
+        Body::Held(held) => held.streams.len() * limits::HELD_STREAM,
         Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => 0,
     }
 }

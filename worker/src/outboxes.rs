@@ -88,6 +88,11 @@ impl Outboxes {
         self.note();
     }
 
+    /// The gateways that have an outbox.
+    pub(crate) fn gateways(&self) -> Vec<Name> {
+        self.open.keys().cloned().collect()
+    }
+
     /// Finds out whether anybody is subscribed as `gateway`: NATS says so if not.
     pub(crate) fn probe(&self, gateway: &Name) {
         if let Some(open) = self.open.get(gateway) {

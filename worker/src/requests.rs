@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::admission::{Ask, Verdict};
 use crate::core::{Core, refusal};
+use crate::engine::repeat::can_be_repeated;
 use crate::engine::{self, Health, Running};
 use crate::limits;
 use crate::metrics::Outcome;
@@ -180,7 +181,7 @@ impl Core {
             worker: self.parts.identity.worker.clone(),
             instance: self.parts.identity.instance,
             queue_position: position,
-            resumable: self.can(&request.model).continuation && resumable(request.kind),
+            resumable: self.can_be_resumed(&request),
         };
         self.parts.load.set_queued(self.admission.queued());
         let told = stream.accept(accepted, now);
@@ -285,10 +286,21 @@ impl Core {
                 "The engine of {:?} is not capable of: {missing}",
                 request.model
             ))
-        } else if !can.continuation && request.resume.as_ref().is_some_and(begun) {
+        } else if request.resume.as_ref().is_some_and(begun) && !self.can_be_resumed(request) {
             Some("The engine cannot continue an answer".to_owned())
         } else {
             None
+        }
+    }
+
+    /// Whether an answer to the request can go on after a part of it was delivered: on an engine that
+    /// continues it, or on one that generates it again. The body of a text completion only grows.
+    fn can_be_resumed(&self, request: &Request<'_>) -> bool {
+        let whole = request.parts.is_none();
+        match request.kind {
+            RequestKind::Completion => true,
+            RequestKind::Chat => self.can(&request.model).continuation || (whole && can_be_repeated(&request.body)),
+            _ => false,
         }
     }
 
@@ -317,10 +329,6 @@ impl Core {
         answer.retryable = false;
         self.end(id, Some(answer), Outcome::Failed, now);
     }
-}
-
-fn resumable(kind: RequestKind) -> bool {
-    matches!(kind, RequestKind::Chat | RequestKind::Completion)
 }
 
 /// The body without a copy: it keeps the message alive that it came in.

@@ -120,11 +120,17 @@ async fn what_the_engine_cannot_do_is_refused() {
     };
     assert_eq!(
         b.reason(&Request {
-            resume: Some(begun),
+            resume: Some(begun.clone()),
             ..request(3, 0)
         }),
         "3: reject unsupported"
     );
+    let again = Request {
+        resume: Some(begun.clone()),
+        body: br#"{"temperature":0}"#.as_slice().into(),
+        ..request(5, 0)
+    };
+    assert_eq!(b.reason(&again), "5: accepted 0", "it comes out the same again");
     let nothing = Some(Resume::default());
     assert_eq!(
         b.reason(&Request {
@@ -133,6 +139,41 @@ async fn what_the_engine_cannot_do_is_refused() {
         }),
         "4: accepted 0"
     );
+}
+
+#[tokio::test]
+async fn what_can_be_resumed_is_said_when_it_is_accepted() {
+    let resumable = |continuation: bool, request: &Request<'_>| {
+        let mut b = bench(1, 0);
+        for model in &mut b.core.info.models {
+            model.capabilities.continuation = continuation;
+            model.capabilities.completion = true;
+        }
+        b.core.can_be_resumed(request)
+    };
+    let with = |body: &'static str| Request {
+        body: body.as_bytes().into(),
+        ..request(1, 0)
+    };
+    let (plain, seeded) = (with("{}"), with(r#"{"seed":1}"#));
+    assert!(resumable(true, &plain) && !resumable(false, &plain));
+    assert!(resumable(false, &seeded) && resumable(false, &with(r#"{"temperature":0,"n":2}"#)));
+    // What a body in parts asks for is not known yet.
+    let parts = Some(Parts { count: 2, bytes: 99 });
+    assert!(!resumable(
+        false,
+        &Request {
+            parts,
+            ..seeded.clone()
+        }
+    ));
+    let text = Request {
+        kind: RequestKind::Completion,
+        ..plain
+    };
+    assert!(resumable(false, &text));
+    let kind = RequestKind::Embeddings;
+    assert!(!resumable(true, &Request { kind, ..seeded }));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokenbus_protocol::frame::Alive;
-use tokenbus_protocol::{Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame};
+use tokenbus_protocol::{Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, HeldStream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -85,6 +85,15 @@ impl Stream {
     /// Which attempt it is.
     pub(crate) fn key(&self) -> Key {
         self.parts.key
+    }
+
+    /// What it is called at its gateway, and how far it is.
+    pub(crate) fn held(&self) -> HeldStream {
+        HeldStream {
+            stream: self.parts.number,
+            attempt: self.parts.key.attempt,
+            next_seq: lock(&self.state).next_seq,
+        }
     }
 
     /// Keeps a slot until the stream ends. On a stream that has ended it is given back at once.

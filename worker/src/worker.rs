@@ -295,6 +295,12 @@ impl Loop<'_> {
                     let connection = Some(self.link.borrow()).filter(|link| link.connected).map(|link| link.epoch);
                     self.core.on_tick(connection, Instant::now());
                 }
+                Ok(()) = self.link.changed() => {
+                    let link = self.link.borrow_and_update().clone();
+                    if link.connected && link.epoch > 1 {
+                        self.core.on_reconnected(Instant::now());
+                    }
+                }
                 changed = self.info.changed(), if !engine_gone => {
                     engine_gone = changed.is_err();
                     self.engine_changed(engine_gone);

@@ -41,8 +41,8 @@ impl ChatBody {
 
     /// The JSON.
     pub(super) fn finish(self) -> Result<Bytes, RequestError> {
-        let json = self.0.to_json().map_err(|error| unwritable(&error))?;
-        Ok(Bytes::from(json.get().to_owned()))
+        let json = serde_json::to_vec(&self.0).map_err(|error| unwritable(&error.into()))?;
+        Ok(json.into())
     }
 }
 

@@ -104,7 +104,8 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
             Output::Accepted { .. } => record.placed(),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
-            Output::Written(_) => return Err(unasked()),
+            // A stream never begins anew, whatever has been said of it.
+            Output::Written(_) | Output::Anew => return Err(unasked()),
         }
     }
 }
@@ -118,7 +119,7 @@ async fn whole(mut source: impl Source, asked: Asked) -> Response {
         wire: _,
         keeper: _,
     } = asked;
-    let collector = form.collector(identity);
+    let collector = || form.collector(identity.clone());
     match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
         Ok(Ok(answer)) => {
             record.succeeded();
@@ -138,9 +139,10 @@ pub(super) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) ->
 
 async fn collect(
     source: &mut impl Source,
-    mut collector: Box<dyn Collect>,
+    begin: impl Fn() -> Box<dyn Collect>,
     record: &mut Record,
 ) -> Result<Bytes, HttpError> {
+    let mut collector = begin();
     loop {
         let happened = match source.try_next() {
             Some(happened) => Some(happened),
@@ -152,6 +154,10 @@ async fn collect(
         };
         match happened.ok_or_else(ended_early)??.borrow() {
             Output::Accepted { .. } => record.placed(),
+            Output::Anew => {
+                record.anew();
+                collector = begin();
+            }
             Output::Delta(delta) => {
                 record.saw(delta);
                 collector.delta(delta)?;
@@ -175,9 +181,9 @@ pub(super) fn overdue() -> HttpError {
     .into()
 }
 
-/// The core has written text that nobody asked it to write.
+/// The core has said what nobody asked it for.
 pub(super) fn unasked() -> HttpError {
-    CallError::Internal("text came in a form that was not asked for".to_owned()).into()
+    CallError::Internal("output came in a form that was not asked for".to_owned()).into()
 }
 
 /// The core's stream has ended with neither finish nor error.

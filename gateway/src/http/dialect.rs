@@ -1,7 +1,9 @@
-//! In which API's form an error is told that comes before any endpoint is asked: by the path.
+//! In which API's form an error is told that comes before any endpoint is asked: by the path, and where
+//! two APIs share one, by a header.
 
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderMap;
 
 use super::error::HttpError;
 use super::messages;
@@ -9,10 +11,15 @@ use super::request_id::RequestId;
 use crate::api::form::envelope;
 use crate::api::messages::error as anthropic;
 
-/// Whether `path` belongs to Anthropic's API.
-pub(super) fn is_anthropic(path: &str) -> bool {
-    let below = path.strip_prefix(messages::ENDPOINT.path);
-    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+
+/// Whether a request for `path` with these headers is one of Anthropic's API.
+pub(super) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
+    let at_or_below = |root| {
+        let below = path.strip_prefix(root);
+        below.is_some_and(|below: &str| below.is_empty() || below.starts_with('/'))
+    };
+    at_or_below(messages::ENDPOINT.path) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
 }
 
 /// Refuses `request` with `error`.
@@ -21,7 +28,7 @@ pub(super) fn refuse(request: &Request, error: &HttpError) -> Response {
     let id = request.extensions().get::<RequestId>();
     let mut failure = verdict.failure();
     failure.request_id = id.map(|id| id.0.as_str());
-    let body = if is_anthropic(request.uri().path()) {
+    let body = if is_anthropic(request.uri().path(), request.headers()) {
         anthropic::envelope(&failure)
     } else {
         envelope(&failure)
@@ -31,14 +38,20 @@ pub(super) fn refuse(request: &Request, error: &HttpError) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
-    fn anthropics_paths_are_those_of_its_messages() {
-        assert!(is_anthropic("/v1/messages"));
-        assert!(is_anthropic("/v1/messages/count_tokens"));
-        for other in ["/v1/messagesx", "/v1/chat/completions", "/", "/v1/responses"] {
-            assert!(!is_anthropic(other), "{other}");
+    fn anthropics_requests_are_those_for_messages_and_those_that_say_so() {
+        let mut headers = HeaderMap::new();
+        assert!(is_anthropic("/v1/messages", &headers));
+        assert!(is_anthropic("/v1/messages/count_tokens", &headers));
+        for other in ["/v1/messagesx", "/v1/chat/completions", "/", "/v1/models"] {
+            assert!(!is_anthropic(other, &headers), "{other}");
         }
+        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
+        assert!(is_anthropic("/v1/models", &headers) && is_anthropic("/v1/models/a/b", &headers));
+        assert!(!is_anthropic("/v1/chat/completions", &headers));
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Edge;
 use super::answer::{Asked, answer};
+use super::beside::beside;
 use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
@@ -54,10 +55,12 @@ impl Endpoint {
                     Ok(arrived) => arrived,
                     Err(refusal) => return *refusal,
                 };
-                match (self.check)(&arrived.body) {
+                let (check, body) = (self.check, arrived.body.clone());
+                match beside(body.len(), move || check(&body)).await {
                     // In a box: the layers around this hand its future on from one to the next.
-                    Ok(checked) => Box::pin(arrived.answer(&edge, checked)).await,
-                    Err(error) => arrived.refuse(&error.into()),
+                    Ok(Ok(checked)) => Box::pin(arrived.answer(&edge, checked)).await,
+                    Ok(Err(error)) => arrived.refuse(&error.into()),
+                    Err(error) => arrived.refuse(&error),
                 }
             },
         )
@@ -150,6 +153,7 @@ impl Arrived {
             client_id: id.0,
             trace: headers.trace,
             not_resumable: checked.not_resumable,
+            in_one_piece: !checked.form.is_stream(),
         };
         record.called(&call);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

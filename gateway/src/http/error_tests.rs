@@ -296,6 +296,23 @@ fn errors_of_the_edge() {
             Rejected,
         ),
     );
+    is(
+        HttpError::Query("'limit'".to_owned()),
+        (400, INVALID, "invalid_value", None, None, Rejected),
+    );
+    is(
+        HttpError::ResponseNotFound("resp_1".to_owned()),
+        (404, INVALID, "response_not_found", None, None, Rejected),
+    );
+    let kept = |error| HttpError::NotKept { param: "store", error };
+    for error in [StoreError::Absent("x".to_owned()), StoreError::TooLarge(1)] {
+        let row = (400, INVALID, "responses_not_kept", Some("store"), None, Rejected);
+        is(kept(error), row);
+    }
+    is(
+        kept(StoreError::Failed("x".to_owned())),
+        (503, SERVER, "responses_unavailable", Some("store"), Some(1), Failed),
+    );
     let (method, path) = (|| "PUT".to_owned(), || "/x".to_owned());
     is(
         HttpError::NotFound {

@@ -10,7 +10,7 @@ use tokenbus_protocol::Finish;
 
 use super::source::Source;
 use crate::api::Identity;
-use crate::api::form::Collect;
+use crate::api::form::{Collect, Form as _};
 use crate::api::responses::Shape;
 use crate::api::responses::kept::Kept;
 use crate::call::{CallError, Output};
@@ -75,6 +75,11 @@ impl<S: Source> Keeping<S> {
     fn pass(&mut self, said: S::Said) -> Option<S::Said> {
         match said.borrow() {
             Output::Accepted { .. } => {}
+            Output::Anew => {
+                if let Some((keeper, answer, identity)) = &mut self.keeper {
+                    *answer = keeper.shape.collector(identity.clone());
+                }
+            }
             // Only who asks for it is given it, and who keeps an answer needs its deltas.
             Output::Written(_) => {
                 if let Some((keeper, _, _)) = self.keeper.take() {

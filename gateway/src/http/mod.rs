@@ -3,6 +3,7 @@
 //! One file per endpoint family; [`error`] is the one place that knows the status of an error.
 
 mod answer;
+mod beside;
 mod body;
 mod chat;
 mod completions;

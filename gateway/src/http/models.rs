@@ -1,39 +1,51 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`.
+//! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API ask for the same paths: they
+//! are known by the header that they all send.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 
-use super::Edge;
 use super::error::HttpError;
+use super::{Edge, dialect};
+use crate::api::messages::models::{ModelInfo, ModelPage};
 use crate::api::models::{ModelList, ModelObject};
 use crate::call::CallError;
-use crate::core::Core;
+use crate::core::{Core, ListedModel};
 
 /// All models.
-pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>) -> Response {
-    Json(ModelList::new(&edge.core.models())).into_response()
+pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, request: Request) -> Response {
+    let models = edge.core.models();
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelPage::new(&models)).into_response()
+    } else {
+        Json(ModelList::new(&models)).into_response()
+    }
 }
 
 /// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
 pub(super) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, HttpError> {
+    request: Request,
+) -> Response {
     let models = edge.core.models();
     let id = match id {
         Ok(Path(id)) => id,
         // Not UTF-8, so no model's name.
-        Err(rejection) => return Err(unknown(rejection.body_text(), &models)),
+        Err(rejection) => rejection.body_text(),
     };
-    match models.iter().find(|model| model.name == id) {
-        Some(model) => Ok(Json(ModelObject::from(model)).into_response()),
-        None => Err(unknown(id, &models)),
+    let Some(model) = models.iter().find(|model| model.name == id) else {
+        return dialect::refuse(&request, &unknown(id, &models));
+    };
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelInfo::from(model)).into_response()
+    } else {
+        Json(ModelObject::from(model)).into_response()
     }
 }
 
-fn unknown(model: String, models: &[crate::core::ListedModel]) -> HttpError {
+fn unknown(model: String, models: &[ListedModel]) -> HttpError {
     let mut known: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     known.sort_unstable();
     CallError::UnknownModel { model, known }.into()

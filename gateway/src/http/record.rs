@@ -88,6 +88,12 @@ impl Record {
         self.meter.pace()
     }
 
+    /// What was seen of the answer is void, it begins anew.
+    pub(super) fn anew(&mut self) {
+        (self.tokens, self.paced) = (0, 0);
+        self.meter.anew();
+    }
+
     /// What was seen since the last flush leaves at `now`.
     pub(super) fn flush(&mut self, now: Instant) {
         let (tokens, paced) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.paced));

@@ -43,7 +43,7 @@ pub(super) async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let header = HeaderValue::from_str(&id.0);
     request.extensions_mut().insert(id);
-    let anthropic = is_anthropic(request.uri().path());
+    let anthropic = is_anthropic(request.uri().path(), request.headers());
     let mut response = next.run(request).await;
     if let Ok(header) = header {
         if anthropic {

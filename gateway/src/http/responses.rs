@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 
 use axum::Extension;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use tokenbus_protocol::RequestKind;
 
 use super::Edge;
+use super::beside::beside;
 use super::endpoint::{Arrived, Endpoint};
 use super::error::HttpError;
 use super::headers::CallHeaders;
@@ -76,9 +78,9 @@ pub(super) async fn input_tokens<C: Core>(
         Err(refusal) => return *refusal,
     };
     let counted = async {
-        let create = Create::read(&arrived.body)?;
+        let create = read(&arrived.body).await?;
         let known = known(&edge.responses, arrived.headers.tenant.as_deref(), &create).await?;
-        Ok(create.count(&known)?)
+        Ok(beside(arrived.body.len(), move || create.count(&known)).await??)
     };
     match counted.await {
         Ok(checked) => arrived.answer(&edge, checked).await,
@@ -86,12 +88,17 @@ pub(super) async fn input_tokens<C: Core>(
     }
 }
 
+async fn read(body: &Bytes) -> Result<Create, HttpError> {
+    let body = body.clone();
+    Ok(beside(body.len(), move || Create::read(&body)).await??)
+}
+
 async fn translate(
     store: &ResponsesStore,
-    body: &[u8],
+    body: &Bytes,
     tenant: Option<String>,
 ) -> Result<(crate::api::request::Checked, Option<Keeper>), HttpError> {
-    let create = Create::read(body)?;
+    let create = read(body).await?;
     let keep = match create.store {
         Some(false) => false,
         Some(true) => {
@@ -102,7 +109,10 @@ async fn translate(
         None => store.ready().await.is_ok(),
     };
     let known = known(store, tenant.as_deref(), &create).await?;
-    let Translated { checked, shape, items } = create.translate(&known, keep)?;
+    // What was kept may be large where the body is not.
+    let bytes = body.len() + known.values().map(Kept::bytes).sum::<usize>();
+    let translated = beside(bytes, move || create.translate(&known, keep)).await??;
+    let Translated { checked, shape, items } = translated;
     let keeper = keep.then(|| Keeper {
         store: store.clone(),
         tenant,
@@ -141,7 +151,7 @@ fn not_kept(param: &'static str, error: StoreError) -> HttpError {
 /// One kept response.
 pub(super) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
@@ -154,30 +164,30 @@ pub(super) async fn one<C: Core>(
         }
         .into());
     }
-    let kept = find(&edge, id, &headers).await?;
+    let kept = find(&edge, named(id)?, &headers).await?;
     Ok(json(kept.response().to_owned()))
 }
 
 /// What a kept response answered.
 pub(super) async fn input_items<C: Core>(
     State(edge): State<Edge<C>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let Query(list) = query.map_err(|error| HttpError::Query(error.body_text()))?;
     let page = list.page()?;
-    let kept = find(&edge, id, &headers).await?;
+    let kept = find(&edge, named(id)?, &headers).await?;
     Ok(json(kept.page(&page)))
 }
 
 /// Forgets a kept response.
 pub(super) async fn delete<C: Core>(
     State(edge): State<Edge<C>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
-    let tenant = tenant(&edge, &headers)?;
+    let (id, tenant) = (named(id)?, tenant(&edge, &headers)?);
     match edge.responses.delete(tenant.as_deref(), &id).await {
         Ok(true) => {
             let id = serde_json::Value::from(id);
@@ -219,6 +229,12 @@ impl List {
             after: self.after,
         })
     }
+}
+
+/// An id as the path has it. What is not UTF-8 is nobody's.
+fn named(id: Result<Path<String>, PathRejection>) -> Result<String, HttpError> {
+    let id = id.map_err(|rejection| HttpError::ResponseNotFound(rejection.body_text()))?;
+    Ok(id.0)
 }
 
 async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap) -> Result<Kept, HttpError> {

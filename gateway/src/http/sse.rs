@@ -171,7 +171,7 @@ impl<S: Source> Writer<S> {
     fn write(&mut self, said: &Output) {
         match said {
             Output::Accepted { .. } => self.stream.record.placed(),
-            Output::Written(_) => self.fail(&unasked()),
+            Output::Written(_) | Output::Anew => self.fail(&unasked()),
             Output::Delta(delta) => {
                 self.heard = true;
                 self.stream.record.saw(delta);

@@ -90,7 +90,7 @@ impl Log {
             Output::Delta(_) => self.answered = true,
             // Only who asks for it is given it, and a recording does not.
             Output::Written(_) => self.release(),
-            Output::Accepted { .. } => {}
+            Output::Accepted { .. } | Output::Anew => {}
             Output::Finish(_) => self.end = Some(End::Finished),
         }
         self.bytes += weight;
@@ -213,6 +213,7 @@ fn weight(output: &Output) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let heap = match output {
         Output::Accepted { worker, .. } => worker.as_str().len(),
+        Output::Anew => 0,
         Output::Written(written) => written.events.len(),
         Output::Delta(delta) => {
             let extra = delta.extra.as_deref().map_or(0, |extra| {

@@ -141,7 +141,7 @@ async fn read(mut reader: Reader) -> (String, Option<CallError>) {
             Some(Ok(output)) => match &*output {
                 Output::Delta(delta) => all += &delta.text,
                 Output::Finish(_) => all += "!",
-                Output::Accepted { .. } => {}
+                Output::Accepted { .. } | Output::Anew => {}
                 Output::Written(written) => panic!("a recording has no {written:?}"),
             },
             Some(Err(error)) => {

@@ -398,6 +398,15 @@ impl View {
         silent
     }
 
+    /// Workers that run streams of ours, or may have taken one.
+    pub fn busy_with_ours(&self) -> Vec<Name> {
+        let busy = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.in_flight + worker.pending > 0);
+        busy.map(|(name, _)| name.clone()).collect()
+    }
+
     /// When this worker last sent anything.
     pub fn heard(&self, name: &Name) -> Option<Instant> {
         self.workers.get(name).map(|worker| worker.heard)

@@ -110,18 +110,7 @@ impl ResponsesStore {
     pub async fn get(&self, tenant: Option<&str>, id: &str) -> Result<Option<Bytes>, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(None) };
         let store = self.store().await?;
-        let Some(mut head) = read(&store, &key).await? else {
-            return Ok(None);
-        };
-        if head.is_empty() {
-            return Ok(None);
-        }
-        match head.get_u8() {
-            WHOLE => Ok(Some(head)),
-            PARTS if head.len() == SIZES => parts(&store, &key, head.get_u32(), head.get_u64()).await,
-            // Written by a version that knows more.
-            _ => Ok(None),
-        }
+        self.seen(find(&store, &key).await)
     }
 
     /// Keeps a response.
@@ -134,11 +123,8 @@ impl ResponsesStore {
         }
         let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is no id")))?;
         let store = self.store().await?;
-        let part = self.part();
-        match timeout(limits::KEEP, write(&store, &key, response, part)).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Failed("JetStream took too long".to_owned())),
-        }
+        let written = timeout(limits::KEEP, write(&store, &key, response, self.part())).await;
+        self.seen(written.unwrap_or_else(|_| Err(StoreError::Failed("JetStream took too long".to_owned()))))
     }
 
     /// Forgets a response. Tells whether there was one.
@@ -148,17 +134,15 @@ impl ResponsesStore {
     pub async fn delete(&self, tenant: Option<&str>, id: &str) -> Result<bool, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(false) };
         let store = self.store().await?;
-        let Some(mut head) = read(&store, &key).await? else {
-            return Ok(false);
-        };
-        limited(store.purge(&key)).await?;
-        // Parts without their head cannot be found: they go because they are of no use to anybody.
-        if head.len() == 1 + SIZES && head.get_u8() == PARTS {
-            for n in 0..head.get_u32() {
-                limited(store.purge(part_key(&key, n))).await?;
-            }
+        self.seen(remove(&store, &key).await)
+    }
+
+    /// A bucket that fails may be gone: the next request opens it again.
+    fn seen<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let (Some(inner), Err(StoreError::Failed(_))) = (&self.0, &result) {
+            inner.opened().store = None;
         }
-        Ok(true)
+        result
     }
 
     fn part(&self) -> usize {
@@ -306,6 +290,32 @@ async fn write(store: &Store, key: &str, response: Bytes, part: usize) -> Result
         head.put_u64(bytes);
     }
     limited(store.put(key, head.freeze())).await.map(drop)
+}
+
+async fn find(store: &Store, key: &str) -> Result<Option<Bytes>, StoreError> {
+    let Some(mut head) = read(store, key).await?.filter(|head| !head.is_empty()) else {
+        return Ok(None);
+    };
+    match head.get_u8() {
+        WHOLE => Ok(Some(head)),
+        PARTS if head.len() == SIZES => parts(store, key, head.get_u32(), head.get_u64()).await,
+        // Written by a version that knows more.
+        _ => Ok(None),
+    }
+}
+
+async fn remove(store: &Store, key: &str) -> Result<bool, StoreError> {
+    let Some(mut head) = read(store, key).await? else {
+        return Ok(false);
+    };
+    limited(store.purge(key)).await?;
+    // Parts without their head cannot be found: they go because they are of no use to anybody.
+    if head.len() == 1 + SIZES && head.get_u8() == PARTS {
+        for n in 0..head.get_u32() {
+            limited(store.purge(part_key(key, n))).await?;
+        }
+    }
+    Ok(true)
 }
 
 async fn parts(store: &Store, key: &str, count: u32, bytes: u64) -> Result<Option<Bytes>, StoreError> {

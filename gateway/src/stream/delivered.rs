@@ -78,6 +78,11 @@ impl Delivered {
         self.earlier = self.tokens();
     }
 
+    /// Whether the present attempt goes on from what others have delivered.
+    pub fn is_resumed(&self) -> bool {
+        self.earlier > 0
+    }
+
     /// Where to continue: `None` when nothing was delivered.
     ///
     /// # Errors

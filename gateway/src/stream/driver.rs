@@ -69,7 +69,7 @@ impl Driver {
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
-            state: StreamState::new(call.deadline, call.not_resumable),
+            state: StreamState::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
             steps: VecDeque::from([Step::Place]),
             shared,

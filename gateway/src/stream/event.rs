@@ -31,6 +31,15 @@ pub enum Event {
         /// Which life of it.
         instance: u64,
     },
+    /// This worker says what it has of the stream, behind all that it has sent of it.
+    Held {
+        /// Which worker.
+        worker: Name,
+        /// Which life of it.
+        instance: u64,
+        /// The attempt, and the number of its next frame; `None` when it has nothing.
+        place: Option<(u32, u32)>,
+    },
     /// The connection to the bus was lost and is back: frames may be missing.
     LinkRestored,
     /// There may be room for a stream that waits.

@@ -15,6 +15,7 @@ use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
+mod held;
 mod looks;
 mod short_cut;
 
@@ -34,6 +35,7 @@ pub struct StreamState {
     excluded: Vec<Name>,
     deadline: Instant,
     not_resumable: Option<&'static str>,
+    in_one_piece: bool,
     /// Since when it looks for any worker of its model.
     without_worker: Option<Instant>,
     /// NATS said of the queue subject that nobody is there.
@@ -61,6 +63,7 @@ impl StreamState {
             excluded: Vec::new(),
             deadline,
             not_resumable,
+            in_one_piece: false,
             without_worker: None,
             queue_empty: false,
             unsupported: false,
@@ -73,6 +76,13 @@ impl StreamState {
     /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
     pub fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
+    }
+
+    /// As it is for an answer of which nothing reaches the client before all of it is there.
+    #[must_use]
+    pub fn in_one_piece(mut self, yes: bool) -> Self {
+        self.in_one_piece = yes;
+        self
     }
 
     /// The client has left: tells every worker that may have the request. One that takes it from
@@ -199,6 +209,11 @@ impl StreamState {
                     self.lost("it was restarted", actions);
                 }
             }
+            Event::Held {
+                worker,
+                instance,
+                place,
+            } => self.on_held(&worker, instance, place, now, actions),
             Event::LinkRestored => {
                 // A worker that still has the stream says so within a second of its own return;
                 // one whose last frames were lost with the connection never will.
@@ -251,7 +266,7 @@ impl StreamState {
                 self.retire(attempt, Some(&worker), actions);
             }
             Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
-            Body::Room(_) | Body::Unknown => {}
+            Body::Room(_) | Body::Held(_) | Body::Unknown => {}
         }
     }
 
@@ -271,20 +286,23 @@ impl StreamState {
                 let reason = format!("it gave the request back ({})", reject.reason);
                 self.lost(&reason, actions);
             }
-            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => {}
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
         }
     }
 
     fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
         let handed_over = error.code == ErrorCode::Draining;
         let Some(run) = self.end_run() else { return };
-        if !error.retryable || (!handed_over && self.runs_lost >= limits::MAX_RUNS) {
+        // What failed because it was to go on from something may still be done from the start.
+        let resumed = self.in_one_piece && self.delivered.is_resumed();
+        if !(error.retryable || resumed) || (!handed_over && self.runs_lost >= limits::MAX_RUNS) {
             return self.fail(CallError::Engine(error), actions);
         }
         if handed_over {
             self.runs_lost -= 1; // a worker that leaves in order is no failure of the request
         }
-        if self.delivered.any() && !self.can_resume(&run) {
+        let goes_on = self.can_resume(&run) && (handed_over || !resumed);
+        if self.delivered.any() && !goes_on && !self.begin_anew(actions) {
             return self.fail(CallError::Engine(error), actions);
         }
         self.excluded.push(run.worker);
@@ -348,6 +366,9 @@ impl StreamState {
                 };
                 return;
             }
+            RejectReason::Unsupported if self.in_one_piece && self.delivered.any() => {
+                self.begin_anew(actions);
+            }
             RejectReason::Unsupported if std::mem::replace(&mut self.unsupported, true) => {
                 let error = EngineError {
                     code: ErrorCode::BadRequest,
@@ -406,7 +427,7 @@ impl StreamState {
         });
         let why_not = if self.runs_lost >= limits::MAX_RUNS {
             Some("it was lost too often")
-        } else if self.delivered.any() && !self.can_resume(&run) {
+        } else if self.delivered.any() && !self.can_resume(&run) && !self.begin_anew(actions) {
             Some(self.not_resumable.unwrap_or("its engine cannot continue an answer"))
         } else {
             None
@@ -437,6 +458,18 @@ impl StreamState {
                 None
             }
         }
+    }
+
+    /// Of an answer in one piece nobody has seen anything yet: true when it may begin anew.
+    fn begin_anew(&mut self, actions: &mut Vec<Action>) -> bool {
+        if self.in_one_piece {
+            self.delivered = Delivered::new(self.not_resumable.is_none());
+            // No attempt that goes on from what is void now may be taken.
+            self.open.clear();
+            self.floor = self.next_attempt;
+            actions.push(Action::Output(Output::Anew));
+        }
+        self.in_one_piece
     }
 
     fn can_resume(&self, run: &Run) -> bool {

@@ -1,4 +1,5 @@
-//! How a stream ends that is not finished: deadlines, and clients that leave or do not read.
+//! How a stream ends that is not finished, and what may begin anew instead: deadlines, clients that
+//! leave or do not read, answers in one piece.
 
 use super::*;
 
@@ -32,4 +33,66 @@ fn a_client_that_leaves_or_does_not_read_frees_the_worker() {
     let mut actions = Vec::new();
     bench.state.abandon(&mut actions);
     assert!(cancels(&actions, "a", 0) && cancels(&actions, "b", 1));
+}
+
+/// An answer in one piece of which worker `a` has delivered something.
+fn in_one_piece(not_resumable: Option<&'static str>) -> Bench {
+    let mut bench = Bench::with(not_resumable);
+    bench.state = bench.state.in_one_piece(true);
+    bench.publish(Some("a"));
+    bench.frame("a", 0, 0, accepted("a"));
+    bench.frame("a", 0, 1, delta("half "));
+    bench
+}
+
+fn begins_anew(actions: &[Action]) -> bool {
+    actions.ends_with(&[Action::Output(Output::Anew), Action::Place])
+}
+
+#[test]
+fn an_answer_in_one_piece_that_cannot_go_on_begins_anew() {
+    let lost = |worker: &str| Event::WorkerGone { worker: name(worker) };
+    let mut bench = in_one_piece(Some("its output follows a grammar"));
+    assert!(begins_anew(&bench.event(lost("a"))));
+    let attempt = bench.publish(Some("b"));
+    assert_eq!((attempt.resume, attempt.floor), (None, 1));
+    bench.frame("b", 1, 0, accepted("b"));
+    assert_eq!(texts(&bench.frame("b", 1, 1, delta("whole "))), "whole ");
+    let actions = bench.frame("b", 1, 2, finish(1));
+    assert!(
+        matches!(actions.as_slice(), [Action::Output(Output::Finish(f))] if f.completion_tokens == Some(1)),
+        "{actions:?}"
+    );
+
+    let mut bench = in_one_piece(None);
+    bench.event(lost("a"));
+    assert!(bench.publish(Some("b")).resume.is_some(), "what can go on does");
+}
+
+#[test]
+fn an_answer_in_one_piece_begins_anew_where_going_on_from_its_half_fails() {
+    let mut bench = in_one_piece(None);
+    bench.event(Event::WorkerGone { worker: name("a") });
+    bench.publish(Some("b"));
+    let actions = bench.frame("b", 1, 0, reject("b", RejectReason::Unsupported));
+    assert!(begins_anew(&actions), "{actions:?}");
+    bench.publish(Some("c"));
+    bench.frame("c", 2, 0, accepted("c"));
+    bench.frame("c", 2, 1, delta("half "));
+    bench.event(Event::WorkerGone { worker: name("c") });
+    assert!(bench.publish(Some("d")).resume.is_some());
+    bench.frame("d", 3, 0, accepted("d"));
+    let actions = bench.frame("d", 3, 1, error(ErrorCode::EngineUnavailable, false));
+    assert!(failed(&actions).is_some(), "the third run was the last");
+
+    let mut bench = in_one_piece(None);
+    bench.event(Event::WorkerGone { worker: name("a") });
+    bench.publish(Some("b"));
+    bench.frame("b", 1, 0, accepted("b"));
+    let actions = bench.frame("b", 1, 1, error(ErrorCode::EngineUnavailable, false));
+    assert!(begins_anew(&actions), "{actions:?}");
+    bench.publish(Some("b"));
+    bench.frame("b", 2, 0, accepted("b"));
+    let actions = bench.frame("b", 2, 1, error(ErrorCode::BadRequest, false));
+    assert!(failed(&actions).is_some(), "it was not to go on from anything");
 }

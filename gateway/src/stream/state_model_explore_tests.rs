@@ -48,8 +48,12 @@ impl Explorer {
     }
 
     fn run(faults: u32, not_resumable: Option<&'static str>, resumable: bool) -> Self {
+        Self::walk(&World::new(faults, not_resumable, resumable))
+    }
+
+    fn walk(world: &World) -> Self {
         let mut explorer = Self::default();
-        explorer.explore(&World::new(faults, not_resumable, resumable));
+        explorer.explore(world);
         let Self {
             seen,
             whole,
@@ -81,5 +85,23 @@ fn every_interleaving_without_resume_ends_honestly() {
         assert!(explorer.seen.len() > 1000, "{}", explorer.seen.len());
         assert!(explorer.whole > 100 && explorer.failed > 100, "{}", explorer.whole);
         assert_eq!(explorer.moved, 0, "what cannot be continued was continued");
+    }
+}
+
+#[test]
+fn every_interleaving_in_one_piece_is_one_answer_whatever_can_be_continued() {
+    for (not_resumable, resumable) in [
+        (Some("its output follows a grammar"), true),
+        (None, false),
+        (None, true),
+    ] {
+        let explorer = Explorer::walk(&World::new(1, not_resumable, resumable).in_one_piece());
+        assert!(explorer.seen.len() > 1000, "{}", explorer.seen.len());
+        assert!(explorer.whole > 100 && explorer.failed > 100, "{}", explorer.whole);
+        let joined = explorer.moved > 0;
+        assert!(
+            resumable && not_resumable.is_none() || !joined,
+            "parts of two answers were joined"
+        );
     }
 }

@@ -28,7 +28,7 @@ impl World {
         }
         let mut steps = vec![Step::Leave, Step::Deadline, Step::Timer, Step::LinkRestored, Step::Go];
         for worker in 0..WORKERS.len() {
-            steps.extend([Step::Gone(worker), Step::Instance(worker)]);
+            steps.extend([Step::Gone(worker), Step::Instance(worker), Step::Held(worker)]);
             steps.extend((self.instances[worker] == 1).then_some(Step::Restart(worker)));
         }
         for attempt in 0..self.lives.len() {
@@ -129,7 +129,7 @@ impl World {
             }
             | Step::Publish(_) => 0,
             Step::GiveUp | Step::Leave | Step::LeaveBefore { .. } | Step::Deadline => 0,
-            Step::Instance(_) => 0,
+            Step::Instance(_) | Step::Held(_) => 0,
             Step::Gone(worker) if self.instances[worker] > 1 => 0,
             _ => 1,
         }

@@ -51,6 +51,8 @@ enum Step {
     Restart(usize),
     Gone(usize),
     Instance(usize),
+    /// The worker says what it has of the stream.
+    Held(usize),
     LinkRestored,
     Go,
     Timer,
@@ -88,6 +90,7 @@ struct World {
     stream: StreamState,
     now: Instant,
     resumable: bool,
+    in_one_piece: bool,
     lives: Vec<Life>,
     instances: [u64; 2],
     /// Up to which attempt each worker was told to stop.
@@ -131,6 +134,7 @@ impl World {
             stream: StreamState::new(now + Duration::from_secs(60), not_resumable),
             now,
             resumable,
+            in_one_piece: false,
             lives: Vec::new(),
             instances: [1; 2],
             cancelled: [None; 2],
@@ -140,6 +144,15 @@ impl World {
             ended: false,
             left: false,
             faults,
+        }
+    }
+
+    /// The same world with an answer in one piece.
+    fn in_one_piece(mut self) -> Self {
+        self.stream = self.stream.in_one_piece(true);
+        Self {
+            in_one_piece: true,
+            ..self
         }
     }
 
@@ -208,6 +221,7 @@ impl World {
                 let event = Event::WorkerInstance { worker, instance };
                 self.stream.on_event(event, now, &mut actions);
             }
+            Step::Held(worker) => self.stream.on_event(self.held(worker), now, &mut actions),
             Step::LinkRestored => self.stream.on_event(Event::LinkRestored, now, &mut actions),
             Step::Go => self.stream.on_event(Event::Go, now, &mut actions),
             // Time only passes here: the worlds that differ in nothing but the hour stay one.
@@ -269,6 +283,18 @@ impl World {
             heard: false,
         });
         Ok(())
+    }
+
+    /// What `worker` has of the stream, by its own word.
+    fn held(&self, worker: usize) -> Event {
+        let mut lives = (0..self.lives.len()).filter(|attempt| self.generates(*attempt, worker));
+        let place = lives.next().map(|attempt| (attempt as u32, self.lives[attempt].seq));
+        let (worker, instance) = (name(WORKERS[worker]), self.instances[worker]);
+        Event::Held {
+            worker,
+            instance,
+            place,
+        }
     }
 
     /// The worker sends its next frame.
@@ -345,6 +371,10 @@ impl World {
                 Action::Place => self.current = None,
                 Action::Taken { attempt, worker } => self.taken(from, attempt, &worker)?,
                 Action::Output(Output::Accepted { .. }) => {}
+                Action::Output(Output::Anew) => {
+                    ensure!(self.in_one_piece, "a stream begins anew");
+                    self.text.clear();
+                }
                 Action::Output(Output::Written(written)) => {
                     return Err(format!("the state machine writes nothing: {written:?}"));
                 }

@@ -22,6 +22,32 @@ fn an_attempt_that_was_promised_and_never_heard_of_is_given_up() {
     assert_eq!(bench.state.worker(), Some(&name("a")));
 }
 
+#[test]
+fn a_workers_list_tells_what_was_lost_with_a_connection() {
+    let held = |worker: &str, place| Event::Held {
+        worker: name(worker),
+        instance: 1,
+        place,
+    };
+    let mut bench = Bench::running("a");
+    bench.frame("a", 0, 1, delta("one "));
+    for event in [held("a", Some((0, 2))), held("b", None)] {
+        assert!(bench.event(event).is_empty(), "all is there, or it is no affair of b's");
+    }
+    for lost in [Some((0, 3)), None] {
+        let mut bench = Bench::running("a");
+        bench.frame("a", 0, 1, delta("one "));
+        let actions = bench.event(held("a", lost));
+        assert_eq!(actions.last(), Some(&Action::Place), "{lost:?}");
+        assert!(bench.publish(Some("b")).resume.is_some());
+    }
+    let mut bench = Bench::new();
+    bench.publish(Some("a"));
+    assert!(bench.event(held("a", None)).is_empty(), "it may be on its way");
+    let actions = bench.event(held("a", Some((0, 4))));
+    assert!(cancels(&actions, "a", 0), "who accepted is not known: {actions:?}");
+}
+
 /// A worker's life as its frames: accepted, tokens, finish.
 fn life(worker: usize, attempt: u32, tokens: u32) -> Vec<Event> {
     let worker = name(&format!("w{worker}"));
@@ -79,7 +105,7 @@ proptest! {
                         lives.push(life(lives.len() % 3, attempt.attempt, tokens));
                         cursors.push(0);
                     }
-                    Action::Output(Output::Written(written)) => prop_assert!(false, "{:?}", written),
+                    Action::Output(output @ (Output::Written(_) | Output::Anew)) => prop_assert!(false, "{:?}", output),
                     Action::Output(Output::Accepted { worker, .. }) => current = Some(worker),
                     Action::Output(Output::Delta(delta)) => {
                         let text = delta.text.into_owned();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::call::CallError;
+use tokenbus_gateway::call::{CallError, Output};
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_gateway::idempotency::IdempotencyOptions;
 use tokenbus_protocol::{EngineError, ErrorCode, Name};
@@ -296,6 +296,31 @@ async fn a_client_that_does_not_come_back_frees_its_slot_after_the_linger() {
     second.abort();
     soon(call.dropped.cancelled()).await;
     soon(gateway.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_before_an_answer_begins_anew_is_in_no_answer() {
+    let mut gateway = Gateway::start().await;
+    for key in ["", "k"] {
+        let request = || match key {
+            "" => gateway.post(ask(false)),
+            key => keyed(&gateway, key, ask(false)),
+        };
+        let first = send(request());
+        let repeat = (!key.is_empty()).then(|| send(request()));
+        let call = gateway.call().await;
+        assert!(call.call.in_one_piece);
+        call.say("Half an").await;
+        call.say(Output::Anew).await;
+        finish(&call).await;
+        for answer in std::iter::once(first).chain(repeat) {
+            let answer = answer.await.unwrap().json();
+            assert_eq!(answer["choices"][0]["message"]["content"], "Hello, wörld");
+        }
+    }
+    let streamed = send(gateway.post(ask(true)));
+    assert!(!gateway.call().await.call.in_one_piece);
+    streamed.abort();
 }
 
 #[tokio::test]

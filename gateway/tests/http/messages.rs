@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::call::{CallError, Stage};
+use tokenbus_gateway::core::ListedModel;
 use tokenbus_gateway::http::HttpOptions;
-use tokenbus_protocol::{EngineError, ErrorCode, RequestKind};
+use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, RequestKind};
 use tokio::task::JoinHandle;
 
 use crate::support::{Answer, Events, Gateway, counted, reason, soon};
@@ -218,4 +219,55 @@ async fn each_end_of_a_call_has_its_status_and_word() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn models_are_listed_in_the_form_of_who_asks() {
+    let gateway = Gateway::start().await;
+    gateway.list(vec![ListedModel {
+        name: "org/m:7b".to_owned(),
+        created: 1_700_000_000,
+        context_length: None,
+        capabilities: Capabilities::default(),
+        live: true,
+    }]);
+    let get = async |path: &str| {
+        let request = gateway
+            .client
+            .get(gateway.url(path))
+            .header("anthropic-version", "2023-06-01");
+        Answer::of(soon(request.send()).await.unwrap()).await
+    };
+    let list = get("/v1/models").await.json();
+    assert_eq!(
+        (&list["first_id"], &list["has_more"]),
+        (&json!("org/m:7b"), &json!(false))
+    );
+    let one = get("/v1/models/org/m:7b").await.json();
+    assert_eq!(
+        (&one["type"], &one["created_at"]),
+        (&json!("model"), &json!("2023-11-14T22:13:20Z"))
+    );
+    assert_eq!(
+        error(&get("/v1/models/other").await),
+        (404, "not_found_error".to_owned())
+    );
+    assert_eq!(gateway.get("/v1/models").await.json()["object"], "list");
+    assert_eq!(gateway.get("/v1/models/other").await.error()["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_message_with_large_images_is_translated_too() {
+    let mut gateway = Gateway::start().await;
+    let data = "A".repeat(1024 * 1024);
+    let source = json!({"type": "base64", "media_type": "image/png", "data": data});
+    let messages = json!([{"role": "user", "content": [{"type": "image", "source": source}]}]);
+    let answer = post(&gateway, &ask(json!({ "messages": messages })));
+    let call = gateway.call().await;
+    let body: Value = serde_json::from_slice(&call.call.body).unwrap();
+    let url = body["messages"][0]["content"][0]["image_url"]["url"].as_str().unwrap();
+    assert_eq!(url, format!("data:image/png;base64,{data}"));
+    call.say("a").await;
+    call.say(counted(1, 1)).await;
+    assert_eq!(answer.await.unwrap().status, 200);
 }

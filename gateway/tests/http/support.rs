@@ -87,6 +87,12 @@ impl From<Name> for Said {
     }
 }
 
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self(Ok(output))
+    }
+}
+
 impl From<CallError> for Said {
     fn from(error: CallError) -> Self {
         Self(Err(error))

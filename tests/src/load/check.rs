@@ -78,6 +78,8 @@ pub struct Expected {
     pub tokens: u64,
     prompt_tokens: u64,
     finish_reason: &'static str,
+    /// At temperature 0.
+    pub greedy: bool,
 }
 
 impl Expected {
@@ -94,6 +96,7 @@ impl Expected {
             tokens,
             prompt_tokens,
             finish_reason: "length",
+            greedy: false,
         }
     }
 

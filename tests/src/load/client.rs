@@ -99,6 +99,9 @@ async fn head(
     let mut body = json!({
         "model": model, "max_tokens": expected.tokens, "messages": [{"role": "user", "content": prompt}],
     });
+    if expected.greedy {
+        body["temperature"] = json!(0);
+    }
     if stream {
         body["stream"] = json!(true);
         body["stream_options"] = json!({"include_usage": true});

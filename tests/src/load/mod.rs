@@ -48,6 +48,7 @@ pub struct Load {
     streams: usize,
     tokens: u64,
     text: Arc<str>,
+    greedy: bool,
 }
 
 /// A load that runs. Dropping it closes all of its connections.
@@ -76,6 +77,7 @@ impl Load {
             streams,
             tokens: 200,
             text: sim_text(200).into(),
+            greedy: false,
         }
     }
 
@@ -85,6 +87,12 @@ impl Load {
         self.tokens = tokens;
         self.text = sim_text(tokens).into();
         self
+    }
+
+    /// At temperature 0, where the same request has the same answer.
+    #[must_use]
+    pub fn greedy(self) -> Self {
+        Self { greedy: true, ..self }
     }
 
     /// Begins.
@@ -107,7 +115,9 @@ impl Load {
         let half = self.tokens / 2;
         // A step that is coprime to most lengths spreads the ends evenly.
         let tokens = half + (number as u64 * 37) % (self.tokens - half) + 1;
-        Expected::sim(&self.text, tokens, PROMPT_WORDS)
+        let mut expected = Expected::sim(&self.text, tokens, PROMPT_WORDS);
+        expected.greedy = self.greedy;
+        expected
     }
 }
 

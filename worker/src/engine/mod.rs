@@ -8,6 +8,7 @@
 pub mod llama;
 pub mod openai;
 mod overrides;
+pub(crate) mod repeat;
 pub mod sim;
 
 pub use overrides::{Overrides, OverridesError};
@@ -102,7 +103,8 @@ pub struct Job {
     pub body: Bytes,
     /// When the client stops waiting.
     pub deadline: Instant,
-    /// What the client has already.
+    /// What the client has already: the engine goes on from it, or generates the answer again where
+    /// the request is deterministic and holds back what is equal.
     pub resume: Option<Resume>,
     /// W3C `traceparent`, to hand on.
     pub traceparent: Option<String>,

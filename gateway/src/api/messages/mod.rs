@@ -4,6 +4,7 @@
 mod create;
 pub mod error;
 mod input;
+pub mod models;
 mod shape;
 mod thinking;
 mod tools;

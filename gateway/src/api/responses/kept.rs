@@ -70,6 +70,12 @@ impl Kept {
         Ok(serde_json::to_vec(self)?.into())
     }
 
+    /// How large it is, near enough.
+    pub fn bytes(&self) -> usize {
+        let items = self.items.iter().map(|item| item.get().len());
+        self.response.get().len() + items.sum::<usize>()
+    }
+
     /// The response object, JSON.
     pub fn response(&self) -> &str {
         self.response.get()

@@ -18,6 +18,7 @@ mod health;
 pub(crate) mod limits;
 mod monitor;
 mod options;
+mod pattern;
 mod probe;
 mod request;
 mod resume;

@@ -11,6 +11,7 @@ use super::error::not_continuable;
 use super::limits::MAX_RESUMED_CHOICES;
 use super::request::{Call, Continuation, Plan, Target, demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
+use crate::engine::repeat::is_repeatable;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar
 /// from its beginning again, and `{"a":` would be followed by `{`.
@@ -127,11 +128,8 @@ fn join(
 
 /// Whether the same request gives the same answer, and there is something to compare it with.
 fn can_be_repeated(object: &RawObject, choice: &ResumeChoice, n: u32) -> bool {
-    let greedy = parsed::<f64>(object, "temperature").is_some_and(|temperature| temperature <= 0.0);
-    // Of several choices each has a seed of its own, which the engine derives.
-    let seeded = n == 1 && parsed::<i64>(object, "seed").is_some_and(|seed| seed >= 0);
     let known = !choice.text.is_empty() || !choice.reasoning.is_empty();
-    known && (greedy || seeded) && number(object, "best_of").is_none_or(|best| best <= 1)
+    known && is_repeatable(object, n.into())
 }
 
 fn stop_strings(object: &RawObject) -> Vec<String> {

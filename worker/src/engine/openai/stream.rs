@@ -1,5 +1,6 @@
 //! One answer of the engine as a state machine: events in, deltas out, and how it ended.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use super::chunk::{Choice, Chunk, Members, text_of};
 use super::error::{self, Secrets};
+use super::pattern::Pattern;
 use super::request::Call;
 use super::sse::{Event, EventKind};
 use crate::engine::Closed;
@@ -83,6 +85,8 @@ pub(super) struct Answer<'s> {
     counts: Counts,
     usages: u32,
     finish: Finish,
+    /// The shape of the last chunk that was nothing but one token of text.
+    plain: Pattern,
 }
 
 /// The engine's `system_fingerprint`, which goes out with the first delta that is sent at all.
@@ -109,6 +113,7 @@ impl<'s> Answer<'s> {
             counts: Counts::default(),
             usages: 0,
             finish: Finish::default(),
+            plain: Pattern::default(),
         }
     }
 
@@ -127,8 +132,13 @@ impl<'s> Answer<'s> {
         if event.kind == EventKind::Error {
             return Err(error::from_stream(data, self.secrets).into());
         }
+        if let Some(text) = self.plain.text(data) {
+            emit(plain(self.plain.choice, text))?;
+            return Ok(Step::More);
+        }
         if data == "[DONE]" {
-            return if self.is_complete() {
+            // An engine that passes over `n` (Ollama) has given what it gives.
+            return if self.has_finished() {
                 Ok(Step::Done)
             } else {
                 Err(error::truncated().into())
@@ -143,7 +153,7 @@ impl<'s> Answer<'s> {
         if chunk.is_error || chunk.error.is_some() {
             return Err(error::from_stream(data, self.secrets).into());
         }
-        self.chunk(chunk, emit)?;
+        self.chunk(data, chunk, emit)?;
         Ok(Step::More)
     }
 
@@ -170,13 +180,18 @@ impl<'s> Answer<'s> {
         finish
     }
 
+    /// Whether every choice that has begun is complete, and there is one.
+    fn has_finished(&self) -> bool {
+        !self.begun.is_empty() && self.begun.iter().all(|(_, finished)| *finished)
+    }
+
     fn is_complete(&self) -> bool {
-        let finished = self.begun.iter().filter(|(_, finished)| *finished).count();
-        finished == self.begun.len() && finished >= usize::try_from(self.due).unwrap_or(usize::MAX).max(1)
+        self.has_finished() && self.begun.len() >= usize::try_from(self.due).unwrap_or(usize::MAX)
     }
 
     fn chunk(
         &mut self,
+        data: &str,
         chunk: Chunk<'_>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
     ) -> Result<(), Stopped> {
@@ -193,8 +208,12 @@ impl<'s> Answer<'s> {
             }
             return Ok(());
         }
+        let alone = chunk.usage.is_none() && chunk.choices.len() == 1 && rest.is_none();
         for choice in &chunk.choices {
-            self.choice(choice, &mut rest, emit)?;
+            let is_plain = self.choice(choice, &mut rest, emit)?;
+            if let Some(content) = choice.content.filter(|_| alone && is_plain) {
+                self.plain.learn(data, content, self.choice.unwrap_or(choice.index));
+            }
         }
         // A chunk that said nothing else still may carry something for the client.
         if rest.is_some() {
@@ -216,12 +235,13 @@ impl<'s> Answer<'s> {
         Ok(())
     }
 
+    /// What one choice says; whether that was one token of text and nothing else.
     fn choice(
         &mut self,
         choice: &Choice<'_>,
         rest: &mut Option<RawJson>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         self.mark(choice.index, choice.finish_reason.is_some());
         let text = choice.content.and_then(text_of).unwrap_or_default();
         let mut extra = DeltaExtra {
@@ -237,7 +257,7 @@ impl<'s> Answer<'s> {
             || extra.choice.is_some();
         if !says {
             // The role alone, or nothing: the gateway gives each choice its role itself.
-            return Ok(());
+            return Ok(false);
         }
         extra.chunk = rest.take();
         extra.fingerprint = self.take_fingerprint();
@@ -250,7 +270,9 @@ impl<'s> Answer<'s> {
             finish_reason: choice.finish_reason.as_deref().map(str::to_owned),
             extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
         };
-        Ok(emit(delta)?)
+        let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text));
+        emit(delta)?;
+        Ok(is_plain)
     }
 
     fn mark(&mut self, index: u32, finished: bool) {
@@ -293,6 +315,16 @@ impl<'s> Answer<'s> {
         self.counts.prompt_tokens = (!self.prompts.is_empty()).then(|| self.prompts.values().sum());
         // No object of the engine's stands for the sum.
         self.finish.usage = None;
+    }
+}
+
+/// One token of text and nothing else.
+fn plain(choice: u32, text: Cow<'_, str>) -> Delta<'_> {
+    Delta {
+        choice,
+        text,
+        tokens: 1,
+        ..Delta::default()
     }
 }
 

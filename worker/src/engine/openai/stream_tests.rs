@@ -128,6 +128,13 @@ fn of_several_choices_each_must_finish() {
     let mut answer = Answer::new(&call(None, 2, 0), UsageRule::Last, &secrets);
     run_with(&mut answer, &[&done(1)]).1.unwrap();
     assert!(answer.ended().is_err(), "choice 0 has not even begun");
+    let mut one = Answer::new(&call(None, 2, 0), UsageRule::Last, &secrets);
+    let (_, last) = run_with(&mut one, &[&done(0), "[DONE]"]);
+    assert_eq!(
+        last,
+        Ok(Step::Done),
+        "an engine that passes over `n` says itself that it is done"
+    );
     run_with(&mut answer, &[&done(0)]).1.unwrap();
     assert!(answer.ended().is_ok());
 }
@@ -375,4 +382,25 @@ fn each_prompts_tokens_count_once_however_many_choices_it_has() {
     assert_eq!((deltas.len(), last), (4, Ok(Step::Done)));
     let finish = answer.finish();
     assert_eq!((finish.prompt_tokens, finish.completion_tokens), (Some(8), Some(40)));
+}
+
+proptest::proptest! {
+    /// Chunks of one shape, and of others between them, say what they say each alone.
+    #[test]
+    fn chunks_of_one_shape_are_read_as_if_each_were_the_only_one(
+        texts in proptest::collection::vec((".{0,8}|[\"\\\\,:}n]{0,6}", 0..5_u8), 0..20),
+    ) {
+        let chunk = |text: &str, shape: u8| {
+            let text = serde_json::to_string(text).unwrap();
+            match shape {
+                0 => format!(r#"{{"choices":[{{"delta":{{"content":{text}}},"index":0,"finish_reason":"stop"}}]}}"#),
+                1 => format!(r#"{{"choices":[{{"delta":{{"content":{text},"x":1}},"index":0,"finish_reason":null}}]}}"#),
+                _ => format!(r#"{{"choices":[{{"delta":{{"content":{text}}},"index":0,"finish_reason":null}}]}}"#),
+            }
+        };
+        let events: Vec<String> = texts.iter().map(|(text, shape)| chunk(text, *shape)).collect();
+        let together = run(&events.iter().map(String::as_str).collect::<Vec<_>>()).0;
+        let alone = events.iter().flat_map(|event| run(&[event.as_str()]).0);
+        proptest::prop_assert_eq!(together, alone.collect::<Vec<_>>());
+    }
 }

@@ -32,7 +32,7 @@ def told(command, folder):
 
 
 def pip(requirements, folder):
-    options = ["--quiet", "--disable-pip-version-check", "--no-warn-conflicts", "--no-compile"]
+    options = ["--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
     told([sys.executable, "-m", "pip", "install", *options, "--target", folder, "--requirement", requirements], folder)
 
 

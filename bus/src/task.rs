@@ -40,6 +40,12 @@ impl<T> AbortOnDrop<T> {
     pub fn new(handle: JoinHandle<T>) -> Self {
         Self(handle)
     }
+
+    /// Waits for the task's end, however it ends.
+    pub async fn ended(mut self) {
+        // Its panic was logged where it happened.
+        let _ = (&mut self.0).await;
+    }
 }
 
 impl<T> Drop for AbortOnDrop<T> {

@@ -2,15 +2,16 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, open_files, sim_server, ui, up, worker};
+use crate::{bench, chat, config, coordinator, drain, gateway, http, keys, open_files, sim_server, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -19,7 +20,8 @@ const SETTINGS: &str = "\
 Settings: a flag wins over its environment variable, that over the TOML file, that over the default. \
 Every flag --some-flag has the variable TOKENBUS_SOME_FLAG (an empty one counts as not set) and the TOML key \
 some-flag: at the root of the file for what several subcommands share (log, log-format, nats, nats-creds, \
-nats-ca, namespace), otherwise in the subcommand's table, as in [worker]. Flags that can be repeated are arrays \
+nats-ca, namespace), otherwise in the subcommand's table, as in [worker]; \
+tables [models.\"NAME\"] are the aliases and defaults of models. Flags that can be repeated are arrays \
 there.";
 
 /// An LLM-serving cluster on a message bus: many machines behind one OpenAI-compatible endpoint.
@@ -44,6 +46,7 @@ enum Command {
     #[command(flatten)]
     Watch(Watch),
     Drain(drain::Args),
+    Keys(keys::Args),
     Bench(bench::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
@@ -95,8 +98,9 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return fail(&error, 1),
     };
     let failure_status = cli.command.failure_status();
-    let status = match runtime.block_on(cli.command.run()) {
+    let status = match runtime.block_on(cli.command.run(cli.log.config)) {
         Ok(status) => status,
+        Err(failure) if failure.is::<Unusable>() => fail(failure.as_ref(), UNUSABLE),
         Err(failure) => fail(failure.as_ref(), failure_status),
     };
     // A thread may still wait for a key or a lock; nobody waits for it.
@@ -105,14 +109,16 @@ pub(crate) fn main() -> ExitCode {
 }
 
 impl Command {
-    async fn run(self) -> Result<ExitCode, Failure> {
+    /// Runs it; `config` is the file of its settings.
+    async fn run(self, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
         match self {
-            Self::Up(args) => up::run(args).await,
-            Self::Gateway(args) => gateway::run(args).await,
+            Self::Up(args) => up::run(args, config).await,
+            Self::Gateway(args) => gateway::run(args, config).await,
             Self::Worker(args) => worker::run(args).await,
             Self::Coordinator(args) => coordinator::run(args).await,
             Self::Watch(watch) => watch.run().await,
             Self::Drain(args) => drain::run(args).await,
+            Self::Keys(args) => keys::run(args).await,
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(bench::run(args).await?),
             Self::SimServer(args) => sim_server::run(args).await,
@@ -128,6 +134,7 @@ impl Command {
             Self::Up(_)
             | Self::Watch(_)
             | Self::Drain(_)
+            | Self::Keys(_)
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)

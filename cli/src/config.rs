@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
+/// The table at the root that says what names of models mean; its file is then the default of the
+/// flag of that name.
+const MODELS: &str = "models";
+
 /// Keys that stand at the root of the file, for every subcommand that has them.
 const SHARED: [&str; 6] = ["log", "log-format", "nats", "nats-creds", "nats-ca", "namespace"];
 
@@ -114,7 +118,12 @@ fn with_environment(command: Command, is_empty: impl Fn(&str) -> bool) -> Comman
         };
         if is_empty(&variable) { arg } else { arg.env(variable) }
     };
-    command.mut_args(&attach).mut_subcommands(|sub| sub.mut_args(&attach))
+    everywhere(command, &attach)
+}
+
+/// Changes every argument, those of subcommands' subcommands too.
+fn everywhere(command: Command, change: &dyn Fn(Arg) -> Arg) -> Command {
+    command.mut_args(change).mut_subcommands(|sub| everywhere(sub, change))
 }
 
 /// The environment variable of a flag: `sim-ttft` is `TOKENBUS_SIM_TTFT`.
@@ -126,16 +135,26 @@ fn with_file(mut command: Command, table: &Table, file: &Path) -> Result<Command
     let subcommands: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     // Shared keys first, so that a subcommand's own table wins whatever the order in the file.
     for (key, value) in table.iter().filter(|(key, _)| !subcommands.contains(key)) {
-        if !SHARED.contains(&key.as_str()) {
+        let value = if key == MODELS {
+            &models_file(value, file)?
+        } else {
+            value
+        };
+        if key != MODELS && !SHARED.contains(&key.as_str()) {
             return Err(ConfigError::UnknownKey {
                 file: file.to_owned(),
                 key: key.clone(),
-                known: known(SHARED.into_iter().chain(subcommands.iter().map(String::as_str))),
+                known: known(
+                    SHARED
+                        .into_iter()
+                        .chain([MODELS])
+                        .chain(subcommands.iter().map(String::as_str)),
+                ),
             });
         }
         command = set(command, key, value, key, file)?;
         for name in &subcommands {
-            command = within(command, name, |sub| set(sub, key, value, key, file))?;
+            command = within(command, name, |sub| set_within(sub, key, value, key, file))?;
         }
     }
     for (name, value) in table.iter().filter(|(key, _)| subcommands.contains(key)) {
@@ -149,16 +168,16 @@ fn with_file(mut command: Command, table: &Table, file: &Path) -> Result<Command
         command = within(command, name, |mut sub| {
             for (key, value) in entries {
                 let full = format!("{name}.{key}");
-                if !sub.get_arguments().any(|arg| arg.get_long() == Some(key)) {
-                    let longs = sub.get_arguments().filter_map(Arg::get_long);
-                    let known = known(longs);
+                let longs = longs(&sub);
+                if !longs.iter().any(|long| long == key) {
+                    let known = known(longs.iter().map(String::as_str));
                     return Err(ConfigError::UnknownKey {
                         file: file.to_owned(),
                         key: full,
                         known,
                     });
                 }
-                sub = set(sub, key, value, &full, file)?;
+                sub = set_within(sub, key, value, &full, file)?;
             }
             Ok(sub)
         })?;
@@ -166,9 +185,32 @@ fn with_file(mut command: Command, table: &Table, file: &Path) -> Result<Command
     Ok(command)
 }
 
+/// What `models` at the root stands for: the file that it is in.
+fn models_file(value: &Value, file: &Path) -> Result<Value, ConfigError> {
+    let wrong = |reason: &str| ConfigError::Value {
+        file: file.to_owned(),
+        key: MODELS.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if !value.is_table() {
+        return Err(wrong("must be a table: write [models.\"NAME\"]"));
+    }
+    let path = file.to_str();
+    path.map(Value::from)
+        .ok_or_else(|| wrong("cannot be in a file whose name is not UTF-8"))
+}
+
+/// The flags of a command and of its subcommands.
+fn longs(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(Arg::get_long).map(str::to_owned);
+    let below = command.get_subcommands().flat_map(longs);
+    own.chain(below).collect()
+}
+
 fn known<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<&str> = names.filter(|name| *name != "config").collect();
     names.sort_unstable();
+    names.dedup();
     names.join(", ")
 }
 
@@ -187,6 +229,16 @@ fn within(
         })
     });
     failed.map_or(Ok(command), Err)
+}
+
+/// [`set`] for a command and all below it.
+fn set_within(command: Command, flag: &str, value: &Value, key: &str, file: &Path) -> Result<Command, ConfigError> {
+    let mut command = set(command, flag, value, key, file)?;
+    let below: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    for name in &below {
+        command = within(command, name, |sub| set_within(sub, flag, value, key, file))?;
+    }
+    Ok(command)
 }
 
 /// Makes `value` the default of the argument whose flag is `flag`, if the command has it.

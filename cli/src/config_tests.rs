@@ -21,6 +21,22 @@ enum Sub {
         listen: Option<String>,
         #[arg(long)]
         namespace: Option<String>,
+        #[arg(long)]
+        models: Option<String>,
+    },
+    Keys {
+        #[command(subcommand)]
+        action: Action,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    List {
+        #[arg(long)]
+        namespace: Option<String>,
+        #[arg(long, required = true)]
+        keys: Option<String>,
     },
 }
 
@@ -71,7 +87,7 @@ fn parse(file: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Result
 fn worker(toy: Toy) -> Worker {
     match toy.sub {
         Sub::Worker(worker) => worker,
-        Sub::Gateway { .. } => panic!("a worker was asked for"),
+        Sub::Gateway { .. } | Sub::Keys { .. } => panic!("a worker was asked for"),
     }
 }
 
@@ -108,10 +124,53 @@ fn a_subcommands_table_wins_over_the_root() {
         Some("own")
     );
     let toy = parse(file, &[], &["gateway"]).unwrap();
-    let Sub::Gateway { namespace, listen } = toy.sub else {
+    let Sub::Gateway { namespace, listen, .. } = toy.sub else {
         panic!("a gateway was asked for")
     };
     assert_eq!((namespace.as_deref(), listen), (Some("root"), None));
+}
+
+#[test]
+fn a_subcommand_below_a_subcommand_has_its_settings_too() {
+    let file = "namespace = 'root'\n[keys]\nkeys = 'file'\n";
+    let listed = |environment: &[(&str, &str)]| match parse(file, environment, &["keys", "list"]).unwrap().sub {
+        Sub::Keys {
+            action: Action::List { namespace, keys },
+        } => (namespace.unwrap(), keys.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(listed(&[]), ("root".into(), "file".into()));
+    let command = with_environment(<Toy as clap::CommandFactory>::command(), |_| false);
+    let list = command
+        .find_subcommand("keys")
+        .unwrap()
+        .find_subcommand("list")
+        .unwrap();
+    let keys = list.get_arguments().find(|arg| arg.get_long() == Some("keys")).unwrap();
+    assert_eq!(keys.get_env().unwrap(), "TOKENBUS_KEYS");
+    let error = parse("[keys]\nkey = 'x'", &[], &["keys", "list"]).unwrap_err();
+    assert!(
+        error.contains("unknown key keys.key; known here: keys, namespace"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_table_of_models_makes_its_file_the_file_of_models() {
+    let models = |file: &str, arguments: &[&str]| match parse(file, &[], arguments).unwrap().sub {
+        Sub::Gateway { models, .. } => models,
+        other => panic!("{other:?}"),
+    };
+    let file = "[models.a]\ntargets = ['b']\n[gateway]\nlisten = 'x'\n";
+    assert!(models(file, &["gateway"]).unwrap().ends_with("tokenbus.toml"));
+    assert_eq!(models(file, &["gateway", "--models", "m"]).as_deref(), Some("m"));
+    assert_eq!(
+        models("[gateway]\nmodels = 'n'\n[models.a]\n", &["gateway"]).as_deref(),
+        Some("n")
+    );
+    assert_eq!(models("[gateway]\n", &["gateway"]), None);
+    let error = parse("models = 'x'", &[], &["gateway"]).unwrap_err();
+    assert!(error.contains("models must be a table"), "{error}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! `tokenbus gateway`: flags to [`Options`].
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokenbus_gateway::Options;
 use tokenbus_protocol::Name;
 
+use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::shared::{BusArgs, bytes, duration, thread_count, threads};
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// Address of the endpoint: /v1, /healthz, /readyz and /metrics
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Listen,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     /// First part of this gateway's id on the bus [default: gw]
     #[arg(long, value_name = "NAME")]
@@ -82,8 +87,9 @@ pub(crate) struct Args {
 }
 
 /// Runs the subcommand.
-pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown()?;
+    args.access.check(&args.listen).await?;
     let listener = args.listen.bind().await?;
     let shared = args.bus.shared("gateway");
     let mut options = Options {
@@ -105,6 +111,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     options.http.idempotency.window = args.idempotency_window;
     options.http.idempotency.linger = args.idempotency_linger;
     options.http.idempotency.bytes = args.idempotency_memory;
-    tokenbus_gateway::run(options, listener, shutdown.cancelled_owned()).await?;
+    args.access.apply(&mut options, config.as_deref());
+    let running = tokenbus_gateway::run(options, listener, shutdown.cancelled_owned());
+    running.await.map_err(access::failure)?;
     Ok(ExitCode::SUCCESS)
 }

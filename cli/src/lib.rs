@@ -1,5 +1,6 @@
 //! The command line of tokenbus: one binary, a subcommand for each role.
 
+mod access;
 mod app;
 pub mod bench;
 pub mod chat;
@@ -10,6 +11,7 @@ mod drain;
 mod failure;
 mod gateway;
 mod http;
+mod keys;
 mod limits;
 mod listen;
 mod open_files;

@@ -87,6 +87,9 @@ pub(crate) const DRAIN_ANSWER: Duration = Duration::from_secs(3);
 /// second.
 pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);
 
+/// How long `keys` tries to reach NATS. A person waits.
+pub(crate) const KEYS_CONNECT: Duration = Duration::from_secs(3);
+
 /// Threads of a role unless it is told otherwise: beyond it more processes serve better, since each
 /// has its own connection to NATS.
 pub(crate) const DEFAULT_THREADS: usize = 8;

@@ -44,6 +44,15 @@ impl Listen {
         self.0.ends_with(":0")
     }
 
+    /// Whether nobody but this machine can reach it. A name that leads nowhere counts as such: it
+    /// cannot be listened on either.
+    pub(crate) async fn is_loopback(&self) -> bool {
+        match tokio::net::lookup_host(&self.0).await {
+            Ok(mut addresses) => addresses.all(|address| address.ip().to_canonical().is_loopback()),
+            Err(_) => true,
+        }
+    }
+
     /// Takes the address.
     ///
     /// # Errors
@@ -77,6 +86,23 @@ mod tests {
         }
         for wrong in ["8080", ":8080", "localhost", "localhost:http", "x:70000", ""] {
             assert!(wrong.parse::<Listen>().is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn loopback_is_told_from_what_others_can_reach() {
+        let is_loopback = async |text: &str| text.parse::<Listen>().unwrap().is_loopback().await;
+        for own in [
+            "127.0.0.1:0",
+            "127.8.9.1:80",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]:80",
+            "localhost:1",
+        ] {
+            assert!(is_loopback(own).await, "{own}");
+        }
+        for open in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:0.0.0.0]:80"] {
+            assert!(!is_loopback(open).await, "{open}");
         }
     }
 

@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use tokenbus_protocol::limits::FORMAT;
 use tokenbus_protocol::{
-    BatchReader, BatchWriter, Capacity, Control, ControlReply, Event, Frame, Request, Status, decode, encode,
+    BatchReader, BatchWriter, Capacity, Consumption, Control, ControlReply, Event, Frame, Request, Status, UsageRecord,
+    decode, encode,
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -32,6 +33,8 @@ fn read(bytes: &[u8]) {
     let _ = decode::<Status>(bytes);
     let _ = decode::<Capacity>(bytes);
     let _ = decode::<Event>(bytes);
+    let _ = decode::<UsageRecord>(bytes);
+    let _ = decode::<Consumption>(bytes);
     frames(bytes);
 }
 

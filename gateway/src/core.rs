@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use tokenbus_protocol::Capabilities;
+use tokenbus_protocol::{Capabilities, Features};
 
 use crate::call::{Call, CallError, Output};
 use crate::stream::lane::Splice;
@@ -16,6 +16,9 @@ pub trait Core: Clone + Send + Sync + 'static {
     /// Starts a call. Dropping the returned stream cancels it.
     fn open(&self, call: Call) -> Self::Stream;
 
+    /// What would become of a call for `model` that needs this, as far as is known now.
+    fn prospect(&self, model: &str, needs: Features) -> Prospect;
+
     /// The models that are listed, in any order.
     fn models(&self) -> Vec<ListedModel>;
 
@@ -24,6 +27,21 @@ pub trait Core: Clone + Send + Sync + 'static {
     /// # Errors
     /// Why the gateway is not ready, for a human.
     fn readiness(&self) -> Result<(), String>;
+}
+
+/// What would become of a call; the better, the lesser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Prospect {
+    /// It would be taken at once, or nobody knows better.
+    Room,
+    /// It would wait for a slot.
+    Full,
+    /// The model is known, but no live worker serves it.
+    NoWorker,
+    /// No worker of the model can do what it needs.
+    Cannot,
+    /// Nobody has announced the model.
+    Unknown,
 }
 
 /// What happens to one call: any number of outputs, then `Finish` or one error, then nothing.

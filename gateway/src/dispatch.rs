@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use tokenbus_protocol::Features;
+use tokio::time::Instant;
+
 use crate::call::Call;
-use crate::core::{Core, ListedModel};
+use crate::core::{Core, ListedModel, Prospect};
+use crate::placement::able::Able;
 use crate::shared::Shared;
 use crate::stream::driver::Driver;
 
@@ -23,6 +27,23 @@ impl Core for Dispatch {
 
     fn open(&self, call: Call) -> Box<Driver> {
         Box::new(Driver::new(Arc::clone(&self.0), call))
+    }
+
+    fn prospect(&self, model: &str, needs: Features) -> Prospect {
+        let waiting = self.0.waiting(model);
+        let view = self.0.view();
+        let live = view.is_live(model);
+        let known = live || view.models().contains_key(model);
+        let fresh = view.is_fresh(Instant::now());
+        match view.able(model, needs) {
+            _ if !known => Prospect::Unknown,
+            Able::None(_) => Prospect::Cannot,
+            // Without a snapshot, nobody knows how much room there is, or who has come.
+            _ if !fresh => Prospect::Room,
+            _ if !live => Prospect::NoWorker,
+            _ if waiting > 0 || view.free(model, needs) == 0 => Prospect::Full,
+            _ => Prospect::Room,
+        }
     }
 
     fn models(&self) -> Vec<ListedModel> {

@@ -93,3 +93,6 @@ pub const KNOWN_MODELS: usize = 10_000;
 
 /// Time after which a model without workers is forgotten.
 pub const MODEL_MEMORY: Duration = Duration::from_secs(600);
+
+/// Time that the last usage records have to be published when the gateway stops.
+pub const LAST_RECORDS: Duration = Duration::from_secs(3);

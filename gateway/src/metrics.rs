@@ -1,6 +1,7 @@
 //! What the gateway counts, and the meter that each request carries.
 
 mod histogram;
+mod keys;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
 pub use histogram::Histogram;
+use keys::KeyFamilies;
+pub use keys::{MAX_KEY_LABELS, Tokens};
 
 /// Models with series of their own. Beyond it they share one: a metrics store suffers from labels
 /// without bound, whoever makes up the names.
@@ -97,6 +100,8 @@ struct Families {
     republishes: Counter,
     prompt_tokens: Family<ModelLabel, Counter>,
     completion_tokens: Family<ModelLabel, Counter>,
+    cached_tokens: Family<ModelLabel, Counter>,
+    keys: KeyFamilies,
     ttft: Histograms,
     itl: Histograms,
     duration: Histograms,
@@ -113,6 +118,8 @@ impl Default for Families {
             republishes: Counter::default(),
             prompt_tokens: Family::default(),
             completion_tokens: Family::default(),
+            cached_tokens: Family::default(),
+            keys: KeyFamilies::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
             itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
@@ -127,6 +134,7 @@ struct Series {
     model: Arc<str>,
     prompt_tokens: Counter,
     completion_tokens: Counter,
+    cached_tokens: Counter,
     ttft: Histogram,
     itl: Histogram,
     duration: Histogram,
@@ -163,6 +171,12 @@ impl Metrics {
             "Completion tokens delivered, also of requests that did not finish",
             f.completion_tokens.clone(),
         );
+        registry.register(
+            "cached_tokens",
+            "Prompt tokens of finished requests that the engine had in its cache",
+            f.cached_tokens.clone(),
+        );
+        f.keys.register(registry);
         for (name, help, family) in [
             (
                 "time_to_first_token",
@@ -199,6 +213,46 @@ impl Metrics {
         &self.0.republishes
     }
 
+    /// API keys that are known; whoever reads them sets it.
+    pub fn keys(&self) -> &Gauge {
+        &self.0.keys.known
+    }
+
+    /// A request with the API key `key` has ended.
+    pub fn key_used(&self, key: &str, tokens: Tokens) {
+        self.0.keys.used(key, tokens);
+    }
+
+    /// A request was refused because its key's limit of `limit` was reached.
+    pub fn key_limited(&self, key: &str, limit: &'static str) {
+        self.0.keys.limited(key, limit);
+    }
+
+    /// A request was refused because it is nobody's.
+    pub fn stranger(&self, reason: &'static str) {
+        self.0.keys.stranger(reason);
+    }
+
+    /// Settings were read again; `applied` says whether they could be used.
+    pub fn reloaded(&self, what: &'static str, applied: bool) {
+        self.0.keys.reloaded(what, applied);
+    }
+
+    /// How often they were.
+    pub fn reloads(&self, what: &'static str, applied: bool) -> u64 {
+        self.0.keys.reloads(what, applied)
+    }
+
+    /// Usage records that were published.
+    pub fn usage_published(&self) -> &Counter {
+        self.0.keys.usage_published()
+    }
+
+    /// Usage records that were not.
+    pub fn usage_dropped(&self) -> &Counter {
+        self.0.keys.usage_dropped()
+    }
+
     /// Requests that are being answered.
     pub fn in_flight(&self) -> i64 {
         self.0.in_flight.get()
@@ -212,8 +266,11 @@ impl Metrics {
             metrics: self.clone(),
             series: None,
             started: now,
+            first: None,
             last: None,
+            prompt: None,
             counted: 0,
+            cached: 0,
             settled: false,
             ended: false,
         }
@@ -241,6 +298,7 @@ impl Metrics {
             Arc::new(Series {
                 prompt_tokens: self.0.prompt_tokens.get_or_create_owned(&label),
                 completion_tokens: self.0.completion_tokens.get_or_create_owned(&label),
+                cached_tokens: self.0.cached_tokens.get_or_create_owned(&label),
                 ttft: self.0.ttft.get_or_create_owned(&label),
                 itl: self.0.itl.get_or_create_owned(&label),
                 duration: self.0.duration.get_or_create_owned(&label),
@@ -257,8 +315,11 @@ pub struct Meter {
     metrics: Metrics,
     series: Option<Arc<Series>>,
     started: Instant,
+    first: Option<Instant>,
     last: Option<Instant>,
+    prompt: Option<u64>,
     counted: u64,
+    cached: u64,
     /// The count is the engine's own and final; output that is written later is in it.
     settled: bool,
     ended: bool,
@@ -270,6 +331,11 @@ impl Meter {
         if self.series.is_none() {
             self.series = Some(self.metrics.series(model));
         }
+    }
+
+    /// Whether its model is known.
+    pub fn is_named(&self) -> bool {
+        self.series.is_some()
     }
 
     /// A model that a client named, of which nothing else is known: no series is made for it.
@@ -285,6 +351,7 @@ impl Meter {
         if !self.settled {
             self.counted = self.counted.saturating_add(tokens);
         }
+        self.first.get_or_insert(now);
         let Some(series) = &self.series else { return };
         match self.last {
             None => {
@@ -319,15 +386,40 @@ impl Meter {
         self.series.as_ref().map(|series| series.itl.clone())
     }
 
-    /// The counts that the answer's end brought; they replace what was counted on the way.
-    pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>) {
+    /// The counts that the answer's end brought; they replace what was counted on the way. `cached`
+    /// tells those of the prompt that the engine had in its cache.
+    pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>, cached: u64) {
         if let Some(completion) = completion {
             self.counted = completion;
             self.settled = true;
         }
-        if let (Some(series), Some(prompt)) = (&self.series, prompt) {
-            series.prompt_tokens.inc_by(prompt);
+        self.prompt = prompt;
+        self.cached = cached;
+        if let Some(series) = &self.series {
+            series.prompt_tokens.inc_by(prompt.unwrap_or(0));
+            series.cached_tokens.inc_by(cached);
         }
+    }
+
+    /// Tokens of the prompt, where the engine told them by now.
+    pub fn prompt(&self) -> Option<u64> {
+        self.prompt
+    }
+
+    /// Tokens delivered.
+    pub fn completion(&self) -> u64 {
+        self.counted
+    }
+
+    /// Tokens of the prompt that the engine had in its cache.
+    pub fn cached(&self) -> u64 {
+        self.cached
+    }
+
+    /// Time from the request's arrival to its first output.
+    pub fn ttft(&self) -> Option<std::time::Duration> {
+        let first = self.first?;
+        Some(first.saturating_duration_since(self.started))
     }
 
     /// Time since the request's arrival.

@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::source::KeySource;
+use crate::auth::source::file::FileError;
 use crate::dispatch::Dispatch;
 use crate::feed::{self, Pings};
 use crate::http::server::Ending;
@@ -18,9 +20,12 @@ use crate::http::{self, Edge, HttpOptions};
 use crate::idempotency::Idempotency;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::model_config::{ModelFile, ModelFileError};
+use crate::policy::{Accounts, Policy};
 use crate::responses_store::{ResponsesOptions, ResponsesStore};
 use crate::shared::Shared;
 use crate::stream::event::Event;
+use crate::usage::UsageStream;
 
 /// How a gateway is set up.
 #[derive(Debug, Clone)]
@@ -42,6 +47,12 @@ pub struct Options {
     pub drain_delay: Duration,
     /// Time that running streams have from then on.
     pub grace: Duration,
+    /// Where the API keys are that it asks for; it asks for none without.
+    pub keys: Option<KeySource>,
+    /// Aliases, fallbacks and defaults of models.
+    pub models: Option<ModelFile>,
+    /// A stream that keeps usage records.
+    pub usage_stream: Option<UsageStream>,
 }
 
 impl Default for Options {
@@ -56,6 +67,9 @@ impl Default for Options {
             // Without a load balancer there is nobody to notice.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,
+            keys: None,
+            models: None,
+            usage_stream: None,
         }
     }
 }
@@ -69,6 +83,12 @@ pub enum GatewayError {
     /// The listener failed.
     #[error("cannot serve HTTP: {0}")]
     Http(#[from] std::io::Error),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] FileError),
+    /// The configuration of models cannot be used.
+    #[error(transparent)]
+    Models(#[from] ModelFileError),
     /// One of the gateway's loops ended, which none does while it runs.
     #[error("the loop that reads {0} ended")]
     LoopEnded(&'static str),
@@ -88,12 +108,15 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     let gateway = gateway_id(options.name.as_ref());
     let address = listener.local_addr()?;
-    let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
     let metrics = Metrics::default();
+    let policy = Policy::load(&options, &gateway, &metrics).await?;
+    let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
     let registry = registry(&metrics, &bus);
     let subjects = Subjects::new(options.namespace);
     let (shared, outgoing) = Shared::new(bus, subjects, gateway.clone(), metrics.clone(), options.waiting);
-    let loops = start(&shared, outgoing).await?;
+    let mut loops = start(&shared, outgoing).await?;
+    let (auth, models) = policy.start(&shared, &mut loops).await?;
+    let (usage, accounts) = Accounts::open(&shared, options.usage_stream);
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
     let ending = Ending {
@@ -109,6 +132,9 @@ pub async fn run(
         options: Arc::new(options.http),
         metrics,
         registry: Arc::new(registry),
+        auth,
+        models,
+        usage,
         draining: ending.draining.clone(),
     });
     let stop = async {
@@ -122,11 +148,13 @@ pub async fn run(
         shared.streams.broadcast(&Event::ShutDown);
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         () = http::server::serve(listener, router, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = loops.ended() => Err(GatewayError::LoopEnded(ended)),
-    }
+    };
+    accounts.close().await;
+    ended
 }
 
 fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
@@ -137,10 +165,11 @@ fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
 }
 
 /// The loops of a gateway; they stop when this is dropped.
-struct Loops(Vec<(&'static str, tokio::task::JoinHandle<()>)>);
+pub(crate) struct Loops(Vec<(&'static str, tokio::task::JoinHandle<()>)>);
 
 impl Loops {
-    fn add(&mut self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    /// Starts another one.
+    pub(crate) fn add(&mut self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
         self.0.push((name, task::spawn(name, future)));
     }
 

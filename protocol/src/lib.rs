@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod capacity;
 pub mod codec;
+pub mod consumption;
 pub mod control;
 pub mod event;
 pub mod feature;
@@ -20,11 +21,13 @@ mod plain;
 pub mod request;
 pub mod status;
 pub mod subject;
+pub mod usage;
 mod wire_enum;
 
 pub use batch::{BatchReader, BatchWriter};
 pub use capacity::{Capacity, ModelCapacity, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use consumption::{Consumption, KeyConsumption};
 pub use control::{Control, ControlReply, FreeHint};
 pub use event::Event;
 pub use feature::{Family, Feature, Features};
@@ -35,3 +38,4 @@ pub use name::{Name, NameError};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use status::{Capabilities, ModelInfo, Quantiles, Status, WorkerState};
 pub use subject::Subjects;
+pub use usage::{UsageOutcome, UsageRecord};

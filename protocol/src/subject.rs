@@ -148,6 +148,16 @@ impl Subjects {
         format!("{}.v1.event", self.namespace)
     }
 
+    /// `{ns}.v1.limits`: what gateways tell each other about the consumption of keys.
+    pub fn limits(&self) -> String {
+        format!("{}.v1.limits", self.namespace)
+    }
+
+    /// `{ns}.v1.usage`: what each request used.
+    pub fn usage(&self) -> String {
+        format!("{}.v1.usage", self.namespace)
+    }
+
     /// `{ns}.v1.coordinator.{id}`: coordinators' heartbeats among each other, for the election
     /// without JetStream.
     pub fn coordinator(&self, id: &Name) -> String {
@@ -182,6 +192,7 @@ mod tests {
         assert_eq!(s.control(&name("w1")), "tb.v1.ctl.w1");
         assert_eq!(s.status(&name("w1")), "tb.v1.status.w1");
         assert_eq!(s.capacity_get(), "tb.v1.capacity.get");
+        assert_eq!((s.limits(), s.usage()), ("tb.v1.limits".into(), "tb.v1.usage".into()));
     }
 
     #[test]

@@ -236,7 +236,49 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("coordinator beat", encode(&beat).unwrap()));
     all.push(("status", encode(&status()).unwrap()));
     all.push(("capacity", encode(&capacity()).unwrap()));
+    all.push(("usage", encode(&usage()).unwrap()));
+    all.push(("consumption", encode(&consumption()).unwrap()));
     all
+}
+
+fn usage() -> UsageRecord {
+    UsageRecord {
+        id: ID,
+        request: "x".into(),
+        gateway: name("g1"),
+        worker: Some(name("w1")),
+        key: Some("alice".into()),
+        tenant: Some("t".into()),
+        kind: RequestKind::Chat,
+        model: "m".into(),
+        served: Some("n".into()),
+        prompt_tokens: 300,
+        completion_tokens: 4,
+        cached_tokens: 2,
+        estimated: true,
+        outcome: UsageOutcome::Cancelled,
+        status: 200,
+        ttft_ms: Some(5),
+        duration_ms: 70,
+        at_ms: 1,
+    }
+}
+
+fn consumption() -> Consumption {
+    Consumption {
+        gateway: name("g1"),
+        seq: 3,
+        hello: true,
+        complete: true,
+        keys: vec![KeyConsumption {
+            key: "alice".into(),
+            requests: 7,
+            tokens: -5,
+            streams: 2,
+            requests_level: 1.5,
+            tokens_level: 0.25,
+        }],
+    }
 }
 
 fn status() -> Status {

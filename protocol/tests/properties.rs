@@ -314,6 +314,8 @@ proptest! {
         let _ = decode::<Status>(&bytes);
         let _ = decode::<Capacity>(&bytes);
         let _ = decode::<Event>(&bytes);
+        let _ = decode::<UsageRecord>(&bytes);
+        let _ = decode::<Consumption>(&bytes);
         let _ = BatchReader::new(&bytes).and_then(|reader| reader.for_each(|_| {}));
     }
 

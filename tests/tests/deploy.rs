@@ -235,6 +235,22 @@ async fn every_service_of_the_compose_files_starts() {
             }
         }
     }
+    // As it stands there it can be reached by others: it starts by its environment alone.
+    let file = yaml("deploy/compose.yaml");
+    let gateway = &file["services"]["gateway"];
+    let role = gateway["environment"].as_object().unwrap().iter();
+    let role = role.filter(|(name, _)| *name != "TOKENBUS_NATS");
+    let role = role.fold(Role::new("gateway"), |role, (name, value)| {
+        role.env(name, &value.as_str().unwrap().replace("${TOKENBUS_KEYS:-}", ""))
+    });
+    let role = role.args(&["--listen", "0.0.0.0:0"]);
+    assert!(
+        role.start(&places.nats.url())
+            .await
+            .stop_within(PATIENCE)
+            .await
+            .success()
+    );
     seen.sort_unstable();
     assert_eq!(seen, ["coordinator", "gateway", "worker", "worker"]);
     let nats = &yaml("deploy/compose.yaml")["services"]["gateway"]["environment"]["TOKENBUS_NATS"];
@@ -246,8 +262,13 @@ async fn every_systemd_service_starts_with_the_settings_beside_it() {
     let places = Places::new().await;
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("tokenbus.toml");
+    let keys = folder.path().join("keys.toml");
+    let keys = keys.to_str().unwrap();
+    let said = run(PATIENCE, &["keys", "create", "alice", "--keys", keys]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
     let toml = text("deploy/systemd/tokenbus.toml")
-        .replace("0.0.0.0:8080", "127.0.0.1:0")
+        .replace("0.0.0.0:8080", "0.0.0.0:0")
+        .replace("/etc/tokenbus/keys.toml", keys)
         .replace("127.0.0.1:8081", "127.0.0.1:0")
         .replace("http://127.0.0.1:8000/v1", &places.upstream.url());
     std::fs::write(&settings, toml).unwrap();

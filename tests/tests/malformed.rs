@@ -40,7 +40,7 @@ fn garbage() -> Vec<Bytes> {
 /// Every subject that a role listens on, and some that none does.
 fn subjects(gateway: &str, worker: &str) -> Vec<String> {
     let all = "req.m req.nosuchmodel req.m.{w} emb.m emb.m.{w} rank.m rank.m.{w} tok.m tok.m.{w} out.{g}.{w} out.{g}.w9 out.{g}.-1-0 out.{g}.-x free.m free.=ZZ \
-        ctl.{w} status.{w} status.w9 capacity capacity.get event coordinator.c9";
+        ctl.{w} status.{w} status.w9 capacity capacity.get event coordinator.c9 limits usage";
     let all = all.replace("{g}", gateway).replace("{w}", worker);
     all.split_whitespace()
         .map(|subject| format!("tb.v1.{subject}"))

@@ -22,6 +22,7 @@ use super::model::{self, Model, ModelSpec};
 use super::nats::NatsServer;
 use super::provision::Provisioner;
 use super::roles::Roles;
+use crate::access::{self, AccessArgs};
 use crate::chat::api::{Api, ApiError};
 use crate::failure::Failure;
 use crate::listen::Listen;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Address of the OpenAI-compatible endpoint
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Listen,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     /// Model to serve: a GGUF file, or hf:owner/repo[:file] to download one
     /// [default: SmolLM2-135M-Instruct]
@@ -70,9 +74,10 @@ pub struct Args {
 }
 
 /// Runs the subcommand.
-pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let started = Instant::now();
     let shutdown = signals::shutdown()?;
+    args.access.check(&args.listen).await?;
     // First, so that a taken port is said before anything is downloaded.
     let listener = args.listen.bind().await?;
     let screen = Screen::stderr();
@@ -105,6 +110,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let up = Up {
         shared: bus.shared("tokenbus up"),
         args,
+        config,
         model: provided.model.name,
         screen,
         started,
@@ -190,6 +196,7 @@ fn cluster_folder(args: &Args, listener: &TcpListener) -> Result<ClusterFolder, 
 /// A cluster whose parts are all at hand.
 struct Up {
     args: Args,
+    config: Option<PathBuf>,
     shared: Shared,
     /// By which clients ask for it.
     model: String,
@@ -226,14 +233,16 @@ impl Up {
     /// Starts the roles, in the order in which they will be stopped.
     fn start(&self, roles: &mut Roles, listener: TcpListener, status_page: TcpListener, engine: Arc<LlamaEngine>) {
         let (bus, namespace) = (self.shared.bus.clone(), self.shared.namespace.clone());
-        let gateway = tokenbus_gateway::Options {
+        let mut gateway = tokenbus_gateway::Options {
             bus: bus.clone(),
             namespace: namespace.clone(),
             grace: limits::UP_GRACE,
             ..tokenbus_gateway::Options::default()
         };
+        self.args.access.clone().apply(&mut gateway, self.config.as_deref());
         roles.start("gateway", |stop| async move {
-            Ok(tokenbus_gateway::run(gateway, listener, stop.cancelled_owned()).await?)
+            let running = tokenbus_gateway::run(gateway, listener, stop.cancelled_owned());
+            running.await.map_err(access::failure)
         });
         let worker = tokenbus_worker::Options {
             grace: limits::UP_GRACE,
@@ -254,7 +263,8 @@ impl Up {
         let snapshots = self.snapshots().await;
         self.engine_ready(health).await;
         let answered = match snapshots {
-            _ if self.args.no_prompt => Ok(()),
+            // It has no key to ask with.
+            _ if self.args.no_prompt || self.args.access.keys.is_some() => Ok(()),
             Ok((_bus, snapshots)) => self.first_answer(url, snapshots).await,
             Err(error) => Err(error.into()),
         };

@@ -49,6 +49,8 @@ struct Usage {
     #[serde(default)]
     prompt_tokens_details: Option<PromptDetails>,
     #[serde(default)]
+    prompt_cache_hit_tokens: Option<u64>,
+    #[serde(default)]
     completion_tokens_details: Option<CompletionDetails>,
 }
 
@@ -64,12 +66,29 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
+impl Usage {
+    /// Of the prompt, those that the engine had cached, by any of the names that engines have for it.
+    fn cached(&self) -> Option<u64> {
+        let details = self.prompt_tokens_details.as_ref();
+        details
+            .and_then(|details| details.cached_tokens)
+            .or(self.prompt_cache_hit_tokens)
+    }
+}
+
+/// Tokens of the prompt that the engine had in its cache; 0 where it does not say.
+pub fn cached_tokens(finish: &Finish) -> u64 {
+    let told = finish.usage.as_ref().filter(|usage| usage.get().contains("cache"));
+    let usage = told.and_then(|usage| usage.parse::<Usage>().ok());
+    usage.and_then(|usage| usage.cached()).unwrap_or(0)
+}
+
 impl Counts {
     /// The counts, where both sums are known: by the engine's own object, else by the worker's.
     pub(super) fn of(finish: &Finish) -> Option<Self> {
         let usage = finish.usage.as_ref().and_then(|json| json.parse::<Usage>().ok());
         let usage = usage.unwrap_or_default();
-        let cached = usage.prompt_tokens_details.and_then(|details| details.cached_tokens);
+        let cached = usage.cached();
         let reasoning = usage
             .completion_tokens_details
             .and_then(|details| details.reasoning_tokens);
@@ -132,6 +151,28 @@ mod tests {
             };
             assert_eq!(usage(&finish), None);
         }
+    }
+
+    #[test]
+    fn cached_tokens_are_found_where_engines_tell_them() {
+        for (usage, cached) in [
+            (r#"{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}"#, 4),
+            (
+                r#"{"prompt_tokens_details":{"cached_tokens":null,"audio_tokens":1}}"#,
+                0,
+            ),
+            (r#"{"prompt_tokens_details":null,"prompt_cache_hit_tokens":7}"#, 7),
+            (r#"{"prompt_tokens_details":{"cached_tokens":"x"}}"#, 0),
+            (r#"{"prompt_tokens":9}"#, 0),
+            ("[]", 0),
+        ] {
+            let finish = Finish {
+                usage: Some(RawJson::new(usage).unwrap()),
+                ..Finish::default()
+            };
+            assert_eq!(cached_tokens(&finish), cached, "{usage}");
+        }
+        assert_eq!(cached_tokens(&Finish::default()), 0);
     }
 
     #[test]

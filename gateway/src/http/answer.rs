@@ -101,7 +101,7 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
     loop {
         let said = source.next().await.ok_or_else(ended_early)??;
         match said.borrow() {
-            Output::Accepted { .. } => record.placed(),
+            Output::Accepted { worker, .. } => record.placed(worker),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(said),
             // A stream never begins anew, whatever has been said of it.
@@ -153,7 +153,7 @@ async fn collect(
             }
         };
         match happened.ok_or_else(ended_early)??.borrow() {
-            Output::Accepted { .. } => record.placed(),
+            Output::Accepted { worker, .. } => record.placed(worker),
             Output::Anew => {
                 record.anew();
                 collector = begin();
@@ -165,7 +165,7 @@ async fn collect(
             Output::Written(_) => return Err(unasked()),
             Output::Finish(finish) => {
                 let answer = collector.finish(finish)?;
-                record.usage(finish.prompt_tokens, finish.completion_tokens);
+                record.finished(finish);
                 return Ok(answer);
             }
         }

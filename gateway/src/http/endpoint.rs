@@ -14,22 +14,25 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Edge;
-use super::answer::{Asked, answer};
+use super::answer::{self, Asked};
 use super::beside::beside;
 use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
-use super::idempotent;
+use super::idempotent::{self, Repeatable};
 use super::keeping::Keeper;
 use super::limits::BACKSTOP;
 use super::record::Record;
 use super::request_id::RequestId;
 use super::wire::{ClientWire, Wire};
 use crate::api::Identity;
-use crate::api::form::Failure;
+use crate::api::form::{Failure, Form};
 use crate::api::request::{Checked, RequestError};
+use crate::auth::limiter::Refusal;
+use crate::auth::{Caller, Grant, estimate};
 use crate::call::Call;
 use crate::core::Core;
+use crate::model_config::{Route, Routed, Served};
 
 /// One endpoint.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ pub(super) struct Arrived {
     pub(super) body: Bytes,
     /// What its headers say.
     pub(super) headers: CallHeaders,
+    caller: Option<Caller>,
     id: RequestId,
     at: Instant,
     record: Record,
@@ -93,9 +97,13 @@ impl Arrived {
     ) -> Result<Self, Box<Response>> {
         let at = Instant::now();
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
-        let mut record = Record::begin(&edge.metrics, id.clone(), at);
+        let mut record = Record::begin(edge, id.clone(), at);
+        let caller = request.extensions().get::<Caller>().cloned();
         let read = async {
-            let headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
+            let mut headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
+            if let Some(caller) = &caller {
+                headers.bound(caller.key());
+            }
             let body = body::read(request, edge.options.body_limit).await?;
             Ok((headers, body))
         };
@@ -104,6 +112,7 @@ impl Arrived {
                 endpoint,
                 body,
                 headers,
+                caller,
                 id,
                 at,
                 record,
@@ -127,50 +136,98 @@ impl Arrived {
 
     /// As [`Arrived::answer`], and `keeper` keeps the answer.
     pub(super) async fn answer_kept<C: Core>(
-        self,
+        mut self,
         edge: &Edge<C>,
         checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
-        let Self {
-            endpoint,
-            body,
-            headers,
-            id,
-            at,
-            mut record,
-            wire,
-        } = self;
-        let call = Call {
-            id: Uuid::now_v7(),
-            kind: endpoint.kind,
-            model: checked.model,
-            needs: checked.needs,
-            body: checked.body.unwrap_or_else(|| body.clone()),
-            deadline: at + headers.timeout,
-            priority: headers.priority,
-            tenant: headers.tenant,
-            client_id: id.0,
-            trace: headers.trace,
-            not_resumable: checked.not_resumable,
-            in_one_piece: !checked.form.is_stream(),
+        let (form, call) = self.call(checked);
+        let route = edge.models.route(&call.model);
+        let grant = match self.grant(&call, route.as_deref(), edge) {
+            Ok(grant) => grant,
+            Err(error) => return answer::refuse(&mut self.record, form.as_ref(), &error),
         };
-        record.called(&call);
+        let served = route.as_ref().map(|_| Served::default());
+        self.record.called(&call, grant, served.clone());
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let created = created.map_or(0, |since| since.as_secs());
         let asked = Asked {
-            form: checked.form,
-            identity: Identity::prefixed(endpoint.id_prefix, call.id, created, &call.model),
+            form,
+            identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
-            record,
-            wire,
+            record: self.record,
+            wire: self.wire,
             keeper,
         };
-        match headers.idempotency_key {
-            None => answer(edge.core.open(call), asked, &edge.options).await,
-            // In a box, so that requests without a key do not hold room for this.
-            Some(key) => Box::pin(idempotent::answer(edge, key, endpoint.path, &body, call, asked)).await,
+        let keyed = self.headers.idempotency_key.map(|key| Repeatable {
+            key,
+            endpoint: self.endpoint.path,
+            body: self.body,
+        });
+        // In a box, so that requests that need neither do not hold room for it.
+        match (route, keyed) {
+            (None, None) => answer::answer(edge.core.open(call), asked, &edge.options).await,
+            (None, Some(keyed)) => {
+                Box::pin(idempotent::answer(edge, keyed, call, asked, |call| {
+                    edge.core.open(call)
+                }))
+                .await
+            }
+            (Some(route), keyed) => {
+                let served = served.unwrap_or_default();
+                let open = |call| Routed::open(edge.core.clone(), call, &route, served);
+                match keyed {
+                    None => Box::pin(answer::answer(open(call), asked, &edge.options)).await,
+                    Some(keyed) => Box::pin(idempotent::answer(edge, keyed, call, asked, open)).await,
+                }
+            }
         }
+    }
+
+    fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {
+        let headers = &mut self.headers;
+        let call = Call {
+            id: Uuid::now_v7(),
+            kind: self.endpoint.kind,
+            model: checked.model,
+            needs: checked.needs,
+            body: checked.body.unwrap_or_else(|| self.body.clone()),
+            deadline: self.at + headers.timeout,
+            priority: headers.priority,
+            tenant: headers.tenant.take(),
+            client_id: std::mem::take(&mut self.id.0),
+            trace: headers.trace.take(),
+            not_resumable: checked.not_resumable,
+            in_one_piece: !checked.form.is_stream(),
+        };
+        (checked.form, call)
+    }
+
+    /// What the request's key says to the call.
+    fn grant<C>(&self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<Option<Grant>, HttpError> {
+        let Some(caller) = &self.caller else { return Ok(None) };
+        if !caller.key().may_use(&call.model) {
+            return Err(HttpError::ModelNotAllowed(call.model.clone()));
+        }
+        // The first model's defaults bound the answer where the request does not.
+        let target = route.and_then(|route| route.targets.first());
+        let filled = || target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
+        let tokens = || {
+            let completion = match filled() {
+                Some(filled) => estimate::completion(call.kind, &filled),
+                None => estimate::completion(call.kind, &call.body),
+            };
+            estimate::prompt(&call.body).saturating_add(completion)
+        };
+        caller.admit(tokens, Instant::now()).map(Some).map_err(|refusal| {
+            let limit = match refusal {
+                Refusal::Requests { .. } => "requests",
+                Refusal::Tokens { .. } => "tokens",
+                Refusal::Streams { .. } => "streams",
+            };
+            edge.metrics.key_limited(caller.key().name.as_str(), limit);
+            HttpError::Limited(refusal)
+        })
     }
 }
 

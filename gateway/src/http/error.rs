@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
+use super::access::go_duration;
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::api::AnswerError;
 use crate::api::form::{Failure, envelope};
 use crate::api::request::RequestError;
+use crate::auth::Stranger;
+use crate::auth::limiter::Refusal;
 use crate::call::CallError;
 use crate::metrics::Outcome;
 use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Everything that a client may be told instead of an answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -65,6 +68,18 @@ pub enum HttpError {
     /// The idempotency key was used for another body.
     #[error("The idempotency key of your request was used before, with another body; use a new key for a new request")]
     IdempotencyKeyReused,
+    /// Whose request it is cannot be known.
+    #[error("{}", stranger(*.0))]
+    Stranger(Stranger),
+    /// The request's key may not ask for this model.
+    #[error("Your API key may not use the model {0:?}")]
+    ModelNotAllowed(String),
+    /// The request's key may not read metrics.
+    #[error("Your API key may not read metrics")]
+    MetricsNotAllowed,
+    /// A limit of the request's key is reached.
+    #[error("{}", limited(.0))]
+    Limited(Refusal),
     /// A query string has no value that it may have.
     #[error("The query of your request is wrong: {0}")]
     Query(String),
@@ -109,12 +124,15 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Whether another try is worth it, where the status alone would mislead an SDK.
     pub should_retry: Option<bool>,
+    /// Whether the client is told how to say who it is.
+    pub challenge: bool,
     /// Whether the connection ends with the answer, because its request was not read to the end.
     pub close: bool,
 }
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+const PERMISSION: &str = "permission_error";
 const RATE: &str = "rate_limit_error";
 
 impl Verdict {
@@ -128,6 +146,7 @@ impl Verdict {
             retry_after: None,
             outcome,
             should_retry: None,
+            challenge: false,
             close: false,
         }
     }
@@ -183,6 +202,9 @@ impl Verdict {
                 HeaderValue::from_static(if retry { "true" } else { "false" }),
             );
         }
+        if self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -223,6 +245,12 @@ impl HttpError {
             Self::IdempotencyKeyReused => new(S::UNPROCESSABLE_ENTITY, INVALID, Rejected)
                 .code("idempotency_key_reused")
                 .param(Some("idempotency-key")),
+            Self::Stranger(stranger) => self.stranger(*stranger),
+            Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
+                .code("model_not_allowed")
+                .param(Some("model")),
+            Self::MetricsNotAllowed => new(S::FORBIDDEN, PERMISSION, Rejected).code("metrics_not_allowed"),
+            Self::Limited(refusal) => self.limited(refusal),
             Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
             Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
             Self::NotKept { param, error } => match error {
@@ -245,6 +273,65 @@ impl HttpError {
             }
             Self::Call(error) => call(error),
         }
+    }
+}
+
+impl HttpError {
+    fn stranger(&self, stranger: Stranger) -> Verdict {
+        match stranger {
+            Stranger::NoKey | Stranger::UnknownKey => Verdict {
+                challenge: true,
+                ..Verdict::new(StatusCode::UNAUTHORIZED, INVALID, Outcome::Rejected, self.to_string())
+                    .code("invalid_api_key")
+            },
+            Stranger::NotReady => Verdict::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                SERVER,
+                Outcome::Failed,
+                self.to_string(),
+            )
+            .code("not_ready")
+            .retry_after(SHORT_RETRY),
+        }
+    }
+
+    /// As OpenAI tells it: the type says which limit it is.
+    fn limited(&self, refusal: &Refusal) -> Verdict {
+        let (kind, after) = match refusal {
+            Refusal::Requests { after, .. } => ("requests", *after),
+            Refusal::Tokens { after, .. } => ("tokens", *after),
+            Refusal::Streams { .. } => ("requests", SHORT_RETRY),
+        };
+        Verdict::new(StatusCode::TOO_MANY_REQUESTS, kind, Outcome::Rejected, self.to_string())
+            .code("rate_limit_exceeded")
+            .retry_after(after)
+    }
+}
+
+fn stranger(stranger: Stranger) -> &'static str {
+    match stranger {
+        Stranger::NoKey => {
+            "You did not provide an API key. Send it in the header Authorization, as in 'Authorization: Bearer YOUR_KEY', or in x-api-key"
+        }
+        Stranger::UnknownKey => "Incorrect API key provided",
+        Stranger::NotReady => "The gateway does not know the API keys yet",
+    }
+}
+
+fn limited(refusal: &Refusal) -> String {
+    let again = |after: &Duration| format!("Try again in {}", go_duration(*after));
+    match refusal {
+        Refusal::Requests { limit, after } => format!(
+            "Rate limit reached for your API key on requests per minute: limit {limit}. {}",
+            again(after)
+        ),
+        Refusal::Tokens { limit, asked, after } => format!(
+            "Rate limit reached for your API key on tokens per minute: limit {limit}, requested about {asked}. {}",
+            again(after)
+        ),
+        Refusal::Streams { limit } => format!(
+            "Rate limit reached for your API key on concurrent requests: limit {limit}. Try again when one has ended"
+        ),
     }
 }
 
@@ -305,9 +392,7 @@ fn engine(error: &EngineError) -> Verdict {
         ErrorCode::UpstreamUnauthorized => {
             not_your_key(new(S::UNAUTHORIZED, "authentication_error", Failed).code("upstream_unauthorized"))
         }
-        ErrorCode::UpstreamForbidden => {
-            not_your_key(new(S::FORBIDDEN, "permission_error", Failed).code("upstream_forbidden"))
-        }
+        ErrorCode::UpstreamForbidden => not_your_key(new(S::FORBIDDEN, PERMISSION, Failed).code("upstream_forbidden")),
         ErrorCode::ModelNotFound => new(S::NOT_FOUND, INVALID, Rejected)
             .code("model_not_found")
             .param(Some("model")),

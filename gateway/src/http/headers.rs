@@ -7,6 +7,7 @@ use tokenbus_protocol::TraceContext;
 
 use super::error::HttpError;
 use super::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
+use crate::auth::table::Key;
 use crate::idempotency::limits::MAX_KEY;
 
 const TIMEOUT: &str = "x-request-timeout";
@@ -23,6 +24,7 @@ pub(super) struct CallHeaders {
     pub(super) trace: Option<TraceContext>,
     /// 0 when not given; kept within plus and minus [`MAX_PRIORITY`].
     pub(super) priority: i32,
+    asked_priority: Option<i32>,
     /// For whom.
     pub(super) tenant: Option<String>,
     /// What makes a repeat of the request known as such; 1 to [`MAX_KEY`] bytes.
@@ -35,13 +37,25 @@ impl CallHeaders {
     /// # Errors
     /// [`HttpError::Header`] names the header that has no legal value.
     pub(super) fn read(headers: &HeaderMap, timeout: Duration) -> Result<Self, HttpError> {
+        let asked_priority = priority(headers)?;
         Ok(Self {
+            asked_priority,
             timeout: asked_timeout(headers)?.map_or(timeout, |asked| asked.min(timeout)),
             trace: trace(headers),
-            priority: priority(headers)?,
+            priority: asked_priority.unwrap_or(0),
             tenant: tenant(headers)?,
             idempotency_key: idempotency_key(headers)?,
         })
+    }
+}
+
+impl CallHeaders {
+    /// Keeps what the headers ask for within what `key` allows: for whom the request is, the key says;
+    /// its priority is the key's, or what the client asks for below it.
+    pub(super) fn bound(&mut self, key: &Key) {
+        self.tenant = Some(key.tenant.clone());
+        let asked = self.asked_priority.unwrap_or(key.priority);
+        self.priority = asked.min(key.priority);
     }
 }
 
@@ -70,13 +84,13 @@ fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, HttpError> {
     }
 }
 
-fn priority(headers: &HeaderMap) -> Result<i32, HttpError> {
+fn priority(headers: &HeaderMap) -> Result<Option<i32>, HttpError> {
     let Some(text) = text(headers, PRIORITY)? else {
-        return Ok(0);
+        return Ok(None);
     };
     let number = text.parse::<i32>();
     let number = number.map_err(|_| wrong(PRIORITY, format!("{text:?} is no whole number")))?;
-    Ok(number.clamp(-MAX_PRIORITY, MAX_PRIORITY))
+    Ok(Some(number.clamp(-MAX_PRIORITY, MAX_PRIORITY)))
 }
 
 fn tenant(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
@@ -172,6 +186,7 @@ mod tests {
             timeout: Duration::from_secs(600),
             trace: None,
             priority: 0,
+            asked_priority: None,
             tenant: None,
             idempotency_key: None,
         };

@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 
 use super::Edge;
 use super::error::HttpError;
+use crate::auth::Stranger;
 use crate::call::CallError;
 use crate::core::Core;
 
@@ -18,6 +19,9 @@ pub(super) async fn live() -> Response {
 pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
+    }
+    if !edge.auth.is_ready() {
+        return Err(HttpError::Stranger(Stranger::NotReady));
     }
     edge.core.readiness().map_err(HttpError::NotReady)?;
     Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#).into_response())

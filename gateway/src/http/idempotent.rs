@@ -1,6 +1,7 @@
 //! Requests with an `Idempotency-Key`: the first runs its call, repeats read the same recording.
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
@@ -8,28 +9,38 @@ use super::Edge;
 use super::answer::{self, Asked};
 use super::error::HttpError;
 use crate::call::Call;
-use crate::core::Core;
+use crate::core::{CallStream, Core};
 use crate::idempotency::{Claim, Key, Keyed};
 
 /// On every answer, also an error, that was made for an earlier request.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Answers `call`, which came to `endpoint` as `body` under `key`.
-pub(super) async fn answer<C: Core>(
+/// What makes a request known when it comes again.
+pub(super) struct Repeatable {
+    /// Its key.
+    pub(super) key: String,
+    /// Where it came to.
+    pub(super) endpoint: &'static str,
+    /// As the client sent it.
+    pub(super) body: Bytes,
+}
+
+/// Answers `call`, which `repeatable` became; `open` opens it where it is the first.
+pub(super) async fn answer<C: Core, S: CallStream>(
     edge: &Edge<C>,
-    key: String,
-    endpoint: &'static str,
-    body: &[u8],
+    repeatable: Repeatable,
     call: Call,
     mut asked: Asked,
+    open: impl FnOnce(Call) -> S,
 ) -> Response {
+    let Repeatable { key, endpoint, body } = repeatable;
     let request = Keyed {
         key: Key {
             tenant: call.tenant.clone(),
             key,
         },
         endpoint,
-        body,
+        body: &body,
         identity: &asked.identity,
         deadline: call.deadline,
         choices: asked.form.max_choices(),
@@ -37,7 +48,7 @@ pub(super) async fn answer<C: Core>(
     };
     match edge.idempotency.claim(request, Instant::now()) {
         Claim::First(run) => {
-            let reader = run.start(edge.core.open(call));
+            let reader = run.start(open(call));
             answer::answer(reader, asked, &edge.options).await
         }
         Claim::Repeat(reader) => {
@@ -55,7 +66,7 @@ pub(super) async fn answer<C: Core>(
         }
         Claim::Crowded => {
             tracing::debug!(call = %call.id, "no room for another idempotency key, the answer will not be kept");
-            answer::answer(edge.core.open(call), asked, &edge.options).await
+            answer::answer(open(call), asked, &edge.options).await
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! One file per endpoint family; [`error`] is the one place that knows the status of an error.
 
+mod access;
 mod answer;
 mod beside;
 mod body;
 mod chat;
 mod completions;
+mod cors;
 mod dialect;
 mod embeddings;
 mod endpoint;
@@ -39,13 +41,19 @@ use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
+pub use cors::{NoOrigin, Origin};
 pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
 
+use access::Access;
+
+use crate::auth::Auth;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
+use crate::model_config::ModelConfig;
 use crate::responses_store::ResponsesStore;
+use crate::usage::Usage;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -60,6 +68,12 @@ pub struct Edge<C> {
     pub registry: Arc<Registry>,
     /// Requests that may be repeated under their key.
     pub idempotency: Idempotency,
+    /// Who may ask for what.
+    pub auth: Auth,
+    /// What names of models mean.
+    pub models: ModelConfig,
+    /// What each request used is told here.
+    pub usage: Usage,
     /// Responses that conversations may go on from.
     pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
@@ -68,7 +82,12 @@ pub struct Edge<C> {
 
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    generation()
+    let access = Access {
+        auth: edge.auth.clone(),
+        metrics: edge.metrics.clone(),
+    };
+    let cors = cors::layer(&edge.options.cors);
+    let mut router = generation()
         .route(responses::ENDPOINT.path, post(responses::create::<C>))
         .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
         .route(
@@ -83,9 +102,17 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .route("/metrics", get(health::metrics::<C>))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        // Outermost, so that errors of the routing have an id as well.
-        .layer(axum::middleware::from_fn(request_id::layer))
-        .with_state(edge)
+        .with_state(edge);
+    // A request walks through these from the last to the first.
+    if access.auth.is_on() {
+        router = router.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::layer));
+    }
+    // Browsers ask without a key what they may send, and want to read a refusal as well.
+    if let Some(cors) = cors {
+        router = router.layer(cors);
+    }
+    // Outermost, so that errors of the routing have an id as well.
+    router.layer(axum::middleware::from_fn(request_id::layer))
 }
 
 /// What models are asked.

@@ -1,21 +1,25 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API ask for the same paths: they
 //! are known by the header that they all send.
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 
 use super::error::HttpError;
 use super::{Edge, dialect};
 use crate::api::messages::models::{ModelInfo, ModelPage};
 use crate::api::models::{ModelList, ModelObject};
+use crate::auth::Caller;
 use crate::call::CallError;
 use crate::core::{Core, ListedModel};
 
-/// All models.
-pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, request: Request) -> Response {
-    let models = edge.core.models();
+/// Who asks, where there are keys.
+type Asking = Option<Extension<Caller>>;
+
+/// All models that the caller may use, aliases included.
+pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
+    let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
         Json(ModelPage::new(&models)).into_response()
     } else {
@@ -26,10 +30,11 @@ pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, request: Request)
 /// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
 pub(super) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
+    caller: Asking,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    let models = edge.core.models();
+    let models = known(&edge, caller.as_deref());
     let id = match id {
         Ok(Path(id)) => id,
         // Not UTF-8, so no model's name.
@@ -43,6 +48,14 @@ pub(super) async fn one<C: Core>(
     } else {
         Json(ModelObject::from(model)).into_response()
     }
+}
+
+fn known<C: Core>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+    let mut models = edge.models.with_aliases(edge.core.models());
+    if let Some(caller) = caller {
+        models.retain(|model| caller.key().may_use(&model.name));
+    }
+    models
 }
 
 fn unknown(model: String, models: &[ListedModel]) -> HttpError {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cors::Origin;
 use super::limits;
 use crate::idempotency::IdempotencyOptions;
 
@@ -21,6 +22,8 @@ pub struct HttpOptions {
     pub direct: bool,
     /// Requests with an idempotency key.
     pub idempotency: IdempotencyOptions,
+    /// Origins whose pages may read answers.
+    pub cors: Vec<Origin>,
 }
 
 impl Default for HttpOptions {
@@ -32,6 +35,7 @@ impl Default for HttpOptions {
             keep_alive: limits::KEEP_ALIVE,
             direct: true,
             idempotency: IdempotencyOptions::default(),
+            cors: Vec::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::limits::MAX_REQUEST_ID;
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The same in Anthropic's API.
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// A request's id: 1 to [`MAX_REQUEST_ID`] characters that are safe in a header and in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use crate::api::form::envelope;
 use crate::api::request::RequestError;
 use crate::api::responses::kept::{Kept, Known, Page};
 use crate::api::responses::{Create, ID_PREFIX, Translated};
+use crate::auth::Caller;
 use crate::core::Core;
 use crate::responses_store::{ResponsesStore, StoreError};
 
@@ -45,6 +46,9 @@ pub(super) static INPUT_TOKENS: Endpoint = Endpoint {
     check: |body| Create::read(body)?.count(&Known::new()),
     error: envelope,
 };
+
+/// Who asks, where there are keys.
+type Asking = Option<Extension<Caller>>;
 
 /// Items on a page when a client does not say, and at most: as OpenAI has it.
 const PAGE: usize = 20;
@@ -154,6 +158,7 @@ pub(super) async fn one<C: Core>(
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
     headers: HeaderMap,
+    caller: Asking,
 ) -> Result<Response, HttpError> {
     if query.is_ok_and(|Query(query)| query.stream == Some(true)) {
         let what = "'stream' is not supported here: a kept response is told in one piece";
@@ -164,7 +169,7 @@ pub(super) async fn one<C: Core>(
         }
         .into());
     }
-    let kept = find(&edge, named(id)?, &headers).await?;
+    let kept = find(&edge, named(id)?, &headers, caller).await?;
     Ok(json(kept.response().to_owned()))
 }
 
@@ -174,10 +179,11 @@ pub(super) async fn input_items<C: Core>(
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
     headers: HeaderMap,
+    caller: Asking,
 ) -> Result<Response, HttpError> {
     let Query(list) = query.map_err(|error| HttpError::Query(error.body_text()))?;
     let page = list.page()?;
-    let kept = find(&edge, named(id)?, &headers).await?;
+    let kept = find(&edge, named(id)?, &headers, caller).await?;
     Ok(json(kept.page(&page)))
 }
 
@@ -186,8 +192,9 @@ pub(super) async fn delete<C: Core>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
+    caller: Asking,
 ) -> Result<Response, HttpError> {
-    let (id, tenant) = (named(id)?, tenant(&edge, &headers)?);
+    let (id, tenant) = (named(id)?, tenant(&edge, &headers, caller)?);
     match edge.responses.delete(tenant.as_deref(), &id).await {
         Ok(true) => {
             let id = serde_json::Value::from(id);
@@ -237,8 +244,8 @@ fn named(id: Result<Path<String>, PathRejection>) -> Result<String, HttpError> {
     Ok(id.0)
 }
 
-async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap) -> Result<Kept, HttpError> {
-    let tenant = tenant(edge, headers)?;
+async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap, caller: Asking) -> Result<Kept, HttpError> {
+    let tenant = tenant(edge, headers, caller)?;
     match edge.responses.get(tenant.as_deref(), &id).await {
         Ok(Some(bytes)) => match Kept::decode(&bytes) {
             Ok(kept) => Ok(kept),
@@ -260,8 +267,13 @@ fn nowhere(id: String, error: StoreError) -> HttpError {
     }
 }
 
-fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap) -> Result<Option<String>, HttpError> {
-    Ok(CallHeaders::read(headers, edge.options.request_timeout)?.tenant)
+/// Whose responses are meant: where there are keys, the key says.
+fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap, caller: Asking) -> Result<Option<String>, HttpError> {
+    let mut headers = CallHeaders::read(headers, edge.options.request_timeout)?;
+    if let Some(Extension(caller)) = caller {
+        headers.bound(caller.key());
+    }
+    Ok(headers.tenant)
 }
 
 fn json(text: String) -> Response {

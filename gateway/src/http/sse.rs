@@ -170,7 +170,7 @@ impl<S: Source> Writer<S> {
 
     fn write(&mut self, said: &Output) {
         match said {
-            Output::Accepted { .. } => self.stream.record.placed(),
+            Output::Accepted { worker, .. } => self.stream.record.placed(worker),
             Output::Written(_) | Output::Anew => self.fail(&unasked()),
             Output::Delta(delta) => {
                 self.heard = true;
@@ -181,7 +181,7 @@ impl<S: Source> Writer<S> {
             }
             Output::Finish(finish) => match self.stream.encoder.finish(finish, &mut self.buffer) {
                 Ok(()) => {
-                    self.stream.record.usage(finish.prompt_tokens, finish.completion_tokens);
+                    self.stream.record.finished(finish);
                     self.stream.record.succeeded();
                     self.ended = true;
                 }

@@ -29,7 +29,7 @@ async fn a_request_leaves_its_measures() {
     meter.output(start + Duration::from_millis(300), 2, 1);
     meter.output(start + Duration::from_millis(340), 4, 4);
     meter.output(start + Duration::from_millis(350), 1, 0);
-    meter.usage(Some(10), Some(8));
+    meter.usage(Some(10), Some(8), 3);
     meter.end(start + Duration::from_secs(2), Outcome::Succeeded, 200);
     drop(meter);
     has(&metrics, "requests_in_flight 0");
@@ -39,6 +39,7 @@ async fn a_request_leaves_its_measures() {
     );
     has(&metrics, r#"prompt_tokens_total{model="m"} 10"#);
     has(&metrics, r#"completion_tokens_total{model="m"} 8"#);
+    has(&metrics, r#"cached_tokens_total{model="m"} 3"#);
     has(&metrics, r#"time_to_first_token_seconds_sum{model="m"} 0.3"#);
     has(&metrics, r#"inter_token_latency_seconds_bucket{le="0.01",model="m"} 4"#);
     has(

@@ -1,13 +1,18 @@
 //! The HTTP edge over real connections, against a core that does what the test says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod aliases;
 mod connections;
+mod cors;
 mod draining;
 mod endpoints;
 mod idempotency;
+mod keys;
 mod messages;
+mod refusals;
 mod requests;
 mod responses;
 mod streams;
 mod support;
 mod text;
+mod usage;

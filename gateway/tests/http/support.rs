@@ -8,14 +8,17 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
+use tokenbus_gateway::auth::Auth;
 use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::core::{CallStream, Core, ListedModel};
+use tokenbus_gateway::core::{CallStream, Core, ListedModel, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
+use tokenbus_gateway::model_config::ModelConfig;
 use tokenbus_gateway::responses_store::ResponsesStore;
-use tokenbus_protocol::{Delta, Finish, Name};
+use tokenbus_gateway::usage::Usage;
+use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -150,6 +153,15 @@ impl Core for Scripted {
         }
     }
 
+    fn prospect(&self, model: &str, _needs: Features) -> Prospect {
+        let models = self.models.lock().unwrap();
+        match models.iter().find(|listed| listed.name == model) {
+            Some(listed) if listed.live => Prospect::Room,
+            Some(_) => Prospect::NoWorker,
+            None => Prospect::Unknown,
+        }
+    }
+
     fn models(&self) -> Vec<ListedModel> {
         self.models.lock().unwrap().clone()
     }
@@ -183,7 +195,23 @@ pub(crate) struct Gateway {
     pub(crate) served: JoinHandle<()>,
     pub(crate) metrics: Metrics,
     opened: mpsc::Receiver<Opened>,
+    records: mpsc::Receiver<UsageRecord>,
     core: Scripted,
+}
+
+/// What a gateway is given beside its options.
+pub(crate) struct Extras {
+    pub(crate) auth: Auth,
+    pub(crate) models: ModelConfig,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Self {
+            auth: Auth::off(),
+            models: ModelConfig::none(),
+        }
+    }
 }
 
 pub(crate) const GRACE: Duration = Duration::from_millis(300);
@@ -194,6 +222,10 @@ impl Gateway {
     }
 
     pub(crate) async fn with(options: HttpOptions) -> Self {
+        Self::with_extras(options, Extras::default()).await
+    }
+
+    pub(crate) async fn with_extras(options: HttpOptions, extras: Extras) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             rustls::crypto::ring::default_provider().install_default().unwrap();
@@ -205,6 +237,7 @@ impl Gateway {
             ready: Arc::new(Mutex::new(Ok(()))),
         };
         let metrics = Metrics::default();
+        let (usage, records) = Usage::new(Name::new("g1").unwrap(), metrics.clone());
         let mut registry = Registry::with_prefix("tokenbus");
         metrics.register(&mut registry);
         let shutdown = CancellationToken::new();
@@ -221,6 +254,9 @@ impl Gateway {
             options: Arc::new(options),
             metrics: metrics.clone(),
             registry: Arc::new(registry),
+            auth: extras.auth,
+            models: extras.models,
+            usage,
             draining: draining.clone(),
             responses: ResponsesStore::absent(),
         };
@@ -233,8 +269,14 @@ impl Gateway {
             shutdown,
             metrics,
             opened: calls,
+            records,
             core,
         }
+    }
+
+    /// The record of the next request that ends.
+    pub(crate) async fn record(&mut self) -> UsageRecord {
+        soon(self.records.recv()).await.unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

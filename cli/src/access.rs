@@ -1,0 +1,89 @@
+//! Who may use a gateway, and what names of models mean there: the flags that all gateways have.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ArgAction;
+use tokenbus_gateway::auth::source::KeySource;
+use tokenbus_gateway::http::Origin;
+use tokenbus_gateway::model_config::ModelFile;
+use tokenbus_gateway::usage::UsageStream;
+use tokenbus_gateway::{GatewayError, Options};
+
+use crate::failure::{Failure, Unusable};
+use crate::listen::Listen;
+use crate::shared::{bytes, duration};
+
+/// Who may use a gateway, and what names of models mean there.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct AccessArgs {
+    /// API keys to ask for: a TOML file, kv for the cluster's bucket in JetStream, or kv:BUCKET; see
+    /// `tokenbus keys`
+    #[arg(long, value_name = "FILE|kv[:BUCKET]", help_heading = "Access")]
+    pub keys: Option<KeySource>,
+
+    /// Serve everybody who can reach it, where it listens beyond this machine and has no --keys
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
+    pub insecure: bool,
+
+    /// Origin whose pages may use it from a browser, as in https://example.org, or * for all; repeated
+    #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
+    pub cors_origin: Vec<Origin>,
+
+    /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
+    /// [default: those of --config]
+    #[arg(long, value_name = "FILE")]
+    pub models: Option<PathBuf>,
+
+    /// Keep usage records in a JetStream stream of this name; it is made where there is none
+    #[arg(long, value_name = "NAME", help_heading = "Usage")]
+    pub usage_stream: Option<String>,
+
+    /// How long the stream keeps a record
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d", help_heading = "Usage")]
+    pub usage_stream_age: Duration,
+
+    /// How much the stream keeps; the oldest records go first
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1GiB", help_heading = "Usage")]
+    pub usage_stream_size: usize,
+}
+
+impl AccessArgs {
+    /// Refuses to serve strangers by oversight.
+    ///
+    /// # Errors
+    /// [`Unusable`], when others can reach `listen` and no keys are asked for.
+    pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
+        if self.keys.is_some() || self.insecure || listen.is_loopback().await {
+            return Ok(());
+        }
+        Err(Unusable(format!(
+            "--listen {listen} can be reached from other machines, and no API key is asked for: \
+             give --keys FILE (`tokenbus keys create` makes one), or --insecure to serve everybody"
+        )))
+    }
+
+    /// Sets what the flags say; `config` is the file of all settings, where there is one.
+    pub(crate) fn apply(self, options: &mut Options, config: Option<&Path>) {
+        options.keys = self.keys;
+        options.http.cors = self.cors_origin;
+        options.models = self.models.map(|path| ModelFile {
+            shared: config == Some(path.as_path()),
+            path,
+        });
+        let (age, size) = (self.usage_stream_age, self.usage_stream_size);
+        options.usage_stream = self.usage_stream.map(|name| UsageStream {
+            name,
+            age,
+            bytes: size as u64,
+        });
+    }
+}
+
+/// What ended a gateway, with what cannot be used told from what failed.
+pub(crate) fn failure(error: GatewayError) -> Failure {
+    match error {
+        GatewayError::Keys(_) | GatewayError::Models(_) => Unusable(error.to_string()).into(),
+        other => other.into(),
+    }
+}

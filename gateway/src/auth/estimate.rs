@@ -1,0 +1,101 @@
+//! How many tokens a request will use, guessed from its body; settled when it is known.
+
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::limits::{ASSUMED_ATTACHMENT, ASSUMED_COMPLETION, BYTES_PER_TOKEN, MAX_ASSUMED_COMPLETION};
+use tokenbus_protocol::RequestKind;
+
+/// What base64 within a data URL, or an attachment of its own, begins with or stands behind.
+const ENCODED: [&[u8]; 2] = [b";base64,", b"\"data\":\""];
+
+/// Tokens of the prompt in `body`, by its bytes. What is encoded in it (images, sounds) counts as
+/// an attachment, not by its length.
+pub fn prompt(body: &[u8]) -> u64 {
+    let mut text = body.len() as u64;
+    let mut attachments = 0;
+    for mark in ENCODED {
+        let mut rest = body;
+        while let Some(at) = memmem::find(rest, mark) {
+            let encoded = rest.get(at + mark.len()..).unwrap_or_default();
+            let end = memchr::memchr(b'"', encoded).unwrap_or(encoded.len());
+            // A short one is a word like any other.
+            if end as u64 > ASSUMED_ATTACHMENT * BYTES_PER_TOKEN {
+                text = text.saturating_sub(end as u64);
+                attachments += 1;
+            }
+            rest = encoded.get(end..).unwrap_or_default();
+        }
+    }
+    text / BYTES_PER_TOKEN + attachments * ASSUMED_ATTACHMENT
+}
+
+/// What bounds an answer's length.
+#[derive(Deserialize)]
+struct Bounds {
+    #[serde(default)]
+    max_tokens: Option<f64>,
+    #[serde(default)]
+    max_completion_tokens: Option<f64>,
+    #[serde(default)]
+    n: Option<f64>,
+}
+
+/// Tokens of the answer to `body`, all choices.
+pub fn completion(kind: RequestKind, body: &[u8]) -> u64 {
+    if !kind.is_generated() {
+        return 0;
+    }
+    // The body has been checked: what is no number here is the engine's to refuse.
+    let bounds: Option<Bounds> = serde_json::from_slice(body).ok();
+    let asked = |bounds: &Bounds| bounds.max_completion_tokens.or(bounds.max_tokens);
+    let (each, choices) = match &bounds {
+        Some(bounds) => (asked(bounds), bounds.n.unwrap_or(1.0)),
+        None => (None, 1.0),
+    };
+    // A cast from a float saturates and takes what is no number for 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let each = each
+        .map_or(ASSUMED_COMPLETION, |each| each as u64)
+        .min(MAX_ASSUMED_COMPLETION);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let choices = (choices as u64).clamp(1, 128);
+    each * choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(body: &str) -> u64 {
+        completion(RequestKind::Chat, body.as_bytes())
+    }
+
+    #[test]
+    fn an_answer_is_as_long_as_it_may_be_within_reason() {
+        assert_eq!(chat(r#"{"max_tokens":7}"#), 7);
+        assert_eq!(chat(r#"{"max_tokens":7,"max_completion_tokens":9,"n":3}"#), 27);
+        assert_eq!(
+            chat(r#"{"max_tokens":null,"messages":[{"max_tokens":1}]}"#),
+            ASSUMED_COMPLETION
+        );
+        assert_eq!(chat(r#"{"max_tokens":1000000}"#), MAX_ASSUMED_COMPLETION);
+        for odd in [r#"{"max_tokens":"x"}"#, "[]", ""] {
+            assert_eq!(chat(odd), ASSUMED_COMPLETION, "{odd}");
+        }
+        assert_eq!(chat(r#"{"max_tokens":-1,"n":1e99}"#), 0);
+        assert_eq!(completion(RequestKind::Embeddings, b"{}"), 0);
+    }
+
+    #[test]
+    fn a_prompt_counts_by_its_text_and_not_by_its_images() {
+        assert_eq!(prompt(&[b'x'; 4000]), 1000);
+        assert_eq!(prompt(b"{}"), 0);
+        let image = format!(r#"{{"url":"data:image/png;base64,{}"}}"#, "A".repeat(1_000_000));
+        let counted = prompt(format!("[{image},{image}]").as_bytes());
+        assert!((2000..2030).contains(&counted), "{counted}");
+        let sound = format!(r#"{{"input_audio":{{"data":"{}"}}}}"#, "A".repeat(1_000_000));
+        assert!((1000..1020).contains(&prompt(sound.as_bytes())));
+        assert_eq!(prompt(br#"the header says ;base64, and "data":"x" is short"#), 12);
+    }
+}

@@ -1,0 +1,296 @@
+//! API keys: who may ask for what, how much of it, and that it holds over all gateways.
+//!
+//! Decided in pure code (`table.rs`, `limiter.rs`, `state.rs`, `bucket.rs`, `estimate.rs`); kept
+//! true by loops (`source/` brings the keys, `gossip.rs` tells the other gateways). What is here
+//! is the handle that requests use. See docs/keys.md and docs/limits.md.
+
+mod bucket;
+pub mod estimate;
+mod gossip;
+pub mod limiter;
+pub mod limits;
+pub mod pattern;
+pub mod secret;
+pub mod source;
+mod state;
+pub mod table;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use tokenbus_protocol::Name;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub use gossip::run as gossip;
+use limiter::{Limiter, News, Refusal, Standing};
+use limits::MAX_SECRET;
+use secret::KeyHash;
+use state::Charge;
+use table::{Key, KeyTable};
+
+use crate::metrics::Metrics;
+
+/// Whether keys are asked for, and which there are. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Auth(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` until they are known.
+    table: RwLock<Option<Arc<KeyTable>>>,
+    limiter: Mutex<Limiter>,
+    /// There is something to tell.
+    changed: Notify,
+    /// It matters now.
+    urgent: Notify,
+    metrics: Metrics,
+}
+
+/// Why a request is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranger {
+    /// It has no key.
+    NoKey,
+    /// Its key is none of ours, or none any more.
+    UnknownKey,
+    /// Nobody knows the keys yet.
+    NotReady,
+}
+
+impl Auth {
+    /// No keys are asked for.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Keys are asked for at the gateway `me`; which there are is still to be told.
+    pub fn on(me: Name, metrics: Metrics) -> Self {
+        Self(Some(Arc::new(Inner {
+            table: RwLock::default(),
+            limiter: Mutex::new(Limiter::new(me)),
+            changed: Notify::new(),
+            urgent: Notify::new(),
+            metrics,
+        })))
+    }
+
+    /// Whether keys are asked for.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether requests can be told from strangers' by now.
+    pub fn is_ready(&self) -> bool {
+        self.0.as_ref().is_none_or(|inner| inner.table().is_some())
+    }
+
+    /// The keys are these from now on. Requests that run go on.
+    pub fn set(&self, table: KeyTable) {
+        let Some(inner) = &self.0 else { return };
+        inner.metrics.keys().set(i64::try_from(table.len()).unwrap_or(i64::MAX));
+        inner.limiter().retain(|name| table.named(name.as_str()).is_some());
+        let mut known = inner.table.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(Arc::new(table));
+    }
+
+    /// Whose request has the key `secret`; `None` when no keys are asked for.
+    ///
+    /// # Errors
+    /// [`Stranger`].
+    pub fn authenticate(&self, secret: Option<&[u8]>) -> Result<Option<Caller>, Stranger> {
+        let Some(inner) = &self.0 else { return Ok(None) };
+        let table = inner.table().ok_or(Stranger::NotReady)?;
+        let secret = secret.ok_or(Stranger::NoKey)?;
+        if secret.len() > MAX_SECRET {
+            return Err(Stranger::UnknownKey);
+        }
+        let key = table.find(&KeyHash::of(secret)).ok_or(Stranger::UnknownKey)?;
+        Ok(Some(Caller {
+            key: Arc::clone(key),
+            auth: Arc::clone(inner),
+        }))
+    }
+}
+
+impl Inner {
+    fn table(&self) -> Option<Arc<KeyTable>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    // Its counts are right after each change, so a panic elsewhere leaves it whole.
+    fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, news: News) {
+        if news.urgent {
+            self.urgent.notify_one();
+        }
+        if news.some {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// Whose request it is.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    key: Arc<Key>,
+    auth: Arc<Inner>,
+}
+
+impl Caller {
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Lets a request in, within the key's limits; `tokens` tells how many it will use at most, or
+    /// about so, and is asked only where it matters.
+    ///
+    /// # Errors
+    /// [`Refusal`] says which limit is reached.
+    pub fn admit(&self, tokens: impl FnOnce() -> u64, now: Instant) -> Result<Grant, Refusal> {
+        let limits = self.key.limits;
+        if limits.is_none() {
+            return Ok(self.grant(None));
+        }
+        let tokens = if limits.tokens.is_some() { tokens() } else { 0 };
+        let admitted = self.auth.limiter().admit(&self.key.name, limits, tokens, now);
+        let (charge, news) = admitted?;
+        self.auth.tell(news);
+        Ok(self.grant(Some(charge)))
+    }
+
+    fn grant(&self, charge: Option<Charge>) -> Grant {
+        Grant {
+            caller: self.clone(),
+            charge,
+            used: 0,
+        }
+    }
+
+    /// How much is left of the key's limits.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let limits = self.key.limits;
+        if limits.requests.is_none() && limits.tokens.is_none() {
+            return Standing::default();
+        }
+        self.auth.limiter().standing(&self.key.name, limits, now)
+    }
+}
+
+/// A request that was let in: it counts as running until this is dropped, and is then charged for
+/// what it used.
+#[derive(Debug)]
+pub struct Grant {
+    caller: Caller,
+    charge: Option<Charge>,
+    used: u64,
+}
+
+impl Grant {
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.caller.key
+    }
+
+    /// It has used so many tokens in all.
+    pub fn used(&mut self, tokens: u64) {
+        self.used = tokens;
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if let Some(charge) = &self.charge {
+            let auth = &self.caller.auth;
+            let name = &self.caller.key.name;
+            let news = auth.limiter().settle(name, charge, self.used, Instant::now());
+            auth.tell(news);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn on(keys: &str) -> Auth {
+        let auth = Auth::on(Name::new("g").unwrap(), Metrics::default());
+        auth.set(KeyTable::parse(keys).unwrap());
+        auth
+    }
+
+    fn entry(name: &str, secret: &str, more: &str) -> String {
+        format!("[keys.{name}]\nhash = \"{}\"\n{more}\n", KeyHash::of(secret.as_bytes()))
+    }
+
+    #[test]
+    fn nobody_is_asked_where_keys_are_off() {
+        let auth = Auth::off();
+        assert!(auth.is_ready() && !auth.is_on());
+        assert!(matches!(auth.authenticate(None), Ok(None)));
+    }
+
+    #[test]
+    fn only_whoever_has_a_key_is_known() {
+        let auth = Auth::on(Name::new("g").unwrap(), Metrics::default());
+        let stranger = |auth: &Auth, secret: Option<&[u8]>| auth.authenticate(secret).map(|_| ()).unwrap_err();
+        assert!(!auth.is_ready());
+        assert_eq!(stranger(&auth, Some(b"a")), Stranger::NotReady);
+        auth.set(KeyTable::parse(&entry("alice", "a", "")).unwrap());
+        assert!(auth.is_ready());
+        assert_eq!(stranger(&auth, None), Stranger::NoKey);
+        for wrong in [&b""[..], b"A", b"aa", &[b'a'; MAX_SECRET + 1]] {
+            assert_eq!(stranger(&auth, Some(wrong)), Stranger::UnknownKey);
+        }
+        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        assert_eq!(caller.key().name.as_str(), "alice");
+        auth.set(KeyTable::parse(&entry("bob", "b", "")).unwrap());
+        assert_eq!(stranger(&auth, Some(b"a")), Stranger::UnknownKey);
+    }
+
+    #[test]
+    fn a_request_counts_as_running_until_its_grant_is_dropped() {
+        let auth = on(&entry("alice", "a", "streams = 1\ntokens-per-minute = 600"));
+        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let now = Instant::now();
+        let mut grant = caller.admit(|| 500, now).unwrap();
+        assert!(matches!(caller.admit(|| 1, now), Err(Refusal::Streams { limit: 1 })));
+        let remaining = || caller.standing(Instant::now()).tokens.unwrap().remaining;
+        assert!((100..110).contains(&remaining()));
+        grant.used(200);
+        drop(grant);
+        assert!((400..430).contains(&remaining()));
+        drop(caller.admit(|| 1, now).unwrap());
+    }
+
+    #[test]
+    fn a_key_without_limits_costs_nothing_and_is_told_nothing() {
+        let auth = on(&entry("alice", "a", ""));
+        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let grants: Vec<Grant> = (0..100)
+            .map(|_| caller.admit(|| unreachable!(), Instant::now()).unwrap())
+            .collect();
+        assert_eq!(caller.standing(Instant::now()), Standing::default());
+        drop(grants);
+        assert!(
+            caller.auth.limiter().tell(limiter::Scope::Active, Instant::now())[0]
+                .keys
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn requests_that_run_go_on_when_their_key_is_revoked() {
+        let auth = on(&entry("alice", "a", "streams = 1"));
+        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let grant = caller.admit(|| 0, Instant::now()).unwrap();
+        auth.set(KeyTable::default());
+        drop(grant);
+        auth.set(KeyTable::parse(&entry("alice", "a", "streams = 1")).unwrap());
+        drop(caller.admit(|| 0, Instant::now()).unwrap());
+    }
+}

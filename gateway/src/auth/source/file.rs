@@ -1,0 +1,48 @@
+//! Keys in a TOML file that is read again when it changes.
+
+use std::path::{Path, PathBuf};
+
+use super::super::Auth;
+use super::super::limits::MAX_FILE;
+use super::super::table::{KeyTable, TableError};
+use crate::metrics::Metrics;
+use crate::reload::{self, Followed, ReadError};
+
+/// The keys of a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the keys in {path} cannot be used: {reason}", path = path.display())]
+pub struct FileError {
+    path: PathBuf,
+    reason: String,
+}
+
+/// Reads the keys in `path`, to be given to [`follow`] once they are in place.
+///
+/// # Errors
+/// [`FileError`].
+pub async fn load(path: &Path) -> Result<(KeyTable, Followed), FileError> {
+    let wrong = |reason: String| FileError {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = reload::read(path, MAX_FILE).await;
+    let text = text.map_err(|error: ReadError| wrong(error.to_string()))?;
+    let table = KeyTable::parse(&text).map_err(|error: TableError| wrong(error.to_string()))?;
+    let followed = Followed {
+        what: "keys",
+        path: path.to_owned(),
+        limit: MAX_FILE,
+        text,
+    };
+    Ok((table, followed))
+}
+
+/// Keeps `auth` at what stands in `file`.
+pub async fn follow(auth: Auth, file: Followed, metrics: Metrics) {
+    let apply = |text: &str| {
+        let table = KeyTable::parse(text).map_err(|error| error.to_string())?;
+        auth.set(table);
+        Ok(())
+    };
+    reload::follow(file, metrics, apply).await;
+}

@@ -1,0 +1,263 @@
+//! The limits of one key over all gateways, pure.
+
+use std::collections::HashMap;
+
+use tokenbus_protocol::{KeyConsumption, Name};
+use tokio::time::Instant;
+
+use super::bucket::{Bucket, Rate};
+use super::limiter::{Left, Refusal, Standing};
+use super::limits::REFRESH;
+use super::table::Limits;
+
+/// What one gateway has consumed since its start, and what runs there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Own {
+    requests: u64,
+    tokens: i64,
+    streams: u32,
+}
+
+/// What a request was charged when it was let in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Charge {
+    tokens: u64,
+    /// The level of its key's tokens right after that.
+    level: f64,
+    at: Instant,
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) limits: Limits,
+    requests: Bucket,
+    tokens: Bucket,
+    own: Own,
+    told: Own,
+    others: HashMap<Name, Own>,
+}
+
+// Counts beyond 2^53 do not come up: that many requests a second for a thousand years.
+#[allow(clippy::cast_precision_loss)]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn signed(count: i64) -> f64 {
+    count as f64
+}
+
+/// A level that was told, made one that there can be.
+fn sound(level: f64, rate: Rate) -> f64 {
+    if level.is_finite() {
+        level.clamp(0.0, rate.limit)
+    } else {
+        0.0
+    }
+}
+
+impl State {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            limits,
+            requests: Bucket::new(now),
+            tokens: Bucket::new(now),
+            own: Own::default(),
+            told: Own::default(),
+            others: HashMap::new(),
+        }
+    }
+
+    fn request_rate(&self) -> Option<Rate> {
+        let limit = self.limits.requests?;
+        Some(Rate {
+            limit: limit.get().into(),
+        })
+    }
+
+    fn token_rate(&self) -> Option<Rate> {
+        let limit = self.limits.tokens?;
+        Some(Rate {
+            limit: float(limit.get()),
+        })
+    }
+
+    fn streams(&self) -> u32 {
+        let others = self.others.values().map(|other| other.streams);
+        others.fold(self.own.streams, u32::saturating_add)
+    }
+
+    pub(super) fn admit(&mut self, asked: u64, now: Instant) -> Result<Charge, Refusal> {
+        if let Some(limit) = self.limits.streams
+            && self.streams() >= limit.get()
+        {
+            return Err(Refusal::Streams {
+                limit: limit.get().into(),
+            });
+        }
+        if let (Some(rate), Some(limit)) = (self.request_rate(), self.limits.requests)
+            && let Some(after) = self.requests.wait(1.0, rate, now)
+        {
+            return Err(Refusal::Requests {
+                limit: limit.get().into(),
+                after,
+            });
+        }
+        let mut charge = Charge {
+            tokens: 0,
+            level: 0.0,
+            at: now,
+        };
+        if let (Some(rate), Some(limit)) = (self.token_rate(), self.limits.tokens) {
+            // What is more than the whole limit goes when the limit is untouched, rather than never.
+            charge.tokens = asked.min(limit.get());
+            if let Some(after) = self.tokens.wait(float(charge.tokens), rate, now) {
+                let limit = limit.get();
+                return Err(Refusal::Tokens { limit, asked, after });
+            }
+            self.tokens.add(float(charge.tokens), rate, now);
+            charge.level = self.tokens.level(rate, now);
+            self.own.tokens = self.own.tokens.saturating_add_unsigned(charge.tokens);
+        }
+        if let Some(rate) = self.request_rate() {
+            self.requests.add(1.0, rate, now);
+        }
+        self.own.requests += 1;
+        self.own.streams = self.own.streams.saturating_add(1);
+        Ok(charge)
+    }
+
+    /// Charges what was used beyond the estimate, or gives back what was not used; but of that only
+    /// what has not leaked already, for what has leaked has let others in.
+    pub(super) fn settle(&mut self, charge: &Charge, used: u64, now: Instant) {
+        self.own.streams = self.own.streams.saturating_sub(1);
+        let Some(rate) = self.token_rate() else { return };
+        let more = i64::try_from(used).unwrap_or(i64::MAX);
+        let mut more = more.saturating_sub_unsigned(charge.tokens);
+        if more < 0 {
+            let left = charge.level - rate.leak(now.saturating_duration_since(charge.at));
+            // Rounded towards giving back less. A cast saturates.
+            #[allow(clippy::cast_possible_truncation)]
+            let left = left.max(0.0) as i64;
+            more = more.max(-left);
+        }
+        self.own.tokens = self.own.tokens.saturating_add(more);
+        self.tokens.add(signed(more), rate, now);
+    }
+
+    /// Whether others should hear of it now: so much is untold that they, each with as much of it,
+    /// might use up half of what is left.
+    pub(super) fn is_urgent(&self, gateways: usize, now: Instant) -> bool {
+        let share = |untold: f64, left: f64| untold > 0.0 && untold * 2.0 * float(gateways as u64) >= left;
+        let requests = self.request_rate().is_some_and(|rate| {
+            let untold = float(self.own.requests.saturating_sub(self.told.requests));
+            share(untold, rate.limit - self.requests.level(rate, now))
+        });
+        let tokens = self.token_rate().is_some_and(|rate| {
+            let untold = signed(self.own.tokens.saturating_sub(self.told.tokens));
+            share(untold, rate.limit - self.tokens.level(rate, now))
+        });
+        let streams = self.limits.streams.is_some_and(|limit| {
+            let untold = self.own.streams.saturating_sub(self.told.streams);
+            share(untold.into(), limit.get().saturating_sub(self.streams()).into())
+        });
+        requests || tokens || streams
+    }
+
+    pub(super) fn standing(&self, limits: Limits, now: Instant) -> Standing {
+        let left = |bucket: &Bucket, limit: u64| {
+            let rate = Rate { limit: float(limit) };
+            let level = bucket.level(rate, now);
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let remaining = (rate.limit - level + 1e-6).max(0.0) as u64;
+            Left {
+                limit,
+                remaining,
+                reset: rate.time(level),
+            }
+        };
+        Standing {
+            requests: limits.requests.map(|limit| left(&self.requests, limit.get().into())),
+            tokens: limits.tokens.map(|limit| left(&self.tokens, limit.get())),
+        }
+    }
+
+    /// Takes in what another gateway tells.
+    pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
+        let news = Own {
+            requests: told.requests,
+            tokens: told.tokens,
+            streams: told.streams,
+        };
+        let old = self.others.insert(gateway.clone(), news);
+        let (request_rate, token_rate) = (self.request_rate(), self.token_rate());
+        match old {
+            Some(old) if told.requests >= old.requests => {
+                if let Some(rate) = request_rate {
+                    self.requests.add(float(told.requests - old.requests), rate, now);
+                }
+                if let Some(rate) = token_rate {
+                    self.tokens
+                        .add(signed(told.tokens.saturating_sub(old.tokens)), rate, now);
+                }
+            }
+            // It is news since the key was idle there, or since its counts began anew because the key
+            // was away for a time: all of it, but no more than can be left with what has leaked
+            // since.
+            _ if complete || old.is_some() => {
+                if let Some(rate) = request_rate {
+                    let most = sound(told.requests_level, rate) + rate.leak(REFRESH);
+                    self.requests.add(float(told.requests).min(most), rate, now);
+                }
+                if let Some(rate) = token_rate {
+                    let most = sound(told.tokens_level, rate) + rate.leak(REFRESH);
+                    self.tokens.add(signed(told.tokens).clamp(0.0, most), rate, now);
+                }
+            }
+            // How much of its counts is news cannot be known; what it knows of all gateways is no
+            // more than there is.
+            _ => {
+                if let Some(rate) = request_rate {
+                    self.requests.raise(sound(told.requests_level, rate), rate, now);
+                }
+                if let Some(rate) = token_rate {
+                    self.tokens.raise(sound(told.tokens_level, rate), rate, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.own != self.told
+    }
+
+    pub(super) fn tell(&mut self, name: &Name, now: Instant) -> KeyConsumption {
+        self.told = self.own;
+        let level = |bucket: &Bucket, rate: Option<Rate>| rate.map_or(0.0, |rate| bucket.level(rate, now));
+        KeyConsumption {
+            key: name.as_str().to_owned(),
+            requests: self.own.requests,
+            tokens: self.own.tokens,
+            streams: self.own.streams,
+            requests_level: level(&self.requests, self.request_rate()),
+            tokens_level: level(&self.tokens, self.token_rate()),
+        }
+    }
+
+    pub(super) fn forget(&mut self, gateways: &[Name]) {
+        for gateway in gateways {
+            self.others.remove(gateway);
+        }
+    }
+
+    /// Nothing runs, everything has leaked, and everybody knows.
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
+        let empty = |bucket: &Bucket, rate: Option<Rate>| rate.is_none_or(|rate| bucket.level(rate, now) <= 0.0);
+        !self.has_news()
+            && self.streams() == 0
+            && empty(&self.requests, self.request_rate())
+            && empty(&self.tokens, self.token_rate())
+    }
+}

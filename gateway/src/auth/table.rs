@@ -1,0 +1,332 @@
+//! The keys that a gateway knows, pure: entries as they are written, and the table that a request's
+//! key is looked up in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokenbus_protocol::Name;
+
+use super::limits::{MAX_KEYS, MAX_PATTERNS};
+use super::pattern::Pattern;
+use super::secret::KeyHash;
+use crate::http::limits::{MAX_PRIORITY, MAX_TENANT};
+
+/// One key as it is written: a table of a key file, or the JSON of one entry of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KeyEntry {
+    /// The key's hash.
+    pub hash: KeyHash,
+    /// Who pays and who takes turns; the key's own name where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The models that may be asked for, by the names that clients use; all where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<Pattern>>,
+    /// Requests a minute, over all gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Tokens a minute, prompt and completion, over all gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<NonZeroU64>,
+    /// Requests that run at once, over all gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<NonZeroU32>,
+    /// Priority of its requests, and the highest that they may ask for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Whether it may read `/metrics`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metrics: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
+impl KeyEntry {
+    /// A key that may do everything but read metrics.
+    pub fn new(hash: KeyHash) -> Self {
+        Self {
+            hash,
+            tenant: None,
+            models: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            streams: None,
+            priority: 0,
+            metrics: false,
+        }
+    }
+
+    /// What of it cannot be, where something cannot.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(tenant) = &self.tenant
+            && (tenant.is_empty()
+                || tenant.len() > MAX_TENANT
+                || !tenant.bytes().all(|byte| (0x20..0x7f).contains(&byte)))
+        {
+            return Err(format!("tenant must have 1 to {MAX_TENANT} characters of plain ASCII"));
+        }
+        match &self.models {
+            Some(models) if models.is_empty() => {
+                return Err("models is empty, so the key could ask for nothing: leave it out to allow all".to_owned());
+            }
+            Some(models) if models.len() > MAX_PATTERNS => {
+                return Err(format!("models has more than {MAX_PATTERNS} patterns"));
+            }
+            _ => {}
+        }
+        if self.priority.abs() > MAX_PRIORITY {
+            return Err(format!("priority must be between -{MAX_PRIORITY} and {MAX_PRIORITY}"));
+        }
+        Ok(())
+    }
+}
+
+/// A key file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    #[serde(default)]
+    keys: BTreeMap<String, KeyEntry>,
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// Not the TOML of a key file.
+    #[error("line {line}: {message}")]
+    Toml {
+        /// From 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// A name that no key can have.
+    #[error("{name:?} is no name of a key: letters, digits, - and _, at most 64")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// An entry says what cannot be.
+    #[error("key {name}: {reason}")]
+    Entry {
+        /// The key's name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Two names for one key.
+    #[error("the keys {0} and {1} are the same key")]
+    Twice(String, String),
+    /// Too many.
+    #[error("there are more than {MAX_KEYS} keys")]
+    TooMany,
+}
+
+/// What a key may consume; the same for all gateways together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Requests a minute.
+    pub requests: Option<NonZeroU32>,
+    /// Tokens a minute.
+    pub tokens: Option<NonZeroU64>,
+    /// Requests that run at once.
+    pub streams: Option<NonZeroU32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A key as a gateway knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name: what stands in logs, metrics and usage records.
+    pub name: Name,
+    /// For whom.
+    pub tenant: String,
+    models: Option<Vec<Pattern>>,
+    /// What it may consume.
+    pub limits: Limits,
+    /// Priority of its requests, and the highest that they may ask for.
+    pub priority: i32,
+    /// Whether it may read `/metrics`.
+    pub metrics: bool,
+}
+
+impl Key {
+    fn new(name: Name, entry: &KeyEntry) -> Self {
+        Self {
+            tenant: entry.tenant.clone().unwrap_or_else(|| name.as_str().to_owned()),
+            models: entry.models.clone(),
+            limits: Limits {
+                requests: entry.requests_per_minute,
+                tokens: entry.tokens_per_minute,
+                streams: entry.streams,
+            },
+            priority: entry.priority,
+            metrics: entry.metrics,
+            name,
+        }
+    }
+
+    /// Whether it may ask for `model`, by the name that the client uses.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|pattern| pattern.matches(model)))
+    }
+}
+
+/// The keys that a gateway knows.
+#[derive(Debug, Default)]
+pub struct KeyTable {
+    by_hash: HashMap<KeyHash, Arc<Key>>,
+    by_name: HashMap<String, Arc<Key>>,
+}
+
+impl KeyTable {
+    /// The keys of a key file's text.
+    ///
+    /// # Errors
+    /// [`TableError`] names the line or the key.
+    pub fn parse(text: &str) -> Result<Self, TableError> {
+        let file: KeyFile = toml::from_str(text).map_err(|error| TableError::Toml {
+            line: error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(1, |before| before.matches('\n').count() + 1),
+            message: error.message().to_owned(),
+        })?;
+        Self::new(file.keys)
+    }
+
+    /// These keys.
+    ///
+    /// # Errors
+    /// [`TableError`] names the key.
+    pub fn new(entries: impl IntoIterator<Item = (String, KeyEntry)>) -> Result<Self, TableError> {
+        let mut table = Self::default();
+        for (name, entry) in entries {
+            table.add(name, &entry)?;
+        }
+        Ok(table)
+    }
+
+    fn add(&mut self, name: String, entry: &KeyEntry) -> Result<(), TableError> {
+        let Ok(known) = Name::new(name.as_str()) else {
+            return Err(TableError::Name { name });
+        };
+        entry.check().map_err(|reason| TableError::Entry { name, reason })?;
+        if self.by_hash.len() >= MAX_KEYS {
+            return Err(TableError::TooMany);
+        }
+        let key = Arc::new(Key::new(known.clone(), entry));
+        if let Some(other) = self.by_hash.insert(entry.hash, Arc::clone(&key)) {
+            return Err(TableError::Twice(other.name.to_string(), known.to_string()));
+        }
+        self.by_name.insert(known.as_str().to_owned(), key);
+        Ok(())
+    }
+
+    /// The key with this hash.
+    pub fn find(&self, hash: &KeyHash) -> Option<&Arc<Key>> {
+        self.by_hash.get(hash)
+    }
+
+    /// The key of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
+        self.by_name.get(name)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_hash.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_hash.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn hash(of: &str) -> String {
+        KeyHash::of(of.as_bytes()).to_string()
+    }
+
+    #[test]
+    fn a_key_file_says_who_may_do_what() {
+        let text = format!(
+            "[keys.alice]\nhash = \"{}\"\ntenant = \"team a\"\nmodels = [\"gpt-*\", \"m\"]\nrequests-per-minute = 60\n\
+             tokens-per-minute = 1000\nstreams = 2\npriority = -5\nmetrics = true\n[keys.bob]\nhash = \"{}\"\n",
+            hash("a"),
+            hash("b")
+        );
+        let table = KeyTable::parse(&text).unwrap();
+        assert_eq!(table.len(), 2);
+        let alice = table.find(&KeyHash::of(b"a")).unwrap();
+        assert_eq!((alice.name.as_str(), alice.tenant.as_str()), ("alice", "team a"));
+        assert!(alice.may_use("gpt-4o") && alice.may_use("m") && !alice.may_use("llama"));
+        assert_eq!(alice.limits.requests, NonZeroU32::new(60));
+        assert_eq!(alice.limits.tokens, NonZeroU64::new(1000));
+        assert_eq!(alice.limits.streams, NonZeroU32::new(2));
+        assert!(alice.metrics && alice.priority == -5);
+        let bob = table.named("bob").unwrap();
+        assert_eq!(bob.tenant, "bob");
+        assert!(bob.may_use("anything") && bob.limits.is_none() && !bob.metrics);
+        assert_eq!(table.find(&KeyHash::of(b"c")), None);
+        assert!(KeyTable::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let entry = |more: &str| format!("\n[keys.alice]\nhash = \"{}\"\n{more}\n", hash("a"));
+        for (text, blamed) in [
+            ("[keys.alice]\n", "hash"),
+            ("[keys.alice]\nhash = \"tb-secret\"\n", "sha256:"),
+            ("[key.alice]\n", "key"),
+            ("keys = 3", "line 1"),
+            ("[keys", "line 1"),
+            (&entry("reqests-per-minute = 3"), "reqests-per-minute"),
+            (&entry("requests-per-minute = 0"), "line 4"),
+            (&entry("requests-per-minute = -1"), "line 4"),
+            (&entry("streams = 0"), "line 4"),
+            (&entry("models = []"), "alice"),
+            (&entry("tenant = \"\""), "tenant"),
+            (&entry("tenant = \"ä\""), "tenant"),
+            (&entry("priority = 1001"), "priority"),
+            (&entry("").replace("alice", "\"a b\""), "a b"),
+            (&(entry("") + &entry("").replace("alice", "bob")), "alice and bob"),
+        ] {
+            let error = KeyTable::parse(text).unwrap_err().to_string();
+            assert!(error.contains(blamed) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_entry_comes_back_from_json_and_says_no_more_than_it_must() {
+        let mut entry = KeyEntry::new(KeyHash::of(b"a"));
+        let json = serde_json::to_string(&entry).unwrap();
+        assert_eq!(json, format!("{{\"hash\":\"{}\"}}", hash("a")));
+        entry.requests_per_minute = NonZeroU32::new(3);
+        entry.models = Some(vec![Pattern::new("x*")]);
+        let json = serde_json::to_string(&entry).unwrap();
+        assert_eq!(serde_json::from_str::<KeyEntry>(&json).unwrap(), entry);
+    }
+}

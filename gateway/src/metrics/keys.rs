@@ -1,0 +1,162 @@
+//! What is counted by API key, and of the files that say what they may do.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::OTHER;
+
+/// Keys with series of their own. Beyond it they share one; who uses how much is in the usage
+/// records, whatever their number.
+pub const MAX_KEY_LABELS: usize = 1000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabel {
+    key: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    key: Arc<str>,
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    what: &'static str,
+    outcome: &'static str,
+}
+
+/// Tokens of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Of the prompt.
+    pub prompt: u64,
+    /// Delivered.
+    pub completion: u64,
+    /// Of the prompt, those that the engine had in its cache.
+    pub cached: u64,
+}
+
+/// What is counted by key.
+#[derive(Debug, Default)]
+pub(super) struct KeyFamilies {
+    pub(super) known: Gauge,
+    requests: Family<KeyLabel, Counter>,
+    prompt: Family<KeyLabel, Counter>,
+    completion: Family<KeyLabel, Counter>,
+    cached: Family<KeyLabel, Counter>,
+    limited: Family<LimitLabels, Counter>,
+    strangers: Family<ReasonLabel, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    usage_published: Counter,
+    usage_dropped: Counter,
+    names: Mutex<std::collections::HashSet<Arc<str>>>,
+}
+
+impl KeyFamilies {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("keys", "API keys that are known", self.known.clone());
+        registry.register("key_requests", "Requests by API key", self.requests.clone());
+        for (name, help, family) in [
+            (
+                "key_prompt_tokens",
+                "Prompt tokens by API key; estimated where the engine did not tell",
+                &self.prompt,
+            ),
+            (
+                "key_completion_tokens",
+                "Completion tokens delivered by API key",
+                &self.completion,
+            ),
+            (
+                "key_cached_tokens",
+                "Prompt tokens from a cache by API key",
+                &self.cached,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
+        registry.register(
+            "key_limited",
+            "Requests refused because a limit of their API key was reached",
+            self.limited.clone(),
+        );
+        registry.register(
+            "unauthorized",
+            "Requests refused because they had no API key or a wrong one",
+            self.strangers.clone(),
+        );
+        registry.register(
+            "reloads",
+            "Files and buckets of settings that were read again, by what became of it",
+            self.reloads.clone(),
+        );
+        registry.register("usage_records", "Usage records published", self.usage_published.clone());
+        registry.register(
+            "usage_records_dropped",
+            "Usage records that were not published: the queue was full, or the bus did not take them",
+            self.usage_dropped.clone(),
+        );
+    }
+
+    fn label(&self, key: &str) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(key) {
+            return Arc::clone(known);
+        }
+        if names.len() >= MAX_KEY_LABELS {
+            return OTHER.into();
+        }
+        let name: Arc<str> = key.into();
+        names.insert(Arc::clone(&name));
+        name
+    }
+
+    pub(super) fn used(&self, key: &str, tokens: Tokens) {
+        let label = KeyLabel { key: self.label(key) };
+        self.requests.get_or_create(&label).inc();
+        self.prompt.get_or_create(&label).inc_by(tokens.prompt);
+        self.completion.get_or_create(&label).inc_by(tokens.completion);
+        self.cached.get_or_create(&label).inc_by(tokens.cached);
+    }
+
+    pub(super) fn limited(&self, key: &str, limit: &'static str) {
+        let key = self.label(key);
+        self.limited.get_or_create(&LimitLabels { key, limit }).inc();
+    }
+
+    pub(super) fn stranger(&self, reason: &'static str) {
+        self.strangers.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    fn reload(&self, what: &'static str, applied: bool) -> Counter {
+        let outcome = if applied { "applied" } else { "refused" };
+        self.reloads.get_or_create_owned(&ReloadLabels { what, outcome })
+    }
+
+    pub(super) fn reloaded(&self, what: &'static str, applied: bool) {
+        self.reload(what, applied).inc();
+    }
+
+    pub(super) fn reloads(&self, what: &'static str, applied: bool) -> u64 {
+        self.reload(what, applied).get()
+    }
+
+    pub(super) fn usage_published(&self) -> &Counter {
+        &self.usage_published
+    }
+
+    pub(super) fn usage_dropped(&self) -> &Counter {
+        &self.usage_dropped
+    }
+}

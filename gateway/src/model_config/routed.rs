@@ -1,0 +1,206 @@
+//! A call for a name that stands for several models: it goes to one after the other until one takes
+//! it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::splice::Defaults;
+use super::table::{Route, Target};
+use crate::call::{Call, CallError, Output};
+use crate::core::{CallStream, Core};
+use crate::limits::NO_WORKER_RETRY;
+use crate::stream::lane::Splice;
+
+/// Which model a call was given to last.
+#[derive(Debug, Clone, Default)]
+pub struct Served(Arc<Mutex<Option<String>>>);
+
+impl Served {
+    /// The model, once the call is under way.
+    pub fn model(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, model: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(model.to_owned());
+    }
+}
+
+/// A call and the models that it may still go to.
+pub struct Routed<C: Core> {
+    core: C,
+    /// As the client asked: the model is the name in its request.
+    call: Call,
+    /// The name stands for other models.
+    alias: bool,
+    rest: VecDeque<Target>,
+    stream: Option<C::Stream>,
+    /// Somebody has taken it: it stays where it is.
+    taken: bool,
+    /// The least severe error so far, and how severe it is.
+    error: Option<(u8, CallError)>,
+    served: Served,
+}
+
+impl<C: Core> Routed<C> {
+    /// Opens `call` at the first model of `route`: among those that differ in what is known of
+    /// them, the one that can take it soonest.
+    pub fn open(core: C, call: Call, route: &Route, served: Served) -> Self {
+        let mut targets: Vec<Target> = route.targets.clone();
+        if targets.len() > 1 {
+            // Stable, so that among equals the order of the configuration holds.
+            targets.sort_by_cached_key(|target| core.prospect(&target.model, call.all_needs()));
+        }
+        let mut routed = Self {
+            core,
+            alias: !targets.iter().all(|target| target.model == call.model),
+            call,
+            rest: targets.into(),
+            stream: None,
+            taken: false,
+            error: None,
+            served,
+        };
+        routed.advance();
+        routed
+    }
+
+    /// Opens the call at the next model. False when there is none.
+    fn advance(&mut self) -> bool {
+        // The one before is over before another begins.
+        self.stream = None;
+        let Some(target) = self.rest.pop_front() else {
+            return false;
+        };
+        let mut call = self.call.clone();
+        call.body = match filled(&call, &target) {
+            Ok(body) => body,
+            Err(error) => {
+                self.error = Some((0, error));
+                return false;
+            }
+        };
+        if self.error.is_some() {
+            // Workers remember ids that they refused.
+            call.id = Uuid::now_v7();
+            tracing::debug!(call = %self.call.id, again = %call.id, model = target.model, "trying the next model");
+        }
+        self.served.set(&target.model);
+        call.model = target.model;
+        self.stream = Some(self.core.open(call));
+        true
+    }
+
+    /// What becomes of something that happened; `None` when the next model is being tried.
+    fn judge(&mut self, happened: Option<Result<Output, CallError>>) -> Option<Option<Result<Output, CallError>>> {
+        match happened {
+            Some(Err(error)) if !self.taken => {
+                let Some(severity) = severity(&error) else {
+                    return Some(Some(Err(error)));
+                };
+                if self.error.as_ref().is_none_or(|(least, _)| severity < *least) {
+                    self.error = Some((severity, self.renamed(error)));
+                }
+                if self.advance() {
+                    return None;
+                }
+                Some(self.failure())
+            }
+            Some(Ok(output)) => {
+                self.taken = true;
+                Some(Some(Ok(output)))
+            }
+            other => Some(other),
+        }
+    }
+
+    fn failure(&mut self) -> Option<Result<Output, CallError>> {
+        self.error.take().map(|(_, error)| Err(error))
+    }
+
+    /// The error as it is about the name that the client knows.
+    fn renamed(&self, error: CallError) -> CallError {
+        let model = self.call.model.clone();
+        match error {
+            // The name exists: it is configured.
+            CallError::UnknownModel { .. } if self.alias => CallError::NoWorker {
+                model,
+                retry_after: NO_WORKER_RETRY,
+            },
+            CallError::NoWorker { retry_after, .. } => CallError::NoWorker { model, retry_after },
+            CallError::Full { retry_after, .. } => CallError::Full { model, retry_after },
+            CallError::Unsupported { missing, .. } => CallError::Unsupported { model, missing },
+            other => other,
+        }
+    }
+}
+
+/// The request's body for `target`; the client's own where nothing differs.
+fn filled(call: &Call, target: &Target) -> Result<Bytes, CallError> {
+    // Defaults are of what is generated; other kinds of requests have other members.
+    let none = Defaults::default();
+    let defaults = if call.kind.is_generated() {
+        &target.defaults
+    } else {
+        &none
+    };
+    if defaults.is_empty() && target.model == call.model {
+        return Ok(call.body.clone());
+    }
+    let filled = defaults.fill(&call.body, &target.model);
+    filled.map_err(|error| CallError::Internal(format!("the defaults of a model cannot be filled in: {error}")))
+}
+
+/// How far a model was from taking the call, for errors after which the next one is tried. Of all
+/// that happened, the client is told the least severe.
+fn severity(error: &CallError) -> Option<u8> {
+    match error {
+        CallError::Full { .. } => Some(0),
+        CallError::NoWorker { .. } => Some(1),
+        CallError::Unsupported { .. } => Some(2),
+        CallError::UnknownModel { .. } => Some(3),
+        _ => None,
+    }
+}
+
+impl<C: Core> CallStream for Routed<C> {
+    async fn next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            let happened = match &mut self.stream {
+                Some(stream) => stream.next().await,
+                None => return self.failure(),
+            };
+            if let Some(happened) = self.judge(happened) {
+                return happened;
+            }
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
+        loop {
+            let happened = match &mut self.stream {
+                Some(stream) => stream.try_next(),
+                None => return self.failure(),
+            };
+            // Nothing is ready: that is no end.
+            let happened = happened?;
+            if let Some(happened) = self.judge(Some(happened)) {
+                return happened;
+            }
+        }
+    }
+
+    fn splice(&mut self, splice: Option<Splice>) {
+        if let Some(stream) = &mut self.stream {
+            stream.splice(splice);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "routed_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! Filling what a request does not say into its body, whose other members stay byte for byte what
+//! the client sent; pure.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokenbus_protocol::openai::{RawJsonError, RawObject};
+
+/// Members of a request by name. Two names of one thing are one: a request that sets either is not
+/// given the other.
+const SAME: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+/// What is filled in.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    members: Vec<(String, Box<RawValue>)>,
+}
+
+impl PartialEq for Defaults {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |defaults: &Self| -> Vec<(String, String)> {
+            let members = defaults.members.iter();
+            members
+                .map(|(name, value)| (name.clone(), value.get().to_owned()))
+                .collect()
+        };
+        texts(self) == texts(other)
+    }
+}
+
+impl Defaults {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub(super) fn add(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
+        let raw = serde_json::value::to_raw_value(value).map_err(|error| error.to_string())?;
+        if SAME.contains(&name) && self.members.iter().any(|(known, _)| SAME.contains(&known.as_str())) {
+            return Err(format!("{} and {} are one", SAME[0], SAME[1]));
+        }
+        self.members.push((name.to_owned(), raw));
+        Ok(())
+    }
+
+    /// These, and where they say nothing, those of `other`.
+    #[must_use]
+    pub(super) fn or(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        for (name, value) in &other.members {
+            if !self.members.iter().any(|(known, _)| is_same(known, name)) {
+                both.members.push((name.clone(), value.clone()));
+            }
+        }
+        both
+    }
+
+    /// Whether there is nothing to fill in.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// `body` for `model`, with these filled in where it says nothing, or null.
+    ///
+    /// # Errors
+    /// [`RawJsonError`] when it is no object, which it has been checked to be.
+    pub fn fill(&self, body: &[u8], model: &str) -> Result<Bytes, RawJsonError> {
+        let mut object = RawObject::parse(body)?;
+        object.set("model", model)?;
+        for (name, value) in &self.members {
+            let said = |name: &str| object.get(name).is_some_and(|value| value.get() != "null");
+            let names: &[&str] = if SAME.contains(&name.as_str()) { &SAME } else { &[name] };
+            if !names.iter().any(|name| said(name)) {
+                object.set(name, value)?;
+            }
+        }
+        Ok(Bytes::from(object.to_json()?.get().to_owned()))
+    }
+}
+
+fn is_same(one: &str, other: &str) -> bool {
+    one == other || SAME.contains(&one) && SAME.contains(&other)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn defaults(members: &serde_json::Value) -> Defaults {
+        let mut defaults = Defaults::default();
+        for (name, value) in members.as_object().unwrap() {
+            defaults.add(name, value).unwrap();
+        }
+        defaults
+    }
+
+    fn filled(members: &serde_json::Value, body: &str) -> String {
+        let filled = defaults(members).fill(body.as_bytes(), "real").unwrap();
+        String::from_utf8(filled.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_missing_is_filled_in_and_the_rest_is_as_it_was() {
+        let members = json!({"temperature": 0.5, "top_k": 4, "stop": ["a"]});
+        assert_eq!(
+            filled(
+                &members,
+                r#"{"model":"m", "temperature":1.0, "top_k":null, "x":{ "y":1e400 }, "seed":0.10}"#
+            ),
+            r#"{"model":"real","temperature":1.0,"top_k":4,"x":{ "y":1e400 },"seed":0.10,"stop":["a"]}"#
+        );
+        assert_eq!(filled(&json!({}), r#"{"model":"m"}"#), r#"{"model":"real"}"#);
+    }
+
+    #[test]
+    fn the_two_names_of_the_bound_are_one() {
+        let members = json!({"max_tokens": 5});
+        for body in [
+            r#"{"model":"real","max_completion_tokens":9}"#,
+            r#"{"model":"real","max_tokens":9}"#,
+        ] {
+            assert_eq!(filled(&members, body), body);
+        }
+        let members = json!({"max_completion_tokens": 5});
+        let body = r#"{"model":"real","max_tokens":9}"#;
+        assert_eq!(filled(&members, body), body);
+        let mut both = defaults(&members);
+        assert!(both.add("max_tokens", &json!(3)).is_err());
+        assert_eq!(both.or(&defaults(&json!({"max_tokens": 3}))), both);
+    }
+
+    #[test]
+    fn outer_defaults_win_over_inner_ones() {
+        let outer = defaults(&json!({"temperature": 1}));
+        let inner = defaults(&json!({"temperature": 0, "top_k": 3}));
+        assert_eq!(outer.or(&inner), defaults(&json!({"temperature": 1, "top_k": 3})));
+    }
+}

@@ -1,0 +1,150 @@
+//! Tests of what aliases mean.
+
+use super::*;
+
+fn table(text: &str) -> ModelTable {
+    ModelTable::parse(text, false).unwrap()
+}
+
+fn targets(table: &ModelTable, name: &str) -> Vec<String> {
+    let route = table.route(name).unwrap();
+    route.targets.iter().map(|target| target.model.clone()).collect()
+}
+
+fn filled(table: &ModelTable, name: &str, target: usize) -> String {
+    let route = table.route(name).unwrap();
+    let target = &route.targets[target];
+    let filled = target.defaults.fill(b"{}", &target.model).unwrap();
+    String::from_utf8(filled.to_vec()).unwrap()
+}
+
+#[test]
+fn an_alias_stands_for_models_in_their_order() {
+    let table = table(
+        r#"
+        [models."gpt-4o-mini"]
+        targets = ["llama", "qwen2.5:7b"]
+        [models."gpt-4o-mini".defaults]
+        max_tokens = 100
+        [models.llama.defaults]
+        max_tokens = 50
+        temperature = 0.25
+        chat_template_kwargs = { enable_thinking = false }
+        stop = ["x", "y"]
+        "#,
+    );
+    assert_eq!(targets(&table, "gpt-4o-mini"), ["llama", "qwen2.5:7b"]);
+    assert_eq!(
+        filled(&table, "gpt-4o-mini", 0),
+        r#"{"model":"llama","max_tokens":100,"chat_template_kwargs":{"enable_thinking":false},"stop":["x","y"],"temperature":0.25}"#
+    );
+    assert_eq!(
+        filled(&table, "gpt-4o-mini", 1),
+        r#"{"model":"qwen2.5:7b","max_tokens":100}"#
+    );
+    assert_eq!(targets(&table, "llama"), ["llama"]);
+    assert!(table.is_alias("gpt-4o-mini") && !table.is_alias("llama") && table.route("other").is_none());
+    assert_eq!(table.aliases().count(), 1);
+}
+
+#[test]
+fn aliases_of_aliases_are_taken_apart_and_each_model_is_tried_once() {
+    let table = table(
+        r#"
+        [models.best]
+        targets = ["large", "small", "b"]
+        [models.large]
+        targets = ["a", "b"]
+        defaults = { top_k = 1 }
+        [models.small]
+        targets = ["small", "a"]
+        "#,
+    );
+    assert_eq!(targets(&table, "best"), ["a", "b", "small"]);
+    assert_eq!(filled(&table, "best", 0), r#"{"model":"a","top_k":1}"#);
+    // Its own name among its models is the model itself.
+    assert_eq!(targets(&table, "small"), ["small", "a"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    let many: Vec<String> = (0..=MAX_TARGETS).map(|at| format!("\"m{at}\"")).collect();
+    let many = format!("[models.many]\ntargets = [{}]", many.join(","));
+    for (text, blamed) in [
+        (
+            "[models.a]\ntargets = [\"b\"]\n[models.b]\ntargets = [\"a\"]",
+            "a → b → a",
+        ),
+        ("[models.a]\ntarget = \"b\"", "target"),
+        ("[models.a]\ntargets = \"b\"", "line 2"),
+        ("[model.a]\ntargets = [\"b\"]", "model"),
+        ("[models.a]\ntargets = [\"\"]", "name"),
+        ("[models.\"\"]\n", "name"),
+        ("[models.a.defaults]\nmax_tokens = \"x\"", "max_tokens"),
+        ("[models.a.defaults]\nmax_tokens = 0", "max_tokens"),
+        ("[models.a.defaults]\ntemperature = nan", "temperature"),
+        ("[models.a.defaults]\nx = 1979-05-27", "x has no value"),
+        ("[models.a.defaults]\nstream = true", "stream"),
+        ("[models.a.defaults]\nn = 2", "n cannot"),
+        (
+            "[models.a.defaults]\nresponse_format = { type = \"json_object\" }",
+            "formats",
+        ),
+        ("[models.a.defaults]\ntools = [{ type = \"function\" }]", "tools"),
+        ("[models.a.defaults]\nguided_regex = \"a\"", "grammars"),
+        (
+            "[models.a.defaults]\nmax_tokens = 1\nmax_completion_tokens = 2",
+            "are one",
+        ),
+        (&many, "32"),
+        ("[models", "line 1"),
+    ] {
+        let error = ModelTable::parse(text, false).unwrap_err().to_string();
+        assert!(error.contains(blamed), "{text}: {error}");
+    }
+}
+
+#[test]
+fn in_a_shared_file_other_tables_are_passed_over() {
+    let text = "namespace = \"tb\"\n[gateway]\nlisten = \"x\"\n[models.a]\ntargets = [\"b\"]\n";
+    assert!(ModelTable::parse(text, false).is_err());
+    assert_eq!(targets(&ModelTable::parse(text, true).unwrap(), "a"), ["b"]);
+    assert_eq!(ModelTable::parse("", true).unwrap().aliases().count(), 0);
+}
+
+#[test]
+fn an_alias_is_listed_with_what_is_known_of_its_first_live_model() {
+    let model = |name: &str, live, created| ListedModel {
+        name: name.to_owned(),
+        created,
+        context_length: Some(created),
+        capabilities: Capabilities::default(),
+        live,
+    };
+    let models = [model("a", false, 1), model("b", true, 2), model("c", true, 3)];
+    let listed = |names: &[&str]| {
+        let target = |name: &&str| Target {
+            model: (*name).to_owned(),
+            defaults: Defaults::default(),
+        };
+        Route {
+            targets: names.iter().map(target).collect(),
+        }
+        .listed("alias", &models)
+    };
+    assert_eq!(
+        listed(&["x", "a", "b", "c"]),
+        ListedModel {
+            name: "alias".into(),
+            ..models[1].clone()
+        }
+    );
+    assert_eq!(
+        listed(&["x", "a"]),
+        ListedModel {
+            name: "alias".into(),
+            ..models[0].clone()
+        }
+    );
+    assert!(!listed(&["x"]).live);
+}

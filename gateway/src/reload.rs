@@ -1,0 +1,330 @@
+//! Files that are read again when they change: watched by the system, and on SIGHUP.
+//!
+//! The folder is watched and not the file, since editors and orchestrators replace a file rather
+//! than write to it (Kubernetes swaps a link beside it). What has changed is decided by the text.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
+
+/// Time between the first sign of a change and the reading: programs write a file in several steps.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// A file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system says why.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is larger than it may be, in bytes.
+    #[error("it is larger than {0} bytes")]
+    TooLarge(u64),
+    /// It is no text.
+    #[error("it is not UTF-8")]
+    NotText,
+}
+
+/// Reads a file of at most `limit` bytes.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
+    let file = tokio::fs::File::open(path).await?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > limit {
+        return Err(ReadError::TooLarge(limit));
+    }
+    String::from_utf8(bytes).map_err(|_| ReadError::NotText)
+}
+
+/// A file that is followed.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// What it is, in logs and metrics: `keys`, `models`.
+    pub what: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Largest size in bytes.
+    pub limit: u64,
+    /// Its text as it was read and applied first.
+    pub text: String,
+}
+
+/// Hands the text of `file` to `apply` whenever it is another one. What cannot be read or applied
+/// changes nothing, is logged, and counted.
+pub async fn follow(mut file: Followed, metrics: Metrics, mut apply: impl FnMut(&str) -> Result<(), String> + Send) {
+    let mut watch = Watch::new(&file.path);
+    // It may have changed before it was watched.
+    watch.changed.notify_one();
+    // What was refused is refused once, not at every sign.
+    let mut refused: Option<String> = None;
+    loop {
+        watch.changed().await;
+        tokio::time::sleep(SETTLE).await;
+        watch.attend(&file.path);
+        let (what, path) = (file.what, file.path.display());
+        let outcome = match read(&file.path, file.limit).await {
+            Ok(text) if text == file.text => {
+                refused = None;
+                continue;
+            }
+            Ok(text) => apply(&text).map(|()| file.text = text),
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(()) => {
+                refused = None;
+                metrics.reloaded(what, true);
+                tracing::info!(what, %path, "file was read again");
+            }
+            Err(reason) if refused.as_ref() != Some(&reason) => {
+                metrics.reloaded(what, false);
+                tracing::error!(what, %path, reason, "file cannot be used, what was read before stays");
+                refused = Some(reason);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// What a file's changes are told by.
+struct Watch {
+    changed: Arc<Notify>,
+    names: Arc<Mutex<BTreeSet<OsString>>>,
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    hangup: Option<Signal>,
+}
+
+impl Watch {
+    fn new(path: &Path) -> Self {
+        let changed = Arc::new(Notify::new());
+        let names = Arc::new(Mutex::new(BTreeSet::new()));
+        let (tell, concerned) = (Arc::clone(&changed), Arc::clone(&names));
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let concerned = concerned.lock().unwrap_or_else(PoisonError::into_inner);
+            // What went wrong with the watching may have hidden a change.
+            if event.map_or(true, |event| concerns(&event, &concerned)) {
+                tell.notify_one();
+            }
+        });
+        let mut watch = Self {
+            changed,
+            names,
+            watcher: watcher.map_err(|error| not_watched(path, &error)).ok(),
+            folders: BTreeSet::new(),
+            hangup: signal(SignalKind::hangup()).ok(),
+        };
+        watch.attend(path);
+        watch
+    }
+
+    /// Watches the folder of `path`, and that of the file behind it where it is a link.
+    fn attend(&mut self, path: &Path) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let behind = std::fs::canonicalize(path).ok();
+        let paths = [Some(path), behind.as_deref()];
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.clear();
+        names.extend(
+            paths
+                .into_iter()
+                .flatten()
+                .filter_map(Path::file_name)
+                .map(OsString::from),
+        );
+        drop(names);
+        let folders: BTreeSet<PathBuf> = paths.into_iter().flatten().map(folder).collect();
+        for left in self.folders.difference(&folders) {
+            // It may be gone, and its watch with it.
+            let _ = watcher.unwatch(left);
+        }
+        for new in folders.difference(&self.folders) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                not_watched(new, &error);
+            }
+        }
+        self.folders = folders;
+    }
+
+    async fn changed(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.changed.notified() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+fn not_watched(path: &Path, error: &notify::Error) {
+    tracing::warn!(path = %path.display(), %error, "changes are not noticed; send SIGHUP after a change");
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Whether `event` may be a change of a file of one of these names. Reading, also our own, is none.
+fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
+    let read = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    };
+    let named = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| {
+            // A mounted configuration of Kubernetes changes by its link `..data`.
+            names.contains(name) || name.as_encoded_bytes().starts_with(b"..")
+        })
+    };
+    !read && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(named))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Follows `path`; what is applied comes out, and `bad` is refused.
+    fn followed(path: &Path) -> (mpsc::Receiver<String>, Metrics, tokenbus_bus::task::AbortOnDrop<()>) {
+        let (applied, texts) = mpsc::channel(16);
+        let metrics = Metrics::default();
+        let file = Followed {
+            what: "keys",
+            path: path.to_owned(),
+            limit: 100,
+            text: fs::read_to_string(path).unwrap(),
+        };
+        let apply = move |text: &str| {
+            if text == "bad" {
+                return Err("it is bad".to_owned());
+            }
+            applied.try_send(text.to_owned()).map_err(|error| error.to_string())
+        };
+        let task = tokenbus_bus::task::spawn("follow", follow(file, metrics.clone(), apply));
+        (texts, metrics, tokenbus_bus::task::AbortOnDrop::new(task))
+    }
+
+    async fn next(texts: &mut mpsc::Receiver<String>) -> String {
+        tokio::time::timeout(PATIENCE, texts.recv()).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_or_replaced_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "one").unwrap();
+        let (mut texts, _, _task) = followed(&path);
+        for round in 0..3 {
+            let written = format!("written {round}");
+            fs::write(&path, &written).unwrap();
+            // It may be seen when it is empty.
+            while next(&mut texts).await != written {}
+            let replaced = format!("replaced {round}");
+            fs::write(folder.path().join("new"), &replaced).unwrap();
+            fs::rename(folder.path().join("new"), &path).unwrap();
+            assert_eq!(next(&mut texts).await, replaced);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_changes_nothing_and_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "one").unwrap();
+        let (mut texts, metrics, _task) = followed(&path);
+        let put = |text: &str| {
+            fs::write(folder.path().join("new"), text).unwrap();
+            fs::rename(folder.path().join("new"), &path).unwrap();
+        };
+        let refused = async |times: u64| {
+            let counted = async {
+                while metrics.reloads("keys", false) != times {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, counted).await.unwrap();
+        };
+        put("bad");
+        refused(1).await;
+        put(&"x".repeat(101));
+        refused(2).await;
+        fs::remove_file(&path).unwrap();
+        refused(3).await;
+        put("two");
+        assert_eq!(next(&mut texts).await, "two");
+        assert_eq!((metrics.reloads("keys", true), metrics.reloads("keys", false)), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_swapped_as_kubernetes_does_is_followed() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, text) in [("..v1", "one"), ("..v2", "two"), ("..v3", "three")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("f"), text).unwrap();
+        }
+        symlink("..v1", at("..data")).unwrap();
+        symlink("..data/f", at("f")).unwrap();
+        let (mut texts, _, _task) = followed(&at("f"));
+        for (version, text) in [("..v2", "two"), ("..v3", "three")] {
+            symlink(version, at("..tmp")).unwrap();
+            fs::rename(at("..tmp"), at("..data")).unwrap();
+            assert_eq!(next(&mut texts).await, text);
+        }
+        // A change behind the link, in another folder.
+        fs::write(at("..v3").join("f"), "four").unwrap();
+        while next(&mut texts).await != "four" {}
+    }
+
+    #[tokio::test]
+    async fn a_hangup_reads_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "one").unwrap();
+        let mut watch = Watch::new(&path);
+        watch.watcher = None;
+        nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGHUP).unwrap();
+        tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+    }
+
+    #[test]
+    fn reading_and_other_files_are_no_change() {
+        let names = BTreeSet::from([OsString::from("f")]);
+        let event = |kind, path: &str| notify::Event::new(kind).add_path(PathBuf::from(path));
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert!(concerns(&event(written, "/a/f"), &names));
+        assert!(!concerns(&event(opened, "/a/f"), &names));
+        assert!(!concerns(&event(written, "/a/g"), &names));
+        assert!(concerns(&event(EventKind::Any, "/a/..data"), &names));
+        assert!(concerns(&notify::Event::new(EventKind::Other), &names));
+    }
+}

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::call::Call;
 use crate::core::{Core, ListedModel};
+use crate::placement::view::Overview;
 use crate::shared::Shared;
 use crate::stream::driver::Driver;
 
@@ -35,6 +38,10 @@ impl Core for Dispatch {
             live: model.live || view.is_live(name),
         });
         listed.collect()
+    }
+
+    fn overview(&self) -> Overview {
+        self.0.view().overview(&self.0.gateway, Instant::now())
     }
 
     fn readiness(&self) -> Result<(), String> {

@@ -5,6 +5,7 @@
 mod answer;
 mod body;
 mod chat;
+mod cluster;
 mod completions;
 mod dialect;
 mod embeddings;
@@ -17,11 +18,14 @@ mod keeping;
 pub mod limits;
 mod messages;
 mod models;
+mod openapi;
 mod options;
+mod page;
 mod rank;
 mod record;
 mod request_id;
 mod responses;
+mod routes;
 pub mod server;
 mod socket;
 mod source;
@@ -34,13 +38,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
+pub use routes::paths;
 
+use self::endpoint::Endpoint;
 use crate::core::Core;
 use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
@@ -67,19 +72,9 @@ pub struct Edge<C> {
 
 /// All routes.
 pub fn router<C: Core>(edge: Edge<C>) -> Router {
-    generation()
-        .route(responses::ENDPOINT.path, post(responses::create::<C>))
-        .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
-        .route(
-            "/v1/responses/{id}",
-            get(responses::one::<C>).delete(responses::delete::<C>),
-        )
-        .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
-        .route("/v1/models", get(models::list::<C>))
-        .route("/v1/models/{*id}", get(models::one::<C>))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready::<C>))
-        .route("/metrics", get(health::metrics::<C>))
+    routes::routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         // Outermost, so that errors of the routing have an id as well.
@@ -87,8 +82,8 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         .with_state(edge)
 }
 
-/// What models are asked.
-fn generation<C: Core>() -> Router<Edge<C>> {
+/// The endpoints at which models are asked, with their paths.
+fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
     let endpoints = [
         &chat::ENDPOINT,
         &completions::ENDPOINT,
@@ -103,9 +98,7 @@ fn generation<C: Core>() -> Router<Edge<C>> {
     let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
     let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
     let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
-    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
-        router.route(path, endpoint.route())
-    })
+    routes.chain(aliases)
 }
 
 async fn not_found(request: Request) -> Response {

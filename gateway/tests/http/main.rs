@@ -6,6 +6,8 @@ mod draining;
 mod endpoints;
 mod idempotency;
 mod messages;
+mod openapi;
+mod page;
 mod requests;
 mod responses;
 mod streams;

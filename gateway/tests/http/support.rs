@@ -14,6 +14,7 @@ use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
+use tokenbus_gateway::placement::view::Overview;
 use tokenbus_gateway::responses_store::ResponsesStore;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -146,6 +147,16 @@ impl Core for Scripted {
 
     fn models(&self) -> Vec<ListedModel> {
         self.models.lock().unwrap().clone()
+    }
+
+    fn overview(&self) -> Overview {
+        Overview {
+            gateway: Name::new("gw").unwrap(),
+            coordinator: None,
+            snapshot_age_ms: None,
+            workers: Vec::new(),
+            models: Vec::new(),
+        }
     }
 
     fn readiness(&self) -> Result<(), String> {

@@ -101,6 +101,14 @@ function element(tag, name, text) {
   return made;
 }
 
+/** Makes a change, and stays at the end of the conversation where that is what is looked at. */
+function follow(change) {
+  const scroll = $("scroll");
+  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 48;
+  change();
+  if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+}
+
 /** Text is added once a frame, however many tokens come. */
 class Answer {
   constructor(turn) {
@@ -121,8 +129,10 @@ class Answer {
 
   draw() {
     this.frame = null;
-    const scroll = $("scroll");
-    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 48;
+    follow(() => this.write());
+  }
+
+  write() {
     if (this.thoughts) {
       if (!this.thinking) {
         const details = element("details", "thoughts");
@@ -133,13 +143,18 @@ class Answer {
       this.thinking.textContent = this.thoughts;
     }
     this.body.textContent = this.text;
-    if (atEnd) scroll.scrollTop = scroll.scrollHeight;
   }
 
   /** The answer is whole, or nothing more of it comes: blocks of code are set apart. */
   end(facts, note) {
     if (this.frame) cancelAnimationFrame(this.frame);
-    this.draw();
+    follow(() => this.settle(facts, note));
+    // Only now is it read aloud, in one piece.
+    this.node.setAttribute("aria-busy", "false");
+  }
+
+  settle(facts, note) {
+    this.write();
     const pieces = this.text.split(/^```[^\n]*\n?/m);
     if (pieces.length > 1) {
       const made = pieces.map((piece, at) => {
@@ -152,8 +167,6 @@ class Answer {
     line.append(...facts.filter(Boolean).map((fact) => element("span", "", fact)));
     if (note) line.append(element("span", "note", note));
     if (line.childNodes.length) this.node.append(line);
-    // Only now is it read aloud, in one piece.
-    this.node.setAttribute("aria-busy", "false");
   }
 
   fail(error, again) {
@@ -165,7 +178,7 @@ class Answer {
     button.type = "button";
     button.addEventListener("click", again);
     box.append(what, button);
-    this.node.append(box);
+    follow(() => this.node.append(box));
   }
 }
 
@@ -278,7 +291,8 @@ function facts(begun, first, usage) {
   const seconds = (now - first) / 1000;
   return [
     tokens !== undefined && `${tokens} tokens`,
-    tokens > 1 && seconds > 0 && `${((tokens - 1) / seconds).toFixed(1)} tokens/s`,
+    // Of what came at once, a rate says nothing.
+    tokens > 1 && seconds > 0.2 && `${((tokens - 1) / seconds).toFixed(1)} tokens/s`,
     `first after ${Math.round(first - begun)} ms`,
   ];
 }
@@ -371,6 +385,7 @@ $("fresh").addEventListener("click", () => {
   $("prompt").focus();
 });
 $("model").addEventListener("change", settle);
+$("options").addEventListener("submit", (event) => event.preventDefault());
 $("key").value = sessionStorage.getItem(KEY) ?? "";
 $("key").addEventListener("change", () => {
   const key = $("key").value.trim();

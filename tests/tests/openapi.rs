@@ -1,0 +1,32 @@
+//! The OpenAPI document of a running cluster: valid, and true.
+
+use tokenbus_tests::python::Python;
+use tokenbus_tests::{Cluster, NatsOptions, Role};
+
+async fn cluster() -> (Cluster, String) {
+    let nats = NatsOptions {
+        jetstream: true,
+        ..NatsOptions::default()
+    };
+    let cluster = Cluster::plan().nats(nats).worker(Role::sim("sim", 64)).start().await;
+    let url = format!("http://{}", cluster.gateways[0].address());
+    (cluster, url)
+}
+
+#[tokio::test]
+async fn the_document_is_valid_openapi() {
+    let Some(python) = Python::with("openapi-spec-validator==0.9.0").await else {
+        return;
+    };
+    let (_cluster, url) = cluster().await;
+    python.run("openapi_valid.py", &[&url]).await;
+}
+
+#[tokio::test]
+async fn the_gateway_keeps_to_its_document() {
+    let Some(python) = Python::with("schemathesis==4.32.5").await else {
+        return;
+    };
+    let (_cluster, url) = cluster().await;
+    python.run("openapi_schemathesis.py", &[&url]).await;
+}

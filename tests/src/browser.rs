@@ -17,7 +17,9 @@ impl Browser {
     /// # Panics
     /// When one is missing and `TOKENBUS_REQUIRE_BROWSER` is set, as it is before a merge.
     pub fn find() -> Option<Self> {
-        let program = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(on_path);
+        let program = ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .find_map(on_path);
         match (program, on_path(&"chromedriver")) {
             (Some(program), Some(driver)) => Some(Self { program, driver }),
             (program, driver) => {

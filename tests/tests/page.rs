@@ -15,8 +15,19 @@ async fn the_page_chats_and_shows_the_cluster_in_a_browser() {
     // What looks like a part of a page is text, wherever it comes from.
     let evil = "<img src=x onerror=\"document.title='bad'\">";
     let odd = Script::stream().role().delta(&json!({"reasoning_content": evil}));
-    upstream.next(odd.text(evil).text("\n```html\n<b>b</b>\n```\nend").finish("stop").usage(1, 3).done());
-    upstream.next(Script::error(400, "invalid_request_error", Some("odd_code"), "This is not liked."));
+    upstream.next(
+        odd.text(evil)
+            .text("\n```html\n<b>b</b>\n```\nend")
+            .finish("stop")
+            .usage(1, 3)
+            .done(),
+    );
+    upstream.next(Script::error(
+        400,
+        "invalid_request_error",
+        Some("odd_code"),
+        "This is not liked.",
+    ));
     let failed = json!({"error": {"message": "Out of memory.", "type": "server_error", "param": null, "code": "oom"}});
     upstream.next(Script::stream().role().text("half an ").data(&failed.to_string()));
     let sim = Role::sim("sim", 4).pace("200ms", "150ms");
@@ -28,5 +39,7 @@ async fn the_page_chats_and_shows_the_cluster_in_a_browser() {
     let url = format!("http://{}", cluster.gateways[0].address());
     let (program, driver) = (browser.program.to_string_lossy(), browser.driver.to_string_lossy());
     let (sim, odd) = (cluster.workers[0].id(), cluster.workers[1].id());
-    python.run("page_browser.py", &[&url, &program, &driver, &sim, &odd]).await;
+    python
+        .run("page_browser.py", &[&url, &program, &driver, &sim, &odd])
+        .await;
 }

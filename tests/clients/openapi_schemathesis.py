@@ -51,6 +51,6 @@ with tempfile.TemporaryDirectory() as folder:
         "unsupported_method",
     ]
     options = ["--config-file", str(settings), "run", str(described), "--url", url, "--checks", ",".join(checks), "--phases", "examples,coverage,fuzzing,stateful"]
-    options += ["--max-examples", "5", "--generation-deterministic", "--request-timeout", "20", "--no-color"]
+    options += ["--max-examples", "4", "--generation-deterministic", "--request-timeout", "20", "--no-color"]
     options += sys.argv[2:]
     run(options)

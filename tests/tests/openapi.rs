@@ -1,4 +1,5 @@
 //! The OpenAPI document of a running cluster: valid, and true.
+#![allow(clippy::indexing_slicing)]
 
 use tokenbus_tests::python::Python;
 use tokenbus_tests::{Cluster, NatsOptions, Role};

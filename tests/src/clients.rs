@@ -13,7 +13,7 @@ use crate::wait::within_time;
 const INSTALL: Duration = Duration::from_secs(600);
 
 /// How long a script may run.
-const RUN: Duration = Duration::from_secs(120);
+const RUN: Duration = Duration::from_secs(180);
 
 /// What `install.py` ends with when a registry cannot be reached.
 const OFFLINE: i32 = 75;
@@ -59,7 +59,7 @@ impl Clients {
     /// When it fails; with what it said.
     pub async fn run(&self, script: &str, args: &[&str]) {
         let path = folder().join(script);
-        // Node.js looks for packages beside the script only.
+        // What a script leaves lies here and goes with it. Node.js looks for packages beside the script only.
         let beside = tempfile::tempdir().expect("a folder");
         let mut command = if self.set == "node" {
             let copy = beside.path().join(Path::new(script).file_name().expect("a script"));
@@ -74,7 +74,7 @@ impl Clients {
             python.arg(path).env("PYTHONPATH", &self.packages);
             python
         };
-        run(command.args(args), script).await;
+        run(command.args(args).current_dir(beside.path()), script).await;
     }
 }
 

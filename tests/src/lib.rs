@@ -16,6 +16,7 @@
 
 pub mod ask;
 pub mod binary;
+pub mod browser;
 pub mod chaos;
 pub mod child;
 pub mod clients;

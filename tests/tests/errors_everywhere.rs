@@ -293,15 +293,18 @@ async fn who_finds_no_room_is_told_so_at_every_endpoint_in_its_own_form() {
     drop(running);
 }
 
-/// What an engine answers, and what the client of it sees: statuses and OpenAI's code.
+/// An engine's status, type, code and message; the client's status and OpenAI's code.
+type Case = (u16, &'static str, Option<&'static str>, &'static str, u16, &'static str);
+
+/// What an engine answers, and what the client of it sees.
 #[rustfmt::skip]
-const ENGINE: [(u16, &str, Option<&str>, &str, u16, &str); 7] = [
+const ENGINE: [Case; 7] = [
     (400, "invalid_request_error", Some("bad_grammar"), "no such grammar", 400, "bad_grammar"),
     (400, "BadRequestError", None, "This model's maximum context length is 8 tokens. However, you requested 9 tokens", 400, "context_length_exceeded"),
     (401, "authentication_error", None, "credentials", 401, "upstream_unauthorized"),
     (413, "invalid_request_error", None, "too long", 413, "request_too_large"),
-    (429, "rate_limit_error", None, "slow down", 429, "rate_limit_exceeded"),
-    (500, "server_error", None, "boom", 500, "engine_error"),
+    (429, "rate_limit_error", Some("tokens"), "slow down", 429, "tokens"),
+    (500, "server_error", Some("cuda"), "boom", 500, "cuda"),
     (504, "server_error", None, "too slow", 504, "engine_timeout"),
 ];
 

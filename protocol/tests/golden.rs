@@ -64,7 +64,7 @@ fn model() -> ModelInfo {
     }
 }
 
-fn frames() -> Vec<(&'static str, Vec<u8>)> {
+fn delta() -> Delta<'static> {
     let extra = DeltaExtra {
         delta: json(r#"{"tool_calls":[]}"#),
         logprobs: json("{}"),
@@ -72,14 +72,17 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         chunk: json(r#"{"timings":{}}"#),
         fingerprint: Some("fp".into()),
     };
-    let delta = Delta {
+    Delta {
         choice: 1,
         text: "hi".into(),
         tokens: 2,
         token_ids: vec![5, 600],
         finish_reason: Some("stop".into()),
         extra: Some(Box::new(extra)),
-    };
+    }
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let error = EngineError {
         code: ErrorCode::ContextLengthExceeded,
         message: "long".into(),
@@ -118,7 +121,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     };
     vec![
         ("accepted", batch(Body::Accepted(accepted))),
-        ("delta", batch(Body::Delta(delta))),
+        ("delta", batch(Body::Delta(delta()))),
         (
             "delta, text only",
             batch(Body::Delta(Delta {

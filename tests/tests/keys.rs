@@ -103,7 +103,9 @@ async fn row_23_a_limit_holds_over_two_gateways() {
         .chat_with(&[("x-api-key", &key)], &ask_for("m", 1))
         .await;
     assert_eq!(answer.error(429)["code"], "rate_limit_exceeded");
-    assert!(answer.retry_after() <= 2);
+    // What went beyond the limit has to be worked off first, a request a second.
+    let beyond = admitted.max(60) - 60;
+    assert!(answer.retry_after() <= 2 + beyond, "{admitted} admitted");
     assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("0"));
     assert_eq!(
         status(cluster.gateways[1].client(), &free).await,
@@ -124,7 +126,12 @@ async fn running_requests_are_counted_over_two_gateways_also_when_one_dies() {
     let endless = with(ask_for("m", 3), "sim", json!({"hang_after": 1}));
     let headers = [("authorization", &*bearer(&key))];
     let hold = async |gateway: &Process| {
-        let mut held = gateway.client().stream_with(&headers, &endless).await;
+        // The other may have told of a request that has ended in the meantime.
+        let mut held = eventually("a stream", async || {
+            let held = gateway.client().stream_with(&headers, &endless).await;
+            if held.is_stream() { Ok(held) } else { Err(held) }
+        })
+        .await;
         assert_eq!(held.text().await, "t0 ");
         held
     };

@@ -66,7 +66,8 @@ pub struct Standing {
 pub struct News {
     /// Something they do not know.
     pub some: bool,
-    /// It matters now: so much of a limit is used up that they might go beyond it.
+    /// It matters now: so much of a limit is used up that they might go beyond it, or there is room
+    /// again where there was none.
     pub urgent: bool,
 }
 
@@ -147,10 +148,13 @@ impl Limiter {
         let Some(state) = self.keys.get_mut(key) else {
             return News::default();
         };
+        // Others refuse requests for which there is room now.
+        let was_full = state.is_full();
         state.settle(charge, tokens, now);
+        let some = !self.peers.is_empty();
         let news = News {
-            some: !self.peers.is_empty(),
-            urgent: false,
+            some,
+            urgent: some && was_full,
         };
         self.note(key, news);
         news

@@ -309,8 +309,33 @@ fn it_is_urgent_where_the_others_might_go_beyond_the_limit() {
     assert_eq!(cluster.left(1, start).0, 0);
     let mut large = Cluster::new(2, limits(1_000_000, 0, 0), start);
     assert!((0..1000).all(|_| !large.admit(0, 0, start).unwrap().1.urgent));
-    let mut streams = Cluster::new(2, limits(0, 0, 1), start);
-    assert!(streams.admit(0, 0, start).unwrap().1.urgent);
+}
+
+#[test]
+fn it_is_urgent_that_there_is_room_again_where_there_was_none() {
+    let start = Instant::now();
+    let mut cluster = Cluster::new(2, limits(0, 0, 2), start);
+    let key = cluster.key.clone();
+    let (first, _) = cluster.admit(0, 0, start).unwrap();
+    let (second, news) = cluster.admit(0, 0, start).unwrap();
+    assert!(news.urgent);
+    cluster.gossip(Scope::Urgent, start);
+    cluster.admit(1, 0, start).unwrap_err();
+    assert!(cluster.limiters[0].settle(&key, &first, 0, start).urgent);
+    cluster.gossip(Scope::Urgent, start);
+    let (third, _) = cluster.admit(1, 0, start).unwrap();
+    assert!(
+        cluster.limiters[0].settle(&key, &second, 0, start)
+            == News {
+                some: true,
+                urgent: false
+            }
+    );
+    cluster.gossip(Scope::Changed, start);
+    assert!(!cluster.limiters[1].settle(&key, &third, 0, start).urgent);
+    let mut alone = Cluster::new(1, limits(0, 0, 1), start);
+    let (charge, _) = alone.admit(0, 0, start).unwrap();
+    assert_eq!(alone.limiters[0].settle(&key, &charge, 0, start), News::default());
 }
 
 #[test]

@@ -89,9 +89,14 @@ impl State {
         others.fold(self.own.streams, u32::saturating_add)
     }
 
+    /// Whether as many requests run as may.
+    pub(super) fn is_full(&self) -> bool {
+        self.limits.streams.is_some_and(|limit| self.streams() >= limit.get())
+    }
+
     pub(super) fn admit(&mut self, asked: u64, now: Instant) -> Result<Charge, Refusal> {
         if let Some(limit) = self.limits.streams
-            && self.streams() >= limit.get()
+            && self.is_full()
         {
             return Err(Refusal::Streams {
                 limit: limit.get().into(),

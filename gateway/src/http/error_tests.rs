@@ -296,6 +296,10 @@ fn errors_of_the_edge() {
             Rejected,
         ),
     );
+}
+
+#[test]
+fn errors_of_paths_and_of_what_is_kept() {
     is(
         HttpError::Query("'limit'".to_owned()),
         (400, INVALID, "invalid_value", None, None, Rejected),
@@ -332,6 +336,10 @@ fn errors_of_the_edge() {
         HttpError::NotReady("x".to_owned()),
         (503, SERVER, "not_ready", None, Some(1), Failed),
     );
+}
+
+#[test]
+fn errors_of_answers() {
     is(AnswerError::NoAnswer, (500, SERVER, "engine_error", None, None, Failed));
     is(
         AnswerError::TooManyChoices(200),

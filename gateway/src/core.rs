@@ -6,6 +6,7 @@ use std::future::Future;
 use tokenbus_protocol::{Capabilities, Features};
 
 use crate::call::{Call, CallError, Output};
+use crate::placement::view::Overview;
 use crate::stream::lane::Splice;
 
 /// The gateway's core: places calls and knows the models.
@@ -21,6 +22,9 @@ pub trait Core: Clone + Send + Sync + 'static {
 
     /// The models that are listed, in any order.
     fn models(&self) -> Vec<ListedModel>;
+
+    /// The workers and models, for people to look at.
+    fn overview(&self) -> Overview;
 
     /// Whether requests can be served now.
     ///

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::call::Call;
 use crate::core::{Core, ListedModel, Prospect};
 use crate::placement::able::Able;
+use crate::placement::view::Overview;
 use crate::shared::Shared;
 use crate::stream::driver::Driver;
 
@@ -56,6 +57,10 @@ impl Core for Dispatch {
             live: model.live || view.is_live(name),
         });
         listed.collect()
+    }
+
+    fn overview(&self) -> Overview {
+        self.0.view().overview(&self.0.gateway, Instant::now())
     }
 
     fn readiness(&self) -> Result<(), String> {

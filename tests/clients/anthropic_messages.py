@@ -6,10 +6,11 @@ the types of the package in strict mode.
 
 import asyncio
 import sys
+import time
 
 import anthropic
 from anthropic.types import Message, RawMessageStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 URL = sys.argv[1]
 EVENT = TypeAdapter(RawMessageStreamEvent)
@@ -19,6 +20,11 @@ WEATHER = {
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
 HI = [{"role": "user", "content": "hi"}]
+
+
+class City(BaseModel):
+    name: str
+    inhabitants: int
 
 
 def client(**options):
@@ -85,9 +91,68 @@ def tools():
     assert second.content[0].text.startswith("t0 ") and second.stop_reason != "tool_use", second
 
 
+def structured():
+    # Its way to structured output asks for it as OpenAI's does.
+    ask = [{"role": "user", "content": "A city named 'Bern' of 134591?"}]
+    parsed = client().messages.parse(model="sim", max_tokens=99, messages=ask, output_format=City)
+    assert parsed.parsed_output == City(name="Bern", inhabitants=134591), parsed
+
+
+def tool_runner():
+    asked = []
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Tells the weather."""
+        asked.append(city)
+        return "sunny"
+
+    ask = [{"role": "user", "content": "How is the weather in 'Zürich'?"}]
+    runner = client().beta.messages.tool_runner(model="sim", max_tokens=99, messages=ask, tools=[weather])
+    last = runner.until_done()
+    assert asked == ["Zürich"] and last.content[0].text.startswith("t0 t1 "), (asked, last)
+
+
+def more_forms():
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    cached = {"type": "text", "text": "one two", "cache_control": {"type": "ephemeral"}}
+    system = [{"type": "text", "text": "three", "cache_control": {"type": "ephemeral"}}]
+    ask = dict(model="sim", max_tokens=2, stop_sequences=["x"], metadata={"user_id": "u"}, extra_body={"top_k": 5})
+    message = client().messages.create(messages=[{"role": "user", "content": [cached, picture]}], system=system, **ask)
+    assert message.content[0].text == words(2) and message.usage.input_tokens == 3, message
+    for choice, kind in [({"type": "any"}, "tool_use"), ({"type": "tool", "name": "weather"}, "tool_use"), ({"type": "none"}, "text")]:
+        message = client().messages.create(model="sim", max_tokens=99, messages=HI, tools=[WEATHER], tool_choice=choice)
+        assert message.content[0].type == kind, (choice, message)
+
+
 def counted():
     count = client().messages.count_tokens(model="sim", messages=[{"role": "user", "content": "one two"}], system="three")
     assert count.input_tokens == 3, count
+
+
+def models():
+    # A page, which the client walks over; and one by its name.
+    listed = list(client().models.list(limit=1))
+    assert "sim" in [model.id for model in listed], listed
+    one = client().models.retrieve("sim")
+    assert one.type == "model" and one.id == "sim" and one.display_name, one
+
+
+def failing(code, **script):
+    sim = {"error_after": 0, "error_code": code, "always": True, **script}
+    return dict(model="sim", max_tokens=1, messages=HI, extra_body={"sim": sim})
+
+
+def retries():
+    # Retry-After is longer than the client's own pause before its first retry, which is below 1 s.
+    began = time.monotonic()
+    try:
+        anthropic.Anthropic(base_url=URL, api_key="unused", max_retries=1).messages.create(
+            **failing("rate_limited", retry_after_ms=2000)
+        )
+        raise AssertionError("it was answered")
+    except anthropic.RateLimitError:
+        assert time.monotonic() - began >= 2
 
 
 def errors():
@@ -95,6 +160,9 @@ def errors():
         (anthropic.NotFoundError, "not_found_error", dict(model="nobody", max_tokens=1, messages=HI)),
         (anthropic.BadRequestError, "invalid_request_error", dict(model="sim", max_tokens=0, messages=HI)),
         (anthropic.BadRequestError, "invalid_request_error", dict(model="sim", max_tokens=1, messages=[])),
+        (anthropic.RateLimitError, "rate_limit_error", failing("rate_limited")),
+        (anthropic.InternalServerError, "api_error", failing("internal")),
+        (anthropic.BadRequestError, "invalid_request_error", failing("context_length_exceeded")),
     ]
     for kind, word, arguments in cases:
         for stream in [False, True]:
@@ -128,7 +196,7 @@ async def concurrently():
     await asyncio.gather(*(one(count) for count in range(1, 9)))
 
 
-for test in [one_piece, streamed, stream_helper, tools, counted, errors, broken]:
+for test in [one_piece, streamed, stream_helper, tools, structured, tool_runner, more_forms, counted, models, errors, retries, broken]:
     test()
     print("ok", test.__name__, flush=True)
 asyncio.run(concurrently())

@@ -16,8 +16,10 @@
 
 pub mod ask;
 pub mod binary;
+pub mod browser;
 pub mod chaos;
 pub mod child;
+pub mod clients;
 pub mod cluster;
 pub mod fake_worker;
 pub mod http;
@@ -29,7 +31,6 @@ pub mod metrics;
 pub mod nats;
 pub mod port;
 pub mod process;
-pub mod python;
 pub mod sse;
 pub mod tidy;
 pub mod upstream;

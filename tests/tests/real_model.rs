@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokenbus_tests::ask::with;
+use tokenbus_tests::clients::Clients;
 use tokenbus_tests::{Client, Cluster, Role};
 
 fn worker(logs: &TempDir) -> Role {
@@ -47,6 +48,10 @@ async fn a_real_model_does_what_it_can_and_names_what_it_cannot() {
     refuses_tools(&client).await;
     completes(&client).await;
     embeds_and_tokenizes(&client).await;
+    if let Some(clients) = Clients::of("sdk").await {
+        let url = format!("http://{}/v1", client.address());
+        clients.run("openai_real_model.py", &[&url]).await;
+    }
 }
 
 async fn holds_to_a_schema(client: &Client) {

@@ -2,11 +2,9 @@
 //! types over what the translations are known to write.
 #![allow(clippy::indexing_slicing)]
 
-use tokenbus_tests::python::Python;
+use tokenbus_tests::clients::Clients;
 use tokenbus_tests::{Cluster, NatsOptions, Role};
 
-const OPENAI: &str = "openai>=3,<4";
-const ANTHROPIC: &str = "anthropic>=2,<3";
 const API: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/src/api");
 
 async fn cluster() -> Cluster {
@@ -24,38 +22,38 @@ async fn cluster() -> Cluster {
 
 #[tokio::test]
 async fn openais_client_has_conversations_through_two_gateways() {
-    let Some(python) = Python::with(OPENAI).await else {
+    let Some(clients) = Clients::of("sdk").await else {
         return;
     };
     let cluster = cluster().await;
     let url = |n: usize| format!("http://{}/v1", cluster.gateways[n].address());
-    python.run("openai_responses.py", &[&url(0), &url(1)]).await;
+    clients.run("openai_responses.py", &[&url(0), &url(1)]).await;
 }
 
 #[tokio::test]
 async fn anthropics_client_has_messages_answered() {
-    let Some(python) = Python::with(ANTHROPIC).await else {
+    let Some(clients) = Clients::of("sdk").await else {
         return;
     };
     let cluster = cluster().await;
     let url = format!("http://{}", cluster.gateways[0].address());
-    python.run("anthropic_messages.py", &[&url]).await;
+    clients.run("anthropic_messages.py", &[&url]).await;
 }
 
 #[tokio::test]
 async fn golden_responses_are_what_openais_types_say() {
-    let Some(python) = Python::with(OPENAI).await else {
+    let Some(clients) = Clients::of("sdk").await else {
         return;
     };
     let folder = format!("{API}/responses/golden");
-    python.run("golden_types.py", &["responses", &folder]).await;
+    clients.run("golden_types.py", &["responses", &folder]).await;
 }
 
 #[tokio::test]
 async fn golden_messages_are_what_anthropics_types_say() {
-    let Some(python) = Python::with(ANTHROPIC).await else {
+    let Some(clients) = Clients::of("sdk").await else {
         return;
     };
     let folder = format!("{API}/messages/golden");
-    python.run("golden_types.py", &["messages", &folder]).await;
+    clients.run("golden_types.py", &["messages", &folder]).await;
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 /// (id, attempt) pairs that a worker remembers to have run. At 100 requests a second this covers
-/// ten minutes, far longer than any message of a publish that was repeated can be under way.
-pub const SEEN_REQUESTS: usize = 65_536;
+/// nine minutes, far longer than any message of a publish that was repeated can be under way. Twice as many fill
+/// a hash table of a power of two buckets.
+pub const SEEN_REQUESTS: usize = 57_344;
 
 /// Cancels remembered for requests that have not come yet. Only messages that overtook each other
 /// on their way (milliseconds) need it.

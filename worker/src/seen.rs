@@ -14,10 +14,13 @@ pub(crate) struct Seen<K, V> {
 impl<K: Hash + Eq + Copy, V> Seen<K, V> {
     /// An empty memory for `capacity` keys, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
         Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-            capacity: capacity.max(1),
+            // Twice the room: where each new entry replaces an old one, a table that is more than half full
+            // grows one day, and takes a step in memory and time.
+            entries: HashMap::with_capacity(capacity.saturating_mul(2)),
+            order: VecDeque::with_capacity(capacity),
+            capacity,
         }
     }
 
@@ -57,6 +60,16 @@ mod tests {
         assert_eq!(seen.get(&1), None);
         assert_eq!((seen.get(&2), seen.get(&4)), (Some(&20), Some(&40)));
         assert_eq!((seen.entries.len(), seen.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn the_room_is_taken_once() {
+        let mut seen = Seen::new(1000);
+        let room = seen.entries.capacity();
+        for key in 0..100_000 {
+            seen.put(key, (), |(), ()| {});
+        }
+        assert!(seen.entries.capacity() <= room && seen.order.capacity() == 1000);
     }
 
     #[test]

@@ -11,13 +11,13 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Duration, Instant};
 
-use super::dialect;
 use super::error::HttpError;
+use super::{dialect, page};
 use crate::auth::limiter::{Left, Standing};
 use crate::auth::{Auth, Caller, Stranger};
 use crate::metrics::Metrics;
 
-/// Paths that anybody may ask for: they say nothing but that the gateway is there.
+/// Paths that anybody may ask for, beside the page's files: they say nothing but that the gateway is there.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The path that only some keys may ask for.
@@ -47,7 +47,7 @@ pub(super) struct Access {
 /// place where keys are asked for.
 pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if OPEN.contains(&path) {
+    if OPEN.contains(&path) || page::FILES.iter().any(|file| file.path == path) {
         return next.run(request).await;
     }
     let caller = match access.auth.authenticate(secret(request.headers())) {

@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
 
 use super::error::HttpError;
-use super::limits::BODY_IDLE;
+use super::limits::{BODY_IDLE, COPIED};
 
 /// The body of `request`, at most `limit` bytes.
 ///
@@ -30,7 +30,6 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpEr
     let mut whole: Option<BytesMut> = None;
     while let Some(more) = frame(&mut body).await? {
         let whole = whole.get_or_insert_with(|| {
-            // A small body is one frame and is not copied at all.
             let mut whole = BytesMut::with_capacity(announced.unwrap_or(0).max(first.len() + more.len()));
             whole.extend_from_slice(&first);
             whole
@@ -40,7 +39,12 @@ pub(super) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpEr
         }
         whole.extend_from_slice(&more);
     }
-    Ok(whole.map_or(first, BytesMut::freeze))
+    Ok(match whole {
+        Some(whole) => whole.freeze(),
+        // The body lives as long as its stream: as a piece of the connection's buffer it would keep all of that.
+        None if first.len() <= COPIED => Bytes::copy_from_slice(&first),
+        None => first,
+    })
 }
 
 /// The announced length, when there is one.

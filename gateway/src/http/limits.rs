@@ -14,6 +14,10 @@ pub const INLINE: usize = 256 * 1024;
 /// of a mobile link, short enough that half-sent bodies do not pile up in memory.
 pub const BODY_IDLE: Duration = Duration::from_secs(30);
 
+/// Bytes of a body up to which it is copied out of the connection's buffer, of which it would keep the whole
+/// as long as its stream lives. To copy this much costs a few microseconds.
+pub const COPIED: usize = 64 * 1024;
+
 /// Default time for a whole request: what the official SDKs wait before they give up.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 

@@ -7,6 +7,7 @@ mod answer;
 mod beside;
 mod body;
 mod chat;
+mod cluster;
 mod completions;
 mod cors;
 mod dialect;
@@ -20,11 +21,14 @@ mod keeping;
 pub mod limits;
 mod messages;
 mod models;
+mod openapi;
 mod options;
+mod page;
 mod rank;
 mod record;
 mod request_id;
 mod responses;
+mod routes;
 pub mod server;
 mod socket;
 mod source;
@@ -37,15 +41,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{get, post};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 pub use cors::{NoOrigin, Origin};
 pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
+pub use routes::paths;
 
-use access::Access;
+use self::access::Access;
+use self::endpoint::Endpoint;
 
 use crate::auth::Auth;
 use crate::core::Core;
@@ -87,19 +92,9 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
         metrics: edge.metrics.clone(),
     };
     let cors = cors::layer(&edge.options.cors);
-    let mut router = generation()
-        .route(responses::ENDPOINT.path, post(responses::create::<C>))
-        .route(responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>))
-        .route(
-            "/v1/responses/{id}",
-            get(responses::one::<C>).delete(responses::delete::<C>),
-        )
-        .route("/v1/responses/{id}/input_items", get(responses::input_items::<C>))
-        .route("/v1/models", get(models::list::<C>))
-        .route("/v1/models/{*id}", get(models::one::<C>))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready::<C>))
-        .route("/metrics", get(health::metrics::<C>))
+    let mut router = routes::routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(edge);
@@ -115,8 +110,8 @@ pub fn router<C: Core>(edge: Edge<C>) -> Router {
     router.layer(axum::middleware::from_fn(request_id::layer))
 }
 
-/// What models are asked.
-fn generation<C: Core>() -> Router<Edge<C>> {
+/// The endpoints at which models are asked, with their paths.
+fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
     let endpoints = [
         &chat::ENDPOINT,
         &completions::ENDPOINT,
@@ -131,9 +126,7 @@ fn generation<C: Core>() -> Router<Edge<C>> {
     let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
     let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
     let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
-    routes.chain(aliases).fold(Router::new(), |router, (path, endpoint)| {
-        router.route(path, endpoint.route())
-    })
+    routes.chain(aliases)
 }
 
 async fn not_found(request: Request) -> Response {

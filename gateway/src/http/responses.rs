@@ -160,7 +160,8 @@ pub(super) async fn one<C: Core>(
     headers: HeaderMap,
     caller: Asking,
 ) -> Result<Response, HttpError> {
-    if query.is_ok_and(|Query(query)| query.stream == Some(true)) {
+    let Query(query) = query.map_err(|error| HttpError::Query(error.body_text()))?;
+    if query.stream == Some(true) {
         let what = "'stream' is not supported here: a kept response is told in one piece";
         return Err(RequestError::Field {
             param: Some("stream".to_owned()),

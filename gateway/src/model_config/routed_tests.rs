@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::{Delta, Feature, Features, Finish, RequestKind};
+use tokenbus_protocol::{Delta, Feature, Features, Finish, Name, RequestKind};
 use tokio::time::Instant;
 
 use super::*;
 use crate::core::{ListedModel, Prospect};
 use crate::model_config::table::ModelTable;
+use crate::placement::view::Overview;
 
 /// Remembers what was opened; a model's name says what becomes of a call.
 #[derive(Clone, Default)]
@@ -44,6 +45,16 @@ impl Core for Scripted {
             _ => vec![Ok(text), Ok(Output::Finish(Finish::default()))],
         };
         Script(happens.into())
+    }
+
+    fn overview(&self) -> Overview {
+        Overview {
+            gateway: Name::new("gw").unwrap(),
+            coordinator: None,
+            snapshot_age_ms: None,
+            workers: Vec::new(),
+            models: Vec::new(),
+        }
     }
 
     fn prospect(&self, model: &str, _needs: Features) -> Prospect {

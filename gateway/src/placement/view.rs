@@ -1,10 +1,15 @@
 //! What this gateway knows of the workers: the newest snapshot, the room they tell in every batch,
 //! and its own requests under way. Pure data; a time is an argument.
 
+mod overview;
+
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use tokenbus_protocol::{Capabilities, Capacity, Features, Name, Room, WorkerCapacity, WorkerState};
 use tokio::time::{Duration, Instant};
+
+pub use overview::{Overview, SeenModel, SeenWorker};
 
 use super::able::{self, Able, Memory};
 use super::score::{self, Facts};
@@ -53,6 +58,8 @@ pub struct Tried<'a> {
 #[derive(Debug, Default)]
 pub struct View {
     snapshot_at: Option<Instant>,
+    /// The newest snapshot as it came, for people to look at.
+    told: Option<Arc<Capacity>>,
     workers: HashMap<Name, Worker>,
     /// By name, so that a listing is in order.
     models: BTreeMap<String, Model>,
@@ -126,6 +133,7 @@ impl View {
     /// the workers that were restarted since they were last heard of.
     pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
         self.snapshot_at = Some(now);
+        self.told = Some(Arc::new(capacity.clone()));
         for worker in self.workers.values_mut() {
             worker.in_snapshot = false;
         }

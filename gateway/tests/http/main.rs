@@ -9,6 +9,8 @@ mod endpoints;
 mod idempotency;
 mod keys;
 mod messages;
+mod openapi;
+mod page;
 mod refusals;
 mod requests;
 mod responses;

@@ -199,6 +199,14 @@ async fn errors_are_openais() {
     }
     let answer = gateway.get("/v1/responses/resp_1?stream=true").await;
     assert_eq!((answer.status, &answer.error()["param"]), (400, &json!("stream")));
+    for query in ["stream=maybe", "stream=false&stream=false"] {
+        let answer = gateway.get(&format!("/v1/responses/resp_1?{query}")).await;
+        assert_eq!(
+            (answer.status, &answer.error()["code"]),
+            (400, &json!("invalid_value")),
+            "{query}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_gateway::model_config::ModelConfig;
+use tokenbus_gateway::placement::view::Overview;
 use tokenbus_gateway::responses_store::ResponsesStore;
 use tokenbus_gateway::usage::Usage;
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
@@ -164,6 +165,16 @@ impl Core for Scripted {
 
     fn models(&self) -> Vec<ListedModel> {
         self.models.lock().unwrap().clone()
+    }
+
+    fn overview(&self) -> Overview {
+        Overview {
+            gateway: Name::new("gw").unwrap(),
+            coordinator: None,
+            snapshot_age_ms: None,
+            workers: Vec::new(),
+            models: Vec::new(),
+        }
     }
 
     fn readiness(&self) -> Result<(), String> {

@@ -7,6 +7,7 @@ use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume, ResumeChoice};
 
 use super::error;
+use super::prompted::Prompted;
 use super::said::{self, Said, ScriptedCall, Tool};
 use super::whole;
 use crate::engine::Job;
@@ -241,11 +242,28 @@ fn said(body: &Body) -> Option<Said> {
     if let Some(calls) = scripted.filter(|calls| !calls.is_empty()) {
         return Some(said::calls(calls));
     }
-    let last = body.messages.last().and_then(|message| message.role.as_deref());
-    let tools = body.tools.as_deref().unwrap_or_default();
-    match said::call(tools, body.tool_choice.as_ref(), last) {
+    let (tools, format) = (body.tools.as_deref().unwrap_or_default(), body.response_format.as_ref());
+    if tools.is_empty() && format.is_none() {
+        return None;
+    }
+    let role = body.messages.last().and_then(|message| message.role.as_deref());
+    let prompted = prompted(&body.messages);
+    match said::call(tools, body.tool_choice.as_ref(), role, &prompted) {
         Some(call) => Some(said::calls(&[call])),
-        None => said::formatted(body.response_format.as_ref()),
+        None => said::formatted(format, &prompted),
+    }
+}
+
+/// What the last message of the user's gives a document.
+fn prompted(messages: &[Message]) -> Prompted {
+    let last = messages.iter().rfind(|message| message.role.as_deref() == Some("user"));
+    match last.and_then(|message| message.content.as_ref()) {
+        None => Prompted::default(),
+        Some(Content::Text(text)) => Prompted::read(text),
+        Some(Content::Parts(parts)) => {
+            let texts: Vec<&str> = parts.iter().filter_map(|part| part.text.as_deref()).collect();
+            Prompted::read(&texts.join("\n"))
+        }
     }
 }
 

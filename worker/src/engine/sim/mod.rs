@@ -8,7 +8,7 @@
 //!
 //! It declares all that an engine may be capable of, and has an answer to it: offered tools, it calls
 //! one with arguments that fit (`said.rs`); a `response_format` gets a document that fits
-//! (`schema.rs`); embeddings, ranks, scores and token ids follow from the texts alone (`whole.rs`); with
+//! (`schema.rs`), both with the texts that the last message quotes and the numbers in it (`prompted.rs`); embeddings, ranks, scores and token ids follow from the texts alone (`whole.rs`); with
 //! a `reasoning_effort` it reasons first; log probabilities are those of a coin. Images and sounds are
 //! accepted and ignored, and so are all other request fields.
 //!
@@ -22,6 +22,7 @@
 mod ask;
 mod batch;
 mod logprobs;
+mod prompted;
 mod said;
 mod schema;
 mod sequence;

@@ -5,9 +5,10 @@
 //! once it has a tool's result, which is how an agent's loop ends.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokenbus_protocol::openai::RawJson;
 
+use super::prompted::Prompted;
 use super::schema;
 
 /// Something that is said in one step.
@@ -57,7 +58,12 @@ pub struct ScriptedCall {
 const PIECE: usize = 8;
 
 /// The call of a tool that answers the request, if it is answered so.
-pub(super) fn call(tools: &[Tool], choice: Option<&Value>, last_role: Option<&str>) -> Option<ScriptedCall> {
+pub(super) fn call(
+    tools: &[Tool],
+    choice: Option<&Value>,
+    last_role: Option<&str>,
+    prompted: &Prompted,
+) -> Option<ScriptedCall> {
     let mut functions = tools.iter().filter_map(|tool| tool.function.as_ref());
     let named = choice.and_then(|choice| choice.pointer("/function/name")?.as_str());
     let function = match choice.and_then(Value::as_str) {
@@ -69,7 +75,7 @@ pub(super) fn call(tools: &[Tool], choice: Option<&Value>, last_role: Option<&st
     }?;
     Some(ScriptedCall {
         name: function.name.clone(),
-        arguments: schema::instance(&function.parameters),
+        arguments: schema::instance(&function.parameters, &mut prompted.clone()),
     })
 }
 
@@ -101,12 +107,20 @@ fn tool_call(call: &Value) -> Option<Piece> {
         .map(Piece::Members)
 }
 
-/// A JSON document that fits the request's `response_format`, if it asks for one.
-pub(super) fn formatted(format: Option<&Value>) -> Option<Said> {
+/// A JSON document that fits the request's `response_format`, if it asks for one. Without a schema its members are
+/// what the prompt quotes.
+pub(super) fn formatted(format: Option<&Value>, prompted: &Prompted) -> Option<Said> {
     let format = format?;
     let document = match format.get("type")?.as_str()? {
-        "json_object" => json!({"t": 0}),
-        "json_schema" => schema::instance(format.pointer("/json_schema/schema")?),
+        "json_object" => {
+            let members: Map<String, Value> = prompted.texts().map(|name| (name.to_owned(), json!("t0"))).collect();
+            if members.is_empty() {
+                json!({"t": 0})
+            } else {
+                members.into()
+            }
+        }
+        "json_schema" => schema::instance(format.pointer("/json_schema/schema")?, &mut prompted.clone()),
         _ => return None,
     };
     Some(Said {
@@ -125,6 +139,10 @@ fn cut(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn none() -> Prompted {
+        Prompted::default()
+    }
+
     fn tools() -> Vec<Tool> {
         let parameters = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
         let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
@@ -133,15 +151,21 @@ mod tests {
 
     #[test]
     fn a_tool_is_called_when_it_is_demanded_or_the_user_spoke_last() {
-        let name = |choice: Option<Value>, role| call(&tools(), choice.as_ref(), Some(role)).map(|call| call.name);
+        let name =
+            |choice: Option<Value>, role| call(&tools(), choice.as_ref(), Some(role), &none()).map(|call| call.name);
         assert_eq!(name(None, "user").as_deref(), Some("f"));
         assert_eq!(name(Some(json!("auto")), "tool"), None, "it has a result and answers");
         assert_eq!(name(Some(json!("none")), "user"), None);
         assert_eq!(name(Some(json!("required")), "tool").as_deref(), Some("f"));
         let named = json!({"type": "function", "function": {"name": "g"}});
         assert_eq!(name(Some(named), "tool").as_deref(), Some("g"));
-        assert!(call(&[], None, Some("user")).is_none());
-        assert_eq!(call(&tools(), None, Some("user")).unwrap().arguments, json!({"a": 0}));
+        assert!(call(&[], None, Some("user"), &none()).is_none());
+        let arguments = |prompt| {
+            call(&tools(), None, Some("user"), &Prompted::read(prompt))
+                .unwrap()
+                .arguments
+        };
+        assert_eq!((arguments("hi"), arguments("f(3)")), (json!({"a": 0}), json!({"a": 3})));
     }
 
     #[test]
@@ -188,12 +212,17 @@ mod tests {
             });
             texts.collect()
         };
-        assert_eq!(text(formatted(Some(&format)).unwrap()), "[true]");
+        assert_eq!(text(formatted(Some(&format), &none()).unwrap()), "[true]");
         assert_eq!(
-            text(formatted(Some(&json!({"type": "json_object"}))).unwrap()),
+            text(formatted(Some(&json!({"type": "json_object"})), &none()).unwrap()),
             r#"{"t":0}"#
         );
-        assert_eq!(formatted(Some(&json!({"type": "text"}))), None);
-        assert_eq!(formatted(None), None);
+        let named = formatted(
+            Some(&json!({"type": "json_object"})),
+            &Prompted::read("with 'a' and 'b'"),
+        );
+        assert_eq!(text(named.unwrap()), r#"{"a":"t0","b":"t0"}"#);
+        assert_eq!(formatted(Some(&json!({"type": "text"})), &none()), None);
+        assert_eq!(formatted(None, &none()), None);
     }
 }

@@ -2,22 +2,28 @@
 
 use serde_json::{Map, Value, json};
 
+use super::prompted::Prompted;
+
 /// Schemas nested deeper than this are taken for recursive; what is beyond becomes null.
 const MAX_DEPTH: usize = 12;
 
+/// Characters to which a text is padded or cut at most.
+const MAX_TEXT: usize = 4096;
+
 /// A document that fits `schema`, for the parts of JSON Schema that clients generate: types, properties,
-/// items, enums, constants, references into the schema, unions and bounds.
-pub(super) fn instance(schema: &Value) -> Value {
-    build(schema, schema, 0)
+/// items, enums, constants, references into the schema, unions and bounds. Its texts and whole numbers are
+/// those of `prompted`, as long as there are any.
+pub(super) fn instance(schema: &Value, prompted: &mut Prompted) -> Value {
+    build(schema, schema, prompted, 0)
 }
 
-fn build(schema: &Value, root: &Value, depth: usize) -> Value {
+fn build(schema: &Value, root: &Value, prompted: &mut Prompted, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return Value::Null;
     }
     if let Some(there) = schema.get("$ref").and_then(Value::as_str) {
         let place = there.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-        return place.map_or(Value::Null, |place| build(place, root, depth + 1));
+        return place.map_or(Value::Null, |place| build(place, root, prompted, depth + 1));
     }
     for fixed in ["const", "default"] {
         if let Some(value) = schema.get(fixed) {
@@ -29,20 +35,20 @@ fn build(schema: &Value, root: &Value, depth: usize) -> Value {
     }
     for union in ["anyOf", "oneOf", "allOf"] {
         if let Some(first) = schema.get(union).and_then(|schemas| schemas.get(0)) {
-            return build(first, root, depth + 1);
+            return build(first, root, prompted, depth + 1);
         }
     }
     match kind(schema) {
-        "object" => object(schema, root, depth),
+        "object" => object(schema, root, prompted, depth),
         "array" => {
             let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1);
             let item = schema
                 .get("items")
-                .map_or(Value::Null, |items| build(items, root, depth + 1));
+                .map_or(Value::Null, |items| build(items, root, prompted, depth + 1));
             Value::Array(vec![item; usize::try_from(least).unwrap_or(1).min(64)])
         }
-        "string" => text(schema),
-        "integer" => schema.get("minimum").cloned().unwrap_or(json!(0)),
+        "string" => text(schema, prompted),
+        "integer" => integer(schema, prompted),
         "number" => schema.get("minimum").cloned().unwrap_or(json!(0.5)),
         "boolean" => Value::Bool(true),
         _ => Value::Null,
@@ -63,33 +69,72 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
-fn object(schema: &Value, root: &Value, depth: usize) -> Value {
+fn object(schema: &Value, root: &Value, prompted: &mut Prompted, depth: usize) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object);
     let members = properties.into_iter().flatten();
     let members: Map<String, Value> = members
-        .map(|(name, property)| (name.clone(), build(property, root, depth + 1)))
+        .map(|(name, property)| (name.clone(), build(property, root, prompted, depth + 1)))
         .collect();
     Value::Object(members)
 }
 
-fn text(schema: &Value) -> Value {
+fn integer(schema: &Value, prompted: &mut Prompted) -> Value {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
+    let next = |name: &str, step: i64| bound(name).map(|bound| bound.saturating_add(step));
+    let least = bound("minimum").max(next("exclusiveMinimum", 1));
+    let most = [bound("maximum"), next("exclusiveMaximum", -1)]
+        .into_iter()
+        .flatten()
+        .min();
+    let fits = |number: i64| least.is_none_or(|least| least <= number) && most.is_none_or(|most| number <= most);
+    let bounded = || 0.max(least.unwrap_or(i64::MIN)).min(most.unwrap_or(i64::MAX));
+    json!(prompted.number(fits).unwrap_or_else(bounded))
+}
+
+fn text(schema: &Value, prompted: &mut Prompted) -> Value {
+    let length = |name: &str| schema.get(name).and_then(Value::as_u64);
     let text = match schema.get("format").and_then(Value::as_str) {
-        Some("date") => "2000-01-01",
-        Some("time") => "00:00:00Z",
-        Some("date-time") => "2000-01-01T00:00:00Z",
-        Some("email") => "t0@example.org",
-        Some("uri") => "https://example.org/",
-        Some("uuid") => "00000000-0000-4000-8000-000000000000",
-        _ => "t0",
+        Some("date") => "2000-01-01".to_owned(),
+        Some("time") => "00:00:00Z".to_owned(),
+        Some("date-time") => "2000-01-01T00:00:00Z".to_owned(),
+        Some("email") => "t0@example.org".to_owned(),
+        Some("uri") => "https://example.org/".to_owned(),
+        Some("uuid") => "00000000-0000-4000-8000-000000000000".to_owned(),
+        _ => prompted.text().unwrap_or_else(|| "t0".to_owned()),
     };
-    let least = schema.get("minLength").and_then(Value::as_u64).unwrap_or(0);
-    let missing = usize::try_from(least).unwrap_or(0).min(4096).saturating_sub(text.len());
-    Value::String(format!("{text}{}", "x".repeat(missing)))
+    let count = |length: u64| usize::try_from(length).unwrap_or(MAX_TEXT).min(MAX_TEXT);
+    let most = length("maxLength").map_or(usize::MAX, count);
+    let missing = count(length("minLength").unwrap_or(0)).saturating_sub(text.chars().count());
+    let padding = std::iter::repeat_n('x', missing);
+    Value::String(text.chars().chain(padding).take(most).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn instance(schema: &Value) -> Value {
+        super::instance(schema, &mut Prompted::default())
+    }
+
+    #[test]
+    fn bounds_are_kept_and_the_prompts_words_are_used_where_they_fit() {
+        let integer = |bounds: Value| instance(&bounds);
+        for (bounds, fitting) in [
+            (json!({"type": "integer", "exclusiveMinimum": -1000}), 0),
+            (json!({"type": "integer", "exclusiveMinimum": 4}), 5),
+            (json!({"type": "integer", "maximum": -3}), -3),
+            (json!({"type": "integer", "minimum": 2, "exclusiveMaximum": 9}), 2),
+        ] {
+            assert_eq!(integer(bounds.clone()), json!(fitting), "{bounds}");
+        }
+        assert_eq!(instance(&json!({"type": "string", "maxLength": 1})), json!("t"));
+        let schema = json!({"properties": {
+            "a": {"type": "integer", "maximum": 9}, "b": {"type": "integer"}, "c": {"type": "string"}, "d": {"type": "string"},
+        }});
+        let document = super::instance(&schema, &mut Prompted::read("10 times 'Ann'"));
+        assert_eq!(document, json!({"a": 0, "b": 10, "c": "Ann", "d": "t0"}));
+    }
 
     #[test]
     fn documents_fit_what_clients_generate() {

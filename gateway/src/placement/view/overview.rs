@@ -1,0 +1,185 @@
+//! What is known of the workers, for people to look at.
+
+use serde::Serialize;
+use tokenbus_protocol::{Capacity, Name, Quantiles, WorkerState};
+use tokio::time::Instant;
+
+use super::View;
+
+/// The cluster as one gateway knows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Overview {
+    /// The gateway.
+    pub gateway: Name,
+    /// The coordinator whose snapshot this is; `None` where none was heard lately, and this is what
+    /// the gateway knows by itself.
+    pub coordinator: Option<Name>,
+    /// Milliseconds since the last snapshot, however old; `None` where there never was one.
+    pub snapshot_age_ms: Option<u64>,
+    /// The workers, by id.
+    pub workers: Vec<SeenWorker>,
+    /// The models, by name.
+    pub models: Vec<SeenModel>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeenWorker {
+    /// Id.
+    pub worker: Name,
+    /// Host name, where it is known.
+    pub host: Option<String>,
+    /// Engine, where it is known.
+    pub engine: Option<String>,
+    /// tokenbus version, where it is known.
+    pub version: Option<String>,
+    /// State.
+    pub state: WorkerState,
+    /// Names of its models.
+    pub models: Vec<String>,
+    /// Requests that it runs at once.
+    pub slots: u32,
+    /// Running requests.
+    pub active: u32,
+    /// Requests that wait there.
+    pub queued: u32,
+    /// Completion tokens per second, where it is known.
+    pub tokens_per_second: Option<f64>,
+    /// Time to first token in milliseconds, where any was measured lately.
+    pub ttft_ms: Option<Quantiles>,
+    /// Part of the KV cache in use, 0 to 1, where the engine tells.
+    pub kv_used: Option<f64>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SeenModel {
+    /// Name.
+    pub model: String,
+    /// Ready workers that serve it.
+    pub workers: u32,
+    /// Slots of those workers.
+    pub slots: u32,
+    /// Free slots of those workers.
+    pub free: u32,
+    /// Requests that wait on those workers.
+    pub queued: u32,
+    /// Milliseconds that a new request will wait for a slot, estimated, where anything is known.
+    pub estimated_wait_ms: Option<u64>,
+}
+
+impl Overview {
+    /// Keeps what belongs to models for which `may` holds, for somebody who may see no others.
+    pub fn retain(&mut self, may: impl Fn(&str) -> bool) {
+        self.models.retain(|model| may(&model.model));
+        self.workers.retain_mut(|worker| {
+            let nameless = worker.models.is_empty();
+            worker.models.retain(|model| may(model));
+            nameless || !worker.models.is_empty()
+        });
+    }
+}
+
+impl View {
+    /// All that is known, as `gateway` sees it.
+    pub fn overview(&self, gateway: &Name, now: Instant) -> Overview {
+        let age = self.snapshot_at.map(|at| now.duration_since(at));
+        let told = self.told.as_ref().filter(|_| self.is_fresh(now));
+        let (workers, models) = match told {
+            Some(told) => (told.workers.iter().map(Into::into).collect(), models(told)),
+            None => self.own(),
+        };
+        Overview {
+            gateway: gateway.clone(),
+            coordinator: told.map(|told| told.coordinator.clone()),
+            snapshot_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            workers,
+            models,
+        }
+    }
+
+    /// What the gateway knows by itself.
+    fn own(&self) -> (Vec<SeenWorker>, Vec<SeenModel>) {
+        let seen = self.workers.iter().map(|(name, worker)| SeenWorker {
+            worker: name.clone(),
+            host: None,
+            engine: None,
+            version: None,
+            state: if worker.ready {
+                WorkerState::Ready
+            } else {
+                WorkerState::Unavailable
+            },
+            models: worker.models.iter().map(|(model, _)| model.clone()).collect(),
+            slots: worker.slots,
+            active: worker.slots.saturating_sub(worker.room.free),
+            queued: worker.room.queued,
+            tokens_per_second: None,
+            ttft_ms: None,
+            kv_used: None,
+        });
+        let mut seen: Vec<SeenWorker> = seen.collect();
+        seen.sort_unstable_by(|a, b| a.worker.as_str().cmp(b.worker.as_str()));
+        let models = self.models.keys().map(|name| {
+            let serving = self.workers.values().filter(|worker| worker.serves(name).is_some());
+            let mut model = SeenModel::none(name);
+            for worker in serving {
+                model.workers += 1;
+                model.slots = model.slots.saturating_add(worker.slots);
+                model.free = model.free.saturating_add(worker.free());
+                model.queued = model.queued.saturating_add(worker.room.queued);
+            }
+            model
+        });
+        (seen, models.collect())
+    }
+}
+
+impl SeenModel {
+    fn none(name: &str) -> Self {
+        Self {
+            model: name.to_owned(),
+            workers: 0,
+            slots: 0,
+            free: 0,
+            queued: 0,
+            estimated_wait_ms: None,
+        }
+    }
+}
+
+impl From<&tokenbus_protocol::WorkerCapacity> for SeenWorker {
+    fn from(told: &tokenbus_protocol::WorkerCapacity) -> Self {
+        Self {
+            worker: told.worker.clone(),
+            host: Some(told.host.clone()),
+            engine: Some(told.engine.clone()),
+            version: Some(told.version.clone()),
+            state: told.state,
+            models: told.models.iter().map(|model| model.name.clone()).collect(),
+            slots: told.slots,
+            active: told.active,
+            queued: told.queued,
+            tokens_per_second: Some(told.tokens_per_second),
+            ttft_ms: Some(told.ttft).filter(|ttft| *ttft != Quantiles::default()),
+            kv_used: told.kv_used,
+        }
+    }
+}
+
+fn models(told: &Capacity) -> Vec<SeenModel> {
+    let models = told.models.iter().map(|model| SeenModel {
+        model: model.model.clone(),
+        workers: model.workers,
+        slots: model.slots,
+        free: model.free,
+        queued: model.queued,
+        estimated_wait_ms: model.estimated_wait_ms,
+    });
+    models.collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[path = "overview_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Published clients, as they come from the package registries, against a cluster; `clients/` has what they do.
+
+use tokenbus_tests::clients::{Clients, shell};
+use tokenbus_tests::{Cluster, NatsOptions, Role};
+
+/// A cluster whose simulated engine serves `sim`, and `plain` without tools and embeddings.
+async fn cluster() -> Cluster {
+    let nats = NatsOptions {
+        jetstream: true,
+        ..NatsOptions::default()
+    };
+    let plain = Role::sim("plain", 4).args(&["--no-capability", "tools", "--no-capability", "embeddings"]);
+    Cluster::plan()
+        .nats(nats)
+        .worker(Role::sim("sim", 16))
+        .worker(plain)
+        .start()
+        .await
+}
+
+fn address(cluster: &Cluster) -> String {
+    cluster.client().address().to_string()
+}
+
+fn base_url(cluster: &Cluster) -> String {
+    format!("http://{}/v1", address(cluster))
+}
+
+/// Runs a script of `set` with the base URL of a cluster, where the clients can be had.
+async fn run(set: &str, script: &str) {
+    if let Some(clients) = Clients::of(set).await {
+        let cluster = cluster().await;
+        clients.run(script, &[&base_url(&cluster)]).await;
+    }
+}
+
+#[tokio::test]
+async fn openais_python_client_chats_calls_tools_completes_and_embeds() {
+    run("sdk", "openai_sdk.py").await;
+}
+
+#[tokio::test]
+async fn openais_python_client_takes_failures_for_what_they_are_and_waits_as_long_as_it_is_told() {
+    let Some(clients) = Clients::of("sdk").await else {
+        return;
+    };
+    let slow = Role::sim("slow", 1)
+        .pace("0ms", "50ms")
+        .args(&["--no-capability", "embeddings"]);
+    let cluster = Cluster::plan()
+        .gateway_args(&["--waiting", "0", "--body-limit", "64KiB"])
+        .worker(Role::sim("sim", 16))
+        .worker(slow)
+        .start()
+        .await;
+    clients.run("openai_failures.py", &[&base_url(&cluster)]).await;
+}
+
+#[tokio::test]
+async fn openais_node_client_does_all_that_too() {
+    run("node", "node/openai.mjs").await;
+}
+
+#[tokio::test]
+async fn anthropics_node_client_has_messages_answered() {
+    if let Some(clients) = Clients::of("node").await {
+        let cluster = cluster().await;
+        let url = format!("http://{}", address(&cluster));
+        clients.run("node/anthropic.mjs", &[&url]).await;
+    }
+}
+
+#[tokio::test]
+async fn vercels_ai_sdk_generates_streams_and_calls_tools() {
+    run("node", "node/ai_sdk.mjs").await;
+}
+
+#[tokio::test]
+async fn langchains_standard_tests_pass() {
+    run("langchain", "langchain_standard.py").await;
+}
+
+#[tokio::test]
+async fn litellm_is_a_client() {
+    if let Some(clients) = Clients::of("litellm").await {
+        let cluster = cluster().await;
+        clients.run("litellm_client.py", &[&address(&cluster)]).await;
+    }
+}
+
+#[tokio::test]
+async fn openais_agents_run_on_chats_and_on_responses() {
+    run("agents", "openai_agents.py").await;
+}
+
+#[tokio::test]
+async fn curl_is_a_client() {
+    let found = tokio::process::Command::new("curl").arg("--version").output().await;
+    if found.is_err() {
+        eprintln!("SKIPPED: there is no curl");
+        return;
+    }
+    let cluster = cluster().await;
+    shell("curl.sh", &[&address(&cluster)]).await;
+}

@@ -158,7 +158,8 @@ async fn what_asks_no_model_wants_a_key_too() {
         (Method::DELETE, "/v1/responses/resp_1", false),
         (Method::GET, "/v1/responses/resp_1/input_items", false),
         (Method::POST, "/v1/messages/batches", true),
-        (Method::GET, "/", false),
+        (Method::GET, "/cluster", false),
+        (Method::GET, "/openapi.json", false),
     ] {
         let mut request = gateway.client.request(method.clone(), gateway.url(path));
         if anthropic {

@@ -3,16 +3,14 @@
 //! Plain HTTP is the hot path (an engine on this machine or network) and must not depend on a
 //! certificate store, which slim containers lack.
 
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -20,6 +18,7 @@ use super::credentials::Credentials;
 use super::error::Secrets;
 use super::limits;
 use super::options::StartError;
+use super::tap::{Connector, TappedBody};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -121,13 +120,14 @@ pub(super) struct Client {
 }
 
 enum Http {
-    Plain(Box<hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>>),
+    Plain(Box<hyper_util::client::legacy::Client<Connector, Full<Bytes>>>),
     Tls(reqwest::Client),
 }
 
 /// The body of an answer. Dropping it before its end closes the connection.
 pub(super) enum AnswerBody {
     Plain(Incoming),
+    Tapped(TappedBody),
     Tls(reqwest::Body),
 }
 
@@ -264,7 +264,10 @@ impl Client {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<AnswerBody>, SendError> {
         match &self.http {
             Http::Plain(client) => match client.request(request.map(Full::new)).await {
-                Ok(answer) => Ok(answer.map(AnswerBody::Plain)),
+                Ok(answer) => Ok(TappedBody::of(answer).map(|body| match body {
+                    Ok(tapped) => AnswerBody::Tapped(tapped),
+                    Err(library) => AnswerBody::Plain(library),
+                })),
                 Err(error) if error.is_connect() => Err(SendError::Connect(causes(&error))),
                 Err(error) => Err(SendError::Broken(causes(&error))),
             },
@@ -281,7 +284,7 @@ impl Client {
     }
 }
 
-fn plain_client() -> hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>> {
+fn plain_client() -> hyper_util::client::legacy::Client<Connector, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
@@ -291,7 +294,7 @@ fn plain_client() -> hyper_util::client::legacy::Client<HttpConnector, Full<Byte
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(limits::POOL_IDLE)
         .pool_max_idle_per_host(limits::POOL_MAX_IDLE)
-        .build(connector)
+        .build(Connector(connector))
 }
 
 fn tls_client() -> Result<reqwest::Client, StartError> {
@@ -325,12 +328,11 @@ fn causes(error: &dyn std::error::Error) -> String {
 /// Reads a body whole, up to `max` bytes.
 pub(super) async fn read_to_end(mut body: AnswerBody, max: usize) -> Result<Bytes, SendError> {
     let mut all = Vec::new();
-    while let Some(chunk) = body.chunk().await {
-        let chunk = chunk?;
-        if all.len() + chunk.len() > max {
+    while let Some(fed) = body.feed(&mut |bytes| all.extend_from_slice(bytes)).await {
+        fed?;
+        if all.len() > max {
             return Err(SendError::TooLarge);
         }
-        all.extend_from_slice(&chunk);
     }
     Ok(all.into())
 }
@@ -341,50 +343,20 @@ pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a 
 }
 
 impl AnswerBody {
-    /// The next bytes, or `None` at the end.
-    pub(super) async fn chunk(&mut self) -> Option<Result<Bytes, SendError>> {
-        loop {
-            match self.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some(Ok(data)),
-                    Err(_trailers) => {}
-                },
-                Err(error) => return Some(Err(error)),
+    /// Waits for bytes and gives them to `take`. `None` at the end.
+    pub(super) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Result<(), SendError>> {
+        let broken = |error: &dyn std::error::Error| SendError::Broken(causes(error));
+        let frame = match self {
+            Self::Tapped(body) => return Some(body.feed(take).await?.map_err(|error| broken(&error))),
+            Self::Plain(body) => body.frame().await?.map_err(|error| broken(&error)),
+            Self::Tls(body) => body.frame().await?.map_err(|error| broken(&error)),
+        };
+        Some(frame.map(|frame| {
+            // What is no data are trailers, which say nothing.
+            if let Some(data) = frame.data_ref() {
+                take(data);
             }
-        }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = SendError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match &mut *self {
-            Self::Plain(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|error| SendError::Broken(causes(&error))),
-            Self::Tls(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_err(|error| SendError::Broken(causes(&error))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Plain(body) => body.is_end_stream(),
-            Self::Tls(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Plain(body) => body.size_hint(),
-            Self::Tls(body) => body.size_hint(),
-        }
+        }))
     }
 }
 

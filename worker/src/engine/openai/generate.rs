@@ -161,10 +161,9 @@ impl Asked<'_> {
             )?;
         }
         let mut seam = call.seam.clone();
-        while let Some(chunk) = body.chunk().await {
-            let chunk = chunk.map_err(|reason| self.server.broken(&reason))?;
+        while let Some(fed) = body.feed(&mut |bytes| parser.push(bytes)).await {
+            fed.map_err(|reason| self.server.broken(&reason))?;
             self.server.shared.output_came();
-            parser.push(&chunk);
             while let Some(event) = parser.next().map_err(|reason| error::nonsense(&reason.to_string()))? {
                 let mut out = |delta: Delta<'_>| emit(self.output, delta);
                 let step = answer.event(event, &mut |delta| seam.pass(delta, &mut out))?;
@@ -263,7 +262,7 @@ async fn error_body(body: AnswerBody) -> Bytes {
 /// not wait for it.
 fn drain(mut body: AnswerBody) {
     task::spawn("openai-drain", async move {
-        let rest = async { while let Some(Ok(_)) = body.chunk().await {} };
+        let rest = async { while let Some(Ok(())) = body.feed(&mut |_| {}).await {} };
         let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, rest).await;
     });
 }

@@ -27,6 +27,7 @@ mod shared;
 mod sse;
 mod stream;
 pub mod supervisor;
+mod tap;
 mod text;
 mod traits;
 mod unary;

@@ -41,6 +41,10 @@ pub const ROOM_RESERVE: usize = 2 * 1024;
 /// more: what they push then leaves in the same message.
 pub const SMALL_BATCH: usize = 16 * 1024;
 
+/// How long a frame that can wait does. A gateway waits far longer for `Accepted` before it asks another
+/// worker; an engine that has a token sooner saves a message and two wake-ups before that token.
+pub const PATIENCE: Duration = Duration::from_millis(1);
+
 /// Bytes that one gateway's sender hands to the NATS client before it waits until they are
 /// written. The rest waits in the outbox, which has a bound in bytes; the client's has not.
 pub const UNFLUSHED: usize = 256 * 1024;

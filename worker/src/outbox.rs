@@ -26,8 +26,10 @@ use crate::sync::lock;
 pub(crate) enum Press {
     /// Refused when the outbox is full.
     Stream,
-    /// An answer to a request that was not taken: may go a little beyond the bound.
+    /// An answer to a request: may go a little beyond the bound.
     Answer,
+    /// The same, and it can wait for what comes next: nobody goes on because of it.
+    Patient,
     /// The frame that ends a stream: always taken. There is one for each stream.
     Last,
 }
@@ -50,6 +52,8 @@ struct Queue {
     open: BatchWriter,
     /// The sender knows that there is something.
     signalled: bool,
+    /// What is there must leave at once.
+    urgent: bool,
     /// Somebody waits for room.
     awaited: bool,
     closed: bool,
@@ -101,7 +105,7 @@ impl Outbox {
         let mut queue = lock(&self.queue);
         let bound = match press {
             Press::Stream => self.bound,
-            Press::Answer => self.bound.saturating_add(limits::OUTBOX_ANSWERS),
+            Press::Answer | Press::Patient => self.bound.saturating_add(limits::OUTBOX_ANSWERS),
             Press::Last => usize::MAX,
         };
         if queue.bytes() >= bound {
@@ -113,7 +117,7 @@ impl Outbox {
         }
         let full = queue.open.push(frame)?;
         queue.seal(full);
-        self.signal(queue);
+        self.signal(queue, press != Press::Patient);
         Ok(())
     }
 
@@ -125,7 +129,7 @@ impl Outbox {
         if queue.bytes() == 0 {
             // The room cannot fail to be encoded, and there will be a next time.
             let _ = self.close_batch(&mut queue);
-            self.signal(queue);
+            self.signal(queue, true);
         }
     }
 
@@ -134,8 +138,10 @@ impl Outbox {
         self.probe.swap(false, Ordering::Relaxed)
     }
 
-    fn signal(&self, mut queue: MutexGuard<'_, Queue>) {
-        let wake = !std::mem::replace(&mut queue.signalled, true);
+    fn signal(&self, mut queue: MutexGuard<'_, Queue>, urgent: bool) {
+        let knows = std::mem::replace(&mut queue.signalled, true);
+        let wake = !knows || (urgent && !queue.urgent);
+        queue.urgent |= urgent;
         drop(queue);
         if wake {
             self.wake.notify_one();
@@ -148,6 +154,7 @@ impl Outbox {
         if queue.sealed.is_empty() {
             if queue.open.is_empty() {
                 queue.signalled = false;
+                queue.urgent = false;
                 return None;
             }
             // The room cannot fail to be encoded; without it the batch is as good.
@@ -205,6 +212,12 @@ impl Outbox {
         self.wake.notified().await;
     }
 
+    /// Whether what waits can wait a little longer.
+    fn is_patient(&self) -> bool {
+        let queue = lock(&self.queue);
+        !queue.urgent && !queue.closed
+    }
+
     fn is_closed(&self) -> bool {
         lock(&self.queue).closed
     }
@@ -259,6 +272,10 @@ pub(crate) async fn send(outbox: Arc<Outbox>, bus: Bus, route: Route, metrics: M
         outbox.ready().await;
         // Everybody who is ready to push does so first: what they push rides along.
         tokio::task::yield_now().await;
+        if outbox.is_patient() {
+            // An engine that answers at once has its first token in the message that says the request was taken.
+            let _ = tokio::time::timeout(limits::PATIENCE, outbox.ready()).await;
+        }
         while let Some(batch) = outbox.take() {
             let bytes = batch.len();
             let watch = outbox.take_probe().then_some(&route.watch);

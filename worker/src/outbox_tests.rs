@@ -53,6 +53,30 @@ async fn a_step_of_512_sequences_is_one_wake_up_and_one_message() {
     assert!(outbox.ready().now_or_never().is_some(), "and it wakes again");
 }
 
+#[tokio::test]
+async fn what_can_wait_does_so_until_something_cannot() {
+    let outbox = outbox(limits::OUTBOX);
+    for stream in 1..=3 {
+        outbox.push(&delta(stream, 0, "x"), Press::Patient).unwrap();
+    }
+    outbox.ready().await;
+    assert!(outbox.is_patient());
+    assert!(outbox.ready().now_or_never().is_none(), "one wake-up for all that wait");
+    outbox.push(&delta(1, 1, "x"), Press::Stream).unwrap();
+    assert!(outbox.ready().now_or_never().is_some(), "this one does not");
+    assert!(!outbox.is_patient());
+    outbox.push(&delta(2, 1, "x"), Press::Patient).unwrap();
+    assert!(!outbox.is_patient(), "it rides along");
+    assert_eq!(frames(&outbox.take().unwrap()).len(), 6);
+    assert_eq!(outbox.take(), None);
+
+    outbox.push(&delta(1, 2, "x"), Press::Patient).unwrap();
+    assert!(outbox.ready().now_or_never().is_some(), "and from the beginning");
+    assert!(outbox.is_patient());
+    outbox.close();
+    assert!(!outbox.is_patient(), "nothing comes any more");
+}
+
 #[test]
 fn every_batch_tells_the_room_and_stays_under_the_limit() {
     check_batches(|_| 100, 5000);

@@ -184,7 +184,8 @@ impl Core {
             resumable: self.can_be_resumed(&request),
         };
         self.parts.load.set_queued(self.admission.queued());
-        let told = stream.accept(accepted, now);
+        // The parts of its body are sent when it was accepted.
+        let told = stream.accept(accepted, request.parts.is_some(), now);
         let deadline = now + Duration::from_millis(request.budget_ms).min(limits::MAX_BUDGET);
         let body = body_of(payload, request.body);
         let (stage, wrong) = match request.parts.map(|parts| Collector::new(body.clone(), parts)) {

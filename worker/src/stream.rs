@@ -104,13 +104,12 @@ impl Stream {
         }
     }
 
-    /// Sends the first frame; false when the outbox is full.
-    pub(crate) fn accept(&self, accepted: Accepted, now: Instant) -> bool {
+    /// Sends the first frame, at once if its gateway is to do something when it comes; false when the outbox is
+    /// full.
+    pub(crate) fn accept(&self, accepted: Accepted, at_once: bool, now: Instant) -> bool {
+        let press = if at_once { Press::Answer } else { Press::Patient };
         let mut state = lock(&self.state);
-        state.open
-            && self
-                .push(&mut state, Body::Accepted(accepted), Press::Answer, now)
-                .is_ok()
+        state.open && self.push(&mut state, Body::Accepted(accepted), press, now).is_ok()
     }
 
     /// Says that the stream lives when nothing was sent for a while.

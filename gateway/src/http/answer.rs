@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
 use super::error::HttpError;
+use super::handover::Streamed;
 use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::source::Source;
@@ -94,6 +95,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
     // Proxies must neither keep nor gather events.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Streamed);
     response
 }
 

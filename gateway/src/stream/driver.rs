@@ -436,6 +436,8 @@ impl Driver {
                     sent: passed.sent,
                     sent_at: passed.sent_at,
                 };
+                // One at a time, as a rule; the usual growth makes room for four.
+                self.outputs.reserve_exact(1);
                 self.outputs.push_back(Output::Written(written));
             }
         }

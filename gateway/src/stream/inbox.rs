@@ -186,6 +186,10 @@ impl Inbox {
         }
         if queue.lane.is_none() && !queue.overflowed {
             queue.lane = lane();
+            if queue.lane.is_some() {
+                // Events are rare from now on; the room for those of the beginning is not kept.
+                queue.events = VecDeque::new();
+            }
         }
         match &mut queue.reader {
             Some(reader) => reader.clone_from(context.waker()),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
 use super::error::HttpError;
+use super::handover::Streamed;
 use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::source::Source;
@@ -38,7 +39,7 @@ pub(super) struct Asked {
 }
 
 /// Answers with what comes of a call.
-pub(super) async fn answer(source: impl Source, mut asked: Asked, options: &HttpOptions) -> Response {
+pub(super) async fn answer(source: impl Source, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
     match asked.keeper.take() {
         None => made(source, asked, options).await,
         Some(keeper) => {
@@ -50,7 +51,7 @@ pub(super) async fn answer(source: impl Source, mut asked: Asked, options: &Http
     }
 }
 
-async fn made(source: impl Source, asked: Asked, options: &HttpOptions) -> Response {
+async fn made(source: impl Source, asked: Box<Asked>, options: &HttpOptions) -> Response {
     if asked.form.is_stream() {
         streamed(source, asked, options).await
     } else {
@@ -60,30 +61,28 @@ async fn made(source: impl Source, asked: Asked, options: &HttpOptions) -> Respo
 
 /// Waits for the first output, so that an error before it has a status of its own; not longer than
 /// `commit_after`, so that proxies see life.
-async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions) -> Response {
-    let Asked {
-        form,
-        identity,
-        backstop,
-        mut record,
-        wire,
-        keeper: _,
-    } = asked;
+async fn streamed<S: Source>(mut source: S, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
     let commit = Instant::now() + options.commit_after;
-    let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut record)).await {
+    let backstop = asked.backstop;
+    let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut asked.record)).await {
         Ok(Ok(output)) => Some(output),
-        Ok(Err(error)) => return refuse(&mut record, form.as_ref(), &error),
-        Err(_) if commit >= backstop => return refuse(&mut record, form.as_ref(), &overdue()),
+        Ok(Err(error)) => return refuse(&mut asked.record, asked.form.as_ref(), &error),
+        Err(_) if commit >= backstop => return refuse(&mut asked.record, asked.form.as_ref(), &overdue()),
         Err(_) => None,
     };
+    begin(source, *asked, first, options)
+}
+
+/// The status, and the stream that follows it.
+fn begin<S: Source>(source: S, asked: Asked, first: Option<S::Said>, options: &HttpOptions) -> Response {
     let stream = EventStream {
         call: source,
-        encoder: form.encoder(identity),
-        record,
+        encoder: asked.form.encoder(asked.identity),
+        record: asked.record,
         first,
-        wire: wire.filter(|_| options.direct),
+        wire: asked.wire.filter(|_| options.direct),
         keep_alive: options.keep_alive,
-        backstop,
+        backstop: asked.backstop,
     };
     let mut response = Response::new(Body::from_stream(stream.into_body()));
     let headers = response.headers_mut();
@@ -94,6 +93,7 @@ async fn streamed<S: Source>(mut source: S, asked: Asked, options: &HttpOptions)
     // Proxies must neither keep nor gather events.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Streamed);
     response
 }
 
@@ -110,23 +110,22 @@ async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<
     }
 }
 
-async fn whole(mut source: impl Source, asked: Asked) -> Response {
+async fn whole(mut source: impl Source, mut asked: Box<Asked>) -> Response {
     let Asked {
         form,
         identity,
         backstop,
-        mut record,
-        wire: _,
-        keeper: _,
-    } = asked;
+        record,
+        ..
+    } = asked.as_mut();
     let collector = || form.collector(identity.clone());
-    match timeout_at(backstop, collect(&mut source, collector, &mut record)).await {
+    match timeout_at(*backstop, collect(&mut source, collector, record)).await {
         Ok(Ok(answer)) => {
             record.succeeded();
             ([(CONTENT_TYPE, "application/json")], answer).into_response()
         }
-        Ok(Err(error)) => refuse(&mut record, form.as_ref(), &error),
-        Err(_) => refuse(&mut record, form.as_ref(), &overdue()),
+        Ok(Err(error)) => refuse(record, form.as_ref(), &error),
+        Err(_) => refuse(record, form.as_ref(), &overdue()),
     }
 }
 

@@ -53,18 +53,19 @@ impl Endpoint {
     /// Its route, for endpoints that need nothing between the check and the call.
     pub(super) fn route<C: Core>(&'static self) -> MethodRouter<Edge<C>> {
         post(
-            move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| async move {
-                let arrived = match Arrived::read(&edge, self, id, request).await {
-                    Ok(arrived) => arrived,
-                    Err(refusal) => return *refusal,
-                };
-                let (check, body) = (self.check, arrived.body.clone());
-                match beside(body.len(), move || check(&body)).await {
-                    // In a box: the layers around this hand its future on from one to the next.
-                    Ok(Ok(checked)) => Box::pin(arrived.answer(&edge, checked)).await,
-                    Ok(Err(error)) => arrived.refuse(&error.into()),
-                    Err(error) => arrived.refuse(&error),
-                }
+            move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
+                // In boxes, here and in there: the layers around this hand its future on from one to the next, and
+                // while an answer is waited for, nothing is kept of what came before.
+                Box::pin(async move {
+                    let mut arrived = match Box::pin(Arrived::read(&edge, self, id, request)).await {
+                        Ok(arrived) => arrived,
+                        Err(refusal) => return *refusal,
+                    };
+                    match arrived.check().await {
+                        Ok(checked) => Box::pin(arrived.answer(&edge, *checked)).await,
+                        Err(error) => arrived.refuse(&error),
+                    }
+                })
             },
         )
     }
@@ -84,6 +85,9 @@ pub(super) struct Arrived {
     wire: Option<Arc<Wire>>,
 }
 
+/// A call that may be opened, the way to its models where its name stands for others, and what is to be repeated.
+type Ready = (Call, Box<Asked>, Option<(Arc<Route>, Served)>, Option<Repeatable>);
+
 impl Arrived {
     /// Reads `request`.
     ///
@@ -94,7 +98,7 @@ impl Arrived {
         endpoint: &'static Endpoint,
         id: RequestId,
         request: Request,
-    ) -> Result<Self, Box<Response>> {
+    ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
         let mut record = Record::begin(edge, id.clone(), at);
@@ -108,7 +112,7 @@ impl Arrived {
             Ok((headers, body))
         };
         match read.await {
-            Ok((headers, body)) => Ok(Self {
+            Ok((headers, body)) => Ok(Box::new(Self {
                 endpoint,
                 body,
                 headers,
@@ -117,55 +121,46 @@ impl Arrived {
                 at,
                 record,
                 wire,
-            }),
+            })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
     }
 
+    /// What its endpoint's check says of its body.
+    async fn check(&mut self) -> Result<Box<Checked>, HttpError> {
+        let (check, body) = (self.endpoint.check, self.body.clone());
+        Ok(Box::new(beside(body.len(), move || check(&body)).await??))
+    }
+
     /// Ends the request with `error`.
-    pub(super) fn refuse(mut self, error: &HttpError) -> Response {
+    pub(super) fn refuse(mut self: Box<Self>, error: &HttpError) -> Response {
         refusal(self.endpoint, &mut self.record, error)
     }
 
     /// Answers the request with what comes of its call. While it waits it is part of the
     /// connection's task: a client that goes away ends it, which drops the call's stream and so
     /// cancels the call.
-    pub(super) async fn answer<C: Core>(self, edge: &Edge<C>, checked: Checked) -> Response {
-        self.answer_kept(edge, checked, None).await
+    pub(super) fn answer<C: Core>(
+        self: Box<Self>,
+        edge: &Edge<C>,
+        checked: Checked,
+    ) -> impl Future<Output = Response> + Send {
+        self.answer_kept(edge, checked, None)
     }
 
     /// As [`Arrived::answer`], and `keeper` keeps the answer.
     pub(super) async fn answer_kept<C: Core>(
-        mut self,
+        self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
-        let (form, call) = self.call(checked);
-        let route = edge.models.route(&call.model);
-        let grant = match self.grant(&call, route.as_deref(), edge) {
-            Ok(grant) => grant,
-            Err(error) => return answer::refuse(&mut self.record, form.as_ref(), &error),
+        let (call, asked, routed, keyed) = match self.ask(edge, checked, keeper) {
+            Ok(asked) => *asked,
+            Err(refusal) => return *refusal,
         };
-        let served = route.as_ref().map(|_| Served::default());
-        self.record.called(&call, grant, served.clone());
-        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let created = created.map_or(0, |since| since.as_secs());
-        let asked = Asked {
-            form,
-            identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
-            backstop: call.deadline + BACKSTOP,
-            record: self.record,
-            wire: self.wire,
-            keeper,
-        };
-        let keyed = self.headers.idempotency_key.map(|key| Repeatable {
-            key,
-            endpoint: self.endpoint.path,
-            body: self.body,
-        });
         // In a box, so that requests that need neither do not hold room for it.
-        match (route, keyed) {
+        match (routed, keyed) {
             (None, None) => answer::answer(edge.core.open(call), asked, &edge.options).await,
             (None, Some(keyed)) => {
                 Box::pin(idempotent::answer(edge, keyed, call, asked, |call| {
@@ -173,8 +168,7 @@ impl Arrived {
                 }))
                 .await
             }
-            (Some(route), keyed) => {
-                let served = served.unwrap_or_default();
+            (Some((route, served)), keyed) => {
                 let open = |call| Routed::open(edge.core.clone(), call, &route, served);
                 match keyed {
                     None => Box::pin(answer::answer(open(call), asked, &edge.options)).await,
@@ -182,6 +176,43 @@ impl Arrived {
                 }
             }
         }
+    }
+
+    /// What is asked for, of whom, and how it is to be answered.
+    ///
+    /// # Errors
+    /// The response that refuses it.
+    fn ask<C: Core>(
+        mut self: Box<Self>,
+        edge: &Edge<C>,
+        checked: Checked,
+        keeper: Option<Keeper>,
+    ) -> Result<Box<Ready>, Box<Response>> {
+        let (form, call) = self.call(checked);
+        let route = edge.models.route(&call.model);
+        let grant = match self.grant(&call, route.as_deref(), edge) {
+            Ok(grant) => grant,
+            Err(error) => return Err(Box::new(answer::refuse(&mut self.record, form.as_ref(), &error))),
+        };
+        let routed = route.map(|route| (route, Served::default()));
+        let served = routed.as_ref().map(|(_, served)| served.clone());
+        self.record.called(&call, grant, served);
+        let keyed = self.headers.idempotency_key.take().map(|key| Repeatable {
+            key,
+            endpoint: self.endpoint.path,
+            body: self.body.clone(),
+        });
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let created = created.map_or(0, |since| since.as_secs());
+        let asked = Box::new(Asked {
+            form,
+            identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
+            backstop: call.deadline + BACKSTOP,
+            record: self.record,
+            wire: self.wire,
+            keeper,
+        });
+        Ok(Box::new((call, asked, routed, keyed)))
     }
 
     fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {

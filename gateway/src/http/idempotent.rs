@@ -30,7 +30,7 @@ pub(super) async fn answer<C: Core, S: CallStream>(
     edge: &Edge<C>,
     repeatable: Repeatable,
     call: Call,
-    mut asked: Asked,
+    mut asked: Box<Asked>,
     open: impl FnOnce(Call) -> S,
 ) -> Response {
     let Repeatable { key, endpoint, body } = repeatable;
@@ -61,8 +61,8 @@ pub(super) async fn answer<C: Core, S: CallStream>(
             response
         }
         Claim::Reused => {
-            let Asked { mut record, form, .. } = asked;
-            answer::refuse(&mut record, form.as_ref(), &HttpError::IdempotencyKeyReused)
+            let Asked { record, form, .. } = asked.as_mut();
+            answer::refuse(record, form.as_ref(), &HttpError::IdempotencyKeyReused)
         }
         Claim::Crowded => {
             tracing::debug!(call = %call.id, "no room for another idempotency key, the answer will not be kept");

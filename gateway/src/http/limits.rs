@@ -116,3 +116,11 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes that are read from a client at once: as many as the system usually has of a large body.
 pub const READ_SCRATCH: usize = 64 * 1024;
+
+/// Bytes that are read from a client at once before it is known what it speaks, or while it is being answered: most
+/// requests' headers as a whole, so that the HTTP library finds them in one piece.
+pub const AHEAD: usize = 4 * 1024;
+
+/// Bytes of a streamed answer that wait in memory for a client's full socket, beside the core's own bound, before no
+/// more is taken from the stream.
+pub const UNSENT: usize = 64 * 1024;

@@ -5,21 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Version};
-use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{ACCEPT_PAUSE, HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS, LAST_WORDS};
-use super::socket::Socket;
-use super::wire::ClientWire;
+use super::connection::{Connection, Versions};
+use super::limits::{ACCEPT_PAUSE, LAST_WORDS};
 
 /// How serving ends, in this order.
 #[derive(Debug, Clone)]
@@ -41,7 +33,7 @@ pub struct Ending {
 /// connections that outlive even that are cut, which every client sees as a broken stream.
 pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
     let mut connections = JoinSet::new();
-    let builder = Arc::new(builder());
+    let versions = Arc::new(Versions::new());
     let mut pause = Pause::default();
     let grace = ending.grace;
     loop {
@@ -50,7 +42,13 @@ pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
             Some(ended) = connections.join_next() => check(ended),
             accepted = pause.accept(&listener) => match accepted {
                 Ok((tcp, _)) => {
-                    connections.spawn(connection(tcp, router.clone(), builder.clone(), ending.clone()));
+                    let connection = Connection {
+                        router: router.clone(),
+                        versions: Arc::clone(&versions),
+                        draining: ending.draining.clone(),
+                        closing: ending.closing.clone(),
+                    };
+                    connections.spawn(connection.serve(tcp));
                 }
                 Err(error) => tracing::warn!(%error, pause = ?pause.length, "cannot accept a connection"),
             },
@@ -81,84 +79,6 @@ fn check(ended: Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked");
-    }
-}
-
-/// Names the tasks that the HTTP library starts, one for each HTTP/2 stream.
-#[derive(Debug, Clone, Copy)]
-struct NamedTasks;
-
-impl<F> hyper::rt::Executor<F> for NamedTasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        // The stream's task ends with its connection, which waits for nothing of it.
-        drop(tokenbus_bus::task::spawn("http2-stream", future));
-    }
-}
-
-fn builder() -> auto::Builder<NamedTasks> {
-    let mut builder = auto::Builder::new(NamedTasks);
-    builder
-        .http1()
-        // A chunk is small and its frame smaller: copying them together costs less than a vector.
-        .writev(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HTTP2_PING)
-        .keep_alive_timeout(HTTP2_PING)
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_send_buf_size(HTTP2_SEND_BUFFER);
-    builder
-}
-
-async fn connection(tcp: TcpStream, router: Router, builder: Arc<auto::Builder<NamedTasks>>, ending: Ending) {
-    let Ending { draining, closing, .. } = ending;
-    let socket = match Socket::new(tcp, closing.clone()) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::debug!(%error, "connection was gone at once");
-            return;
-        }
-    };
-    let router = TowerToHyperService::new(router);
-    let wire = ClientWire(Arc::clone(socket.wire()));
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        if request.version() == Version::HTTP_11 {
-            request.extensions_mut().insert(wire.clone());
-        }
-        // HTTP/2 has no such header; its connections are told at the closing, and lose nothing by it.
-        let may_say_close = request.version() < Version::HTTP_2;
-        let answering = router.call(request);
-        let draining = draining.clone();
-        async move {
-            let mut response = answering.await?;
-            if may_say_close && draining.is_cancelled() {
-                let headers = response.headers_mut();
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, std::convert::Infallible>(response)
-        }
-    });
-    let connection = builder.serve_connection(TokioIo::new(socket), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = closing.cancelled() => {
-            // Idle connections close now, others after the request that they carry.
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        // A client that goes away; what it cost is in the request's own record.
-        tracing::debug!(error, "connection ended");
     }
 }
 

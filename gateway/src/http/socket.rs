@@ -2,24 +2,28 @@
 //! connection, on a client that does not read, and on a close that nobody answers.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{LINGER, LINGER_BYTES, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
+use super::limits::{AHEAD, LINGER, LINGER_BYTES, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
 use super::wire::Wire;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     wire: Arc<Wire>,
+    /// What was read ahead of the HTTP library, which gets it first.
+    unread: BytesMut,
     opening: Option<Bounded>,
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Bounded>,
@@ -65,6 +69,7 @@ impl Socket {
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         Ok(Self {
             wire: Arc::new(Wire::new(tcp)),
+            unread: BytesMut::new(),
             opening: Some(Bounded::new(OPENING, OPENING_BYTES)),
             stalled: None,
             closing: None,
@@ -75,6 +80,58 @@ impl Socket {
     /// Its bytes, for what is sent past the HTTP library.
     pub(super) fn wire(&self) -> &Arc<Wire> {
         &self.wire
+    }
+
+    /// What was read ahead.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Gives back what was read and is for the next request, which goes before anything that was read ahead.
+    pub(super) fn give_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes));
+            self.unread.extend_from_slice(&behind);
+        }
+    }
+
+    /// Reads ahead what is there; false at the client's end of it.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut space = [MaybeUninit::uninit(); AHEAD];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(self.poll_wire(cx, &mut buffer))?;
+        self.unread.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(!buffer.filled().is_empty()))
+    }
+
+    /// Looks after a client that is being answered: an error when it has gone. What it says meanwhile is kept for
+    /// its next request, and nothing more is read then.
+    pub(super) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.unread.is_empty() {
+            return Ok(());
+        }
+        match self.poll_ahead(cx) {
+            Poll::Pending | Poll::Ready(Ok(true)) => Ok(()),
+            Poll::Ready(Ok(false)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
+    fn poll_wire(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.wire.poll_read(cx, buffer);
+        let Some(opening) = &mut self.opening else {
+            return read;
+        };
+        if read.is_pending() {
+            ready!(opening.timer.as_mut().poll(cx));
+            return Poll::Ready(Err(timed_out("the client says nothing")));
+        }
+        opening.bytes = opening.bytes.saturating_sub(buffer.filled().len() - before);
+        if opening.bytes == 0 {
+            self.opening = None;
+        }
+        read
     }
 
     /// Reads and throws away until the client closes, or the bounds are reached.
@@ -112,21 +169,15 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buffer.filled().len();
-        let read = this.wire.poll_read(cx, buffer);
-        let Some(opening) = &mut this.opening else {
-            return read;
-        };
-        if read.is_pending() {
-            ready!(opening.timer.as_mut().poll(cx));
-            return Poll::Ready(Err(timed_out("the client says nothing")));
+        if self.unread.is_empty() {
+            return self.poll_wire(cx, buffer);
         }
-        opening.bytes = opening.bytes.saturating_sub(buffer.filled().len() - before);
-        if opening.bytes == 0 {
-            this.opening = None;
+        let count = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(count));
+        if self.unread.is_empty() {
+            self.unread = BytesMut::new();
         }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -63,6 +63,11 @@ impl Wire {
         self.lock().clean = false;
     }
 
+    /// Whether all that was given to either side has left.
+    pub(super) fn is_clean(&self) -> bool {
+        self.lock().clean
+    }
+
     /// Sends `bytes` past the library, if nothing is before them.
     fn send(&self, bytes: &[u8]) -> Sent {
         let mut out = self.lock();

@@ -9,7 +9,10 @@ use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Delivered {
-    choices: BTreeMap<u32, ResumeChoice>,
+    /// The only choice of nearly every stream, which needs no map.
+    first: Option<ResumeChoice>,
+    /// The choices from 1 on.
+    others: BTreeMap<u32, ResumeChoice>,
     keep_text: bool,
     /// Something was delivered that a `resume` cannot express.
     opaque: bool,
@@ -30,10 +33,7 @@ impl Delivered {
     /// Books a delta that goes to the client.
     pub fn add(&mut self, delta: &Delta<'_>) {
         self.any = true;
-        let choice = self.choices.entry(delta.choice).or_insert_with(|| ResumeChoice {
-            index: delta.choice,
-            ..ResumeChoice::default()
-        });
+        let choice = choice(&mut self.first, &mut self.others, delta.choice);
         // An engine that does not count its tokens sends about one per delta.
         let uncounted = u64::from(!delta.text.is_empty() || delta.extra.is_some());
         choice.tokens += if delta.tokens > 0 {
@@ -56,7 +56,7 @@ impl Delivered {
     /// Books plain text of the first choice.
     pub fn add_text(&mut self, text: &str, tokens: u64) {
         self.any = true;
-        let choice = self.choices.entry(0).or_default();
+        let choice = self.first.get_or_insert_default();
         choice.tokens += tokens;
         if self.keep_text {
             choice.text.push_str(text);
@@ -70,7 +70,12 @@ impl Delivered {
 
     /// Completion tokens delivered, all choices.
     pub fn tokens(&self) -> u64 {
-        self.choices.values().map(|choice| choice.tokens).sum()
+        self.choices().map(|choice| choice.tokens).sum()
+    }
+
+    /// All of them, in order.
+    fn choices(&self) -> impl Iterator<Item = &ResumeChoice> {
+        self.first.iter().chain(self.others.values())
     }
 
     /// The present attempt has ended; what comes next is another one's.
@@ -94,7 +99,7 @@ impl Delivered {
         if !self.keep_text || self.opaque {
             return Err("a part of the answer was delivered that an engine cannot continue");
         }
-        let mut choices: Vec<ResumeChoice> = self.choices.values().cloned().collect();
+        let mut choices: Vec<ResumeChoice> = self.choices().cloned().collect();
         for choice in &mut choices {
             // Ids are only worth having when they are those of all tokens.
             if choice.token_ids.len() as u64 != choice.tokens {
@@ -121,6 +126,20 @@ impl Delivered {
             ..finish
         }
     }
+}
+
+fn choice<'d>(
+    first: &'d mut Option<ResumeChoice>,
+    others: &'d mut BTreeMap<u32, ResumeChoice>,
+    index: u32,
+) -> &'d mut ResumeChoice {
+    if index == 0 {
+        return first.get_or_insert_default();
+    }
+    others.entry(index).or_insert_with(|| ResumeChoice {
+        index,
+        ..ResumeChoice::default()
+    })
 }
 
 /// Keeps reasoning text; false when `members` has anything else.

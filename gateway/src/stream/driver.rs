@@ -147,7 +147,7 @@ impl Driver {
     fn carry_out(&mut self, now: Instant) {
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::Output(output) => self.outputs.push_back(output),
+                Action::Output(output) => self.output(output),
                 Action::Place => self.steps.push_back(Step::Place),
                 Action::Taken { attempt, worker } => {
                     self.settle_all();
@@ -164,6 +164,14 @@ impl Driver {
             }
         }
         self.follow_worker(now);
+    }
+
+    fn output(&mut self, output: Output) {
+        if self.outputs.is_empty() {
+            // They are taken one by one, as a rule; the usual growth makes room for four.
+            self.outputs.reserve_exact(1);
+        }
+        self.outputs.push_back(output);
     }
 
     /// Keeps the count of streams per worker true.
@@ -436,7 +444,7 @@ impl Driver {
                     sent: passed.sent,
                     sent_at: passed.sent_at,
                 };
-                self.outputs.push_back(Output::Written(written));
+                self.output(Output::Written(written));
             }
         }
     }

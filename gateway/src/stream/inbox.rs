@@ -75,6 +75,10 @@ impl Queue {
     fn put(&mut self, event: Event, bound: usize) {
         self.lane = None;
         self.bytes += EVENT + event.weight();
+        if self.events.is_empty() {
+            // They are read one by one, as a rule; the usual growth makes room for four.
+            self.events.reserve_exact(1);
+        }
         self.events.push_back(event);
         self.check(bound);
     }
@@ -186,6 +190,10 @@ impl Inbox {
         }
         if queue.lane.is_none() && !queue.overflowed {
             queue.lane = lane();
+            if queue.lane.is_some() {
+                // Events are rare from now on; the room for those of the beginning is not kept.
+                queue.events = VecDeque::new();
+            }
         }
         match &mut queue.reader {
             Some(reader) => reader.clone_from(context.waker()),

@@ -6,6 +6,7 @@ mod connections;
 mod cors;
 mod draining;
 mod endpoints;
+mod handover;
 mod idempotency;
 mod keys;
 mod messages;

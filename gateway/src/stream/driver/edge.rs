@@ -1,5 +1,7 @@
 //! The driver as its client's edge sees it: what happens next, and what it means to leave.
 
+use std::collections::VecDeque;
+
 use tokio::time::Instant;
 
 use super::Driver;
@@ -20,7 +22,8 @@ impl CallStream for Driver {
             if self.steps.is_empty() {
                 self.happening().await;
             } else {
-                self.step().await;
+                // In a box: what it takes to place a call is not kept through its whole answer.
+                Box::pin(self.step()).await;
             }
         }
     }
@@ -42,6 +45,10 @@ impl CallStream for Driver {
     }
 
     fn splice(&mut self, splice: Option<Splice>) {
+        if splice.is_some() && self.outputs.is_empty() {
+            // What comes now is rare, and the room of the beginning is not needed any more.
+            self.outputs = VecDeque::new();
+        }
         self.splice = splice;
     }
 }

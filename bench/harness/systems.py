@@ -65,7 +65,7 @@ class Starter:
         return f"http://127.0.0.1:{port}/v1", {}
 
     def nats(self):
-        """nats-server with the configuration that deploy/ has for it, on half the processors as with `tokenbus up`."""
+        """nats-server with the configuration that deploy/ has for it."""
         with open(os.path.join(HERE, "..", "..", "deploy", "nats.conf"), encoding="utf-8") as file:
             text = file.read()
         port, store = free_port(), os.path.join(self.processes.folder, "nats")
@@ -75,8 +75,7 @@ class Starter:
         config = os.path.join(self.processes.folder, "nats.conf")
         with open(config, "w", encoding="utf-8") as file:
             file.write(text)
-        half = {"GOMAXPROCS": str(max(1, len(os.sched_getaffinity(0)) // 2))}
-        child = self.processes.start("nats", [self.nats_server, "-c", config], half)
+        child = self.processes.start("nats", [self.nats_server, "-c", config])
         self.processes.await_port(port)
         return child.pid, f"nats://127.0.0.1:{port}"
 

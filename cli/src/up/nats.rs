@@ -177,7 +177,6 @@ impl Launcher {
             .arg("-c")
             .arg(&config)
             .current_dir(&self.folder)
-            .envs(processors(std::env::var_os(GO_PROCESSORS).is_some()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -206,16 +205,6 @@ impl Launcher {
         end(&mut child).await;
         Err(NatsError::NotReady(reason))
     }
-}
-
-/// How Go programs are told on how many processors to run at once.
-const GO_PROCESSORS: &str = "GOMAXPROCS";
-
-/// Half of the processors, where the user has `chosen` nothing: the other roles run on this machine too, and each
-/// thread of the server's that looks for work takes time from them.
-fn processors(chosen: bool) -> Option<(&'static str, String)> {
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
-    (!chosen).then(|| (GO_PROCESSORS, (all / 2).max(1).to_string()))
 }
 
 enum Readiness {

@@ -8,16 +8,6 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::up::provision::Provisioner;
 
-#[test]
-fn the_server_leaves_processors_to_the_others_unless_told_otherwise() {
-    let (name, count) = processors(false).unwrap();
-    assert_eq!(name, "GOMAXPROCS");
-    let all = std::thread::available_parallelism().unwrap().get();
-    let count: usize = count.parse().unwrap();
-    assert!(count >= 1 && (count == 1 || count * 2 <= all));
-    assert_eq!(processors(true), None);
-}
-
 async fn program() -> PathBuf {
     let provisioner = Provisioner::from_env(Screen::stderr()).unwrap();
     provisioner.nats_server().await.expect("these tests need nats-server")

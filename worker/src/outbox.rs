@@ -45,15 +45,25 @@ pub(crate) enum PushError {
     Encode(#[from] EncodeError),
 }
 
+/// What the sender was last woken for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// Nothing that is still there.
+    #[default]
+    Nothing,
+    /// Frames that can wait for what comes next.
+    Patient,
+    /// Frames that must leave at once.
+    Urgent,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     sealed: VecDeque<Vec<u8>>,
     sealed_bytes: usize,
     open: BatchWriter,
-    /// The sender knows that there is something.
-    signalled: bool,
-    /// What is there must leave at once.
-    urgent: bool,
+    /// What the sender knows.
+    told: Told,
     /// Somebody waits for room.
     awaited: bool,
     closed: bool,
@@ -117,7 +127,8 @@ impl Outbox {
         }
         let full = queue.open.push(frame)?;
         queue.seal(full);
-        self.signal(queue, press != Press::Patient);
+        let patient = press == Press::Patient;
+        self.signal(queue, if patient { Told::Patient } else { Told::Urgent });
         Ok(())
     }
 
@@ -129,7 +140,7 @@ impl Outbox {
         if queue.bytes() == 0 {
             // The room cannot fail to be encoded, and there will be a next time.
             let _ = self.close_batch(&mut queue);
-            self.signal(queue, true);
+            self.signal(queue, Told::Urgent);
         }
     }
 
@@ -138,10 +149,9 @@ impl Outbox {
         self.probe.swap(false, Ordering::Relaxed)
     }
 
-    fn signal(&self, mut queue: MutexGuard<'_, Queue>, urgent: bool) {
-        let knows = std::mem::replace(&mut queue.signalled, true);
-        let wake = !knows || (urgent && !queue.urgent);
-        queue.urgent |= urgent;
+    fn signal(&self, mut queue: MutexGuard<'_, Queue>, tell: Told) {
+        let wake = tell > queue.told;
+        queue.told = queue.told.max(tell);
         drop(queue);
         if wake {
             self.wake.notify_one();
@@ -153,8 +163,7 @@ impl Outbox {
         let mut queue = lock(&self.queue);
         if queue.sealed.is_empty() {
             if queue.open.is_empty() {
-                queue.signalled = false;
-                queue.urgent = false;
+                queue.told = Told::Nothing;
                 return None;
             }
             // The room cannot fail to be encoded; without it the batch is as good.
@@ -215,7 +224,7 @@ impl Outbox {
     /// Whether what waits can wait a little longer.
     fn is_patient(&self) -> bool {
         let queue = lock(&self.queue);
-        !queue.urgent && !queue.closed
+        queue.told != Told::Urgent && !queue.closed
     }
 
     fn is_closed(&self) -> bool {

@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use std::cell::RefCell;
-use std::io::{self, Write as _};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::limits::UNSENT;
 use super::socket::Socket;
+use super::wire::chunk;
 
 thread_local! {
     /// What one wake-up of a stream sends is put together here; only what its socket does not take is kept.
@@ -106,16 +107,6 @@ impl Chunked {
     }
 }
 
-fn chunk(chunks: &mut Vec<u8>, data: &[u8]) {
-    // An empty chunk would end the body.
-    if !data.is_empty() {
-        // Writing into a growing buffer does not fail.
-        let _ = write!(chunks, "{:x}\r\n", data.len());
-        chunks.extend_from_slice(data);
-        chunks.extend_from_slice(b"\r\n");
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 mod tests {
@@ -124,17 +115,9 @@ mod tests {
     use bytes::Bytes;
     use futures_util::{StreamExt as _, stream};
     use tokio::io::AsyncReadExt as _;
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio_util::sync::CancellationToken;
 
+    use super::super::socket::tests::pair;
     use super::*;
-
-    async fn pair() -> (Socket, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        (Socket::new(server, CancellationToken::new()).unwrap(), client)
-    }
 
     #[tokio::test]
     async fn a_full_socket_loses_and_swaps_nothing() {

@@ -209,21 +209,22 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::time::Instant;
 
     use super::*;
 
-    // A paused clock jumps to the next timer as soon as every task waits, so the bounds pass at once.
-    async fn pair() -> (Socket, TcpStream) {
+    /// A client's socket at the server, and the client.
+    pub(in crate::http) async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         (Socket::new(server, CancellationToken::new()).unwrap(), client)
     }
 
+    // A paused clock jumps to the next timer as soon as every task waits, so the bounds pass at once.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_says_nothing_is_let_go() {
         let (mut socket, mut client) = pair().await;

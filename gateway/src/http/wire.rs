@@ -8,7 +8,7 @@
 //! is kept here, and goes before anything else.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -143,6 +143,17 @@ impl Wire {
     }
 }
 
+/// Appends `data` as one chunk of an HTTP/1.1 body.
+pub(super) fn chunk(to: &mut Vec<u8>, data: &[u8]) {
+    // An empty chunk would end the body.
+    if !data.is_empty() {
+        // Writing into a growing buffer does not fail.
+        let _ = write!(to, "{:x}\r\n", data.len());
+        to.extend_from_slice(data);
+        to.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Sends events as chunks of an HTTP/1.1 body, and notes their pace.
 #[derive(Debug)]
 pub(super) struct Chunks {
@@ -152,16 +163,11 @@ pub(super) struct Chunks {
 
 impl Outlet for Chunks {
     fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent {
-        use std::io::Write as _;
-        // An empty chunk would end the body.
         if events.is_empty() {
             return Sent::All;
         }
         scratch.clear();
-        // Writing into a growing buffer does not fail.
-        let _ = write!(scratch, "{:x}\r\n", events.len());
-        scratch.extend_from_slice(events);
-        scratch.extend_from_slice(b"\r\n");
+        chunk(scratch, events);
         let sent = self.wire.send(scratch);
         if let (Sent::All | Sent::Kept, Some(pace), true) = (sent, &self.pace, tokens > 0) {
             pace.observe(gap / u32::try_from(tokens).unwrap_or(u32::MAX), tokens);

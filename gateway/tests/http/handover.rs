@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Gateway, ask, counted, soon};
+use crate::support::{Gateway, Opened, ask, counted, soon};
 
 const END: &str = "\r\n0\r\n\r\n";
 
@@ -26,6 +26,16 @@ async fn read_to(tcp: &mut TcpStream, text: &mut String, end: &str) {
         );
         text.push_str(std::str::from_utf8(&bytes).unwrap());
     }
+}
+
+/// A call whose answer has begun with the text "a", what its client has of it, and the client.
+async fn begun(gateway: &mut Gateway, headers: &str) -> (Opened, String, TcpStream) {
+    let mut tcp = gateway.raw(request(headers).as_bytes()).await;
+    let call = gateway.call().await;
+    let mut response = String::new();
+    call.say("a").await;
+    read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
+    (call, response, tcp)
 }
 
 /// The body of a response in chunks.
@@ -107,11 +117,7 @@ async fn what_a_client_sends_ahead_is_answered_afterwards() {
 #[tokio::test]
 async fn a_client_that_wants_a_close_gets_it_at_the_end() {
     let mut gateway = Gateway::start().await;
-    let mut tcp = gateway.raw(request("connection: close\r\n").as_bytes()).await;
-    let call = gateway.call().await;
-    let mut response = String::new();
-    call.say("a").await;
-    read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
+    let (call, mut response, mut tcp) = begun(&mut gateway, "connection: close\r\n").await;
     call.say(counted(1, 1)).await;
     soon(tcp.read_to_string(&mut response)).await.unwrap();
     assert_eq!(texts(&body(&response)), "a");
@@ -121,13 +127,9 @@ async fn a_client_that_wants_a_close_gets_it_at_the_end() {
 async fn a_client_that_leaves_in_the_middle_cancels_its_call() {
     let mut gateway = Gateway::start().await;
     for half in [false, true] {
-        let mut tcp = gateway.raw(request("").as_bytes()).await;
-        let call = gateway.call().await;
-        let mut response = String::new();
-        for text in ["a", "b"] {
-            call.say(text).await;
-            read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
-        }
+        let (call, mut response, mut tcp) = begun(&mut gateway, "").await;
+        call.say("b").await;
+        read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
         if half {
             tcp.shutdown().await.unwrap();
         } else {
@@ -140,11 +142,7 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_call() {
 #[tokio::test]
 async fn a_shutdown_closes_the_connection_after_its_answer() {
     let mut gateway = Gateway::start().await;
-    let mut tcp = gateway.raw(request("").as_bytes()).await;
-    let call = gateway.call().await;
-    let mut response = String::new();
-    call.say("a").await;
-    read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
+    let (call, mut response, mut tcp) = begun(&mut gateway, "").await;
     let mut idle = gateway.raw(request("").as_bytes()).await;
     let other = gateway.call().await;
     other.say("x").await;

@@ -328,9 +328,18 @@ fn causes(error: &dyn std::error::Error) -> String {
 /// Reads a body whole, up to `max` bytes.
 pub(super) async fn read_to_end(mut body: AnswerBody, max: usize) -> Result<Bytes, SendError> {
     let mut all = Vec::new();
-    while let Some(fed) = body.feed(&mut |bytes| all.extend_from_slice(bytes)).await {
+    let mut fits = true;
+    while let Some(fed) = body
+        .feed(&mut |bytes| {
+            fits &= all.len() + bytes.len() <= max;
+            if fits {
+                all.extend_from_slice(bytes);
+            }
+        })
+        .await
+    {
         fed?;
-        if all.len() > max {
+        if !fits {
             return Err(SendError::TooLarge);
         }
     }

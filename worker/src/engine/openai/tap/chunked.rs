@@ -1,7 +1,6 @@
 //! The chunked coding of a body (RFC 9112, section 7.1), undone piece by piece in the bytes as they were read.
 
-/// Most bytes of chunk extensions and trailers in one body. Nobody sends any; they are passed over.
-const MAX_PASSED_OVER: usize = 16 * 1024;
+use crate::engine::openai::limits::LINE_PASSED_OVER;
 
 /// The bytes are not a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +113,7 @@ impl Chunked {
 
     fn pass_over(&mut self, next: Next) -> Result<Next, Malformed> {
         self.passed_over += 1;
-        if self.passed_over > MAX_PASSED_OVER {
+        if self.passed_over > LINE_PASSED_OVER {
             return Err(Malformed);
         }
         Ok(next)
@@ -180,9 +179,9 @@ mod tests {
         ] {
             assert_eq!(undo(&[bad.as_bytes()]), Err(Malformed), "{bad:?}");
         }
-        let long = format!("1;{}\r\na", "x".repeat(MAX_PASSED_OVER));
+        let long = format!("1;{}\r\na", "x".repeat(LINE_PASSED_OVER));
         assert_eq!(undo(&[long.as_bytes()]), Err(Malformed));
-        let long = format!("0\r\n{}", "x: y\r\n".repeat(MAX_PASSED_OVER));
+        let long = format!("0\r\n{}", "x: y\r\n".repeat(LINE_PASSED_OVER));
         assert_eq!(undo(&[long.as_bytes()]), Err(Malformed));
     }
 

@@ -12,13 +12,13 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::chunked::Chunked;
-use crate::engine::openai::limits::{LINE_HEAD, LINE_READ};
-
-/// Most header fields of an answer that is tapped, count. The library's own bound is 100.
-const MAX_FIELDS: usize = 64;
+use crate::engine::openai::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
 
 /// The end of a chunked body, which the library gets when the reader has had it all.
 const EMPTY_BODY: &[u8] = b"0\r\n\r\n";
+
+/// The type of an answer that is a stream of events.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// What comes next.
 #[derive(Debug)]
@@ -208,7 +208,7 @@ enum Head {
 }
 
 fn head(bytes: &[u8]) -> Head {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; LINE_FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
     let length = match answer.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
@@ -238,8 +238,6 @@ fn head(bytes: &[u8]) -> Head {
         Head::Other
     }
 }
-
-const EVENTS: &[u8] = b"text/event-stream";
 
 #[cfg(test)]
 #[path = "line_tests.rs"]

@@ -18,6 +18,21 @@ fn line() -> (Line<DuplexStream>, DuplexStream) {
     (Line::new(ours), server)
 }
 
+/// A connection on which a stream has begun, with `body` after its head, the server's end, and the body's number.
+async fn begun(body: &str) -> (Line<DuplexStream>, DuplexStream, u64) {
+    let (mut line, mut server) = line();
+    begin(&mut line, &mut server, body).await;
+    let number = line.tapped().unwrap();
+    (line, server, number)
+}
+
+/// Begins a stream, with `body` after its head.
+async fn begin(line: &mut Line<DuplexStream>, server: &mut DuplexStream, body: &str) {
+    line.sends(b"POST /v1/chat/completions HTTP/1.1\r\n");
+    server.write_all(format!("{HEAD}{body}").as_bytes()).await.unwrap();
+    assert_eq!(http(line, 8192).await, HEAD);
+}
+
 /// What the library reads at once, into a buffer of `size` bytes.
 async fn http(line: &mut Line<DuplexStream>, size: usize) -> String {
     let mut space = vec![0; size];
@@ -35,14 +50,7 @@ async fn body(line: &mut Line<DuplexStream>, number: u64) -> io::Result<Option<S
 
 #[tokio::test]
 async fn the_body_of_a_stream_goes_past_the_library_and_the_next_answer_does_not() {
-    let (mut line, mut server) = line();
-    line.sends(b"POST /v1/chat/completions HTTP/1.1\r\n");
-    server
-        .write_all(format!("{HEAD}3\r\none\r\n").as_bytes())
-        .await
-        .unwrap();
-    assert_eq!(http(&mut line, 8192).await, HEAD);
-    let first = line.tapped().unwrap();
+    let (mut line, mut server, first) = begun("3\r\none\r\n").await;
     assert_eq!(body(&mut line, first).await.unwrap().as_deref(), Some("one"));
     server.write_all(b"3\r\ntwo\r\n4\r\nmore\r\n0\r\n\r\n").await.unwrap();
     assert_eq!(body(&mut line, first).await.unwrap().as_deref(), Some("twomore"));
@@ -50,12 +58,7 @@ async fn the_body_of_a_stream_goes_past_the_library_and_the_next_answer_does_not
     assert_eq!(line.tapped(), None);
 
     // The next answer comes before the first one's reader looks for its end.
-    line.sends(b"POST /v1/chat/completions HTTP/1.1\r\n");
-    server
-        .write_all(format!("{HEAD}5\r\nthree\r\n0\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    assert_eq!(http(&mut line, 8192).await, HEAD);
+    begin(&mut line, &mut server, "5\r\nthree\r\n0\r\n\r\n").await;
     assert_eq!(body(&mut line, first).await.unwrap(), None, "another's body");
     let second = line.tapped().unwrap();
     assert_eq!(body(&mut line, second).await.unwrap().as_deref(), Some("three"));
@@ -153,10 +156,7 @@ async fn the_library_waits_while_the_body_is_read_and_is_woken_at_its_end_howeve
         ("1\r\nx\r\n", Some(io::ErrorKind::UnexpectedEof)),
         ("1\r\nx\r\nno size", Some(io::ErrorKind::InvalidData)),
     ] {
-        let (mut line, mut server) = line();
-        line.sends(b"POST / HTTP/1.1\r\n");
-        server.write_all(HEAD.as_bytes()).await.unwrap();
-        assert_eq!(http(&mut line, 8192).await, HEAD);
+        let (mut line, mut server, number) = begun("").await;
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut space = [0; 100];
@@ -167,7 +167,6 @@ async fn the_library_waits_while_the_body_is_read_and_is_woken_at_its_end_howeve
         );
         server.write_all(rest.as_bytes()).await.unwrap();
         drop(server);
-        let number = line.tapped().unwrap();
         let mut end = Ok(Some(String::new()));
         while matches!(end, Ok(Some(_))) {
             end = body(&mut line, number).await;
@@ -181,25 +180,14 @@ async fn the_library_waits_while_the_body_is_read_and_is_woken_at_its_end_howeve
 
 #[tokio::test]
 async fn what_follows_the_end_is_the_librarys_to_judge() {
-    let (mut line, mut server) = line();
-    line.sends(b"POST / HTTP/1.1\r\n");
-    server
-        .write_all(format!("{HEAD}0\r\n\r\nHTTP/1.1 408 Too late\r\n\r\n").as_bytes())
-        .await
-        .unwrap();
-    assert_eq!(http(&mut line, 8192).await, HEAD);
-    let number = line.tapped().unwrap();
+    let (mut line, _server, number) = begun("0\r\n\r\nHTTP/1.1 408 Too late\r\n\r\n").await;
     assert_eq!(body(&mut line, number).await.unwrap(), None);
     assert_eq!(http(&mut line, 8192).await, "0\r\n\r\nHTTP/1.1 408 Too late\r\n\r\n");
 }
 
 #[tokio::test]
 async fn a_closed_connection_is_no_hang() {
-    let (mut line, mut server) = line();
-    line.sends(b"POST / HTTP/1.1\r\n");
-    server.write_all(HEAD.as_bytes()).await.unwrap();
-    assert_eq!(http(&mut line, 8192).await, HEAD);
-    let number = line.tapped().unwrap();
+    let (mut line, _server, number) = begun("").await;
     line.close();
     assert_eq!(
         body(&mut line, number).await.unwrap_err().kind(),

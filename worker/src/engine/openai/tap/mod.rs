@@ -9,7 +9,7 @@ mod line;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use http::{Response, Uri};
@@ -23,6 +23,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tower_service::Service;
 
 use self::line::Line;
+use crate::sync::lock;
 
 /// Makes connections that can be tapped.
 #[derive(Debug, Clone)]
@@ -112,7 +113,7 @@ struct Tap(Arc<Mutex<Line<OwnedReadHalf>>>);
 
 impl Tap {
     fn line(&self) -> MutexGuard<'_, Line<OwnedReadHalf>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -129,10 +130,10 @@ impl TappedBody {
     /// The body of `answer`, or the library's where it is not tapped.
     pub(super) fn of(answer: Response<Incoming>) -> Response<Result<Self, Incoming>> {
         let (mut head, library) = answer.into_parts();
-        let tapped = head
-            .extensions
-            .remove::<Tap>()
-            .and_then(|tap| Some((tap.line().tapped()?, tap.clone())));
+        let tapped = head.extensions.remove::<Tap>().and_then(|tap| {
+            let number = tap.line().tapped()?;
+            Some((number, tap))
+        });
         let body = match tapped {
             Some((number, tap)) => Ok(Self { tap, number, library }),
             None => Err(library),

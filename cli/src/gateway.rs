@@ -53,6 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::limits::WAITING)]
     waiting: usize,
 
+    /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
+    bus_patience: Duration,
+
     /// Time for which the answer to a request with an Idempotency-Key is kept for its repeats
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
     idempotency_window: Duration,
@@ -97,6 +101,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         namespace: shared.namespace,
         name: args.name,
         waiting: args.waiting,
+        bus_patience: args.bus_patience,
         drain_delay: args.drain_delay,
         grace: args.grace,
         ..Options::default()

@@ -180,7 +180,7 @@ fn restarted(shared: &Shared, worker: Name, instance: u64) {
 
 fn lost(shared: &Shared, worker: &Name) {
     tracing::warn!(%worker, "worker lost");
-    shared.view().gone(worker);
+    shared.gone(worker);
     shared.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
 }
 
@@ -200,7 +200,7 @@ pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
             for (worker, instance) in changed {
                 restarted(shared, worker, instance);
             }
-            shared.wake_all(now);
+            shared.wake_all();
         }
         Err(error) => malformed(shared, "capacity", &error),
     }
@@ -299,6 +299,9 @@ pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
         let now = Instant::now();
         if link.has_changed().unwrap_or(false) {
             let link = link.borrow_and_update().clone();
+            if !link.connected {
+                shared.streams.broadcast(&Event::LinkLost);
+            }
             if link.connected && link.epoch > 1 {
                 shared.streams.broadcast(&Event::LinkRestored);
                 let serving = shared.view().busy_with_ours();

@@ -37,9 +37,13 @@ pub const AFTER_RECONNECT: Duration = Duration::from_millis(2500);
 /// for by NATS ("no responders") at once, so the ping finds it within this time and a round trip.
 pub const PING_AFTER: Duration = Duration::from_millis(300);
 
-/// Runs of one request that may be lost or fail before the client is told: one poisonous request
-/// must not take every engine down in turn.
+/// Runs of one request that may be lost in a row without progress, or fail in their engines at all, before the client
+/// is told: one poisonous request must not take every engine down in turn.
 pub const MAX_RUNS: u32 = 3;
+
+/// Time that a request which no worker has taken waits for NATS while that is away, by default: longer than a restart
+/// or an election takes, shorter than a client's patience with a connection that says nothing.
+pub const BUS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time for which a gateway remembers that some worker of a model could do something: as long as an
 /// engine takes to be started again. Meanwhile such a request is one without a worker, not a wrong one.
@@ -67,11 +71,11 @@ pub const SNAPSHOT_FRESH: Duration = Duration::from_secs(3);
 /// Requests that wait for room, all models together, before the next is answered 429.
 pub const WAITING: usize = 4096;
 
-/// A waiting request looks again after this time even when no hint of room came, because hints
-/// are messages and can be lost.
+/// A waiting request looks again after this time, when its turn is next, even when no hint of room came, because
+/// hints are messages and can be lost.
 pub const WAIT_RETRY: Duration = Duration::from_millis(1000);
 
-/// Time that a request whose worker was lost waits for any worker of its model to come back.
+/// Time that a request which some worker has had waits for any worker of its model to come, however the last one went.
 pub const NO_WORKER_GRACE: Duration = Duration::from_secs(10);
 
 /// `Retry-After` when no worker serves a model: workers re-register within seconds.

@@ -42,6 +42,8 @@ pub struct Options {
     pub responses: ResponsesOptions,
     /// Requests that may wait for room, all models together.
     pub waiting: usize,
+    /// Time that a request which no worker has taken waits for NATS while that is away.
+    pub bus_patience: Duration,
     /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
     /// that load balancers notice before connections are refused.
     pub drain_delay: Duration,
@@ -64,6 +66,7 @@ impl Default for Options {
             http: HttpOptions::default(),
             responses: ResponsesOptions::default(),
             waiting: limits::WAITING,
+            bus_patience: limits::BUS_PATIENCE,
             // Without a load balancer there is nobody to notice.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,
@@ -113,7 +116,14 @@ pub async fn run(
     let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
     let registry = registry(&metrics, &bus);
     let subjects = Subjects::new(options.namespace);
-    let (shared, outgoing) = Shared::new(bus, subjects, gateway.clone(), metrics.clone(), options.waiting);
+    let (shared, outgoing) = Shared::new(
+        bus,
+        subjects,
+        gateway.clone(),
+        metrics.clone(),
+        options.waiting,
+        options.bus_patience,
+    );
     let mut loops = start(&shared, outgoing).await?;
     let (auth, models) = policy.start(&shared, &mut loops).await?;
     let (usage, accounts) = Accounts::open(&shared, options.usage_stream);

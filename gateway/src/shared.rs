@@ -1,5 +1,6 @@
 //! What all streams of a gateway share: the bus, the streams by number, the view of the workers,
-//! the waiting room. Each lock is held for one look or one change and never across an await.
+//! the waiting room. Each lock is held for one look or one change and never across an await; where two are needed, the
+//! view's is taken before the waiting room's.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,16 +13,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
-use crate::placement::{Choice, Tried, View};
+use crate::placement::View;
 use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
+use crate::stream::seek::{self, Goes, Seeker};
+use crate::stream::state::StreamState;
 use crate::waiting_room::{DrainRate, Ticket, WaitingRoom};
 
 /// What all streams of a gateway share.
@@ -36,6 +38,8 @@ pub struct Shared {
     pub streams: Streams,
     /// Counters.
     pub metrics: Metrics,
+    /// Time that a request which nobody has taken waits for the bus.
+    pub bus_patience: Duration,
     /// Workers that have yet to say what they have of our streams.
     pub roll_call: RollCall,
     view: Mutex<View>,
@@ -71,6 +75,7 @@ impl Shared {
         gateway: Name,
         metrics: Metrics,
         waiting: usize,
+        bus_patience: Duration,
     ) -> (Arc<Self>, mpsc::Receiver<(String, Bytes)>) {
         let (courier, outgoing) = mpsc::channel(limits::COURIER);
         let shared = Self {
@@ -79,6 +84,7 @@ impl Shared {
             gateway,
             streams: Streams::default(),
             metrics,
+            bus_patience,
             roll_call: RollCall::default(),
             view: Mutex::default(),
             waiting: Mutex::new(Waiting {
@@ -97,10 +103,12 @@ impl Shared {
         lock(&self.view)
     }
 
-    /// Where a request should go; see [`View::choose`].
-    pub fn choose(&self, call: &Call, tried: Tried<'_>, now: Instant) -> Choice {
+    /// Where a request goes; see [`seek`].
+    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Goes {
         let random = &mut fastrand::Rng::new();
-        self.view().choose(&call.model, call.all_needs(), tried, now, random)
+        let view = self.view();
+        let waiting = lock(&self.waiting);
+        seek::seek(state, seeker, &view, &waiting.room, now, random)
     }
 
     /// A worker told its room: whoever waits for one of its models may go.
@@ -114,45 +122,53 @@ impl Shared {
             view.models_of(worker)
         };
         for model in models {
-            self.wake(&model, now);
+            self.wake(&model);
         }
     }
 
-    /// Wakes as many of those who wait for `model` as there is room for. When nobody knows how
-    /// much there is, one goes and finds out.
-    pub fn wake(&self, model: &str, now: Instant) {
-        let mut lines: Vec<(Features, u32)> = {
-            let waiting = lock(&self.waiting);
-            waiting.room.lines(model).map(|(line, _)| (line, 0)).collect()
-        };
-        if lines.is_empty() {
-            return;
-        }
-        {
+    /// Wakes as many of those who wait for `model` as there is room for, and whole lines where nobody is left
+    /// who could serve them.
+    pub fn wake(&self, model: &str) {
+        self.call(|view, room| seek::call(view, room, model));
+    }
+
+    /// A request found no worker: wakes everyone who waits for the same, to find out as well.
+    pub fn wake_line(&self, model: &str, needs: Features) {
+        self.call(|view, room| seek::call_line(view, room, model, needs));
+    }
+
+    fn call(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
+        let called = {
             let view = self.view();
-            let unknown = u32::from(!view.is_fresh(now));
-            for (line, room) in &mut lines {
-                *room = view.free(model, *line).max(unknown);
-            }
-        }
-        let mut woken: Vec<Arc<Inbox>> = Vec::new();
-        {
             let mut waiting = lock(&self.waiting);
-            for (line, room) in lines {
-                woken.extend((0..room).map_while(|_| waiting.room.next(model, line)));
+            if waiting.room.is_empty() {
+                return;
             }
-        }
+            called(&view, &mut waiting.room)
+        };
         self.count_waiting();
-        for inbox in woken {
+        for inbox in called {
             inbox.push(Event::Go);
         }
     }
 
+    /// The worker is gone: whoever waits for it alone is woken.
+    pub fn gone(&self, worker: &Name) {
+        let models = {
+            let mut view = self.view();
+            view.gone(worker);
+            view.models_of(worker)
+        };
+        for model in models {
+            self.wake(&model);
+        }
+    }
+
     /// Wakes those who wait for any model, after a snapshot.
-    pub fn wake_all(&self, now: Instant) {
+    pub fn wake_all(&self) {
         let models: Vec<String> = lock(&self.waiting).room.models().map(str::to_owned).collect();
         for model in models {
-            self.wake(&model, now);
+            self.wake(&model);
         }
     }
 
@@ -197,15 +213,6 @@ impl Shared {
     /// Requests that wait for `model`.
     pub fn waiting(&self, model: &str) -> usize {
         lock(&self.waiting).room.waiting(model)
-    }
-
-    /// Requests that wait for what this one would wait for.
-    pub fn waiting_before(&self, call: &Call) -> usize {
-        if lock(&self.waiting).room.is_empty() {
-            return 0;
-        }
-        let line = self.view().telling(&call.model, call.all_needs());
-        lock(&self.waiting).room.waiting_in(&call.model, line)
     }
 
     /// A request for `model` ended: the measure for `Retry-After`.

@@ -30,6 +30,7 @@ pub struct Ticket {
 
 /// The waiting requests of one gateway; `T` is what wakes one.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct WaitingRoom<T> {
     models: HashMap<String, Vec<(Features, Line<T>)>>,
     waiting: usize,
@@ -38,6 +39,7 @@ pub struct WaitingRoom<T> {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Line<T> {
     /// Lowest key first: the key is the negated priority.
     levels: BTreeMap<i64, Level<T>>,
@@ -46,6 +48,7 @@ struct Line<T> {
 
 /// One priority's requests. Tenants take turns.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Level<T> {
     tenants: HashMap<Option<String>, BTreeMap<u64, T>>,
     turns: VecDeque<Option<String>>,
@@ -155,6 +158,14 @@ impl<T> WaitingRoom<T> {
         Some(waker)
     }
 
+    /// Whether this one's turn is next in its line; also when it is not there at all.
+    pub fn is_next(&self, ticket: &Ticket) -> bool {
+        let lines = self.models.get(&ticket.model).into_iter().flatten();
+        let line = lines.filter(|(line, _)| *line == ticket.line).map(|(_, line)| line).next();
+        let first = line.and_then(Line::first);
+        first.is_none_or(|(tenant, order)| *tenant == ticket.tenant && order == ticket.order)
+    }
+
     /// Requests that wait for `model`.
     pub fn waiting(&self, model: &str) -> usize {
         self.models
@@ -206,6 +217,16 @@ impl<T> WaitingRoom<T> {
                 self.models.remove(model);
             }
         }
+    }
+}
+
+impl<T> Line<T> {
+    /// Whose turn is next.
+    fn first(&self) -> Option<(&Option<String>, u64)> {
+        let (_, level) = self.levels.first_key_value()?;
+        let tenant = level.turns.front()?;
+        let (order, _) = level.tenants.get(tenant)?.first_key_value()?;
+        Some((tenant, *order))
     }
 }
 
@@ -287,7 +308,7 @@ impl DrainRate {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -354,6 +375,23 @@ mod tests {
         room.enter(&second, "second").unwrap();
         room.enter(&first, "first").unwrap();
         assert_eq!(room.next("m", Features::NONE), Some("first"));
+    }
+
+    #[test]
+    fn whose_turn_is_next_can_be_seen() {
+        let mut room = WaitingRoom::new(10);
+        let tickets: Vec<Ticket> = [(0, "x"), (0, "y"), (1, "y")]
+            .map(|(priority, tenant)| room.ticket("m", priority, Some(tenant.to_owned())))
+            .into();
+        for (n, ticket) in tickets.iter().enumerate() {
+            room.enter(ticket, n).unwrap();
+        }
+        for first in [2, 0, 1] {
+            let next: Vec<bool> = tickets.iter().map(|ticket| room.is_next(ticket)).collect();
+            assert!(next[first], "{next:?}");
+            assert_eq!(next.iter().filter(|next| **next).count(), 1);
+            assert_eq!(room.next("m", Features::NONE), Some(first));
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub struct Tried<'a> {
 
 /// What is known of the workers.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct View {
     snapshot_at: Option<Instant>,
     /// The newest snapshot as it came, for people to look at.
@@ -66,6 +67,7 @@ pub struct View {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Worker {
     /// With what it can do with each; nothing where it did not say.
     models: Vec<(String, Features)>,
@@ -238,8 +240,11 @@ impl View {
 
     /// A worker is there and serves this model: learnt from what it sent, not from a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
+        let fresh = self.is_fresh(now);
         let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
         worker.heard = now;
+        // One that was thought gone is back; where there are snapshots, they say what it takes.
+        worker.ready |= !fresh;
         if !worker.models.iter().any(|(known, _)| known == model) {
             worker.models.push((model.to_owned(), Features::NONE));
         }
@@ -301,6 +306,11 @@ impl View {
     /// What is known of the workers that serve `model`, for a request that needs this.
     pub fn able(&self, model: &str, needs: Features) -> Able {
         able::judge(self.serving(model), needs)
+    }
+
+    /// Whether a worker is known that serves `model` and may be able to do this.
+    pub fn could(&self, model: &str, needs: Features) -> bool {
+        matches!(self.able(model, needs), Able::All | Able::Some)
     }
 
     /// What of `needs` tells the workers of `model` apart.

@@ -8,19 +8,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokenbus_protocol::{Body, Features, Frame, Name};
+use tokenbus_protocol::{Body, Frame, Name, RejectReason};
 use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
 use super::lane::Splice;
 use super::message::{self, Envelope};
+use super::seek::{Goes, Seeker};
 use super::state::StreamState;
 
 use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
-use crate::placement::able::Able;
-use crate::placement::{Choice, Tried};
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
@@ -128,12 +127,18 @@ impl Driver {
                         ..
                     },
             } => {
-                self.shared.view().room(worker, reject.room, now);
+                let mut view = self.shared.view();
+                if reject.reason == RejectReason::Busy {
+                    // Whoever is busy with the model serves it.
+                    view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                }
+                view.room(worker, reject.room, now);
+                drop(view);
                 self.settle(*attempt);
             }
             Event::NoResponders { attempt } => {
                 if let Some(worker) = self.settle(*attempt) {
-                    self.shared.view().gone(&worker);
+                    self.shared.gone(&worker);
                 }
             }
             Event::Go => self.in_room = false,
@@ -224,14 +229,7 @@ impl Driver {
             self.steps.pop_front();
             return;
         }
-        if !self.shared.bus.is_connected() {
-            let mut link = self.shared.bus.link();
-            let deadline = tokio::time::sleep_until(self.call.deadline);
-            tokio::select! {
-                _ = link.wait_for(|link| link.connected) => {}
-                () = deadline => {}
-            }
-        }
+        self.bus_up().await;
         self.steps.pop_front();
         let now = Instant::now();
         if !self.shared.bus.is_connected() {
@@ -242,16 +240,42 @@ impl Driver {
         if self.state.is_choosing() && !self.may_move(now) {
             self.state.wait(now, limits::REDISPATCH_PAUSE);
         } else if self.state.is_choosing() {
-            match self.choose(now) {
-                Choice::Wait => self.wait_for_room(now),
-                Choice::Cannot(missing) => self.cannot(missing),
-                Choice::Gone => self.no_worker(now),
-                Choice::Queue if self.state.queue_empty() => self.no_worker(now),
-                Choice::Queue => self.publish(None, now).await,
-                Choice::Worker(worker) => self.publish(Some(worker), now).await,
+            match self.seek(now) {
+                Goes::InLine => self.stand_in_line(now),
+                Goes::To(target) => {
+                    self.leave_line();
+                    self.publish(target, now).await;
+                }
+                Goes::Pause { first } => {
+                    self.leave_line();
+                    self.state.wait(now, limits::ACCEPT_MIN);
+                    if first {
+                        self.shared.wake_line(&self.call.model, self.call.all_needs());
+                    }
+                }
+                Goes::Fails(error) => {
+                    self.leave_line();
+                    self.state.fail(error, &mut self.actions);
+                    self.shared.wake_line(&self.call.model, self.call.all_needs());
+                }
             }
         }
         self.carry_out(Instant::now());
+    }
+
+    /// Waits for the bus where it is away. A stream that has begun has its whole deadline for that; a request that
+    /// nobody has taken is better tried again by its client, or elsewhere.
+    async fn bus_up(&mut self) {
+        if self.shared.bus.is_connected() {
+            return;
+        }
+        let mut until = self.call.deadline;
+        if !self.state.has_begun() {
+            until = until.min(Instant::now() + self.shared.bus_patience);
+        }
+        let mut link = self.shared.bus.link();
+        // Either way the caller looks at the connection again.
+        let _ = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;
     }
 
     /// Whether the budget lets a stream that lost its worker move now.
@@ -261,75 +285,48 @@ impl Driver {
         !self.throttled
     }
 
-    /// Chooses, in turn: whoever waits already goes first.
-    fn choose(&mut self, now: Instant) -> Choice {
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-            self.in_room = false;
-            if self.shared.waiting_before(&self.call) > 0 {
-                return Choice::Wait;
-            }
-        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
-            return Choice::Wait;
-        }
-        let tried = Tried {
-            excluded: self.state.excluded(),
-            untaken: self.state.untaken(),
-        };
-        self.shared.choose(&self.call, tried, now)
-    }
-
-    fn wait_for_room(&mut self, now: Instant) {
-        let call = &self.call;
-        let ticket = self
-            .ticket
-            .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
-        if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
-            let model = call.model.clone();
-            return self
-                .state
-                .fail(CallError::Full { model, retry_after }, &mut self.actions);
-        }
-        self.in_room = true;
-        self.state.wait(now, limits::WAIT_RETRY);
-        // Room that came between the look and the entry would wake nobody.
-        self.shared.wake(&self.call.model, now);
-    }
-
-    fn cannot(&mut self, missing: Features) {
-        let model = self.call.model.clone();
-        self.state
-            .fail(CallError::Unsupported { model, missing }, &mut self.actions);
-    }
-
-    fn no_worker(&mut self, now: Instant) {
+    fn seek(&mut self, now: Instant) -> Goes {
         let recovering = {
             let link = self.shared.bus.link();
             link.borrow().is_recovering(now.into_std(), limits::NO_WORKER_GRACE)
         };
-        if self.state.may_wait_for_worker(now, recovering) {
-            return self.state.wait(now, limits::ACCEPT_MIN);
-        }
-        let model = self.call.model.clone();
-        let view = self.shared.view();
-        // Without snapshots a model's workers may be known, and none of them listen to its kind.
-        if let (false, Able::None(missing)) = (view.is_fresh(now), view.able(&model, self.call.all_needs())) {
-            drop(view);
-            return self.cannot(missing);
-        }
-        let error = if view.models().contains_key(&model) || !view.is_fresh(now) {
-            CallError::NoWorker {
-                model,
-                retry_after: limits::NO_WORKER_RETRY,
-            }
-        } else {
-            CallError::UnknownModel {
-                model,
-                known: view.models().keys().cloned().collect(),
-            }
+        let seeker = Seeker {
+            model: &self.call.model,
+            needs: self.call.all_needs(),
+            ticket: self.ticket.as_ref(),
+            in_room: self.in_room,
+            recovering,
         };
-        drop(view);
-        self.state.fail(error, &mut self.actions);
+        self.shared.seek(&mut self.state, &seeker, now)
+    }
+
+    /// Waits for room; a place that it has already is kept.
+    fn stand_in_line(&mut self, now: Instant) {
+        if !self.in_room {
+            let call = &self.call;
+            let ticket = self
+                .ticket
+                .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
+            if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
+                let model = call.model.clone();
+                return self
+                    .state
+                    .fail(CallError::Full { model, retry_after }, &mut self.actions);
+            }
+            self.in_room = true;
+        }
+        self.state.wait(now, limits::WAIT_RETRY);
+        // Room that came between the look and the entry would wake nobody.
+        if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
+            self.shared.wake(&self.call.model);
+        }
+    }
+
+    fn leave_line(&mut self) {
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+            self.in_room = false;
+        }
     }
 
     async fn publish(&mut self, target: Option<Name>, now: Instant) {

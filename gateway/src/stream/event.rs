@@ -40,6 +40,8 @@ pub enum Event {
         /// The attempt, and the number of its next frame; `None` when it has nothing.
         place: Option<(u32, u32)>,
     },
+    /// The connection to the bus was lost.
+    LinkLost,
     /// The connection to the bus was lost and is back: frames may be missing.
     LinkRestored,
     /// There may be room for a stream that waits.

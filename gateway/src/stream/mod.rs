@@ -8,5 +8,7 @@ pub mod event;
 pub mod inbox;
 pub mod lane;
 pub mod message;
+mod losses;
 mod phase;
+pub mod seek;
 pub mod state;

@@ -3,6 +3,8 @@
 use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
+use super::losses::Blame;
+
 /// Where a stream is between its client and a worker.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -37,4 +39,17 @@ pub(super) struct Run {
     pub(super) next_seq: u32,
     pub(super) resumable: bool,
     pub(super) heard: Instant,
+    /// The connection to the bus was lost while it ran.
+    pub(super) bus_was_away: bool,
+}
+
+impl Run {
+    /// Who is to blame for its loss, by what is known of the bus.
+    pub(super) fn blamed(&self, blame: Blame) -> Blame {
+        if self.bus_was_away && blame == Blame::Worker {
+            Blame::Nobody
+        } else {
+            blame
+        }
+    }
 }

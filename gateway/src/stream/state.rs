@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
+use super::losses::{Blame, Losses};
 use super::phase::{Open, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
 mod held;
 mod looks;
+mod lost;
 mod short_cut;
 
 /// A stream's state.
@@ -29,8 +31,9 @@ pub struct StreamState {
     open: Vec<Open>,
     next_attempt: u32,
     floor: u32,
-    /// Runs that were lost or failed.
-    runs_lost: u32,
+    losses: Losses,
+    /// Some worker has had it.
+    begun: bool,
     /// Workers that would not or could not take it since it last waited.
     excluded: Vec<Name>,
     deadline: Instant,
@@ -59,7 +62,8 @@ impl StreamState {
             open: Vec::new(),
             next_attempt: 0,
             floor: 0,
-            runs_lost: 0,
+            losses: Losses::default(),
+            begun: false,
             excluded: Vec::new(),
             deadline,
             not_resumable,
@@ -153,11 +157,16 @@ impl StreamState {
         self.phase = Phase::Waiting { retry: now + pause };
     }
 
-    /// The driver found no worker at all. True when the stream may wait for one to come back: it
-    /// had one and lost it a moment ago, or the bus was away (`recovering`).
+    /// No worker was found at all. True when the stream may wait for one to come: it had one a moment ago, however
+    /// that was lost, or the bus was away (`recovering`).
     pub fn may_wait_for_worker(&mut self, now: Instant, recovering: bool) -> bool {
         let since = *self.without_worker.get_or_insert(now);
-        (self.runs_lost > 0 || recovering) && now < since + limits::NO_WORKER_GRACE
+        (self.begun || recovering) && now < since + limits::NO_WORKER_GRACE
+    }
+
+    /// There are workers, although none has room: the grace for one to come begins anew when they are gone.
+    pub fn found_worker(&mut self) {
+        self.without_worker = None;
     }
 
     /// The driver gives up.
@@ -188,7 +197,7 @@ impl StreamState {
             Phase::Waiting { retry } if now >= *retry => self.place(actions),
             Phase::Running(run) if now >= run.heard + limits::STALL => {
                 let reason = format!("no frame from it for {} s", limits::STALL.as_secs());
-                self.lost(&reason, actions);
+                self.lost(&reason, Blame::Worker, actions);
             }
             _ => {}
         }
@@ -206,7 +215,7 @@ impl StreamState {
             Event::WorkerInstance { worker, instance } => {
                 let old = |run: &Run| run.worker == worker && run.instance != instance;
                 if matches!(&self.phase, Phase::Running(run) if old(run)) {
-                    self.lost("it was restarted", actions);
+                    self.lost("it was restarted", Blame::Worker, actions);
                 }
             }
             Event::Held {
@@ -214,7 +223,9 @@ impl StreamState {
                 instance,
                 place,
             } => self.on_held(&worker, instance, place, now, actions),
+            Event::LinkLost => self.note_bus_away(),
             Event::LinkRestored => {
+                self.note_bus_away();
                 // A worker that still has the stream says so within a second of its own return;
                 // one whose last frames were lost with the connection never will.
                 if let Phase::Running(run) = &mut self.phase {
@@ -243,7 +254,7 @@ impl StreamState {
             }
             if seq > run.next_seq {
                 let reason = format!("{} frames from it were lost", seq - run.next_seq);
-                return self.lost(&reason, actions);
+                return self.lost(&reason, Blame::Worker, actions);
             }
             run.next_seq += 1;
             run.heard = now;
@@ -275,6 +286,7 @@ impl StreamState {
         match body {
             Body::Delta(delta) => {
                 self.delivered.add(&delta);
+                self.losses.progress();
                 actions.push(Action::Output(Output::Delta(delta)));
             }
             Body::Finish(finish) => {
@@ -284,29 +296,10 @@ impl StreamState {
             Body::Error(error) => self.on_error(error, actions),
             Body::Reject(reject) => {
                 let reason = format!("it gave the request back ({})", reject.reason);
-                self.lost(&reason, actions);
+                self.lost(&reason, Blame::Worker, actions);
             }
             Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
         }
-    }
-
-    fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
-        let handed_over = error.code == ErrorCode::Draining;
-        let Some(run) = self.end_run() else { return };
-        // What failed because it was to go on from something may still be done from the start.
-        let resumed = self.in_one_piece && self.delivered.is_resumed();
-        if !(error.retryable || resumed) || (!handed_over && self.runs_lost >= limits::MAX_RUNS) {
-            return self.fail(CallError::Engine(error), actions);
-        }
-        if handed_over {
-            self.runs_lost -= 1; // a worker that leaves in order is no failure of the request
-        }
-        let goes_on = self.can_resume(&run) && (handed_over || !resumed);
-        if self.delivered.any() && !goes_on && !self.begin_anew(actions) {
-            return self.fail(CallError::Engine(error), actions);
-        }
-        self.excluded.push(run.worker);
-        self.place(actions);
     }
 
     fn on_accepted(
@@ -332,6 +325,7 @@ impl StreamState {
             actions.extend(target.map(|worker| Action::Cancel { worker, attempt: other }));
         }
         self.floor = self.floor.max(attempt);
+        self.begun = true;
         self.excluded.clear();
         self.tries = 0;
         self.without_worker = None;
@@ -343,6 +337,7 @@ impl StreamState {
             next_seq: 1,
             resumable: accepted.resumable,
             heard: now,
+            bus_was_away: false,
         });
         actions.push(Action::Output(Output::Accepted {
             worker: worker.clone(),
@@ -395,7 +390,7 @@ impl StreamState {
 
     fn on_worker_gone(&mut self, worker: &Name, actions: &mut Vec<Action>) {
         match &self.phase {
-            Phase::Running(run) if run.worker == *worker => self.lost("its process is gone", actions),
+            Phase::Running(run) if run.worker == *worker => self.lost("its process is gone", Blame::Worker, actions),
             Phase::Placing { .. } => {
                 let attempt = self.open.iter().find(|open| open.target.as_ref() == Some(worker));
                 if let Some(attempt) = attempt.map(|open| open.attempt) {
@@ -416,64 +411,6 @@ impl StreamState {
         if matches!(self.phase, Phase::Placing { .. }) {
             self.place(actions);
         }
-    }
-
-    /// The run is lost: continue elsewhere if that can be done.
-    fn lost(&mut self, reason: &str, actions: &mut Vec<Action>) {
-        let Some(run) = self.end_run() else { return };
-        actions.push(Action::Cancel {
-            worker: run.worker.clone(),
-            attempt: run.attempt,
-        });
-        let why_not = if self.runs_lost >= limits::MAX_RUNS {
-            Some("it was lost too often")
-        } else if self.delivered.any() && !self.can_resume(&run) && !self.begin_anew(actions) {
-            Some(self.not_resumable.unwrap_or("its engine cannot continue an answer"))
-        } else {
-            None
-        };
-        if let Some(why_not) = why_not {
-            return self.fail(
-                CallError::WorkerLost {
-                    reason: format!("{reason}, and {why_not}"),
-                },
-                actions,
-            );
-        }
-        self.excluded.push(run.worker);
-        self.place(actions);
-    }
-
-    fn end_run(&mut self) -> Option<Run> {
-        match std::mem::replace(&mut self.phase, Phase::Choosing) {
-            Phase::Running(run) => {
-                self.floor = self.floor.max(run.attempt + 1);
-                self.runs_lost += 1;
-                self.moving = true;
-                self.delivered.seam();
-                Some(run)
-            }
-            other => {
-                self.phase = other;
-                None
-            }
-        }
-    }
-
-    /// Of an answer in one piece nobody has seen anything yet: true when it may begin anew.
-    fn begin_anew(&mut self, actions: &mut Vec<Action>) -> bool {
-        if self.in_one_piece {
-            self.delivered = Delivered::new(self.not_resumable.is_none());
-            // No attempt that goes on from what is void now may be taken.
-            self.open.clear();
-            self.floor = self.next_attempt;
-            actions.push(Action::Output(Output::Anew));
-        }
-        self.in_one_piece
-    }
-
-    fn can_resume(&self, run: &Run) -> bool {
-        run.resumable && self.not_resumable.is_none() && self.delivered.resume().is_ok()
     }
 
     fn place(&mut self, actions: &mut Vec<Action>) {

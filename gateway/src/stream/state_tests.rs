@@ -477,6 +477,9 @@ fn a_drained_worker_is_no_failure() {
 #[path = "state_end_tests.rs"]
 mod end;
 
+#[path = "state_losses_tests.rs"]
+mod losses;
+
 #[path = "state_order_tests.rs"]
 mod order;
 

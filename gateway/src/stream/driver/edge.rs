@@ -68,8 +68,6 @@ impl Drop for Driver {
         self.state.abandon(&mut self.actions);
         self.carry_out(Instant::now());
         self.settle_all();
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-        }
+        self.leave_line();
     }
 }

@@ -7,6 +7,7 @@ use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
 use super::super::event::Action;
+use super::super::losses::Blame;
 use super::super::phase::Phase;
 use super::StreamState;
 
@@ -25,9 +26,9 @@ impl StreamState {
                 Some((attempt, next)) if attempt == run.attempt && next <= run.next_seq => run.heard = now,
                 Some((attempt, next)) if attempt == run.attempt => {
                     let reason = format!("{} frames from it were lost", next - run.next_seq);
-                    self.lost(&reason, actions);
+                    self.lost(&reason, Blame::Worker, actions);
                 }
-                _ => self.lost("its last frames were lost", actions),
+                _ => self.lost("its last frames were lost", Blame::Worker, actions),
             },
             Phase::Placing { .. } => {
                 // It took an attempt that nobody knows to be taken: `Accepted` is lost.

@@ -26,6 +26,16 @@ impl StreamState {
         self.tries
     }
 
+    /// Whether some worker has had it.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether it has found no worker since it last had one or waited for room.
+    pub fn is_without_worker(&self) -> bool {
+        self.without_worker.is_some()
+    }
+
     /// Whether it has ended.
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)

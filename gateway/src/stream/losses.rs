@@ -1,0 +1,102 @@
+//! What a stream may still lose before its client is told.
+
+use crate::limits::MAX_RUNS;
+
+/// Why a run ended before its answer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// Its worker died, hangs, or gave it back.
+    Worker,
+    /// Its engine failed under it: perhaps because of what is asked.
+    Engine,
+    /// The bus was away, or its worker left in order: no fault of the request.
+    Nobody,
+}
+
+/// The losses of one stream. A long answer meets many faults, and no progress is undone by one: so what is
+/// bounded is losses in a row without progress, and failures for which the request itself may be to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Losses {
+    /// Runs lost since the answer last grew.
+    in_vain: u32,
+    /// Runs that failed in their engines: no progress makes up for them.
+    failures: u32,
+    /// The answer was begun anew: what it grows by now, it has been before.
+    anew: bool,
+}
+
+impl Losses {
+    /// The answer grew.
+    pub(super) fn progress(&mut self) {
+        if !self.anew {
+            self.in_vain = 0;
+        }
+    }
+
+    /// A run was lost.
+    pub(super) fn lost(&mut self, blame: Blame) {
+        match blame {
+            Blame::Worker => self.in_vain += 1,
+            Blame::Engine => self.failures += 1,
+            Blame::Nobody => {}
+        }
+    }
+
+    /// What was delivered is void, and generated once more.
+    pub(super) fn begun_anew(&mut self) {
+        self.anew = true;
+    }
+
+    /// Whether the client has to be told.
+    pub(super) fn too_many(self) -> bool {
+        self.in_vain + self.failures >= MAX_RUNS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(blames: &[Option<Blame>]) -> bool {
+        let mut losses = Losses::default();
+        for blame in blames {
+            match blame {
+                Some(blame) => losses.lost(*blame),
+                None => losses.progress(),
+            }
+        }
+        losses.too_many()
+    }
+
+    #[test]
+    fn losses_without_progress_are_bounded() {
+        let lost = Some(Blame::Worker);
+        assert!(!after(&[lost, lost]));
+        assert!(after(&[lost, lost, lost]));
+        assert!(!after(&[lost, lost, None, lost, lost, None, lost, lost]));
+    }
+
+    #[test]
+    fn progress_does_not_make_up_for_an_engine_that_fails() {
+        let failed = Some(Blame::Engine);
+        assert!(after(&[failed, None, failed, None, failed]));
+        assert!(!after(&[failed, Some(Blame::Worker), None, failed]));
+    }
+
+    #[test]
+    fn a_bus_that_is_away_costs_nothing() {
+        assert!(!after(&[Some(Blame::Nobody); 100]));
+    }
+
+    #[test]
+    fn answers_are_not_begun_anew_for_ever() {
+        let mut losses = Losses::default();
+        for _ in 0..MAX_RUNS {
+            assert!(!losses.too_many());
+            losses.lost(Blame::Worker);
+            losses.begun_anew();
+            losses.progress();
+        }
+        assert!(losses.too_many());
+    }
+}

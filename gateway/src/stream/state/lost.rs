@@ -1,0 +1,96 @@
+//! How a run ends before its answer does, and whether another one goes on.
+
+use tokenbus_protocol::{EngineError, ErrorCode};
+
+use super::super::delivered::Delivered;
+use super::super::event::Action;
+use super::super::losses::Blame;
+use super::super::phase::{Phase, Run};
+use super::StreamState;
+use crate::call::{CallError, Output};
+
+impl StreamState {
+    /// The engine failed under the run, or its worker hands it over.
+    pub(super) fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
+        let handed_over = error.code == ErrorCode::Draining;
+        let blame = if handed_over { Blame::Nobody } else { Blame::Engine };
+        let Some(run) = self.end_run(blame) else { return };
+        // What failed because it was to go on from something may still be done from the start.
+        let resumed = self.in_one_piece && self.delivered.is_resumed();
+        if !(error.retryable || resumed) || (!handed_over && self.losses.too_many()) {
+            return self.fail(CallError::Engine(error), actions);
+        }
+        let goes_on = self.can_resume(&run) && (handed_over || !resumed);
+        if self.delivered.any() && !goes_on && !self.begin_anew(actions) {
+            return self.fail(CallError::Engine(error), actions);
+        }
+        self.excluded.push(run.worker);
+        self.place(actions);
+    }
+
+    /// The run is lost: continue elsewhere if that can be done.
+    pub(super) fn lost(&mut self, reason: &str, blame: Blame, actions: &mut Vec<Action>) {
+        let Some(run) = self.end_run(blame) else { return };
+        actions.push(Action::Cancel {
+            worker: run.worker.clone(),
+            attempt: run.attempt,
+        });
+        let why_not = if self.losses.too_many() {
+            Some("it was lost too often")
+        } else if self.delivered.any() && !self.can_resume(&run) && !self.begin_anew(actions) {
+            Some(self.not_resumable.unwrap_or("its engine cannot continue an answer"))
+        } else {
+            None
+        };
+        if let Some(why_not) = why_not {
+            return self.fail(
+                CallError::WorkerLost {
+                    reason: format!("{reason}, and {why_not}"),
+                },
+                actions,
+            );
+        }
+        self.excluded.push(run.worker);
+        self.place(actions);
+    }
+
+    fn end_run(&mut self, blame: Blame) -> Option<Run> {
+        match std::mem::replace(&mut self.phase, Phase::Choosing) {
+            Phase::Running(run) => {
+                self.floor = self.floor.max(run.attempt + 1);
+                self.losses.lost(run.blamed(blame));
+                self.moving = true;
+                self.delivered.seam();
+                Some(run)
+            }
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// The bus is away or was: what is lost of the run from now on is not its worker's fault.
+    pub(super) fn note_bus_away(&mut self) {
+        if let Phase::Running(run) = &mut self.phase {
+            run.bus_was_away = true;
+        }
+    }
+
+    /// Of an answer in one piece nobody has seen anything yet: true when it may begin anew.
+    pub(super) fn begin_anew(&mut self, actions: &mut Vec<Action>) -> bool {
+        if self.in_one_piece {
+            self.losses.begun_anew();
+            self.delivered = Delivered::new(self.not_resumable.is_none());
+            // No attempt that goes on from what is void now may be taken.
+            self.open.clear();
+            self.floor = self.next_attempt;
+            actions.push(Action::Output(Output::Anew));
+        }
+        self.in_one_piece
+    }
+
+    fn can_resume(&self, run: &Run) -> bool {
+        run.resumable && self.not_resumable.is_none() && self.delivered.resume().is_ok()
+    }
+}

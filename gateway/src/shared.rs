@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::placement::View;
 use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
-use crate::placement::View;
 use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
@@ -156,7 +156,7 @@ impl Shared {
     pub fn gone(&self, worker: &Name) {
         let models = {
             let mut view = self.view();
-            view.gone(worker);
+            view.gone(worker, Instant::now());
             view.models_of(worker)
         };
         for model in models {

@@ -161,7 +161,10 @@ impl<T> WaitingRoom<T> {
     /// Whether this one's turn is next in its line; also when it is not there at all.
     pub fn is_next(&self, ticket: &Ticket) -> bool {
         let lines = self.models.get(&ticket.model).into_iter().flatten();
-        let line = lines.filter(|(line, _)| *line == ticket.line).map(|(_, line)| line).next();
+        let line = lines
+            .filter(|(line, _)| *line == ticket.line)
+            .map(|(_, line)| line)
+            .next();
         let first = line.and_then(Line::first);
         first.is_none_or(|(tenant, order)| *tenant == ticket.tenant && order == ticket.order)
     }

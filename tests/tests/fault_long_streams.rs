@@ -26,7 +26,10 @@ fn check(transcript: &Transcript, tokens: u64) {
     assert_eq!(format!("t0 {}", transcript.text()), sim_text(tokens));
     assert!(transcript.done());
     let usage = transcript.usage();
-    assert!(usage.is_none_or(|usage| usage["completion_tokens"] == tokens), "{usage:?}");
+    assert!(
+        usage.is_none_or(|usage| usage["completion_tokens"] == tokens),
+        "{usage:?}"
+    );
 }
 
 /// Waits until each stream has said `more` more texts, so that all of them have made progress.
@@ -83,6 +86,7 @@ async fn load_streams_survive_a_bus_that_comes_and_goes() {
     let others = stage.gateways().to_vec();
     // Short ones are asked for all the time: they meet the bus in every state.
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let (count, mut counted) = tokio::sync::watch::channel(0);
     let short = tokio::spawn(async move {
         let mut running = FuturesUnordered::new();
         let mut done = Vec::new();
@@ -97,6 +101,7 @@ async fn load_streams_survive_a_bus_that_comes_and_goes() {
             tokio::select! {
                 Some(one) = running.next() => {
                     done.push(one);
+                    count.send_replace(done.len());
                     if !*stopped.borrow() {
                         running.push(ask(done.len()));
                     } else if running.is_empty() {
@@ -107,12 +112,17 @@ async fn load_streams_survive_a_bus_that_comes_and_goes() {
             }
         }
     });
-    for _ in 0..8 {
+    for round in 0..8 {
         stage.cluster.nats.kill().await;
         // Shorter and longer than roles take to try again.
         tokio::time::sleep(Duration::from_millis(700)).await;
+        let before = *counted.borrow_and_update();
         stage.cluster.nats.start_again().await;
-        stage.settled().await;
+        // In turn right after the bus is back, and when answers flow again.
+        if round % 2 == 0 {
+            let more = counted.wait_for(|count| *count >= before + 8);
+            within_time(LIMIT, "answers after the bus is back", more).await.unwrap();
+        }
     }
     stop.send_replace(true);
     let short = within_time(LIMIT, "the short streams", short).await.unwrap();

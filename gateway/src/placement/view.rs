@@ -13,7 +13,7 @@ pub use overview::{Overview, SeenModel, SeenWorker};
 
 use super::able::{self, Able, Memory};
 use super::score::{self, Facts};
-use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
+use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH, WORKER_RETURN};
 
 /// Where a request should go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,8 @@ struct Worker {
     heard: Instant,
     pinged: Option<Instant>,
     in_snapshot: bool,
+    /// Since when NATS knows nobody under its name; nothing where it was heard of again.
+    gone: Option<Instant>,
     /// Which life of it was seen last.
     instance: Option<u64>,
 }
@@ -101,6 +103,7 @@ impl Worker {
             heard: now,
             pinged: None,
             in_snapshot: false,
+            gone: None,
             instance: None,
         }
     }
@@ -150,6 +153,7 @@ impl View {
         // us stays until it is done.
         self.workers.retain(|_, worker| {
             worker.ready &= worker.in_snapshot;
+            worker.gone = worker.gone.filter(|_| worker.in_snapshot);
             worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0
         });
         for model in self.models.values_mut() {
@@ -185,15 +189,21 @@ impl View {
             .workers
             .entry(told.worker.clone())
             .or_insert_with(|| Worker::new(now));
+        // What a batch told since that status was sent is newer.
+        let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         worker.in_snapshot = true;
         worker.ready = told.state == WorkerState::Ready;
+        if worker.gone.is_some_and(|gone| worker.ready && told_at <= gone) {
+            // A coordinator knows of a loss later than those who send there.
+            worker.ready = false;
+        } else {
+            worker.gone = None;
+        }
         let models = told.models.iter();
         worker.models = models
             .map(|model| (model.name.clone(), model.capabilities.features()))
             .collect();
         worker.ttft_ms = told.ttft.p50;
-        // What a batch told since that status was sent is newer.
-        let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         if worker.slots == 0 || told_at >= worker.room_at {
             worker.room = Room {
                 free: told.slots.saturating_sub(told.active),
@@ -243,8 +253,9 @@ impl View {
         let fresh = self.is_fresh(now);
         let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
         worker.heard = now;
-        // One that was thought gone is back; where there are snapshots, they say what it takes.
-        worker.ready |= !fresh;
+        // One that was thought gone is back; where there are snapshots, they say what else it takes.
+        worker.ready |= !fresh || worker.gone.is_some();
+        worker.gone = None;
         if !worker.models.iter().any(|(known, _)| known == model) {
             worker.models.push((model.to_owned(), Features::NONE));
         }
@@ -266,8 +277,11 @@ impl View {
     }
 
     /// The worker is gone: nothing is placed there until it is heard of again.
-    pub fn gone(&mut self, name: &Name) {
+    pub fn gone(&mut self, name: &Name, now: Instant) {
         if let Some(worker) = self.workers.get_mut(name) {
+            if worker.ready {
+                worker.gone.get_or_insert(now);
+            }
             worker.ready = false;
             worker.room = Room::default();
         }
@@ -311,6 +325,16 @@ impl View {
     /// Whether a worker is known that serves `model` and may be able to do this.
     pub fn could(&self, model: &str, needs: Features) -> bool {
         matches!(self.able(model, needs), Able::All | Able::Some)
+    }
+
+    /// Whether a worker that could do this is gone for so short a time that it may only have lost its connection: of a
+    /// cluster of NATS servers one may have died under all workers at once.
+    pub fn may_return(&self, model: &str, needs: Features, now: Instant) -> bool {
+        let away = |worker: &&Worker| worker.gone.is_some_and(|gone| now < gone + WORKER_RETURN);
+        self.workers.values().filter(away).any(|worker| {
+            let mut models = worker.models.iter();
+            models.any(|(name, features)| name == model && able::does(*features, needs))
+        })
     }
 
     /// What of `needs` tells the workers of `model` apart.

@@ -183,11 +183,39 @@ fn draining_and_lost_workers_get_nothing() {
     };
     let mut view = view(vec![draining, worker("b", 4, 0, 0)], now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("b")));
-    view.gone(&name("b"));
+    view.gone(&name("b"), now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Queue, "somebody else may have come");
     view.snapshot(&capacity(vec![]), now, 7);
     assert!(!view.is_live("m"));
     assert!(view.models().contains_key("m"), "known, though nobody serves it");
+}
+
+#[test]
+fn a_worker_that_lost_its_connection_may_be_on_its_way_back() {
+    let start = Instant::now();
+    let after = |millis: u64| start + Duration::from_millis(millis);
+    let mut view = view(vec![worker("a", 4, 0, 0)], start);
+    assert!(!view.may_return("m", CHAT, start), "it is there");
+    view.gone(&name("a"), after(100));
+    assert!(view.may_return("m", CHAT, after(200)) && !view.could("m", CHAT));
+    assert!(!view.may_return("other", CHAT, after(200)));
+    // The coordinator has not noticed: what it tells is older than the loss.
+    view.snapshot(&capacity(vec![worker("a", 4, 0, 400)]), after(400), 7);
+    assert!(!view.could("m", CHAT));
+    view.gone(&name("a"), after(500));
+    let until = 100 + u64::try_from(WORKER_RETURN.as_millis()).unwrap();
+    assert!(view.may_return("m", CHAT, after(until - 1)), "from the first time on");
+    assert!(!view.may_return("m", CHAT, after(until)));
+    // A status that came after the loss: it is back.
+    view.snapshot(&capacity(vec![worker("a", 4, 0, 200)]), after(1000), 7);
+    assert!(view.could("m", CHAT) && !view.may_return("m", CHAT, after(1000)));
+
+    view.gone(&name("a"), after(1100));
+    view.snapshot(&capacity(vec![]), after(1200), 7);
+    assert!(
+        !view.may_return("m", CHAT, after(1200)),
+        "the coordinator says that it is lost"
+    );
 }
 
 #[test]
@@ -283,7 +311,7 @@ fn what_the_lost_worker_could_is_not_taken_for_a_wrong_request_at_once() {
     let now = Instant::now();
     let plain = || able("plain", 4, 0, &[Chat]);
     let mut view = view(vec![plain(), able("tools", 4, 0, &[Chat, Tools])], now);
-    view.gone(&name("tools"));
+    view.gone(&name("tools"), now);
     assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Gone);
     let later = now + crate::limits::ABLE_MEMORY;
     view.snapshot(&capacity(vec![plain()]), later, 7);
@@ -309,7 +337,7 @@ fn without_snapshots_what_workers_say_of_themselves_decides() {
     );
     view.capable(&name("plain"), "m", Chat.into());
     view.capable(&name("tools"), "m", CHAT.with(Tools));
-    view.gone(&name("unknown"));
+    view.gone(&name("unknown"), now);
     assert_eq!(
         needing(&view, &[Chat, Tools], &[], 0, now),
         Choice::Worker(name("tools"))

@@ -248,7 +248,7 @@ impl Driver {
                 }
                 Goes::Pause { first } => {
                     self.leave_line();
-                    self.state.wait(now, limits::ACCEPT_MIN);
+                    self.state.wait(now, limits::WORKER_RETRY);
                     if first {
                         self.shared.wake_line(&self.call.model, self.call.all_needs());
                     }

@@ -93,7 +93,8 @@ fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &Wai
 
 fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now: Instant) -> Goes {
     let first = !state.is_without_worker();
-    if state.may_wait_for_worker(now, seeker.recovering) {
+    let returning = view.may_return(seeker.model, seeker.needs, now);
+    if state.may_wait_for_worker(now, seeker.recovering || returning) {
         return Goes::Pause { first };
     }
     // Without snapshots a model's workers may be known, and none of them listen to its kind.

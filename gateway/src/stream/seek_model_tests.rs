@@ -46,6 +46,7 @@ struct World {
     room: WaitingRoom<usize>,
     now: Instant,
     alive: bool,
+    died: Option<Instant>,
     /// The request in its slot.
     runs: Option<usize>,
     /// There is a coordinator, and whether it knows that the worker is dead.
@@ -85,6 +86,7 @@ impl World {
             room: WaitingRoom::new(100),
             now,
             alive: true,
+            died: None,
             runs: None,
             coordinator: coordinator.then_some(false),
             left,
@@ -147,9 +149,12 @@ impl World {
             }
             Step::Answer(n) => self.answer(n),
             Step::Finish => self.finish(),
-            Step::Die => self.alive = false,
+            Step::Die => {
+                self.alive = false;
+                self.died = Some(self.now);
+            }
             Step::Noticed => {
-                self.view.gone(&worker());
+                self.view.gone(&worker(), self.now);
                 self.wake();
                 self.runs = None;
                 for n in 0..self.requests.len() {
@@ -185,7 +190,7 @@ impl World {
             }
             Goes::Pause { first } => {
                 self.leave(n);
-                self.requests[n].state.wait(now, limits::ACCEPT_MIN);
+                self.requests[n].state.wait(now, limits::WORKER_RETRY);
                 if first {
                     self.wake_line();
                 }
@@ -264,7 +269,7 @@ impl World {
         }
         if !self.alive {
             if target.is_some() {
-                self.view.gone(&worker());
+                self.view.gone(&worker(), self.now);
                 self.wake();
             }
             self.event(n, Event::NoResponders { attempt });
@@ -328,7 +333,7 @@ impl World {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
-            age_ms: 0,
+            age_ms: self.died.map_or(0, |died| (self.now - died).as_millis() as u64),
         });
         let model = ModelCapacity {
             model: MODEL.into(),
@@ -391,7 +396,7 @@ impl World {
                 }
             }
             for (n, request) in self.requests.iter().enumerate().filter(|(_, request)| !request.ended) {
-                if passed >= Duration::from_secs(5) && !request.state.has_begun() {
+                if passed >= Duration::from_secs(8) && !request.state.has_begun() {
                     return Err(format!("request {n} waits after {passed:?}"));
                 }
             }
@@ -411,6 +416,7 @@ impl World {
             room,
             now: _,
             alive,
+            died: _,
             runs,
             coordinator,
             left: _,
@@ -466,8 +472,16 @@ fn every_interleaving_tells_whoever_waits_for_what_cannot_come() {
     for (requests, left) in [(1, 4), (2, 3), (3, 0)] {
         for coordinator in [false, true] {
             let (mut seen, mut dead) = (HashMap::new(), 0);
-            explore(&World::new(requests, coordinator, left), &mut Vec::new(), &mut seen, &mut dead);
-            eprintln!("{requests} requests, coordinator {coordinator}: {} worlds, {dead} dead", seen.len());
+            explore(
+                &World::new(requests, coordinator, left),
+                &mut Vec::new(),
+                &mut seen,
+                &mut dead,
+            );
+            eprintln!(
+                "{requests} requests, coordinator {coordinator}: {} worlds, {dead} dead",
+                seen.len()
+            );
             assert!(dead > 10, "{dead}");
         }
     }

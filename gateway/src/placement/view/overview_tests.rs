@@ -85,7 +85,7 @@ fn without_one_the_gateway_tells_what_it_knows_by_itself() {
     view.learnt(&name("b"), "m", now, 7);
     view.room(&name("b"), Room { free: 2, queued: 0 }, now);
     view.learnt(&name("a"), "m", now, 7);
-    view.gone(&name("a"));
+    view.gone(&name("a"), now);
     let seen = view.overview(&name("g"), now);
     assert_eq!(seen.coordinator, None);
     let states = seen.workers.iter().map(|one| (one.worker.as_str(), one.state));

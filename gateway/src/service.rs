@@ -26,6 +26,7 @@ use crate::responses_store::{ResponsesOptions, ResponsesStore};
 use crate::shared::Shared;
 use crate::stream::event::Event;
 use crate::usage::UsageStream;
+use crate::waiting_room::Bounds;
 
 /// How a gateway is set up.
 #[derive(Debug, Clone)]
@@ -40,8 +41,8 @@ pub struct Options {
     pub http: HttpOptions,
     /// Responses that are kept for their conversations.
     pub responses: ResponsesOptions,
-    /// Requests that may wait for room, all models together.
-    pub waiting: usize,
+    /// Requests that may wait for room, and bytes of their bodies, all models together.
+    pub waiting: Bounds,
     /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
     /// that load balancers notice before connections are refused.
     pub drain_delay: Duration,
@@ -63,7 +64,10 @@ impl Default for Options {
             name: None,
             http: HttpOptions::default(),
             responses: ResponsesOptions::default(),
-            waiting: limits::WAITING,
+            waiting: Bounds {
+                requests: limits::WAITING,
+                bytes: limits::WAITING_BYTES,
+            },
             // Without a load balancer there is nobody to notice.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,

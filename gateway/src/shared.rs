@@ -22,7 +22,7 @@ use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
-use crate::waiting_room::{DrainRate, Ticket, WaitingRoom};
+use crate::waiting_room::{Bounds, Door, Ticket};
 
 /// What all streams of a gateway share.
 pub struct Shared {
@@ -39,15 +39,10 @@ pub struct Shared {
     /// Workers that have yet to say what they have of our streams.
     pub roll_call: RollCall,
     view: Mutex<View>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Door<Arc<Inbox>>>,
     accept_clock: Mutex<AcceptClock>,
     budget: Mutex<Budget>,
     courier: mpsc::Sender<(String, Bytes)>,
-}
-
-struct Waiting {
-    room: WaitingRoom<Arc<Inbox>>,
-    drain: std::collections::HashMap<String, DrainRate>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,7 +65,7 @@ impl Shared {
         subjects: Subjects,
         gateway: Name,
         metrics: Metrics,
-        waiting: usize,
+        waiting: Bounds,
     ) -> (Arc<Self>, mpsc::Receiver<(String, Bytes)>) {
         let (courier, outgoing) = mpsc::channel(limits::COURIER);
         let shared = Self {
@@ -81,10 +76,7 @@ impl Shared {
             metrics,
             roll_call: RollCall::default(),
             view: Mutex::default(),
-            waiting: Mutex::new(Waiting {
-                room: WaitingRoom::new(waiting),
-                drain: std::collections::HashMap::new(),
-            }),
+            waiting: Mutex::new(Door::new(waiting)),
             accept_clock: Mutex::default(),
             budget: Mutex::default(),
             courier,
@@ -157,11 +149,13 @@ impl Shared {
     }
 
     /// A place in the order of arrival.
-    pub fn ticket(&self, model: &str, priority: i32, tenant: Option<String>) -> Ticket {
-        lock(&self.waiting).room.ticket(model, priority, tenant)
+    pub fn ticket(&self, call: &Call) -> Ticket {
+        let room = &mut lock(&self.waiting).room;
+        room.ticket(&call.model, call.priority, call.tenant.clone(), call.body.len())
     }
 
-    /// Waits in the waiting room, in the line of those who need as much.
+    /// Waits in the waiting room, in the line of those who need as much. What has `begun` is always
+    /// let in. Those that have to give way are told.
     ///
     /// # Errors
     /// When to try again, where the room is full.
@@ -169,23 +163,19 @@ impl Shared {
         &self,
         ticket: &mut Ticket,
         needs: Features,
+        begun: bool,
         inbox: &Arc<Inbox>,
         now: Instant,
     ) -> Result<(), Duration> {
         ticket.line = self.view().telling(&ticket.model, needs);
-        let result = {
-            let mut waiting = lock(&self.waiting);
-            let ahead = waiting.room.waiting(&ticket.model);
-            waiting.room.enter(ticket, Arc::clone(inbox)).map_err(|_| {
-                waiting
-                    .drain
-                    .entry(ticket.model.clone())
-                    .or_default()
-                    .retry_after(ahead, now)
-            })
-        };
+        ticket.begun = begun;
+        let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
         self.count_waiting();
-        result
+        for one in entered? {
+            let retry_after = one.retry_after;
+            one.waker.push(Event::Displaced { retry_after });
+        }
+        Ok(())
     }
 
     /// Leaves the waiting room.
@@ -199,23 +189,30 @@ impl Shared {
         lock(&self.waiting).room.waiting(model)
     }
 
-    /// Requests that wait for what this one would wait for.
-    pub fn waiting_before(&self, call: &Call) -> usize {
+    /// Requests that wait for what this one would wait for, and go before it. Nothing that waits goes
+    /// before what has `begun` but what has begun as well.
+    pub fn waiting_before(&self, call: &Call, begun: bool) -> usize {
         if lock(&self.waiting).room.is_empty() {
             return 0;
         }
         let line = self.view().telling(&call.model, call.all_needs());
-        lock(&self.waiting).room.waiting_in(&call.model, line)
+        let room = &lock(&self.waiting).room;
+        if begun {
+            room.begun_in(&call.model, line)
+        } else {
+            room.waiting_in(&call.model, line)
+        }
     }
 
-    /// A request for `model` ended: the measure for `Retry-After`.
-    pub fn drained(&self, model: &str, now: Instant) {
-        let drain = &mut lock(&self.waiting).drain;
-        if let Some(rate) = drain.get_mut(model) {
-            rate.ended(now);
-        } else if drain.len() < limits::KNOWN_MODELS {
-            drain.entry(model.to_owned()).or_default().ended(now);
-        }
+    /// A worker is given a request for `model`: the measure for `Retry-After`.
+    pub fn run_began(&self, model: &str, now: Instant) {
+        lock(&self.waiting).began(model, now);
+    }
+
+    /// No worker has a request for `model` any more that one was given at `since`; `ended` when it is
+    /// answered.
+    pub fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
+        lock(&self.waiting).over(model, since, ended, now);
     }
 
     /// Whether a stream of `model` that lost its worker may be placed again now.
@@ -248,7 +245,12 @@ impl Shared {
     }
 
     fn count_waiting(&self) {
-        let waiting = lock(&self.waiting).room.len();
-        self.metrics.waiting().set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let (waiting, bytes) = {
+            let room = &lock(&self.waiting).room;
+            (room.len(), room.bytes())
+        };
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.waiting().set(gauge(waiting));
+        self.metrics.waiting_bytes().set(gauge(bytes));
     }
 }

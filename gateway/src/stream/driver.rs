@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokenbus_protocol::{Body, Features, Frame, Name};
 use tokio::time::{Instant, Sleep};
@@ -45,6 +46,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// Since when it has been with workers.
+    under_way: Option<Instant>,
     /// What may become of plain text without the driver, when the client's edge says so.
     splice: Option<Splice>,
     /// It lost its worker and may not move yet.
@@ -84,6 +87,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            under_way: None,
             splice: None,
             throttled: false,
             part: usize::MAX,
@@ -137,6 +141,7 @@ impl Driver {
                 }
             }
             Event::Go => self.in_room = false,
+            Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
@@ -163,6 +168,7 @@ impl Driver {
                 Action::Fail(error) => self.failure = Some(error),
             }
         }
+        self.follow_run(now);
         self.follow_worker(now);
     }
 
@@ -172,6 +178,23 @@ impl Driver {
             self.outputs.reserve_exact(1);
         }
         self.outputs.push_back(output);
+    }
+
+    /// Keeps true what is known of how long requests are with workers.
+    fn follow_run(&mut self, now: Instant) {
+        let model = &self.call.model;
+        match self.under_way {
+            None if self.state.is_under_way() => {
+                self.under_way = Some(now);
+                self.shared.run_began(model, now);
+            }
+            Some(since) if !self.state.is_under_way() && !self.state.is_choosing() => {
+                self.under_way = None;
+                let ended = self.state.is_done() && self.running.is_some();
+                self.shared.run_over(model, since, ended, now);
+            }
+            _ => {}
+        }
     }
 
     /// Keeps the count of streams per worker true.
@@ -188,9 +211,6 @@ impl Driver {
             view.began(new, now);
         }
         drop(view);
-        if self.state.is_done() && self.running.is_some() {
-            self.shared.drained(&self.call.model, now);
-        }
         self.running = next;
     }
 
@@ -266,10 +286,13 @@ impl Driver {
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.leave(ticket);
             self.in_room = false;
-            if self.shared.waiting_before(&self.call) > 0 {
+            if self.shared.waiting_before(&self.call, self.state.has_begun()) > 0 {
                 return Choice::Wait;
             }
-        } else if self.ticket.is_none() && self.state.untaken() == 0 && self.shared.waiting_before(&self.call) > 0 {
+        } else if self.ticket.is_none()
+            && self.state.untaken() == 0
+            && self.shared.waiting_before(&self.call, self.state.has_begun()) > 0
+        {
             return Choice::Wait;
         }
         let tried = Tried {
@@ -280,20 +303,26 @@ impl Driver {
     }
 
     fn wait_for_room(&mut self, now: Instant) {
-        let call = &self.call;
-        let ticket = self
-            .ticket
-            .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
-        if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
-            let model = call.model.clone();
-            return self
-                .state
-                .fail(CallError::Full { model, retry_after }, &mut self.actions);
+        let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call));
+        let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
+        if let Err(retry_after) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
+            return self.full(retry_after);
         }
         self.in_room = true;
         self.state.wait(now, limits::WAIT_RETRY);
         // Room that came between the look and the entry would wake nobody.
         self.shared.wake(&self.call.model, now);
+    }
+
+    /// There is no place for it in the waiting room, or no longer.
+    fn full(&mut self, retry_after: Duration) {
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+            self.in_room = false;
+        }
+        let model = self.call.model.clone();
+        self.state
+            .fail(CallError::Full { model, retry_after }, &mut self.actions);
     }
 
     fn cannot(&mut self, missing: Features) {

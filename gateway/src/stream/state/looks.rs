@@ -26,6 +26,16 @@ impl StreamState {
         self.tries
     }
 
+    /// Whether a worker has it or had it.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether it is given to a worker, which may not have answered yet.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Placing { .. } | Phase::Running(_))
+    }
+
     /// Whether it has ended.
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokenbus_protocol::{Body, Features, Frame, Name};
 use tokio::time::{Instant, Sleep};
@@ -26,6 +25,7 @@ use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
 mod edge;
+mod room;
 
 /// Drives one stream.
 pub struct Driver {
@@ -180,23 +180,6 @@ impl Driver {
         self.outputs.push_back(output);
     }
 
-    /// Keeps true what is known of how long requests are with workers.
-    fn follow_run(&mut self, now: Instant) {
-        let model = &self.call.model;
-        match self.under_way {
-            None if self.state.is_under_way() => {
-                self.under_way = Some(now);
-                self.shared.run_began(model, now);
-            }
-            Some(since) if !self.state.is_under_way() && !self.state.is_choosing() => {
-                self.under_way = None;
-                let ended = self.state.is_done() && self.running.is_some();
-                self.shared.run_over(model, since, ended, now);
-            }
-            _ => {}
-        }
-    }
-
     /// Keeps the count of streams per worker true.
     fn follow_worker(&mut self, now: Instant) {
         if self.running.as_ref() == self.state.worker() {
@@ -312,17 +295,6 @@ impl Driver {
         self.state.wait(now, limits::WAIT_RETRY);
         // Room that came between the look and the entry would wake nobody.
         self.shared.wake(&self.call.model, now);
-    }
-
-    /// There is no place for it in the waiting room, or no longer.
-    fn full(&mut self, retry_after: Duration) {
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-            self.in_room = false;
-        }
-        let model = self.call.model.clone();
-        self.state
-            .fail(CallError::Full { model, retry_after }, &mut self.actions);
     }
 
     fn cannot(&mut self, missing: Features) {

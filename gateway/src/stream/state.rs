@@ -36,8 +36,6 @@ pub struct StreamState {
     deadline: Instant,
     not_resumable: Option<&'static str>,
     in_one_piece: bool,
-    /// A worker has had it.
-    begun: bool,
     /// Since when it looks for any worker of its model.
     without_worker: Option<Instant>,
     /// NATS said of the queue subject that nobody is there.
@@ -66,7 +64,6 @@ impl StreamState {
             deadline,
             not_resumable,
             in_one_piece: false,
-            begun: false,
             without_worker: None,
             queue_empty: false,
             unsupported: false,
@@ -230,8 +227,7 @@ impl StreamState {
                     self.place(actions);
                 }
             }
-            // The driver knows whether it still waits there.
-            Event::Displaced { .. } => {}
+            Event::Displaced { .. } => {} // the driver knows whether it waits
             Event::Overflow => self.fail(CallError::SlowClient, actions),
             Event::ShutDown => self.fail(CallError::ShuttingDown, actions),
         }
@@ -336,7 +332,6 @@ impl StreamState {
             let target = target.filter(|target| other != attempt && *target != worker);
             actions.extend(target.map(|worker| Action::Cancel { worker, attempt: other }));
         }
-        self.begun = true;
         self.floor = self.floor.max(attempt);
         self.excluded.clear();
         self.tries = 0;

@@ -26,9 +26,9 @@ impl StreamState {
         self.tries
     }
 
-    /// Whether a worker has it or had it.
+    /// Whether a worker has it or had it: the floor rises with what a worker took.
     pub fn has_begun(&self) -> bool {
-        self.begun
+        self.floor > 0 || self.worker().is_some()
     }
 
     /// Whether it is given to a worker, which may not have answered yet.

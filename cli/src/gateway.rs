@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tokenbus_gateway::Options;
+use tokenbus_gateway::waiting_room::Bounds;
 use tokenbus_protocol::Name;
 
 use crate::access::{self, AccessArgs};
@@ -49,13 +50,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     keep_alive: Duration,
 
-    /// Requests that may wait for room, all models together
+    /// Requests that may wait for room, all models together; when there are more, each tenant has an even share
     #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::limits::WAITING)]
     waiting: usize,
 
     /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     bus_patience: Duration,
+
+    /// Memory for the bodies of requests that wait for room; one larger body may wait when no other does
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "256MiB")]
+    waiting_bytes: usize,
 
     /// Time for which the answer to a request with an Idempotency-Key is kept for its repeats
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
@@ -100,8 +105,11 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         bus: shared.bus,
         namespace: shared.namespace,
         name: args.name,
-        waiting: args.waiting,
         bus_patience: args.bus_patience,
+        waiting: Bounds {
+            requests: args.waiting,
+            bytes: args.waiting_bytes,
+        },
         drain_delay: args.drain_delay,
         grace: args.grace,
         ..Options::default()

@@ -71,6 +71,10 @@ pub const SNAPSHOT_FRESH: Duration = Duration::from_secs(3);
 /// Requests that wait for room, all models together, before the next is answered 429.
 pub const WAITING: usize = 4096;
 
+/// Bytes of the bodies of requests that wait for room, all models together: some hundred requests with
+/// images, or eight of the largest that are taken.
+pub const WAITING_BYTES: usize = 256 * 1024 * 1024;
+
 /// A waiting request looks again after this time, when its turn is next, even when no hint of room came, because
 /// hints are messages and can be lost.
 pub const WAIT_RETRY: Duration = Duration::from_millis(1000);
@@ -88,8 +92,20 @@ pub const WORKER_RETRY: Duration = Duration::from_millis(300);
 /// `Retry-After` when no worker serves a model: workers re-register within seconds.
 pub const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
 
-/// Bounds of `Retry-After` when the queue is full.
-pub const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// Bounds of `Retry-After` when the queue is full. The header has whole seconds; and what takes longer
+/// than the time that requests have by default is not known.
+pub const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+
+/// Time that a run is taken to last at least, while none has ended: an answer of some hundred tokens.
+pub const FIRST_RUNS: Duration = Duration::from_secs(10);
+
+/// Longest time for which the waiting room drains before the first of those that found it full is to
+/// come back.
+pub const RETURN_SLACK: Duration = Duration::from_secs(30);
+
+/// Tenants of one model for which it is remembered until when they were told to stay away; the others
+/// share one memory.
+pub const TOLD_TENANTS: usize = 1024;
 
 /// Streams that ended before a worker was known and whose late `Accepted` must still be answered
 /// by a cancel.

@@ -96,6 +96,7 @@ struct Families {
     requests: Family<RequestLabels, Counter>,
     in_flight: Gauge,
     waiting: Gauge,
+    waiting_bytes: Gauge,
     attempts: Counter,
     republishes: Counter,
     prompt_tokens: Family<ModelLabel, Counter>,
@@ -114,6 +115,7 @@ impl Default for Families {
             requests: Family::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
+            waiting_bytes: Gauge::default(),
             attempts: Counter::default(),
             republishes: Counter::default(),
             prompt_tokens: Family::default(),
@@ -154,6 +156,12 @@ impl Metrics {
             "requests_waiting",
             "Requests that wait for a worker with room",
             f.waiting.clone(),
+        );
+        registry.register_with_unit(
+            "waiting",
+            "Bodies of requests that wait for a worker with room",
+            Unit::Bytes,
+            f.waiting_bytes.clone(),
         );
         registry.register("attempts", "Publishes of a request to workers", f.attempts.clone());
         registry.register(
@@ -201,6 +209,11 @@ impl Metrics {
     /// Requests that wait for room; the waiting room sets it.
     pub fn waiting(&self) -> &Gauge {
         &self.0.waiting
+    }
+
+    /// Bytes of their bodies; the waiting room sets it.
+    pub fn waiting_bytes(&self) -> &Gauge {
+        &self.0.waiting_bytes
     }
 
     /// Publishes of requests; the dispatcher counts.

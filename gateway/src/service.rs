@@ -26,6 +26,7 @@ use crate::responses_store::{ResponsesOptions, ResponsesStore};
 use crate::shared::Shared;
 use crate::stream::event::Event;
 use crate::usage::UsageStream;
+use crate::waiting_room::Bounds;
 
 /// How a gateway is set up.
 #[derive(Debug, Clone)]
@@ -40,10 +41,10 @@ pub struct Options {
     pub http: HttpOptions,
     /// Responses that are kept for their conversations.
     pub responses: ResponsesOptions,
-    /// Requests that may wait for room, all models together.
-    pub waiting: usize,
     /// Time that a request which no worker has taken waits for NATS while that is away.
     pub bus_patience: Duration,
+    /// Requests that may wait for room, and bytes of their bodies, all models together.
+    pub waiting: Bounds,
     /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
     /// that load balancers notice before connections are refused.
     pub drain_delay: Duration,
@@ -65,8 +66,11 @@ impl Default for Options {
             name: None,
             http: HttpOptions::default(),
             responses: ResponsesOptions::default(),
-            waiting: limits::WAITING,
             bus_patience: limits::BUS_PATIENCE,
+            waiting: Bounds {
+                requests: limits::WAITING,
+                bytes: limits::WAITING_BYTES,
+            },
             // Without a load balancer there is nobody to notice.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,

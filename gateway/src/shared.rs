@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::View;
@@ -24,7 +25,7 @@ use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
 use crate::stream::seek::{self, Goes, Seeker};
 use crate::stream::state::StreamState;
-use crate::waiting_room::{DrainRate, Ticket, WaitingRoom};
+use crate::waiting_room::{Bounds, Door, Ticket, WaitingRoom};
 
 /// What all streams of a gateway share.
 pub struct Shared {
@@ -43,15 +44,10 @@ pub struct Shared {
     /// Workers that have yet to say what they have of our streams.
     pub roll_call: RollCall,
     view: Mutex<View>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Door<Arc<Inbox>>>,
     accept_clock: Mutex<AcceptClock>,
     budget: Mutex<Budget>,
     courier: mpsc::Sender<(String, Bytes)>,
-}
-
-struct Waiting {
-    room: WaitingRoom<Arc<Inbox>>,
-    drain: std::collections::HashMap<String, DrainRate>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,7 +70,7 @@ impl Shared {
         subjects: Subjects,
         gateway: Name,
         metrics: Metrics,
-        waiting: usize,
+        waiting: Bounds,
         bus_patience: Duration,
     ) -> (Arc<Self>, mpsc::Receiver<(String, Bytes)>) {
         let (courier, outgoing) = mpsc::channel(limits::COURIER);
@@ -87,10 +83,7 @@ impl Shared {
             bus_patience,
             roll_call: RollCall::default(),
             view: Mutex::default(),
-            waiting: Mutex::new(Waiting {
-                room: WaitingRoom::new(waiting),
-                drain: std::collections::HashMap::new(),
-            }),
+            waiting: Mutex::new(Door::new(waiting)),
             accept_clock: Mutex::default(),
             budget: Mutex::default(),
             courier,
@@ -173,11 +166,13 @@ impl Shared {
     }
 
     /// A place in the order of arrival.
-    pub fn ticket(&self, model: &str, priority: i32, tenant: Option<String>) -> Ticket {
-        lock(&self.waiting).room.ticket(model, priority, tenant)
+    pub fn ticket(&self, call: &Call) -> Ticket {
+        let room = &mut lock(&self.waiting).room;
+        room.ticket(&call.model, call.priority, call.tenant.clone(), call.body.len())
     }
 
-    /// Waits in the waiting room, in the line of those who need as much.
+    /// Waits in the waiting room, in the line of those who need as much. What has `begun` is always
+    /// let in. Those that have to give way are told.
     ///
     /// # Errors
     /// When to try again, where the room is full.
@@ -185,23 +180,19 @@ impl Shared {
         &self,
         ticket: &mut Ticket,
         needs: Features,
+        begun: bool,
         inbox: &Arc<Inbox>,
         now: Instant,
     ) -> Result<(), Duration> {
         ticket.line = self.view().telling(&ticket.model, needs);
-        let result = {
-            let mut waiting = lock(&self.waiting);
-            let ahead = waiting.room.waiting(&ticket.model);
-            waiting.room.enter(ticket, Arc::clone(inbox)).map_err(|_| {
-                waiting
-                    .drain
-                    .entry(ticket.model.clone())
-                    .or_default()
-                    .retry_after(ahead, now)
-            })
-        };
+        ticket.begun = begun;
+        let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
         self.count_waiting();
-        result
+        for one in entered? {
+            let retry_after = one.retry_after;
+            one.waker.push(Event::Displaced { retry_after });
+        }
+        Ok(())
     }
 
     /// Leaves the waiting room.
@@ -215,14 +206,15 @@ impl Shared {
         lock(&self.waiting).room.waiting(model)
     }
 
-    /// A request for `model` ended: the measure for `Retry-After`.
-    pub fn drained(&self, model: &str, now: Instant) {
-        let drain = &mut lock(&self.waiting).drain;
-        if let Some(rate) = drain.get_mut(model) {
-            rate.ended(now);
-        } else if drain.len() < limits::KNOWN_MODELS {
-            drain.entry(model.to_owned()).or_default().ended(now);
-        }
+    /// A worker is given a request for `model`: the measure for `Retry-After`.
+    pub fn run_began(&self, model: &str, now: Instant) {
+        lock(&self.waiting).began(model, now);
+    }
+
+    /// No worker has a request for `model` any more that one was given at `since`; `ended` when it is
+    /// answered.
+    pub fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
+        lock(&self.waiting).over(model, since, ended, now);
     }
 
     /// Whether a stream of `model` that lost its worker may be placed again now.
@@ -255,7 +247,12 @@ impl Shared {
     }
 
     fn count_waiting(&self) {
-        let waiting = lock(&self.waiting).room.len();
-        self.metrics.waiting().set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let (waiting, bytes) = {
+            let room = &lock(&self.waiting).room;
+            (room.len(), room.bytes())
+        };
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.waiting().set(gauge(waiting));
+        self.metrics.waiting_bytes().set(gauge(bytes));
     }
 }

@@ -24,6 +24,7 @@ use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
 mod edge;
+mod room;
 
 /// Drives one stream.
 pub struct Driver {
@@ -44,6 +45,8 @@ pub struct Driver {
     pending: Vec<(u32, Name)>,
     published: Option<(u32, Instant)>,
     running: Option<Name>,
+    /// Since when it has been with workers.
+    under_way: Option<Instant>,
     /// What may become of plain text without the driver, when the client's edge says so.
     splice: Option<Splice>,
     /// It lost its worker and may not move yet.
@@ -83,6 +86,7 @@ impl Driver {
             pending: Vec::new(),
             published: None,
             running: None,
+            under_way: None,
             splice: None,
             throttled: false,
             part: usize::MAX,
@@ -142,6 +146,7 @@ impl Driver {
                 }
             }
             Event::Go => self.in_room = false,
+            Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
@@ -168,6 +173,7 @@ impl Driver {
                 Action::Fail(error) => self.failure = Some(error),
             }
         }
+        self.follow_run(now);
         self.follow_worker(now);
     }
 
@@ -193,9 +199,6 @@ impl Driver {
             view.began(new, now);
         }
         drop(view);
-        if self.state.is_done() && self.running.is_some() {
-            self.shared.drained(&self.call.model, now);
-        }
         self.running = next;
     }
 
@@ -303,15 +306,10 @@ impl Driver {
     /// Waits for room; a place that it has already is kept.
     fn stand_in_line(&mut self, now: Instant) {
         if !self.in_room {
-            let call = &self.call;
-            let ticket = self
-                .ticket
-                .get_or_insert_with(|| self.shared.ticket(&call.model, call.priority, call.tenant.clone()));
-            if let Err(retry_after) = self.shared.enter(ticket, call.all_needs(), &self.inbox, now) {
-                let model = call.model.clone();
-                return self
-                    .state
-                    .fail(CallError::Full { model, retry_after }, &mut self.actions);
+            let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call));
+            let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
+            if let Err(retry_after) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
+                return self.full(retry_after);
             }
             self.in_room = true;
         }

@@ -1,5 +1,7 @@
 //! What happens to a stream and what its driver has to do: the words of its state machine.
 
+use std::time::Duration;
+
 use tokenbus_protocol::{Body, Frame, Name, Resume};
 
 use crate::call::{CallError, Output};
@@ -46,6 +48,11 @@ pub enum Event {
     LinkRestored,
     /// There may be room for a stream that waits.
     Go,
+    /// It had to give up its place in the waiting room, to a tenant that holds less of it.
+    Displaced {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// More was waiting to be read than the bound allows.
     Overflow,
     /// The gateway stops, and its grace period is over.

@@ -18,6 +18,7 @@ use tokenbus_protocol::{
 use super::*;
 use crate::limits;
 use crate::stream::event::{Action, Event};
+use crate::waiting_room::Bounds;
 
 const MODEL: &str = "m";
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -83,7 +84,10 @@ impl World {
         let mut world = Self {
             requests: (0..requests).map(|_| request()).collect(),
             view: View::default(),
-            room: WaitingRoom::new(100),
+            room: WaitingRoom::new(Bounds {
+                requests: 100,
+                bytes: 100,
+            }),
             now,
             alive: true,
             died: None,
@@ -207,8 +211,9 @@ impl World {
         let request = &mut self.requests[n];
         if !request.in_room {
             let room = &mut self.room;
-            let ticket = request.ticket.get_or_insert_with(|| room.ticket(MODEL, 0, None));
+            let ticket = request.ticket.get_or_insert_with(|| room.ticket(MODEL, 0, None, 1));
             ticket.line = self.view.telling(MODEL, Features::NONE);
+            ticket.begun = request.state.has_begun();
             room.enter(ticket, n).unwrap();
             request.in_room = true;
         }

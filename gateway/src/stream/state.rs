@@ -238,6 +238,7 @@ impl StreamState {
                     self.place(actions);
                 }
             }
+            Event::Displaced { .. } => {} // the driver knows whether it waits
             Event::Overflow => self.fail(CallError::SlowClient, actions),
             Event::ShutDown => self.fail(CallError::ShuttingDown, actions),
         }

@@ -96,3 +96,18 @@ fn an_answer_in_one_piece_begins_anew_where_going_on_from_its_half_fails() {
     let actions = bench.frame("b", 2, 1, error(ErrorCode::BadRequest, false));
     assert!(failed(&actions).is_some(), "it was not to go on from anything");
 }
+
+#[test]
+fn a_stream_has_begun_when_a_worker_took_it_whatever_became_of_it_then() {
+    let mut bench = Bench::new();
+    bench.publish(Some("a"));
+    assert!(!bench.state.has_begun() && bench.state.is_under_way());
+    bench.event(Event::NoResponders { attempt: 0 });
+    assert!(!bench.state.has_begun(), "nobody took it");
+    bench.publish(Some("b"));
+    bench.frame("b", 1, 0, accepted("b"));
+    assert!(bench.state.has_begun());
+    bench.event(Event::WorkerGone { worker: name("b") });
+    bench.state.wait(bench.now, Duration::from_secs(1));
+    assert!(bench.state.has_begun() && !bench.state.is_under_way());
+}

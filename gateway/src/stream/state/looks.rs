@@ -36,6 +36,11 @@ impl StreamState {
         self.without_worker.is_some()
     }
 
+    /// Whether it is given to a worker, which may not have answered yet.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self.phase, Phase::Placing { .. } | Phase::Running(_))
+    }
+
     /// Whether it has ended.
     pub fn is_done(&self) -> bool {
         matches!(self.phase, Phase::Done)

@@ -1,0 +1,35 @@
+//! What a stream has to do with the waiting room, beside waiting there.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Driver;
+use crate::call::CallError;
+
+impl Driver {
+    /// Keeps true what is known of how long requests are with workers.
+    pub(super) fn follow_run(&mut self, now: Instant) {
+        let model = &self.call.model;
+        match self.under_way {
+            None if self.state.is_under_way() => {
+                self.under_way = Some(now);
+                self.shared.run_began(model, now);
+            }
+            Some(since) if !self.state.is_under_way() && !self.state.is_choosing() => {
+                self.under_way = None;
+                let ended = self.state.is_done() && self.running.is_some();
+                self.shared.run_over(model, since, ended, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// There is no place for it in the waiting room, or no longer.
+    pub(super) fn full(&mut self, retry_after: Duration) {
+        self.leave_line();
+        let model = self.call.model.clone();
+        self.state
+            .fail(CallError::Full { model, retry_after }, &mut self.actions);
+    }
+}

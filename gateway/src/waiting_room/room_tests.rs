@@ -1,0 +1,156 @@
+//! Turns, lines and bounds of the waiting room.
+
+use super::*;
+
+fn bounds(requests: usize) -> Bounds {
+    Bounds {
+        requests,
+        bytes: usize::MAX,
+    }
+}
+
+fn room(entries: &[(i32, Option<&str>, &'static str)]) -> WaitingRoom<&'static str> {
+    let mut room = WaitingRoom::new(bounds(100));
+    for (priority, tenant, waker) in entries {
+        let ticket = room.ticket("m", *priority, tenant.map(str::to_owned), 0);
+        room.enter(&ticket, *waker).unwrap();
+    }
+    room
+}
+
+fn drain(room: &mut WaitingRoom<&'static str>) -> Vec<&'static str> {
+    std::iter::from_fn(|| room.next("m", Features::NONE)).collect()
+}
+
+#[test]
+fn priority_first_then_first_come() {
+    let mut room = room(&[
+        (0, None, "a"),
+        (5, None, "b"),
+        (0, None, "c"),
+        (5, None, "d"),
+        (-1, None, "e"),
+    ]);
+    assert_eq!(drain(&mut room), ["b", "d", "a", "c", "e"]);
+    assert!(room.is_empty());
+}
+
+#[test]
+fn tenants_take_turns() {
+    let (x, y) = (Some("x"), Some("y"));
+    let mut room = room(&[(0, x, "x1"), (0, x, "x2"), (0, x, "x3"), (0, y, "y1"), (0, None, "n1")]);
+    assert_eq!(drain(&mut room), ["x1", "y1", "n1", "x2", "x3"]);
+}
+
+#[test]
+fn the_room_is_bounded_and_leaving_makes_room() {
+    let mut room = WaitingRoom::new(bounds(2));
+    let tickets: Vec<Ticket> = (0..3).map(|_| room.ticket("m", 0, None, 0)).collect();
+    room.enter(&tickets[0], 0).unwrap();
+    room.enter(&tickets[1], 1).unwrap();
+    assert_eq!(room.enter(&tickets[2], 2).unwrap_err(), Full);
+    room.leave(&tickets[0]);
+    room.leave(&tickets[0]);
+    assert_eq!(room.len(), 1);
+    room.enter(&tickets[2], 2).unwrap();
+    assert_eq!(
+        (
+            room.next("m", Features::NONE),
+            room.next("m", Features::NONE),
+            room.next("m", Features::NONE)
+        ),
+        (Some(1), Some(2), None)
+    );
+    assert_eq!(room.models().count(), 0, "an empty queue leaves nothing behind");
+}
+
+#[test]
+fn one_that_was_woken_in_vain_keeps_its_turn() {
+    let mut room = WaitingRoom::new(bounds(10));
+    let first = room.ticket("m", 0, None, 0);
+    let second = room.ticket("m", 0, None, 0);
+    room.enter(&second, "second").unwrap();
+    room.enter(&first, "first").unwrap();
+    assert_eq!(room.next("m", Features::NONE), Some("first"));
+}
+
+#[test]
+fn models_do_not_wait_for_each_other() {
+    let mut room = WaitingRoom::new(bounds(10));
+    let (a, b) = (room.ticket("a", 0, None, 0), room.ticket("b", 9, None, 0));
+    room.enter(&a, "a").unwrap();
+    room.enter(&b, "b").unwrap();
+    assert_eq!((room.waiting("a"), room.waiting("b"), room.waiting("c")), (1, 1, 0));
+    assert_eq!(room.next("a", Features::NONE), Some("a"));
+}
+
+#[test]
+fn requests_that_need_more_have_a_line_of_their_own() {
+    let tools = Features::from(tokenbus_protocol::Feature::Tools);
+    let mut room = WaitingRoom::new(bounds(10));
+    let plain = room.ticket("m", 0, None, 0);
+    let picky = Ticket {
+        line: tools,
+        ..room.ticket("m", 9, None, 0)
+    };
+    room.enter(&picky, "picky").unwrap();
+    room.enter(&plain, "plain").unwrap();
+    assert_eq!((room.waiting("m"), room.waiting_in("m", tools)), (2, 1));
+    assert_eq!(room.lines("m").count(), 2);
+    assert_eq!(room.next("m", Features::NONE), Some("plain"));
+    assert_eq!(room.next("m", Features::NONE), None);
+    room.leave(&picky);
+    assert_eq!((room.len(), room.models().count()), (0, 0));
+}
+
+#[test]
+fn whose_turn_is_next_can_be_seen() {
+    let mut room = WaitingRoom::new(bounds(10));
+    let tickets: Vec<Ticket> = [(0, "x"), (0, "y"), (1, "y")]
+        .map(|(priority, tenant)| room.ticket("m", priority, Some(tenant.to_owned()), 0))
+        .into();
+    for (name, ticket) in ["a", "b", "c"].into_iter().zip(&tickets) {
+        room.enter(ticket, name).unwrap();
+    }
+    for (n, first) in [(2, "c"), (0, "a"), (1, "b")] {
+        let next: Vec<bool> = tickets.iter().map(|ticket| room.is_next(ticket)).collect();
+        assert!(next[n], "{next:?}");
+        assert_eq!(next.iter().filter(|next| **next).count(), 1);
+        assert_eq!(room.next("m", Features::NONE), Some(first));
+    }
+}
+
+#[test]
+fn what_has_begun_goes_first_and_is_kept_out_by_no_bound() {
+    let mut room = WaitingRoom::new(Bounds { requests: 2, bytes: 10 });
+    for name in ["a", "b"] {
+        let ticket = room.ticket("m", 1000, None, 5);
+        room.enter(&ticket, name).unwrap();
+    }
+    for name in ["c", "d"] {
+        let begun = Ticket {
+            begun: true,
+            ..room.ticket("m", -1000, None, 100)
+        };
+        assert!(room.enter(&begun, name).unwrap().is_empty());
+    }
+    assert_eq!((room.len(), room.bytes(), room.tenants()), (4, 210, 1));
+    assert_eq!(drain(&mut room), ["c", "d", "a", "b"]);
+    assert_eq!((room.len(), room.bytes(), room.tenants()), (0, 0, 0));
+}
+
+#[test]
+fn bytes_enter_and_leave_with_the_request_also_when_it_was_woken_in_vain() {
+    let mut room = WaitingRoom::new(Bounds { requests: 9, bytes: 10 });
+    let (first, second) = (room.ticket("m", 0, None, 6), room.ticket("m", 0, None, 6));
+    room.enter(&first, "first").unwrap();
+    assert_eq!(room.enter(&second, "second").unwrap_err(), Full);
+    assert_eq!(room.next("m", Features::NONE), Some("first"));
+    assert_eq!(room.bytes(), 0);
+    room.enter(&second, "second").unwrap();
+    // The first comes back from a worker that was full: it came before, so the other has to go.
+    let displaced = room.enter(&first, "first").unwrap();
+    assert_eq!((displaced.len(), displaced[0].1, room.bytes()), (1, "second", 6));
+    room.leave(&first);
+    assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
+}

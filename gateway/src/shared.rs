@@ -15,7 +15,6 @@ use uuid::Uuid;
 use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
 use crate::placement::{Choice, Tried, View};
 use crate::roll_call::RollCall;
@@ -40,7 +39,6 @@ pub struct Shared {
     pub roll_call: RollCall,
     view: Mutex<View>,
     waiting: Mutex<Waiting>,
-    accept_clock: Mutex<AcceptClock>,
     budget: Mutex<Budget>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
@@ -85,7 +83,6 @@ impl Shared {
                 room: WaitingRoom::new(waiting),
                 drain: std::collections::HashMap::new(),
             }),
-            accept_clock: Mutex::default(),
             budget: Mutex::default(),
             courier,
         };
@@ -223,14 +220,12 @@ impl Shared {
         lock(&self.budget).take(model, now)
     }
 
-    /// How long to wait for an `Accepted`.
-    pub fn patience(&self) -> Duration {
-        lock(&self.accept_clock).patience()
-    }
-
-    /// An `Accepted` took this long.
-    pub fn accepted_after(&self, took: Duration) {
-        lock(&self.accept_clock).observe(took);
+    /// How long to wait for an `Accepted` of `target`, or of whichever worker of `model` takes it. Of one
+    /// that was never measured it is known only how far away NATS is.
+    pub fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
+        let first = limits::ACCEPT_FIRST.max(self.bus.rtt().saturating_mul(3));
+        let first = first.min(limits::ACCEPT_MAX);
+        self.view().patience(target, model, first)
     }
 
     /// Sends a cancel, without waiting: also from a destructor.

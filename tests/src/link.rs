@@ -172,7 +172,12 @@ async fn take(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Vec<u8>)>, 
             Flow::Open(late) => late.of(number),
             Flow::Frozen | Flow::Cut => Duration::ZERO,
         };
-        if read == 0 || queue.send((Instant::now() + late, bytes[..read].to_vec())).await.is_err() {
+        if read == 0
+            || queue
+                .send((Instant::now() + late, bytes[..read].to_vec()))
+                .await
+                .is_err()
+        {
             return;
         }
     }
@@ -261,7 +266,10 @@ mod tests {
             sent.elapsed()
         };
         let (took, ()) = within("all of it", async { tokio::join!(receive, send) }).await;
-        assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(4), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(500) && took < Duration::from_secs(4),
+            "{took:?}"
+        );
     }
 
     #[test]

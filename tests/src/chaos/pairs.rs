@@ -163,7 +163,12 @@ mod tests {
     #[test]
     fn two_of_any_kinds_meet_and_never_more_than_may_be_missing() {
         let pairs: Vec<Pair> = plan(7).take(20_000).collect();
-        let kinds = |pair: &Pair| (std::mem::discriminant(&pair.first), std::mem::discriminant(&pair.second));
+        let kinds = |pair: &Pair| {
+            (
+                std::mem::discriminant(&pair.first),
+                std::mem::discriminant(&pair.second),
+            )
+        };
         let met: HashSet<_> = pairs.iter().map(kinds).collect();
         // 13 kinds, any two of them, in both orders: but two of gateways (4) or of servers of NATS (4),
         // every worker twice (1), or every worker and one of them (2 × 7).

@@ -132,3 +132,23 @@ async fn load_over_a_link_that_is_late_now_and_then_is_hardly_ever_sent_twice() 
     assert!(twice <= sent / 20.0, "{twice} of {sent}");
     far.nobody_was_lost();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_over_a_link_that_stalls_again_and_again_loses_nobody() {
+    let mut far = Far::start(Behind::Worker, Late::By(Duration::ZERO)).await;
+    let load = Load::new(&[far.cluster.gateways[0].address()], "m", STREAMS).start();
+    load.flowing().await;
+    let stall = async |time| {
+        far.link.freeze();
+        tokio::time::sleep(time).await;
+        far.link.open();
+        tokio::time::sleep(Duration::from_millis(1_200)).await; // a status in time
+    };
+    for _ in 0..4 {
+        stall(Duration::from_millis(1_500)).await;
+    }
+    // More than three statuses are missing: of a worker that was always in time that is a loss.
+    stall(Duration::from_millis(3_300)).await;
+    load.finish().await.assert_whole();
+    far.nobody_was_lost();
+}

@@ -13,8 +13,12 @@ pub(super) struct Lateness {
 }
 
 impl Lateness {
-    /// A status came this long after the one before it.
+    /// A status came this long after the one before it. Soon after that it is one that was late itself,
+    /// or one that tells a change, and says nothing of the link.
     pub(super) fn observe(&mut self, gap: Duration) {
+        if gap < STATUS_PERIOD / 2 {
+            return;
+        }
         let late = gap.saturating_sub(STATUS_PERIOD);
         self.deviation = (self.deviation * 3 + self.mean.abs_diff(late)) / 4;
         self.mean = (self.mean * 7 + late) / 8;
@@ -52,6 +56,12 @@ mod tests {
             "{jitter:?}"
         );
         assert_eq!(after([1_000, 20_000]), LATE_MAX);
+    }
+
+    #[test]
+    fn what_comes_in_one_go_after_a_stall_hides_nothing() {
+        let stalls = after([2_000, 0, 0, 700, 1_000].into_iter().cycle().take(20));
+        assert!(stalls > Duration::from_millis(1_200), "{stalls:?}");
     }
 
     #[test]

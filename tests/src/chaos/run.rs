@@ -32,6 +32,8 @@ pub struct Outcome {
     pub wounds: Wounds,
     /// Acts carried out.
     pub acts: usize,
+    /// What was hurt: it lives on, so that its logs are printed when the outcome is found wanting.
+    pub stage: Stage,
 }
 
 impl Outcome {
@@ -95,7 +97,7 @@ pub async fn run(seed: u64, time: Duration, streams: usize) -> Outcome {
         acts += 1;
     }
     drop(play);
-    end(&stage, load, from, wounds, acts).await
+    end(stage, load, from, wounds, acts).await
 }
 
 /// As [`run`], with two acts at once, on a NATS cluster of three servers of which one may be missing.
@@ -124,7 +126,7 @@ pub async fn run_double(seed: u64, time: Duration, streams: usize) -> Outcome {
         acts += 2;
     }
     drop(play);
-    end(&stage, load, from, wounds, acts).await
+    end(stage, load, from, wounds, acts).await
 }
 
 /// One worker more than the load needs, and one more that may be missing.
@@ -147,9 +149,10 @@ async fn begin(stage: &Stage, streams: usize) -> Running {
 }
 
 /// Nothing may be left: no stream, no request that waits, no worker that is not known.
-async fn end(stage: &Stage, load: Running, from: Instant, wounds: Mutex<Wounds>, acts: usize) -> Outcome {
+async fn end(stage: Stage, load: Running, from: Instant, wounds: Mutex<Wounds>, acts: usize) -> Outcome {
     let to = Instant::now();
-    let report = load.finish().await;
+    let mut report = load.finish().await;
+    report.epoch = from; // the acts' times count from there, too
     stage.settled().await;
     stage.idle().await;
     Outcome {
@@ -158,5 +161,6 @@ async fn end(stage: &Stage, load: Running, from: Instant, wounds: Mutex<Wounds>,
         to,
         wounds: wounds.into_inner().expect("nobody panicked"),
         acts,
+        stage,
     }
 }

@@ -125,7 +125,7 @@ impl Quantiles {
 pub struct Report {
     /// Every stream.
     pub samples: Vec<Sample>,
-    /// When the first of them began.
+    /// From when failures' times count: when the first of them began, unless told otherwise.
     pub epoch: Instant,
 }
 

@@ -1,6 +1,7 @@
 //! One connection to NATS and what is known of its state.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
@@ -40,6 +41,8 @@ pub struct Bus {
     client: Client,
     link: Arc<watch::Sender<Link>>,
     metrics: BusMetrics,
+    /// Microseconds of the newest round trip; 0 before the first.
+    rtt: Arc<AtomicU64>,
 }
 
 /// Why something could not be done over the bus.
@@ -112,7 +115,13 @@ impl Bus {
                 })?;
         }
         let client = connect.connect(addresses).await?;
-        Ok(Self { client, link, metrics })
+        let rtt = Arc::default();
+        Ok(Self {
+            client,
+            link,
+            metrics,
+            rtt,
+        })
     }
 
     /// The client itself, for requests and the services protocol.
@@ -211,15 +220,25 @@ impl Bus {
     /// [`BusError::Timeout`] after [`limits::ROUND_TRIP_TIMEOUT`], or what subscribing to or
     /// publishing on an own inbox gave.
     pub async fn round_trip(&self) -> Result<(), BusError> {
+        let from = Instant::now();
         let inbox = self.client.new_inbox();
         let mut echo = self.subscribe(inbox.clone()).await?;
         self.publish(inbox, Bytes::new()).await?;
         let answer = tokio::time::timeout(limits::ROUND_TRIP_TIMEOUT, echo.next()).await;
         let _ = echo.unsubscribe().await;
         match answer {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => {
+                let micros = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.rtt.store(micros, Ordering::Relaxed);
+                Ok(())
+            }
             Ok(None) | Err(_) => Err(BusError::Timeout(limits::ROUND_TRIP_TIMEOUT)),
         }
+    }
+
+    /// How long the newest [`Bus::round_trip`] took; zero before the first.
+    pub fn rtt(&self) -> Duration {
+        Duration::from_micros(self.rtt.load(Ordering::Relaxed))
     }
 }
 

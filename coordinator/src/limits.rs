@@ -9,6 +9,10 @@ pub const STATUS_PERIOD: Duration = Duration::from_secs(1);
 /// are a busy machine or a lost packet.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
 
+/// Most that [`LOST_AFTER`] grows by for a worker whose statuses come late: then a link that is slow
+/// and loses packets is told from a dead worker, and a dead one is lost after 6 s at the latest.
+pub(crate) const LATE_MAX: Duration = Duration::from_secs(3);
+
 /// How often silent workers are looked for. A quarter of a second more or less does not matter
 /// against [`LOST_AFTER`].
 pub(crate) const TICK: Duration = Duration::from_millis(250);

@@ -155,7 +155,7 @@ fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt
             if let Some(inbox) = shared.streams.get(stream) {
                 inbox.push(Event::NoResponders { attempt });
             }
-        } else if let Some(worker) = pings.worker(attempt) {
+        } else if let Some((worker, _)) = pings.answered(attempt) {
             lost(shared, &worker);
         }
         return;
@@ -164,6 +164,9 @@ fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt
     // says in frames.
     match decode::<ControlReply>(&message.payload) {
         Ok(ControlReply::Pong(pong)) => {
+            if let Some((worker, at)) = pings.answered(attempt).filter(|_| stream == PING_STREAM) {
+                shared.view().answered(&worker, at, Instant::now());
+            }
             if shared.view().instance(&pong.worker, pong.instance) {
                 restarted(shared, pong.worker, pong.instance);
             }
@@ -237,9 +240,12 @@ pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
                 ..
             }) => {
                 // The coordinator may be the one that is cut off: whoever was heard a moment ago
-                // is not lost.
-                let heard = shared.view().heard(&worker);
-                let silent = heard.is_some_and(|at| at.elapsed() > RECONNECT_GRACE);
+                // is not lost. How long a moment is, on the worker's link, was measured.
+                let (heard, late) = {
+                    let view = shared.view();
+                    (view.heard(&worker), view.lateness(&worker))
+                };
+                let silent = heard.is_some_and(|at| at.elapsed() > RECONNECT_GRACE + late);
                 if silent {
                     lost(&shared, &worker);
                 }
@@ -250,15 +256,15 @@ pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
     }
 }
 
-/// Pings under way: which worker an answer is about.
+/// Pings under way: which worker an answer is about, and when it was pinged.
 #[derive(Debug, Default)]
-pub struct Pings(std::sync::Mutex<std::collections::VecDeque<(u32, Name)>>);
+pub struct Pings(std::sync::Mutex<std::collections::VecDeque<(u32, Name, Instant)>>);
 
 /// Pings that are remembered; an answer comes within a round trip or not at all.
 const PINGS: usize = 1024;
 
 impl Pings {
-    fn table(&self) -> std::sync::MutexGuard<'_, std::collections::VecDeque<(u32, Name)>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, std::collections::VecDeque<(u32, Name, Instant)>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -267,20 +273,21 @@ impl Pings {
         if table.len() >= PINGS {
             table.pop_front();
         }
-        table.push_back((number, worker));
+        table.push_back((number, worker, Instant::now()));
     }
 
-    fn worker(&self, number: u32) -> Option<Name> {
-        self.table()
-            .iter()
-            .find(|(ping, _)| *ping == number)
-            .map(|(_, worker)| worker.clone())
+    /// Who was pinged by `number`, and when; it is then forgotten.
+    fn answered(&self, number: u32) -> Option<(Name, Instant)> {
+        let mut table = self.table();
+        let at = table.iter().position(|(ping, ..)| *ping == number)?;
+        table.remove(at).map(|(_, worker, at)| (worker, at))
     }
 }
 
 /// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
 /// whose process or connection is gone; one that hangs is found by its streams' stall timers. After a
-/// reconnect of this gateway it asks each of them what it has, until it says so.
+/// reconnect of this gateway it asks each of them what it has, until it says so. A worker that is new
+/// here is pinged a few times, so that it is known how long it takes to answer before it is asked for anything.
 pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
     let call = Control::RollCall(RollCall {
         gateway: shared.gateway.clone(),
@@ -317,8 +324,13 @@ pub async fn liveness(shared: Arc<Shared>, pings: Arc<Pings>) {
         if quiet_until.is_some_and(|until| now < until) {
             continue;
         }
-        let silent = shared.view().silent(limits::PING_AFTER, Instant::now());
-        for worker in silent {
+        let asked = {
+            let (mut view, now) = (shared.view(), Instant::now());
+            let mut asked = view.silent(limits::PING_AFTER, now);
+            asked.extend(view.unmeasured(limits::MEASURE_AT_ONCE, limits::PING_AFTER, now));
+            asked
+        };
+        for worker in asked {
             number = number.wrapping_add(1);
             let subject = shared.subjects.control(&worker);
             let answer = shared.subjects.reply(&shared.gateway, PING_STREAM, number);

@@ -18,12 +18,25 @@ pub const MESSAGES_IN_A_ROW: usize = 16;
 /// millisecond's work.
 pub const SENDS_IN_A_ROW: usize = 64;
 
-/// Time that a worker has to answer `Accepted` before the request is published again; grows with
-/// what is measured (see `placement::AcceptClock`) up to [`ACCEPT_MAX`].
+/// Time that a worker has to answer `Accepted` beyond what was measured of it (see
+/// `placement::AcceptClock`) before the request is published again, up to [`ACCEPT_MAX`].
 pub const ACCEPT_MIN: Duration = Duration::from_millis(250);
 
-/// Longest time that is waited for an `Accepted`.
-pub const ACCEPT_MAX: Duration = Duration::from_secs(2);
+/// The least of it for a worker of which little is measured yet: TCP's for a host it knows nothing of (RFC 6298).
+/// A dead worker is told by "no responders" long before.
+pub const ACCEPT_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest time that is waited for an `Accepted`: links half way round the world that lose packets,
+/// and eight times [`ACCEPT_MIN`], the longest between copies of one request, fit.
+pub const ACCEPT_MAX: Duration = Duration::from_secs(4);
+
+/// Answers of a worker after which its link counts as known: one may have been lucky on a link that
+/// is late now and then.
+pub const MEASUREMENTS: u32 = 4;
+
+/// Workers that are pinged to be measured at one time: a snapshot that brings ten thousand must not
+/// make as many messages at once.
+pub const MEASURE_AT_ONCE: usize = 64;
 
 /// Silence after which a worker counts as lost. Workers send `Alive` every second, so this is
 /// several missed signs of life and not a slow prefill.
@@ -35,6 +48,8 @@ pub const AFTER_RECONNECT: Duration = Duration::from_millis(2500);
 
 /// Silence of a worker with streams of ours after which it is pinged. A dead process is answered
 /// for by NATS ("no responders") at once, so the ping finds it within this time and a round trip.
+/// On a slow link more pings are sent than are needed; none of them harms, for only NATS answers "no
+/// responders". As often a worker is pinged that is new here, until its link is known.
 pub const PING_AFTER: Duration = Duration::from_millis(300);
 
 /// Runs of one request that may be lost in a row without progress, or fail in their engines at all, before the client

@@ -17,7 +17,6 @@ use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::View;
-use crate::placement::accept_clock::AcceptClock;
 use crate::placement::budget::Budget;
 use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
@@ -45,7 +44,6 @@ pub struct Shared {
     pub roll_call: RollCall,
     view: Mutex<View>,
     waiting: Mutex<Door<Arc<Inbox>>>,
-    accept_clock: Mutex<AcceptClock>,
     budget: Mutex<Budget>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
@@ -84,7 +82,6 @@ impl Shared {
             roll_call: RollCall::default(),
             view: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
-            accept_clock: Mutex::default(),
             budget: Mutex::default(),
             courier,
         };
@@ -222,14 +219,12 @@ impl Shared {
         lock(&self.budget).take(model, now)
     }
 
-    /// How long to wait for an `Accepted`.
-    pub fn patience(&self) -> Duration {
-        lock(&self.accept_clock).patience()
-    }
-
-    /// An `Accepted` took this long.
-    pub fn accepted_after(&self, took: Duration) {
-        lock(&self.accept_clock).observe(took);
+    /// How long to wait for an `Accepted` of `target`, or of whichever worker of `model` takes it. Of one
+    /// that was never measured it is known only how far away NATS is.
+    pub fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
+        let first = limits::ACCEPT_FIRST.max(self.bus.rtt().saturating_mul(3));
+        let first = first.min(limits::ACCEPT_MAX);
+        self.view().patience(target, model, first)
     }
 
     /// Sends a cancel, without waiting: also from a destructor.

@@ -22,7 +22,7 @@ use crate::shared::{Shared, unix_seconds};
 /// How often workers are asked while no coordinator is there.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long answers are waited for.
+/// How long answers are waited for, beside the time that NATS is away from here.
 const ANSWERS: Duration = Duration::from_millis(700);
 
 /// Answers that are read of one survey; more workers than this want a coordinator.
@@ -31,12 +31,19 @@ const MAX_ANSWERS: usize = 10_000;
 /// Surveys for as long as the gateway runs.
 pub async fn run(shared: Arc<Shared>) {
     let mut link = shared.bus.link();
+    let mut measured = 0;
     loop {
         shared.bus.connected().await;
-        link.borrow_and_update();
+        let epoch = link.borrow_and_update().epoch;
         let fresh = shared.view().is_fresh(Instant::now());
         if !fresh && !ask_coordinator(&shared).await {
             ask_workers(&shared).await;
+        }
+        // Another connection may lead to a server further away.
+        if std::mem::replace(&mut measured, epoch) != epoch
+            && let Err(error) = shared.bus.round_trip().await
+        {
+            tracing::debug!(%error, "the way to NATS was not measured");
         }
         // Both ends of the wait are events: time, or a new connection.
         let _ = tokio::time::timeout(EVERY, link.changed()).await;
@@ -48,7 +55,7 @@ async fn ask_coordinator(shared: &Shared) -> bool {
         .bus
         .client()
         .request(shared.subjects.capacity_get(), Bytes::new());
-    match tokio::time::timeout(ANSWERS, request).await {
+    match tokio::time::timeout(ANSWERS + shared.bus.rtt(), request).await {
         Ok(Ok(answer)) => {
             feed::take_snapshot(shared, &answer.payload);
             true
@@ -76,7 +83,7 @@ async fn ask_workers(shared: &Shared) {
     if asked.is_err() {
         return;
     }
-    let until = Instant::now() + ANSWERS;
+    let until = Instant::now() + ANSWERS + shared.bus.rtt();
     for _ in 0..MAX_ANSWERS {
         let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await else {
             break;

@@ -155,9 +155,14 @@ impl Plan {
     /// Starts all of it, and waits until every role is ready, every coordinator knows every worker
     /// and every gateway lists what the first coordinator lists.
     pub async fn start(self) -> Cluster {
-        let nats = NatsServer::start_with(self.nats).await;
+        let nats = NatsServer::start_with(self.nats.clone()).await;
         let url = nats.url();
-        let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| role.start(&url)));
+        self.start_on(nats, &url).await
+    }
+
+    /// As [`Plan::start`], on this server, at the addresses `url`.
+    pub async fn start_on(self, nats: NatsServer, url: &str) -> Cluster {
+        let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| role.start(url)));
         let (gateways, coordinators, workers) =
             tokio::join!(start(self.gateways), start(self.coordinators), start(self.workers));
         let cluster = Cluster {

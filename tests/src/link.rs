@@ -6,15 +6,39 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
+
+/// How late what a [`Link`] is given comes out. It stays in order: what is behind something late is
+/// late, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// All of it by this much.
+    By(Duration),
+    /// Now not at all, now by this much.
+    InTurn(Duration),
+    /// One of so many reads by this much, as where TCP had to send a packet again.
+    Lost(u32, Duration),
+}
+
+impl Late {
+    /// By how much the `number`th read is late.
+    fn of(self, number: u32) -> Duration {
+        match self {
+            Self::By(time) => time,
+            Self::InTurn(time) if number.is_multiple_of(2) => time,
+            Self::Lost(one_of, time) if number.is_multiple_of(one_of) => time,
+            Self::InTurn(_) | Self::Lost(..) => Duration::ZERO,
+        }
+    }
+}
 
 /// What a [`Link`] does with what it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
-    /// Hands it on, this much later.
-    Open(Duration),
+    /// Hands it on, this late.
+    Open(Late),
     /// Keeps connections and takes nothing more, like a cable pulled out: nobody is told.
     Frozen,
     /// Closes every connection, and each new one at once.
@@ -29,13 +53,27 @@ pub struct Link {
     accepting: JoinHandle<()>,
 }
 
+/// Reads that are under way on a link at once: seconds of what a worker sends in small pieces.
+const UNDER_WAY: usize = 4096;
+
+const AT_ONCE: Flow = Flow::Open(Late::By(Duration::ZERO));
+
 impl Link {
     /// Starts one in front of `target`, open and without delay.
     pub async fn to(target: SocketAddr) -> Self {
+        Self::to_one_of(vec![target]).await
+    }
+
+    /// Starts one in front of several servers: each connection goes to the next of them that takes it.
+    ///
+    /// # Panics
+    /// Without any.
+    pub async fn to_one_of(targets: Vec<SocketAddr>) -> Self {
+        assert!(!targets.is_empty(), "a link needs somewhere to go");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("a listener has an address");
-        let (flow, watched) = watch::channel(Flow::Open(Duration::ZERO));
-        let accepting = tokio::spawn(accept(listener, target, watched));
+        let (flow, watched) = watch::channel(AT_ONCE);
+        let accepting = tokio::spawn(accept(listener, targets, watched));
         Self {
             address,
             flow,
@@ -60,12 +98,17 @@ impl Link {
 
     /// Hands everything on at once.
     pub fn open(&self) {
-        self.flow.send_replace(Flow::Open(Duration::ZERO));
+        self.flow.send_replace(AT_ONCE);
     }
 
     /// Hands everything on `delay` after it came.
     pub fn delay(&self, delay: Duration) {
-        self.flow.send_replace(Flow::Open(delay));
+        self.late(Late::By(delay));
+    }
+
+    /// Hands everything on, in order, this late.
+    pub fn late(&self, late: Late) {
+        self.flow.send_replace(Flow::Open(late));
     }
 }
 
@@ -75,14 +118,15 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, flow: watch::Receiver<Flow>) {
+async fn accept(listener: TcpListener, mut targets: Vec<SocketAddr>, flow: watch::Receiver<Flow>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((near, _)) = accepted else { continue };
                 if *flow.borrow() != Flow::Cut {
-                    connections.spawn(connect(near, target, flow.clone()));
+                    connections.spawn(connect(near, targets.clone(), flow.clone()));
+                    targets.rotate_left(1);
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -90,8 +134,8 @@ async fn accept(listener: TcpListener, target: SocketAddr, flow: watch::Receiver
     }
 }
 
-async fn connect(near: TcpStream, target: SocketAddr, flow: watch::Receiver<Flow>) {
-    let Ok(far) = TcpStream::connect(target).await else {
+async fn connect(near: TcpStream, targets: Vec<SocketAddr>, flow: watch::Receiver<Flow>) {
+    let Ok(far) = TcpStream::connect(targets.as_slice()).await else {
         return;
     };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
@@ -105,32 +149,56 @@ async fn connect(near: TcpStream, target: SocketAddr, flow: watch::Receiver<Flow
     }
 }
 
-/// Hands on what `from` gives to `to`, in order, until either end is closed; then closes `to`.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<Flow>) {
+/// Hands on what `from` gives to `to`, in order, until either end is closed; then closes `to`. What is
+/// late is late by as much as was said however much is under way before it.
+async fn carry(from: OwnedReadHalf, to: OwnedWriteHalf, flow: watch::Receiver<Flow>) {
+    let (queue, under_way) = mpsc::channel(UNDER_WAY);
+    tokio::join!(take(from, queue, flow.clone()), hand(under_way, to, flow));
+}
+
+async fn take(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Vec<u8>)>, mut flow: watch::Receiver<Flow>) {
     let mut bytes = vec![0; 64 * 1024];
-    loop {
+    for number in 0_u32.. {
         if flow.wait_for(|flow| *flow != Flow::Frozen).await.is_err() {
             return;
         }
-        let Ok(read) = from.read(&mut bytes).await else { return };
-        let came = Instant::now();
-        // Frozen while we waited for bytes: they stay here until the link opens again.
-        let Ok(flow) = flow.wait_for(|flow| *flow != Flow::Frozen).await.map(|flow| *flow) else {
-            return;
+        // The other end may be closed while nothing comes from this one.
+        let read = tokio::select! {
+            read = from.read(&mut bytes) => read,
+            () = queue.closed() => return,
         };
-        if let Flow::Open(delay) = flow
-            && !delay.is_zero()
+        let Ok(read) = read else { return };
+        let late = match *flow.borrow() {
+            Flow::Open(late) => late.of(number),
+            Flow::Frozen | Flow::Cut => Duration::ZERO,
+        };
+        if read == 0
+            || queue
+                .send((Instant::now() + late, bytes[..read].to_vec()))
+                .await
+                .is_err()
         {
-            tokio::time::sleep_until(came + delay).await;
-        }
-        if read == 0 {
-            let _ = to.shutdown().await;
-            return;
-        }
-        if to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
     }
+}
+
+async fn hand(
+    mut under_way: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut to: OwnedWriteHalf,
+    mut flow: watch::Receiver<Flow>,
+) {
+    while let Some((due, bytes)) = under_way.recv().await {
+        tokio::time::sleep_until(due).await;
+        // Frozen meanwhile: they stay here until the link opens again.
+        if flow.wait_for(|flow| *flow != Flow::Frozen).await.is_err() {
+            return;
+        }
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 #[cfg(test)]
@@ -174,5 +242,57 @@ mod tests {
         near.write_all(b"back").await.unwrap();
         within("back", far.read_exact(&mut four)).await.unwrap();
         assert_eq!(&four, b"back");
+    }
+
+    #[tokio::test]
+    async fn what_is_late_is_late_by_no_more_than_was_said() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = Link::to(listener.local_addr().unwrap()).await;
+        let (mut near, mut far) = pair(&link, &listener).await;
+        link.delay(Duration::from_millis(500));
+        let sent = Instant::now();
+        let mut four = [0; 4];
+        // Ten one after the other: the last would be late by five seconds where each waits for the one before.
+        let send = async {
+            for _ in 0..10 {
+                near.write_all(b"more").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let receive = async {
+            for _ in 0..10 {
+                far.read_exact(&mut four).await.unwrap();
+            }
+            sent.elapsed()
+        };
+        let (took, ()) = within("all of it", async { tokio::join!(receive, send) }).await;
+        assert!(
+            took >= Duration::from_millis(500) && took < Duration::from_secs(4),
+            "{took:?}"
+        );
+    }
+
+    #[test]
+    fn lateness_is_a_matter_of_turns() {
+        let time = Duration::from_millis(300);
+        let late = |late: Late| (0..6).map(|number| late.of(number).is_zero()).collect::<Vec<_>>();
+        assert_eq!(late(Late::By(time)), [false; 6]);
+        assert_eq!(late(Late::InTurn(time)), [false, true, false, true, false, true]);
+        assert_eq!(late(Late::Lost(3, time)), [false, true, true, false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn connections_go_to_one_server_after_the_other() {
+        let (one, two) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let link = Link::to_one_of(vec![one.local_addr().unwrap(), two.local_addr().unwrap()]).await;
+        let _first = pair(&link, &one).await;
+        let _second = pair(&link, &two).await;
+        drop(two);
+        // One that takes none is passed over.
+        let _third = pair(&link, &one).await;
+        let _fourth = pair(&link, &one).await;
     }
 }

@@ -87,6 +87,36 @@ impl NatsServer {
         server
     }
 
+    /// Starts three that route to each other, with JetStream, and waits until it can be used. They keep
+    /// their routes over restarts, and tell clients of no other server than the one they dialled.
+    ///
+    /// # Panics
+    /// When one does not start, or JetStream is not there in time.
+    pub async fn cluster() -> Vec<Self> {
+        let ports = [(); 3].map(|()| crate::port::lasting());
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        let node = |(number, port): (usize, u16)| {
+            Self::start_with(NatsOptions {
+                jetstream: true,
+                extra: format!(
+                    "server_name: n{number}\ncluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}], \
+                     no_advertise: true }}"
+                ),
+                ..NatsOptions::default()
+            })
+        };
+        let servers = futures_util::future::join_all(ports.into_iter().enumerate().map(node)).await;
+        let client = servers[0].client().await;
+        crate::eventually("JetStream of the cluster", async || {
+            let answer = client.request("$JS.API.INFO", "".into()).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            let told = String::from_utf8_lossy(&answer.payload).into_owned();
+            if told.contains("\"error\"") { Err(told) } else { Ok(()) }
+        })
+        .await;
+        servers
+    }
+
     async fn launch(&mut self) {
         let mut command = Command::new(nats_server());
         command

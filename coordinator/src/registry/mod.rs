@@ -4,6 +4,7 @@ mod checked;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests only")]
 pub(crate) mod fixture;
+mod lateness;
 mod models;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokenbus_protocol::event::EventKind;
 use tokenbus_protocol::{Name, Status, WorkerState};
 
+use lateness::Lateness;
 pub(crate) use models::{Model, Models};
 
 use crate::limits::{DEPARTED_FOR, MAX_FORMER, MAX_WORKERS, STALL, TICK};
@@ -43,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) status: Status,
     /// When that came.
     pub(crate) seen: Instant,
+    /// How late its statuses come.
+    lateness: Lateness,
     /// Instances that this one replaced, oldest first.
     former: VecDeque<u64>,
 }
@@ -144,9 +148,16 @@ impl Registry {
         let mut happenings = Vec::new();
         let before = self.workers.remove(&status.worker);
         let mut former = VecDeque::new();
+        let mut lateness = Lateness::default();
         let (old, was_draining) = match before {
             Some(before) => {
                 former = before.former;
+                lateness = before.lateness;
+                let gap = now.saturating_duration_since(before.seen);
+                // A gap for which it would have been lost is the coordinator's own absence.
+                if self.excused_until.is_none() && gap < self.lost_after + lateness.allowance() {
+                    lateness.observe(gap);
+                }
                 let same_life = before.status.instance == status.instance;
                 if !same_life {
                     happenings.push(Happening::worker(EventKind::WorkerLost, &before.status));
@@ -179,6 +190,7 @@ impl Registry {
             Worker {
                 status,
                 seen: now,
+                lateness,
                 former,
             },
         );
@@ -269,7 +281,8 @@ impl Registry {
 
     fn lose_silent(&mut self, now: Instant, change: &mut Change) {
         let lost_after = self.lost_after;
-        let silent = |worker: &Worker| now.saturating_duration_since(worker.seen) >= lost_after;
+        let silent =
+            |worker: &Worker| now.saturating_duration_since(worker.seen) >= lost_after + worker.lateness.allowance();
         let lost: Vec<Worker> = self
             .workers
             .extract_if(.., |_, worker| silent(worker))

@@ -1,20 +1,36 @@
-//! How long to wait for an `Accepted`, adapted to what is seen.
+//! How long to wait for an answer of a worker, adapted to what is seen of it.
 
-use std::time::Duration;
+use tokio::time::{Duration, Instant};
 
-use crate::limits::{ACCEPT_MAX, ACCEPT_MIN};
+use crate::limits::{ACCEPT_MAX, ACCEPT_MIN, MEASUREMENTS};
 
 /// A smoothed answer time and its deviation, as TCP's retransmission timer keeps them (RFC 6298):
-/// the patience is the mean and four deviations, within [`ACCEPT_MIN`] and [`ACCEPT_MAX`].
+/// the patience is the mean and four deviations, or [`ACCEPT_MIN`] beyond the mean where that is more,
+/// and [`ACCEPT_MAX`] at most. One for each worker: links differ.
+///
+/// What is measured is never in doubt (Karn's rule): an `Accepted` names its attempt, and a pong its
+/// ping. One answer counts per round trip: a hundred that come in one message are one measurement, and
+/// would hide how much the link varies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AcceptClock {
     mean: Option<Duration>,
     deviation: Duration,
+    /// Answers that were seen, counted up to [`MEASUREMENTS`].
+    seen: u32,
+    /// When the newest of them came.
+    at: Option<Instant>,
 }
 
 impl AcceptClock {
-    /// An `Accepted` came this long after its publish.
-    pub fn observe(&mut self, took: Duration) {
+    /// What was `asked` then is answered now. Longer than [`ACCEPT_MAX`] is a process that hung and
+    /// not a link.
+    pub fn observe(&mut self, asked: Instant, now: Instant) {
+        let took = now.saturating_duration_since(asked);
+        if took > ACCEPT_MAX || self.at.is_some_and(|at| asked < at) {
+            return;
+        }
+        self.at = Some(now);
+        self.seen = self.seen.saturating_add(1).min(MEASUREMENTS);
         let Some(mean) = self.mean else {
             self.mean = Some(took);
             self.deviation = took / 2;
@@ -24,31 +40,75 @@ impl AcceptClock {
         self.mean = Some((mean * 7 + took) / 8);
     }
 
-    /// How long to wait.
-    pub fn patience(&self) -> Duration {
-        (self.mean.unwrap_or_default() + self.deviation * 4).clamp(ACCEPT_MIN, ACCEPT_MAX)
+    /// Whether so much was seen that it can be relied upon.
+    pub fn is_set(&self) -> bool {
+        self.seen >= MEASUREMENTS
+    }
+
+    /// How long to wait; `first` at least until it is set.
+    pub fn patience(&self, first: Duration) -> Duration {
+        // A link that is late by the same each time leaves no deviation, and a busy machine is late by some.
+        let measured = |mean| mean + ACCEPT_MIN.max(self.deviation * 4);
+        let least = if self.is_set() { ACCEPT_MIN } else { first };
+        self.mean.map_or(first, measured).max(least).min(ACCEPT_MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ACCEPT_FIRST;
+
+    fn after(times: &[u64]) -> Duration {
+        let (mut clock, mut now) = (AcceptClock::default(), Instant::now());
+        for took in times {
+            let asked = now;
+            now += Duration::from_millis(*took);
+            clock.observe(asked, now);
+        }
+        clock.patience(ACCEPT_FIRST)
+    }
+
+    #[test]
+    fn answers_of_one_round_trip_count_once() {
+        let (mut clock, asked) = (AcceptClock::default(), Instant::now());
+        let late = Duration::from_millis(300);
+        for _ in 0..100 {
+            clock.observe(asked, asked + late);
+        }
+        assert_eq!(clock.patience(ACCEPT_FIRST), ACCEPT_FIRST);
+        assert!(!clock.is_set());
+    }
 
     #[test]
     fn patience_follows_what_is_seen_within_its_bounds() {
-        let mut clock = AcceptClock::default();
-        assert_eq!(clock.patience(), ACCEPT_MIN);
-        for _ in 0..50 {
-            clock.observe(Duration::from_millis(1));
-        }
-        assert_eq!(clock.patience(), ACCEPT_MIN);
-        for _ in 0..50 {
-            clock.observe(Duration::from_millis(600));
-        }
-        assert!(clock.patience() > Duration::from_millis(590), "{:?}", clock.patience());
-        for _ in 0..50 {
-            clock.observe(Duration::from_secs(30));
-        }
-        assert_eq!(clock.patience(), ACCEPT_MAX);
+        assert_eq!(after(&[]), ACCEPT_FIRST);
+        let within = |times: &[u64], from, to| {
+            let patience = after(times);
+            let wanted = Duration::from_millis(from)..=Duration::from_millis(to);
+            assert!(wanted.contains(&patience), "{patience:?}");
+        };
+        within(&[1; 50], 250, 255);
+        within(&[600; 50], 845, 855);
+        within(&[3_900; 50], 4_000, 4_000);
+        assert_eq!(after(&[1, 3_900, 3_900, 3_900]), ACCEPT_MAX);
+    }
+
+    #[test]
+    fn a_slow_link_is_known_by_one_answer_and_a_fast_one_by_some() {
+        assert!(after(&[600]) > Duration::from_millis(1_200));
+        assert_eq!(after(&[1]), ACCEPT_FIRST);
+        assert!(after(&[1; MEASUREMENTS as usize]) < ACCEPT_FIRST);
+        // A link that became slow, and one that is slow now and then.
+        let mut fast = vec![1; 50];
+        fast.push(600);
+        assert!(after(&fast) > Duration::from_millis(600));
+        let jitter: Vec<u64> = (0..50).map(|turn| [0, 300, 600][turn % 3]).collect();
+        assert!(after(&jitter) > Duration::from_millis(700));
+    }
+
+    #[test]
+    fn a_hang_is_no_link() {
+        assert_eq!(after(&[1, 1, 1, 1, 8_000]), after(&[1, 1, 1, 1]));
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant};
 pub use overview::{Overview, SeenModel, SeenWorker};
 
 use super::able::{self, Able, Memory};
+use super::accept_clock::AcceptClock;
 use super::score::{self, Facts};
 use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH, WORKER_RETURN};
 
@@ -82,6 +83,10 @@ struct Worker {
     in_flight: u32,
     heard: Instant,
     pinged: Option<Instant>,
+    /// How long it takes to answer.
+    clock: AcceptClock,
+    /// When it was last pinged only to be measured.
+    measured_at: Option<Instant>,
     in_snapshot: bool,
     /// Since when NATS knows nobody under its name; nothing where it was heard of again.
     gone: Option<Instant>,
@@ -102,6 +107,8 @@ impl Worker {
             in_flight: 0,
             heard: now,
             pinged: None,
+            clock: AcceptClock::default(),
+            measured_at: None,
             in_snapshot: false,
             gone: None,
             instance: None,
@@ -438,6 +445,45 @@ impl View {
             silent.push(name.clone());
         }
         silent
+    }
+
+    /// Ready workers of which it is not known well how long they take to answer, at most so many; they
+    /// count as asked now, and are not named again before `every` has passed.
+    pub fn unmeasured(&mut self, at_most: usize, every: Duration, now: Instant) -> Vec<Name> {
+        let due = |worker: &Worker| {
+            worker.ready && !worker.clock.is_set() && worker.measured_at.is_none_or(|asked| now >= asked + every)
+        };
+        let mut unmeasured = Vec::new();
+        for (name, worker) in self.workers.iter_mut().filter(|(_, worker)| due(worker)).take(at_most) {
+            worker.measured_at = Some(now);
+            unmeasured.push(name.clone());
+        }
+        unmeasured
+    }
+
+    /// A worker answers now what it was `asked` then.
+    pub fn answered(&mut self, name: &Name, asked: Instant, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.clock.observe(asked, now);
+        }
+    }
+
+    /// How long to wait for an answer of `target`; `None`: of whichever worker of `model` takes it,
+    /// so of the slowest. `first` where nothing was measured.
+    pub fn patience(&self, target: Option<&Name>, model: &str, first: Duration) -> Duration {
+        let patience = |worker: &Worker| worker.clock.patience(first);
+        let all = || self.workers.values().filter(|worker| worker.serves(model).is_some());
+        let longest = match target {
+            Some(name) => self.workers.get(name).map(patience),
+            None => all().map(patience).max(),
+        };
+        longest.unwrap_or(first)
+    }
+
+    /// How late what comes from this worker may be, by what was measured of it.
+    pub fn lateness(&self, name: &Name) -> Duration {
+        let worker = self.workers.get(name);
+        worker.map_or(Duration::ZERO, |worker| worker.clock.patience(Duration::ZERO))
     }
 
     /// Workers that run streams of ours, or may have taken one.

@@ -350,3 +350,33 @@ fn without_snapshots_what_workers_say_of_themselves_decides() {
     );
     assert!(view.models()["m"].capabilities.tools);
 }
+
+#[test]
+fn patience_is_that_of_the_worker_or_of_the_slowest_that_may_take_it() {
+    let (mut view, now) = (View::default(), Instant::now());
+    let first = Duration::from_secs(1);
+    assert_eq!(view.patience(None, "m", first), first, "nothing is known");
+    view.snapshot(&capacity(vec![worker("near", 1, 0, 0), worker("far", 1, 0, 0)]), now, 0);
+    assert_eq!(view.unmeasured(1, first, now).len(), 1);
+    assert_eq!(view.unmeasured(8, first, now).len(), 1, "each is asked once");
+    assert_eq!(
+        view.unmeasured(8, first, now + first).len(),
+        2,
+        "and again where it said nothing"
+    );
+    let mut answer = |worker, millis| {
+        for turn in 0..20 {
+            let asked = now + first * turn;
+            view.answered(&name(worker), asked, asked + Duration::from_millis(millis));
+        }
+        view.patience(None, "m", first)
+    };
+    assert_eq!(answer("near", 1), first, "one is not known yet");
+    answer("far", 600);
+    let patience = |worker: &str| view.patience(Some(&name(worker)), "m", first);
+    assert!(patience("near") < Duration::from_millis(300));
+    assert!(patience("far") > Duration::from_millis(840));
+    assert_eq!(view.patience(None, "m", first), patience("far"));
+    assert_eq!(view.lateness(&name("stranger")), Duration::ZERO);
+    assert!(view.unmeasured(8, first, now + first * 2).is_empty());
+}

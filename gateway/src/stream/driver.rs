@@ -43,7 +43,8 @@ pub struct Driver {
     in_room: bool,
     /// Attempts published to a worker that has not answered: attempt, worker.
     pending: Vec<(u32, Name)>,
-    published: Option<(u32, Instant)>,
+    /// When attempts were published, the newest last.
+    published: Vec<(u32, Instant)>,
     running: Option<Name>,
     /// Since when it has been with workers.
     under_way: Option<Instant>,
@@ -84,7 +85,7 @@ impl Driver {
             ticket: None,
             in_room: false,
             pending: Vec::new(),
-            published: None,
+            published: Vec::new(),
             running: None,
             under_way: None,
             splice: None,
@@ -106,14 +107,10 @@ impl Driver {
                         ..
                     },
             } => {
-                if let Some((published, at)) = self.published
-                    && published == *attempt
-                {
-                    self.shared.accepted_after(now.saturating_duration_since(at));
-                }
                 self.shared
                     .view()
                     .learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                self.answered(*attempt, worker, now);
                 let (worker, instance) = (worker.clone(), accepted.instance);
                 if self.shared.view().instance(&worker, instance) {
                     self.shared
@@ -138,6 +135,7 @@ impl Driver {
                 }
                 view.room(worker, reject.room, now);
                 drop(view);
+                self.answered(*attempt, worker, now);
                 self.settle(*attempt);
             }
             Event::NoResponders { attempt } => {
@@ -151,6 +149,15 @@ impl Driver {
         }
         self.state.on_event(event, now, &mut self.actions);
         self.carry_out(now);
+    }
+
+    /// Takes the time of an answer to `attempt`, also of one that was published again since.
+    fn answered(&mut self, attempt: u32, worker: &Name, now: Instant) {
+        let at = self.published.iter().position(|(published, _)| *published == attempt);
+        if let Some(at) = at {
+            let (_, published) = self.published.remove(at);
+            self.shared.view().answered(worker, published, now);
+        }
     }
 
     /// Does at once what needs no await, and queues the rest.
@@ -329,7 +336,8 @@ impl Driver {
 
     async fn publish(&mut self, target: Option<Name>, now: Instant) {
         let shared = Arc::clone(&self.shared);
-        let attempt = match self.state.publish(target.clone(), now, shared.patience()) {
+        let patience = shared.patience(target.as_ref(), &self.call.model);
+        let attempt = match self.state.publish(target.clone(), now, patience) {
             Ok(attempt) => attempt,
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
@@ -358,7 +366,12 @@ impl Driver {
             shared.view().placed(&worker, now);
             self.pending.push((number, worker));
         }
-        self.published = Some((number, now));
+        if self.published.is_empty() {
+            self.published.reserve_exact(1); // there is no second, as a rule
+        } else if self.published.len() >= limits::MAX_OPEN {
+            self.published.remove(0);
+        }
+        self.published.push((number, now));
         shared.metrics.attempts().inc();
         if number > 0 {
             shared.metrics.republishes().inc();

@@ -26,6 +26,14 @@ pub enum Act {
     RestartGateway(usize),
     /// kill -9 of the nats-server, started again this much later.
     KillNats(Duration),
+    /// kill -9 of one of the servers of a NATS cluster, started again this much later.
+    KillNode(usize, Duration),
+    /// SIGSTOP of one of the servers of a NATS cluster, SIGCONT this much later.
+    FreezeNode(usize, Duration),
+    /// A worker's link to NATS loses packets for this long.
+    LossyLink(usize, Duration),
+    /// kill -9 of every worker, all started again this much later.
+    KillAllWorkers(Duration),
 }
 
 /// An act, and how long after the end of the one before it begins.
@@ -64,31 +72,24 @@ impl Plan {
         }
     }
 
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(from + self.random.below(to - from))
-    }
-
-    fn one_of(&mut self, count: usize) -> usize {
-        usize::try_from(self.random.below(count as u64)).expect("a small number")
-    }
-
     fn act(&mut self) -> Act {
         let Cast {
             workers,
             gateways,
             coordinators,
         } = self.cast;
-        match self.random.below(20) {
-            0..=5 => Act::KillWorker(self.one_of(workers), self.millis(0, 2_000)),
-            6..=7 => Act::FreezeWorker(self.one_of(workers), self.millis(300, 8_000)),
-            8..=10 => Act::RestartWorker(self.one_of(workers)),
-            11..=12 => Act::CutLink(self.one_of(workers), self.millis(100, 3_000)),
-            13 => Act::StallLink(self.one_of(workers), self.millis(300, 8_000)),
-            14 => Act::SlowLink(self.one_of(workers), self.millis(500, 3_000)),
-            15..=16 => Act::KillCoordinator(self.one_of(coordinators), self.millis(0, 3_000)),
-            17 => Act::KillGateway(self.one_of(gateways), self.millis(0, 1_000)),
-            18 => Act::RestartGateway(self.one_of(gateways)),
-            _ => Act::KillNats(self.millis(100, 3_000)),
+        let random = &mut self.random;
+        match random.below(20) {
+            0..=5 => Act::KillWorker(random.one_of(workers), random.millis(0, 2_000)),
+            6..=7 => Act::FreezeWorker(random.one_of(workers), random.millis(300, 8_000)),
+            8..=10 => Act::RestartWorker(random.one_of(workers)),
+            11..=12 => Act::CutLink(random.one_of(workers), random.millis(100, 3_000)),
+            13 => Act::StallLink(random.one_of(workers), random.millis(300, 8_000)),
+            14 => Act::SlowLink(random.one_of(workers), random.millis(500, 3_000)),
+            15..=16 => Act::KillCoordinator(random.one_of(coordinators), random.millis(0, 3_000)),
+            17 => Act::KillGateway(random.one_of(gateways), random.millis(0, 1_000)),
+            18 => Act::RestartGateway(random.one_of(gateways)),
+            _ => Act::KillNats(random.millis(100, 3_000)),
         }
     }
 }
@@ -99,7 +100,7 @@ impl Iterator for Plan {
     fn next(&mut self) -> Option<Step> {
         // A stream may lose its worker three times before the client is told: the pause is such
         // that even the longest stream of the load meets fewer faults than that.
-        let pause = self.millis(700, 2_500);
+        let pause = self.random.millis(700, 2_500);
         let act = self.act();
         Some(Step { pause, act })
     }
@@ -118,13 +119,17 @@ impl fmt::Display for Act {
             Self::KillGateway(number, back) => write!(f, "kill -9 of gateway {number}, back after {back:?}"),
             Self::RestartGateway(number) => write!(f, "gateway {number} restarted in order"),
             Self::KillNats(back) => write!(f, "kill -9 of the nats-server, back after {back:?}"),
+            Self::KillNode(number, back) => write!(f, "kill -9 of NATS node {number}, back after {back:?}"),
+            Self::FreezeNode(number, time) => write!(f, "NATS node {number} frozen for {time:?}"),
+            Self::LossyLink(number, time) => write!(f, "link of worker {number} loses packets for {time:?}"),
+            Self::KillAllWorkers(back) => write!(f, "kill -9 of every worker, back after {back:?}"),
         }
     }
 }
 
 /// Steele, Lea and Flood's SplitMix64: written out so that a seed means the same plan for ever.
 #[derive(Debug, Clone)]
-struct SplitMix(u64);
+pub(super) struct SplitMix(pub(super) u64);
 
 impl SplitMix {
     fn draw(&mut self) -> u64 {
@@ -136,8 +141,18 @@ impl SplitMix {
     }
 
     /// Below `bound`; the tiny bias of the remainder does no harm here.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
+    }
+
+    /// A time of `from` to `to` milliseconds.
+    pub(super) fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+
+    /// One of so many.
+    pub(super) fn one_of(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("a small number")
     }
 }
 
@@ -183,6 +198,9 @@ mod tests {
                 Act::KillGateway(number, _) | Act::RestartGateway(number) => (number, CAST.gateways),
                 Act::KillCoordinator(number, _) => (number, CAST.coordinators),
                 Act::KillNats(_) => (0, 1),
+                Act::KillNode(..) | Act::FreezeNode(..) | Act::LossyLink(..) | Act::KillAllWorkers(_) => {
+                    panic!("not of a run that breaks one thing at a time: {act}")
+                }
             };
             assert!(number < count, "{act}");
         }

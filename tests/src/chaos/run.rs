@@ -1,13 +1,23 @@
-//! Carries a plan out on a stage under load.
+//! Carries a seeded plan out on a stage under load.
 
-use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::plan::{Act, Cast, Plan};
+use super::pairs::Pairs;
+use super::plan::{Cast, Plan};
+use super::play::{Play, Wounds};
 use super::stage::{Setting, Stage};
-use crate::load::{Failure, Report, Sample};
+use crate::load::{Failure, Report, Running, Sample};
+
+/// How long after the first worker is ready again a gateway may not know of it yet: a second for the
+/// next snapshot, and as much again for a busy machine.
+const KNOWN_BY: Duration = Duration::from_secs(2);
+
+/// Time without any worker that a stream of the run survives for sure: what is promised (10 s) less what
+/// its worker took to be missed and its successor to be known.
+const SURVIVED: Duration = Duration::from_secs(7);
 
 /// What came of a run.
 #[derive(Debug)]
@@ -18,115 +28,139 @@ pub struct Outcome {
     pub from: Instant,
     /// When the last one was over.
     pub to: Instant,
-    /// Gateways that were killed, and when.
-    pub gateways_lost: Vec<(SocketAddr, Instant)>,
+    /// What clients may see.
+    pub wounds: Wounds,
     /// Acts carried out.
     pub acts: usize,
+    /// What was hurt: it lives on, so that its logs are printed when the outcome is found wanting.
+    pub stage: Stage,
 }
 
 impl Outcome {
     /// Whether a stream broke because the gateway that held its connection was killed: the only
-    /// thing that a client sees of all that a run does.
+    /// thing that a client sees of all that a run that breaks one thing at a time does.
     pub fn lost_with_its_gateway(&self, sample: &Sample) -> bool {
+        let within = |at: Instant| sample.began <= at && sample.ended + Duration::from_secs(1) >= at;
+        let mut lost = self.wounds.gateways_lost.iter();
         matches!(sample.result, Err(Failure::Broken))
-            && self.gateways_lost.iter().any(|(gateway, at)| {
-                *gateway == sample.gateway && sample.began <= *at && sample.ended + Duration::from_secs(1) >= *at
-            })
+            && lost.any(|(gateway, at)| *gateway == sample.gateway && within(*at))
+    }
+
+    /// Whether a client was told that there is no worker while there was none: 503 with Retry-After
+    /// for what had not begun; for what had, an error event, and only where none came back in time.
+    pub fn told_of_no_worker(&self, sample: &Sample) -> bool {
+        self.wounds.deserted.iter().any(|deserted| {
+            let then = sample.ended >= deserted.from && sample.ended <= deserted.to + KNOWN_BY;
+            let long = deserted.to.duration_since(deserted.from) > SURVIVED;
+            then && match &sample.result {
+                Err(Failure::Status {
+                    status: 503,
+                    code,
+                    retry_after: Some(_),
+                }) => code == "no_worker" || code == "worker_lost" && long,
+                Err(Failure::Told { code, .. }) => long && (code == "no_worker" || code == "worker_lost"),
+                _ => false,
+            }
+        })
+    }
+
+    /// Whether this failure, if it is one, was promised to nobody.
+    pub fn is_allowed(&self, sample: &Sample) -> bool {
+        self.lost_with_its_gateway(sample) || self.told_of_no_worker(sample)
     }
 }
 
-/// Plays the plan of `seed` for `time` under `streams` streams, and prints each step with its time.
+const CAST: Cast = Cast {
+    workers: 4,
+    gateways: 2,
+    coordinators: 2,
+};
+
+/// Plays the plan of `seed` for `time` under `streams` streams, one act at a time, and prints each
+/// with its time.
 ///
 /// # Panics
 /// When something hangs, or a role that was asked to stop does not end well.
 pub async fn run(seed: u64, time: Duration, streams: usize) -> Outcome {
-    // One worker more than the load needs, and one more that may be missing.
-    let mut stage = Stage::start_with(Setting {
-        workers: 4,
-        slots: 100,
-        gateway_args: vec!["--grace", "10s"],
-        ..Setting::default()
-    })
-    .await;
-    let cast = Cast {
-        workers: 4,
-        gateways: 2,
-        coordinators: 2,
-    };
-    let load = stage.load(streams).start();
-    load.flowing().await;
-    let from = Instant::now();
-    let mut gateways_lost = Vec::new();
-    let mut acts = 0;
+    let mut stage = Stage::start_with(setting("10s", false)).await;
     eprintln!("chaos seed {seed} for {time:?} with {streams} streams");
-    for step in Plan::new(seed, cast) {
+    let load = begin(&stage, streams).await;
+    let (from, wounds, mut acts) = (Instant::now(), Mutex::default(), 0);
+    let play = Play::new(stage.parts(), &wounds);
+    for step in Plan::new(seed, CAST) {
         if from.elapsed() + step.pause >= time {
             break;
         }
         sleep(step.pause).await;
         eprintln!("chaos {:>7.2} s: {}", from.elapsed().as_secs_f64(), step.act);
-        if let Act::KillGateway(number, _) = step.act {
-            gateways_lost.push((stage.gateways()[number], Instant::now()));
-        }
-        play(&mut stage, step.act).await;
+        play.act(step.act).await;
         acts += 1;
     }
+    drop(play);
+    end(stage, load, from, wounds, acts).await
+}
+
+/// As [`run`], with two acts at once, on a NATS cluster of three servers of which one may be missing.
+///
+/// # Panics
+/// As [`run`].
+pub async fn run_double(seed: u64, time: Duration, streams: usize) -> Outcome {
+    let mut stage = Stage::start_with(setting("20s", true)).await;
+    eprintln!("chaos --double seed {seed} for {time:?} with {streams} streams");
+    let load = begin(&stage, streams).await;
+    let (from, wounds, mut acts) = (Instant::now(), Mutex::default(), 0);
+    let parts = stage.parts();
+    let nodes = parts.nodes.len();
+    let play = Play::new(parts, &wounds);
+    for pair in Pairs::new(seed, CAST, nodes) {
+        if from.elapsed() + pair.pause >= time {
+            break;
+        }
+        sleep(pair.pause).await;
+        eprintln!("chaos {:>7.2} s: {pair}", from.elapsed().as_secs_f64());
+        let second = async {
+            sleep(pair.lag).await;
+            play.act(pair.second).await;
+        };
+        tokio::join!(play.act(pair.first), second);
+        acts += 2;
+    }
+    drop(play);
+    end(stage, load, from, wounds, acts).await
+}
+
+/// One worker more than the load needs, and one more that may be missing.
+fn setting(grace: &'static str, three_nodes: bool) -> Setting {
+    Setting {
+        workers: CAST.workers,
+        gateways: CAST.gateways,
+        coordinators: CAST.coordinators,
+        slots: 100,
+        gateway_args: vec!["--grace", grace],
+        three_nodes,
+        ..Setting::default()
+    }
+}
+
+async fn begin(stage: &Stage, streams: usize) -> Running {
+    let load = stage.load(streams).start();
+    load.flowing().await;
+    load
+}
+
+/// Nothing may be left: no stream, no request that waits, no worker that is not known.
+async fn end(stage: Stage, load: Running, from: Instant, wounds: Mutex<Wounds>, acts: usize) -> Outcome {
     let to = Instant::now();
-    let report = load.finish().await;
+    let mut report = load.finish().await;
+    report.epoch = from; // the acts' times count from there, too
     stage.settled().await;
     stage.idle().await;
     Outcome {
         report,
         from,
         to,
-        gateways_lost,
+        wounds: wounds.into_inner().expect("nobody panicked"),
         acts,
-    }
-}
-
-async fn play(stage: &mut Stage, act: Act) {
-    match act {
-        Act::KillWorker(number, back) => {
-            stage.kill_worker(number).await;
-            sleep(back).await;
-            stage.start_worker(number).await;
-        }
-        Act::FreezeWorker(number, time) => {
-            stage.cluster.workers[number].freeze();
-            sleep(time).await;
-            stage.cluster.workers[number].thaw();
-        }
-        Act::RestartWorker(number) => stage.restart_worker(number).await,
-        Act::CutLink(number, time) => {
-            stage.links[number].cut();
-            sleep(time).await;
-            stage.links[number].open();
-        }
-        Act::StallLink(number, time) => {
-            stage.links[number].freeze();
-            sleep(time).await;
-            stage.links[number].open();
-        }
-        Act::SlowLink(number, time) => {
-            stage.links[number].delay(Duration::from_millis(100));
-            sleep(time).await;
-            stage.links[number].open();
-        }
-        Act::KillCoordinator(number, back) => {
-            stage.kill_coordinator(number).await;
-            sleep(back).await;
-            stage.start_coordinator(number).await;
-        }
-        Act::KillGateway(number, back) => {
-            stage.kill_gateway(number).await;
-            sleep(back).await;
-            stage.start_gateway(number).await;
-        }
-        Act::RestartGateway(number) => stage.restart_gateway(number).await,
-        Act::KillNats(back) => {
-            stage.cluster.nats.kill().await;
-            sleep(back).await;
-            stage.cluster.nats.start_again().await;
-        }
+        stage,
     }
 }

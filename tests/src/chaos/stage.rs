@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use crate::cluster::Cluster;
 use crate::limits::STOP;
 use crate::link::Link;
 use crate::load::Load;
-use crate::nats::NatsOptions;
+use crate::nats::{NatsOptions, NatsServer};
 use crate::process::{Process, Role};
 use crate::wait::eventually;
 
@@ -35,6 +36,8 @@ pub struct Setting {
     pub itl: &'static str,
     /// Further arguments of the gateways.
     pub gateway_args: Vec<&'static str>,
+    /// Whether NATS is a cluster of three rather than one server.
+    pub three_nodes: bool,
 }
 
 /// Two gateways, two coordinators, three workers of which any two have room for 200 streams.
@@ -48,6 +51,7 @@ impl Default for Setting {
             ttft: "20ms",
             itl: "10ms",
             gateway_args: Vec::new(),
+            three_nodes: false,
         }
     }
 }
@@ -55,13 +59,102 @@ impl Default for Setting {
 /// A cluster that can be hurt.
 #[derive(Debug)]
 pub struct Stage {
-    /// The processes.
+    /// The processes, and the first server of NATS.
     pub cluster: Cluster,
     /// Of each worker, what stands between it and NATS.
     pub links: Vec<Link>,
+    /// The servers of NATS after the first.
+    nodes: Vec<NatsServer>,
+    roles: Roles,
+}
+
+/// How each role is started, also after a restart.
+#[derive(Debug)]
+struct Roles {
     setting: Setting,
-    /// Of each gateway, where it listens, also after a restart.
+    /// Of each gateway, where it listens.
     addresses: Vec<SocketAddr>,
+    /// Of each worker, where its link listens.
+    links: Vec<SocketAddr>,
+    /// Where the others find NATS.
+    nats: String,
+}
+
+impl Roles {
+    async fn worker(&self, number: usize) -> Process {
+        let role = Role::sim(MODEL, self.setting.slots)
+            .pace(self.setting.ttft, self.setting.itl)
+            .args(&["--id", &format!("w{number}"), "--grace", "2s"])
+            .named(&format!("worker {number}"));
+        role.start(&format!("nats://{}", self.links[number])).await
+    }
+
+    async fn gateway(&self, number: usize) -> Process {
+        let role = Role::new("gateway")
+            .args(&["--listen", &self.addresses[number].to_string()])
+            .args(&self.setting.gateway_args)
+            .named(&format!("gateway {number}"));
+        role.start(&self.nats).await
+    }
+
+    async fn coordinator(&self, number: usize) -> Process {
+        let role = Role::coordinator().named(&format!("coordinator {number}"));
+        role.start(&self.nats).await
+    }
+}
+
+/// The parts of a [`Stage`], so that several can be hurt at once. Each is held from the beginning of
+/// a fault to its end.
+#[derive(Debug)]
+pub struct Parts<'s> {
+    /// Workers.
+    pub workers: Vec<Mutex<&'s mut Process>>,
+    /// Gateways.
+    pub gateways: Vec<Mutex<&'s mut Process>>,
+    /// Coordinators.
+    pub coordinators: Vec<Mutex<&'s mut Process>>,
+    /// Servers of NATS.
+    pub nodes: Vec<Mutex<&'s mut NatsServer>>,
+    /// Of each worker, what stands between it and NATS.
+    pub links: &'s [Link],
+    roles: &'s Roles,
+}
+
+impl Parts<'_> {
+    /// Starts a worker anew under its old id, in place of `gone`, and waits until it is ready.
+    pub async fn start_worker(&self, number: usize, gone: &mut Process) {
+        *gone = self.roles.worker(number).await;
+    }
+
+    /// Starts a gateway at its old address.
+    pub async fn start_gateway(&self, number: usize, gone: &mut Process) {
+        *gone = self.roles.gateway(number).await;
+    }
+
+    /// Starts a coordinator.
+    pub async fn start_coordinator(&self, number: usize, gone: &mut Process) {
+        *gone = self.roles.coordinator(number).await;
+    }
+}
+
+/// SIGTERM to a worker, and its end, which must be well.
+///
+/// # Panics
+/// When it is not.
+pub async fn stop_worker(worker: &mut Process) {
+    let status = worker.stop().await;
+    assert!(status.success(), "{}: {status}", worker.name());
+}
+
+/// SIGTERM to a gateway, and its end, which must be well.
+///
+/// # Panics
+/// When it is not.
+pub async fn stop_gateway(gateway: &mut Process) {
+    gateway.signal(Signal::SIGTERM);
+    // Its streams have up to their own length, and its listener up to its drain delay.
+    let status = gateway.exited(STOP + Duration::from_secs(10)).await;
+    assert!(status.success(), "{}: {status}", gateway.name());
 }
 
 impl Stage {
@@ -72,56 +165,81 @@ impl Stage {
 
     /// Starts everything and waits until all know each other.
     pub async fn start_with(setting: Setting) -> Self {
-        let plan = Cluster::plan().nats(NatsOptions {
-            jetstream: true,
-            ..NatsOptions::default()
-        });
-        let cluster = plan
+        let mut nodes = if setting.three_nodes {
+            NatsServer::cluster().await
+        } else {
+            vec![
+                NatsServer::start_with(NatsOptions {
+                    jetstream: true,
+                    ..NatsOptions::default()
+                })
+                .await,
+            ]
+        };
+        let at = nodes.iter().map(|node| SocketAddr::from(([127, 0, 0, 1], node.port())));
+        let at: Vec<SocketAddr> = at.collect();
+        let nats = nodes.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
+        let plan = Cluster::plan()
             .gateways(setting.gateways)
             .gateway_args(&setting.gateway_args)
-            .coordinators(setting.coordinators)
-            .start()
-            .await;
-        let addresses = cluster.gateways.iter().map(Process::address).collect();
+            .coordinators(setting.coordinators);
+        let cluster = plan.start_on(nodes.remove(0), &nats).await;
+        let mut links = Vec::new();
+        for number in 0..setting.workers {
+            let mut targets = at.clone();
+            targets.rotate_left(number % at.len());
+            links.push(Link::to_one_of(targets).await);
+        }
+        let roles = Roles {
+            addresses: cluster.gateways.iter().map(Process::address).collect(),
+            links: links.iter().map(Link::address).collect(),
+            setting,
+            nats,
+        };
         let mut stage = Self {
             cluster,
-            links: Vec::new(),
-            setting,
-            addresses,
+            links,
+            nodes,
+            roles,
         };
-        for number in 0..stage.setting.workers {
-            let link = Link::to(stage.nats_address()).await;
-            stage.links.push(link);
-            let worker = stage.worker(number).start(&stage.worker_url(number)).await;
+        for number in 0..stage.links.len() {
+            let worker = stage.roles.worker(number).await;
             stage.cluster.workers.push(worker);
         }
         stage.settled().await;
         stage
     }
 
-    fn nats_address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.cluster.nats.port()))
-    }
-
-    fn worker_url(&self, number: usize) -> String {
-        format!("nats://{}", self.links[number].address())
-    }
-
-    fn worker(&self, number: usize) -> Role {
-        Role::sim(MODEL, self.setting.slots)
-            .pace(self.setting.ttft, self.setting.itl)
-            .args(&["--id", &format!("w{number}"), "--grace", "2s"])
-            .named(&format!("worker {number}"))
+    /// Everything that can be hurt, each by itself.
+    pub fn parts(&mut self) -> Parts<'_> {
+        fn each<T>(all: &mut [T]) -> Vec<Mutex<&mut T>> {
+            all.iter_mut().map(Mutex::new).collect()
+        }
+        let Cluster {
+            gateways,
+            coordinators,
+            workers,
+            nats,
+        } = &mut self.cluster;
+        let nodes = std::iter::once(nats).chain(&mut self.nodes);
+        Parts {
+            workers: each(workers),
+            gateways: each(gateways),
+            coordinators: each(coordinators),
+            nodes: nodes.map(Mutex::new).collect(),
+            links: &self.links,
+            roles: &self.roles,
+        }
     }
 
     /// Where the gateways listen.
     pub fn gateways(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.roles.addresses
     }
 
     /// A load of `streams` at all gateways.
     pub fn load(&self, streams: usize) -> Load {
-        Load::new(&self.addresses, MODEL, streams)
+        Load::new(&self.roles.addresses, MODEL, streams)
     }
 
     /// Everyone knows everyone, and every gateway is ready.
@@ -151,14 +269,12 @@ impl Stage {
 
     /// Starts a worker anew under its old id, and waits until it is ready.
     pub async fn start_worker(&mut self, number: usize) {
-        let worker = self.worker(number).start(&self.worker_url(number)).await;
-        self.cluster.workers[number] = worker;
+        self.cluster.workers[number] = self.roles.worker(number).await;
     }
 
     /// SIGTERM to a worker, its end, and its new start. It must end well.
     pub async fn restart_worker(&mut self, number: usize) {
-        let status = self.cluster.workers[number].stop().await;
-        assert!(status.success(), "worker {number}: {status}");
+        stop_worker(&mut self.cluster.workers[number]).await;
         self.start_worker(number).await;
     }
 
@@ -169,21 +285,12 @@ impl Stage {
 
     /// Starts a gateway at its old address.
     pub async fn start_gateway(&mut self, number: usize) {
-        let address = self.addresses[number].to_string();
-        let role = Role::new("gateway")
-            .args(&["--listen", &address])
-            .args(&self.setting.gateway_args)
-            .named(&format!("gateway {number}"));
-        self.cluster.gateways[number] = role.start(&self.cluster.nats.url()).await;
+        self.cluster.gateways[number] = self.roles.gateway(number).await;
     }
 
     /// SIGTERM to a gateway, its end, and its new start. It must end well.
     pub async fn restart_gateway(&mut self, number: usize) {
-        let gateway = &mut self.cluster.gateways[number];
-        gateway.signal(Signal::SIGTERM);
-        // Its streams have up to their own length, and its listener up to its drain delay.
-        let status = gateway.exited(STOP + Duration::from_secs(10)).await;
-        assert!(status.success(), "gateway {number}: {status}");
+        stop_gateway(&mut self.cluster.gateways[number]).await;
         self.start_gateway(number).await;
     }
 
@@ -194,8 +301,7 @@ impl Stage {
 
     /// Starts a coordinator.
     pub async fn start_coordinator(&mut self, number: usize) {
-        let role = Role::coordinator().named(&format!("coordinator {number}"));
-        self.cluster.coordinators[number] = role.start(&self.cluster.nats.url()).await;
+        self.cluster.coordinators[number] = self.roles.coordinator(number).await;
     }
 
     /// Waits until nothing runs and nothing waits anywhere: no slot and no place has leaked.

@@ -2,7 +2,7 @@
 //!
 //! A [`Load`] keeps a number of streams going: the moment one has ended the next begins, on the
 //! same gateway in turn. A client goes to another gateway only when its own has answered nothing
-//! at all, as any HTTP client behind a load balancer may. What came of every stream is in the
+//! at all, as any HTTP client behind a load balancer may, and obeys Retry-After. What came of every stream is in the
 //! [`Report`].
 
 mod check;
@@ -159,7 +159,12 @@ async fn keep_going(shared: Arc<Shared>) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
-        samples.push(one(&shared, number).await);
+        let sample = one(&shared, number).await;
+        let pause = sample.retry_after();
+        samples.push(sample);
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
     }
     samples
 }

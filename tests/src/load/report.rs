@@ -78,6 +78,14 @@ impl Sample {
         self.began = began;
     }
 
+    /// How long its client was asked to wait before the next.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self.result {
+            Err(Failure::Status { retry_after, .. }) => retry_after.map(Duration::from_secs),
+            _ => None,
+        }
+    }
+
     /// The longest silence with any part of it between `from` and `to`.
     fn silence(&self, from: Instant, to: Instant) -> Option<Duration> {
         let within = self.silences.iter().filter(|(begin, end)| *begin <= to && *end >= from);
@@ -117,7 +125,7 @@ impl Quantiles {
 pub struct Report {
     /// Every stream.
     pub samples: Vec<Sample>,
-    /// When the first of them began.
+    /// From when failures' times count: when the first of them began, unless told otherwise.
     pub epoch: Instant,
 }
 

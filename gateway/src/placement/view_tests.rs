@@ -3,6 +3,7 @@
 use tokenbus_protocol::{Feature, ModelCapacity, ModelInfo, Quantiles};
 
 use super::*;
+use crate::limits::WORKER_RETURN;
 
 const CHAT: Features = Features::NONE.with(Feature::Chat);
 

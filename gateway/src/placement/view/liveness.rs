@@ -1,0 +1,89 @@
+//! Who is there: silence, pings, and how long each worker takes to answer.
+
+use tokenbus_protocol::{Features, Name};
+use tokio::time::{Duration, Instant};
+
+use super::super::able;
+use super::{View, Worker};
+use crate::limits::WORKER_RETURN;
+
+impl View {
+    /// Whether a worker that could do this is gone for so short a time that it may only have lost its connection: of a
+    /// cluster of NATS servers one may have died under all workers at once.
+    pub fn may_return(&self, model: &str, needs: Features, now: Instant) -> bool {
+        let away = |worker: &&Worker| worker.gone.is_some_and(|gone| now < gone + WORKER_RETURN);
+        self.workers.values().filter(away).any(|worker| {
+            let mut models = worker.models.iter();
+            models.any(|(name, features)| name == model && able::does(*features, needs))
+        })
+    }
+
+    /// Workers that run streams of ours, have been silent for `silence`, and were not pinged for as
+    /// long; they count as pinged now.
+    pub fn silent(&mut self, silence: Duration, now: Instant) -> Vec<Name> {
+        let quiet = |worker: &Worker| {
+            worker.in_flight > 0
+                && now >= worker.heard + silence
+                && worker.pinged.is_none_or(|pinged| now >= pinged + silence)
+        };
+        let mut silent = Vec::new();
+        for (name, worker) in self.workers.iter_mut().filter(|(_, worker)| quiet(worker)) {
+            worker.pinged = Some(now);
+            silent.push(name.clone());
+        }
+        silent
+    }
+
+    /// Ready workers of which it is not known well how long they take to answer, at most so many; they
+    /// count as asked now, and are not named again before `every` has passed.
+    pub fn unmeasured(&mut self, at_most: usize, every: Duration, now: Instant) -> Vec<Name> {
+        let due = |worker: &Worker| {
+            worker.ready && !worker.clock.is_set() && worker.measured_at.is_none_or(|asked| now >= asked + every)
+        };
+        let mut unmeasured = Vec::new();
+        for (name, worker) in self.workers.iter_mut().filter(|(_, worker)| due(worker)).take(at_most) {
+            worker.measured_at = Some(now);
+            unmeasured.push(name.clone());
+        }
+        unmeasured
+    }
+
+    /// A worker answers now what it was `asked` then.
+    pub fn answered(&mut self, name: &Name, asked: Instant, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.clock.observe(asked, now);
+        }
+    }
+
+    /// How long to wait for an answer of `target`; `None`: of whichever worker of `model` takes it,
+    /// so of the slowest. `first` where nothing was measured.
+    pub fn patience(&self, target: Option<&Name>, model: &str, first: Duration) -> Duration {
+        let patience = |worker: &Worker| worker.clock.patience(first);
+        let all = || self.workers.values().filter(|worker| worker.serves(model).is_some());
+        let longest = match target {
+            Some(name) => self.workers.get(name).map(patience),
+            None => all().map(patience).max(),
+        };
+        longest.unwrap_or(first)
+    }
+
+    /// How late what comes from this worker may be, by what was measured of it.
+    pub fn lateness(&self, name: &Name) -> Duration {
+        let worker = self.workers.get(name);
+        worker.map_or(Duration::ZERO, |worker| worker.clock.patience(Duration::ZERO))
+    }
+
+    /// Workers that run streams of ours, or may have taken one.
+    pub fn busy_with_ours(&self) -> Vec<Name> {
+        let busy = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.in_flight + worker.pending > 0);
+        busy.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When this worker last sent anything.
+    pub fn heard(&self, name: &Name) -> Option<Instant> {
+        self.workers.get(name).map(|worker| worker.heard)
+    }
+}

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chunked::Chunked;
 use super::handover::{Begun, Handover, Streamed, says_close};
+use super::leftover::Leftover;
 use super::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
 use super::socket::Socket;
 use super::wire::ClientWire;
@@ -170,7 +171,11 @@ impl Connection {
 
     async fn http2(&self, socket: Socket) -> hyper::Result<()> {
         // It has no header that says "close"; its connections are told at the closing, and lose nothing by it.
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let closing = self.closing.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            router.call(request.map(|body| Leftover::new(body, closing.clone())))
+        });
         let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));
         tokio::select! {
             biased;

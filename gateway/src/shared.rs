@@ -247,6 +247,15 @@ impl Shared {
         }
     }
 
+    /// Requests that wait here, by model.
+    pub fn waiting_by_model(&self) -> Vec<(String, usize)> {
+        let waiting = lock(&self.waiting);
+        let models = waiting.room.models();
+        models
+            .map(|model| (model.to_owned(), waiting.room.waiting(model)))
+            .collect()
+    }
+
     fn count_waiting(&self) {
         let waiting = lock(&self.waiting).room.len();
         self.metrics.waiting().set(i64::try_from(waiting).unwrap_or(i64::MAX));

@@ -317,6 +317,7 @@ mod tests {
             itl: Quantiles::default(),
             kv_used: None,
             totals: Totals::default(),
+            loads: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::demand::Demand;
 use crate::limits::LOST_AFTER;
 use crate::registry::Registry;
 use crate::snapshot::{Stamp, fold};
+use crate::waiting::WaitingAtGateways;
 
 /// Statuses in, a snapshot out, as a coordinator would make it.
 #[derive(Debug)]
@@ -44,7 +45,14 @@ impl Glance {
             seq: self.seq,
             at_ms,
         };
-        fold(&self.registry, &mut self.demand, stamp, now)
+        // Gateways tell a coordinator, and nobody else, what waits at them.
+        fold(
+            &self.registry,
+            &WaitingAtGateways::default(),
+            &mut self.demand,
+            stamp,
+            now,
+        )
     }
 }
 

@@ -25,6 +25,7 @@ mod pacer;
 mod registry;
 mod service;
 mod snapshot;
+mod waiting;
 mod watcher;
 
 pub use glance::Glance;

@@ -129,3 +129,13 @@ pub(crate) const MAX_WAITING_QUESTIONS: usize = 256;
 
 /// Longest time for giving up the lease and ending open HTTP connections at the end.
 pub(crate) const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Time for which it holds what a gateway has told of the requests that wait at it: three of its words, one a
+/// second.
+pub const WAITING_HELD: Duration = Duration::from_secs(3);
+
+/// Gateways of which that is held; a message with an invented name must not cost memory for good.
+pub const MAX_GATEWAYS: usize = 1024;
+
+/// Largest message in bytes of what waits at a gateway: thousands of models.
+pub const MAX_WAITING: usize = 256 * 1024;

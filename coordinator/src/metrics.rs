@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::BusMetrics;
-use tokenbus_protocol::{Capacity, ModelCapacity, WorkerState};
+use tokenbus_protocol::{Capacity, ModelCapacity, Total, WorkerState};
 use tokio::sync::watch;
 
 /// Counters of the coordinator itself; clones share their values.
@@ -73,6 +73,11 @@ impl Collector for CapacityCollector {
                 .encode_family(&[("state", state.as_str())])?
                 .encode_gauge(&count)?;
         }
+        for (name, help, of) in TOTALS {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&of(&capacity.total))?;
+        }
         for (name, help, of) in MODEL_COUNTS {
             gauge(&mut encoder, &capacity, name, help, |model| Some(of(model)))?;
         }
@@ -92,21 +97,60 @@ impl Collector for CapacityCollector {
     }
 }
 
+type Sum = fn(&Total) -> f64;
+
+/// What is told of all ready workers together, each counted once.
+const TOTALS: [(&str, &str, Sum); 6] = [
+    ("slots", "Slots of all ready workers", |total| total.slots.into()),
+    ("free_slots", "Free slots of all ready workers", |total| {
+        total.free.into()
+    }),
+    ("active", "Requests running on all ready workers", |total| {
+        total.active.into()
+    }),
+    ("queued", "Requests waiting on all ready workers", |total| {
+        total.queued.into()
+    }),
+    (
+        "waiting",
+        "Requests waiting at gateways for a worker with room",
+        |total| total.waiting.into(),
+    ),
+    (
+        "tokens_per_second",
+        "Completion tokens per second of all ready workers",
+        |total| total.tokens_per_second,
+    ),
+];
+
 type Count = fn(&ModelCapacity) -> u32;
 
 /// The whole numbers that are told of each model.
-const MODEL_COUNTS: [(&str, &str, Count); 6] = [
+const MODEL_COUNTS: [(&str, &str, Count); 7] = [
     ("model_workers", "Ready workers that serve the model", |model| {
         model.workers
     }),
-    ("model_slots", "Slots of those workers", |model| model.slots),
+    (
+        "model_slots",
+        "Slots of those workers, shared with their other models: they do not add up",
+        |model| model.slots,
+    ),
     ("model_free_slots", "Free slots of those workers", |model| model.free),
-    ("model_active", "Requests running on those workers", |model| {
-        model.active
-    }),
-    ("model_queued", "Requests waiting on those workers", |model| {
-        model.queued
-    }),
+    (
+        "model_active",
+        "Requests for the model that run on those workers",
+        |model| model.active,
+    ),
+    (
+        "model_queued",
+        "Requests for the model that wait on those workers",
+        |model| model.queued,
+    ),
+    (
+        "model_waiting",
+        "Requests for the model that wait at gateways for a worker with room",
+        |model| model.waiting,
+    ),
     (
         "model_desired_workers",
         "Workers that the load asks for: the autoscaling signal",
@@ -144,6 +188,7 @@ mod tests {
     use crate::limits::LOST_AFTER;
     use crate::registry::fixture::{at, info, status};
     use crate::snapshot::{Stamp, fold};
+    use crate::waiting::WaitingAtGateways;
 
     #[test]
     fn models_are_told_with_awkward_names_and_vanish_with_the_model() {
@@ -160,7 +205,13 @@ mod tests {
             seq: 1,
             at_ms: 0,
         };
-        let capacity = fold(&workers, &mut Demand::default(), stamp.clone(), at(0.0));
+        let capacity = fold(
+            &workers,
+            &WaitingAtGateways::default(),
+            &mut Demand::default(),
+            stamp.clone(),
+            at(0.0),
+        );
         let (newest, told) = watch::channel(Arc::new(capacity));
         let metrics = Metrics::default();
         metrics.statuses.inc();
@@ -173,6 +224,9 @@ mod tests {
             format!("tokenbus_coordinator_model_slots{label} 4"),
             format!("tokenbus_coordinator_model_free_slots{label} 0"),
             format!("tokenbus_coordinator_model_queued{label} 2"),
+            format!("tokenbus_coordinator_model_waiting{label} 0"),
+            "tokenbus_coordinator_slots 4.0".to_owned(),
+            "tokenbus_coordinator_active 4.0".to_owned(),
             format!("tokenbus_coordinator_model_desired_workers{label} 2"),
             r#"tokenbus_coordinator_workers{state="ready"} 1"#.to_owned(),
             "tokenbus_coordinator_statuses_total 1".to_owned(),
@@ -183,7 +237,13 @@ mod tests {
         assert!(!text.contains("model_estimated_wait_seconds{"), "unknown is not told");
 
         let nobody = crate::registry::Registry::new(LOST_AFTER);
-        newest.send_replace(Arc::new(fold(&nobody, &mut Demand::default(), stamp, at(0.0))));
+        newest.send_replace(Arc::new(fold(
+            &nobody,
+            &WaitingAtGateways::default(),
+            &mut Demand::default(),
+            stamp,
+            at(0.0),
+        )));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(!text.contains("{model="));

@@ -105,7 +105,13 @@ mod tests {
             seq: 1,
             at_ms: 0,
         };
-        fold(&registry, &mut Demand::default(), stamp, at(0.0))
+        fold(
+            &registry,
+            &crate::waiting::WaitingAtGateways::default(),
+            &mut Demand::default(),
+            stamp,
+            at(0.0),
+        )
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Folds the registry into one snapshot.
 //!
-//! A model's slots, free slots, load and tokens per second are those of its **ready** workers; a
-//! worker with several models counts for each of them. Starting, draining and unavailable workers
-//! stand in the list of workers only.
+//! A model's slots, free slots, load and tokens per second are those of its **ready** workers. The slots of
+//! a worker with several models are open to each of them and stand at each; what runs, waits and comes out
+//! stands at its own model only. The total counts each worker once. Starting, draining and unavailable
+//! workers stand in the list of workers only.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokenbus_protocol::{Capabilities, Capacity, ModelCapacity, ModelInfo, Name, Status, WorkerCapacity, WorkerState};
+use tokenbus_protocol::{
+    Capabilities, Capacity, ModelCapacity, ModelInfo, ModelLoad, Name, Status, Total, WorkerCapacity, WorkerState,
+};
 
 use crate::demand::{self, Demand, Room};
 use crate::registry::{Model, Registry, Worker};
+use crate::waiting::WaitingAtGateways;
 
 /// Who made a snapshot, and when.
 #[derive(Debug, Clone)]
@@ -24,20 +28,34 @@ pub(crate) struct Stamp {
 }
 
 /// What the cluster can take at `now`. Notes each model's demand.
-pub(crate) fn fold(registry: &Registry, demand: &mut Demand, stamp: Stamp, now: Instant) -> Capacity {
+pub(crate) fn fold(
+    registry: &Registry,
+    waiting: &WaitingAtGateways,
+    demand: &mut Demand,
+    stamp: Stamp,
+    now: Instant,
+) -> Capacity {
+    let mut total = Total::default();
+    let mut waiting = waiting.by_model(now);
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for worker in registry
         .workers()
         .filter(|worker| worker.status.state == WorkerState::Ready)
     {
-        for info in &worker.status.models {
-            sums.entry(&info.name).or_default().add(&worker.status, info);
+        add(&mut total, &worker.status);
+        for (info, load) in worker.status.models.iter().zip(loads(&worker.status)) {
+            sums.entry(&info.name).or_default().add(&worker.status, info, &load);
         }
     }
     let models = registry
         .models()
         .iter()
-        .map(|(name, model)| sums.remove(name).unwrap_or_default().capacity(name, model, demand, now))
+        .map(|(name, model)| {
+            let mut sum = sums.remove(name).unwrap_or_default();
+            sum.waiting = waiting.remove(name).unwrap_or_default();
+            total.waiting = total.waiting.saturating_add(sum.waiting);
+            sum.capacity(name, model, demand, now)
+        })
         .collect();
     demand.retain(|model| registry.models().is_listed(model));
     Capacity {
@@ -46,7 +64,43 @@ pub(crate) fn fold(registry: &Registry, demand: &mut Demand, stamp: Stamp, now: 
         at_ms: stamp.at_ms,
         workers: registry.workers().map(|known| worker(known, now)).collect(),
         models,
+        total,
     }
+}
+
+fn add(total: &mut Total, status: &Status) {
+    total.workers += 1;
+    total.slots = total.slots.saturating_add(status.slots);
+    total.free = total.free.saturating_add(Worker::free(status));
+    total.active = total.active.saturating_add(status.active);
+    total.queued = total.queued.saturating_add(status.queued);
+    total.tokens_per_second += status.tokens_per_second;
+}
+
+/// What each model of a worker has of its load, in their order. A worker of an older version does not tell:
+/// then each has an equal part, so that the parts are still the whole.
+fn loads(status: &Status) -> Vec<ModelLoad> {
+    let count = u32::try_from(status.models.len()).unwrap_or(u32::MAX).max(1);
+    let parts = (0..count).zip(&status.models).map(|(place, info)| {
+        let part = |whole: u32| whole / count + u32::from(place < whole % count);
+        let told = status.loads.iter().find(|load| load.model == info.name);
+        match told {
+            Some(load) => load.clone(),
+            None if status.loads.is_empty() => ModelLoad {
+                model: info.name.clone(),
+                active: part(status.active),
+                queued: part(status.queued),
+                tokens_per_second: status.tokens_per_second / f64::from(count),
+            },
+            None => ModelLoad {
+                model: info.name.clone(),
+                active: 0,
+                queued: 0,
+                tokens_per_second: 0.0,
+            },
+        }
+    });
+    parts.collect()
 }
 
 fn worker(worker: &Worker, now: Instant) -> WorkerCapacity {
@@ -80,6 +134,9 @@ struct Sum {
     free: u32,
     active: u32,
     queued: u32,
+    /// Requests of any model that wait on these workers: they go before a new one.
+    ahead: u32,
+    waiting: u32,
     tokens_per_second: f64,
     /// Service times weighted by slots, and the slots that gave them weight.
     service: (f64, f64),
@@ -88,13 +145,14 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, status: &Status, info: &ModelInfo) {
+    fn add(&mut self, status: &Status, info: &ModelInfo, load: &ModelLoad) {
         self.workers += 1;
         self.slots = self.slots.saturating_add(status.slots);
         self.free = self.free.saturating_add(Worker::free(status));
-        self.active = self.active.saturating_add(status.active);
-        self.queued = self.queued.saturating_add(status.queued);
-        self.tokens_per_second += status.tokens_per_second;
+        self.active = self.active.saturating_add(load.active);
+        self.queued = self.queued.saturating_add(load.queued);
+        self.ahead = self.ahead.saturating_add(status.queued);
+        self.tokens_per_second += load.tokens_per_second;
         if let Some(service) = demand::service_ms(status) {
             let weight = f64::from(status.slots.max(1));
             self.service.0 += service * weight;
@@ -109,7 +167,7 @@ impl Sum {
             workers: self.workers,
             slots: self.slots,
             free: self.free,
-            queued: self.queued,
+            queued: self.ahead.saturating_add(self.waiting),
             service_ms: (self.service.1 > 0.0).then(|| self.service.0 / self.service.1),
         };
         let ready = self.workers > 0;
@@ -118,7 +176,8 @@ impl Sum {
         } else {
             f64::from(model.slots_per_worker)
         };
-        let wanted = demand::workers_for(u64::from(self.active) + u64::from(self.queued), slots_per_worker);
+        let load = u64::from(self.active) + u64::from(self.queued) + u64::from(self.waiting);
+        let wanted = demand::workers_for(load, slots_per_worker);
         ModelCapacity {
             model: name.to_owned(),
             workers: self.workers,
@@ -126,6 +185,7 @@ impl Sum {
             free: self.free,
             active: self.active,
             queued: self.queued,
+            waiting: self.waiting,
             tokens_per_second: self.tokens_per_second,
             estimated_wait_ms: demand::estimated_wait_ms(&room),
             desired_workers: demand.hold(name, wanted, now),
@@ -171,7 +231,7 @@ mod tests {
             seq: 7,
             at_ms: 42,
         };
-        fold(registry, demand, stamp, now)
+        fold(registry, &WaitingAtGateways::default(), demand, stamp, now)
     }
 
     fn loaded(worker: &str, slots: u32, active: u32, queued: u32) -> Status {
@@ -200,19 +260,87 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_with_two_models_counts_for_both() {
-        let both = Status {
-            models: vec![info("a"), info("b")],
-            ..loaded("w", 4, 1, 0)
+    fn the_slots_of_a_worker_are_open_to_its_models_and_its_load_is_counted_once() {
+        let load = |model: &str, active, queued, tokens_per_second| ModelLoad {
+            model: model.to_owned(),
+            active,
+            queued,
+            tokens_per_second,
         };
-        let all = snapshot(vec![both]);
+        let told = Status {
+            models: vec![info("a"), info("b"), info("c")],
+            loads: vec![load("b", 5, 0, 20.0), load("a", 2, 1, 10.0)],
+            tokens_per_second: 30.0,
+            ..loaded("w1", 8, 7, 1)
+        };
+        let alone = Status {
+            tokens_per_second: 5.0,
+            models: vec![info("a")],
+            ..loaded("w2", 4, 1, 0)
+        };
+        let all = snapshot(vec![told, alone]);
+        let of = |m: &ModelCapacity| (m.workers, m.slots, m.free, m.active, m.queued, m.tokens_per_second);
+        let models: Vec<_> = all.models.iter().map(of).collect();
         assert_eq!(
-            all.models
-                .iter()
-                .map(|m| (m.model.as_str(), m.free))
-                .collect::<Vec<_>>(),
-            [("a", 3), ("b", 3)]
+            models,
+            [(2, 12, 3, 3, 1, 15.0), (1, 8, 0, 5, 0, 20.0), (1, 8, 0, 0, 0, 0.0)]
         );
+        let total = Total {
+            workers: 2,
+            slots: 12,
+            free: 3,
+            active: 8,
+            queued: 1,
+            waiting: 0,
+            tokens_per_second: 35.0,
+        };
+        assert_eq!(all.total, total);
+    }
+
+    #[test]
+    fn a_worker_that_does_not_tell_its_models_apart_has_its_load_in_equal_parts() {
+        let older = Status {
+            models: vec![info("a"), info("b")],
+            tokens_per_second: 30.0,
+            ..loaded("w", 4, 3, 1)
+        };
+        let all = snapshot(vec![older]);
+        let of = |m: &ModelCapacity| (m.slots, m.active, m.queued, m.tokens_per_second);
+        assert_eq!(
+            all.models.iter().map(of).collect::<Vec<_>>(),
+            [(4, 2, 1, 15.0), (4, 1, 0, 15.0)]
+        );
+        assert_eq!((all.total.active, all.total.queued), (3, 1));
+    }
+
+    #[test]
+    fn what_waits_at_gateways_is_told_and_asks_for_workers() {
+        let mut registry = Registry::new(LOST_AFTER);
+        registry.observe(loaded("w", 10, 10, 0), at(0.0)).unwrap();
+        let mut waiting = WaitingAtGateways::default();
+        let models = |requests| {
+            let model = registry.models().iter().next().map(|(name, _)| name.to_owned());
+            let one = |model| tokenbus_protocol::ModelWaiting { model, requests };
+            [model, Some("unlisted".to_owned())]
+                .into_iter()
+                .flatten()
+                .map(one)
+                .collect()
+        };
+        let gateway = |name: &str| Name::new(name).unwrap();
+        for (name, requests) in [("g1", 12), ("g2", 3)] {
+            let (gateway, models) = (gateway(name), models(requests));
+            waiting.note(tokenbus_protocol::Waiting { gateway, models }, at(0.0));
+        }
+        let stamp = Stamp {
+            coordinator: gateway("c"),
+            seq: 1,
+            at_ms: 0,
+        };
+        let all = fold(&registry, &waiting, &mut Demand::default(), stamp, at(0.0));
+        assert_eq!((all.models[0].waiting, all.total.waiting), (15, 15));
+        // (10 + 15) / (10 × 0.8), rounded up.
+        assert_eq!(all.models[0].desired_workers, 4);
     }
 
     #[test]

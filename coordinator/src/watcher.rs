@@ -8,7 +8,7 @@ use async_nats::{Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
 use tokenbus_protocol::event::{Event, EventKind};
-use tokenbus_protocol::{Capacity, Name, Status, Subjects, codec};
+use tokenbus_protocol::{Capacity, Name, Status, Subjects, Total, Waiting, codec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::demand::Demand;
 use crate::leader::Leadership;
 use crate::limits::{
-    ANSWER_AGE, MAX_STATUS, MAX_UNTOLD, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK, UNTOLD_FOR, WARM_UP,
+    ANSWER_AGE, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK, UNTOLD_FOR, WARM_UP,
 };
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
 use crate::registry::{Change, Refused, Registry};
 use crate::snapshot::{Stamp, fold};
+use crate::waiting::WaitingAtGateways;
 
 /// What the loop is connected to.
 pub(crate) struct Wires {
@@ -45,6 +46,7 @@ pub(crate) struct Watcher {
     subjects: Subjects,
     lost_after: Duration,
     registry: Registry,
+    waiting: WaitingAtGateways,
     demand: Demand,
     pacer: Pacer,
     metrics: Metrics,
@@ -71,6 +73,7 @@ pub(crate) fn nothing(me: &Name) -> Arc<Capacity> {
         at_ms: unix_ms(),
         workers,
         models,
+        total: Total::default(),
     })
 }
 
@@ -108,6 +111,7 @@ impl Watcher {
             subjects,
             lost_after,
             registry: Registry::new(lost_after),
+            waiting: WaitingAtGateways::default(),
             demand: Demand::default(),
             pacer: Pacer::new(now),
             metrics,
@@ -303,16 +307,30 @@ impl Watcher {
             seq: self.seq,
             at_ms: unix_ms(),
         };
-        let capacity = Arc::new(fold(&self.registry, &mut self.demand, stamp, now));
+        let capacity = Arc::new(fold(&self.registry, &self.waiting, &mut self.demand, stamp, now));
         self.newest.send_replace(Arc::clone(&capacity));
         self.made = now;
         capacity
     }
 
+    /// A gateway tells what waits at it. Of two coordinators both hear it, so that a successor knows.
+    fn told_waiting(&mut self, payload: &[u8], now: Instant) {
+        let told = (payload.len() <= MAX_WAITING).then(|| codec::decode::<Waiting>(payload).ok());
+        match told.flatten() {
+            Some(waiting) => self.waiting.note(waiting, now),
+            None => {
+                self.bus.metrics().malformed.inc();
+                tracing::debug!(bytes = payload.len(), "not what waits at a gateway");
+            }
+        }
+    }
+
     /// Answers a question for the snapshot, unless another coordinator will.
     fn question(&mut self, message: Message) {
         let now = Instant::now();
-        let Some(reply) = message.reply else { return };
+        let Some(reply) = message.reply else {
+            return self.told_waiting(&message.payload, now);
+        };
         if self.leadership.follows(now) {
             return;
         }

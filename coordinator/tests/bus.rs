@@ -304,10 +304,10 @@ async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
         capacity.workers.iter().map(|w| w.worker.as_str()).collect::<Vec<_>>(),
         ["w1"]
     );
-    let counted = soon("six malformed messages", async {
+    let counted = soon("seven malformed messages", async {
         loop {
             let (_, metrics) = coordinator.get("/metrics").await;
-            if metrics.contains("tokenbus_coordinator_nats_malformed_total 6") {
+            if metrics.contains("tokenbus_coordinator_nats_malformed_total 7") {
                 return metrics;
             }
         }

@@ -22,5 +22,6 @@ pub mod stream;
 pub mod survey;
 pub mod usage;
 pub mod waiting_room;
+pub mod waiting_told;
 
 pub use service::{GatewayError, Options, run};

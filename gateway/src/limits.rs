@@ -18,6 +18,9 @@ pub const MESSAGES_IN_A_ROW: usize = 16;
 /// millisecond's work.
 pub const SENDS_IN_A_ROW: usize = 64;
 
+/// How often coordinators are told what waits here, while anything does: as often as they publish.
+pub const TELL_WAITING: Duration = Duration::from_secs(1);
+
 /// Time that a worker has to answer `Accepted` beyond what was measured of it (see
 /// `placement::AcceptClock`) before the request is published again, up to [`ACCEPT_MAX`].
 pub const ACCEPT_MIN: Duration = Duration::from_millis(250);

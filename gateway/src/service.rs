@@ -221,6 +221,7 @@ async fn start(
     loops.add("liveness", feed::liveness(share(), pings));
     loops.add("courier", feed::courier(share(), outgoing));
     loops.add("survey", crate::survey::run(share()));
+    loops.add("waiting told", crate::waiting_told::run(share()));
     Ok(loops)
 }
 

@@ -241,6 +241,15 @@ impl Shared {
         }
     }
 
+    /// Requests that wait here, by model.
+    pub fn waiting_by_model(&self) -> Vec<(String, usize)> {
+        let waiting = lock(&self.waiting);
+        let models = waiting.room.models();
+        models
+            .map(|model| (model.to_owned(), waiting.room.waiting(model)))
+            .collect()
+    }
+
     fn count_waiting(&self) {
         let (waiting, bytes) = {
             let room = &lock(&self.waiting).room;

@@ -18,6 +18,29 @@ pub struct Capacity {
     pub workers: Vec<WorkerCapacity>,
     /// Models, by name; those without a worker stay listed for a while, with no slots.
     pub models: Vec<ModelCapacity>,
+    /// All ready workers together, each counted once. Absent in snapshots of older coordinators.
+    #[serde(default)]
+    pub total: Total,
+}
+
+/// What the ready workers of a cluster add up to, and what waits at its gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Total {
+    /// Ready workers.
+    pub workers: u32,
+    /// Their slots.
+    pub slots: u32,
+    /// Their free slots.
+    pub free: u32,
+    /// Requests running on them.
+    pub active: u32,
+    /// Requests waiting on them.
+    pub queued: u32,
+    /// Requests waiting at gateways for a worker with room.
+    pub waiting: u32,
+    /// Their completion tokens per second.
+    pub tokens_per_second: f64,
 }
 
 /// One worker in the snapshot.
@@ -64,22 +87,26 @@ pub struct WorkerCapacity {
     pub age_ms: u64,
 }
 
-/// One model in the snapshot. A worker with several models counts for each of them.
+/// One model in the snapshot. The slots of a worker with several models are open to each of them, so slots
+/// and free slots of models do not add up; all else does. See [`Total`] for the sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCapacity {
     /// Name.
     pub model: String,
     /// Ready workers that serve it.
     pub workers: u32,
-    /// Slots of those workers.
+    /// Slots of those workers, shared with their other models.
     pub slots: u32,
     /// Free slots of those workers.
     pub free: u32,
-    /// Requests running on those workers.
+    /// Requests for it that run on those workers.
     pub active: u32,
-    /// Requests waiting on those workers.
+    /// Requests for it that wait on those workers.
     pub queued: u32,
-    /// Completion tokens per second of those workers.
+    /// Requests for it that wait at gateways for a worker with room.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Its completion tokens per second.
     #[serde(default)]
     pub tokens_per_second: f64,
     /// Milliseconds that a new request will wait for a slot, estimated; absent when no worker is

@@ -22,10 +22,11 @@ pub mod request;
 pub mod status;
 pub mod subject;
 pub mod usage;
+pub mod waiting;
 mod wire_enum;
 
 pub use batch::{BatchReader, BatchWriter};
-pub use capacity::{Capacity, ModelCapacity, WorkerCapacity};
+pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{Control, ControlReply, FreeHint};
@@ -36,6 +37,7 @@ pub use frame::{
 };
 pub use name::{Name, NameError};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
-pub use status::{Capabilities, ModelInfo, Quantiles, Status, WorkerState};
+pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, WorkerState};
 pub use subject::Subjects;
 pub use usage::{UsageOutcome, UsageRecord};
+pub use waiting::{ModelWaiting, Waiting};

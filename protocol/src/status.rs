@@ -63,6 +63,25 @@ pub struct Status {
     /// Since the start.
     #[serde(default)]
     pub totals: Totals,
+    /// What each of its models has of that, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<ModelLoad>,
+}
+
+/// One model's part of a worker's load. Slots have no parts: whichever model comes first takes one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelLoad {
+    /// The model's name.
+    pub model: String,
+    /// Requests running.
+    #[serde(default)]
+    pub active: u32,
+    /// Requests accepted that wait for a slot.
+    #[serde(default)]
+    pub queued: u32,
+    /// Completion tokens per second.
+    #[serde(default)]
+    pub tokens_per_second: f64,
 }
 
 /// Counts since the worker's start.

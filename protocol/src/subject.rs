@@ -138,7 +138,8 @@ impl Subjects {
         format!("{}.v1.capacity", self.namespace)
     }
 
-    /// `{ns}.v1.capacity.get`: ask for the current snapshot (request/reply).
+    /// `{ns}.v1.capacity.get`: ask for the current snapshot (request/reply). Without a reply subject, a gateway
+    /// tells here what waits at it ([`crate::Waiting`]): coordinators hear it, and no further permission is needed.
     pub fn capacity_get(&self) -> String {
         format!("{}.v1.capacity.get", self.namespace)
     }

@@ -241,6 +241,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("capacity", encode(&capacity()).unwrap()));
     all.push(("usage", encode(&usage()).unwrap()));
     all.push(("consumption", encode(&consumption()).unwrap()));
+    let waiting = Waiting {
+        gateway: name("g1"),
+        models: vec![ModelWaiting {
+            model: "m".into(),
+            requests: 300,
+        }],
+    };
+    all.push(("waiting", encode(&waiting).unwrap()));
     all
 }
 
@@ -313,6 +321,12 @@ fn status() -> Status {
             cancelled: 4,
             tokens: 5,
         },
+        loads: vec![ModelLoad {
+            model: "m".into(),
+            active: 2,
+            queued: 1,
+            tokens_per_second: 1.5,
+        }],
     }
 }
 
@@ -343,6 +357,7 @@ fn capacity() -> Capacity {
         free: 6,
         active: 2,
         queued: 1,
+        waiting: 3,
         tokens_per_second: 1.5,
         estimated_wait_ms: Some(10),
         desired_workers: 1,
@@ -355,6 +370,15 @@ fn capacity() -> Capacity {
         at_ms: 4,
         workers: vec![worker],
         models: vec![model],
+        total: Total {
+            workers: 1,
+            slots: 8,
+            free: 6,
+            active: 2,
+            queued: 1,
+            waiting: 3,
+            tokens_per_second: 1.5,
+        },
     }
 }
 

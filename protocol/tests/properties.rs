@@ -265,6 +265,12 @@ fn status() -> impl Strategy<Value = Status> {
                 tokens: numbers.0,
                 ..Totals::default()
             },
+            loads: vec![ModelLoad {
+                model: "m".into(),
+                active: numbers.4,
+                queued: numbers.5,
+                tokens_per_second: rate,
+            }],
         })
 }
 

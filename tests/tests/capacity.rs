@@ -209,3 +209,95 @@ async fn a_frozen_worker_is_lost_and_comes_back() {
     cluster.settled().await;
     assert_eq!(cluster.client().chat(&ask_for("m", 2)).await.content(), sim_text(2));
 }
+
+/// Waits until the coordinator tells `expected` of the models `a` and `b` and of all together: what runs and what
+/// waits at gateways.
+async fn told(cluster: &Cluster, expected: [(u64, u64); 3]) -> Value {
+    eventually(&format!("active and waiting of {expected:?}"), async || {
+        let capacity = cluster.capacity().await;
+        let of = |one: &Value| (one["active"].as_u64().unwrap(), one["waiting"].as_u64().unwrap());
+        let models = capacity["models"].as_array().unwrap();
+        match models.as_slice() {
+            [a, b] if [of(a), of(b), of(&capacity["total"])] == expected => Ok(capacity),
+            _ => Err(capacity),
+        }
+    })
+    .await
+}
+
+/// The coordinator's metrics have these sums; of what is told by model too, the models' have the same.
+async fn has_sums(cluster: &Cluster, expected: [(&str, f64); 3]) {
+    let page = cluster.coordinators[0].client().get("/metrics").await.text();
+    let samples = metrics::parse(&page);
+    for (name, value) in expected {
+        let sum = |prefix: &str| metrics::sum(&samples, &format!("tokenbus_coordinator_{prefix}{name}"), &[]);
+        assert_eq!(sum(""), value, "{name} in {page}");
+        // Slots are shared between models.
+        assert!(
+            name == "slots" || sum("model_") == value,
+            "{name} of the models in {page}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_worker_with_two_models_is_counted_once_and_what_waits_at_gateways_is_told() {
+    let upstream = Upstream::start(&["a", "b"]).await;
+    let mut cluster = Cluster::plan()
+        .gateways(2)
+        .worker(Role::proxy(&upstream, 4))
+        .start()
+        .await;
+    let clients = [cluster.gateways[0].client(), cluster.gateways[1].client()];
+    let gate = Gate::new();
+    upstream.always(Script::texts(&["done"]).after(&gate));
+    let begin = |client: Client, model: &'static str| tokio::spawn(async move { client.chat(&ask(model)).await });
+    let mut asked: Vec<_> = ["a", "b", "b", "b"].map(|model| begin(clients[0], model)).into();
+    upstream.wait_running(4).await;
+    told(&cluster, [(1, 0), (3, 0), (4, 0)]).await;
+    asked.push(begin(clients[0], "a"));
+    asked.extend([0, 1].map(|_| begin(clients[0], "b")));
+    let doomed = begin(clients[1], "b");
+
+    let capacity = told(&cluster, [(1, 1), (3, 3), (4, 4)]).await;
+    let total = &capacity["total"];
+    assert_eq!(
+        (&total["workers"], &total["slots"], &total["free"]),
+        (&json!(1), &json!(4), &json!(0))
+    );
+    for model in capacity["models"].as_array().unwrap() {
+        assert_eq!(
+            (&model["slots"], &model["free"]),
+            (&json!(4), &json!(0)),
+            "they are shared"
+        );
+    }
+    assert_eq!(
+        capacity["models"][1]["desired_workers"], 2,
+        "six requests on four slots"
+    );
+    has_sums(&cluster, [("active", 4.0), ("slots", 4.0), ("waiting", 4.0)]).await;
+    eventually("the gateway's page", async || {
+        let seen = clients[1].get("/cluster").await.ok();
+        let waiting: Vec<_> = seen["models"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["waiting"].as_u64())
+            .collect();
+        if waiting == [Some(1), Some(3)] {
+            Ok(())
+        } else {
+            Err(seen)
+        }
+    })
+    .await;
+
+    cluster.gateways[1].kill().await;
+    told(&cluster, [(1, 1), (3, 2), (4, 3)]).await;
+    doomed.abort();
+    gate.open();
+    let answers = within("all answers", join_all(asked)).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().content() == "done"));
+    told(&cluster, [(0, 0), (0, 0), (0, 0)]).await;
+}

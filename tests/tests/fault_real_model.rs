@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokenbus_tests::http::CHAT;
 use tokenbus_tests::sse::{Event, Sse, Transcript};
 use tokenbus_tests::{Cluster, Process, Role, eventually, metrics};
 
@@ -63,14 +64,22 @@ async fn running(cluster: &Cluster) -> String {
     .await
 }
 
+/// The text of a chunk, of either API.
+fn piece(chunk: &Value) -> &str {
+    let choice = &chunk["choices"][0];
+    choice["delta"]["content"]
+        .as_str()
+        .or(choice["text"].as_str())
+        .unwrap_or_default()
+}
+
 /// Reads until `pieces` pieces of text have come.
 async fn read(stream: &mut Sse, pieces: usize) -> Vec<(Instant, Event)> {
     let (mut events, mut seen) = (Vec::new(), 0);
     while seen < pieces {
         let event = stream.next().await.expect("the stream goes on");
         if let Event::Chunk(chunk) = &event.1 {
-            let text = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
-            seen += usize::from(!text.is_empty());
+            seen += usize::from(!piece(chunk).is_empty());
         }
         events.push(event);
     }
@@ -89,9 +98,9 @@ async fn attempts(cluster: &Cluster) -> f64 {
 
 /// Asks, kills the worker that answers once `cut` pieces of text have come, and reads the rest.
 /// Gives the index of the worker that was killed.
-async fn killed(cluster: &mut Cluster, cut: usize) -> (Transcript, usize) {
+async fn killed(cluster: &mut Cluster, path: &str, body: &Value, cut: usize) -> (Transcript, usize) {
     let before = attempts(cluster).await;
-    let mut stream = cluster.client().stream(&question()).await;
+    let mut stream = cluster.client().stream_at(path, &[], body).await;
     let mut events = read(&mut stream, 1).await;
     let id = running(cluster).await;
     let at = cluster
@@ -127,12 +136,81 @@ async fn load_a_real_answer_is_the_same_when_its_worker_is_killed_in_the_middle(
 
     for (round, cut) in CUTS.into_iter().enumerate() {
         cluster.wait_active(0).await;
-        let (transcript, at) = killed(&mut cluster, cut).await;
+        let (transcript, at) = killed(&mut cluster, CHAT, &question(), cut).await;
         assert_eq!(transcript.whole(), text, "killed after {cut} tokens");
         assert_eq!(
             transcript.finish_reasons(0),
             undisturbed.finish_reasons(0),
             "after {cut}"
+        );
+        let counted = transcript.usage().unwrap();
+        for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(
+                counted[count], usage[count],
+                "{count} after {cut}: {counted} and {usage}"
+            );
+        }
+        cluster.workers.remove(at);
+        cluster.add_worker(worker(round + 2, &logs)).await;
+    }
+}
+
+/// Texts that the model goes on with: each of their characters is one to four tokens to it.
+const SCRIPTS: [(&str, usize); 3] = [
+    (
+        "😀 你好 Привет 🚀 😀 你好 Привет 🚀 😀 你好 Привет 🚀 😀 你好 Привет 🚀 😀 你好",
+        9,
+    ),
+    (
+        "Привет, мир! Привет, мир! Привет, мир! Привет, мир! Привет, мир! Привет",
+        17,
+    ),
+    ("我喜欢学习。我喜欢学习。我喜欢学习。我喜欢学习。我喜欢学习。我喜欢", 5),
+];
+
+fn going_on(text: &str) -> Value {
+    json!({"model": "smol", "temperature": 0, "max_tokens": TOKENS, "prompt": text,
+        "stream_options": {"include_usage": true}})
+}
+
+fn pieces(transcript: &Transcript) -> Vec<&str> {
+    transcript.chunks().map(piece).filter(|text| !text.is_empty()).collect()
+}
+
+/// No chunk has what the worker asks of its engine for its own sake.
+fn has_no_counts(transcript: &Transcript) {
+    for chunk in transcript.chunks() {
+        let ends = chunk["choices"][0].is_null() || !chunk["choices"][0]["finish_reason"].is_null();
+        assert!(ends || chunk.get("timings").is_none(), "{chunk}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_a_real_answer_in_another_script_has_as_many_tokens_when_its_worker_is_killed() {
+    let path = "/v1/completions";
+    let logs = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::plan()
+        .worker(worker(0, &logs))
+        .worker(worker(1, &logs))
+        .start()
+        .await;
+    for (round, (text, cut)) in SCRIPTS.into_iter().enumerate() {
+        let body = going_on(text);
+        let undisturbed = cluster.client().stream_at(path, &[], &body).await.transcript().await;
+        let usage = undisturbed.usage().unwrap();
+        assert_eq!(usage["completion_tokens"], TOKENS, "{usage}");
+        let whole = pieces(&undisturbed);
+        assert!((whole.len() as u64) < TOKENS, "each piece is one token: {whole:?}");
+        has_no_counts(&undisturbed);
+
+        cluster.wait_active(0).await;
+        let (transcript, at) = killed(&mut cluster, path, &body, cut).await;
+        assert!(transcript.done() && transcript.error().is_none(), "{transcript:#?}");
+        has_no_counts(&transcript);
+        assert_eq!(
+            pieces(&transcript).concat(),
+            whole.concat(),
+            "killed after {cut} pieces"
         );
         let counted = transcript.usage().unwrap();
         for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {

@@ -232,7 +232,7 @@ impl Core {
         while let Some(id) = self.admission.promote() {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.has_slot = true;
-                job.stream.hold(self.parts.load.occupy());
+                job.stream.hold(self.parts.load.occupy(job.stream.share()));
                 self.start(id, now);
             }
         }
@@ -288,6 +288,8 @@ impl Core {
         let slots = self.parts.slots.unwrap_or(self.info.slots);
         let state = self.state();
         self.parts.load.set_capacity(slots, state == WorkerState::Ready);
+        let names = self.info.models.iter().map(|model| model.name.as_str());
+        self.parts.load.set_models(names);
         let snapshot = Snapshot {
             state,
             engine: self.info.engine,

@@ -1,7 +1,8 @@
 //! How full the worker is, readable from every task without asking the loop.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokenbus_protocol::Room;
 use tokio::sync::Notify;
@@ -15,6 +16,37 @@ pub(crate) struct Load {
     queued: AtomicU32,
     accepting: AtomicBool,
     changed: Notify,
+    models: Mutex<BTreeMap<String, Arc<Share>>>,
+}
+
+/// What one model has of the worker.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    running: AtomicU32,
+    queued: AtomicU32,
+    tokens: AtomicU64,
+}
+
+impl Share {
+    /// Books completion tokens.
+    pub(crate) fn generated(&self, tokens: u64) {
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// Its requests that run.
+    pub(crate) fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Its requests that wait.
+    pub(crate) fn queued(&self) -> u32 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Its completion tokens since the start.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
 }
 
 impl Load {
@@ -31,11 +63,52 @@ impl Load {
         }
     }
 
-    /// Takes a slot until the returned value is dropped.
-    pub(crate) fn occupy(self: &Arc<Self>) -> Slot {
+    /// Sets the models; those that were there before keep their counts.
+    pub(crate) fn set_models<'m>(&self, names: impl Iterator<Item = &'m str>) {
+        let mut models = self.models();
+        let known = std::mem::take(&mut *models);
+        models.extend(names.map(|name| (name.to_owned(), known.get(name).cloned().unwrap_or_default())));
+    }
+
+    /// The share of a model. One that the worker does not serve has a share of which nobody hears.
+    pub(crate) fn share(&self, model: &str) -> Arc<Share> {
+        self.models().get(model).cloned().unwrap_or_default()
+    }
+
+    /// The models and their shares, by name.
+    pub(crate) fn shares(&self) -> Vec<(String, Arc<Share>)> {
+        let models = self.models();
+        models
+            .iter()
+            .map(|(name, share)| (name.clone(), Arc::clone(share)))
+            .collect()
+    }
+
+    /// Takes a slot for a request of `share`'s model, until the returned value is dropped.
+    pub(crate) fn occupy(self: &Arc<Self>, share: &Arc<Share>) -> Place {
         self.running.fetch_add(1, Ordering::Relaxed);
+        share.running.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
-        Slot(Arc::clone(self))
+        Place {
+            load: Arc::clone(self),
+            share: Arc::clone(share),
+            has_slot: true,
+        }
+    }
+
+    /// Lets a request of `share`'s model wait, until the returned value is dropped.
+    pub(crate) fn queue(self: &Arc<Self>, share: &Arc<Share>) -> Place {
+        share.queued.fetch_add(1, Ordering::Relaxed);
+        Place {
+            load: Arc::clone(self),
+            share: Arc::clone(share),
+            has_slot: false,
+        }
+    }
+
+    // Nothing panics while it is held.
+    fn models(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Share>>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests that it runs at once.
@@ -71,14 +144,23 @@ impl Load {
     }
 }
 
-/// A slot that is taken; dropping it gives it back.
+/// A slot that is taken, or a place in the queue; dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<Load>);
+pub(crate) struct Place {
+    load: Arc<Load>,
+    share: Arc<Share>,
+    has_slot: bool,
+}
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-        self.0.changed.notify_one();
+        if self.has_slot {
+            self.load.running.fetch_sub(1, Ordering::Relaxed);
+            self.share.running.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.share.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.load.changed.notify_one();
     }
 }
 
@@ -90,8 +172,9 @@ mod tests {
     fn room_follows_slots_and_queue() {
         let load = Arc::new(Load::default());
         load.set_capacity(2, true);
-        let first = load.occupy();
-        let second = load.occupy();
+        let share = load.share("m");
+        let first = load.occupy(&share);
+        let second = load.occupy(&share);
         assert_eq!(load.room(), Room { free: 0, queued: 0 });
         load.set_queued(1);
         drop(first);
@@ -101,5 +184,27 @@ mod tests {
         drop(second);
         load.set_capacity(2, false);
         assert_eq!(load.room(), Room::default(), "draining");
+    }
+
+    #[test]
+    fn each_model_has_its_share_and_together_they_are_the_whole() {
+        let load = Arc::new(Load::default());
+        load.set_models(["a", "b"].into_iter());
+        let (a, b) = (load.share("a"), load.share("b"));
+        let places = [load.occupy(&a), load.occupy(&b), load.occupy(&b), load.queue(&a)];
+        b.generated(7);
+        let told = || -> Vec<_> {
+            let shares = load.shares().into_iter();
+            shares
+                .map(|(name, share)| (name, share.running(), share.queued(), share.tokens()))
+                .collect()
+        };
+        assert_eq!(told(), [("a".to_owned(), 1, 1, 0), ("b".to_owned(), 2, 0, 7)]);
+        assert_eq!(load.running(), 3);
+        load.set_models(["b", "c"].into_iter());
+        assert_eq!(told(), [("b".to_owned(), 2, 0, 7), ("c".to_owned(), 0, 0, 0)]);
+        drop(places);
+        assert_eq!(told(), [("b".to_owned(), 0, 0, 7), ("c".to_owned(), 0, 0, 0)]);
+        assert_eq!((load.running(), load.share("unknown").running()), (0, 0));
     }
 }

@@ -167,15 +167,19 @@ impl Core {
             number: request.stream,
             outbox,
             metrics: self.parts.metrics.clone(),
+            share: self.parts.load.share(&request.model),
             ends: self.parts.ends.clone(),
             max_frame: self.parts.max_frame,
             arrived: now,
             paced: request.kind.is_generated(),
         });
         let has_slot = position == 0;
-        if has_slot {
-            stream.hold(self.parts.load.occupy());
-        }
+        let load = &self.parts.load;
+        stream.hold(if has_slot {
+            load.occupy(stream.share())
+        } else {
+            load.queue(stream.share())
+        });
         let accepted = Accepted {
             id,
             worker: self.parts.identity.worker.clone(),

@@ -2,12 +2,13 @@
 //!
 //! A task of its own: a heartbeat waits for nothing but NATS.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Link};
-use tokenbus_protocol::{ModelInfo, Status, WorkerState};
+use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerState};
 use tokio::sync::watch;
 
 use crate::limits;
@@ -76,6 +77,47 @@ impl Cadence {
     }
 }
 
+/// Tokens per second, of all models together and of each.
+#[derive(Debug)]
+struct Rates {
+    all: Rate,
+    models: BTreeMap<String, Rate>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            all: Rate::new(limits::RATE_WINDOW),
+            models: BTreeMap::new(),
+        }
+    }
+}
+
+impl Rates {
+    /// What each model has of the load; nothing where there is one model, which has all of it.
+    fn loads(&mut self, load: &Load, now: Instant) -> Vec<ModelLoad> {
+        let shares = load.shares();
+        if shares.len() < 2 {
+            self.models.clear();
+            return Vec::new();
+        }
+        let mut before = std::mem::take(&mut self.models);
+        let loads = shares.into_iter().map(|(model, share)| {
+            let rate = before.remove(&model);
+            let mut rate = rate.unwrap_or_else(|| Rate::new(limits::RATE_WINDOW));
+            let tokens_per_second = rate.sample(now, share.tokens());
+            self.models.insert(model.clone(), rate);
+            ModelLoad {
+                model,
+                active: share.running(),
+                queued: share.queued(),
+                tokens_per_second,
+            }
+        });
+        loads.collect()
+    }
+}
+
 /// What the heartbeat is made of.
 pub(crate) struct Heartbeat {
     /// The connection.
@@ -97,7 +139,7 @@ impl Heartbeat {
     /// load, and at once when NATS is back; ends after the status `stopped`.
     pub(crate) async fn run(mut self) {
         let mut link = self.bus.link();
-        let mut rate = Rate::new(limits::RATE_WINDOW);
+        let mut rates = Rates::default();
         let mut cadence = Cadence {
             last: None,
             load_changed: false,
@@ -107,7 +149,7 @@ impl Heartbeat {
             let last = self.snapshot.borrow_and_update().clone();
             let now = Instant::now();
             seq += 1;
-            let status = self.compose(&last, seq, &mut rate, now);
+            let status = self.compose(&last, seq, &mut rates, now);
             cadence.sent(now);
             self.publish(&status).await;
             if last.state == WorkerState::Stopped || !self.wait(&last, &mut cadence, &mut link).await {
@@ -160,7 +202,7 @@ impl Heartbeat {
         }
     }
 
-    fn compose(&self, snapshot: &Snapshot, seq: u64, rate: &mut Rate, now: Instant) -> Status {
+    fn compose(&self, snapshot: &Snapshot, seq: u64, rates: &mut Rates, now: Instant) -> Status {
         let totals = self.metrics.totals();
         Status {
             worker: self.identity.worker.clone(),
@@ -175,11 +217,12 @@ impl Heartbeat {
             slots: snapshot.slots,
             active: self.load.running(),
             queued: self.load.queued(),
-            tokens_per_second: rate.sample(now, totals.tokens),
+            tokens_per_second: rates.all.sample(now, totals.tokens),
             ttft: self.metrics.ttft(now),
             itl: self.metrics.itl(now),
             kv_used: snapshot.kv_used,
             totals,
+            loads: rates.loads(&self.load, now),
         }
     }
 }
@@ -204,6 +247,26 @@ mod tests {
         assert_eq!(cadence.next(now), now + limits::STATUS_GAP, "not more than 20 a second");
         cadence.sent(now + limits::STATUS_GAP);
         assert_eq!(cadence.next(now), now + limits::STATUS_GAP + limits::STATUS_EVERY);
+    }
+
+    #[test]
+    fn each_of_several_models_has_its_part_of_the_load() {
+        let (load, start) = (Arc::new(Load::default()), Instant::now());
+        let mut rates = Rates::default();
+        load.set_models(["a"].into_iter());
+        assert_eq!(rates.loads(&load, start), [], "it is the worker's");
+        load.set_models(["a", "b"].into_iter());
+        let _places = [load.occupy(&load.share("b")), load.queue(&load.share("b"))];
+        rates.loads(&load, start);
+        load.share("a").generated(50);
+        let later = start + Duration::from_secs(1);
+        let part = |model: &str, active, queued, tokens_per_second| ModelLoad {
+            model: model.to_owned(),
+            active,
+            queued,
+            tokens_per_second,
+        };
+        assert_eq!(rates.loads(&load, later), [part("a", 0, 0, 50.0), part("b", 1, 1, 0.0)]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::engine::{Closed, Sink};
 use crate::limits;
-use crate::load::Slot;
+use crate::load::{Place, Share};
 use crate::metrics::{Metrics, Outcome};
 use crate::outbox::{Outbox, Press, PushError, delta_weight};
 use crate::sync::lock;
@@ -43,6 +43,8 @@ pub(crate) struct StreamParts {
     pub(crate) outbox: Arc<Outbox>,
     /// Counters.
     pub(crate) metrics: Metrics,
+    /// Its model's part of the load.
+    pub(crate) share: Arc<Share>,
     /// Where its end is told.
     pub(crate) ends: Ends,
     /// Largest frame in bytes that NATS takes.
@@ -65,7 +67,7 @@ struct State {
     last_sent: Instant,
     last_output: Option<Instant>,
     tokens: u64,
-    slot: Option<Slot>,
+    place: Option<Place>,
 }
 
 impl Stream {
@@ -77,7 +79,7 @@ impl Stream {
             last_sent: parts.arrived,
             last_output: None,
             tokens: 0,
-            slot: None,
+            place: None,
         });
         Arc::new(Self { parts, state })
     }
@@ -96,11 +98,17 @@ impl Stream {
         }
     }
 
-    /// Keeps a slot until the stream ends. On a stream that has ended it is given back at once.
-    pub(crate) fn hold(&self, slot: Slot) {
+    /// Its model's part of the load.
+    pub(crate) fn share(&self) -> &Arc<Share> {
+        &self.parts.share
+    }
+
+    /// Keeps a slot, or a place in the queue, until the stream ends or has another. On a stream that has ended it
+    /// is given back at once.
+    pub(crate) fn hold(&self, place: Place) {
         let mut state = lock(&self.state);
         if state.open {
-            state.slot = Some(slot);
+            state.place = Some(place);
         }
     }
 
@@ -167,6 +175,7 @@ impl Stream {
         // Some engines only tell at the end how many tokens it were.
         let more = finish.completion_tokens.unwrap_or(0).saturating_sub(state.tokens);
         self.parts.metrics.generated(more);
+        self.parts.share.generated(more);
         let raw = |json: &Option<tokenbus_protocol::openai::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
         let bytes = raw(&finish.usage) + raw(&finish.chunk);
         if bytes > self.parts.max_frame {
@@ -183,7 +192,7 @@ impl Stream {
         state.open = false;
         // The loop is gone only when the worker is.
         let _ = self.parts.ends.send(self.parts.key);
-        state.slot = None;
+        state.place = None;
         self.parts.metrics.ended(outcome);
         if let Some(body) = last
             && let Err(error) = self.push(state, body, Press::Last, now)
@@ -234,6 +243,7 @@ impl Stream {
         let metrics = &self.parts.metrics;
         state.tokens += u64::from(tokens);
         metrics.generated(u64::from(tokens));
+        self.parts.share.generated(u64::from(tokens));
         match state.last_output.replace(now) {
             None => metrics.first_output(now.saturating_duration_since(self.parts.arrived), now),
             Some(last) => {

@@ -29,12 +29,13 @@ fn setup(bound: usize, max_frame: usize) -> Setup {
         number: 9,
         outbox: Arc::clone(&outbox),
         metrics: metrics.clone(),
+        share: load.share("m"),
         ends: sender,
         max_frame,
         arrived: now,
         paced: true,
     });
-    stream.hold(load.occupy());
+    stream.hold(load.occupy(stream.share()));
     Setup {
         load,
         outbox,
@@ -155,7 +156,7 @@ fn after_a_cancel_the_engine_hears_closed_and_nothing_is_sent() {
 fn a_slot_handed_to_a_stream_that_has_ended_is_given_back() {
     let s = setup(1 << 20, 1 << 16);
     s.stream.end(None, Outcome::Cancelled, s.now);
-    s.stream.hold(s.load.occupy());
+    s.stream.hold(s.load.occupy(s.stream.share()));
     assert_eq!(s.load.running(), 0);
 }
 

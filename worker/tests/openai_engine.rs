@@ -71,7 +71,7 @@ async fn the_server_gets_the_clients_body_but_for_three_members() {
     assert_eq!(seen.path, "/v1/chat/completions");
     assert_eq!(
         seen.body,
-        r#"{"model":"m","messages":[ {"role":"user","content":"\u0041"} ],"temperature":0.10,"top_p":1e-1,"unknown":{"b":1,"a":[null]},"seed":18446744073709551616,"stream":true,"stream_options":{"include_usage":true}}"#
+        r#"{"model":"m","messages":[ {"role":"user","content":"\u0041"} ],"temperature":0.10,"top_p":1e-1,"unknown":{"b":1,"a":[null]},"seed":18446744073709551616,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#
     );
     assert_eq!(seen.headers["traceparent"], trace);
     assert_eq!(seen.headers["content-type"], "application/json");

@@ -2,7 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
-use tokenbus_protocol::{ModelCapacity, Name, Quantiles, WorkerCapacity};
+use tokenbus_protocol::{Capacity, Name, Quantiles, WorkerCapacity};
 
 use super::limits::{CELL, MODELS_NAMED};
 use super::view::{Source, View};
@@ -14,7 +14,7 @@ pub(super) fn lines(view: &View) -> Vec<String> {
     if view.capacity.models.is_empty() {
         lines.push("no model is served".to_owned());
     } else {
-        lines.extend(models(&view.capacity.models));
+        lines.extend(models(&view.capacity));
     }
     lines.push(String::new());
     if view.capacity.workers.is_empty() {
@@ -45,12 +45,30 @@ fn heading(view: &View) -> String {
     format!("cluster {}: {leader}{standby}", view.namespace)
 }
 
-const MODEL_HEADER: [&str; 9] = [
-    "MODEL", "WORKERS", "SLOTS", "FREE", "ACTIVE", "QUEUED", "TOKENS/S", "WAIT", "DESIRED",
+const MODEL_HEADER: [&str; 10] = [
+    "MODEL", "WORKERS", "SLOTS", "FREE", "ACTIVE", "QUEUED", "WAITING", "TOKENS/S", "WAIT", "DESIRED",
 ];
 
-fn models(models: &[ModelCapacity]) -> Vec<String> {
-    let rows = models.iter().map(|model| {
+fn models(capacity: &Capacity) -> Vec<String> {
+    let none = || "-".to_owned();
+    let total = &capacity.total;
+    // Slots of several models may be the same ones, so the sums are not those of the lines above. A coordinator of
+    // an older version tells none.
+    let all = (capacity.models.len() > 1 && total.workers > 0).then(|| {
+        vec![
+            "(all)".to_owned(),
+            total.workers.to_string(),
+            total.slots.to_string(),
+            total.free.to_string(),
+            total.active.to_string(),
+            total.queued.to_string(),
+            total.waiting.to_string(),
+            rate(total.tokens_per_second),
+            none(),
+            none(),
+        ]
+    });
+    let rows = capacity.models.iter().map(|model| {
         vec![
             text(&model.model),
             model.workers.to_string(),
@@ -58,12 +76,13 @@ fn models(models: &[ModelCapacity]) -> Vec<String> {
             model.free.to_string(),
             model.active.to_string(),
             model.queued.to_string(),
+            model.waiting.to_string(),
             rate(model.tokens_per_second),
-            model.estimated_wait_ms.map_or_else(|| "-".to_owned(), milliseconds),
+            model.estimated_wait_ms.map_or_else(none, milliseconds),
             model.desired_workers.to_string(),
         ]
     });
-    table(&MODEL_HEADER, 1, rows)
+    table(&MODEL_HEADER, 1, rows.chain(all))
 }
 
 const WORKER_HEADER: [&str; 11] = [
@@ -197,13 +216,24 @@ mod tests {
         let expected = "\
 cluster tb: coordinator c1 leads, standing by: c2
 
-MODEL  WORKERS  SLOTS  FREE  ACTIVE  QUEUED  TOKENS/S   WAIT  DESIRED
-qwen         1      8     6       2       0     100.0  1.2 s        1
+MODEL  WORKERS  SLOTS  FREE  ACTIVE  QUEUED  WAITING  TOKENS/S   WAIT  DESIRED
+qwen         1      8     6       2       0        7     100.0  1.2 s        1
 
 WORKER  HOST  ENGINE  STATE  MODELS  SLOTS  QUEUED  TOKENS/S  TTFT P50    P99     AGE
 w1      box   sim     ready  m         2/8       0       123     20 ms  1.2 s  420 ms
 w2      box   sim     ready  m         0/8       0       0.0     20 ms  1.2 s  420 ms";
         assert_eq!(lines(&view).join("\n"), expected);
+    }
+
+    #[test]
+    fn several_models_have_a_total_that_counts_each_worker_once() {
+        let view = view(vec![], vec![model("a", None), model("b", None)]);
+        let expected = "\
+MODEL  WORKERS  SLOTS  FREE  ACTIVE  QUEUED  WAITING  TOKENS/S  WAIT  DESIRED
+a            1      8     6       2       0        7     100.0     -        1
+b            1      8     6       2       0        7     100.0     -        1
+(all)        2     16    14       2       0       14       123     -        -";
+        assert_eq!(models(&view.capacity).join("\n"), expected);
     }
 
     #[test]

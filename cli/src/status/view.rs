@@ -100,7 +100,7 @@ fn free(worker: &WorkerCapacity) -> u32 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 pub(super) mod tests {
-    use tokenbus_protocol::{Capabilities, ModelInfo, Quantiles, WorkerState};
+    use tokenbus_protocol::{Capabilities, ModelInfo, Quantiles, Total, WorkerState};
 
     use super::*;
 
@@ -142,6 +142,7 @@ pub(super) mod tests {
             free: 6,
             active: 2,
             queued: 0,
+            waiting: 7,
             tokens_per_second: 99.96,
             estimated_wait_ms: wait,
             desired_workers: 1,
@@ -162,6 +163,15 @@ pub(super) mod tests {
                 at_ms: 0,
                 workers,
                 models,
+                total: Total {
+                    workers: 2,
+                    slots: 16,
+                    free: 14,
+                    active: 2,
+                    queued: 0,
+                    waiting: 14,
+                    tokens_per_second: 123.4,
+                },
             },
         }
     }

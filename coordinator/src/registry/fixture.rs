@@ -42,5 +42,6 @@ pub(crate) fn status(worker: &str, instance: u64, seq: u64) -> Status {
         itl: Quantiles::default(),
         kv_used: None,
         totals: Totals::default(),
+        loads: Vec::new(),
     }
 }

@@ -213,6 +213,7 @@ pub(crate) fn status(worker: &str, seq: u64) -> Status {
         itl: Quantiles::default(),
         kv_used: None,
         totals: Totals::default(),
+        loads: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::Poll;
 
 use axum::Router;
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chunked::Chunked;
 use super::handover::{Begun, Handover, Streamed, says_close};
+use super::leftover::Leftover;
 use super::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
 use super::socket::Socket;
 use super::wire::ClientWire;
@@ -126,7 +127,8 @@ impl Connection {
         let router = TowerToHyperService::new(self.router.clone());
         let draining = self.draining.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let mut stays = request.version() == Version::HTTP_11;
+            let version = request.version();
+            let mut stays = version == Version::HTTP_11;
             if stays {
                 request.extensions_mut().insert(client.clone());
             }
@@ -135,6 +137,9 @@ impl Connection {
             let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
             async move {
                 let mut response = answering.await?;
+                if version < Version::HTTP_11 && response.extensions().get::<Streamed>().is_some() {
+                    warn_of_old_http();
+                }
                 if draining.is_cancelled() {
                     let headers = response.headers_mut();
                     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -170,7 +175,11 @@ impl Connection {
 
     async fn http2(&self, socket: Socket) -> hyper::Result<()> {
         // It has no header that says "close"; its connections are told at the closing, and lose nothing by it.
-        let service = TowerToHyperService::new(self.router.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let closing = self.closing.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            router.call(request.map(|body| Leftover::new(body, closing.clone())))
+        });
         let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));
         tokio::select! {
             biased;
@@ -181,6 +190,17 @@ impl Connection {
             }
         }
     }
+}
+
+/// Says, once, that a stream goes where its end cannot be told from a break.
+fn warn_of_old_http() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "a stream is sent over HTTP/1.0, where an answer ends with its connection: if this gateway dies, the half \
+             of an answer looks like a whole one. Behind nginx, set proxy_http_version 1.1"
+        );
+    });
 }
 
 /// A response as the library gets it; the rest of a stream goes to `handover`, where there is one.

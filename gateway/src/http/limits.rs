@@ -87,12 +87,17 @@ pub const WRITE_STALL: Duration = Duration::from_secs(60);
 /// a slot for the quarter of an hour that TCP tries by itself.
 pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Time for which a closed connection is still read from, so that a client that is sending a body
-/// that nobody wants gets the answer rather than a reset.
-pub const LINGER: Duration = Duration::from_secs(2);
+/// Time for which a closed connection, or the rest of an HTTP/2 request that has been answered, is still read from,
+/// so that a client that is sending a body that nobody wants gets the answer rather than a reset: many clients look
+/// for an answer only when they have sent all. Over a slow uplink that takes a while; a connection that only swallows
+/// costs next to nothing.
+pub const LINGER: Duration = Duration::from_secs(30);
 
-/// Bytes that are read and thrown away in that time.
-pub const LINGER_BYTES: usize = 64 * 1024 * 1024;
+/// Silence of the client that ends it sooner: it has stopped to send, or has vanished.
+pub const LINGER_IDLE: Duration = Duration::from_secs(5);
+
+/// Bytes that are read and thrown away in that time: several times the largest body that is taken by default.
+pub const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Streams per HTTP/2 connection. A proxy may carry all of its clients over one connection; each
 /// stream's buffers are bounded by its own flow control.

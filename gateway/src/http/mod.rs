@@ -21,6 +21,7 @@ mod headers;
 mod health;
 mod idempotent;
 mod keeping;
+mod leftover;
 pub mod limits;
 mod messages;
 mod models;

@@ -12,10 +12,10 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::limits::{AHEAD, LINGER, LINGER_BYTES, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
+use super::limits::{AHEAD, LINGER, LINGER_BYTES, LINGER_IDLE, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL};
 use super::wire::Wire;
 
 /// A client's socket.
@@ -26,7 +26,7 @@ pub(super) struct Socket {
     unread: BytesMut,
     opening: Option<Bounded>,
     stalled: Option<Pin<Box<Sleep>>>,
-    closing: Option<Bounded>,
+    closing: Option<Box<Lingering>>,
     shutdown: CancellationToken,
 }
 
@@ -43,6 +43,47 @@ impl Bounded {
             timer: Box::pin(tokio::time::sleep(time)),
             bytes,
         }
+    }
+}
+
+/// Reading on after the end, which ends after a silence too, and when the gateway closes.
+struct Lingering {
+    until: Instant,
+    silence: Pin<Box<Sleep>>,
+    bytes: usize,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Lingering {
+    fn new(shutdown: CancellationToken) -> Self {
+        Self {
+            until: Instant::now() + LINGER,
+            silence: Box::pin(tokio::time::sleep(LINGER_IDLE)),
+            bytes: LINGER_BYTES,
+            shutdown: Box::pin(shutdown.cancelled_owned()),
+        }
+    }
+
+    /// Notes that `count` bytes came.
+    fn note(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+        let silent = (Instant::now() + LINGER_IDLE).min(self.until);
+        self.silence.as_mut().reset(silent);
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.bytes == 0 || self.shutdown.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.silence.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Lingering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lingering")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,18 +177,16 @@ impl Socket {
 
     /// Reads and throws away until the client closes, or the bounds are reached.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.shutdown.is_cancelled() {
-            return Poll::Ready(());
-        }
-        let closing = self.closing.get_or_insert_with(|| Bounded::new(LINGER, LINGER_BYTES));
+        let shutdown = &self.shutdown;
+        let closing = self
+            .closing
+            .get_or_insert_with(|| Box::new(Lingering::new(shutdown.clone())));
         let mut waste = [0; 8 * 1024];
-        while closing.bytes > 0 {
+        while closing.poll_over(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut waste);
             match self.wire.poll_read(cx, &mut buffer) {
-                Poll::Pending => return closing.timer.as_mut().poll(cx),
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    closing.bytes = closing.bytes.saturating_sub(buffer.filled().len());
-                }
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => closing.note(buffer.filled().len()),
                 Poll::Ready(_) => break,
             }
         }
@@ -212,7 +251,6 @@ impl AsyncWrite for Socket {
 pub(super) mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
-    use tokio::time::Instant;
 
     use super::*;
 
@@ -281,11 +319,44 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_sends_on_and_on_is_read_from_for_a_bounded_time() {
+        let (mut socket, mut client) = pair().await;
+        let start = Instant::now();
+        let sender = async {
+            loop {
+                if client.write_all(b"x").await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(LINGER_IDLE / 2).await;
+            }
+        };
+        tokio::select! {
+            () = sender => panic!("the socket was closed while it was read from"),
+            ended = socket.shutdown() => ended.unwrap(),
+        }
+        assert!(start.elapsed() >= LINGER && start.elapsed() < LINGER * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_closes_ends_lingering() {
+        let (mut socket, client) = pair().await;
+        let shutdown = socket.shutdown.clone();
+        let start = Instant::now();
+        let (ended, ()) = tokio::join!(socket.shutdown(), async move {
+            tokio::time::sleep(LINGER_IDLE / 2).await;
+            shutdown.cancel();
+        });
+        ended.unwrap();
+        assert!(start.elapsed() < LINGER_IDLE);
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn lingering_ends() {
         let (mut socket, client) = pair().await;
         let start = Instant::now();
         socket.shutdown().await.unwrap();
-        assert!(start.elapsed() >= LINGER && start.elapsed() < LINGER * 2);
+        assert!(start.elapsed() >= LINGER_IDLE && start.elapsed() < LINGER_IDLE * 2);
         socket.shutdown.cancel();
         let (mut idle, other) = pair().await;
         idle.shutdown.cancel();

@@ -1,6 +1,6 @@
 //! What the view makes of snapshots, rooms and its own placements.
 
-use tokenbus_protocol::{Feature, ModelCapacity, ModelInfo, Quantiles};
+use tokenbus_protocol::{Feature, ModelCapacity, ModelInfo, Quantiles, Total};
 
 use super::*;
 use crate::limits::WORKER_RETURN;
@@ -49,6 +49,7 @@ fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
         free: 0,
         active: 0,
         queued: 0,
+        waiting: 0,
         tokens_per_second: 0.0,
         estimated_wait_ms: None,
         desired_workers: 0,
@@ -61,6 +62,7 @@ fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
         at_ms: 0,
         workers,
         models: vec![model],
+        total: Total::default(),
     }
 }
 

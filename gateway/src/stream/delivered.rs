@@ -34,8 +34,10 @@ impl Delivered {
     pub fn add(&mut self, delta: &Delta<'_>) {
         self.any = true;
         let choice = choice(&mut self.first, &mut self.others, delta.choice);
-        // An engine that does not count its tokens sends about one per delta.
-        let uncounted = u64::from(!delta.text.is_empty() || delta.extra.is_some());
+        // An engine that does not count its tokens sends about one per delta that says something: members of
+        // the choice or the chunk (progress, a stop reason, a fingerprint) are no output.
+        let output = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
+        let uncounted = u64::from(!delta.text.is_empty() || output);
         choice.tokens += if delta.tokens > 0 {
             u64::from(delta.tokens)
         } else {
@@ -228,6 +230,30 @@ mod tests {
         counted.add(&text(0, "a", 0));
         assert!(counted.resume().is_err());
         assert_eq!(counted.tokens(), 1, "an uncounted delta is one token");
+    }
+
+    #[test]
+    fn what_says_nothing_of_the_answer_is_no_token() {
+        let mut delivered = Delivered::new(true);
+        for extra in [
+            DeltaExtra {
+                chunk: Some(RawJson::new(r#"{"prompt_progress":{"processed":9}}"#).unwrap()),
+                ..DeltaExtra::default()
+            },
+            DeltaExtra {
+                choice: Some(RawJson::new(r#"{"matched_stop":7}"#).unwrap()),
+                fingerprint: Some("f".into()),
+                ..DeltaExtra::default()
+            },
+        ] {
+            delivered.add(&Delta {
+                extra: Some(Box::new(extra)),
+                ..Delta::default()
+            });
+        }
+        assert_eq!(delivered.tokens(), 0);
+        delivered.add(&members(r#"{"tool_calls":[{"index":0}]}"#));
+        assert_eq!(delivered.tokens(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokenbus_protocol::{
     Accepted, Body, Capabilities, Capacity, Finish, Frame, ModelCapacity, ModelInfo, Quantiles, Reject, RejectReason,
-    Room, WorkerCapacity, WorkerState,
+    Room, Total, WorkerCapacity, WorkerState,
 };
 
 use super::*;
@@ -347,6 +347,7 @@ impl World {
             free: 0,
             active: 0,
             queued: 0,
+            waiting: 0,
             tokens_per_second: 0.0,
             estimated_wait_ms: None,
             desired_workers: 0,
@@ -359,6 +360,7 @@ impl World {
             at_ms: 0,
             workers: workers.into_iter().collect(),
             models: vec![model],
+            total: Total::default(),
         };
         self.view.snapshot(&capacity, self.now, 0);
         self.wake();

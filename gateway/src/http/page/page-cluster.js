@@ -84,7 +84,9 @@ function show(cluster, rates) {
   of("workers", ready.length, workers.length);
   of("slots", active, slots);
   $("used").style.width = `${slots ? Math.min(100, (active / slots) * 100) : 0}%`;
-  $("waiting").textContent = cluster.waiting + sum(workers, (one) => one.queued);
+  // At all gateways, as the coordinator heard it within a second; at this one, as it is.
+  const waiting = Math.max(cluster.waiting, sum(cluster.models, (one) => one.waiting || 0));
+  $("waiting").textContent = waiting + sum(workers, (one) => one.queued);
   const told = workers.filter((worker) => worker.tokens_per_second !== null);
   const rate = sum(told, (one) => one.tokens_per_second);
   $("rate").textContent = told.length || !workers.length ? number(rate) : "–";

@@ -58,12 +58,14 @@ pub struct SeenModel {
     pub model: String,
     /// Ready workers that serve it.
     pub workers: u32,
-    /// Slots of those workers.
+    /// Slots of those workers, shared with their other models.
     pub slots: u32,
     /// Free slots of those workers.
     pub free: u32,
-    /// Requests that wait on those workers.
+    /// Requests for it that wait on those workers.
     pub queued: u32,
+    /// Requests for it that wait at gateways, where a coordinator tells.
+    pub waiting: Option<u32>,
     /// Milliseconds that a new request will wait for a slot, estimated, where anything is known.
     pub estimated_wait_ms: Option<u64>,
 }
@@ -143,6 +145,7 @@ impl SeenModel {
             slots: 0,
             free: 0,
             queued: 0,
+            waiting: None,
             estimated_wait_ms: None,
         }
     }
@@ -174,6 +177,7 @@ fn models(told: &Capacity) -> Vec<SeenModel> {
         slots: model.slots,
         free: model.free,
         queued: model.queued,
+        waiting: Some(model.waiting),
         estimated_wait_ms: model.estimated_wait_ms,
     });
     models.collect()

@@ -1,6 +1,6 @@
 //! What people are shown of the view.
 
-use tokenbus_protocol::{Capabilities, ModelCapacity, ModelInfo, Room, WorkerCapacity};
+use tokenbus_protocol::{Capabilities, ModelCapacity, ModelInfo, Room, Total, WorkerCapacity};
 use tokio::time::Duration;
 
 use super::*;
@@ -45,6 +45,7 @@ fn told(workers: Vec<WorkerCapacity>, models: &[&str]) -> Capacity {
         free: 1,
         active: 3,
         queued: 2,
+        waiting: 0,
         tokens_per_second: 12.5,
         estimated_wait_ms: Some(70),
         desired_workers: 1,
@@ -57,6 +58,7 @@ fn told(workers: Vec<WorkerCapacity>, models: &[&str]) -> Capacity {
         at_ms: 0,
         workers,
         models: models.iter().map(model).collect(),
+        total: Total::default(),
     }
 }
 

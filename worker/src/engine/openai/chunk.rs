@@ -15,6 +15,8 @@ pub(super) struct Chunk<'a> {
     pub(super) choices: Vec<Choice<'a>>,
     /// The usage, where it is more than `null`.
     pub(super) usage: Option<&'a RawValue>,
+    /// `timings` of llama-server, where they are more than `null`; stays in `rest` too.
+    pub(super) timings: Option<&'a RawValue>,
     /// An error in place of output.
     pub(super) error: Option<&'a RawValue>,
     /// Whether `object` is `error`: the flat form of older vLLMs.
@@ -76,6 +78,11 @@ impl<'a> Members<'a> {
         } else {
             RawJson::from_serialize(self).map(Some)
         }
+    }
+
+    /// Leaves out the member `name`.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
     }
 
     fn push(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
@@ -153,6 +160,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Chunk<'a> {
                         "id" | "created" | "model" => drop(map.next_value::<IgnoredAny>()?),
                         name => {
                             let value: &RawValue = map.next_value()?;
+                            if name == "timings" {
+                                chunk.timings = present(value);
+                            }
                             if value.get() != "null" || !null_means_absent(name) {
                                 chunk.rest.push(key, value);
                             }

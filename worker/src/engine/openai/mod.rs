@@ -10,6 +10,7 @@ mod breaker;
 mod catalog;
 mod chunk;
 mod client;
+mod count;
 mod credentials;
 mod discover;
 mod error;

@@ -7,6 +7,7 @@ use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
 use super::client::Path;
+use super::count::{Counting, PER_TOKEN};
 use super::discover::ServerKind;
 use super::error;
 use super::resume;
@@ -60,6 +61,8 @@ pub(super) struct Call {
     pub(super) again: u64,
     /// How the answer joins what the client has.
     pub(super) seam: Seam,
+    /// Where the answer tells its tokens.
+    pub(super) counting: Counting,
 }
 
 /// All that a job asks of the server.
@@ -104,7 +107,7 @@ pub(super) fn plan(
         )
     })?;
     refuse_impossible(kind, &object, target)?;
-    prepare(&mut object, target).map_err(unwritable)?;
+    let counting = prepare(kind, &mut object, target).map_err(unwritable)?;
     match resume.filter(|resume| !resume.choices.is_empty()) {
         None => {
             let n = number(&object, "n").unwrap_or(1).max(1);
@@ -124,16 +127,17 @@ pub(super) fn plan(
                     delivered: 0,
                     again: 0,
                     seam: Seam::Open,
+                    counting,
                 }],
                 exhausted: Vec::new(),
             })
         }
-        Some(resume) => resume::plan(kind, &object, target, resume),
+        Some(resume) => resume::plan(kind, &object, target, resume, counting),
     }
 }
 
 /// The members that every request needs, changed only where they differ.
-fn prepare(object: &mut RawObject, target: &Target) -> Result<(), RawJsonError> {
+fn prepare(kind: RequestKind, object: &mut RawObject, target: &Target) -> Result<Counting, RawJsonError> {
     if parsed::<String>(object, "model").as_deref() != Some(target.upstream.as_str()) {
         object.set("model", &target.upstream)?;
     }
@@ -143,13 +147,28 @@ fn prepare(object: &mut RawObject, target: &Target) -> Result<(), RawJsonError> 
     let options = object.get("stream_options").filter(|raw| raw.get() != "null");
     let Ok(mut options) = options.map_or(Ok(RawObject::default()), |raw| RawObject::parse(raw.get().as_bytes())) else {
         // No object: the engine tells the client so itself.
-        return Ok(());
+        return Ok(Counting::Chunks);
     };
-    if parsed::<bool>(&options, "include_usage") != Some(true) {
-        options.set("include_usage", &true)?;
+    let counting = if kind.is_generated() {
+        Counting::of(target.kind, object)
+    } else {
+        Counting::Chunks
+    };
+    let mut missing = ["include_usage"]
+        .into_iter()
+        .chain(counting.option())
+        .collect::<Vec<_>>();
+    missing.retain(|name| parsed::<bool>(&options, name) != Some(true));
+    for name in &missing {
+        options.set(name, &true)?;
+    }
+    if !missing.is_empty() {
         object.set("stream_options", &options)?;
     }
-    Ok(())
+    if counting == (Counting::Timings { hidden: true }) {
+        object.set(PER_TOKEN, &true)?;
+    }
+    Ok(counting)
 }
 
 /// What the model cannot do and the server would pretend to, or answer with a 500.

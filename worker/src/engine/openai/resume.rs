@@ -7,6 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
+use super::count::Counting;
 use super::error::not_continuable;
 use super::limits::MAX_RESUMED_CHOICES;
 use super::request::{Call, Continuation, Plan, Target, demands_a_tool, encode, number, parsed, unwritable};
@@ -45,6 +46,7 @@ pub(super) fn plan(
     object: &RawObject,
     target: &Target,
     resume: &Resume,
+    counting: Counting,
 ) -> Result<Plan, EngineError> {
     let n = number(object, "n").unwrap_or(1).max(1);
     if n > u64::from(MAX_RESUMED_CHOICES) {
@@ -80,6 +82,7 @@ pub(super) fn plan(
             delivered: joint.delivered,
             again: joint.again,
             seam: joint.seam,
+            counting,
         });
     }
     Ok(plan)

@@ -11,6 +11,7 @@ use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use super::chunk::{Choice, Chunk, Members, text_of};
+use super::count::{Counted, Counting};
 use super::error::{self, Secrets};
 use super::pattern::Pattern;
 use super::request::Call;
@@ -85,8 +86,9 @@ pub(super) struct Answer<'s> {
     counts: Counts,
     usages: u32,
     finish: Finish,
-    /// The shape of the last chunk that was nothing but one token of text.
-    plain: Pattern,
+    /// The shape of the last chunk that was nothing but text, and its choice at the engine.
+    plain: (Pattern, u32),
+    counted: Counted,
 }
 
 /// The engine's `system_fingerprint`, which goes out with the first delta that is sent at all.
@@ -113,7 +115,8 @@ impl<'s> Answer<'s> {
             counts: Counts::default(),
             usages: 0,
             finish: Finish::default(),
-            plain: Pattern::default(),
+            plain: (Pattern::default(), 0),
+            counted: Counted::new(call.counting),
         }
     }
 
@@ -132,8 +135,11 @@ impl<'s> Answer<'s> {
         if event.kind == EventKind::Error {
             return Err(error::from_stream(data, self.secrets).into());
         }
-        if let Some(text) = self.plain.text(data) {
-            emit(plain(self.plain.choice, text))?;
+        let (pattern, upstream) = &self.plain;
+        if let Some((text, counter)) = pattern.read(data)
+            && let Some(tokens) = counter.map_or(Some(1), |counter| self.counted.more(*upstream, counter, true))
+        {
+            emit(plain(pattern.choice, text, tokens))?;
             return Ok(Step::More);
         }
         if data == "[DONE]" {
@@ -192,7 +198,7 @@ impl<'s> Answer<'s> {
     fn chunk(
         &mut self,
         data: &str,
-        chunk: Chunk<'_>,
+        mut chunk: Chunk<'_>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
     ) -> Result<(), Stopped> {
         if let (Some(fingerprint), Fingerprint::Unknown) = (chunk.fingerprint, &self.fingerprint) {
@@ -201,6 +207,12 @@ impl<'s> Answer<'s> {
         if let Some(usage) = chunk.usage {
             self.usage(usage, chunk.choices.first().map_or(0, |choice| choice.index));
         }
+        let counting = self.counted.counting();
+        let ends = chunk.choices.iter().all(|choice| choice.finish_reason.is_some());
+        // Those of an answer's end come unasked.
+        if counting == (Counting::Timings { hidden: true }) && !ends {
+            chunk.rest.remove("timings");
+        }
         let mut rest = raw(&chunk.rest)?;
         if chunk.choices.is_empty() {
             if rest.is_some() {
@@ -208,11 +220,15 @@ impl<'s> Answer<'s> {
             }
             return Ok(());
         }
-        let alone = chunk.usage.is_none() && chunk.choices.len() == 1 && rest.is_none();
+        let counter = counting.counter(chunk.usage, chunk.timings);
+        let counts = chunk.usage.is_none() || counting == Counting::Usage;
+        let alone = counts && chunk.choices.len() == 1 && rest.is_none();
         for choice in &chunk.choices {
-            let is_plain = self.choice(choice, &mut rest, emit)?;
+            let is_plain = self.choice(choice, counter, &mut rest, emit)?;
             if let Some(content) = choice.content.filter(|_| alone && is_plain) {
-                self.plain.learn(data, content, self.choice.unwrap_or(choice.index));
+                let (pattern, upstream) = &mut self.plain;
+                pattern.learn(data, content, counter, self.choice.unwrap_or(choice.index));
+                *upstream = choice.index;
             }
         }
         // A chunk that said nothing else still may carry something for the client.
@@ -235,10 +251,11 @@ impl<'s> Answer<'s> {
         Ok(())
     }
 
-    /// What one choice says; whether that was one token of text and nothing else.
+    /// What one choice says; whether that was text and nothing else.
     fn choice(
         &mut self,
         choice: &Choice<'_>,
+        counter: Option<&RawValue>,
         rest: &mut Option<RawJson>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
     ) -> Result<bool, Stopped> {
@@ -262,15 +279,23 @@ impl<'s> Answer<'s> {
         extra.chunk = rest.take();
         extra.fingerprint = self.take_fingerprint();
         let token_ids = token_ids(choice);
+        let tokens = match counter {
+            Some(counter) => {
+                let says = is_output(choice, &text);
+                self.counted.more(choice.index, counter.get(), says)
+            }
+            None => None,
+        };
+        let tokens = tokens.unwrap_or_else(|| tokens_listed(choice, &text, token_ids.len()));
         let delta = Delta {
             choice: self.choice.unwrap_or(choice.index),
-            tokens: tokens(choice, &text, token_ids.len()),
+            tokens,
             token_ids,
             text,
             finish_reason: choice.finish_reason.as_deref().map(str::to_owned),
             extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
         };
-        let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text));
+        let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
         emit(delta)?;
         Ok(is_plain)
     }
@@ -318,12 +343,12 @@ impl<'s> Answer<'s> {
     }
 }
 
-/// One token of text and nothing else.
-fn plain(choice: u32, text: Cow<'_, str>) -> Delta<'_> {
+/// Text and nothing else.
+fn plain(choice: u32, text: Cow<'_, str>, tokens: u32) -> Delta<'_> {
     Delta {
         choice,
         text,
-        tokens: 1,
+        tokens,
         ..Delta::default()
     }
 }
@@ -361,8 +386,8 @@ fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
         .unwrap_or_default()
 }
 
-/// Completion tokens in this chunk: what the engine tells, otherwise one where it says anything.
-fn tokens(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
+/// Completion tokens in a chunk without a count: those that it lists, otherwise one where it says anything.
+fn tokens_listed(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
     let counted = if ids > 0 {
         Some(ids)
     } else {
@@ -370,19 +395,21 @@ fn tokens(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
     };
     match counted {
         Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
-        None => {
-            let output = [
-                "reasoning",
-                "reasoning_content",
-                "tool_calls",
-                "function_call",
-                "refusal",
-                "content",
-            ];
-            let says = !text.is_empty() || choice.delta.names().any(|name| output.contains(&name));
-            u32::from(says)
-        }
+        None => u32::from(is_output(choice, text)),
     }
+}
+
+/// Whether a chunk has something of the answer in it.
+fn is_output(choice: &Choice<'_>, text: &str) -> bool {
+    let output = [
+        "reasoning",
+        "reasoning_content",
+        "tool_calls",
+        "function_call",
+        "refusal",
+        "content",
+    ];
+    !text.is_empty() || choice.delta.names().any(|name| output.contains(&name))
 }
 
 fn logprobs_count(logprobs: &RawValue) -> Option<usize> {

@@ -3,6 +3,7 @@
 
 use tokenbus_protocol::ErrorCode;
 
+use super::super::count::Counting;
 use super::*;
 
 type Deltas = Vec<Delta<'static>>;
@@ -36,6 +37,7 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         delivered,
         again: 0,
         seam: super::super::seam::Seam::Open,
+        counting: Counting::Chunks,
     }
 }
 
@@ -403,4 +405,78 @@ proptest::proptest! {
         let alone = events.iter().flat_map(|event| run(&[event.as_str()]).0);
         proptest::prop_assert_eq!(together, alone.collect::<Vec<_>>());
     }
+}
+
+fn counting(counting: Counting, choices: u32) -> Call {
+    Call {
+        counting,
+        ..call(None, choices, 0)
+    }
+}
+
+fn timed(text: &str, predicted: u32) -> String {
+    format!(
+        r#"{{"choices":[{{"finish_reason":null,"index":0,"delta":{{"content":"{text}"}}}}],"object":"chat.completion.chunk","timings":{{"prompt_n":33,"predicted_n":{predicted},"predicted_ms":20.5}}}}"#
+    )
+}
+
+#[test]
+fn a_character_of_several_tokens_counts_as_the_engine_says_and_the_client_does_not_see_how() {
+    let secrets = Secrets::default();
+    let call = counting(Counting::Timings { hidden: true }, 1);
+    let mut answer = Answer::new(&call, UsageRule::PerChoice, &secrets);
+    let events = [timed("😀", 3), timed("你", 5), timed("a", 6), timed("\\n🚀", 9)];
+    let end = [
+        r#"{"choices":[{"finish_reason":"length","index":0,"delta":{}}]}"#,
+        r#"{"choices":[],"usage":{"completion_tokens":11,"prompt_tokens":33},"timings":{"predicted_n":11}}"#,
+        "[DONE]",
+    ];
+    let events: Vec<&str> = events.iter().map(String::as_str).chain(end).collect();
+    let (deltas, last) = run_with(&mut answer, &events);
+    assert_eq!(last, Ok(Step::Done));
+    let told: Vec<_> = deltas.iter().map(|delta| (delta.text.as_ref(), delta.tokens)).collect();
+    assert_eq!(told, [("😀", 3), ("你", 2), ("a", 1), ("\n🚀", 3), ("", 0)]);
+    assert!(deltas.iter().all(|delta| delta.extra.is_none()));
+    let finish = answer.finish();
+    assert_eq!(finish.completion_tokens, Some(11));
+    assert!(
+        finish.chunk.unwrap().get().contains("timings"),
+        "they come with each answer's end"
+    );
+}
+
+#[test]
+fn timings_that_the_client_asked_for_reach_it() {
+    let secrets = Secrets::default();
+    let call = counting(Counting::Timings { hidden: false }, 1);
+    let mut answer = Answer::new(&call, UsageRule::PerChoice, &secrets);
+    let (deltas, _) = run_with(&mut answer, &[&timed("😀", 3), &timed("你", 5)]);
+    assert_eq!(deltas.iter().map(|delta| delta.tokens).collect::<Vec<_>>(), [3, 2]);
+    let shown = |delta: &Delta<'_>| delta.extra.as_ref().unwrap().chunk.as_ref().unwrap().get().to_owned();
+    assert!(deltas.iter().all(|delta| shown(delta).contains("predicted_n")));
+}
+
+#[test]
+fn several_tokens_in_one_chunk_count_by_its_usage_for_each_choice() {
+    let secrets = Secrets::default();
+    let mut answer = Answer::new(&counting(Counting::Usage, 2), UsageRule::Last, &secrets);
+    let chunk = |index: u32, text: &str, completion: u32| {
+        format!(
+            r#"{{"choices":[{{"index":{index},"delta":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":4,"completion_tokens":{completion}}}}}"#
+        )
+    };
+    let events = [
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"usage":{"completion_tokens":0}}"#.into(),
+        chunk(0, "a b", 2),
+        chunk(0, "c", 3),
+        chunk(1, "x", 1),
+        chunk(1, "y z", 5),
+        chunk(0, "d", 4),
+        r#"{"choices":[{"index":0,"delta":{"content":"e"}}]}"#.into(),
+    ];
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (deltas, _) = run_with(&mut answer, &events);
+    let told: Vec<_> = deltas.iter().map(|delta| (delta.choice, delta.tokens)).collect();
+    assert_eq!(told, [(0, 2), (0, 1), (1, 1), (1, 4), (0, 1), (0, 1)]);
+    assert!(deltas.iter().all(|delta| delta.extra.is_none()));
 }

@@ -1,0 +1,94 @@
+//! What waits at the gateways, as they tell it. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use tokenbus_protocol::{Name, Waiting};
+
+use crate::limits::{MAX_GATEWAYS, WAITING_HELD};
+
+/// The newest word of each gateway.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingAtGateways {
+    gateways: HashMap<Name, (Instant, Waiting)>,
+}
+
+impl WaitingAtGateways {
+    /// Takes what a gateway tells at `now`.
+    pub(crate) fn note(&mut self, waiting: Waiting, now: Instant) {
+        self.forget(now);
+        if waiting.models.is_empty() {
+            self.gateways.remove(&waiting.gateway);
+        } else if self.gateways.len() < MAX_GATEWAYS || self.gateways.contains_key(&waiting.gateway) {
+            self.gateways.insert(waiting.gateway.clone(), (now, waiting));
+        }
+    }
+
+    /// Requests that wait at `now`, by model.
+    pub(crate) fn by_model(&self, now: Instant) -> BTreeMap<&str, u32> {
+        let mut sums: BTreeMap<&str, u32> = BTreeMap::new();
+        let heard = self.gateways.values().filter(|(at, _)| is_held(*at, now));
+        for model in heard.flat_map(|(_, waiting)| &waiting.models) {
+            let sum = sums.entry(&model.model).or_default();
+            *sum = sum.saturating_add(model.requests);
+        }
+        sums
+    }
+
+    /// Forgets the gateways that are silent: they have gone.
+    fn forget(&mut self, now: Instant) {
+        self.gateways.retain(|_, (at, _)| is_held(*at, now));
+    }
+}
+
+fn is_held(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < WAITING_HELD
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use tokenbus_protocol::ModelWaiting;
+
+    use super::*;
+
+    fn told(gateway: &str, models: &[(&str, u32)]) -> Waiting {
+        let models = models.iter().map(|(model, requests)| ModelWaiting {
+            model: (*model).to_owned(),
+            requests: *requests,
+        });
+        Waiting {
+            gateway: Name::new(gateway).unwrap(),
+            models: models.collect(),
+        }
+    }
+
+    #[test]
+    fn the_newest_word_of_each_gateway_counts_until_it_is_silent() {
+        let start = Instant::now();
+        let mut waiting = WaitingAtGateways::default();
+        waiting.note(told("g1", &[("a", 5), ("b", 1)]), start);
+        waiting.note(told("g2", &[("a", 2)]), start);
+        waiting.note(told("g1", &[("a", 3)]), start);
+        assert_eq!(waiting.by_model(start), BTreeMap::from([("a", 5)]));
+        waiting.note(told("g1", &[]), start);
+        assert_eq!(waiting.by_model(start), BTreeMap::from([("a", 2)]));
+        assert_eq!(waiting.by_model(start + WAITING_HELD), BTreeMap::new());
+        let later = start + WAITING_HELD + Duration::from_secs(1);
+        waiting.note(told("g3", &[("a", 1)]), later);
+        assert_eq!(waiting.gateways.len(), 1, "who is silent is forgotten");
+    }
+
+    #[test]
+    fn invented_gateways_do_not_fill_the_memory() {
+        let start = Instant::now();
+        let mut waiting = WaitingAtGateways::default();
+        for number in 0..MAX_GATEWAYS + 10 {
+            waiting.note(told(&format!("g{number}"), &[("a", u32::MAX)]), start);
+        }
+        assert_eq!(waiting.gateways.len(), MAX_GATEWAYS);
+        assert_eq!(waiting.by_model(start), BTreeMap::from([("a", u32::MAX)]));
+    }
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
+use crate::jetstream::{Replicas, Seen, Streams};
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
 use crate::{backoff, limits};
@@ -40,6 +41,8 @@ pub struct Bus {
     client: Client,
     link: Arc<watch::Sender<Link>>,
     metrics: BusMetrics,
+    replicas: Replicas,
+    seen: Seen,
 }
 
 /// Why something could not be done over the bus.
@@ -112,12 +115,31 @@ impl Bus {
                 })?;
         }
         let client = connect.connect(addresses).await?;
-        Ok(Self { client, link, metrics })
+        Ok(Self {
+            client,
+            link,
+            metrics,
+            replicas: options.replicas,
+            seen: Seen::default(),
+        })
     }
 
     /// The client itself, for requests and the services protocol.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Streams and buckets in JetStream, which has `answer` for each of its answers.
+    pub fn streams(&self, answer: Duration) -> Streams {
+        Streams::new(self.clone(), answer)
+    }
+
+    pub(crate) fn replicas(&self) -> Replicas {
+        self.replicas
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Counters of this connection.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
+use crate::jetstream::{Replicas, Seen, Streams};
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
 use crate::{backoff, limits};
@@ -43,6 +44,8 @@ pub struct Bus {
     metrics: BusMetrics,
     /// Microseconds of the newest round trip; 0 before the first.
     rtt: Arc<AtomicU64>,
+    replicas: Replicas,
+    seen: Seen,
 }
 
 /// Why something could not be done over the bus.
@@ -121,12 +124,27 @@ impl Bus {
             link,
             metrics,
             rtt,
+            replicas: options.replicas,
+            seen: Seen::default(),
         })
     }
 
     /// The client itself, for requests and the services protocol.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Streams and buckets in JetStream, which has `answer` for each of its answers.
+    pub fn streams(&self, answer: Duration) -> Streams {
+        Streams::new(self.clone(), answer)
+    }
+
+    pub(crate) fn replicas(&self) -> Replicas {
+        self.replicas
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Counters of this connection.

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 mod connection;
+pub mod jetstream;
 pub mod limits;
 mod metrics;
 mod options;

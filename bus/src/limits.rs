@@ -29,3 +29,19 @@ pub const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 /// Longest time for a round trip through the server (confirming a subscription).
 pub const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Replicas of a stream where there are servers enough: one server of three may be lost.
+pub const SAFE_REPLICAS: usize = 3;
+
+/// Most replicas of a stream that nats-server makes.
+pub const MAX_REPLICAS: usize = 5;
+
+/// Answers of JetStream that making sure of one stream may take in a row, each within its own time:
+/// looking for it, and a refusal or two before it is made. Servers refuse within milliseconds.
+pub const STREAM_ANSWERS: u32 = 3;
+
+/// Smallest size in bytes of a stream that is made smaller than wanted because there is no room.
+pub const SMALLEST_STREAM: i64 = 1024 * 1024;
+
+/// Smallest part of the wanted size, as its divisor: less is not what was asked for.
+pub const SMALLEST_PART: i64 = 64;

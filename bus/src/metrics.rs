@@ -21,6 +21,8 @@ pub struct BusMetrics {
     pub publish_failures: Counter,
     /// Messages that could not be decoded.
     pub malformed: Counter,
+    /// Streams and buckets that had vanished and were made again.
+    pub streams_remade: Counter,
 }
 
 impl BusMetrics {
@@ -48,6 +50,11 @@ impl BusMetrics {
             "nats_malformed",
             "Messages that could not be decoded",
             self.malformed.clone(),
+        );
+        registry.register(
+            "nats_streams_remade",
+            "Streams and buckets that had vanished and were made again, by whomever",
+            self.streams_remade.clone(),
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::jetstream::Replicas;
 use crate::limits::SUBSCRIPTION_CAPACITY;
 
 /// How to reach NATS. `Default` is one server on loopback.
@@ -17,6 +18,8 @@ pub struct BusOptions {
     pub name: String,
     /// Messages that each subscription holds for a reader that is behind.
     pub subscription_capacity: usize,
+    /// Replicas of what is kept in JetStream.
+    pub replicas: Replicas,
 }
 
 impl Default for BusOptions {
@@ -27,6 +30,7 @@ impl Default for BusOptions {
             tls_ca: None,
             name: "tokenbus".to_owned(),
             subscription_capacity: SUBSCRIPTION_CAPACITY,
+            replicas: Replicas::default(),
         }
     }
 }

@@ -17,7 +17,15 @@ use toml::{Table, Value};
 const MODELS: &str = "models";
 
 /// Keys that stand at the root of the file, for every subcommand that has them.
-const SHARED: [&str; 6] = ["log", "log-format", "nats", "nats-creds", "nats-ca", "namespace"];
+const SHARED: [&str; 7] = [
+    "log",
+    "log-format",
+    "nats",
+    "nats-creds",
+    "nats-ca",
+    "namespace",
+    "js-replicas",
+];
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]

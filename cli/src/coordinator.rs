@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, duration};
+use crate::shared::{BusArgs, KeptArgs, duration};
 use crate::signals;
 
 /// Watch the workers and publish what the cluster can take
@@ -18,6 +18,9 @@ use crate::signals;
 pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
+
+    #[command(flatten)]
+    kept: KeptArgs,
 
     /// Address of the status page: /healthz, /readyz, /metrics and /capacity
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
@@ -36,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown()?;
     let listener = args.listen.bind().await?;
-    let shared = args.bus.shared("coordinator");
+    let shared = args.bus.shared("coordinator").keeping(&args.kept);
     let options = Options {
         id: args.id,
         lost_after: args.lost_after,

@@ -11,7 +11,7 @@ use tokenbus_protocol::Name;
 use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, bytes, duration, thread_count, threads};
+use crate::shared::{BusArgs, KeptArgs, bytes, duration, thread_count, threads};
 use crate::signals;
 
 /// Serve the OpenAI-compatible endpoint
@@ -22,6 +22,9 @@ use crate::signals;
 pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
+
+    #[command(flatten)]
+    kept: KeptArgs,
 
     /// Address of the endpoint: /v1, /healthz, /readyz and /metrics
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
@@ -100,7 +103,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     let shutdown = signals::shutdown()?;
     args.access.check(&args.listen).await?;
     let listener = args.listen.bind().await?;
-    let shared = args.bus.shared("gateway");
+    let shared = args.bus.shared("gateway").keeping(&args.kept);
     let mut options = Options {
         bus: shared.bus,
         namespace: shared.namespace,

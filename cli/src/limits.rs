@@ -90,6 +90,13 @@ pub(crate) const DRAIN_SILENCE: Duration = Duration::from_secs(5);
 /// How long `keys` tries to reach NATS. A person waits.
 pub(crate) const KEYS_CONNECT: Duration = Duration::from_secs(3);
 
+/// Time for which one step of `keys` is tried again: servers that have lost one of them choose new
+/// leaders within it.
+pub(crate) const KEYS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// First and longest pause between these tries.
+pub(crate) const KEYS_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 /// Threads of a role unless it is told otherwise: beyond it more processes serve better, since each
 /// has its own connection to NATS.
 pub(crate) const DEFAULT_THREADS: usize = 8;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokenbus_bus::BusOptions;
+use tokenbus_bus::jetstream::Replicas;
 use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 
@@ -74,6 +75,15 @@ pub(crate) struct BusArgs {
     pub namespace: Name,
 }
 
+/// How streams and buckets are kept in JetStream; whoever makes some has this.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct KeptArgs {
+    /// Replicas of streams and buckets in JetStream: auto is 3 where NATS is a cluster of three servers or more,
+    /// else 1. Those that have fewer get more, none gets fewer
+    #[arg(long, value_name = "auto|N", default_value_t = Replicas::Auto, help_heading = "Bus")]
+    pub js_replicas: Replicas,
+}
+
 /// The bus as a role needs it.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
@@ -81,6 +91,14 @@ pub(crate) struct Shared {
     pub bus: BusOptions,
     /// The cluster on it.
     pub namespace: Name,
+}
+
+impl Shared {
+    /// With what is kept in JetStream kept so.
+    pub(crate) fn keeping(mut self, kept: &KeptArgs) -> Self {
+        self.bus.replicas = kept.js_replicas;
+        self
+    }
 }
 
 impl BusArgs {

@@ -2,23 +2,23 @@
 //! compare-and-set.
 //!
 //! The bucket `{ns}_coordinator` forgets a key two seconds after its last renewal, so that a lease
-//! is free exactly when there is no key. A bucket that exists already (made by an operator, with
-//! more replicas, say) keeps its settings but for that age. It is kept in memory: a lease that
+//! is free exactly when there is no key. A bucket that exists already (made by an operator, say) keeps
+//! its settings but for that age and its replicas, which are raised. It is kept in memory: a lease that
 //! survives a restart of NATS would only keep everybody waiting.
 
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
-use async_nats::jetstream::{Context, kv, stream};
+use async_nats::jetstream::{kv, stream};
 use bytes::Bytes;
+use tokenbus_bus::jetstream::{StreamError, Streams, Wanted};
 use tokenbus_bus::{Bus, backoff};
 use tokenbus_protocol::Name;
 use tokio::sync::watch;
 
 use crate::election::Lease;
 use crate::limits::{
-    JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_RENEW, LEASE_RETRY,
+    JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_CHECK, LEASE_RENEW, LEASE_RETRY,
 };
 
 const KEY: &str = "leader";
@@ -29,9 +29,7 @@ enum LeaseError {
     #[error("JetStream did not answer within {JETSTREAM_TIMEOUT:?}")]
     Timeout,
     #[error("cannot open the bucket: {0}")]
-    Open(#[from] async_nats::jetstream::context::CreateKeyValueError),
-    #[error("cannot set the age of the bucket's keys: {0}")]
-    Age(#[from] async_nats::jetstream::context::UpdateStreamError),
+    Open(#[from] StreamError),
     #[error("cannot take the lease: {0}")]
     Create(kv::CreateError),
     #[error("cannot renew the lease: {0}")]
@@ -49,14 +47,15 @@ enum Outcome {
 /// Keeps the lease for as long as it is wanted.
 pub(crate) struct Keeper {
     bus: Bus,
-    context: Context,
+    streams: Streams,
     bucket: String,
     /// What stands in the key while it is ours: unlike any other coordinator's, and than that of
     /// an earlier life of this one.
     mark: Bytes,
     wanted: watch::Receiver<bool>,
     lease: watch::Sender<Lease>,
-    store: Option<Store>,
+    /// The bucket, and when it was made sure of.
+    store: Option<(Store, Instant)>,
     revision: Option<u64>,
     /// Failures of JetStream in a row, since the last connection.
     failures: usize,
@@ -74,11 +73,8 @@ impl Keeper {
         wanted: watch::Receiver<bool>,
     ) -> (Self, watch::Receiver<Lease>) {
         let (lease, told) = watch::channel(Lease::Unknown);
-        let context = ContextBuilder::new()
-            .timeout(JETSTREAM_TIMEOUT)
-            .build(bus.client().clone());
         let keeper = Self {
-            context,
+            streams: bus.streams(JETSTREAM_TIMEOUT),
             bucket: format!("{namespace}_coordinator"),
             mark: Bytes::from(format!("{me}/{:016x}", fastrand::u64(..))),
             wanted,
@@ -169,9 +165,15 @@ impl Keeper {
     }
 
     async fn attempt(&mut self) -> Result<Outcome, LeaseError> {
-        let store = match &self.store {
-            Some(store) => store.clone(),
-            None => self.store.insert(self.open().await?).clone(),
+        // Replicas that the servers had no room for may be possible by now.
+        let known = self.store.clone().filter(|(_, opened)| opened.elapsed() < LEASE_CHECK);
+        let store = match known {
+            Some((store, _)) => store,
+            None => {
+                let store = self.open().await?;
+                self.store = Some((store.clone(), Instant::now()));
+                store
+            }
         };
         if let Some(revision) = self.revision {
             match limited(store.update(KEY, self.mark.clone(), revision)).await? {
@@ -203,33 +205,16 @@ impl Keeper {
     }
 
     async fn open(&self) -> Result<Store, LeaseError> {
-        match limited(self.context.get_key_value(&self.bucket)).await? {
-            Ok(store) if store.stream.cached_info().config.max_age == LEASE => Ok(store),
-            Ok(store) => {
-                let mut config = store.stream.cached_info().config.clone();
-                config.max_age = LEASE;
-                config.duplicate_window = config.duplicate_window.min(LEASE);
-                limited(self.context.update_stream(config)).await??;
-                Ok(store)
-            }
-            // Whatever the reason is, creating it tells it better.
-            Err(_) => Ok(limited(self.context.create_key_value(self.new_bucket())).await??),
-        }
-    }
-
-    fn new_bucket(&self) -> kv::Config {
-        kv::Config {
-            bucket: self.bucket.clone(),
-            description: "Which coordinator of tokenbus leads".to_owned(),
-            max_age: LEASE,
-            history: 1,
-            storage: stream::StorageType::Memory,
-            ..kv::Config::default()
-        }
+        let mut wanted = Wanted::bucket(&self.bucket, "Which coordinator of tokenbus leads");
+        wanted.config.max_age = LEASE;
+        wanted.config.duplicate_window = LEASE;
+        wanted.config.storage = stream::StorageType::Memory;
+        wanted.same_age = true;
+        Ok(self.streams.ensure_bucket(&self.bucket, &wanted).await?.0)
     }
 
     async fn release(&mut self) {
-        if let (Some(store), Some(revision)) = (&self.store, self.revision.take())
+        if let (Some((store, _)), Some(revision)) = (&self.store, self.revision.take())
             && let Ok(Err(error)) = limited(store.delete_expect_revision(KEY, Some(revision))).await
         {
             tracing::debug!(%error, "the lease was not given back: it runs out by itself");

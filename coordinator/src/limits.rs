@@ -105,6 +105,9 @@ pub(crate) const LEASE_RENEW: Duration = Duration::from_millis(500);
 /// Time between two attempts to take a lease that another still holds.
 pub(crate) const LEASE_RETRY: Duration = Duration::from_millis(250);
 
+/// How often it is made sure that the lease's bucket has its replicas. It is three short answers.
+pub(crate) const LEASE_CHECK: Duration = Duration::from_secs(60);
+
 /// Longest wait for an answer of JetStream. Half of [`LEASE`], so that a renewal that timed out
 /// can be tried again.
 pub(crate) const JETSTREAM_TIMEOUT: Duration = Duration::from_secs(1);

@@ -231,6 +231,16 @@ impl Metrics {
         &self.0.keys.known
     }
 
+    /// API keys that vanished without being revoked, and hold for a time; whoever reads them sets it.
+    pub fn keys_held(&self) -> &Gauge {
+        &self.0.keys.held
+    }
+
+    /// Times that the bucket of keys was found wiped.
+    pub fn key_losses(&self) -> &Counter {
+        &self.0.keys.losses
+    }
+
     /// A request with the API key `key` has ended.
     pub fn key_used(&self, key: &str, tokens: Tokens) {
         self.0.keys.used(key, tokens);
@@ -256,14 +266,19 @@ impl Metrics {
         self.0.keys.reloads(what, applied)
     }
 
-    /// Usage records that were published.
-    pub fn usage_published(&self) -> &Counter {
-        self.0.keys.usage_published()
+    /// Usage records that wait to be published, or for their confirmation.
+    pub fn usage_waiting(&self) -> &Gauge {
+        &self.0.keys.usage_waiting
     }
 
-    /// Usage records that were not.
+    /// One of them waits no longer: it was published, or is lost.
+    pub fn usage_done(&self, published: bool) {
+        self.0.keys.usage_done(published);
+    }
+
+    /// Usage records that are lost.
     pub fn usage_dropped(&self) -> &Counter {
-        self.0.keys.usage_dropped()
+        &self.0.keys.usage_dropped
     }
 
     /// Requests that are being answered.

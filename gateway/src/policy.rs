@@ -85,6 +85,7 @@ impl Policy {
 pub(crate) struct Accounts {
     closing: CancellationToken,
     task: tokio::task::JoinHandle<()>,
+    metrics: Metrics,
 }
 
 impl Accounts {
@@ -101,7 +102,8 @@ impl Accounts {
             closing.clone(),
         );
         let task = task::spawn("usage", publishing);
-        (usage, Self { closing, task })
+        let metrics = shared.metrics.clone();
+        (usage, Self { closing, task, metrics })
     }
 
     /// Lets it publish what is left.
@@ -109,7 +111,8 @@ impl Accounts {
         self.closing.cancel();
         let task = AbortOnDrop::new(self.task);
         if tokio::time::timeout(limits::LAST_RECORDS, task.ended()).await.is_err() {
-            tracing::warn!("the last usage records were not published in time");
+            let lost = self.metrics.usage_waiting().get();
+            tracing::error!(lost, "the last usage records are lost: they were not published in time");
         }
     }
 }

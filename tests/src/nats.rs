@@ -16,6 +16,8 @@ use crate::limits::{READY, STOP};
 pub struct NatsOptions {
     /// Whether JetStream is on, with a store that goes away with the server's value.
     pub jetstream: bool,
+    /// Most bytes that JetStream keeps in files; without a bound where it is 0.
+    pub max_file_store: u64,
     /// Largest message in bytes.
     pub max_payload: usize,
     /// Further lines of its configuration.
@@ -26,11 +28,15 @@ impl Default for NatsOptions {
     fn default() -> Self {
         Self {
             jetstream: false,
+            max_file_store: 0,
             max_payload: 1024 * 1024,
             extra: String::new(),
         }
     }
 }
+
+/// Folder of JetStream's files, within the server's own.
+const STORE: &str = "store";
 
 /// A nats-server on a port of its own, which it keeps over restarts; killed when dropped.
 #[derive(Debug)]
@@ -71,10 +77,12 @@ impl NatsServer {
             options.max_payload, options.extra
         );
         if options.jetstream {
-            text.push_str(&format!(
-                "jetstream {{ store_dir: {:?} }}\n",
-                folder.path().join("store")
-            ));
+            let bound = match options.max_file_store {
+                0 => String::new(),
+                bytes => format!("max_file_store: {bytes}"),
+            };
+            let store = folder.path().join(STORE);
+            text.push_str(&format!("jetstream {{\nstore_dir: {store:?}\n{bound}\n}}\n"));
         }
         std::fs::write(&config, text).expect("the temporary folder can be written");
         let mut server = Self {
@@ -106,15 +114,22 @@ impl NatsServer {
             })
         };
         let servers = futures_util::future::join_all(ports.into_iter().enumerate().map(node)).await;
-        let client = servers[0].client().await;
-        crate::eventually("JetStream of the cluster", async || {
-            let answer = client.request("$JS.API.INFO", "".into()).await;
-            let answer = answer.map_err(|error| error.to_string())?;
-            let told = String::from_utf8_lossy(&answer.payload).into_owned();
-            if told.contains("\"error\"") { Err(told) } else { Ok(()) }
-        })
-        .await;
+        for server in &servers {
+            let context = async_nats::jetstream::new(server.client().await);
+            crate::eventually("a leader of JetStream", async || context.query_account().await).await;
+        }
         servers
+    }
+
+    /// Its name in a [`NatsServer::cluster`].
+    pub async fn name(&self) -> String {
+        self.client().await.server_info().server_name
+    }
+
+    /// Throws away all that JetStream keeps, while the server is stopped.
+    pub fn wipe(&self) {
+        assert!(self.process.is_none(), "the nats-server runs");
+        std::fs::remove_dir_all(self.folder.path().join(STORE)).expect("there is a store");
     }
 
     async fn launch(&mut self) {

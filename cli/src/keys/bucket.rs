@@ -2,15 +2,17 @@
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
-use tokenbus_gateway::auth::source::{KeySource, bucket};
+use tokenbus_bus::jetstream::StreamError;
+use tokenbus_bus::{Bus, backoff};
+use tokenbus_gateway::auth::source::KeySource;
+use tokenbus_gateway::auth::source::bucket::{self, BucketError};
 use tokenbus_gateway::auth::table::KeyEntry;
 use tokenbus_protocol::Name;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::KeysError;
-use crate::limits::KEYS_CONNECT;
-use crate::shared::{BusArgs, Shared};
+use crate::limits::{KEYS_CONNECT, KEYS_PATIENCE, KEYS_RETRY};
+use crate::shared::{BusArgs, KeptArgs, Shared};
 
 /// A bucket of keys, open.
 pub(super) struct Bucket {
@@ -19,11 +21,11 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) async fn open(bus: &BusArgs, name: Option<&str>) -> Result<Self, KeysError> {
+    pub(super) async fn open(bus: &BusArgs, kept: &KeptArgs, name: Option<&str>) -> Result<Self, KeysError> {
         let Shared {
             bus: options,
             namespace,
-        } = bus.shared("tokenbus keys");
+        } = bus.shared("tokenbus keys").keeping(kept);
         let name = KeySource::bucket_name(name, &namespace);
         let wrong = |reason: String| KeysError::Place {
             place: format!("kv:{name}"),
@@ -35,8 +37,16 @@ impl Bucket {
             let because = if reason.is_empty() { "" } else { ": " };
             return Err(wrong(format!("NATS is not reachable at {servers}{because}{reason}")));
         }
-        let store = bucket::open(&bus, &name).await;
-        let store = store.map_err(|error| wrong(error.to_string()))?;
+        // A cluster without JetStream does not get it in a moment.
+        let opening = async || match bucket::open(&bus, &name).await {
+            Err(BucketError::Open {
+                source: StreamError::Absent(reason),
+                ..
+            }) => Ok(Err(reason)),
+            opened => opened.map(Ok),
+        };
+        let opened = patiently(opening).await.map_err(|error| wrong(error.to_string()))?;
+        let (store, _) = opened.map_err(wrong)?;
         Ok(Self { name, store })
     }
 
@@ -57,11 +67,12 @@ impl Bucket {
     }
 
     pub(super) async fn remove(&self, name: &Name) -> Result<(), KeysError> {
-        let there = self.store.get(name.as_str()).await;
+        let there = patiently(async || self.store.get(name.as_str()).await).await;
         if there.map_err(|error| self.wrong(error))?.is_none() {
             return Err(KeysError::Unknown(name.clone()));
         }
-        let purged = self.store.purge(name.as_str()).await;
+        // To do it twice is no harm.
+        let purged = patiently(async || self.store.purge(name.as_str()).await).await;
         purged.map_err(|error| self.wrong(error))
     }
 
@@ -82,5 +93,21 @@ impl Bucket {
         }
         keys.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(keys)
+    }
+}
+
+/// Does `operation` again for a time while it fails: servers that have just lost one of them choose
+/// new leaders within seconds.
+async fn patiently<T, E>(operation: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
+    let until = Instant::now() + KEYS_PATIENCE;
+    let mut attempt = 0;
+    loop {
+        let result = operation().await;
+        attempt += 1;
+        let pause = backoff::jittered(attempt, KEYS_RETRY.0, KEYS_RETRY.1);
+        if result.is_ok() || Instant::now() + pause >= until {
+            return result;
+        }
+        tokio::time::sleep(pause).await;
     }
 }

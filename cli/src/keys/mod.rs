@@ -18,7 +18,7 @@ use tokenbus_protocol::Name;
 use self::bucket::Bucket;
 use self::file::File;
 use crate::failure::{Failure, Unusable};
-use crate::shared::BusArgs;
+use crate::shared::{BusArgs, KeptArgs};
 use crate::ui;
 
 /// Make, list and revoke API keys
@@ -46,6 +46,9 @@ enum Action {
 struct Place {
     #[command(flatten)]
     bus: BusArgs,
+
+    #[command(flatten)]
+    kept: KeptArgs,
 
     /// Where the keys are: a TOML file, kv for the cluster's bucket in JetStream, or kv:BUCKET
     #[arg(long, value_name = "FILE|kv[:BUCKET]", required = true)]
@@ -124,9 +127,9 @@ impl Store {
     async fn open(place: &Place) -> Result<Self, Failure> {
         match &place.keys {
             Some(KeySource::File(path)) => Ok(Self::File(File::new(path))),
-            Some(KeySource::Bucket(name)) => {
-                Ok(Self::Bucket(Box::new(Bucket::open(&place.bus, name.as_deref()).await?)))
-            }
+            Some(KeySource::Bucket(name)) => Ok(Self::Bucket(Box::new(
+                Bucket::open(&place.bus, &place.kept, name.as_deref()).await?,
+            ))),
             None => Err(Unusable("say where the keys are: --keys FILE, or --keys kv".to_owned()).into()),
         }
     }

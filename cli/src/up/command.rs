@@ -26,7 +26,7 @@ use crate::access::{self, AccessArgs};
 use crate::chat::api::{Api, ApiError};
 use crate::failure::Failure;
 use crate::listen::Listen;
-use crate::shared::{BusArgs, Shared};
+use crate::shared::{BusArgs, KeptArgs, Shared};
 use crate::ui::Screen;
 use crate::{limits, signals};
 
@@ -39,6 +39,9 @@ use crate::{limits, signals};
 pub struct Args {
     #[command(flatten)]
     bus: BusArgs,
+
+    #[command(flatten)]
+    kept: KeptArgs,
 
     /// Address of the OpenAI-compatible endpoint
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
@@ -108,7 +111,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         bus.nats = vec![server.url()];
     }
     let up = Up {
-        shared: bus.shared("tokenbus up"),
+        shared: bus.shared("tokenbus up").keeping(&args.kept),
         args,
         config,
         model: provided.model.name,

@@ -47,3 +47,22 @@ pub const ASSUMED_ATTACHMENT: u64 = 1000;
 
 /// Bytes of text that are assumed to be one token. English has four; it is settled at the end.
 pub const BYTES_PER_TOKEN: u64 = 4;
+
+/// Time for which keys hold that vanished from their bucket without being revoked: long enough for
+/// somebody to be woken and to bring a copy back, short enough that whoever wipes the bucket to lock
+/// everybody out has it his way.
+pub const KEYS_HOLD: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether the bucket of keys is the one that is watched: a watch is not told
+/// that its bucket was deleted or wiped.
+pub const KEYS_CHECK: Duration = Duration::from_secs(5);
+
+/// How often the bucket is made sure of, with its replicas, in units of [`KEYS_CHECK`].
+pub const KEYS_ENSURE: u32 = 12;
+
+/// Silence in the midst of reading a bucket for the first time after which it is opened again: it was
+/// emptied meanwhile, or lost its leader.
+pub const KEYS_SILENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two complaints about keys that are lost.
+pub const KEYS_COMPLAIN: Duration = Duration::from_secs(60);

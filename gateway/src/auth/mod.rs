@@ -38,6 +38,8 @@ pub struct Auth(Option<Arc<Inner>>);
 struct Inner {
     /// `None` until they are known.
     table: RwLock<Option<Arc<KeyTable>>>,
+    /// What is wrong with them.
+    concern: RwLock<Option<String>>,
     limiter: Mutex<Limiter>,
     /// There is something to tell.
     changed: Notify,
@@ -67,6 +69,7 @@ impl Auth {
     pub fn on(me: Name, metrics: Metrics) -> Self {
         Self(Some(Arc::new(Inner {
             table: RwLock::default(),
+            concern: RwLock::default(),
             limiter: Mutex::new(Limiter::new(me)),
             changed: Notify::new(),
             urgent: Notify::new(),
@@ -91,6 +94,26 @@ impl Auth {
         inner.limiter().retain(|name| table.named(name.as_str()).is_some());
         let mut known = inner.table.write().unwrap_or_else(PoisonError::into_inner);
         *known = Some(Arc::new(table));
+    }
+
+    /// The keys are no longer known: nobody can be told from a stranger until they are set again.
+    pub fn forget(&self) {
+        let Some(inner) = &self.0 else { return };
+        inner.metrics.keys().set(0);
+        *inner.table.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Something is wrong with the keys, for whoever asks whether the gateway is ready; or nothing is
+    /// any more.
+    pub fn worry(&self, concern: Option<String>) {
+        let Some(inner) = &self.0 else { return };
+        *inner.concern.write().unwrap_or_else(PoisonError::into_inner) = concern;
+    }
+
+    /// What is wrong with the keys.
+    pub fn concern(&self) -> Option<String> {
+        let inner = self.0.as_ref()?;
+        inner.concern.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whose request has the key `secret`; `None` when no keys are asked for.

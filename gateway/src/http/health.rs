@@ -15,16 +15,27 @@ pub(super) async fn live() -> Response {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#).into_response()
 }
 
+#[derive(serde::Serialize)]
+struct Ready {
+    status: &'static str,
+    /// What is wrong although requests are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
+}
+
 /// Requests can be served now.
 pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
     }
+    let degraded = edge.auth.concern();
     if !edge.auth.is_ready() {
-        return Err(HttpError::Stranger(Stranger::NotReady));
+        return Err(degraded.map_or(HttpError::Stranger(Stranger::NotReady), HttpError::NotReady));
     }
     edge.core.readiness().map_err(HttpError::NotReady)?;
-    Ok(([(CONTENT_TYPE, "application/json")], r#"{"status":"ready"}"#).into_response())
+    // With keys that may be old, requests are still served: a load balancer should go on.
+    let status = "ready";
+    Ok(axum::Json(Ready { status, degraded }).into_response())
 }
 
 /// The metrics as OpenMetrics text.

@@ -59,7 +59,10 @@ pub(super) struct KeyFamilies {
     strangers: Family<ReasonLabel, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     usage_published: Counter,
-    usage_dropped: Counter,
+    pub(super) usage_dropped: Counter,
+    pub(super) usage_waiting: Gauge,
+    pub(super) held: Gauge,
+    pub(super) losses: Counter,
     names: Mutex<std::collections::HashSet<Arc<str>>>,
 }
 
@@ -104,8 +107,23 @@ impl KeyFamilies {
         registry.register("usage_records", "Usage records published", self.usage_published.clone());
         registry.register(
             "usage_records_dropped",
-            "Usage records that were not published: the queue was full, or the bus did not take them",
+            "Usage records that are lost: the queue was full, or the bus did not take them",
             self.usage_dropped.clone(),
+        );
+        registry.register(
+            "usage_records_waiting",
+            "Usage records that wait to be published, or for the stream to confirm them",
+            self.usage_waiting.clone(),
+        );
+        registry.register(
+            "keys_held",
+            "API keys that vanished without being revoked, and hold for a time",
+            self.held.clone(),
+        );
+        registry.register(
+            "key_bucket_losses",
+            "Times that the bucket of keys was found empty or made anew, with no key revoked",
+            self.losses.clone(),
         );
     }
 
@@ -152,11 +170,12 @@ impl KeyFamilies {
         self.reload(what, applied).get()
     }
 
-    pub(super) fn usage_published(&self) -> &Counter {
-        &self.usage_published
-    }
-
-    pub(super) fn usage_dropped(&self) -> &Counter {
-        &self.usage_dropped
+    pub(super) fn usage_done(&self, published: bool) {
+        self.usage_waiting.dec();
+        if published {
+            self.usage_published.inc();
+        } else {
+            self.usage_dropped.inc();
+        }
     }
 }

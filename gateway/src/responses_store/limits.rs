@@ -25,5 +25,14 @@ pub const OPERATION: Duration = Duration::from_secs(2);
 /// Time that JetStream has to keep one response, all of its parts.
 pub const KEEP: Duration = Duration::from_secs(10);
 
-/// Time after which a bucket that could not be opened is tried again, on the same connection.
+/// Time after which a bucket is tried again, on the same connection, where there is no JetStream or
+/// no room for it.
 pub const RETRY: Duration = Duration::from_secs(15);
+
+/// Time after which one is tried again that did not answer: a cluster of servers that lost one of
+/// them chooses new leaders within seconds.
+pub const RETRY_SOON: Duration = Duration::from_secs(2);
+
+/// How often it is made sure that the bucket is there and has its replicas, by a request that needs
+/// it. It is one short answer.
+pub const CHECK: Duration = Duration::from_secs(60);

@@ -11,11 +11,11 @@ pub mod limits;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::context::{ContextBuilder, CreateStreamErrorKind};
 use async_nats::jetstream::kv::{Operation, Store};
-use async_nats::jetstream::{Context, stream};
+use async_nats::jetstream::stream;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokenbus_bus::Bus;
+use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
 use tokenbus_protocol::{Name, model_token};
 use tokio::time::{Instant, timeout};
 
@@ -58,7 +58,7 @@ pub struct ResponsesStore(Option<Arc<Inner>>);
 #[derive(Debug)]
 struct Inner {
     bus: Bus,
-    context: Context,
+    streams: Streams,
     bucket: String,
     options: ResponsesOptions,
     opened: Mutex<Opened>,
@@ -68,8 +68,16 @@ struct Inner {
 #[derive(Debug, Clone, Default)]
 struct Opened {
     epoch: u64,
-    store: Option<Store>,
+    store: Option<Open>,
     failed: Option<(Instant, StoreError)>,
+}
+
+/// The bucket, and when it was made sure of.
+#[derive(Debug, Clone)]
+struct Open {
+    store: Store,
+    found: Found,
+    at: Instant,
 }
 
 impl ResponsesStore {
@@ -78,12 +86,9 @@ impl ResponsesStore {
         if options.ttl.is_zero() {
             return Self::absent();
         }
-        let context = ContextBuilder::new()
-            .timeout(limits::OPERATION)
-            .build(bus.client().clone());
         Self(Some(Arc::new(Inner {
+            streams: bus.streams(limits::OPERATION),
             bus,
-            context,
             bucket: format!("{namespace}_responses"),
             options,
             opened: Mutex::default(),
@@ -109,8 +114,11 @@ impl ResponsesStore {
     /// [`StoreError`] when it cannot be told.
     pub async fn get(&self, tenant: Option<&str>, id: &str) -> Result<Option<Bytes>, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(None) };
-        let store = self.store().await?;
-        self.seen(find(&store, &key).await)
+        self.with(|store| {
+            let key = key.clone();
+            async move { find(&store, &key).await }
+        })
+        .await
     }
 
     /// Keeps a response.
@@ -122,9 +130,13 @@ impl ResponsesStore {
             return Err(StoreError::TooLarge(response.len()));
         }
         let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is no id")))?;
-        let store = self.store().await?;
-        let written = timeout(limits::KEEP, write(&store, &key, response, self.part())).await;
-        self.seen(written.unwrap_or_else(|_| Err(StoreError::Failed("JetStream took too long".to_owned()))))
+        let part = self.part();
+        let written = self.with(|store| {
+            let (key, response) = (key.clone(), response.clone());
+            async move { write(&store, &key, response, part).await }
+        });
+        let late = || Err(StoreError::Failed("JetStream took too long".to_owned()));
+        timeout(limits::KEEP, written).await.unwrap_or_else(|_| late())
     }
 
     /// Forgets a response. Tells whether there was one.
@@ -133,14 +145,27 @@ impl ResponsesStore {
     /// [`StoreError`] when it cannot be told.
     pub async fn delete(&self, tenant: Option<&str>, id: &str) -> Result<bool, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(false) };
-        let store = self.store().await?;
-        self.seen(remove(&store, &key).await)
+        self.with(|store| {
+            let key = key.clone();
+            async move { remove(&store, &key).await }
+        })
+        .await
     }
 
-    /// A bucket that fails may be gone: the next request opens it again.
-    fn seen<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Does `operation`, and once more where the bucket had vanished and is another one now.
+    async fn with<T, F>(&self, operation: impl Fn(Store) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let before = self.store().await?;
+        let result = operation(before.store).await;
         if let (Some(inner), Err(StoreError::Failed(_))) = (&self.0, &result) {
             inner.opened().store = None;
+            if let Ok(now) = inner.store().await
+                && now.found.mark != before.found.mark
+            {
+                return operation(now.store).await;
+            }
         }
         result
     }
@@ -150,7 +175,7 @@ impl ResponsesStore {
         limits::PART.min((payload / 2).max(1))
     }
 
-    async fn store(&self) -> Result<Store, StoreError> {
+    async fn store(&self) -> Result<Open, StoreError> {
         match &self.0 {
             Some(inner) => inner.store().await,
             None => Err(StoreError::Absent("it is switched off".to_owned())),
@@ -159,7 +184,7 @@ impl ResponsesStore {
 }
 
 impl Inner {
-    async fn store(&self) -> Result<Store, StoreError> {
+    async fn store(&self) -> Result<Open, StoreError> {
         let link = self.bus.link().borrow().clone();
         if !link.connected {
             return Err(StoreError::Failed(format!("NATS is not reachable: {}", link.reason)));
@@ -167,10 +192,10 @@ impl Inner {
         let known = self.opened().clone();
         // Another server may have JetStream where this one has not.
         if known.epoch == link.epoch {
-            if let Some(store) = known.store {
-                return Ok(store);
+            if let Some(open) = known.store.filter(|open| open.at.elapsed() < limits::CHECK) {
+                return Ok(open);
             }
-            if let Some((_, error)) = known.failed.filter(|(at, _)| at.elapsed() < limits::RETRY) {
+            if let Some((_, error)) = known.failed.filter(|(at, error)| at.elapsed() < pause(error)) {
                 return Err(error);
             }
         }
@@ -179,8 +204,8 @@ impl Inner {
         let mut told = self.opened();
         told.epoch = link.epoch;
         match &opened {
-            Ok(store) => {
-                told.store = Some(store.clone());
+            Ok(open) => {
+                told.store = Some(open.clone());
                 told.failed = None;
             }
             Err(error) => {
@@ -199,48 +224,45 @@ impl Inner {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn open(&self) -> Result<Store, StoreError> {
+    async fn open(&self) -> Result<Open, StoreError> {
         match timeout(limits::OPEN, self.bucket()).await {
-            Ok(store) => store,
+            Ok(open) => open,
             Err(_) => Err(StoreError::Failed("JetStream did not answer".to_owned())),
         }
     }
 
-    async fn bucket(&self) -> Result<Store, StoreError> {
-        let wanted = self.config();
-        let made = self.context.get_or_create_stream(wanted).await;
-        let stream = made.map_err(|error| match error.kind() {
-            CreateStreamErrorKind::TimedOut => StoreError::Failed(error.to_string()),
-            _ => StoreError::Absent(format!("JetStream is not there, or has no room ({error})")),
-        })?;
-        // An operator's bucket keeps its settings, but for the age.
-        let mut config = stream.cached_info().config.clone();
-        if config.max_age != self.options.ttl {
-            config.max_age = self.options.ttl;
-            config.duplicate_window = config.duplicate_window.min(self.options.ttl);
-            self.context.update_stream(config).await.map_err(failed)?;
-        }
-        self.context.get_key_value(&self.bucket).await.map_err(failed)
+    async fn bucket(&self) -> Result<Open, StoreError> {
+        let opened = self.streams.ensure_bucket(&self.bucket, &self.wanted()).await;
+        let absent = |error: StreamError| StoreError::Absent(error.to_string());
+        let open = |(store, found)| Open {
+            store,
+            found,
+            at: Instant::now(),
+        };
+        opened.map(open).map_err(|error| match error {
+            StreamError::Silent | StreamError::Gone(_) => failed(error),
+            StreamError::Absent(_) | StreamError::NoRoom { .. } | StreamError::Refused { .. } => absent(error),
+        })
     }
 
-    /// A key-value bucket as the client makes one, but for what happens when it is full.
-    fn config(&self) -> stream::Config {
-        stream::Config {
-            name: format!("KV_{}", self.bucket),
-            description: Some("Responses that tokenbus keeps for their conversations".to_owned()),
-            subjects: vec![format!("$KV.{}.>", self.bucket)],
-            max_messages_per_subject: 1,
-            max_age: self.options.ttl,
-            max_bytes: i64::try_from(self.options.bytes).unwrap_or(i64::MAX),
-            duplicate_window: DUPLICATES.min(self.options.ttl),
-            discard: stream::DiscardPolicy::Old,
-            storage: stream::StorageType::File,
-            allow_rollup: true,
-            deny_delete: true,
-            allow_direct: true,
-            num_replicas: 1,
-            ..stream::Config::default()
-        }
+    /// A key-value bucket as clients make one, but for what happens when it is full. An operator's
+    /// bucket keeps its settings, but for the age.
+    fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::bucket(&self.bucket, "Responses that tokenbus keeps for their conversations");
+        wanted.config.max_age = self.options.ttl;
+        wanted.config.max_bytes = i64::try_from(self.options.bytes).unwrap_or(i64::MAX);
+        wanted.config.duplicate_window = DUPLICATES.min(self.options.ttl);
+        wanted.config.discard = stream::DiscardPolicy::Old;
+        wanted.same_age = true;
+        wanted
+    }
+}
+
+/// For how long a bucket that could not be opened is not tried again.
+fn pause(error: &StoreError) -> Duration {
+    match error {
+        StoreError::Absent(_) => limits::RETRY,
+        StoreError::Failed(_) | StoreError::TooLarge(_) => limits::RETRY_SOON,
     }
 }
 

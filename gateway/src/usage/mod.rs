@@ -1,21 +1,23 @@
 //! Usage records: one for each request, published when it ends. See docs/limits.md.
 //!
-//! A request never waits for it: records go through a bounded queue to the loop in `publish.rs`, and
-//! those that find it full are counted and gone.
+//! A request never waits for it: records go through a bounded queue to the loop in `publish.rs` (in
+//! `keep.rs`, where a stream keeps them), and those that find it full are counted and gone.
 
+mod keep;
+pub mod limits;
 mod publish;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokenbus_protocol::{Name, UsageOutcome, UsageRecord};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use publish::run;
 
 use crate::metrics::{Metrics, Outcome};
-
-/// Records that wait to be published: some seconds of a busy gateway, while the bus is away.
-const QUEUE: usize = 16 * 1024;
+use limits::{COMPLAIN, QUEUE};
 
 /// A stream that keeps the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Usage {
     gateway: Name,
     queue: mpsc::Sender<UsageRecord>,
     metrics: Metrics,
+    /// When it was last said that records are lost.
+    complained: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Usage {
@@ -44,6 +48,7 @@ impl Usage {
             gateway,
             queue,
             metrics,
+            complained: Arc::default(),
         };
         (usage, records)
     }
@@ -55,8 +60,24 @@ impl Usage {
 
     /// Hands a record over, without waiting.
     pub fn offer(&self, record: UsageRecord) {
+        self.metrics.usage_waiting().inc();
         if self.queue.try_send(record).is_err() {
-            self.metrics.usage_dropped().inc();
+            self.metrics.usage_done(false);
+            self.complain();
+        }
+    }
+
+    fn complain(&self) {
+        let now = Instant::now();
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| now >= at + COMPLAIN) {
+            *complained = Some(now);
+            let lost = self.metrics.usage_dropped().get();
+            tracing::error!(
+                lost,
+                room = QUEUE,
+                "usage records are lost: too many wait to be published"
+            );
         }
     }
 }

@@ -106,6 +106,33 @@ async fn before_the_keys_are_known_it_is_not_ready_and_nobody_is_let_in() {
     assert_eq!(gateway.get("/healthz").await.status, 200);
 }
 
+#[tokio::test]
+async fn keys_that_have_vanished_are_told_of_while_they_hold_and_afterwards_it_is_not_ready() {
+    let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
+    auth.set(KeyTable::default());
+    let extras = Extras {
+        auth: auth.clone(),
+        ..Extras::default()
+    };
+    let gateway = Gateway::with_extras(HttpOptions::default(), extras).await;
+    let ready = async || {
+        let answer = gateway.get("/readyz").await;
+        (answer.status, answer.text)
+    };
+    assert_eq!(ready().await, (200, r#"{"status":"ready"}"#.to_owned()));
+    auth.worry(Some("keys have vanished".to_owned()));
+    let degraded = r#"{"status":"ready","degraded":"keys have vanished"}"#;
+    assert_eq!(ready().await, (200, degraded.to_owned()));
+    auth.forget();
+    let (status, text) = ready().await;
+    assert!(status == 503 && text.contains("keys have vanished"), "{status} {text}");
+    let answer = send(gateway.post(ask(false)).bearer_auth("tb-alice")).await;
+    assert_eq!(answer.error()["code"], "not_ready");
+    auth.set(KeyTable::default());
+    auth.worry(None);
+    assert_eq!(ready().await, (200, r#"{"status":"ready"}"#.to_owned()));
+}
+
 fn listed(name: &str) -> ListedModel {
     ListedModel {
         name: name.to_owned(),

@@ -1,17 +1,21 @@
 //! Keys in a JetStream key-value bucket: one entry for each, by its name; JSON. Every gateway watches
 //! it, so a key that is revoked is unknown everywhere within moments.
+//!
+//! A bucket that is deleted or wiped takes nobody's key away at once: see `ledger.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use async_nats::jetstream::context::ContextBuilder;
-use async_nats::jetstream::kv::{self, Entry, Operation, Store};
+use async_nats::jetstream::kv::{self, Entry, Operation, Store, Watch};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
 use tokenbus_bus::{Bus, backoff};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::super::Auth;
-use super::super::limits::MAX_KEYS;
+use super::super::limits::{KEYS_CHECK, KEYS_COMPLAIN, KEYS_ENSURE, KEYS_HOLD, KEYS_SILENCE, MAX_KEYS};
 use super::super::table::{KeyEntry, KeyTable, TableError};
+use super::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// Time that JetStream has for an answer.
@@ -29,7 +33,7 @@ pub enum BucketError {
         /// The bucket.
         bucket: String,
         /// Why.
-        source: async_nats::jetstream::context::CreateKeyValueError,
+        source: StreamError,
     },
     /// JetStream says nothing.
     #[error("JetStream does not answer within {ANSWER:?}")]
@@ -43,93 +47,109 @@ pub enum BucketError {
     /// The watching broke off.
     #[error("the watch on the bucket broke off: {0}")]
     Watcher(#[from] kv::WatcherError),
+    /// There is more in it than comes.
+    #[error("the bucket's entries do not come")]
+    Silent,
     /// The watching ended.
     #[error("the watch on the bucket ended")]
     Ended,
+    /// It is not what was watched any more.
+    #[error("the bucket was deleted, made anew or emptied")]
+    Vanished,
+}
+
+fn wanted(bucket: &str) -> Wanted {
+    let mut wanted = Wanted::bucket(bucket, "API keys of tokenbus");
+    // A replica that is behind would not know of a key that was made a moment ago.
+    wanted.config.allow_direct = false;
+    wanted.same_reads = true;
+    wanted
 }
 
 /// Opens `bucket`, and makes it where there is none.
 ///
 /// # Errors
 /// [`BucketError`].
-pub async fn open(bus: &Bus, bucket: &str) -> Result<Store, BucketError> {
-    let context = ContextBuilder::new().timeout(ANSWER).build(bus.client().clone());
-    let opened = async {
-        if let Ok(store) = context.get_key_value(bucket).await {
-            return Ok(store);
-        }
-        let config = kv::Config {
-            bucket: bucket.to_owned(),
-            description: "API keys of tokenbus".to_owned(),
-            history: 1,
-            ..kv::Config::default()
-        };
-        // Whatever the reason was, creating it tells it better.
-        let created = context.create_key_value(config).await;
-        created.map_err(|source| BucketError::Open {
-            bucket: bucket.to_owned(),
-            source,
-        })
-    };
-    tokio::time::timeout(ANSWER * 2, opened)
-        .await
-        .unwrap_or(Err(BucketError::Timeout))
+pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, Found), BucketError> {
+    let opened = bus.streams(ANSWER).ensure_bucket(bucket, &wanted(bucket)).await;
+    opened.map_err(|source| BucketError::Open {
+        bucket: bucket.to_owned(),
+        source,
+    })
 }
 
 /// Keeps `auth` at what stands in `bucket`. While the bucket cannot be read, what was read before
 /// stays.
 pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
+    let mut follower = Follower::new(auth, &bus, bucket, metrics);
     let mut failures = 0;
     let mut link = bus.link();
     loop {
         bus.connected().await;
         link.borrow_and_update();
-        let mut mirror = Mirror::new(&auth, &metrics);
-        let session = mirror.watch(&bus, &bucket);
+        follower.review();
+        follower.told = false;
         let ended = tokio::select! {
-            ended = session => ended,
+            ended = follower.watch(&bus) => ended,
             // A new connection may be to a server that has gone on without us.
             _ = link.changed() => continue,
         };
-        if mirror.told {
+        if follower.told {
             failures = 0;
         }
         failures += 1;
         if let Err(error) = ended {
+            let bucket = &follower.bucket;
             if failures == 1 {
                 tracing::warn!(%bucket, %error, "keys are not followed, what was read before stays");
             } else {
                 tracing::debug!(%bucket, %error, "keys are not followed");
             }
+            follower.trouble = Some(format!("the API keys are not followed: {error}"));
+            follower.worry();
         }
         tokio::time::sleep(backoff::jittered(failures, RETRY.0, RETRY.1)).await;
     }
 }
 
-/// A bucket's entries as they are read.
-struct Mirror<'a> {
-    auth: &'a Auth,
-    metrics: &'a Metrics,
+/// What is read of a bucket until all that it has is known.
+#[derive(Default)]
+struct Loading {
     entries: BTreeMap<String, KeyEntry>,
-    /// All that was there at first has been read.
+    revoked: BTreeSet<String>,
     complete: bool,
-    /// The gateway has been told of them.
-    told: bool,
 }
 
-impl<'a> Mirror<'a> {
-    fn new(auth: &'a Auth, metrics: &'a Metrics) -> Self {
+/// Follows a bucket.
+struct Follower {
+    auth: Auth,
+    streams: Streams,
+    bucket: String,
+    metrics: Metrics,
+    ledger: Ledger,
+    /// The gateway has been told of the keys since the bucket was opened.
+    told: bool,
+    /// Why the bucket is not followed.
+    trouble: Option<String>,
+    complained: Option<Instant>,
+}
+
+impl Follower {
+    fn new(auth: Auth, bus: &Bus, bucket: String, metrics: Metrics) -> Self {
         Self {
             auth,
+            streams: bus.streams(ANSWER),
+            bucket,
             metrics,
-            entries: BTreeMap::new(),
-            complete: false,
+            ledger: Ledger::default(),
             told: false,
+            trouble: None,
+            complained: None,
         }
     }
 
-    async fn watch(&mut self, bus: &Bus, bucket: &str) -> Result<(), BucketError> {
-        let store = open(bus, bucket).await?;
+    async fn watch(&mut self, bus: &Bus) -> Result<(), BucketError> {
+        let (store, found) = open(bus, &self.bucket).await?;
         let opened = async {
             let watch = store.watch_with_history(">").await?;
             Ok::<_, BucketError>((watch, store.status().await?.values()))
@@ -137,38 +157,113 @@ impl<'a> Mirror<'a> {
         let (mut watch, values) = tokio::time::timeout(ANSWER * 2, opened)
             .await
             .unwrap_or(Err(BucketError::Timeout))?;
-        if values == 0 {
-            self.complete = true;
-            self.tell();
+        let mut loading = Loading {
+            complete: values == 0,
+            ..Loading::default()
+        };
+        while !loading.complete {
+            let next = tokio::time::timeout(KEYS_SILENCE, watch.next()).await;
+            let entry = next.map_err(|_| BucketError::Silent)?.ok_or(BucketError::Ended)??;
+            self.load(&entry, &mut loading);
         }
+        self.loaded(found, loading);
+        let mut check = interval(KEYS_CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.keep_up(found, &mut watch, check).await
+    }
+
+    /// Takes each change, and looks whether the bucket is still the one that is watched.
+    async fn keep_up(&mut self, found: Found, watch: &mut Watch, mut check: Interval) -> Result<(), BucketError> {
+        let mut checks: u32 = 0;
         loop {
-            let entry = watch.next().await.ok_or(BucketError::Ended)??;
-            self.take(&entry);
-            // Many changes at once make one new table.
-            while let Some(entry) = watch.next().now_or_never() {
-                self.take(&entry.ok_or(BucketError::Ended)??);
-            }
-            if self.complete {
-                self.tell();
+            tokio::select! {
+                biased;
+                entry = watch.next() => {
+                    self.take(&entry.ok_or(BucketError::Ended)??);
+                    // Many changes at once make one new table.
+                    while let Some(entry) = watch.next().now_or_never() {
+                        self.take(&entry.ok_or(BucketError::Ended)??);
+                    }
+                    self.tell();
+                }
+                _ = check.tick() => {
+                    checks += 1;
+                    let seen = if checks.is_multiple_of(KEYS_ENSURE) {
+                        self.streams.ensure(&wanted(&self.bucket)).await
+                    } else {
+                        self.streams.look(&self.bucket).await
+                    };
+                    match seen {
+                        Ok(now) if now.mark != found.mark => return Err(BucketError::Vanished),
+                        Ok(now) if now.messages == 0 && self.ledger.len() > 0 => return Err(BucketError::Vanished),
+                        Err(StreamError::Gone(_)) => return Err(BucketError::Vanished),
+                        // The watch says itself when it cannot go on.
+                        Ok(_) | Err(_) => {}
+                    }
+                    self.review();
+                }
             }
         }
     }
 
-    fn take(&mut self, entry: &Entry) {
-        self.complete |= entry.seen_current;
+    /// Takes an entry of those that were there at first.
+    fn load(&self, entry: &Entry, loading: &mut Loading) {
+        loading.complete |= entry.seen_current;
         let name = entry.key.as_str();
         match entry.operation {
             Operation::Delete | Operation::Purge => {
-                self.entries.remove(name);
-            }
-            Operation::Put => match read(name, &entry.value) {
-                Ok(read) if self.entries.len() < MAX_KEYS || self.entries.contains_key(name) => {
-                    self.entries.insert(name.to_owned(), read);
+                loading.entries.remove(name);
+                if self.ledger.has(name) {
+                    loading.revoked.insert(name.to_owned());
                 }
-                Ok(_) => self.refuse(name, &format!("there are more than {MAX_KEYS} keys")),
-                Err(reason) => self.refuse(name, &reason),
-            },
+            }
+            Operation::Put => {
+                let room = loading.entries.len() < MAX_KEYS || loading.entries.contains_key(name);
+                if let Some(entry) = self.read(entry, room) {
+                    loading.revoked.remove(name);
+                    loading.entries.insert(name.to_owned(), entry);
+                }
+            }
         }
+    }
+
+    /// All that was there at first is known.
+    fn loaded(&mut self, found: Found, loading: Loading) {
+        let lost = self
+            .ledger
+            .read(found.mark, loading.entries, &loading.revoked, Instant::now());
+        if lost > 0 {
+            self.metrics.key_losses().inc();
+            self.complained = Some(Instant::now());
+            tracing::error!(bucket = self.bucket, lost, hold = ?KEYS_HOLD,
+                "API keys have vanished from their bucket without being revoked: it was emptied or made anew. \
+                 They hold for a time; bring them back or make new ones");
+        }
+        self.tell();
+    }
+
+    /// Takes a change.
+    fn take(&mut self, entry: &Entry) {
+        let name = entry.key.as_str();
+        match entry.operation {
+            Operation::Delete | Operation::Purge => self.ledger.revoke(name),
+            Operation::Put => {
+                let room = self.ledger.len() < MAX_KEYS || self.ledger.has(name);
+                if let Some(entry) = self.read(entry, room) {
+                    self.ledger.put(name, entry);
+                }
+            }
+        }
+    }
+
+    fn read(&self, entry: &Entry, room: bool) -> Option<KeyEntry> {
+        let name = entry.key.as_str();
+        match read(name, &entry.value) {
+            Ok(read) if room => return Some(read),
+            Ok(_) => self.refuse(name, &format!("there are more than {MAX_KEYS} keys")),
+            Err(reason) => self.refuse(name, &reason),
+        }
+        None
     }
 
     fn refuse(&self, name: &str, reason: &str) {
@@ -177,13 +272,20 @@ impl<'a> Mirror<'a> {
     }
 
     fn tell(&mut self) {
+        self.told = true;
+        self.trouble = None;
+        if self.ledger.is_bereft() {
+            self.worry();
+            return;
+        }
+        let mut entries = self.ledger.entries();
         let table = loop {
-            match KeyTable::new(self.entries.clone()) {
+            match KeyTable::new(entries.clone()) {
                 Ok(table) => break table,
                 // One of the two is enough, and a key that was revoked since must not live on.
                 Err(TableError::Twice(first, second)) => {
                     self.refuse(&second, &format!("it is the same key as {first}"));
-                    self.entries.remove(&second);
+                    entries.remove(&second);
                 }
                 Err(error) => {
                     self.metrics.reloaded("keys", false);
@@ -192,10 +294,64 @@ impl<'a> Mirror<'a> {
                 }
             }
         };
-        tracing::info!(keys = table.len(), "keys were read");
+        if table.is_empty() {
+            tracing::warn!(
+                bucket = self.bucket,
+                "there is no key: every request is refused until one is made"
+            );
+        } else {
+            tracing::info!(keys = table.len(), "keys were read");
+        }
         self.metrics.reloaded("keys", true);
         self.auth.set(table);
-        self.told = true;
+        self.worry();
+    }
+
+    /// Lets go of keys that were held for long enough, and says again what is wrong.
+    fn review(&mut self) {
+        let now = Instant::now();
+        let lapsed = self.ledger.lapse(now);
+        if lapsed > 0 {
+            tracing::error!(
+                bucket = self.bucket,
+                lapsed,
+                "API keys that had vanished hold no longer"
+            );
+            if self.ledger.is_bereft() {
+                self.auth.forget();
+            }
+            let trouble = self.trouble.take();
+            self.tell();
+            self.trouble = trouble;
+        }
+        let overdue = self.complained.is_none_or(|at| now >= at + KEYS_COMPLAIN);
+        if let Some(concern) = self.worry()
+            && self.trouble.is_none()
+            && overdue
+        {
+            self.complained = Some(now);
+            tracing::error!(bucket = self.bucket, concern, "API keys are lost");
+        }
+    }
+
+    /// Says in `/readyz` what is wrong, if anything is.
+    fn worry(&self) -> Option<String> {
+        let held = self.ledger.held();
+        let count = held.map_or(0, |(count, _)| count);
+        self.metrics.keys_held().set(i64::try_from(count).unwrap_or(i64::MAX));
+        let bucket = &self.bucket;
+        let concern = match held {
+            Some((count, until)) => Some(format!(
+                "{count} API keys have vanished from the bucket {bucket} without being revoked; they hold for another {} s",
+                until.saturating_duration_since(Instant::now()).as_secs()
+            )),
+            None if self.ledger.is_bereft() => Some(format!(
+                "all API keys have vanished from the bucket {bucket} without being revoked, and hold no longer"
+            )),
+            None => self.trouble.clone(),
+        };
+        self.auth.worry(concern.clone());
+        concern
     }
 }
 

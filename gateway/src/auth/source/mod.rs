@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod file;
+mod ledger;
 
 use std::convert::Infallible;
 use std::fmt;

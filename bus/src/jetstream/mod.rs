@@ -1,0 +1,346 @@
+//! Streams and buckets in JetStream: the one way to make them, for every role.
+//!
+//! [`Streams::ensure`] gives what there is, or makes it: with as many replicas as the cluster has
+//! room for, and no larger than the servers can keep. One that was there before and is gone is made
+//! again, with a warning and a count. Of one that is there, the replicas are raised where they are
+//! too few and never lowered; else it keeps the settings that it has.
+
+mod plan;
+mod replicas;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::context::{
+    ContextBuilder, CreateStreamError, CreateStreamErrorKind, KeyValueError, RequestErrorKind,
+};
+
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, Error as ServerError, ErrorCode, stream};
+
+use crate::connection::Bus;
+use crate::limits;
+use plan::{Plan, Refusal, Step};
+pub use replicas::{Replicas, ReplicasError};
+
+/// A stream as it is wanted.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// How it is made where there is none. Its replicas are those of the options.
+    pub config: stream::Config,
+    /// Whether one that is there gets the age of what it keeps from here.
+    pub same_age: bool,
+    /// Whether one that is there gets from here whether any replica answers who reads, also one that
+    /// does not know of the newest writes.
+    pub same_reads: bool,
+}
+
+impl From<stream::Config> for Wanted {
+    fn from(config: stream::Config) -> Self {
+        Self {
+            config,
+            same_age: false,
+            same_reads: false,
+        }
+    }
+}
+
+impl Wanted {
+    /// A key-value bucket of this name, as clients of NATS make one; it keeps one value for a key.
+    pub fn bucket(name: &str, description: &str) -> Self {
+        Self::from(stream::Config {
+            name: stream_of(name),
+            description: Some(description.to_owned()),
+            subjects: vec![format!("$KV.{name}.>")],
+            max_messages_per_subject: 1,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
+            ..stream::Config::default()
+        })
+    }
+}
+
+/// Name of the stream behind a bucket.
+fn stream_of(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// A stream that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which it is: one that was made again under the same name has another mark.
+    pub mark: i128,
+    /// Messages in it.
+    pub messages: u64,
+    /// It was made just now.
+    pub made: bool,
+    /// Its replicas.
+    pub replicas: usize,
+}
+
+/// Why a stream cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// Nobody answers in time: JetStream is without a leader, or the servers that have it are away.
+    #[error("JetStream does not answer")]
+    Silent,
+    /// NATS has no JetStream, or not for this user.
+    #[error("JetStream is not there: {0}")]
+    Absent(String),
+    /// There is none of this name.
+    #[error("there is no stream {0}")]
+    Gone(String),
+    /// The servers have no room for it.
+    #[error("JetStream has no room for the stream {name}: {reason}")]
+    NoRoom {
+        /// The stream.
+        name: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// Something else.
+    #[error("the stream {name} cannot be used: {reason}")]
+    Refused {
+        /// The stream.
+        name: String,
+        /// What the server says.
+        reason: String,
+    },
+}
+
+/// What is remembered of the streams of one connection.
+pub(crate) type Seen = Arc<Mutex<HashMap<String, Memory>>>;
+
+/// What is remembered of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    mark: Option<i128>,
+    /// It was said that it has too few replicas.
+    short: bool,
+}
+
+/// Makes and finds streams. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    bus: Bus,
+    context: Context,
+    /// Time for all that one call of [`Streams::ensure`] asks.
+    limit: Duration,
+}
+
+impl Streams {
+    /// With `answer` as the time that JetStream has for one answer.
+    pub(crate) fn new(bus: Bus, answer: Duration) -> Self {
+        let context = ContextBuilder::new().timeout(answer).build(bus.client().clone());
+        let limit = answer.saturating_mul(limits::STREAM_ANSWERS);
+        Self { bus, context, limit }
+    }
+
+    /// JetStream itself, to publish and to read.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Sees to it that the stream is there, with as many replicas as are wanted.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn ensure(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+        let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
+        let found = ensured.unwrap_or(Err(StreamError::Silent))?;
+        self.remember(&wanted.config.name, &found);
+        Ok(found)
+    }
+
+    /// As [`Streams::ensure`], for a bucket.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn ensure_bucket(&self, name: &str, wanted: &Wanted) -> Result<(Store, Found), StreamError> {
+        let found = self.ensure(wanted).await?;
+        let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
+        let store = store.map_err(|_| StreamError::Silent)?;
+        let refused = |error: KeyValueError| StreamError::Refused {
+            name: wanted.config.name.clone(),
+            reason: error.to_string(),
+        };
+        Ok((store.map_err(refused)?, found))
+    }
+
+    /// What there is of the bucket `name`, without making it.
+    ///
+    /// # Errors
+    /// [`StreamError`], [`StreamError::Gone`] where there is none.
+    pub async fn look(&self, name: &str) -> Result<Found, StreamError> {
+        self.info(&stream_of(name)).await.map(|info| found(&info, false))
+    }
+
+    async fn find_or_make(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+        let name = &wanted.config.name;
+        match self.info(name).await {
+            Ok(info) => Ok(self.mend(wanted, info).await),
+            Err(StreamError::Gone(_)) => match self.make(wanted).await? {
+                Some(info) => Ok(found(&info, true)),
+                // Another process has made it in the meantime.
+                None => Ok(self.mend(wanted, self.info(name).await?).await),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn info(&self, name: &str) -> Result<stream::Info, StreamError> {
+        let asked = self.context.request(format!("STREAM.INFO.{name}"), &()).await;
+        match asked {
+            Ok(Response::Ok(info)) => Ok(info),
+            Ok(Response::Err { error }) => Err(refused(name, &error)),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => StreamError::Absent(error.to_string()),
+                RequestErrorKind::TimedOut => StreamError::Silent,
+                RequestErrorKind::InvalidSubject | RequestErrorKind::Other => StreamError::Refused {
+                    name: name.to_owned(),
+                    reason: error.to_string(),
+                },
+            }),
+        }
+    }
+
+    /// Makes it, as large and with as many replicas as it can be; `None` where it is there already.
+    async fn make(&self, wanted: &Wanted) -> Result<Option<stream::Info>, StreamError> {
+        let name = &wanted.config.name;
+        let mut plan = Plan::new(self.bus.replicas(), wanted.config.max_bytes);
+        loop {
+            let config = stream::Config {
+                num_replicas: plan.replicas(),
+                max_bytes: plan.bytes(),
+                ..wanted.config.clone()
+            };
+            let error = match self.context.create_stream(config).await {
+                Ok(stream) => {
+                    let (replicas, bytes) = (plan.replicas(), plan.bytes());
+                    if bytes < wanted.config.max_bytes {
+                        tracing::warn!(stream = %name, bytes, wanted = wanted.config.max_bytes,
+                            "the servers have no room for the whole stream: it is made smaller");
+                    }
+                    tracing::info!(stream = %name, replicas, "stream made");
+                    return Ok(Some(stream.cached_info().clone()));
+                }
+                Err(error) => error,
+            };
+            let refusal = match error.kind() {
+                CreateStreamErrorKind::JetStream(error) => Refusal::of(error.error_code(), &error.to_string()),
+                _ => Refusal::Other,
+            };
+            match plan.after(refusal) {
+                Step::Again => {}
+                Step::There => return Ok(None),
+                Step::GiveUp if refusal == Refusal::NoRoom => {
+                    return Err(StreamError::NoRoom {
+                        name: name.clone(),
+                        reason: error.to_string(),
+                    });
+                }
+                Step::GiveUp => return Err(not_made(name, &error)),
+            }
+        }
+    }
+
+    /// Sets what must be as told, and raises the replicas. A stream that cannot be changed is used
+    /// as it is.
+    async fn mend(&self, wanted: &Wanted, info: stream::Info) -> Found {
+        let mut found = found(&info, false);
+        let name = &info.config.name;
+        let mut config = info.config.clone();
+        if wanted.same_age {
+            config.max_age = wanted.config.max_age;
+            config.duplicate_window = config.duplicate_window.min(config.max_age);
+        }
+        if wanted.same_reads {
+            config.allow_direct = wanted.config.allow_direct;
+        }
+        if config != info.config
+            && let Err(error) = self.context.update_stream(&config).await
+        {
+            tracing::warn!(stream = %name, %error, "the stream keeps settings that are not wanted");
+            config = info.config.clone();
+        }
+        // A server by itself tells of no cluster, and cannot have more than one replica.
+        let clustered = info.cluster.as_ref().is_some_and(|cluster| cluster.name.is_some());
+        let replicas = self.bus.replicas().wanted(clustered);
+        if config.num_replicas >= replicas {
+            self.seen().entry(name.clone()).or_default().short = false;
+            return found;
+        }
+        let before = std::mem::replace(&mut config.num_replicas, replicas);
+        match self.context.update_stream(&config).await {
+            Ok(_) => {
+                tracing::info!(stream = %name, before, replicas, "stream has more replicas now");
+                found.replicas = replicas;
+                self.seen().entry(name.clone()).or_default().short = false;
+            }
+            Err(error) => {
+                let mut seen = self.seen();
+                let memory = seen.entry(name.clone()).or_default();
+                if !std::mem::replace(&mut memory.short, true) {
+                    tracing::warn!(stream = %name, replicas = before, wanted = replicas, %error,
+                        "the stream has fewer replicas than wanted, and cannot have more now");
+                }
+            }
+        }
+        found
+    }
+
+    fn remember(&self, name: &str, found: &Found) {
+        let mut seen = self.seen();
+        let before = seen.entry(name.to_owned()).or_default().mark.replace(found.mark);
+        if before.is_some_and(|before| before != found.mark) {
+            self.bus.metrics().streams_remade.inc();
+            tracing::warn!(
+                stream = name,
+                "the stream had vanished with all that was in it, and was made again"
+            );
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        // Whole after each change.
+        self.bus.seen().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn found(info: &stream::Info, made: bool) -> Found {
+    Found {
+        mark: info.created.unix_timestamp_nanos(),
+        messages: info.state.messages,
+        made,
+        replicas: info.config.num_replicas,
+    }
+}
+
+fn not_made(name: &str, error: &CreateStreamError) -> StreamError {
+    match error.kind() {
+        CreateStreamErrorKind::TimedOut => StreamError::Silent,
+        CreateStreamErrorKind::JetStreamUnavailable => StreamError::Absent(error.to_string()),
+        CreateStreamErrorKind::JetStream(said) => refused(name, &said),
+        _ => StreamError::Refused {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        },
+    }
+}
+
+fn refused(name: &str, error: &ServerError) -> StreamError {
+    match error.error_code() {
+        ErrorCode::STREAM_NOT_FOUND => StreamError::Gone(name.to_owned()),
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+            StreamError::Absent(error.to_string())
+        }
+        _ => StreamError::Refused {
+            name: name.to_owned(),
+            reason: error.to_string(),
+        },
+    }
+}

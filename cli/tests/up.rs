@@ -4,14 +4,17 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods, // a channel of a test's few lines needs no bound
     unreachable_pub
 )]
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::{only_line, run, tokenbus};
@@ -38,6 +41,8 @@ fn up(home: &Path) -> Command {
 struct Cluster {
     child: Child,
     url: String,
+    /// What it says on standard error from then on; the pipe is closed when this is dropped and a line comes.
+    told: mpsc::Receiver<String>,
 }
 
 impl Cluster {
@@ -56,8 +61,9 @@ impl Cluster {
         });
         let url = url.unwrap_or_else(|| panic!("it ended: {told:?}"));
         // Whatever else it says must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url }
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self { child, url, told }
     }
 
     fn pid(&self) -> Pid {
@@ -157,6 +163,66 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
         ["force", "mass", "attract"].iter().any(|word| said.contains(word)),
         "{answer}"
     );
+    wait_until_gone(&children);
+}
+
+/// A stream that the model goes on with until its context is full.
+fn endless(cluster: &Cluster) -> TcpStream {
+    let address = cluster.url.strip_prefix("http://").unwrap().strip_suffix("/v1").unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let body = r#"{"model":"SmolLM2-135M-Instruct","stream":true,"max_tokens":4000,"ignore_eos":true,"messages":[{"role":"user","content":"Count."}]}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut begun = [0; 1024];
+    let read = client.read(&mut begun).unwrap();
+    let begun = String::from_utf8_lossy(begun.get(..read).unwrap());
+    assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
+    client
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_says_that_answers_may_end_and_a_second_one_ends_it_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = up(home.path());
+    command.arg("--no-prompt");
+    let mut cluster = Cluster::start(command);
+    let children = cluster.descendants();
+    let stream = endless(&cluster);
+    kill(cluster.pid(), Signal::SIGINT).unwrap();
+    let said = cluster.told.iter().find(|line| line.starts_with("stopping: "));
+    assert!(said.is_some_and(|line| line.contains("a second Ctrl-C ends it at once")));
+    // Not sooner than a person would: that counts as the same one.
+    let echo = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < echo {
+        std::thread::yield_now();
+    }
+    kill(cluster.pid(), Signal::SIGINT).unwrap();
+    let ended = cluster.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(130), "in good order it would end with 0");
+    drop(stream);
+    wait_until_gone(&children);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cluster_that_nobody_listens_to_any_more_stops() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = up(home.path());
+    command.args(["--log", "info"]);
+    let mut cluster = Cluster::start(command);
+    let children = cluster.descendants();
+    drop(std::mem::replace(&mut cluster.told, mpsc::channel().1));
+    drop(cluster.child.stdout.take());
+    // The reader's thread ends with the next line, and closes the pipe.
+    let mut chat = tokenbus(home.path());
+    chat.args(["chat", "--url", &cluster.url, "Say hello."]);
+    assert_eq!(run(&mut chat).status, 0);
+    kill(cluster.pid(), Signal::SIGTERM).unwrap();
+    assert!(cluster.child.wait().unwrap().success());
     wait_until_gone(&children);
 }
 

@@ -295,7 +295,7 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
         (idle.worker.as_str(), idle.slots, idle.active, idle.engine.as_str()),
         ("w1", 3, 0, "sim")
     );
-    // Ten changes, each of which would take the rest of a second to be told by the next status in turn.
+    // Ten changes, which would take at least nine seconds to be told by the statuses in turn.
     let before = Instant::now();
     for stream in 101..=105 {
         gateway.send(&gateway.request(stream, 0, LONG)).await;
@@ -304,7 +304,7 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
         gateway.cancel("w1", stream, 0).await;
         status_until(&mut statuses, "none active", |s| s.active == 0).await;
     }
-    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     gateway.send(&gateway.request(1, 0, LONG)).await;
     let measured = status_until(&mut statuses, "rates", |s| {
         s.tokens_per_second > 50.0 && s.itl.p50 > 0.0

@@ -11,7 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
+use crate::{
+    bench, chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker,
+};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;

@@ -168,7 +168,12 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
 
 /// A stream that the model goes on with until its context is full.
 fn endless(cluster: &Cluster) -> TcpStream {
-    let address = cluster.url.strip_prefix("http://").unwrap().strip_suffix("/v1").unwrap();
+    let address = cluster
+        .url
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/v1")
+        .unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let body = r#"{"model":"SmolLM2-135M-Instruct","stream":true,"max_tokens":4000,"ignore_eos":true,"messages":[{"role":"user","content":"Count."}]}"#;
     let head = format!(

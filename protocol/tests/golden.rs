@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use tokenbus_protocol::control::{Cancel, Claim, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain};
+use tokenbus_protocol::control::{
+    Cancel, Claim, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain,
+};
 use tokenbus_protocol::event::{CoordinatorBeat, EventKind};
 use tokenbus_protocol::frame::{Alive, DeltaExtra};
 use tokenbus_protocol::openai::RawJson;

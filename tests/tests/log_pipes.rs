@@ -145,7 +145,11 @@ async fn what_waited_for_a_reader_is_written_when_it_reads_again() {
     let read = tokio::task::spawn_blocking(move || rest(reader));
     piped.stops("worker").await;
     let log = read.await.unwrap();
-    for line in ["worker ready", "stopping; a second signal ends it at once", "worker stopped"] {
+    for line in [
+        "worker ready",
+        "stopping; a second signal ends it at once",
+        "worker stopped",
+    ] {
         assert!(log.contains(line), "{line}: {}", log.trim_start_matches('.'));
     }
 }

@@ -154,10 +154,7 @@ impl Worker {
         let (post, letters) = Post::new(self.metrics.clone());
         let load = Arc::new(Load::default());
         let info = self.engine.info();
-        let core = Core::new(
-            self.parts(&subjects, &load, post, ends_sender),
-            info.borrow().clone(),
-        );
+        let core = Core::new(self.parts(&subjects, &load, post, ends_sender), info.borrow().clone());
         let helpers = self.helpers(&subjects, load, letters);
         let mut running = Loop {
             intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),

@@ -259,30 +259,6 @@ async fn malformed_bytes_on_every_subject_change_nothing() {
 }
 
 #[tokio::test]
-async fn it_is_listed_as_a_nats_service() {
-    let nats = Nats::start().await;
-    let worker = Running::start(&nats, "w1", sim(1, 0, 1)).await;
-    let client = nats.client().await;
-    let info = within("service info", client.request("$SRV.INFO.tokenbus-worker", "".into()))
-        .await
-        .unwrap();
-    let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
-    assert_eq!(info["name"], "tokenbus-worker");
-    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(info["metadata"]["worker"], "w1");
-    assert_eq!(info["metadata"]["models"], r#"["m"]"#);
-    assert_eq!(info["metadata"]["engine"], "sim");
-    for verb in ["PING", "STATS"] {
-        within(verb, client.request(format!("$SRV.{verb}.tokenbus-worker"), "".into()))
-            .await
-            .unwrap();
-    }
-    worker.stopped().await;
-    let gone = within("no responders", client.request("$SRV.PING.tokenbus-worker", "".into())).await;
-    assert_eq!(gone.unwrap_err().kind(), async_nats::RequestErrorKind::NoResponders);
-}
-
-#[tokio::test]
 async fn the_status_tells_the_load_soon_and_the_end_at_once() {
     let nats = Nats::start().await;
     let client = nats.client().await;

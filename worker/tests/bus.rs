@@ -282,12 +282,11 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
     }
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     gateway.send(&gateway.request(1, 0, LONG)).await;
-    let measured = status_until(&mut statuses, "rates", |s| {
-        s.tokens_per_second > 50.0 && s.itl.p50 > 0.0
+    // A busy machine delays tokens, and those behind them come at once: awaited, not read once.
+    status_until(&mut statuses, "rates", |s| {
+        s.tokens_per_second > 50.0 && (4.0..400.0).contains(&s.itl.p50) && (15.0..2000.0).contains(&s.ttft.p50)
     })
     .await;
-    assert!((4.0..400.0).contains(&measured.itl.p50), "{:?}", measured.itl);
-    assert!((15.0..2000.0).contains(&measured.ttft.p50), "{:?}", measured.ttft);
     gateway.cancel("w1", 1, 0).await;
     let free = status_until(&mut statuses, "none active", |s| s.active == 0).await;
     assert_eq!(free.totals.cancelled, 6);

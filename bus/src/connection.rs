@@ -97,6 +97,8 @@ impl Bus {
             .client_capacity(limits::CLIENT_CAPACITY)
             .subscription_capacity(options.subscription_capacity)
             .retry_on_initial_connect()
+            // As the user said; a server that is frozen costs one time-out before the next is tried.
+            .retain_servers_order()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempt| {
                 backoff::jittered(attempt, limits::RECONNECT_FIRST, limits::RECONNECT_MAX)

@@ -8,7 +8,8 @@ use crate::limits::SUBSCRIPTION_CAPACITY;
 /// How to reach NATS. `Default` is one server on loopback.
 #[derive(Debug, Clone)]
 pub struct BusOptions {
-    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`; the first that answers is used.
+    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`, in the order in which they are
+    /// tried: the first that answers is used, at the start and after a lost connection.
     pub urls: Vec<String>,
     /// A NATS credentials file (JWT and seed).
     pub credentials: Option<PathBuf>,

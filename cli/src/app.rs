@@ -11,7 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{bench, chat, config, coordinator, drain, gateway, http, keys, open_files, sim_server, ui, up, worker};
+use crate::{
+    bench, chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker,
+};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -71,6 +73,12 @@ enum Watch {
 
 /// Runs the process's command line.
 pub(crate) fn main() -> ExitCode {
+    let status = run();
+    outlet::last_words();
+    status
+}
+
+fn run() -> ExitCode {
     report_panics_in_one_line();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let command = match config::fold(Cli::command(), &arguments, |name| std::env::var_os(name)) {

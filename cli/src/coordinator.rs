@@ -7,6 +7,7 @@ use tokenbus_coordinator::Options;
 use tokenbus_protocol::Name;
 
 use crate::failure::Failure;
+use crate::limits;
 use crate::listen::Listen;
 use crate::shared::{BusArgs, KeptArgs, duration};
 use crate::signals;
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
     listen: Listen,
 
-    /// Id of this coordinator, unlike any other's [default: one is drawn]
+    /// First part of this coordinator's id; a random part is added [default: c]
     #[arg(long, value_name = "NAME")]
     id: Option<Name>,
 
@@ -41,10 +42,17 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let listener = args.listen.bind().await?;
     let shared = args.bus.shared("coordinator").keeping(&args.kept);
     let options = Options {
-        id: args.id,
+        id: args.id.as_ref().map(unlike_any_other),
         lost_after: args.lost_after,
         ..Options::new(shared.bus, shared.namespace)
     };
     tokenbus_coordinator::run(options, listener, shutdown.cancelled_owned()).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `name` with a random part: two coordinators of one id would take each other's heartbeats for their own.
+fn unlike_any_other(name: &Name) -> Name {
+    let first = name.as_str();
+    let first = first.get(..limits::GIVEN_NAME).unwrap_or(first);
+    Name::sanitized(&format!("{first}-{:08x}", fastrand::u32(..)), name)
 }

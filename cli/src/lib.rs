@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod listen;
 mod open_files;
+mod outlet;
 mod shared;
 mod signals;
 mod sim_server;

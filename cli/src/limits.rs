@@ -77,6 +77,17 @@ pub(crate) const UP_GRACE: Duration = Duration::from_secs(5);
 /// process and then its group. A person is slower.
 pub(crate) const SIGNAL_ECHO: Duration = Duration::from_millis(250);
 
+/// Characters of a given name that its id begins with: the random part has to fit behind it.
+pub(crate) const GIVEN_NAME: usize = 40;
+
+/// Bytes of log and messages that wait for a reader of standard error or standard output that hangs. The
+/// rest is counted, not kept: some thousands of lines are enough to see what happened.
+pub(crate) const OUTLET_BYTES: usize = 1024 * 1024;
+
+/// How long an ending process waits until its last lines are written. A reader that works needs
+/// milliseconds; one that hangs would keep the process for ever.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How long `drain` tries to reach NATS. A person waits.
 pub(crate) const DRAIN_CONNECT: Duration = Duration::from_secs(2);
 

@@ -10,6 +10,7 @@ use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 
 use crate::limits;
+use crate::outlet::{self, LogLine};
 
 /// Logging and the configuration file; every subcommand has these.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,8 +52,8 @@ pub(crate) enum LogFormat {
 /// How to reach the bus; every role has these.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BusArgs {
-    /// NATS servers, comma-separated or repeated; the first that answers is used
-    /// [default: nats://127.0.0.1:4222]
+    /// NATS servers, comma-separated or repeated; the first that answers is used, also after a lost connection,
+    /// so name the nearest first [default: nats://127.0.0.1:4222]
     #[arg(
         long,
         value_name = "URL",
@@ -143,7 +144,10 @@ pub(crate) fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), 
     })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
-        .with_writer(std::io::stderr);
+        .with_writer(|| LogLine)
+        // It would say so on standard error, and panic where that is closed.
+        .log_internal_errors(false);
+    outlet::log_is_json(args.log_format == LogFormat::Json);
     // A second call (in a test) finds the first subscriber in place, which is as good.
     drop(match args.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),

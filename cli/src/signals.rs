@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits;
+use crate::{limits, outlet};
 
 /// Exit status after SIGINT, as shells report it.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -25,6 +25,14 @@ pub(crate) fn interrupts() -> io::Result<Signal> {
 /// # Errors
 /// When the handlers cannot be installed.
 pub(crate) fn shutdown() -> io::Result<CancellationToken> {
+    shutdown_and(|| {})
+}
+
+/// As [`shutdown`], with something to be said after the first signal.
+///
+/// # Errors
+/// As [`shutdown`].
+pub(crate) fn shutdown_and(say: impl Fn() + Send + 'static) -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let token = CancellationToken::new();
@@ -42,12 +50,15 @@ pub(crate) fn shutdown() -> io::Result<CancellationToken> {
             }
             if first.is_some() {
                 tracing::warn!("second signal: ending at once");
+                outlet::last_words();
                 // Children are tied to this process and end with it.
                 std::process::exit(i32::from(status));
             }
             first = Some(now);
-            tracing::info!("stopping; a second signal ends it at once");
+            // First of all: whatever is wrong with the log, the process stops.
             cancel.cancel();
+            tracing::info!("stopping; a second signal ends it at once");
+            say();
         }
     });
     Ok(token)

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::{limits, outlet};
+
 /// Standard error as a person reads it: moving bars on a terminal, one line per event elsewhere.
 #[derive(Debug, Clone)]
 pub struct Screen {
@@ -27,7 +29,10 @@ impl Screen {
     pub fn line(&self, text: impl Display) {
         let printed = match &self.bars {
             Some(bars) => bars.println(text.to_string()),
-            None => writeln!(io::stderr().lock(), "{text}"),
+            None => {
+                outlet::stderr().line(text);
+                return;
+            }
         };
         drop(printed);
     }
@@ -132,7 +137,9 @@ pub(crate) fn println(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes one line to standard error, where nothing can be done about a failure to write.
+/// Writes one line to standard error, where nothing can be done about a failure to write, and waits a moment
+/// until it is there.
 pub(crate) fn complain(text: impl Display) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    outlet::stderr().line(text);
+    outlet::stderr().flush(limits::LAST_WORDS);
 }

@@ -9,9 +9,10 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{only_line, run, tokenbus};
@@ -37,7 +38,10 @@ fn up(home: &Path) -> Command {
 /// A running cluster; killed, with all that belongs to it, if a test fails.
 struct Cluster {
     child: Child,
+    model: String,
     url: String,
+    /// What it says on standard error from then on. It may be left unread.
+    told: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Cluster {
@@ -46,18 +50,21 @@ impl Cluster {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut told = Vec::new();
-        let url = lines.by_ref().find_map(|line| {
+        let served = lines.by_ref().find_map(|line| {
             let line = line.unwrap();
-            let url = line
+            let served = line
                 .split_once(" is served at ")
-                .map(|(_, rest)| rest.split_once(". ").unwrap().0.to_owned());
+                .map(|(model, rest)| (model.trim().to_owned(), rest.split_once(". ").unwrap().0.to_owned()));
             told.push(line);
-            url
+            served
         });
-        let url = url.unwrap_or_else(|| panic!("it ended: {told:?}"));
-        // Whatever else it says must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url }
+        let (model, url) = served.unwrap_or_else(|| panic!("it ended: {told:?}"));
+        Self {
+            child,
+            model,
+            url,
+            told: Some(lines),
+        }
     }
 
     fn pid(&self) -> Pid {
@@ -157,6 +164,78 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
         ["force", "mass", "attract"].iter().any(|word| said.contains(word)),
         "{answer}"
     );
+    wait_until_gone(&children);
+}
+
+/// A stream that the model goes on with until its context is full.
+fn endless(cluster: &Cluster) -> TcpStream {
+    let address = cluster
+        .url
+        .strip_prefix("http://")
+        .unwrap()
+        .strip_suffix("/v1")
+        .unwrap();
+    let body = format!(
+        r#"{{"model":"{}","stream":true,"max_tokens":4000,"ignore_eos":true,"messages":[{{"role":"user","content":"Count."}}]}}"#,
+        cluster.model
+    );
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        let mut begun = [0; 1024];
+        let read = client.read(&mut begun).unwrap();
+        let begun = String::from_utf8_lossy(begun.get(..read).unwrap());
+        if begun.starts_with("HTTP/1.1 200") {
+            return client;
+        }
+        // The gateway learns of the model a moment after the engine has it.
+        let soon = begun.starts_with("HTTP/1.1 404") || begun.starts_with("HTTP/1.1 503");
+        assert!(soon && Instant::now() < deadline, "{begun}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_says_that_answers_may_end_and_a_second_one_ends_it_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = up(home.path());
+    command.arg("--no-prompt");
+    let mut cluster = Cluster::start(command);
+    let children = cluster.descendants();
+    let stream = endless(&cluster);
+    kill(cluster.pid(), Signal::SIGINT).unwrap();
+    let mut lines = cluster.told.take().unwrap().map_while(Result::ok);
+    let said = lines.find(|line| line.starts_with("stopping: "));
+    assert!(said.is_some_and(|line| line.contains("a second Ctrl-C ends it at once")));
+    // Not sooner than a person would: that counts as the same one.
+    let echo = Instant::now() + Duration::from_millis(400);
+    while Instant::now() < echo {
+        std::thread::yield_now();
+    }
+    kill(cluster.pid(), Signal::SIGINT).unwrap();
+    let ended = cluster.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(130), "in good order it would end with 0");
+    drop(stream);
+    wait_until_gone(&children);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cluster_that_nobody_listens_to_any_more_stops() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = up(home.path());
+    command.args(["--no-prompt", "--log", "info"]);
+    let mut cluster = Cluster::start(command);
+    let children = cluster.descendants();
+    drop(cluster.told.take());
+    drop(cluster.child.stdout.take());
+    kill(cluster.pid(), Signal::SIGTERM).unwrap();
+    assert!(cluster.child.wait().unwrap().success());
     wait_until_gone(&children);
 }
 

@@ -168,6 +168,14 @@ pub async fn run(
         ended = loops.ended() => Err(GatewayError::LoopEnded(ended)),
     };
     accounts.close().await;
+    loops.end().await;
+    // Whoever still sends to this gateway hears that nobody is there, from before it says that it has stopped.
+    if shared.bus.is_connected()
+        && let Err(error) = shared.bus.round_trip().await
+    {
+        tracing::warn!(%error, "NATS did not confirm the gateway's last messages");
+    }
+    tracing::info!(%gateway, "gateway stopped");
     ended
 }
 
@@ -188,9 +196,20 @@ impl Loops {
     }
 
     /// Waits until one of them ends: none does by itself.
-    async fn ended(mut self) -> &'static str {
+    async fn ended(&mut self) -> &'static str {
         let (_, index, _) = futures_util::future::select_all(self.0.iter_mut().map(|(_, handle)| handle)).await;
-        self.0.get(index).map_or("unknown", |(name, _)| name)
+        self.0.remove(index).0
+    }
+
+    /// Stops all of them, and with them their subscriptions.
+    async fn end(&mut self) {
+        for (_, handle) in &self.0 {
+            handle.abort();
+        }
+        for (_, handle) in self.0.drain(..) {
+            // A panic was logged where it happened.
+            let _ = handle.await;
+        }
     }
 }
 

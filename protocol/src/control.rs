@@ -29,6 +29,8 @@ wire_union! {
         Ping(Ping) = "ping",
         /// Which streams of mine do you have? Answered by a frame among the others.
         RollCall(RollCall) = "roll_call",
+        /// This id is mine. From a worker to whoever else has its id; never answered.
+        Claim(Claim) = "claim",
     }
 }
 
@@ -85,6 +87,16 @@ pub struct Ping {}
 pub struct RollCall {
     /// Who asks.
     pub gateway: Name,
+}
+
+/// This id is mine: who says so in vain ends. Of two that run under one id the one that was started later
+/// keeps it, and at the same millisecond the one with the higher instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which life of the worker says so.
+    pub instance: u64,
+    /// Unix time of its start in milliseconds, by its own clock.
+    pub started_at_ms: u64,
 }
 
 wire_union! {

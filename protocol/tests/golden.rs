@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use tokenbus_protocol::control::{Cancel, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain};
+use tokenbus_protocol::control::{
+    Cancel, Claim, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain,
+};
 use tokenbus_protocol::event::{CoordinatorBeat, EventKind};
 use tokenbus_protocol::frame::{Alive, DeltaExtra};
 use tokenbus_protocol::openai::RawJson;
@@ -190,6 +192,13 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
         ("roll call", Control::RollCall(RollCall { gateway: name("g1") })),
+        (
+            "claim",
+            Control::Claim(Claim {
+                instance: 9,
+                started_at_ms: 7,
+            }),
+        ),
     ];
     let pong = Pong {
         worker: name("w1"),

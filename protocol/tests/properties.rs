@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tokenbus_protocol::control::{Cancel, Drain, Part, Ping, RollCall};
+use tokenbus_protocol::control::{Cancel, Claim, Drain, Part, Ping, RollCall};
 use tokenbus_protocol::frame::{Alive, DeltaExtra};
 use tokenbus_protocol::limits::{FORMAT, MAX_BATCH};
 use tokenbus_protocol::openai::RawJson;
@@ -214,6 +214,12 @@ fn control() -> impl Strategy<Value = Control> {
         option::of(any::<u64>()).prop_map(|grace_ms| Control::Drain(Drain { grace_ms })),
         Just(Control::Ping(Ping {})),
         name().prop_map(|gateway| Control::RollCall(RollCall { gateway })),
+        (any::<u64>(), any::<u64>()).prop_map(|(instance, started_at_ms)| {
+            Control::Claim(Claim {
+                instance,
+                started_at_ms,
+            })
+        }),
     ]
 }
 

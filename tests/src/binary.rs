@@ -126,7 +126,7 @@ pub async fn run(limit: Duration, args: &[&str]) -> Said {
 }
 
 /// A `tokenbus` command in an environment without settings of tokenbus.
-pub(crate) fn command() -> Command {
+pub fn command() -> Command {
     let mut command = Command::new(tokenbus());
     for (key, _) in std::env::vars_os() {
         // Coverage and sanitizer settings pass, and so does where provisioned things lie.

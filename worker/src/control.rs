@@ -49,6 +49,10 @@ impl Core {
                 self.call_roll(&call.gateway, now);
                 done()
             }
+            Control::Claim(claim) => {
+                self.on_claim(claim, now);
+                done()
+            }
             Control::Unknown => refused("this worker does not know this command".to_owned()),
         };
         self.answer(reply, &answer);

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::admission::Admission;
+use crate::claim::Tenure;
 use crate::drain::Drain;
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::free::{Hint, Hints};
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     pub(crate) log_limit: LogLimit,
     pub(crate) watch: Watch,
     pub(crate) pace: Pace,
+    pub(crate) tenure: Tenure,
     /// What the worker listens to may have changed.
     pub(crate) relisten: bool,
 }
@@ -106,6 +108,7 @@ impl Core {
                 silence: limits::GATEWAY_SILENCE,
             }),
             pace: Pace::new(limits::DRAIN_WINDOW, limits::RETRY_AFTER_MAX),
+            tenure: Tenure::default(),
             relisten: true,
         };
         core.tell_state();
@@ -203,6 +206,9 @@ impl Core {
             }
         }
         self.probe_gateways(connection, now);
+        if connection.is_some() && self.tenure.is_due(now) {
+            self.claim(now);
+        }
         self.parts.outboxes.sweep(now);
         let totals = self.parts.metrics.totals();
         self.pace.note(totals.finished + totals.failed + totals.cancelled, now);

@@ -53,6 +53,7 @@ impl Core {
     /// The connection to NATS was lost and is back: frames may be missing, and where no more follow
     /// nobody would notice.
     pub(crate) fn on_reconnected(&mut self, now: Instant) {
+        self.claim(now);
         for gateway in self.parts.outboxes.gateways() {
             self.call_roll(&gateway, now);
         }

@@ -145,6 +145,18 @@ impl Intake {
         self.tasks.spawn(subscribe(self.bus.clone(), list, self.generation));
     }
 
+    /// Leaves all that is listened to. The server has done so after a round trip.
+    pub(crate) async fn close(&mut self) {
+        self.wanted.clear();
+        self.tasks.shutdown().await;
+        for tagged in &mut self.streams {
+            if let Some(subscriber) = tagged.subscriber.as_mut() {
+                // It fails only for a client that is closed.
+                let _ = subscriber.unsubscribe().await;
+            }
+        }
+    }
+
     /// The next thing that came in; cancel-safe.
     pub(crate) async fn next(&mut self) -> Inbound {
         loop {

@@ -5,6 +5,7 @@
 //! `seen`, `watch`; the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
 
 mod admission;
+mod claim;
 mod control;
 mod core;
 mod drain;

@@ -83,6 +83,18 @@ pub const GATEWAY_MISSES: u32 = 3;
 /// the wait for the first probe the streams of a dead gateway end within 5 s on a loaded machine, too.
 pub const GATEWAY_SILENCE: Duration = Duration::from_millis(2750);
 
+/// How often a starting worker asks whether another has its id, until somebody answers. Where nobody is
+/// subscribed NATS says so to the first.
+pub const CLAIM_ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// Silence after which a starting worker takes its id from one that does not answer: a frozen process, a
+/// link that was cut. Long enough for an answer over a slow link, short enough for a restart.
+pub const CLAIM_SILENCE: Duration = Duration::from_secs(2);
+
+/// How often a worker says that its id is its own. That is how long two can have one id unknown to each
+/// other, after a partition of NATS for one; also said when it begins to listen and after each reconnect.
+pub const CLAIM_EVERY: Duration = Duration::from_secs(5);
+
 /// Silence on a stream after which the worker says that it lives.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokenbus_bus::BusOptions;
 use tokenbus_protocol::Name;
+use tokenbus_protocol::control::Claim;
 use tokenbus_protocol::limits::MAX_NAME;
 
 use crate::limits;
@@ -74,6 +75,16 @@ impl Identity {
             instance: fastrand::u64(1..1 << 53),
             host,
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Identity {
+    /// What it says to others under its id.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim {
+            instance: self.instance,
+            started_at_ms: self.started_at_ms,
         }
     }
 }

@@ -1,9 +1,17 @@
 //! Registration with the NATS services protocol, so that `nats micro ls` lists the worker.
+//!
+//! It is spoken here and not by the NATS client's own service, of which nobody can know when it has ended:
+//! a worker that has stopped must not draw questions that it does not answer.
 
 use std::collections::HashMap;
+use std::time::{Duration, UNIX_EPOCH};
 
-use async_nats::service::{Service, ServiceExt as _};
-use tokenbus_bus::Bus;
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::select_all;
+use serde_json::{Value, json};
+use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::WorkerState;
 use tokenbus_protocol::subject::SERVICE_NAME;
 use tokio::sync::watch;
@@ -11,49 +19,98 @@ use tokio::sync::watch;
 use crate::options::Identity;
 use crate::status::Snapshot;
 
-/// Keeps the registration while the worker lives. A service's metadata is fixed, so it is
-/// registered anew when engine or models change.
+/// What can be asked.
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Ping,
+    Info,
+    Stats,
+}
+
+impl Verb {
+    const ALL: [(Self, &'static str); 3] = [(Self::Ping, "PING"), (Self::Info, "INFO"), (Self::Stats, "STATS")];
+}
+
+/// Keeps the registration from the time when something is known of the engine until the worker stops. What
+/// is answered is of the moment.
 pub(crate) async fn register(bus: Bus, identity: Identity, namespace: String, mut snapshot: watch::Receiver<Snapshot>) {
-    let mut registered: Option<(HashMap<String, String>, Service)> = None;
+    let mut listening: Vec<(Verb, Subscriber)> = Vec::new();
+    let id = format!("{}-{:x}", identity.worker, identity.instance);
     loop {
         let now = snapshot.borrow_and_update().clone();
         if now.state == WorkerState::Stopped {
             break;
         }
-        let metadata = metadata(&identity, &namespace, &now);
-        let known = registered.as_ref().is_some_and(|(old, _)| *old == metadata);
-        if !known && now.state != WorkerState::Starting {
-            // The new one first: the worker is never missing in the list.
-            match start(&bus, metadata.clone()).await {
-                Ok(service) => stop(registered.replace((metadata, service))).await,
+        if listening.is_empty() && now.state != WorkerState::Starting {
+            match listen(&bus, &id).await {
+                Ok(subscribers) => listening = subscribers,
                 Err(error) => tracing::warn!(%error, "registering as a NATS service failed"),
             }
         }
-        if snapshot.changed().await.is_err() {
-            break;
+        let mut questions = select_all(
+            listening
+                .iter_mut()
+                .map(|(verb, subscriber)| subscriber.map(|message| (*verb, message))),
+        );
+        tokio::select! {
+            biased;
+            changed = snapshot.changed() => if changed.is_err() { break },
+            Some((verb, question)) = questions.next() => {
+                let metadata = metadata(&identity, &namespace, &now);
+                answer(&bus, &question, &reply(verb, &id, &identity, &metadata)).await;
+            }
         }
     }
-    stop(registered).await;
-}
-
-async fn start(bus: &Bus, metadata: HashMap<String, String>) -> Result<Service, async_nats::Error> {
-    bus.client()
-        .service_builder()
-        .description("Generates tokens")
-        .metadata(metadata)
-        .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
-        .await
-}
-
-async fn stop(registered: Option<(HashMap<String, String>, Service)>) {
-    if let Some((_, service)) = registered
-        && let Err(error) = service.stop().await
-    {
-        tracing::debug!(%error, "stopping the NATS service failed");
+    for (_, mut subscriber) in listening {
+        // It fails only for a client that is closed. That the server knows is confirmed by who waits for this.
+        let _ = subscriber.unsubscribe().await;
     }
 }
 
-fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMap<String, String> {
+/// Listens on the subjects of all services, of this kind, and of this one.
+async fn listen(bus: &Bus, id: &str) -> Result<Vec<(Verb, Subscriber)>, BusError> {
+    let mut subscribers = Vec::new();
+    for (verb, name) in Verb::ALL {
+        for of in ["", &format!(".{SERVICE_NAME}"), &format!(".{SERVICE_NAME}.{id}")] {
+            subscribers.push((verb, bus.subscribe(format!("$SRV.{name}{of}")).await?));
+        }
+    }
+    Ok(subscribers)
+}
+
+async fn answer(bus: &Bus, question: &Message, answer: &Value) {
+    let Some(reply) = &question.reply else { return };
+    // Counted by the bus; who asked asks again.
+    if let Err(error) = bus.publish(reply.to_string(), Bytes::from(answer.to_string())).await {
+        tracing::debug!(%error, "a question of the services protocol was not answered");
+    }
+}
+
+/// As the services protocol wants it (NATS ADR-32).
+fn reply(verb: Verb, id: &str, identity: &Identity, metadata: &HashMap<&str, String>) -> Value {
+    let mut reply = json!({
+        "name": SERVICE_NAME,
+        "id": id,
+        "version": env!("CARGO_PKG_VERSION"),
+        "metadata": metadata,
+    });
+    let (kind, further) = match verb {
+        Verb::Ping => ("ping", json!({})),
+        Verb::Info => ("info", json!({ "description": "Generates tokens", "endpoints": [] })),
+        Verb::Stats => {
+            let started = UNIX_EPOCH + Duration::from_millis(identity.started_at_ms);
+            let started = humantime::format_rfc3339_millis(started).to_string();
+            ("stats", json!({ "started": started, "endpoints": [] }))
+        }
+    };
+    if let (Some(reply), Value::Object(further)) = (reply.as_object_mut(), further) {
+        reply.insert("type".to_owned(), format!("io.nats.micro.v1.{kind}_response").into());
+        reply.extend(further);
+    }
+    reply
+}
+
+fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMap<&'static str, String> {
     let models: Vec<&str> = snapshot.models.iter().map(|model| model.name.as_str()).collect();
     // In the order of the models: gateways without a coordinator learn from it who can do what.
     let capabilities: Vec<_> = snapshot
@@ -62,13 +119,13 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         .map(|model| model.capabilities.features())
         .collect();
     HashMap::from([
-        ("worker".to_owned(), identity.worker.to_string()),
-        ("instance".to_owned(), identity.instance.to_string()),
-        ("namespace".to_owned(), namespace.to_owned()),
-        ("host".to_owned(), identity.host.clone()),
-        ("engine".to_owned(), snapshot.engine.to_owned()),
+        ("worker", identity.worker.to_string()),
+        ("instance", identity.instance.to_string()),
+        ("namespace", namespace.to_owned()),
+        ("host", identity.host.clone()),
+        ("engine", snapshot.engine.to_owned()),
         // JSON, because a model's name may hold any separator.
-        ("models".to_owned(), serde_json::json!(models).to_string()),
-        ("capabilities".to_owned(), serde_json::json!(capabilities).to_string()),
+        ("models", json!(models).to_string()),
+        ("capabilities", json!(capabilities).to_string()),
     ])
 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
 
+use crate::claim::{self, IdTaken};
 use crate::core::{Core, CoreParts};
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::intake::{Inbound, Intake};
@@ -23,10 +24,10 @@ use crate::metrics::Metrics;
 use crate::options::{Identity, Options};
 use crate::outbox;
 use crate::outboxes::Outboxes;
-use crate::post::{self, Post};
+use crate::post::{self, Letter, Post};
 use crate::service;
 use crate::status::{Heartbeat, Snapshot};
-use crate::stream::Key;
+use crate::stream::{Ends, Key};
 use crate::sync::job_channel;
 
 /// Why a worker does not run.
@@ -35,6 +36,9 @@ pub enum WorkerError {
     /// NATS cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// Another worker runs under the same id.
+    #[error(transparent)]
+    Id(#[from] IdTaken),
 }
 
 /// A worker that has not begun.
@@ -85,14 +89,14 @@ impl Handle {
 /// Runs a worker until `shutdown` is ready and it has left in good order.
 ///
 /// # Errors
-/// [`WorkerError`] when NATS cannot be used at all (bad options). A NATS that is away is waited for.
+/// [`WorkerError`] when NATS cannot be used at all (bad options), or when another worker has its id. A NATS
+/// that is away is waited for.
 pub async fn run(
     options: Options,
     engine: Arc<dyn Engine>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
-    Worker::connect(options, engine).await?.run(shutdown).await;
-    Ok(())
+    Worker::connect(options, engine).await?.run(shutdown).await
 }
 
 impl Worker {
@@ -128,31 +132,68 @@ impl Worker {
 
     /// Serves until `shutdown` is ready; then drains, hands over what is left after the grace
     /// period, and leaves.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`WorkerError::Id`] when another worker has its id: when it starts, or later.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        let mut shutdown = pin!(shutdown);
         let subjects = Subjects::new(self.options.namespace.clone());
+        let asked = tokio::select! {
+            biased;
+            () = &mut shutdown => {
+                self.end().await;
+                return Ok(());
+            }
+            asked = claim::ask(&self.bus, subjects.control(&self.identity.worker), &self.identity) => asked,
+        };
+        if let Err(taken) = asked {
+            self.engine.stop().await;
+            return Err(taken.into());
+        }
         let (ends_sender, ends) = job_channel();
         let (post, letters) = Post::new(self.metrics.clone());
         let load = Arc::new(Load::default());
         let info = self.engine.info();
-        let core = Core::new(
-            CoreParts {
-                identity: self.identity.clone(),
-                subjects: subjects.clone(),
-                engine: Arc::clone(&self.engine),
-                slots: self.options.slots,
-                queue: self.options.queue,
-                grace: self.options.grace,
-                max_frame: self.max_frame(),
-                load: Arc::clone(&load),
-                metrics: self.metrics.clone(),
-                malformed: self.bus.metrics().malformed.clone(),
-                outboxes: self.outboxes(&subjects, &load),
-                post,
-                ends: ends_sender,
-                snapshot: self.snapshot.clone(),
-            },
-            info.borrow().clone(),
-        );
+        let core = Core::new(self.parts(&subjects, &load, post, ends_sender), info.borrow().clone());
+        let helpers = self.helpers(&subjects, load, letters);
+        let mut running = Loop {
+            intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),
+            core,
+            ends,
+            info,
+            link: self.bus.link(),
+            worker: &self,
+        };
+        running.run(shutdown).await;
+        let Loop { core, intake, .. } = running;
+        let lost = core.tenure.lost_to();
+        self.leave(core, intake, helpers).await;
+        match lost {
+            None => Ok(()),
+            Some(other) => Err(IdTaken::later(&self.identity, other).into()),
+        }
+    }
+
+    fn parts(&self, subjects: &Subjects, load: &Arc<Load>, post: Post, ends: Ends) -> CoreParts {
+        CoreParts {
+            identity: self.identity.clone(),
+            subjects: subjects.clone(),
+            engine: Arc::clone(&self.engine),
+            slots: self.options.slots,
+            queue: self.options.queue,
+            grace: self.options.grace,
+            max_frame: self.max_frame(),
+            load: Arc::clone(load),
+            metrics: self.metrics.clone(),
+            malformed: self.bus.metrics().malformed.clone(),
+            outboxes: self.outboxes(subjects, load),
+            post,
+            ends,
+            snapshot: self.snapshot.clone(),
+        }
+    }
+
+    fn helpers(&self, subjects: &Subjects, load: Arc<Load>, letters: mpsc::Receiver<Letter>) -> [JoinHandle<()>; 3] {
         let heartbeat = Heartbeat {
             bus: self.bus.clone(),
             subject: subjects.status(&self.identity.worker),
@@ -167,26 +208,15 @@ impl Worker {
             self.options.namespace.to_string(),
             self.snapshot.subscribe(),
         );
-        let helpers = [
+        [
             task::spawn("heartbeat", heartbeat.run()),
             task::spawn("nats-service", registration),
             task::spawn("post", post::deliver(self.bus.clone(), letters, self.metrics.clone())),
-        ];
-        let mut running = Loop {
-            intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),
-            core,
-            ends,
-            info,
-            link: self.bus.link(),
-            worker: &self,
-        };
-        running.run(shutdown).await;
-        let core = running.core;
-        self.leave(core, helpers).await;
+        ]
     }
 
-    /// Sends what waits, says goodbye, and stops the engine.
-    async fn leave(&self, mut core: Core, helpers: [JoinHandle<()>; 3]) {
+    /// Sends what waits, says goodbye, listens to nothing any more, and stops the engine.
+    async fn leave(&self, mut core: Core, mut intake: Intake, helpers: [JoinHandle<()>; 3]) {
         core.commands.shutdown().await;
         let senders = core.parts.outboxes.close();
         if !all_end(senders, limits::LAST_FLUSH).await {
@@ -199,11 +229,19 @@ impl Worker {
         if !all_end(helpers.into(), limits::LAST_TASK).await {
             tracing::warn!("NATS did not take the worker's last words");
         }
+        // Whoever asks for the worker after its end hears at once that nobody is there.
+        if tokio::time::timeout(limits::LAST_TASK, intake.close()).await.is_err() {
+            tracing::warn!("NATS was not told that the worker listens no more");
+        }
         if self.bus.is_connected()
             && let Err(error) = self.bus.round_trip().await
         {
             tracing::warn!(%error, "NATS did not confirm the worker's last messages");
         }
+        self.end().await;
+    }
+
+    async fn end(&self) {
         self.engine.stop().await;
         tracing::info!(worker = %self.identity.worker, "worker stopped");
     }
@@ -360,6 +398,7 @@ impl Loop<'_> {
             Inbound::Gateway(message) => self.gateway_answer(&message, now),
             Inbound::Confirmed => {
                 self.core.parts.max_frame = self.worker.max_frame();
+                self.core.claim(now);
                 return true;
             }
             Inbound::Left => tracing::debug!("left the request subjects"),

@@ -259,30 +259,6 @@ async fn malformed_bytes_on_every_subject_change_nothing() {
 }
 
 #[tokio::test]
-async fn it_is_listed_as_a_nats_service() {
-    let nats = Nats::start().await;
-    let worker = Running::start(&nats, "w1", sim(1, 0, 1)).await;
-    let client = nats.client().await;
-    let info = within("service info", client.request("$SRV.INFO.tokenbus-worker", "".into()))
-        .await
-        .unwrap();
-    let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
-    assert_eq!(info["name"], "tokenbus-worker");
-    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(info["metadata"]["worker"], "w1");
-    assert_eq!(info["metadata"]["models"], r#"["m"]"#);
-    assert_eq!(info["metadata"]["engine"], "sim");
-    for verb in ["PING", "STATS"] {
-        within(verb, client.request(format!("$SRV.{verb}.tokenbus-worker"), "".into()))
-            .await
-            .unwrap();
-    }
-    worker.stopped().await;
-    let gone = within("no responders", client.request("$SRV.PING.tokenbus-worker", "".into())).await;
-    assert_eq!(gone.unwrap_err().kind(), async_nats::RequestErrorKind::NoResponders);
-}
-
-#[tokio::test]
 async fn the_status_tells_the_load_soon_and_the_end_at_once() {
     let nats = Nats::start().await;
     let client = nats.client().await;
@@ -295,7 +271,7 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
         (idle.worker.as_str(), idle.slots, idle.active, idle.engine.as_str()),
         ("w1", 3, 0, "sim")
     );
-    // Ten changes, each of which would take the rest of a second to be told by the next status in turn.
+    // Ten changes, which would take at least nine seconds to be told by the statuses in turn.
     let before = Instant::now();
     for stream in 101..=105 {
         gateway.send(&gateway.request(stream, 0, LONG)).await;
@@ -304,14 +280,13 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
         gateway.cancel("w1", stream, 0).await;
         status_until(&mut statuses, "none active", |s| s.active == 0).await;
     }
-    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+    assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     gateway.send(&gateway.request(1, 0, LONG)).await;
-    let measured = status_until(&mut statuses, "rates", |s| {
-        s.tokens_per_second > 50.0 && s.itl.p50 > 0.0
+    // A busy machine delays tokens, and those behind them come at once: awaited, not read once.
+    status_until(&mut statuses, "rates", |s| {
+        s.tokens_per_second > 50.0 && (4.0..400.0).contains(&s.itl.p50) && (15.0..2000.0).contains(&s.ttft.p50)
     })
     .await;
-    assert!((4.0..400.0).contains(&measured.itl.p50), "{:?}", measured.itl);
-    assert!((15.0..2000.0).contains(&measured.ttft.p50), "{:?}", measured.ttft);
     gateway.cancel("w1", 1, 0).await;
     let free = status_until(&mut statuses, "none active", |s| s.active == 0).await;
     assert_eq!(free.totals.cancelled, 6);

@@ -79,11 +79,17 @@ pub struct Args {
 /// Runs the subcommand.
 pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
     let started = Instant::now();
-    let shutdown = signals::shutdown()?;
+    let screen = Screen::stderr();
+    let told = screen.clone();
+    let shutdown = signals::shutdown_and(move || {
+        told.line(format_args!(
+            "stopping: running answers have {} s to end; a second Ctrl-C ends it at once",
+            limits::UP_GRACE.as_secs()
+        ));
+    })?;
     args.access.check(&args.listen).await?;
     // First, so that a taken port is said before anything is downloaded.
     let listener = args.listen.bind().await?;
-    let screen = Screen::stderr();
     let provided = tokio::select! {
         provided = provide(&args, &screen) => provided?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),

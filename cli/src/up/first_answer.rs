@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::chat::api::{Api, ApiError, Message, Piece};
-use crate::ui;
+use crate::{limits, outlet, ui};
 
 /// Asks `model` and streams the answer to standard output, then says how fast it came.
 ///
@@ -12,7 +12,6 @@ use crate::ui;
 pub(super) async fn ask(api: &Api, model: &str, question: &str, since: Instant) -> Result<(), ApiError> {
     let asked = Instant::now();
     let mut first = None;
-    let mut written = Ok(());
     let outcome = api
         .chat(model, &[Message::new("user", question)], |piece| {
             let (Piece::Text(text) | Piece::Reasoning(text)) = piece else {
@@ -20,15 +19,15 @@ pub(super) async fn ask(api: &Api, model: &str, question: &str, since: Instant) 
             };
             if first.is_none() && !text.is_empty() {
                 first = Some(Instant::now());
-                written = ui::println(format_args!("\n> {question}\n"));
+                outlet::stdout().line(format_args!("\n> {question}\n"));
             }
-            if written.is_ok() {
-                written = ui::print(&text);
-            }
+            outlet::stdout().write(text);
         })
         .await;
     if first.is_some() {
-        drop(ui::print("\n\n"));
+        // Before what is said on standard error, where both are one terminal.
+        outlet::stdout().write("\n\n");
+        outlet::stdout().flush(limits::LAST_WORDS);
     }
     outcome?;
     if let Some(first) = first {

@@ -26,7 +26,7 @@ use tokenbus_protocol::{
 };
 use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
-use tokenbus_worker::{Handle, Options, Worker};
+use tokenbus_worker::{Handle, Options, Worker, WorkerError};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
@@ -145,7 +145,7 @@ pub struct Running {
     pub handle: Handle,
     pub engine: Arc<SimEngine>,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), WorkerError>>,
 }
 
 impl Running {
@@ -197,7 +197,7 @@ impl Running {
         if self.stop.is_some() {
             self.ask_to_stop();
         }
-        within("stopped worker", self.task).await.unwrap();
+        within("stopped worker", self.task).await.unwrap().unwrap();
     }
 }
 

@@ -1,6 +1,11 @@
 //! The last worker of a model goes while others wait for it: whoever waits for what cannot come is told, and whoever
 //! had a worker waits for a successor, however that worker went.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 use std::time::{Duration, Instant};
 

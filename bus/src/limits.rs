@@ -6,8 +6,9 @@ use std::time::Duration;
 /// tick, so a frozen server or cut cable is found in under 5 s.
 pub const PING_INTERVAL: Duration = Duration::from_millis(1500);
 
-/// Longest time for one attempt to connect.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for one attempt to connect: with TLS these are some four round trips, and on a link that is late by 300
+/// ms each way more than 2 s.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// First pause before a reconnect; doubled at each further attempt.
 pub const RECONNECT_FIRST: Duration = Duration::from_millis(50);

@@ -116,12 +116,13 @@ async fn row_07_an_error_after_the_first_token_is_an_error_event_and_never_a_fak
 
 #[tokio::test]
 async fn an_engine_that_breaks_off_is_an_error_and_never_a_silent_end() {
-    let upstream = Upstream::start(&["m"]).await;
-    let cluster = behind(&upstream, 1).await;
     for script in [
         Script::stream().role().text("Half an ").cut(),
         Script::stream().role().text("Half an "),
     ] {
+        // An engine for each: one that has failed too often is left alone for a while.
+        let upstream = Upstream::start(&["m"]).await;
+        let cluster = behind(&upstream, 1).await;
         upstream.always(script);
         let mut stream = cluster.client().stream(&ask("m")).await;
         assert_eq!(stream.text().await, "Half an ");

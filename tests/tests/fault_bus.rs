@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use tokenbus_tests::chaos::{Setting, Stage};
+use tokenbus_tests::limits::READY;
 use tokenbus_tests::load::Load;
-use tokenbus_tests::{Cluster, NatsServer, Process, Role, eventually};
+use tokenbus_tests::{Cluster, NatsOptions, NatsServer, Process, Role, eventually};
 use tokio::time::sleep;
 
 const STREAMS: usize = 200;
@@ -59,9 +60,25 @@ async fn load_nats_gone_for_twenty_seconds_is_a_long_pause() {
     nats_away("nats-server killed, back after 20 s", Duration::from_secs(20)).await;
 }
 
+/// Three servers that route to each other and tell clients of each other: whoever knows one finds the others.
+async fn three_servers() -> Vec<NatsServer> {
+    let node = |name: &str, routes: &str| NatsOptions {
+        extra: format!("server_name: {name}\ncluster {{ name: c, listen: \"127.0.0.1:-1\", routes: [{routes}] }}"),
+        ..NatsOptions::default()
+    };
+    let first = NatsServer::start_with(node("a", "")).await;
+    let port = |line: &str| Some(line.split_once("Listening for route connections on ")?.1.to_owned());
+    let logs = first.process().logs();
+    let route = logs.wait_for(READY, "its route address", port).await;
+    let route = format!("\"nats://{route}\"");
+    let second = NatsServer::start_with(node("b", &route)).await;
+    let third = NatsServer::start_with(node("c", &route)).await;
+    vec![first, second, third]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn load_a_lost_node_of_a_nats_cluster_is_a_pause() {
-    let mut servers = NatsServer::cluster().await;
+    let mut servers = three_servers().await;
     let urls: Vec<String> = servers.iter().map(NatsServer::url).collect();
     let gateways = vec![
         Role::gateway().start(&urls[0]).await,

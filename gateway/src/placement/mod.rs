@@ -3,6 +3,9 @@
 pub mod able;
 pub mod accept_clock;
 pub mod budget;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod fixture;
 pub mod score;
 pub mod view;
 

@@ -1,70 +1,12 @@
 //! What the view makes of snapshots, rooms and its own placements.
 
-use tokenbus_protocol::{Feature, ModelCapacity, ModelInfo, Quantiles, Total};
+use tokenbus_protocol::Feature;
 
+use super::super::fixture::{capacity, name, worker};
 use super::*;
 use crate::limits::WORKER_RETURN;
 
 const CHAT: Features = Features::NONE.with(Feature::Chat);
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
-    WorkerCapacity {
-        worker: name(id),
-        instance: 1,
-        seq: 1,
-        version: "0".into(),
-        host: "h".into(),
-        engine: "sim".into(),
-        state: WorkerState::Ready,
-        started_at_ms: 0,
-        models: vec![ModelInfo {
-            name: "m".into(),
-            context_length: None,
-            capabilities: Capabilities::default(),
-        }],
-        slots,
-        active,
-        queued: 0,
-        tokens_per_second: 0.0,
-        ttft: Quantiles::default(),
-        itl: Quantiles::default(),
-        kv_used: None,
-        age_ms,
-    }
-}
-
-fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
-    let live = workers
-        .iter()
-        .filter(|worker| worker.state == WorkerState::Ready)
-        .count();
-    let model = ModelCapacity {
-        model: "m".into(),
-        workers: u32::try_from(live).unwrap_or(0),
-        slots: 0,
-        free: 0,
-        active: 0,
-        queued: 0,
-        waiting: 0,
-        tokens_per_second: 0.0,
-        estimated_wait_ms: None,
-        desired_workers: 0,
-        context_length: Some(4096),
-        capabilities: Capabilities::default(),
-    };
-    Capacity {
-        coordinator: name("c"),
-        seq: 1,
-        at_ms: 0,
-        workers,
-        models: vec![model],
-        total: Total::default(),
-    }
-}
 
 fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
     let mut view = View::default();

@@ -10,13 +10,11 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use tokenbus_protocol::{
-    Accepted, Body, Capabilities, Capacity, Finish, Frame, ModelCapacity, ModelInfo, Quantiles, Reject, RejectReason,
-    Room, Total, WorkerCapacity, WorkerState,
-};
+use tokenbus_protocol::{Accepted, Body, Finish, Frame, Reject, RejectReason, Room};
 
 use super::*;
 use crate::limits;
+use crate::placement::fixture;
 use crate::stream::event::{Action, Event};
 use crate::waiting_room::Bounds;
 
@@ -317,51 +315,9 @@ impl World {
 
     fn snapshot(&mut self) {
         let there = self.alive || self.coordinator == Some(false);
-        let workers = there.then(|| WorkerCapacity {
-            worker: worker(),
-            instance: 1,
-            seq: 1,
-            version: "0".into(),
-            host: "h".into(),
-            engine: "sim".into(),
-            state: WorkerState::Ready,
-            started_at_ms: 0,
-            models: vec![ModelInfo {
-                name: MODEL.into(),
-                context_length: None,
-                capabilities: Capabilities::default(),
-            }],
-            slots: 1,
-            active: u32::from(self.runs.is_some()),
-            queued: 0,
-            tokens_per_second: 0.0,
-            ttft: Quantiles::default(),
-            itl: Quantiles::default(),
-            kv_used: None,
-            age_ms: self.died.map_or(0, |died| (self.now - died).as_millis() as u64),
-        });
-        let model = ModelCapacity {
-            model: MODEL.into(),
-            workers: u32::from(there),
-            slots: 0,
-            free: 0,
-            active: 0,
-            queued: 0,
-            waiting: 0,
-            tokens_per_second: 0.0,
-            estimated_wait_ms: None,
-            desired_workers: 0,
-            context_length: None,
-            capabilities: Capabilities::default(),
-        };
-        let capacity = Capacity {
-            coordinator: Name::new("c").unwrap(),
-            seq: 1,
-            at_ms: 0,
-            workers: workers.into_iter().collect(),
-            models: vec![model],
-            total: Total::default(),
-        };
+        let age_ms = self.died.map_or(0, |died| (self.now - died).as_millis() as u64);
+        let told = there.then(|| fixture::worker("w", 1, u32::from(self.runs.is_some()), age_ms));
+        let capacity = fixture::capacity(told.into_iter().collect());
         self.view.snapshot(&capacity, self.now, 0);
         self.wake();
     }

@@ -7,7 +7,7 @@ use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::{Cluster, Role, Upstream, eventually};
 
 #[tokio::test]
-async fn models_are_listed_and_every_role_tells_health_and_readiness() {
+async fn models_are_listed_and_gateways_and_coordinators_tell_health_and_readiness() {
     let cluster = Cluster::plan()
         .worker(Role::sim("b", 1))
         .worker(Role::sim("a", 1))

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod nats;
 pub mod port;
 pub mod process;
+pub mod promises;
 pub mod sse;
 pub mod tidy;
 pub mod upstream;

@@ -121,7 +121,7 @@ fn functions(source: &Source) -> Vec<String> {
 }
 
 /// The name of the function that begins in `line`.
-fn function_name(line: &str) -> Option<&str> {
+pub(crate) fn function_name(line: &str) -> Option<&str> {
     let mut rest = line.trim_start();
     if let Some(public) = rest.strip_prefix("pub") {
         rest = match public.strip_prefix('(') {

@@ -90,7 +90,7 @@ async fn a_name_whose_models_nobody_serves_is_known_all_the_same() {
 }
 
 #[tokio::test]
-async fn models_are_read_again_from_the_file_of_all_settings() {
+async fn aliases_are_read_again_when_the_settings_file_changes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokenbus.toml");
     let path = file.to_str().unwrap().to_owned();

@@ -197,7 +197,7 @@ async fn mixed_workers_are_told_apart_without_a_coordinator_too() {
 }
 
 #[tokio::test]
-async fn a_capable_worker_that_was_there_a_moment_ago_is_missed_and_not_denied() {
+async fn a_feature_whose_only_worker_has_just_left_is_a_503_and_not_a_400() {
     let mut cluster = Cluster::plan()
         .worker(Role::sim("m", 1).args(&["--no-capability", "tools"]))
         .worker(Role::sim("m", 1))

@@ -31,7 +31,7 @@ async fn wait_waiting(gateway: Client, count: u64) {
 }
 
 #[tokio::test]
-async fn row_13_in_flight_never_exceeds_the_slots_and_all_that_wait_are_served() {
+async fn in_flight_never_exceeds_the_slots_and_all_that_wait_are_served() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan()
         .gateways(2)
@@ -57,7 +57,7 @@ async fn row_13_in_flight_never_exceeds_the_slots_and_all_that_wait_are_served()
 }
 
 #[tokio::test]
-async fn row_14_higher_priority_is_served_first_and_equals_in_the_order_of_arrival() {
+async fn higher_priority_is_served_first_and_equals_in_the_order_of_arrival() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 1)).start().await;
     let client = cluster.client();
@@ -86,7 +86,7 @@ async fn row_14_higher_priority_is_served_first_and_equals_in_the_order_of_arriv
 }
 
 #[tokio::test]
-async fn row_14_a_full_waiting_room_answers_429_with_retry_after() {
+async fn a_full_waiting_room_answers_429_with_retry_after() {
     let upstream = Upstream::start(&["m"]).await;
     let plan = Cluster::plan().gateway_args(&["--waiting", "2"]);
     let cluster = plan.worker(Role::proxy(&upstream, 1)).start().await;
@@ -130,7 +130,7 @@ async fn a_request_that_waits_past_its_deadline_is_a_504_and_is_never_run() {
 }
 
 #[tokio::test]
-async fn row_15_the_capacity_tells_each_worker_and_model() {
+async fn the_capacity_tells_each_worker_and_model() {
     let upstream = Upstream::start(&["m", "n"]).await;
     let cluster = Cluster::plan()
         .worker(Role::proxy(&upstream, 4).args(&["--id", "w-proxy"]))
@@ -176,7 +176,7 @@ async fn row_15_the_capacity_tells_each_worker_and_model() {
 }
 
 #[tokio::test]
-async fn row_15_a_silent_worker_is_lost_and_one_that_registers_again_is_counted_once() {
+async fn a_silent_worker_is_lost_and_one_that_registers_again_is_counted_once() {
     let mut cluster = Cluster::plan().worker(Role::sim("m", 2)).start().await;
     cluster.add_worker(Role::sim("m", 3).args(&["--id", "w-again"])).await;
     let mut killed = cluster.workers.pop().unwrap();

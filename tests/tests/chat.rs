@@ -13,7 +13,7 @@ async fn behind(upstream: &Upstream) -> Cluster {
 }
 
 #[tokio::test]
-async fn row_01_unary_chat_joins_the_chunks_and_reports_finish_usage_and_created() {
+async fn an_answer_in_one_piece_joins_the_chunks_and_reports_finish_usage_and_created() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream).await;
     upstream.next(Script::texts(&["Hel", "lo ", "wörld"]));
@@ -43,7 +43,7 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// The sampling fields of row 3, and others that tokenbus does not read, spelled as JSON numbers
+/// The sampling fields that tokenbus knows, and others that tokenbus does not read, spelled as JSON numbers
 /// may be.
 const SAMPLING: &str = r#""temperature":0.70,"top_p":1e-1,"top_k":40,"max_tokens":5,"max_completion_tokens":6,
     "stop":["a","\u0000b"],"presence_penalty":-0.5,"frequency_penalty":2,"repetition_penalty":1.10,
@@ -51,7 +51,7 @@ const SAMPLING: &str = r#""temperature":0.70,"top_p":1e-1,"top_k":40,"max_tokens
     "user":"u","metadata":{"k":"v"},"x_engine_option":{"nested":[1,null,{"deep":"ü"}]}"#;
 
 #[tokio::test]
-async fn row_03_every_sampling_field_reaches_the_engine_unchanged_and_absent_ones_stay_absent() {
+async fn every_sampling_field_reaches_the_engine_unchanged_and_absent_ones_stay_absent() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream).await;
     let sent = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],{SAMPLING}}}"#);
@@ -87,7 +87,7 @@ async fn row_03_every_sampling_field_reaches_the_engine_unchanged_and_absent_one
 }
 
 #[tokio::test]
-async fn row_03_a_request_without_options_reaches_the_engine_without_them() {
+async fn a_request_without_options_reaches_the_engine_without_them() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream).await;
     cluster.client().chat(&ask("m")).await.ok();
@@ -102,7 +102,7 @@ async fn row_03_a_request_without_options_reaches_the_engine_without_them() {
 }
 
 #[tokio::test]
-async fn row_04_content_as_string_and_as_parts_and_all_roles_reach_the_engine() {
+async fn content_as_string_and_as_parts_and_all_roles_reach_the_engine() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream).await;
     let image = "data:image/png;base64,iVBORw0KGgo=";
@@ -133,7 +133,7 @@ async fn row_04_content_as_string_and_as_parts_and_all_roles_reach_the_engine() 
 }
 
 #[tokio::test]
-async fn row_04_an_unknown_role_and_malformed_parts_are_refused_by_name() {
+async fn an_unknown_role_and_malformed_parts_are_refused_by_name() {
     let cluster = Cluster::plan().worker(Role::sim("m", 1)).start().await;
     let client = cluster.client();
     let cases = [

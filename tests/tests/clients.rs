@@ -57,7 +57,7 @@ async fn openais_python_client_takes_failures_for_what_they_are_and_waits_as_lon
 }
 
 #[tokio::test]
-async fn openais_node_client_does_all_that_too() {
+async fn openais_node_client_chats_calls_tools_completes_and_embeds() {
     run("node", "node/openai.mjs").await;
 }
 

@@ -5,7 +5,7 @@ use tokenbus_tests::limits::STOP;
 use tokenbus_tests::{NatsServer, Role, binary, within};
 
 #[tokio::test]
-async fn row_28_nonsense_is_rejected_before_any_port_is_bound() {
+async fn nonsense_settings_are_refused_before_any_port_is_bound() {
     let folder = tempfile::tempdir().unwrap();
     let config = |text: &str| {
         let path = folder.path().join(format!("{}.toml", text.len()));
@@ -56,7 +56,7 @@ async fn row_28_nonsense_is_rejected_before_any_port_is_bound() {
 }
 
 #[tokio::test]
-async fn row_28_a_failed_bind_exits_with_an_error_that_names_the_address() {
+async fn a_failed_bind_exits_with_an_error_that_names_the_address() {
     let nats = NatsServer::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -68,7 +68,7 @@ async fn row_28_a_failed_bind_exits_with_an_error_that_names_the_address() {
 }
 
 #[tokio::test]
-async fn row_28_flags_win_over_the_environment_and_the_environment_over_the_file() {
+async fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     let nats = NatsServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenbus.toml");

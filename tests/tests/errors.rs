@@ -47,7 +47,7 @@ fn expected(code: ErrorCode) -> (u16, Option<&'static str>) {
 }
 
 #[tokio::test]
-async fn row_05_every_error_crosses_the_wire_and_gets_its_status() {
+async fn every_error_crosses_the_wire_and_gets_its_status() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     for &code in ErrorCode::ALL {
@@ -79,7 +79,7 @@ async fn row_05_every_error_crosses_the_wire_and_gets_its_status() {
 }
 
 #[tokio::test]
-async fn row_05_every_error_crosses_the_wire_mid_stream_too() {
+async fn every_error_crosses_the_wire_mid_stream_too() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     for &code in ErrorCode::ALL {
@@ -104,7 +104,7 @@ async fn row_05_every_error_crosses_the_wire_mid_stream_too() {
 }
 
 #[tokio::test]
-async fn row_05_every_reject_sends_the_request_to_another_worker_under_its_id() {
+async fn every_reject_sends_the_request_to_another_worker_under_its_id() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     for &reason in RejectReason::ALL {
@@ -193,7 +193,7 @@ const CASES: [Case; 8] = [
 ];
 
 #[tokio::test]
-async fn row_06_what_the_engine_answers_is_what_the_client_gets() {
+async fn an_error_that_the_engine_answers_is_what_the_client_gets() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
     for (status, kind, code, message, expected, expected_code) in CASES {
@@ -222,7 +222,7 @@ async fn row_06_what_the_engine_answers_is_what_the_client_gets() {
 }
 
 #[tokio::test]
-async fn row_06_an_engine_that_does_not_answer_in_time_is_a_504() {
+async fn an_engine_that_does_not_answer_in_time_is_a_504() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 1)).start().await;
     let never = Gate::new();
@@ -237,7 +237,7 @@ async fn row_06_an_engine_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[tokio::test]
-async fn row_06_an_engine_that_is_down_is_a_503_and_comes_back_by_itself() {
+async fn an_engine_that_is_down_is_a_503_and_comes_back_by_itself() {
     let upstream = Upstream::start(&["m"]).await;
     let link = Link::to(upstream.address()).await;
     let url = format!("http://{}/v1", link.address());

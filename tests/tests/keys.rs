@@ -64,7 +64,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[tokio::test]
-async fn row_23_a_limit_holds_over_two_gateways() {
+async fn a_limit_holds_over_two_gateways() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     let place = ["--keys", text(&file)];
@@ -278,7 +278,7 @@ async fn a_gateway_that_others_can_reach_refuses_to_serve_strangers_by_oversight
 }
 
 #[tokio::test]
-async fn row_24_no_key_is_in_any_log_or_answer() {
+async fn no_key_is_in_any_log_or_answer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     let key = create(&["--keys", text(&file)], "alice", &["--requests-per-minute", "3"]).await;

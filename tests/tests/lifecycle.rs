@@ -22,7 +22,7 @@ async fn served_throughout(client: tokenbus_tests::Client, time: Duration) {
 }
 
 #[tokio::test]
-async fn row_17_old_and_new_requests_are_served_while_every_coordinator_is_down() {
+async fn old_and_new_requests_are_served_while_every_coordinator_is_down() {
     let upstream = Upstream::start(&["held"]).await;
     let plan = Cluster::plan()
         .coordinators(2)
@@ -78,12 +78,12 @@ async fn one_of_two_coordinators_dies(jetstream: bool) {
 }
 
 #[tokio::test]
-async fn row_17_one_coordinator_of_two_dies_and_the_other_goes_on_telling() {
+async fn one_coordinator_of_two_dies_and_the_other_goes_on_telling() {
     one_of_two_coordinators_dies(false).await;
 }
 
 #[tokio::test]
-async fn row_17_one_coordinator_of_two_dies_and_the_other_goes_on_telling_with_jetstream() {
+async fn one_coordinator_of_two_dies_and_the_other_goes_on_telling_with_jetstream() {
     one_of_two_coordinators_dies(true).await;
 }
 
@@ -105,7 +105,7 @@ async fn one_gateway_of_two_dies_and_the_other_serves_on() {
 }
 
 #[tokio::test]
-async fn row_19_a_worker_that_is_asked_to_stop_finishes_what_it_has() {
+async fn a_worker_that_is_asked_to_stop_finishes_what_it_has() {
     let upstream = Upstream::start(&["m"]).await;
     let mut cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
     let client = cluster.client();
@@ -146,7 +146,7 @@ async fn row_19_a_worker_that_is_asked_to_stop_finishes_what_it_has() {
 }
 
 #[tokio::test]
-async fn row_19_an_idle_worker_stops_at_once_and_is_gone_from_the_capacity() {
+async fn an_idle_worker_stops_at_once_and_is_gone_from_the_capacity() {
     let mut cluster = Cluster::plan()
         .worker(Role::sim("m", 2))
         .worker(Role::sim("m", 2))
@@ -166,7 +166,7 @@ async fn row_19_an_idle_worker_stops_at_once_and_is_gone_from_the_capacity() {
 }
 
 #[tokio::test]
-async fn row_19_a_gateway_that_is_asked_to_stop_fails_its_readiness_and_finishes_its_streams() {
+async fn a_gateway_that_is_asked_to_stop_fails_its_readiness_and_finishes_its_streams() {
     let upstream = Upstream::start(&["m"]).await;
     let mut cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
     let client = cluster.client();

@@ -60,7 +60,7 @@ async fn after_the_last_left(client: Client) -> Vec<Sample> {
 }
 
 #[tokio::test]
-async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
+async fn every_outcome_is_counted_with_tokens_and_latencies() {
     let upstream = Upstream::start(&["proxied"]).await;
     let cluster = Cluster::plan()
         .worker(Role::sim("m", 4).pace("5ms", "2ms"))
@@ -124,7 +124,7 @@ async fn row_26_every_outcome_is_counted_with_tokens_and_latencies() {
 }
 
 #[tokio::test]
-async fn row_26_the_coordinator_tells_workers_slots_and_load() {
+async fn the_coordinator_tells_workers_slots_and_load() {
     let cluster = Cluster::plan()
         .worker(Role::sim("m", 4))
         .worker(Role::sim("m", 2))

@@ -7,7 +7,7 @@ use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::{Cluster, Role, Upstream, eventually};
 
 #[tokio::test]
-async fn row_30_models_health_and_readiness_are_told() {
+async fn models_are_listed_and_gateways_and_coordinators_tell_health_and_readiness() {
     let cluster = Cluster::plan()
         .worker(Role::sim("b", 1))
         .worker(Role::sim("a", 1))
@@ -104,7 +104,7 @@ async fn a_model_id_that_no_subject_can_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn row_25_a_remote_provider_is_just_another_worker() {
+async fn a_remote_provider_is_just_another_worker() {
     let upstream = Upstream::start(&["gpt-remote"]).await;
     let secret = "sk-very-secret-0123456789";
     let role = Role::proxy(&upstream, 4)
@@ -126,12 +126,12 @@ async fn row_25_a_remote_provider_is_just_another_worker() {
             .lines()
             .into_iter()
             .find(|line| line.contains("very-secret"));
-        assert_eq!(told, None, "row 24: no secret is logged");
+        assert_eq!(told, None, "no secret is logged");
     }
 }
 
 #[tokio::test]
-async fn row_29_the_simulated_engine_does_what_a_test_scripts() {
+async fn the_simulated_engine_does_what_a_test_scripts() {
     let cluster = Cluster::plan().worker(Role::sim("m", 2)).start().await;
     let client = cluster.client();
     let scripted = |script: Value| with(ask_for("m", 5), "sim", script);
@@ -192,7 +192,7 @@ async fn workers_are_listed_by_the_services_protocol() {
 }
 
 #[tokio::test]
-async fn browsers_and_probes_get_no_surprise() {
+async fn a_cluster_without_models_lists_none_and_a_wrong_method_is_a_405() {
     let cluster = Cluster::plan().start().await;
     let client = cluster.client();
     let list = client.get("/v1/models").await.ok();

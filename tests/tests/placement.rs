@@ -19,7 +19,7 @@ async fn first_asked(upstreams: &[Upstream]) -> usize {
 }
 
 #[tokio::test]
-async fn row_08_a_worker_killed_before_the_first_token_is_replaced_unseen() {
+async fn a_worker_killed_before_the_first_token_is_replaced_unseen() {
     for streaming in [true, false] {
         let upstreams = [Upstream::start(&["m"]).await, Upstream::start(&["m"]).await];
         let roles = upstreams.iter().map(|upstream| Role::proxy(upstream, 2));
@@ -50,7 +50,7 @@ async fn row_08_a_worker_killed_before_the_first_token_is_replaced_unseen() {
 }
 
 #[tokio::test]
-async fn row_09_a_worker_killed_mid_stream_is_an_error_event_where_its_engine_cannot_continue() {
+async fn a_worker_killed_mid_stream_is_an_error_event_where_its_engine_cannot_continue() {
     let upstreams = [Upstream::start(&["m"]).await, Upstream::start(&["m"]).await];
     let roles = upstreams.iter().map(|upstream| Role::proxy(upstream, 2));
     let mut cluster = roles
@@ -71,7 +71,7 @@ async fn row_09_a_worker_killed_mid_stream_is_an_error_event_where_its_engine_ca
 }
 
 #[tokio::test]
-async fn row_09_a_worker_killed_mid_stream_never_leaves_a_hang_or_half_an_answer() {
+async fn a_worker_killed_mid_stream_never_leaves_a_hang_or_half_an_answer() {
     let mut cluster = Cluster::plan()
         .worker(Role::sim("m", 8).pace("10ms", "10ms"))
         .worker(Role::sim("m", 8).pace("10ms", "10ms"))
@@ -107,7 +107,7 @@ async fn row_09_a_worker_killed_mid_stream_never_leaves_a_hang_or_half_an_answer
 }
 
 #[tokio::test]
-async fn row_16_skewed_load_goes_to_the_lighter_worker() {
+async fn skewed_load_goes_to_the_lighter_worker() {
     let heavy = Upstream::start(&["shared", "other"]).await;
     let light = Upstream::start(&["shared"]).await;
     let cluster = Cluster::plan()
@@ -164,7 +164,7 @@ async fn a_burst_is_spread_over_the_workers_of_its_model() {
 }
 
 #[tokio::test]
-async fn row_18_any_gateway_serves_any_request_of_three_workers_and_two_models() {
+async fn any_gateway_serves_any_request_of_three_workers_and_two_models() {
     let cluster = Cluster::plan()
         .gateways(2)
         .coordinators(2)

@@ -212,7 +212,7 @@ async fn kept_responses_survive_nats_and_run_out() {
 }
 
 #[tokio::test]
-async fn the_oldest_go_first_where_there_is_little_room() {
+async fn the_oldest_kept_response_goes_first_where_there_is_little_room() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, jetstream(), &["--responses-bytes", "256KiB"]).await;
     let client = cluster.client();
@@ -255,7 +255,7 @@ async fn without_jetstream_responses_are_answered_and_not_kept() {
 }
 
 #[tokio::test]
-async fn switched_off_is_as_good_as_absent() {
+async fn responses_that_are_switched_off_are_answered_and_not_kept() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, jetstream(), &["--responses-ttl", "0"]).await;
     assert_eq!(post(&cluster.client(), &ask(&json!("hi"))).await.ok()["store"], false);

@@ -22,7 +22,7 @@ async fn behind(upstream: &Upstream, slots: u32) -> Cluster {
 }
 
 #[tokio::test]
-async fn row_02_deltas_come_in_order_with_one_finish_and_done() {
+async fn deltas_come_in_order_with_one_finish_and_done() {
     let cluster = Cluster::plan().worker(Role::sim("m", 4)).start().await;
     let transcript = cluster.client().transcript(&ask_for("m", 500)).await;
     assert_eq!(transcript.whole(), sim_text(500));
@@ -30,7 +30,7 @@ async fn row_02_deltas_come_in_order_with_one_finish_and_done() {
 }
 
 #[tokio::test]
-async fn row_02_each_delta_arrives_before_the_next_is_generated() {
+async fn each_delta_arrives_before_the_next_is_generated() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, 1).await;
     let gates = [Gate::new(), Gate::new()];
@@ -67,7 +67,7 @@ async fn a_stream_tells_proxies_not_to_buffer_it() {
 }
 
 #[tokio::test]
-async fn row_11_usage_behind_the_finish_chunk_is_reported_when_it_is_asked_for() {
+async fn usage_behind_the_finish_chunk_is_reported_when_it_is_asked_for() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, 1).await;
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
@@ -98,7 +98,7 @@ async fn row_11_usage_behind_the_finish_chunk_is_reported_when_it_is_asked_for()
 }
 
 #[tokio::test]
-async fn row_07_an_error_after_the_first_token_is_an_error_event_and_never_a_fake_stop() {
+async fn an_error_after_the_first_token_is_an_error_event_and_never_a_fake_stop() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, 1).await;
     let error = json!({"error": {"message": "the GPU is on fire", "type": "server_error", "code": 500}});
@@ -133,7 +133,7 @@ async fn an_engine_that_breaks_off_is_an_error_and_never_a_silent_end() {
 }
 
 #[tokio::test]
-async fn row_10_a_hole_in_the_sequence_is_detected_and_nothing_behind_it_is_delivered() {
+async fn a_hole_in_the_sequence_is_detected_and_nothing_behind_it_is_delivered() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     let client = cluster.client();
@@ -150,7 +150,7 @@ async fn row_10_a_hole_in_the_sequence_is_detected_and_nothing_behind_it_is_deli
 }
 
 #[tokio::test]
-async fn row_10_a_stream_with_a_hole_goes_on_where_its_engine_can_continue_it() {
+async fn a_stream_with_a_hole_goes_on_where_its_engine_can_continue_it() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     let client = cluster.client();
@@ -176,7 +176,7 @@ async fn row_10_a_stream_with_a_hole_goes_on_where_its_engine_can_continue_it() 
 }
 
 #[tokio::test]
-async fn row_10_a_duplicate_is_dropped() {
+async fn a_frame_that_comes_twice_is_delivered_once() {
     let cluster = Cluster::plan().coordinators(0).start().await;
     let mut worker = FakeWorker::join(&cluster.nats, "fake", "m").await;
     let client = cluster.client();
@@ -199,7 +199,7 @@ async fn row_10_a_duplicate_is_dropped() {
 }
 
 #[tokio::test]
-async fn row_12_a_client_that_leaves_mid_stream_frees_the_slot() {
+async fn a_client_that_leaves_mid_stream_frees_the_slot() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, 1).await;
     let never = Gate::new();
@@ -221,7 +221,7 @@ async fn row_12_a_client_that_leaves_mid_stream_frees_the_slot() {
 }
 
 #[tokio::test]
-async fn row_12_a_client_that_leaves_before_the_first_token_frees_the_slot_streaming_or_not() {
+async fn a_client_that_leaves_before_the_first_token_frees_the_slot_streaming_or_not() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = behind(&upstream, 1).await;
     let never = Gate::new();
@@ -275,7 +275,7 @@ async fn a_client_that_leaves_while_its_request_waits_for_a_slot_never_reaches_t
 }
 
 #[tokio::test]
-async fn row_18_ids_are_unique_at_any_gateway_under_concurrency() {
+async fn ids_are_unique_at_any_gateway_under_concurrency() {
     let cluster = Cluster::plan().gateways(2).worker(Role::sim("m", 64)).start().await;
     let clients = [cluster.gateways[0].client(), cluster.gateways[1].client()];
     let asked = (0..200).map(async |number: usize| {
@@ -335,7 +335,7 @@ async fn an_error_behind_a_committed_status_is_an_error_event() {
 }
 
 #[tokio::test]
-async fn row_20_a_stream_outlives_the_limit_for_its_first_byte() {
+async fn a_stream_outlives_the_limit_for_its_first_byte() {
     // The gateway gives up a worker after 5 s of silence, and the worker sends signs of life while
     // its engine says nothing: a slow stream is no dead one, neither before its first token nor
     // between two tokens.

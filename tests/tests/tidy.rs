@@ -17,6 +17,7 @@ fn every_source_file_keeps_the_rules_of_the_house() {
         "gateway",
         "worker",
         "coordinator",
+        "sim",
         "cli",
         "tests",
     ] {

@@ -18,6 +18,7 @@ fn every_source_file_keeps_the_rules_of_the_house() {
         "worker",
         "coordinator",
         "sim",
+        "loadgen",
         "cli",
         "tests",
     ] {

@@ -11,9 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{
-    bench, chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker,
-};
+use crate::{chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
 
 /// Exit status of a command line or a configuration that cannot be used, as clap's own.
 const UNUSABLE: u8 = 2;
@@ -49,7 +47,7 @@ enum Command {
     Watch(Watch),
     Drain(drain::Args),
     Keys(keys::Args),
-    Bench(bench::Args),
+    Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
 }
@@ -128,7 +126,7 @@ impl Command {
             Self::Drain(args) => drain::run(args).await,
             Self::Keys(args) => keys::run(args).await,
             Self::Chat(args) => Ok(chat::run(args).await?),
-            Self::Bench(args) => Ok(bench::run(args).await?),
+            Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
             Self::SimServer(args) => sim_server::run(args).await,
             Self::Provision(args) => up::provision_command::run(args).await,
         }

@@ -2,7 +2,6 @@
 
 mod access;
 mod app;
-pub mod bench;
 pub mod chat;
 mod child;
 mod config;

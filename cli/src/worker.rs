@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenbus_protocol::{Feature, Name};
+use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
 use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions};
-use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;

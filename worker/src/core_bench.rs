@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task;
+use tokenbus_engine::job_channel;
 use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
 use tokio::sync::mpsc;
@@ -13,7 +14,6 @@ use super::*;
 use crate::engine::{Job as EngineJob, ModelCommandError, Running, Sink};
 use crate::outbox::Outbox;
 use crate::post::Letter;
-use crate::sync::job_channel;
 
 #[derive(Default)]
 pub(crate) struct Script {

@@ -18,7 +18,7 @@ fn setup(bound: usize, max_frame: usize) -> Setup {
     let load = Arc::new(Load::default());
     load.set_capacity(4, true);
     let outbox = Arc::new(Outbox::new(bound, Arc::clone(&load)));
-    let (sender, ends) = crate::sync::job_channel();
+    let (sender, ends) = tokenbus_engine::job_channel();
     let now = Instant::now();
     let metrics = Metrics::default();
     let stream = Stream::new(StreamParts {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{Bus, BusError, Link, task};
+use tokenbus_engine::job_channel;
 use tokenbus_protocol::{Name, Subjects, WorkerState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,7 +29,6 @@ use crate::post::{self, Letter, Post};
 use crate::service;
 use crate::status::{Heartbeat, Snapshot};
 use crate::stream::{Ends, Key};
-use crate::sync::job_channel;
 
 /// Why a worker does not run.
 #[derive(Debug, thiserror::Error)]

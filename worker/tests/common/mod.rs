@@ -24,8 +24,8 @@ use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
     BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
 };
+use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
-use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 use tokenbus_worker::{Handle, Options, Worker, WorkerError};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};

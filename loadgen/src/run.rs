@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Args, Arrivals};
@@ -181,7 +182,9 @@ async fn run_phase(
     requests: Option<u64>,
     duration: Option<Duration>,
 ) -> Result<Measured, Error> {
-    let mut interrupt = crate::signals::interrupts().map_err(Error::Interrupts)?;
+    // It listens from this call on. `tokio::signal::ctrl_c` in the `select!` would listen only once it has been
+    // polled, and until then the signal ends the process.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Interrupts)?;
     let start = Instant::now();
     let until = duration.and_then(|d| start.checked_add(d));
     let phase = Phase {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tokenbus_protocol::{EngineError, ErrorCode, Finish};
 
 use super::answer::Choice;
-use super::chunk::{Identity, usage};
+use super::events::{Identity, usage};
 
 /// An OpenAI error object.
 pub(super) fn envelope(error: &EngineError) -> String {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::bench::exchange::Outcome;
-use crate::bench::failure::{Failure, Kind};
+use crate::exchange::Outcome;
+use crate::failure::{Failure, Kind};
 
 fn load() -> Load {
     Load {

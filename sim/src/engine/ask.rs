@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use tokenbus_engine::Job;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume, ResumeChoice};
 
@@ -10,7 +11,6 @@ use super::error;
 use super::prompted::Prompted;
 use super::said::{self, Said, ScriptedCall, Tool};
 use super::whole;
-use crate::engine::Job;
 
 /// Tokens of an answer whose request has no limit.
 const DEFAULT_TOKENS: u64 = 16;
@@ -350,7 +350,7 @@ fn words(body: &Body) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::engine::sim) fn job(body: &str, resume: Option<Resume>) -> Job {
+    pub(in crate::engine) fn job(body: &str, resume: Option<Resume>) -> Job {
         Job {
             id: uuid::Uuid::nil(),
             kind: RequestKind::Chat,

@@ -37,6 +37,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_bus::task;
+use tokenbus_engine::{Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, Running, Sink, job_channel};
 use tokenbus_protocol::{EngineError, ErrorCode, Feature, ModelInfo};
 use tokio::sync::{mpsc, watch};
 
@@ -45,8 +46,6 @@ pub use self::ask::Script;
 use self::batch::Batch;
 pub use self::said::ScriptedCall;
 use self::sequence::Sequence;
-use super::{Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, Running, Sink};
-use crate::sync::job_channel;
 
 /// How a simulated engine behaves.
 #[derive(Debug, Clone)]

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::check::{Rules, StreamCheck, check_whole, excerpt};
-use super::chunk::error_parts;
 use super::conn::{Broken, Conn, Connector};
 use super::deadline::within;
 use super::failure::{Failure, Kind};
 use super::http1::Head;
 use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES};
+use super::openai::error_parts;
 use super::sse::Parser;
 
 /// What every request of a run has in common.

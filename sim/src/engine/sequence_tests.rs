@@ -2,24 +2,24 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokenbus_engine::Closed;
 use tokenbus_protocol::{Resume, ResumeChoice};
 
 use super::super::ask::tests::job;
 use super::*;
-use crate::engine::Closed;
 
 /// What a sink was given.
 #[derive(Debug, Default)]
-pub(in crate::engine::sim) struct Seen {
-    pub(in crate::engine::sim) deltas: Vec<Delta<'static>>,
-    pub(in crate::engine::sim) finish: Option<Finish>,
-    pub(in crate::engine::sim) error: Option<EngineError>,
-    pub(in crate::engine::sim) dropped: bool,
-    pub(in crate::engine::sim) closed: bool,
+pub(in crate::engine) struct Seen {
+    pub(in crate::engine) deltas: Vec<Delta<'static>>,
+    pub(in crate::engine) finish: Option<Finish>,
+    pub(in crate::engine) error: Option<EngineError>,
+    pub(in crate::engine) dropped: bool,
+    pub(in crate::engine) closed: bool,
 }
 
 impl Seen {
-    pub(in crate::engine::sim) fn text(&self, choice: u32) -> String {
+    pub(in crate::engine) fn text(&self, choice: u32) -> String {
         self.deltas
             .iter()
             .filter(|d| d.choice == choice)
@@ -28,7 +28,7 @@ impl Seen {
     }
 }
 
-pub(in crate::engine::sim) type Shared = Arc<Mutex<Seen>>;
+pub(in crate::engine) type Shared = Arc<Mutex<Seen>>;
 
 struct Recorder(Shared);
 
@@ -55,7 +55,7 @@ impl Drop for Recorder {
     }
 }
 
-pub(in crate::engine::sim) fn sequence(body: &str, resume: Option<Resume>) -> (Sequence, Shared) {
+pub(in crate::engine) fn sequence(body: &str, resume: Option<Resume>) -> (Sequence, Shared) {
     let plan = Plan::new(&job(body, resume), None).unwrap();
     let seen = Shared::default();
     (Sequence::new(plan, Box::new(Recorder(Arc::clone(&seen)))), seen)

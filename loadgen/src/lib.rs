@@ -1,13 +1,12 @@
 //! `tokenbus bench`: load on any OpenAI-compatible server, every answer checked, cost and latency reported.
 //!
-//! [`sse`], [`chunk`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`],
+//! [`sse`], [`openai`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`],
 //! [`http1`] and [`exchange`] make one request; [`load`] makes many; [`stats`], [`usage`] and [`report`] say what came of it.
 
 mod args;
 mod arrivals;
 mod budget;
 mod check;
-mod chunk;
 mod conn;
 mod deadline;
 mod exchange;
@@ -15,6 +14,7 @@ mod failure;
 mod http1;
 mod limits;
 mod load;
+mod openai;
 mod probe;
 mod procfs;
 mod progress;

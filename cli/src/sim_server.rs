@@ -1,23 +1,14 @@
 //! `tokenbus sim-server`: the simulated engine behind an OpenAI-compatible HTTP endpoint.
 //!
-//! What stands behind the proxies of a benchmark, and behind `--engine openai` in tests. The text, the schedule and the
-//! scripted faults are the simulated engine's own; here is only the HTTP around it: [`server`] reads requests,
-//! [`answer`] carries an answer from the engine to its connection, [`chunk`] and [`page`] write the JSON.
-
-mod answer;
-mod chunk;
-mod limits;
-mod page;
-mod server;
+//! Here are its flags; the engine and its server are `tokenbus-sim`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_sim::{Server, SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
-use tokenbus_worker::engine::sim::{SimEngine, SimOptions};
 
-use self::server::Server;
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::shared::duration;
@@ -73,7 +64,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let server = Server::new(engine, &args.model, args.slots, args.itl.is_zero());
     ui::println(format_args!("listening on http://{address}/v1"))?;
     tokio::select! {
-        () = server::serve(listener, Arc::new(server)) => {}
+        () = tokenbus_sim::serve(listener, Arc::new(server)) => {}
         () = shutdown.cancelled() => {}
     }
     Ok(ExitCode::SUCCESS)

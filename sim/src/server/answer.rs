@@ -9,14 +9,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body, Frame};
+use tokenbus_engine::{Closed, Running, Sink};
 use tokenbus_protocol::{Delta, EngineError, Finish};
-use tokenbus_worker::engine::{Closed, Running, Sink};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::chunk::Chunks;
-use super::limits::{BLOCK_BYTES, BUFFER_BYTES, UNREAD_BYTES};
-use super::page;
-use super::server::Counted;
+use super::Counted;
+use super::documents;
+use super::events::Chunks;
+use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, UNREAD_BYTES};
 
 /// How an answer ended.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ impl Writer {
         if let Form::Stream(chunks) = form {
             match &end {
                 End::Finished(finish) => chunks.finish(finish, bytes),
-                End::Failed(error) => Chunks::fail(&page::envelope(error), bytes),
+                End::Failed(error) => Chunks::fail(&documents::envelope(error), bytes),
                 End::Dropped => {}
             }
         }

@@ -1,4 +1,12 @@
-//! The HTTP side: connections, requests, and which answer each gets.
+//! The simulated engine behind an OpenAI-compatible HTTP endpoint: connections, requests, and which answer each gets.
+//!
+//! What stands behind the proxies of a benchmark, and behind `--engine openai` in tests. The text, the schedule and the
+//! scripted faults are the simulated engine's own; here is only the HTTP around it: [`answer`] carries an answer from
+//! the engine to its connection, [`events`] and [`documents`] write the JSON.
+
+mod answer;
+mod documents;
+mod events;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,26 +21,25 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokenbus_engine::{Engine as _, Job};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind};
-use tokenbus_worker::engine::sim::SimEngine;
-use tokenbus_worker::engine::{Engine as _, Job};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::answer::{AnyBody, Broken, End, Fixed, Form, Held, Shared, Stream, answer};
-use super::chunk::{Chunks, Identity};
-use super::limits::BODY_BYTES;
-use super::page;
+use self::answer::{AnyBody, Broken, End, Fixed, Form, Held, Shared, Stream, answer};
+use self::events::{Chunks, Identity};
+use crate::engine::SimEngine;
+use crate::limits::BODY_BYTES;
 
 const JSON: &str = "application/json";
 
 /// The engine and what is served of it.
-pub(super) struct Server {
+pub struct Server {
     engine: Arc<SimEngine>,
     models: Vec<String>,
     slots: Option<Arc<Semaphore>>,
-    /// See [`super::answer::answer`].
+    /// See [`answer::answer`].
     blocks: bool,
     counts: Arc<Counts>,
 }
@@ -46,7 +53,7 @@ struct Counts {
 }
 
 /// A running request; dropped, it is counted.
-pub(super) struct Counted {
+struct Counted {
     counts: Arc<Counts>,
     shared: Arc<Shared>,
 }
@@ -85,7 +92,7 @@ struct StreamOptions {
 }
 
 /// Serves until it is dropped.
-pub(super) async fn serve(listener: TcpListener, server: Arc<Server>) {
+pub async fn serve(listener: TcpListener, server: Arc<Server>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -121,7 +128,7 @@ async fn connection(tcp: TcpStream, server: Arc<Server>) {
 
 impl Server {
     /// A server of `engine`'s models.
-    pub(super) fn new(engine: Arc<SimEngine>, models: &[String], slots: Option<u32>, blocks: bool) -> Self {
+    pub fn new(engine: Arc<SimEngine>, models: &[String], slots: Option<u32>, blocks: bool) -> Self {
         let permits = |slots: u32| Arc::new(Semaphore::new(usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS)));
         Self {
             engine,
@@ -138,7 +145,7 @@ impl Server {
                 Ok(response) => response,
                 Err(error) => failure(&error),
             },
-            (&Method::GET, "/v1/models") => fixed(StatusCode::OK, JSON, page::models(&self.models)),
+            (&Method::GET, "/v1/models") => fixed(StatusCode::OK, JSON, documents::models(&self.models)),
             (&Method::GET, "/health") => fixed(StatusCode::OK, "text/plain", String::new()),
             (&Method::GET, "/metrics") => {
                 let count = |one: &AtomicU64| one.load(Ordering::Relaxed);
@@ -148,13 +155,13 @@ impl Server {
                     requests,
                     tokens,
                 } = &*self.counts;
-                let page = page::metrics(count(running), count(waiting), count(requests), count(tokens));
-                fixed(StatusCode::OK, "text/plain; version=0.0.4", page)
+                let metrics = documents::metrics(count(running), count(waiting), count(requests), count(tokens));
+                fixed(StatusCode::OK, "text/plain; version=0.0.4", metrics)
             }
             (method, path) => {
                 let message = format!("There is no {method} {path} here");
                 let error = refusal(ErrorCode::ModelNotFound, message, None);
-                fixed(StatusCode::NOT_FOUND, JSON, page::envelope(&error))
+                fixed(StatusCode::NOT_FOUND, JSON, documents::envelope(&error))
             }
         }
     }
@@ -237,7 +244,7 @@ fn streamed(shared: Arc<Shared>, held: Held) -> Result<Response<AnyBody>, Engine
 fn whole(identity: &Identity, shared: &Shared) -> Result<Response<AnyBody>, EngineError> {
     match shared.end() {
         Some((End::Finished(finish), choices)) => {
-            let document = page::completion(identity, &choices, &finish);
+            let document = documents::completion(identity, &choices, &finish);
             Ok(fixed(StatusCode::OK, JSON, document))
         }
         Some((End::Failed(error), _)) => Err(error),
@@ -249,8 +256,8 @@ fn whole(identity: &Identity, shared: &Shared) -> Result<Response<AnyBody>, Engi
 }
 
 fn failure(error: &EngineError) -> Response<AnyBody> {
-    let status = StatusCode::from_u16(page::status(error.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = fixed(status, JSON, page::envelope(error));
+    let status = StatusCode::from_u16(documents::status(error.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = fixed(status, JSON, documents::envelope(error));
     if let Some(wait) = error.retry_after_ms {
         let seconds = HeaderValue::from(wait.div_ceil(1000));
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds);

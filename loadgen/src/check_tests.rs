@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bench::sse::Parser;
+use crate::sse::Parser;
 
 const SIM: Rules = Rules {
     level: Level::Sim,

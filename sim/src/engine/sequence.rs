@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokenbus_engine::{Closed, Sink};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::openai::whole::model_mark;
@@ -13,7 +14,6 @@ use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 use super::ask::{Plan, Script};
 use super::logprobs;
 use super::said::{Piece, Said};
-use crate::engine::{Closed, Sink};
 
 /// What a step leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

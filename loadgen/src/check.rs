@@ -1,7 +1,7 @@
 //! The checker of one streamed answer: what must come in which order, decided event by event.
 
-use super::chunk::{Choice, Chunk, Template, Text, Usage, error_parts};
 use super::failure::{Failure, Kind};
+use super::openai::{Choice, Chunk, Template, Text, Usage, error_parts};
 use super::sim_text::SimText;
 use super::sse::Event;
 

@@ -65,18 +65,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "256MiB")]
     waiting_bytes: usize,
 
-    /// Time for which the answer to a request with an Idempotency-Key is kept for its repeats
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
-    idempotency_window: Duration,
-
-    /// Time for which such a request goes on after its client left, for the repeat to find it
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
-    idempotency_linger: Duration,
-
-    /// Memory for all kept answers together; 0 turns Idempotency-Key off
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "128MiB")]
-    idempotency_memory: usize,
-
     /// Time for which responses of /v1/responses are kept, where NATS has JetStream; 0s keeps none
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
     responses_ttl: Duration,
@@ -124,9 +112,6 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.request_timeout = args.request_timeout;
     options.http.commit_after = args.commit_after;
     options.http.keep_alive = args.keep_alive;
-    options.http.idempotency.window = args.idempotency_window;
-    options.http.idempotency.linger = args.idempotency_linger;
-    options.http.idempotency.bytes = args.idempotency_memory;
     args.access.apply(&mut options, config.as_deref());
     let running = tokenbus_gateway::run(options, listener, shutdown.cancelled_owned());
     running.await.map_err(access::failure)?;

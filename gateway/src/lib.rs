@@ -7,7 +7,6 @@ pub mod core;
 pub mod dispatch;
 pub mod feed;
 pub mod http;
-pub mod idempotency;
 pub mod limits;
 pub mod metrics;
 pub mod model_config;

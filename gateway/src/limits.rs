@@ -125,10 +125,6 @@ pub const RETURN_SLACK: Duration = Duration::from_secs(30);
 /// share one memory.
 pub const TOLD_TENANTS: usize = 1024;
 
-/// Streams that ended before a worker was known and whose late `Accepted` must still be answered
-/// by a cancel.
-pub const TOMBSTONES: usize = 16_384;
-
 /// Cancels that wait for the bus. Beyond it they are counted and dropped: the worker's own
 /// deadline then ends the work.
 pub const COURIER: usize = 16_384;

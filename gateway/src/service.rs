@@ -17,7 +17,6 @@ use crate::dispatch::Dispatch;
 use crate::feed::{self, Pings};
 use crate::http::server::Ending;
 use crate::http::{self, Edge, HttpOptions};
-use crate::idempotency::Idempotency;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model_config::{ModelFile, ModelFileError};
@@ -142,7 +141,6 @@ pub async fn run(
     let router = http::router(Edge {
         responses,
         core: Dispatch::new(Arc::clone(&shared)),
-        idempotency: Idempotency::new(options.http.idempotency.clone(), ending.closing.clone()),
         options: Arc::new(options.http),
         metrics,
         registry: Arc::new(registry),

@@ -45,10 +45,6 @@ impl Form for CompletionView {
         self.stream
     }
 
-    fn max_choices(&self) -> u32 {
-        MAX_TEXT_CHOICES
-    }
-
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder> {
         Box::new(TextEncoder::new(identity, self.include_usage))
     }

@@ -11,18 +11,12 @@ use tokenbus_protocol::{Delta, Finish};
 
 use super::chunk::KEEP_ALIVE;
 use super::json::{push_escaped, push_string};
-use super::limits::MAX_CHOICES;
 use super::{AnswerError, Identity};
 
 /// The form in which one client wants its answer.
 pub trait Form: Send + Sync + std::fmt::Debug {
     /// Whether the answer is streamed.
     fn is_stream(&self) -> bool;
-
-    /// Choices that an answer may have; one with more is no answer.
-    fn max_choices(&self) -> u32 {
-        MAX_CHOICES
-    }
 
     /// Writes a streamed answer.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder>;

@@ -1,6 +1,5 @@
 //! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
 
-use std::borrow::Borrow as _;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,12 +14,12 @@ use super::error::HttpError;
 use super::handover::Streamed;
 use super::keeping::{Keeper, Keeping};
 use super::record::Record;
-use super::source::Source;
 use super::sse::EventStream;
 use super::wire::Wire;
 use crate::api::form::{Collect, Form};
 use crate::api::{AnswerError, Identity};
 use crate::call::{CallError, Output, Stage};
+use crate::core::CallStream;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -39,44 +38,44 @@ pub(super) struct Asked {
 }
 
 /// Answers with what comes of a call.
-pub(super) async fn answer(source: impl Source, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
+pub(super) async fn answer(stream: impl CallStream, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
     match asked.keeper.take() {
-        None => made(source, asked, options).await,
+        None => made(stream, asked, options).await,
         Some(keeper) => {
             let collector = asked.form.collector(asked.identity.clone());
-            let source = Keeping::new(source, keeper, collector, asked.identity.clone());
+            let stream = Keeping::new(stream, keeper, collector, asked.identity.clone());
             // In a box, so that requests whose answer is not kept do not hold room for this.
-            Box::pin(made(source, asked, options)).await
+            Box::pin(made(stream, asked, options)).await
         }
     }
 }
 
-async fn made(source: impl Source, asked: Box<Asked>, options: &HttpOptions) -> Response {
+async fn made(stream: impl CallStream, asked: Box<Asked>, options: &HttpOptions) -> Response {
     if asked.form.is_stream() {
-        streamed(source, asked, options).await
+        streamed(stream, asked, options).await
     } else {
-        whole(source, asked).await
+        whole(stream, asked).await
     }
 }
 
 /// Waits for the first output, so that an error before it has a status of its own; not longer than
 /// `commit_after`, so that proxies see life.
-async fn streamed<S: Source>(mut source: S, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
+async fn streamed<S: CallStream>(mut stream: S, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
     let commit = Instant::now() + options.commit_after;
     let backstop = asked.backstop;
-    let first = match timeout_at(commit.min(backstop), first_output(&mut source, &mut asked.record)).await {
+    let first = match timeout_at(commit.min(backstop), first_output(&mut stream, &mut asked.record)).await {
         Ok(Ok(output)) => Some(output),
         Ok(Err(error)) => return refuse(&mut asked.record, asked.form.as_ref(), &error),
         Err(_) if commit >= backstop => return refuse(&mut asked.record, asked.form.as_ref(), &overdue()),
         Err(_) => None,
     };
-    begin(source, *asked, first, options)
+    begin(stream, *asked, first, options)
 }
 
 /// The status, and the stream that follows it.
-fn begin<S: Source>(source: S, asked: Asked, first: Option<S::Said>, options: &HttpOptions) -> Response {
+fn begin<S: CallStream>(stream: S, asked: Asked, first: Option<Output>, options: &HttpOptions) -> Response {
     let stream = EventStream {
-        call: source,
+        call: stream,
         encoder: asked.form.encoder(asked.identity),
         record: asked.record,
         first,
@@ -97,20 +96,20 @@ fn begin<S: Source>(source: S, asked: Asked, first: Option<S::Said>, options: &H
     response
 }
 
-async fn first_output<S: Source>(source: &mut S, record: &mut Record) -> Result<S::Said, HttpError> {
+async fn first_output<S: CallStream>(stream: &mut S, record: &mut Record) -> Result<Output, HttpError> {
     loop {
-        let said = source.next().await.ok_or_else(ended_early)??;
-        match said.borrow() {
+        let output = stream.next().await.ok_or_else(ended_early)??;
+        match &output {
             Output::Accepted { worker, .. } => record.placed(worker),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
-            Output::Delta(_) => return Ok(said),
+            Output::Delta(_) => return Ok(output),
             // A stream never begins anew, whatever has been said of it.
             Output::Written(_) | Output::Anew => return Err(unasked()),
         }
     }
 }
 
-async fn whole(mut source: impl Source, mut asked: Box<Asked>) -> Response {
+async fn whole(mut stream: impl CallStream, mut asked: Box<Asked>) -> Response {
     let Asked {
         form,
         identity,
@@ -119,7 +118,7 @@ async fn whole(mut source: impl Source, mut asked: Box<Asked>) -> Response {
         ..
     } = asked.as_mut();
     let collector = || form.collector(identity.clone());
-    match timeout_at(*backstop, collect(&mut source, collector, record)).await {
+    match timeout_at(*backstop, collect(&mut stream, collector, record)).await {
         Ok(Ok(answer)) => {
             record.succeeded();
             ([(CONTENT_TYPE, "application/json")], answer).into_response()
@@ -137,21 +136,21 @@ pub(super) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) ->
 }
 
 async fn collect(
-    source: &mut impl Source,
+    stream: &mut impl CallStream,
     begin: impl Fn() -> Box<dyn Collect>,
     record: &mut Record,
 ) -> Result<Bytes, HttpError> {
     let mut collector = begin();
     loop {
-        let happened = match source.try_next() {
+        let happened = match stream.try_next() {
             Some(happened) => Some(happened),
             None => {
                 // One look at the clock per wake-up, however many tokens it brought.
                 record.flush(Instant::now());
-                source.next().await
+                stream.next().await
             }
         };
-        match happened.ok_or_else(ended_early)??.borrow() {
+        match &happened.ok_or_else(ended_early)?? {
             Output::Accepted { worker, .. } => record.placed(worker),
             Output::Anew => {
                 record.anew();

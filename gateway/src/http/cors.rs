@@ -9,7 +9,6 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::access::RATE_HEADERS;
 use super::error::SHOULD_RETRY;
-use super::idempotent::REPLAYED;
 use super::request_id::{REQUEST_ID, X_REQUEST_ID};
 
 /// Time for which a browser remembers what it may send: most let nobody ask for more than this.
@@ -67,7 +66,7 @@ pub(super) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     } else {
         AllowOrigin::list(listed)
     };
-    let others = [X_REQUEST_ID, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, REPLAYED];
+    let others = [X_REQUEST_ID, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY];
     let exposed = RATE_HEADERS.into_iter().chain(others);
     Some(
         CorsLayer::new()

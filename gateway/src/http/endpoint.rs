@@ -1,5 +1,5 @@
 //! What every endpoint that generates does around a request: its headers and body are read, its API
-//! checks it, and a call answers it, under an idempotency key where there is one.
+//! checks it, and a call answers it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +19,6 @@ use super::beside::beside;
 use super::body;
 use super::error::HttpError;
 use super::headers::CallHeaders;
-use super::idempotent::{self, Repeatable};
 use super::keeping::Keeper;
 use super::limits::BACKSTOP;
 use super::record::Record;
@@ -85,8 +84,14 @@ pub(super) struct Arrived {
     wire: Option<Arc<Wire>>,
 }
 
-/// A call that may be opened, the way to its models where its name stands for others, and what is to be repeated.
-type Ready = (Call, Box<Asked>, Option<(Arc<Route>, Served)>, Option<Repeatable>);
+/// A call that may be opened.
+struct Ready {
+    call: Call,
+    /// How it is to be answered.
+    asked: Box<Asked>,
+    /// The way to its models, where its name stands for others.
+    routed: Option<(Arc<Route>, Served)>,
+}
 
 impl Arrived {
     /// Reads `request`.
@@ -155,25 +160,16 @@ impl Arrived {
         checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
-        let (call, asked, routed, keyed) = match self.ask(edge, checked, keeper) {
-            Ok(asked) => *asked,
+        let Ready { call, asked, routed } = match self.ask(edge, checked, keeper) {
+            Ok(ready) => *ready,
             Err(refusal) => return *refusal,
         };
-        // In a box, so that requests that need neither do not hold room for it.
-        match (routed, keyed) {
-            (None, None) => answer::answer(edge.core.open(call), asked, &edge.options).await,
-            (None, Some(keyed)) => {
-                Box::pin(idempotent::answer(edge, keyed, call, asked, |call| {
-                    edge.core.open(call)
-                }))
-                .await
-            }
-            (Some((route, served)), keyed) => {
-                let open = |call| Routed::open(edge.core.clone(), call, &route, served);
-                match keyed {
-                    None => Box::pin(answer::answer(open(call), asked, &edge.options)).await,
-                    Some(keyed) => Box::pin(idempotent::answer(edge, keyed, call, asked, open)).await,
-                }
+        match routed {
+            None => answer::answer(edge.core.open(call), asked, &edge.options).await,
+            Some((route, served)) => {
+                let call = Routed::open(edge.core.clone(), call, &route, served);
+                // In a box, so that requests that need no route do not hold room for it.
+                Box::pin(answer::answer(call, asked, &edge.options)).await
             }
         }
     }
@@ -197,11 +193,6 @@ impl Arrived {
         let routed = route.map(|route| (route, Served::default()));
         let served = routed.as_ref().map(|(_, served)| served.clone());
         self.record.called(&call, grant, served);
-        let keyed = self.headers.idempotency_key.take().map(|key| Repeatable {
-            key,
-            endpoint: self.endpoint.path,
-            body: self.body.clone(),
-        });
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let created = created.map_or(0, |since| since.as_secs());
         let asked = Box::new(Asked {
@@ -212,7 +203,7 @@ impl Arrived {
             wire: self.wire,
             keeper,
         });
-        Ok(Box::new((call, asked, routed, keyed)))
+        Ok(Box::new(Ready { call, asked, routed }))
     }
 
     fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {

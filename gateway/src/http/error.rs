@@ -65,9 +65,6 @@ pub enum HttpError {
         /// The request's path.
         path: String,
     },
-    /// The idempotency key was used for another body.
-    #[error("The idempotency key of your request was used before, with another body; use a new key for a new request")]
-    IdempotencyKeyReused,
     /// Whose request it is cannot be known.
     #[error("{}", stranger(*.0))]
     Stranger(Stranger),
@@ -241,10 +238,6 @@ impl HttpError {
                 .close(),
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
-            // However often it is tried: the official SDKs do not repeat a 422.
-            Self::IdempotencyKeyReused => new(S::UNPROCESSABLE_ENTITY, INVALID, Rejected)
-                .code("idempotency_key_reused")
-                .param(Some("idempotency-key")),
             Self::Stranger(stranger) => self.stranger(*stranger),
             Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
                 .code("model_not_allowed")

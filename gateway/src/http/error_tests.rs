@@ -285,17 +285,6 @@ fn errors_of_the_edge() {
             Rejected,
         ),
     );
-    is(
-        HttpError::IdempotencyKeyReused,
-        (
-            422,
-            INVALID,
-            "idempotency_key_reused",
-            Some("idempotency-key"),
-            None,
-            Rejected,
-        ),
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the headers of a request to a model say: its time limit, trace, priority, tenant and idempotency key.
+//! What the headers of a request to a model say: its time limit, trace, priority and tenant.
 
 use std::time::Duration;
 
@@ -8,12 +8,10 @@ use tokenbus_protocol::TraceContext;
 use super::error::HttpError;
 use super::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
 use crate::auth::table::Key;
-use crate::idempotency::limits::MAX_KEY;
 
 const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";
 const TENANT: &str = "x-tokenbus-tenant";
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What the headers of a request say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +25,6 @@ pub(super) struct CallHeaders {
     asked_priority: Option<i32>,
     /// For whom.
     pub(super) tenant: Option<String>,
-    /// What makes a repeat of the request known as such; 1 to [`MAX_KEY`] bytes.
-    pub(super) idempotency_key: Option<String>,
 }
 
 impl CallHeaders {
@@ -44,7 +40,6 @@ impl CallHeaders {
             trace: trace(headers),
             priority: asked_priority.unwrap_or(0),
             tenant: tenant(headers)?,
-            idempotency_key: idempotency_key(headers)?,
         })
     }
 }
@@ -101,27 +96,6 @@ fn tenant(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
             format!("a tenant's name has at most {MAX_TENANT} characters"),
         )),
         Some(name) => Ok(Some(name.to_owned())),
-    }
-}
-
-/// Unlike with a trace, a wrong one is not passed over: the client relies on it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(wrong(IDEMPOTENCY_KEY, "it is given more than once"));
-    }
-    let key = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong(IDEMPOTENCY_KEY, "it is not UTF-8"))?;
-    if key.trim().is_empty() {
-        Err(wrong(IDEMPOTENCY_KEY, "it is empty"))
-    } else if key.len() > MAX_KEY {
-        Err(wrong(IDEMPOTENCY_KEY, format!("a key has at most {MAX_KEY} bytes")))
-    } else if key.chars().any(char::is_control) {
-        Err(wrong(IDEMPOTENCY_KEY, "it has control characters"))
-    } else {
-        Ok(Some(key.to_owned()))
     }
 }
 
@@ -188,42 +162,8 @@ mod tests {
             priority: 0,
             asked_priority: None,
             tenant: None,
-            idempotency_key: None,
         };
         assert_eq!(read(&[]).unwrap(), none);
-    }
-
-    #[test]
-    fn an_idempotency_key_is_taken_as_it_is_or_refused() {
-        let key = |bytes: &[u8]| {
-            let mut map = HeaderMap::new();
-            map.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).unwrap());
-            CallHeaders::read(&map, Duration::from_secs(600)).map(|headers| headers.idempotency_key)
-        };
-        for good in [
-            "x",
-            "8e03978e-40d5-43e8-bc93-6894a57f9324",
-            "a b/c\"d",
-            "käse",
-            &"k".repeat(MAX_KEY),
-        ] {
-            assert_eq!(key(good.as_bytes()).unwrap().as_deref(), Some(good));
-        }
-        let long = "k".repeat(MAX_KEY + 1);
-        // In UTF-8, U+0085 is a control character as well.
-        for bad in [&b""[..], b" ", b"a\tb", b"\xff", b"a\xc2\x85", long.as_bytes()] {
-            assert!(
-                matches!(
-                    key(bad),
-                    Err(HttpError::Header {
-                        name: IDEMPOTENCY_KEY,
-                        ..
-                    })
-                ),
-                "{bad:?}"
-            );
-        }
-        assert!(read(&[(IDEMPOTENCY_KEY, "a"), (IDEMPOTENCY_KEY, "a")]).is_err());
     }
 
     #[test]

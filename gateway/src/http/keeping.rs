@@ -2,18 +2,17 @@
 //! the client hears that it is complete. So whoever has read an answer to its end can build on it,
 //! at whichever gateway.
 
-use std::borrow::Borrow as _;
 use std::pin::Pin;
 
 use serde_json::value::RawValue;
 use tokenbus_protocol::Finish;
 
-use super::source::Source;
 use crate::api::Identity;
 use crate::api::form::{Collect, Form as _};
 use crate::api::responses::Shape;
 use crate::api::responses::kept::Kept;
 use crate::call::{CallError, Output};
+use crate::core::CallStream;
 use crate::responses_store::ResponsesStore;
 
 /// Keeps one response.
@@ -52,19 +51,19 @@ impl Keeper {
 }
 
 /// The call, and what there is of its answer.
-pub(super) struct Keeping<S: Source> {
-    source: S,
+pub(super) struct Keeping<S: CallStream> {
+    stream: S,
     /// Until the answer is complete, or turns out to be none.
     keeper: Option<(Keeper, Box<dyn Collect>, Identity)>,
     /// Until it is in its place.
     saving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    finish: Option<S::Said>,
+    finish: Option<Output>,
 }
 
-impl<S: Source> Keeping<S> {
-    pub(super) fn new(source: S, keeper: Keeper, answer: Box<dyn Collect>, identity: Identity) -> Self {
+impl<S: CallStream> Keeping<S> {
+    pub(super) fn new(stream: S, keeper: Keeper, answer: Box<dyn Collect>, identity: Identity) -> Self {
         Self {
-            source,
+            stream,
             keeper: Some((keeper, answer, identity)),
             saving: None,
             finish: None,
@@ -72,8 +71,8 @@ impl<S: Source> Keeping<S> {
     }
 
     /// Looks at what the client is about to hear. Holds the finish back, and begins to save.
-    fn pass(&mut self, said: S::Said) -> Option<S::Said> {
-        match said.borrow() {
+    fn pass(&mut self, output: Output) -> Option<Output> {
+        match &output {
             Output::Accepted { .. } => {}
             Output::Anew => {
                 if let Some((keeper, answer, identity)) = &mut self.keeper {
@@ -97,24 +96,22 @@ impl<S: Source> Keeping<S> {
             Output::Finish(finish) => {
                 if let Some((keeper, answer, identity)) = self.keeper.take() {
                     self.saving = Some(Box::pin(keeper.keep(answer, finish.clone(), identity)));
-                    self.finish = Some(said);
+                    self.finish = Some(output);
                     return None;
                 }
             }
         }
-        Some(said)
+        Some(output)
     }
 }
 
-impl<S: Source> Source for Keeping<S> {
-    type Said = S::Said;
-
-    async fn next(&mut self) -> Option<Result<S::Said, CallError>> {
+impl<S: CallStream> CallStream for Keeping<S> {
+    async fn next(&mut self) -> Option<Result<Output, CallError>> {
         if self.saving.is_none() {
-            match self.source.next().await? {
-                Ok(said) => {
-                    if let Some(said) = self.pass(said) {
-                        return Some(Ok(said));
+            match self.stream.next().await? {
+                Ok(output) => {
+                    if let Some(output) = self.pass(output) {
+                        return Some(Ok(output));
                     }
                 }
                 Err(error) => return Some(Err(error)),
@@ -128,12 +125,12 @@ impl<S: Source> Source for Keeping<S> {
         self.finish.take().map(Ok)
     }
 
-    fn try_next(&mut self) -> Option<Result<S::Said, CallError>> {
+    fn try_next(&mut self) -> Option<Result<Output, CallError>> {
         if self.saving.is_some() {
             return None;
         }
-        match self.source.try_next()? {
-            Ok(said) => self.pass(said).map(Ok),
+        match self.stream.try_next()? {
+            Ok(output) => self.pass(output).map(Ok),
             Err(error) => Some(Err(error)),
         }
     }

@@ -29,10 +29,6 @@ pub const COMMIT_AFTER: Duration = Duration::from_secs(10);
 /// Default silence on an event stream after which a comment is sent.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Default time between the failing of `/readyz` and the end of accepting: load balancers ask every
-/// few seconds, and a connection that is refused is a failed request.
-pub const DRAIN_DELAY: Duration = Duration::from_secs(5);
-
 /// Default time that running requests have to end after a shutdown was asked for.
 pub const GRACE: Duration = Duration::from_secs(30);
 

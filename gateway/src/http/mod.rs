@@ -19,7 +19,6 @@ pub mod error;
 mod handover;
 mod headers;
 mod health;
-mod idempotent;
 mod keeping;
 mod leftover;
 pub mod limits;
@@ -35,7 +34,6 @@ mod responses;
 mod routes;
 pub mod server;
 mod socket;
-mod source;
 mod sse;
 mod tokens;
 mod wire;
@@ -58,7 +56,6 @@ use self::endpoint::Endpoint;
 
 use crate::auth::Auth;
 use crate::core::Core;
-use crate::idempotency::Idempotency;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
 use crate::responses_store::ResponsesStore;
@@ -75,8 +72,6 @@ pub struct Edge<C> {
     pub metrics: Metrics,
     /// What `/metrics` shows.
     pub registry: Arc<Registry>,
-    /// Requests that may be repeated under their key.
-    pub idempotency: Idempotency,
     /// Who may ask for what.
     pub auth: Auth,
     /// What names of models mean.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::cors::Origin;
 use super::limits;
-use crate::idempotency::IdempotencyOptions;
 
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +19,6 @@ pub struct HttpOptions {
     /// Whether tokens are sent where they are demultiplexed, by the one task that reads the bus,
     /// rather than by each client's own: cheapest on one thread, and bound to one.
     pub direct: bool,
-    /// Requests with an idempotency key.
-    pub idempotency: IdempotencyOptions,
     /// Origins whose pages may read answers.
     pub cors: Vec<Origin>,
 }
@@ -34,7 +31,6 @@ impl Default for HttpOptions {
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
             direct: true,
-            idempotency: IdempotencyOptions::default(),
             cors: Vec::new(),
         }
     }

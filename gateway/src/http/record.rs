@@ -30,7 +30,6 @@ pub(super) struct Record {
     worker: Option<Name>,
     tokens: u64,
     paced: u64,
-    replayed: bool,
     /// Its answer is no stream of tokens: there is no pace to measure.
     whole: bool,
     ended: bool,
@@ -69,7 +68,6 @@ impl Record {
             worker: None,
             tokens: 0,
             paced: 0,
-            replayed: false,
             whole: false,
             ended: false,
         }
@@ -110,15 +108,10 @@ impl Record {
         }
     }
 
-    /// The answer is that of an earlier request: its tokens and their pace have been counted.
-    pub(super) fn replayed(&mut self) {
-        self.replayed = true;
-    }
-
     /// Output that will be written with the next flush. Engines that do not count their tokens
     /// send one at a time.
     pub(super) fn saw(&mut self, delta: &Delta<'_>) {
-        if self.replayed || self.whole {
+        if self.whole {
             return;
         }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
@@ -161,10 +154,8 @@ impl Record {
     /// The answer's end brought these counts.
     pub(super) fn finished(&mut self, finish: &Finish) {
         self.name();
-        if !self.replayed {
-            let cached = cached_tokens(finish);
-            self.meter.usage(finish.prompt_tokens, finish.completion_tokens, cached);
-        }
+        let cached = cached_tokens(finish);
+        self.meter.usage(finish.prompt_tokens, finish.completion_tokens, cached);
     }
 
     /// Answered in full.
@@ -259,12 +250,12 @@ impl Record {
     }
 
     /// What it used, and whether its prompt had to be estimated. What no worker had, or the cluster
-    /// gave nothing for, used nothing; the answer of an earlier request was counted then.
+    /// gave nothing for, used nothing.
     fn used(&self, call: &Called, outcome: Outcome) -> (Tokens, bool) {
         let (prompt, completion) = (self.meter.prompt(), self.meter.completion());
         let failed = matches!(outcome, Outcome::Failed | Outcome::Rejected);
         let nothing = prompt.is_none() && completion == 0 && (failed || self.worker.is_none());
-        if self.replayed || nothing {
+        if nothing {
             return (Tokens::default(), false);
         }
         let tokens = Tokens {

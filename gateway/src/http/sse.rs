@@ -4,7 +4,6 @@
 //! is one write. While the client's socket is full the connection does not ask for more, and the
 //! core's bound on undelivered output applies.
 
-use std::borrow::Borrow as _;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,20 +19,20 @@ use super::answer::{ended_early, overdue, unasked};
 use super::error::HttpError;
 use super::limits::MAX_WRITE;
 use super::record::Record;
-use super::source::Source;
 use super::wire::{Chunks, Wire};
 use crate::api::form::Encoder;
 use crate::call::{CallError, Output, Written};
+use crate::core::CallStream;
 use crate::stream::lane::{Outlet, Splice};
 
 /// A streamed answer whose status has been sent.
-pub(super) struct EventStream<S: Source> {
+pub(super) struct EventStream<S: CallStream> {
     /// What happens to the call; dropping it cancels the call.
     pub(super) call: S,
     pub(super) encoder: Box<dyn Encoder>,
     pub(super) record: Record,
     /// What had come before the status was sent; `None` when it was sent without waiting longer.
-    pub(super) first: Option<S::Said>,
+    pub(super) first: Option<Output>,
     /// Where text may leave past this stream.
     pub(super) wire: Option<Arc<Wire>>,
     /// Silence after which a comment is sent.
@@ -42,7 +41,7 @@ pub(super) struct EventStream<S: Source> {
     pub(super) backstop: Instant,
 }
 
-impl<S: Source> EventStream<S> {
+impl<S: CallStream> EventStream<S> {
     /// The body.
     pub(super) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
         let now = Instant::now();
@@ -62,18 +61,18 @@ impl<S: Source> EventStream<S> {
     }
 }
 
-struct Writer<S: Source> {
+struct Writer<S: CallStream> {
     stream: EventStream<S>,
     timer: Pin<Box<Sleep>>,
     buffer: BytesMut,
     written: Instant,
     greet: bool,
     ended: bool,
-    /// A delta came since the source was told how text is written.
+    /// A delta came since the call was told how text is written.
     heard: bool,
 }
 
-impl<S: Source> Writer<S> {
+impl<S: CallStream> Writer<S> {
     /// Waits until there is something to write and takes all of it.
     async fn step(mut self: Box<Self>) -> Option<(Result<Bytes, Infallible>, Box<Self>)> {
         if self.ended {
@@ -101,7 +100,7 @@ impl<S: Source> Writer<S> {
         Some((Ok(bytes), self))
     }
 
-    /// Tells the source what may become of plain text.
+    /// Tells the call what may become of plain text.
     fn splice(&mut self) {
         let outlet = self.stream.wire.as_ref().map(|wire| {
             let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
@@ -146,12 +145,10 @@ impl<S: Source> Writer<S> {
         }
     }
 
-    fn absorb(&mut self, happened: Option<Result<S::Said, CallError>>) {
+    fn absorb(&mut self, happened: Option<Result<Output, CallError>>) {
         match happened {
-            Some(Ok(said)) => match S::written(said) {
-                Ok(written) => self.hand_on(written),
-                Err(said) => self.write(said.borrow()),
-            },
+            Some(Ok(Output::Written(written))) => self.hand_on(written),
+            Some(Ok(output)) => self.write(&output),
             Some(Err(error)) => self.fail(&error.into()),
             None => self.fail(&ended_early()),
         }
@@ -168,8 +165,8 @@ impl<S: Source> Writer<S> {
         }
     }
 
-    fn write(&mut self, said: &Output) {
-        match said {
+    fn write(&mut self, output: &Output) {
+        match output {
             Output::Accepted { worker, .. } => self.stream.record.placed(worker),
             Output::Written(_) | Output::Anew => self.fail(&unasked()),
             Output::Delta(delta) => {
@@ -199,11 +196,11 @@ impl<S: Source> Writer<S> {
     }
 }
 
-impl<S: Source> Drop for Writer<S> {
+impl<S: CallStream> Drop for Writer<S> {
     /// A client that leaves has had what was sent past this stream.
     fn drop(&mut self) {
-        while let Some(Ok(said)) = self.stream.call.try_next() {
-            if let Ok(written) = S::written(said) {
+        while let Some(Ok(output)) = self.stream.call.try_next() {
+            if let Output::Written(written) = output {
                 self.stream.record.saw_text(&Written { tokens: 0, ..written });
             }
         }

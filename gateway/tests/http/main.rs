@@ -7,7 +7,6 @@ mod cors;
 mod draining;
 mod endpoints;
 mod handover;
-mod idempotency;
 mod keys;
 mod messages;
 mod openapi;

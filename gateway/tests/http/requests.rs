@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::call::{CallError, Stage};
+use tokenbus_gateway::call::{CallError, Output, Stage};
 use tokenbus_gateway::core::ListedModel;
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, Name, RequestKind};
@@ -42,6 +42,25 @@ async fn an_answer_in_one_piece() {
             "usage": {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
         })
     );
+}
+
+#[tokio::test]
+async fn what_was_said_before_an_answer_begins_anew_is_in_no_answer() {
+    let mut gateway = Gateway::start().await;
+    let answer = gateway.chat(ask(false));
+    let call = gateway.call().await;
+    assert!(call.call.in_one_piece);
+    call.say("Half an").await;
+    call.say(Output::Anew).await;
+    call.say("Hello, ").await;
+    call.say("wörld").await;
+    call.say(reason("stop")).await;
+    call.say(counted(4, 2)).await;
+    let answer = answer.await.unwrap().json();
+    assert_eq!(answer["choices"][0]["message"]["content"], "Hello, wörld");
+    let streamed = gateway.chat(ask(true));
+    assert!(!gateway.call().await.call.in_one_piece);
+    streamed.abort();
 }
 
 #[tokio::test]

@@ -208,34 +208,3 @@ async fn errors_are_openais() {
         );
     }
 }
-
-#[tokio::test]
-async fn a_repeat_under_the_same_key_gets_the_same_response() {
-    let mut gateway = Gateway::start().await;
-    let send = |stream: bool| {
-        let request = gateway.client.post(gateway.url(PATH)).header("idempotency-key", "k");
-        let request = request.body(ask(json!({ "stream": stream })).to_string());
-        spawn("client", async move {
-            Answer::of(soon(request.send()).await.unwrap()).await
-        })
-    };
-    let first = send(true);
-    let call = gateway.call().await;
-    call.say("a").await;
-    call.say(reason("stop")).await;
-    call.say(counted(1, 1)).await;
-    let first = first.await.unwrap();
-    let send = |stream: bool| {
-        let request = gateway.client.post(gateway.url(PATH)).header("idempotency-key", "k");
-        let request = request.body(ask(json!({ "stream": stream })).to_string());
-        spawn("client", async move {
-            Answer::of(soon(request.send()).await.unwrap()).await
-        })
-    };
-    let again = send(true).await.unwrap();
-    assert_eq!(again.header("idempotent-replayed"), "true");
-    assert_eq!(again.text, first.text);
-    // Another body is another request.
-    assert_eq!(send(false).await.unwrap().status, 422);
-    assert!(gateway.untouched());
-}

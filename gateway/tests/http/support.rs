@@ -13,7 +13,6 @@ use tokenbus_gateway::call::{Call, CallError, Output};
 use tokenbus_gateway::core::{CallStream, Core, ListedModel, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
-use tokenbus_gateway::idempotency::Idempotency;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_gateway::model_config::ModelConfig;
 use tokenbus_gateway::placement::view::Overview;
@@ -261,7 +260,6 @@ impl Gateway {
         };
         let edge = Edge {
             core: core.clone(),
-            idempotency: Idempotency::new(options.idempotency.clone(), shutdown.clone()),
             options: Arc::new(options),
             metrics: metrics.clone(),
             registry: Arc::new(registry),

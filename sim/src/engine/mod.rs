@@ -102,11 +102,6 @@ impl SimEngine {
             next_key: AtomicU64::new(0),
         })
     }
-
-    /// Makes the engine say that it is in another state of health.
-    pub fn set_health(&self, health: Health) {
-        self.info.send_modify(|info| info.health = health);
-    }
 }
 
 fn model(name: &str, options: &SimOptions) -> ModelInfo {

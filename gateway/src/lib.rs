@@ -1,5 +1,6 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
 
+#[path = "../../api/src/lib.rs"]
 pub mod api;
 pub mod auth;
 pub mod call;

@@ -3,7 +3,20 @@
 use serde::Serialize;
 use tokenbus_protocol::Capabilities;
 
-use crate::core::ListedModel;
+/// A model as `/v1/models` lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedModel {
+    /// Name under which clients ask for it.
+    pub name: String,
+    /// When the cluster saw it first, Unix time in seconds.
+    pub created: u64,
+    /// Tokens of context per request, where known.
+    pub context_length: Option<u64>,
+    /// What its engines can do with it.
+    pub capabilities: Capabilities,
+    /// Whether a live worker serves it.
+    pub live: bool,
+}
 
 /// One model, in OpenAI's shape with what tokenbus knows beside it.
 #[derive(Debug, Serialize)]

@@ -190,7 +190,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::{completion, embeddings, rank, tokens};
+    use crate::{completion, embeddings, rank, tokens};
 
     type Check = fn(&[u8]) -> Result<Checked, RequestError>;
 

@@ -246,7 +246,7 @@ pub(super) fn events(stream: &str) -> Vec<(String, Value)> {
 /// Compares `text` with the file `name` in the folder `golden` of the API `api`. With
 /// `TOKENBUS_GOLDEN=write` in the environment it is written instead.
 pub(super) fn golden(api: &str, name: &str, text: &str) {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../api/src", api, "golden", name]
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src", api, "golden", name]
         .iter()
         .collect();
     if std::env::var("TOKENBUS_GOLDEN").is_ok_and(|what| what == "write") {

@@ -3,9 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_gateway::api::chat::{RequestError, check};
-use tokenbus_gateway::api::limits::MAX_CHOICES;
-use tokenbus_gateway::api::{completion, embeddings, rank, tokens};
+use tokenbus_api::chat::{RequestError, check};
+use tokenbus_api::limits::MAX_CHOICES;
+use tokenbus_api::{completion, embeddings, rank, tokens};
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 fuzz_target!(|bytes: &[u8]| {

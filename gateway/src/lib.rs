@@ -1,7 +1,5 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
 
-#[path = "../../api/src/lib.rs"]
-pub mod api;
 pub mod auth;
 pub mod call;
 pub mod core;

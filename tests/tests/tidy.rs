@@ -10,7 +10,16 @@ fn every_source_file_keeps_the_rules_of_the_house() {
         .parent()
         .expect("tests/ lies in the repository");
     let sources = tidy::sources(root);
-    for room in ["protocol", "bus", "gateway", "worker", "coordinator", "cli", "tests"] {
+    for room in [
+        "protocol",
+        "bus",
+        "api",
+        "gateway",
+        "worker",
+        "coordinator",
+        "cli",
+        "tests",
+    ] {
         assert!(
             sources.iter().any(|source| source.path.starts_with(room)),
             "no source of {room} was looked at"

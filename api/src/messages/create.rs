@@ -6,13 +6,13 @@ use tokenbus_protocol::openai::RawObject;
 
 use super::shape::{Shape, Stops};
 use super::{input, thinking, tools};
-use crate::api::chat;
-use crate::api::chat_body::{ChatBody, json};
-use crate::api::conversation::Conversation;
-use crate::api::count::Count;
-use crate::api::fields::{Number, Whole};
-use crate::api::request::{self, Checked, RequestError, field, missing};
-use crate::api::taken::{Taken, read, unsupported};
+use crate::chat;
+use crate::chat_body::{ChatBody, json};
+use crate::conversation::Conversation;
+use crate::count::Count;
+use crate::fields::{Number, Whole};
+use crate::request::{self, Checked, RequestError, field, missing};
+use crate::taken::{Taken, read, unsupported};
 
 /// What only the servers of Anthropic can do, where it is asked for.
 const HOSTED: [(&str, &str); 2] = [

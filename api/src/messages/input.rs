@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::api::conversation::{Conversation, File, Function, Part, ToolCall, plain};
-use crate::api::request::{RequestError, field, missing};
-use crate::api::taken::{Taken, list, unsupported, wrong_type};
+use crate::conversation::{Conversation, File, Function, Part, ToolCall, plain};
+use crate::request::{RequestError, field, missing};
+use crate::taken::{Taken, list, unsupported, wrong_type};
 
 /// Appends what `messages` say.
 ///

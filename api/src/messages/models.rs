@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::core::ListedModel;
+use crate::models::ListedModel;
 
 /// One model.
 #[derive(Debug, Serialize)]

@@ -5,9 +5,9 @@ use tokenbus_protocol::{Delta, Finish};
 
 use super::error;
 use super::writer::{Events, Writer};
-use crate::api::blocks::{Blocks, Ending};
-use crate::api::form::{Collect, Encoder, Failure, Form};
-use crate::api::{AnswerError, Identity};
+use crate::blocks::{Blocks, Ending};
+use crate::form::{Collect, Encoder, Failure, Form};
+use crate::{AnswerError, Identity};
 
 /// In which form one client wants its message.
 #[derive(Debug, Clone)]

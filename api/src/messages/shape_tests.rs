@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::messages::ID_PREFIX;
-use crate::api::sample_tests::{cut, events, golden, samples, stream, whole};
+use crate::messages::ID_PREFIX;
+use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
 fn shape(thoughts: Thoughts) -> Shape {
     Shape::new(true, Stops::new(vec!["3".to_owned()]), thoughts)

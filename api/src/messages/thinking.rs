@@ -4,10 +4,10 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::shape::Thoughts;
-use crate::api::chat_body::{ChatBody, unwritable};
-use crate::api::fields::Whole;
-use crate::api::request::{RequestError, field, missing};
-use crate::api::taken::{Taken, read};
+use crate::chat_body::{ChatBody, unwritable};
+use crate::fields::Whole;
+use crate::request::{RequestError, field, missing};
+use crate::taken::{Taken, read};
 
 /// The switch that most chat templates share, and where engines take it.
 const SWITCH: &str = "enable_thinking";

@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::Finish;
 
 use super::shape::Thoughts;
-use crate::api::Identity;
-use crate::api::blocks::{Block, Sink};
-use crate::api::json::{push_escaped, push_number, push_string};
-use crate::api::usage::Counts;
+use crate::Identity;
+use crate::blocks::{Block, Sink};
+use crate::json::{push_escaped, push_number, push_string};
+use crate::usage::Counts;
 
 /// The event that keeps a connection alive.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";

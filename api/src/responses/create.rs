@@ -11,14 +11,14 @@ use super::echo::Echo;
 use super::input;
 use super::kept::{Kept, Known, REFERENCE, reference};
 use super::tools;
-use crate::api::chat;
-use crate::api::chat_body::{ChatBody, json};
-use crate::api::conversation::Conversation;
-use crate::api::count::Count;
-use crate::api::fields::{Number, Whole};
-use crate::api::limits::MAX_REFERENCES;
-use crate::api::request::{self, Checked, RequestError, field, missing};
-use crate::api::taken::{Taken, unsupported, wrong_type};
+use crate::chat;
+use crate::chat_body::{ChatBody, json};
+use crate::conversation::Conversation;
+use crate::count::Count;
+use crate::fields::{Number, Whole};
+use crate::limits::MAX_REFERENCES;
+use crate::request::{self, Checked, RequestError, field, missing};
+use crate::taken::{Taken, unsupported, wrong_type};
 
 /// A request as far as it must be known before what it refers to has been looked up.
 #[derive(Debug)]
@@ -200,7 +200,7 @@ fn items(raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
         // A JSON text within JSON is JSON.
         return Ok(RawValue::from_string(message).into_iter().collect());
     }
-    crate::api::taken::list("input", raw).map_err(|_| wrong_type("input", "a string or an array of items is expected"))
+    crate::taken::list("input", raw).map_err(|_| wrong_type("input", "a string or an array of items is expected"))
 }
 
 /// The messages, and all the items that they were made of.
@@ -270,7 +270,7 @@ fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result
     }
     let tokens = members.checked::<Whole>("max_output_tokens")?;
     if let Some(raw) = &tokens {
-        let given = crate::api::taken::read("max_output_tokens", raw)?;
+        let given = crate::taken::read("max_output_tokens", raw)?;
         request::at_least_one("max_output_tokens", Some(given))?;
     }
     echo.raw("max_output_tokens", tokens.as_deref());

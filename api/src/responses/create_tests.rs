@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::Identity;
-use crate::api::responses::kept::Page;
+use crate::Identity;
+use crate::responses::kept::Page;
 
 fn translate(request: &Value, known: &Known) -> Result<Translated, RequestError> {
     Create::read(request.to_string().as_bytes())?.translate(known, false)
@@ -473,7 +473,7 @@ proptest! {
         if let Ok(create) = Create::read(&body) {
             let _ = create.refers_to();
             if let Ok(translated) = create.translate(&Known::new(), true) {
-                prop_assert!(crate::api::chat::check(&translated.checked.body.unwrap()).is_ok());
+                prop_assert!(crate::chat::check(&translated.checked.body.unwrap()).is_ok());
             }
         }
     }

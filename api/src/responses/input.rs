@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::api::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
-use crate::api::request::{RequestError, field, missing};
-use crate::api::taken::{Taken, list, read, unsupported, wrong_type};
+use crate::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
+use crate::request::{RequestError, field, missing};
+use crate::taken::{Taken, list, read, unsupported, wrong_type};
 
 /// Appends what `items` say. `path` is where they stand: `input`.
 ///

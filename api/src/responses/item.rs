@@ -2,9 +2,9 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use crate::api::blocks::Block;
-use crate::api::json::{push_number, push_string};
-use crate::api::pieces::push_elements;
+use crate::blocks::Block;
+use crate::json::{push_number, push_string};
+use crate::pieces::push_elements;
 
 /// An item.
 #[derive(Debug)]

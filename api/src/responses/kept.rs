@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::ID_PREFIX;
-use crate::api::Identity;
+use crate::Identity;
 
 /// The type of an item that stands for another.
 pub(super) const REFERENCE: &str = "item_reference";

@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
 use super::writer::{Events, Writer};
-use crate::api::blocks::Blocks;
-use crate::api::form::{Collect, Encoder, Failure, Form};
-use crate::api::{AnswerError, Identity};
+use crate::blocks::Blocks;
+use crate::form::{Collect, Encoder, Failure, Form};
+use crate::{AnswerError, Identity};
 
 /// In which form one client wants its response.
 #[derive(Debug, Clone)]

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::responses::ID_PREFIX;
-use crate::api::responses::kept::Known;
-use crate::api::responses::{Create, Translated};
-use crate::api::sample_tests::{cut, events, golden, samples, stream, whole};
+use crate::responses::ID_PREFIX;
+use crate::responses::kept::Known;
+use crate::responses::{Create, Translated};
+use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
 fn shape() -> Shape {
     let request = json!({"model": "org/m:7b", "input": "hi", "instructions": "Be \"kind\".", "temperature": 0.50,

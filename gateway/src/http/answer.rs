@@ -8,6 +8,8 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
+use tokenbus_api::form::{Collect, Form};
+use tokenbus_api::{AnswerError, Identity};
 use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
@@ -18,8 +20,6 @@ use super::record::Record;
 use super::source::Source;
 use super::sse::EventStream;
 use super::wire::Wire;
-use crate::api::form::{Collect, Form};
-use crate::api::{AnswerError, Identity};
 use crate::call::{CallError, Output, Stage};
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

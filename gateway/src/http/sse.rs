@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
+use tokenbus_api::form::Encoder;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::{ended_early, overdue, unasked};
@@ -22,7 +23,6 @@ use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::source::Source;
 use super::wire::{Chunks, Wire};
-use crate::api::form::Encoder;
 use crate::call::{CallError, Output, Written};
 use crate::stream::lane::{Outlet, Splice};
 

@@ -1,10 +1,10 @@
 //! What readers find, when an answer is kept, and when a call has nobody left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use tokenbus_api::limits::MAX_CHOICES;
 use tokenbus_protocol::{Delta, Finish};
 
 use super::*;
-use crate::api::limits::MAX_CHOICES;
 
 const LINGER: Duration = Duration::from_secs(10);
 const LARGE: Bounds = Bounds {

@@ -15,10 +15,10 @@ use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokenbus_api::Identity;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Identity;
 pub use recording::{Reader, Recording};
 pub use run::Run;
 pub use store::Key;

@@ -4,12 +4,12 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokenbus_api::Identity;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::log::{Bounds, End, Log, Read};
-use crate::api::Identity;
 use crate::call::{CallError, Output, Stage};
 
 /// A call that several requests read.

@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 use serde_json::Value;
-use tokenbus_gateway::api::Identity;
-use tokenbus_gateway::api::chunk::ChunkEncoder;
-use tokenbus_gateway::api::collect::Collector;
+use tokenbus_api::Identity;
+use tokenbus_api::chunk::ChunkEncoder;
+use tokenbus_api::collect::Collector;
 use tokenbus_protocol::Finish;
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ proptest! {
 
     #[test]
     fn any_bytes_as_a_request_are_an_answer_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = tokenbus_gateway::api::chat::check(&bytes);
+        let _ = tokenbus_api::chat::check(&bytes);
     }
 
     #[test]
@@ -89,7 +89,7 @@ proptest! {
         for name in names.into_iter().chain([field.as_str()]) {
             let mut request = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
             request[name] = value.clone();
-            let _ = tokenbus_gateway::api::chat::check(request.to_string().as_bytes());
+            let _ = tokenbus_api::chat::check(request.to_string().as_bytes());
         }
     }
 }

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::fields::Whole as WholeNumber;
-use super::prompt::Prompt;
-use super::request::{self, Checked, RequestError, at_least_one, field, missing};
-use super::whole::Whole;
+use crate::answer::whole::Whole;
+use crate::request::fields::Whole as WholeNumber;
+use crate::request::prompt::Prompt;
+use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
 
 /// The members that are looked at.
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
 }
 
 /// A request whose answer is handed on as the engine gives it.
-pub(super) fn whole(model: String) -> Checked {
+pub(crate) fn whole(model: String) -> Checked {
     Checked {
         not_resumable: Some(NOT_RESUMABLE),
         ..Checked::new(model, Whole)

@@ -1,36 +1,26 @@
-//! The shapes of all APIs: checking what a client sent, translating it into the call that goes through
-//! the cluster, encoding what it gets. Pure: nothing here waits, reads a clock or decides a status.
+//! The public APIs of tokenbus, each as a translation: what a client sent is checked and becomes the one internal
+//! request that goes through the cluster, and the deltas that come back become what the client reads. Pure: nothing
+//! here waits, reads a clock or decides a status.
+//!
+//! An API's `check` makes a [`request::Checked`] of a body, or says with a [`request::RequestError`] what is wrong and
+//! where. The [`answer::Form`] in it writes the answer: event by event, or in one piece. Each API has a module of its
+//! own: [`chat`], [`completions`], [`embeddings`], [`rank`], [`tokens`], and [`responses`] and [`messages`], which
+//! become chat and come back from it; [`models`] is the list of models.
 
-mod blocks;
+pub mod answer;
 pub mod chat;
-mod chat_body;
-pub mod chunk;
-pub mod collect;
-pub mod completion;
-pub mod completion_chunk;
-mod content;
-mod conversation;
-mod count;
+pub mod completions;
 pub mod embeddings;
-mod fields;
-pub mod form;
-pub mod json;
 pub mod limits;
-mod merge;
 pub mod messages;
 pub mod models;
-mod pieces;
-mod prompt;
 pub mod rank;
 pub mod request;
 pub mod responses;
 #[cfg(test)]
 mod sample_tests;
-mod taken;
-mod text_logprobs;
 pub mod tokens;
-pub mod usage;
-pub mod whole;
+mod translation;
 
 use uuid::Uuid;
 

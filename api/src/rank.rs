@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::embeddings::whole;
-use super::fields::{TextOrObject, Whole as WholeNumber};
-use super::request::{self, Checked, RequestError, at_least_one, field, missing};
+use crate::embeddings::whole;
+use crate::request::fields::{TextOrObject, Whole as WholeNumber};
+use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]

@@ -8,19 +8,19 @@ use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::form::{Failure, Form};
-use super::{AnswerError, Identity};
+use crate::answer::form::{Failure, Form};
+use crate::{AnswerError, Identity};
 
 /// One answer.
-pub(super) struct Sample {
-    pub(super) name: &'static str,
-    pub(super) deltas: Vec<Delta<'static>>,
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) deltas: Vec<Delta<'static>>,
     /// `None` where the worker is lost.
-    pub(super) finish: Option<Finish>,
+    pub(crate) finish: Option<Finish>,
 }
 
 /// What the client of a lost worker is told.
-pub(super) const LOST: Failure<'static> = Failure {
+pub(crate) const LOST: Failure<'static> = Failure {
     status: 502,
     kind: "server_error",
     message: "The worker of this stream was lost: \"killed\"",
@@ -29,7 +29,7 @@ pub(super) const LOST: Failure<'static> = Failure {
     request_id: Some("req_1"),
 };
 
-pub(super) fn text(text: &str) -> Delta<'static> {
+pub(crate) fn text(text: &str) -> Delta<'static> {
     Delta {
         text: text.to_owned().into(),
         tokens: 1,
@@ -37,7 +37,7 @@ pub(super) fn text(text: &str) -> Delta<'static> {
     }
 }
 
-pub(super) fn members(members: &Value) -> Delta<'static> {
+pub(crate) fn members(members: &Value) -> Delta<'static> {
     let extra = DeltaExtra {
         delta: Some(RawJson::new(members.to_string()).unwrap()),
         ..DeltaExtra::default()
@@ -58,7 +58,7 @@ fn call(index: u64, id: &str, name: &str) -> Delta<'static> {
     members(&json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}))
 }
 
-pub(super) fn end(reason: &str) -> Delta<'static> {
+pub(crate) fn end(reason: &str) -> Delta<'static> {
     Delta {
         finish_reason: Some(reason.to_owned()),
         ..Delta::default()
@@ -107,7 +107,7 @@ fn detailed() -> Finish {
 }
 
 /// Every kind of answer.
-pub(super) fn samples() -> Vec<Sample> {
+pub(crate) fn samples() -> Vec<Sample> {
     let sample = |name, deltas, finish| Sample { name, deltas, finish };
     let two_calls = || {
         vec![
@@ -171,7 +171,7 @@ pub(super) fn samples() -> Vec<Sample> {
 }
 
 /// The answer in pieces of other sizes: each text is cut at the characters that `cuts` say.
-pub(super) fn cut(deltas: &[Delta<'static>], mut cuts: impl Iterator<Item = usize>) -> Vec<Delta<'static>> {
+pub(crate) fn cut(deltas: &[Delta<'static>], mut cuts: impl Iterator<Item = usize>) -> Vec<Delta<'static>> {
     let mut all = Vec::new();
     for delta in deltas {
         // Log probabilities belong to a whole token.
@@ -188,7 +188,7 @@ pub(super) fn cut(deltas: &[Delta<'static>], mut cuts: impl Iterator<Item = usiz
     all
 }
 
-pub(super) fn identity(prefix: &str) -> Identity {
+pub(crate) fn identity(prefix: &str) -> Identity {
     Identity {
         id: format!("{prefix}0123456789abcdef0123456789abcdef"),
         created: 1_700_000_000,
@@ -197,7 +197,7 @@ pub(super) fn identity(prefix: &str) -> Identity {
 }
 
 /// The whole stream.
-pub(super) fn stream(form: &dyn Form, prefix: &str, deltas: &[Delta<'static>], finish: Option<&Finish>) -> String {
+pub(crate) fn stream(form: &dyn Form, prefix: &str, deltas: &[Delta<'static>], finish: Option<&Finish>) -> String {
     let mut encoder = form.encoder(identity(prefix));
     let mut out = BytesMut::new();
     encoder.begin(&mut out);
@@ -212,7 +212,7 @@ pub(super) fn stream(form: &dyn Form, prefix: &str, deltas: &[Delta<'static>], f
 }
 
 /// The answer in one piece.
-pub(super) fn whole(
+pub(crate) fn whole(
     form: &dyn Form,
     prefix: &str,
     deltas: &[Delta<'static>],
@@ -226,7 +226,7 @@ pub(super) fn whole(
 }
 
 /// The events of a stream: name and data.
-pub(super) fn events(stream: &str) -> Vec<(String, Value)> {
+pub(crate) fn events(stream: &str) -> Vec<(String, Value)> {
     stream
         .split_terminator("\n\n")
         .map(|event| {
@@ -245,7 +245,7 @@ pub(super) fn events(stream: &str) -> Vec<(String, Value)> {
 
 /// Compares `text` with the file `name` in the folder `golden` of the API `api`. With
 /// `TOKENBUS_GOLDEN=write` in the environment it is written instead.
-pub(super) fn golden(api: &str, name: &str, text: &str) {
+pub(crate) fn golden(api: &str, name: &str, text: &str) {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "src", api, "golden", name]
         .iter()
         .collect();

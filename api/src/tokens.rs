@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::embeddings::whole;
-use super::prompt::Prompt;
-use super::request::{self, Checked, RequestError, missing};
+use crate::embeddings::whole;
+use crate::request::prompt::Prompt;
+use crate::request::{self, Checked, RequestError, missing};
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]

@@ -3,13 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::chat::{RequestError, check};
+use tokenbus_api::chat::check;
 use tokenbus_api::limits::MAX_CHOICES;
-use tokenbus_api::{completion, embeddings, rank, tokens};
+use tokenbus_api::request::RequestError;
+use tokenbus_api::{completions, embeddings, rank, tokens};
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = completion::check(bytes);
+    let _ = completions::check(bytes);
     let _ = embeddings::check(bytes);
     let _ = (rank::check_rerank(bytes), rank::check_score(bytes));
     let _ = (tokens::check_tokenize(bytes), tokens::check_detokenize(bytes));

@@ -7,12 +7,12 @@ use tokenbus_protocol::openai::RawObject;
 use super::shape::{Shape, Stops};
 use super::{input, thinking, tools};
 use crate::chat;
-use crate::chat_body::{ChatBody, json};
-use crate::conversation::Conversation;
-use crate::count::Count;
-use crate::fields::{Number, Whole};
+use crate::request::fields::{Number, Whole};
+use crate::request::taken::{Taken, read, unsupported};
 use crate::request::{self, Checked, RequestError, field, missing};
-use crate::taken::{Taken, read, unsupported};
+use crate::translation::chat_body::{ChatBody, json};
+use crate::translation::conversation::Conversation;
+use crate::translation::count::Count;
 
 /// What only the servers of Anthropic can do, where it is asked for.
 const HOSTED: [(&str, &str); 2] = [

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::form::Failure;
-use crate::json::{push_number, push_string};
+use crate::answer::form::Failure;
+use crate::answer::json::{push_number, push_string};
 
 /// The error object as one line of JSON: `{"type":"error","error":{…},"request_id":…}`.
 pub fn envelope(failure: &Failure<'_>) -> Bytes {

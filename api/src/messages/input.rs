@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::conversation::{Conversation, File, Function, Part, ToolCall, plain};
+use crate::request::taken::{Taken, list, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
-use crate::taken::{Taken, list, unsupported, wrong_type};
+use crate::translation::conversation::{Conversation, File, Function, Part, ToolCall, plain};
 
 /// Appends what `messages` say.
 ///

@@ -11,7 +11,6 @@ mod tools;
 mod writer;
 
 pub use create::{check, check_count};
-pub use shape::Shape;
 
 /// With what the ids of messages begin.
 pub const ID_PREFIX: &str = "msg_";

@@ -5,13 +5,13 @@ use tokenbus_protocol::{Delta, Finish};
 
 use super::error;
 use super::writer::{Events, Writer};
-use crate::blocks::{Blocks, Ending};
-use crate::form::{Collect, Encoder, Failure, Form};
+use crate::answer::form::{Collect, Encoder, Failure, Form};
+use crate::translation::blocks::{Blocks, Ending};
 use crate::{AnswerError, Identity};
 
 /// In which form one client wants its message.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub(super) struct Shape {
     stream: bool,
     stops: Stops,
     thoughts: Thoughts,

@@ -4,10 +4,10 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::shape::Thoughts;
-use crate::chat_body::{ChatBody, unwritable};
-use crate::fields::Whole;
+use crate::request::fields::Whole;
+use crate::request::taken::{Taken, read};
 use crate::request::{RequestError, field, missing};
-use crate::taken::{Taken, read};
+use crate::translation::chat_body::{ChatBody, unwritable};
 
 /// The switch that most chat templates share, and where engines take it.
 const SWITCH: &str = "enable_thinking";

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::request::taken::{Taken, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
-use crate::taken::{Taken, unsupported, wrong_type};
 
 /// A tool as chat has it.
 #[derive(Debug, Serialize)]

@@ -6,9 +6,9 @@ use tokenbus_protocol::Finish;
 
 use super::shape::Thoughts;
 use crate::Identity;
-use crate::blocks::{Block, Sink};
-use crate::json::{push_escaped, push_number, push_string};
-use crate::usage::Counts;
+use crate::answer::json::{push_escaped, push_number, push_string};
+use crate::answer::usage::Counts;
+use crate::translation::blocks::{Block, Sink};
 
 /// The event that keeps a connection alive.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";

@@ -12,13 +12,13 @@ use super::input;
 use super::kept::{Kept, Known, REFERENCE, reference};
 use super::tools;
 use crate::chat;
-use crate::chat_body::{ChatBody, json};
-use crate::conversation::Conversation;
-use crate::count::Count;
-use crate::fields::{Number, Whole};
 use crate::limits::MAX_REFERENCES;
+use crate::request::fields::{Number, Whole};
+use crate::request::taken::{Taken, unsupported, wrong_type};
 use crate::request::{self, Checked, RequestError, field, missing};
-use crate::taken::{Taken, unsupported, wrong_type};
+use crate::translation::chat_body::{ChatBody, json};
+use crate::translation::conversation::Conversation;
+use crate::translation::count::Count;
 
 /// A request as far as it must be known before what it refers to has been looked up.
 #[derive(Debug)]
@@ -200,7 +200,8 @@ fn items(raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
         // A JSON text within JSON is JSON.
         return Ok(RawValue::from_string(message).into_iter().collect());
     }
-    crate::taken::list("input", raw).map_err(|_| wrong_type("input", "a string or an array of items is expected"))
+    crate::request::taken::list("input", raw)
+        .map_err(|_| wrong_type("input", "a string or an array of items is expected"))
 }
 
 /// The messages, and all the items that they were made of.
@@ -270,7 +271,7 @@ fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result
     }
     let tokens = members.checked::<Whole>("max_output_tokens")?;
     if let Some(raw) = &tokens {
-        let given = crate::taken::read("max_output_tokens", raw)?;
+        let given = crate::request::taken::read("max_output_tokens", raw)?;
         request::at_least_one("max_output_tokens", Some(given))?;
     }
     echo.raw("max_output_tokens", tokens.as_deref());

@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use crate::json::{push_number, push_string};
+use crate::answer::json::{push_number, push_string};
 
 /// Members of the response object, gathered as they are read from the request.
 #[derive(Debug, Default)]

@@ -2,9 +2,9 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use crate::blocks::Block;
-use crate::json::{push_number, push_string};
-use crate::pieces::push_elements;
+use crate::answer::json::{push_number, push_string};
+use crate::translation::blocks::Block;
+use crate::translation::pieces::push_elements;
 
 /// An item.
 #[derive(Debug)]

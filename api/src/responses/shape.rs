@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
 use super::writer::{Events, Writer};
-use crate::blocks::Blocks;
-use crate::form::{Collect, Encoder, Failure, Form};
+use crate::answer::form::{Collect, Encoder, Failure, Form};
+use crate::translation::blocks::Blocks;
 use crate::{AnswerError, Identity};
 
 /// In which form one client wants its response.

@@ -7,10 +7,10 @@ use tokenbus_protocol::Finish;
 use super::Shape;
 use super::item::Item;
 use crate::Identity;
-use crate::blocks::{Block, Ending, Sink};
-use crate::form::Failure;
-use crate::json::{push_escaped, push_number, push_string};
-use crate::usage::Counts;
+use crate::answer::form::Failure;
+use crate::answer::json::{push_escaped, push_number, push_string};
+use crate::answer::usage::Counts;
+use crate::translation::blocks::{Block, Ending, Sink};
 
 /// What is known of a response while it comes.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Writer {
             push_string(out, failure.message);
             out.extend_from_slice(b",\"param\":");
             push_optional(out, failure.param);
-            let envelope = crate::form::envelope(failure);
+            let envelope = crate::answer::form::envelope(failure);
             let inner = envelope.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
             out.put_u8(b',');
             out.extend_from_slice(inner.unwrap_or_default());

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
-use tokenbus_api::form::{Collect, Form};
+use tokenbus_api::answer::{Collect, Form};
 use tokenbus_api::{AnswerError, Identity};
 use tokio::time::{Instant, timeout_at};
 

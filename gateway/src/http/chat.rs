@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`.
 
+use tokenbus_api::answer::envelope;
 use tokenbus_api::chat::check;
-use tokenbus_api::form::envelope;
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;

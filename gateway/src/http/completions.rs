@@ -1,7 +1,7 @@
 //! `POST /v1/completions`.
 
-use tokenbus_api::completion::check;
-use tokenbus_api::form::envelope;
+use tokenbus_api::answer::envelope;
+use tokenbus_api::completions::check;
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;

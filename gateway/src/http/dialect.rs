@@ -4,7 +4,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use tokenbus_api::form::envelope;
+use tokenbus_api::answer::envelope;
 use tokenbus_api::messages::error as anthropic;
 
 use super::error::HttpError;

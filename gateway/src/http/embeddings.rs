@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`.
 
+use tokenbus_api::answer::envelope;
 use tokenbus_api::embeddings::check;
-use tokenbus_api::form::envelope;
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;

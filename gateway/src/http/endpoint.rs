@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use tokenbus_api::Identity;
-use tokenbus_api::form::{Failure, Form};
+use tokenbus_api::answer::{Failure, Form};
 use tokenbus_api::request::{Checked, RequestError};
 use tokenbus_protocol::RequestKind;
 use tokio::time::Instant;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::AnswerError;
-use tokenbus_api::form::{Failure, envelope};
+use tokenbus_api::answer::{Failure, envelope};
 use tokenbus_api::request::RequestError;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 

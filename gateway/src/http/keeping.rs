@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use serde_json::value::RawValue;
 use tokenbus_api::Identity;
-use tokenbus_api::form::{Collect, Form as _};
+use tokenbus_api::answer::{Collect, Form as _};
 use tokenbus_api::responses::Shape;
 use tokenbus_api::responses::kept::Kept;
 use tokenbus_protocol::Finish;

@@ -1,6 +1,6 @@
 //! `POST /v1/rerank` and `POST /v1/score`, handed on for engines that have them.
 
-use tokenbus_api::form::envelope;
+use tokenbus_api::answer::envelope;
 use tokenbus_api::rank::{check_rerank, check_score};
 use tokenbus_protocol::RequestKind;
 

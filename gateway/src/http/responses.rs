@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
-use tokenbus_api::form::envelope;
+use tokenbus_api::answer::envelope;
 use tokenbus_api::request::{Checked, RequestError};
 use tokenbus_api::responses::kept::{Kept, Known, Page};
 use tokenbus_api::responses::{Create, ID_PREFIX, Translated};

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
-use tokenbus_api::form::Encoder;
+use tokenbus_api::answer::Encoder;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::{ended_early, overdue, unasked};

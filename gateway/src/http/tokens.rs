@@ -1,6 +1,6 @@
 //! `POST /tokenize` and `POST /detokenize`, handed on for engines that have them.
 
-use tokenbus_api::form::envelope;
+use tokenbus_api::answer::envelope;
 use tokenbus_api::tokens::{check_detokenize, check_tokenize};
 use tokenbus_protocol::RequestKind;
 

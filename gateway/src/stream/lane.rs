@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokenbus_api::form::Template;
+use tokenbus_api::answer::Template;
 use tokenbus_protocol::{Body, Delta, Frame, Name};
 use tokio::time::Instant;
 

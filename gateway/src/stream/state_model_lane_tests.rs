@@ -1,6 +1,6 @@
 //! The model's world, once more for the lane: in every state, it is a short cut and nothing else.
 
-use tokenbus_api::form::Template;
+use tokenbus_api::answer::Template;
 
 use std::sync::Arc;
 

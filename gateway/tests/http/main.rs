@@ -17,5 +17,4 @@ mod requests;
 mod responses;
 mod streams;
 mod support;
-mod text;
 mod usage;

@@ -1,21 +1,21 @@
-//! Server-sent events of a streamed text completion. The rules are those of `chunk.rs`; the shapes
+//! Server-sent events of a streamed text completion. The rules are those of `chat/chunk_encoder.rs`; the shapes
 //! are OpenAI's older ones.
 
 use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::chunk::{DONE, push_error};
-use super::form::{Encoder, Failure, envelope};
-use super::json::{members, push_members, push_number, push_string};
-use super::limits::MAX_TEXT_CHOICES;
-use super::text_logprobs::in_text_form;
-use super::usage::push_usage;
-use super::{AnswerError, Identity};
+use crate::answer::form::{Encoder, Failure, envelope};
+use crate::answer::json::{members, push_members, push_number, push_string};
+use crate::answer::text_logprobs::in_text_form;
+use crate::answer::usage::push_usage;
+use crate::chat::chunk_encoder::{DONE, push_error};
+use crate::limits::MAX_TEXT_CHOICES;
+use crate::{AnswerError, Identity};
 
 /// Encodes the chunks of one stream.
 #[derive(Debug)]
-pub struct TextEncoder {
+pub(crate) struct TextEncoder {
     identity: Identity,
     fingerprint: Option<String>,
     /// Everything before the first choice.
@@ -34,7 +34,7 @@ struct Progress {
 
 impl TextEncoder {
     /// Begins a stream; `include_usage` as in a chat.
-    pub fn new(identity: Identity, include_usage: bool) -> Self {
+    pub(crate) fn new(identity: Identity, include_usage: bool) -> Self {
         let mut encoder = Self {
             identity,
             fingerprint: None,
@@ -153,5 +153,5 @@ impl Encoder for TextEncoder {
 }
 
 #[cfg(test)]
-#[path = "completion_chunk_tests.rs"]
+#[path = "text_encoder_tests.rs"]
 mod tests;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
-use super::chunk::KEEP_ALIVE;
-use super::json::{push_escaped, push_string};
-use super::limits::MAX_CHOICES;
-use super::{AnswerError, Identity};
+use crate::answer::json::{push_escaped, push_string};
+use crate::chat::chunk_encoder::KEEP_ALIVE;
+use crate::limits::MAX_CHOICES;
+use crate::{AnswerError, Identity};
 
 /// The form in which one client wants its answer.
 pub trait Form: Send + Sync + std::fmt::Debug {

@@ -5,15 +5,15 @@ use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::openai::whole::is_model_mark;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::chunk::push_error;
-use super::form::{Collect, Encoder, Failure, Form, envelope};
-use super::json::push_string;
-use super::limits::MAX_ANSWER;
-use super::{AnswerError, Identity};
+use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
+use crate::answer::json::push_string;
+use crate::chat::chunk_encoder::push_error;
+use crate::limits::MAX_ANSWER;
+use crate::{AnswerError, Identity};
 
 /// The form of an answer in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole;
+pub(crate) struct Whole;
 
 impl Form for Whole {
     fn is_stream(&self) -> bool {

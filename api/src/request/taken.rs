@@ -6,12 +6,12 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use super::request::{RequestError, missing, parse};
+use crate::request::{RequestError, missing, parse};
 
 /// An object whose members are taken out one by one. A null is as good as absent, as everywhere in
 /// these APIs.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     path: String,
     object: RawObject,
 }
@@ -21,7 +21,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is no JSON object.
-    pub(super) fn body(body: &[u8]) -> Result<Self, RequestError> {
+    pub(crate) fn body(body: &[u8]) -> Result<Self, RequestError> {
         Ok(Self {
             path: String::new(),
             object: parse(body)?,
@@ -32,7 +32,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is none.
-    pub(super) fn nested(path: impl Into<String>, raw: &RawValue) -> Result<Self, RequestError> {
+    pub(crate) fn nested(path: impl Into<String>, raw: &RawValue) -> Result<Self, RequestError> {
         let path = path.into();
         match RawObject::parse(raw.get().as_bytes()) {
             Ok(object) => Ok(Self { path, object }),
@@ -41,7 +41,7 @@ impl Taken {
     }
 
     /// The path of the member `name`.
-    pub(super) fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         join(&self.path, name)
     }
 
@@ -49,7 +49,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is no `T`.
-    pub(super) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, RequestError> {
+    pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, RequestError> {
         match self.raw(name) {
             Some(raw) => read(&self.at(name), &raw).map(Some),
             None => Ok(None),
@@ -60,7 +60,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is not, or is no `T`.
-    pub(super) fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, RequestError> {
+    pub(crate) fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, RequestError> {
         self.take(name)?.ok_or_else(|| missing(self.at(name)))
     }
 
@@ -68,7 +68,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is none.
-    pub(super) fn checked<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<Box<RawValue>>, RequestError> {
+    pub(crate) fn checked<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<Box<RawValue>>, RequestError> {
         let raw = self.raw(name);
         if let Some(raw) = &raw {
             read::<T>(&self.at(name), raw)?;
@@ -77,7 +77,7 @@ impl Taken {
     }
 
     /// Takes a member out as it was written; `None` where it is null or not there.
-    pub(super) fn raw(&mut self, name: &str) -> Option<Box<RawValue>> {
+    pub(crate) fn raw(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.object.remove(name).filter(|raw| raw.get() != "null")
     }
 
@@ -85,7 +85,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is none.
-    pub(super) fn list(&mut self, name: &str) -> Result<Option<Vec<Box<RawValue>>>, RequestError> {
+    pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Box<RawValue>>>, RequestError> {
         match self.raw(name) {
             Some(raw) => list(&self.at(name), &raw).map(Some),
             None => Ok(None),
@@ -96,7 +96,7 @@ impl Taken {
     ///
     /// # Errors
     /// [`RequestError`] when it is none.
-    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, RequestError> {
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, RequestError> {
         match self.raw(name) {
             Some(raw) => Self::nested(self.at(name), &raw).map(Some),
             None => Ok(None),
@@ -104,7 +104,7 @@ impl Taken {
     }
 
     /// What has not been taken.
-    pub(super) fn rest(self) -> RawObject {
+    pub(crate) fn rest(self) -> RawObject {
         self.object
     }
 }
@@ -113,7 +113,7 @@ impl Taken {
 ///
 /// # Errors
 /// [`RequestError`] when it is none.
-pub(super) fn list(path: &str, raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
+pub(crate) fn list(path: &str, raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
     read(path, raw).map_err(|_| wrong_type(path, "an array is expected"))
 }
 
@@ -121,7 +121,7 @@ pub(super) fn list(path: &str, raw: &RawValue) -> Result<Vec<Box<RawValue>>, Req
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
-pub(super) fn read<'de, T: Deserialize<'de>>(path: &str, raw: &'de RawValue) -> Result<T, RequestError> {
+pub(crate) fn read<'de, T: Deserialize<'de>>(path: &str, raw: &'de RawValue) -> Result<T, RequestError> {
     // Paths cost an allocation per member, so they are looked for only when there is an error.
     serde_json::from_str(raw.get()).map_err(|error| {
         let mut json = serde_json::Deserializer::from_str(raw.get());
@@ -140,12 +140,12 @@ pub(super) fn read<'de, T: Deserialize<'de>>(path: &str, raw: &'de RawValue) -> 
 }
 
 /// The member at `path` has another type than it must have.
-pub(super) fn wrong_type(path: impl Into<String>, what: &str) -> RequestError {
-    super::request::field(path, "invalid_type", what)
+pub(crate) fn wrong_type(path: impl Into<String>, what: &str) -> RequestError {
+    super::field(path, "invalid_type", what)
 }
 
 /// What this gateway cannot do for a client, with the member that asks for it.
-pub(super) fn unsupported(path: impl Into<String>, what: impl Into<String>) -> RequestError {
+pub(crate) fn unsupported(path: impl Into<String>, what: impl Into<String>) -> RequestError {
     RequestError::Field {
         param: Some(path.into()),
         code: "unsupported_value",

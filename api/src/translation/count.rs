@@ -6,14 +6,14 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::form::{Collect, Encoder, Failure, Form, envelope};
-use super::messages::error as anthropic;
-use super::whole::Whole;
-use super::{AnswerError, Identity};
+use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
+use crate::answer::whole::Whole;
+use crate::messages::error as anthropic;
+use crate::{AnswerError, Identity};
 
 /// In which API's form the number is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Count {
+pub(crate) enum Count {
     /// Of Anthropic's Messages.
     Messages,
     /// Of OpenAI's Responses.

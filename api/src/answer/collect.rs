@@ -4,13 +4,13 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::form::Collect;
-use super::json::{push_number, push_string};
-use super::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TEXT_CHOICES};
-use super::merge::{Kind, Members};
-use super::text_logprobs::in_text_form;
-use super::usage::push_usage;
-use super::{AnswerError, Identity};
+use crate::answer::form::Collect;
+use crate::answer::json::{push_number, push_string};
+use crate::answer::merge::{Kind, Members};
+use crate::answer::text_logprobs::in_text_form;
+use crate::answer::usage::push_usage;
+use crate::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TEXT_CHOICES};
+use crate::{AnswerError, Identity};
 
 /// Which API's answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Shape {
 
 /// Collects the deltas of one call.
 #[derive(Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     shape: Shape,
     identity: Identity,
     fingerprint: Option<String>,
@@ -117,12 +117,12 @@ impl Choice {
 
 impl Collector {
     /// Begins an answer to a chat.
-    pub fn new(identity: Identity) -> Self {
+    pub(crate) fn new(identity: Identity) -> Self {
         Self::shaped(Shape::Chat, identity)
     }
 
     /// Begins an answer to a text completion.
-    pub fn of_texts(identity: Identity) -> Self {
+    pub(crate) fn of_texts(identity: Identity) -> Self {
         Self::shaped(Shape::Text, identity)
     }
 
@@ -142,7 +142,7 @@ impl Collector {
     /// # Errors
     /// [`AnswerError`] when the choice is none that a request can ask for, or the answer grows
     /// beyond [`MAX_ANSWER`].
-    pub fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
+    pub(crate) fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
         self.count(delta)?;
         let shape = self.shape;
         let choice = self.choice(delta.choice)?;
@@ -178,7 +178,7 @@ impl Collector {
     ///
     /// # Errors
     /// [`AnswerError::NoAnswer`] when no choice has begun.
-    pub fn finish(mut self, finish: &Finish) -> Result<Bytes, AnswerError> {
+    pub(crate) fn finish(mut self, finish: &Finish) -> Result<Bytes, AnswerError> {
         if self.choices.is_empty() {
             return Err(AnswerError::NoAnswer);
         }

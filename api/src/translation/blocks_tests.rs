@@ -8,7 +8,7 @@ use super::*;
 
 /// The blocks as they were told.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Told(Vec<(Block, String, String)>, bool);
+pub(crate) struct Told(Vec<(Block, String, String)>, bool);
 
 impl Sink for Told {
     fn open(&mut self, block: Block) {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// One message.
 #[derive(Debug, Serialize)]
-pub(super) struct Message {
+pub(crate) struct Message {
     role: &'static str,
     content: Option<Content>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -32,7 +32,7 @@ enum Content {
 /// A part of a message's content.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Text.
     Text {
         /// The text.
@@ -57,28 +57,28 @@ pub(super) enum Part {
 
 /// Where an image is.
 #[derive(Debug, Serialize)]
-pub(super) struct ImageUrl {
+pub(crate) struct ImageUrl {
     /// An address, or the image itself as a data URL.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// How closely to look.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) detail: Option<String>,
+    pub(crate) detail: Option<String>,
 }
 
 /// A file in a request.
 #[derive(Debug, Serialize)]
-pub(super) struct File {
+pub(crate) struct File {
     /// The file itself, base64 or a data URL.
-    pub(super) file_data: String,
+    pub(crate) file_data: String,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) filename: Option<String>,
+    pub(crate) filename: Option<String>,
 }
 
 /// A call that the model asked for.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum ToolCall {
+pub(crate) enum ToolCall {
     /// Of a function.
     Function {
         /// Its id.
@@ -97,20 +97,20 @@ pub(super) enum ToolCall {
 
 /// A function and its arguments.
 #[derive(Debug, Serialize)]
-pub(super) struct Function {
+pub(crate) struct Function {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// JSON, as a text.
-    pub(super) arguments: String,
+    pub(crate) arguments: String,
 }
 
 /// A custom tool and its input.
 #[derive(Debug, Serialize)]
-pub(super) struct Custom {
+pub(crate) struct Custom {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Free text.
-    pub(super) input: String,
+    pub(crate) input: String,
 }
 
 /// What the assistant said in one turn.
@@ -123,7 +123,7 @@ struct Turn {
 
 /// Puts messages together.
 #[derive(Debug, Default)]
-pub(super) struct Conversation {
+pub(crate) struct Conversation {
     messages: Vec<Message>,
     turn: Option<Turn>,
     /// What results brought beside text: engines take text alone in a tool's message.
@@ -134,7 +134,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// What the model is told of its task. At the head, all of it becomes one message.
-    pub(super) fn system(&mut self, text: &str) {
+    pub(crate) fn system(&mut self, text: &str) {
         self.settle();
         if let (true, [message]) = (self.system, &mut *self.messages) {
             if let Some(Content::Text(told)) = &mut message.content {
@@ -147,7 +147,7 @@ impl Conversation {
     }
 
     /// What the user said.
-    pub(super) fn user(&mut self, parts: Vec<Part>) {
+    pub(crate) fn user(&mut self, parts: Vec<Part>) {
         self.end_turn();
         let mut all = std::mem::take(&mut self.from_tools);
         all.extend(parts);
@@ -155,7 +155,7 @@ impl Conversation {
     }
 
     /// What came of a call.
-    pub(super) fn result(&mut self, id: String, parts: Vec<Part>) {
+    pub(crate) fn result(&mut self, id: String, parts: Vec<Part>) {
         self.end_turn();
         let (text, others): (Vec<Part>, Vec<Part>) =
             parts.into_iter().partition(|part| matches!(part, Part::Text { .. }));
@@ -172,20 +172,20 @@ impl Conversation {
     }
 
     /// A message of the assistant's as a whole: what comes next from it is in another.
-    pub(super) fn begin_assistant(&mut self) {
+    pub(crate) fn begin_assistant(&mut self) {
         self.settle();
         self.turn = Some(Turn::default());
     }
 
     /// What the assistant thought. After calls, it is of the same turn still.
-    pub(super) fn reasoning(&mut self, text: &str) {
+    pub(crate) fn reasoning(&mut self, text: &str) {
         let turn = self.turn(|turn| turn.text.is_some());
         join(&mut turn.reasoning, text, "\n");
     }
 
     /// A message of the assistant's, among items: calls around it are of the same turn, another
     /// message is not.
-    pub(super) fn said(&mut self, text: &str) {
+    pub(crate) fn said(&mut self, text: &str) {
         let turn = self.turn(|turn| turn.text.is_some());
         match &mut turn.text {
             Some(told) => join(told, text, "\n"),
@@ -194,18 +194,18 @@ impl Conversation {
     }
 
     /// A piece of the assistant's message that was begun last.
-    pub(super) fn text_block(&mut self, text: &str) {
+    pub(crate) fn text_block(&mut self, text: &str) {
         let turn = self.turn(|_| false);
         turn.text.get_or_insert_default().push_str(text);
     }
 
     /// A call that the assistant asked for.
-    pub(super) fn call(&mut self, call: ToolCall) {
+    pub(crate) fn call(&mut self, call: ToolCall) {
         self.turn(|_| false).calls.push(call);
     }
 
     /// The messages.
-    pub(super) fn finish(mut self) -> Vec<Message> {
+    pub(crate) fn finish(mut self) -> Vec<Message> {
         self.settle();
         self.messages
     }
@@ -256,12 +256,12 @@ impl Conversation {
 
 impl Part {
     /// Text.
-    pub(super) fn text(text: impl Into<String>) -> Self {
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
 
     /// An image at an address, or as a data URL.
-    pub(super) fn image(url: impl Into<String>, detail: Option<String>) -> Self {
+    pub(crate) fn image(url: impl Into<String>, detail: Option<String>) -> Self {
         let url = url.into();
         Self::ImageUrl {
             image_url: ImageUrl { url, detail },
@@ -286,7 +286,7 @@ fn join(to: &mut String, text: &str, between: &str) {
 }
 
 /// All the text of `parts`, where they are text and nothing else.
-pub(super) fn plain<'a>(parts: &'a [Part], between: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn plain<'a>(parts: &'a [Part], between: &str) -> Option<Cow<'a, str>> {
     let texts: Option<Vec<&str>> = parts
         .iter()
         .map(|part| match part {

@@ -348,5 +348,5 @@ fn a_field_that_comes_twice_is_refused() {
     assert!(matches!(&error, RequestError::Field { param: None, message, .. } if message.contains("`model`")));
 }
 
-#[path = "chat_property_tests.rs"]
+#[path = "check_property_tests.rs"]
 mod properties;

@@ -1,17 +1,17 @@
-//! Checking a text completion request. As in `chat.rs`, the client's bytes are what travels.
+//! Checking a text completion request. As in `chat/check.rs`, the client's bytes are what travels.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenbus_protocol::{Feature, Features};
 
-use super::Identity;
-use super::collect::Collector;
-use super::completion_chunk::TextEncoder;
-use super::fields::{LogitBias, Number, NumberOrBool, ResponseFormat, StreamOptions, Text, Texts, Whole};
-use super::form::{Collect, Encoder, Form};
-use super::limits::MAX_TEXT_CHOICES;
-use super::prompt::Prompt;
-use super::request::{self, Checked, RequestError, field, missing};
+use crate::Identity;
+use crate::answer::collect::Collector;
+use crate::answer::form::{Collect, Encoder, Form};
+use crate::completions::text_encoder::TextEncoder;
+use crate::limits::MAX_TEXT_CHOICES;
+use crate::request::fields::{LogitBias, Number, NumberOrBool, ResponseFormat, StreamOptions, Text, Texts, Whole};
+use crate::request::prompt::Prompt;
+use crate::request::{self, Checked, RequestError, field, missing};
 
 /// What tokenbus itself needs to know of a text completion request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,5 +179,5 @@ impl CompletionRequest {
 }
 
 #[cfg(test)]
-#[path = "completion_tests.rs"]
+#[path = "check_tests.rs"]
 mod tests;

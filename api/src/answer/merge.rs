@@ -4,12 +4,12 @@ use bytes::{BufMut as _, BytesMut};
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJson, RawObject};
 
-use super::json::push_string;
-use super::limits::{MAX_MEMBERS, MAX_TOOL_CALLS};
+use crate::answer::json::push_string;
+use crate::limits::{MAX_MEMBERS, MAX_TOOL_CALLS};
 
 /// What kind of object is merged; it decides what a second value of a member means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A choice's delta: strings and arrays grow, tool calls are merged by index.
     Message,
     /// A choice's log probabilities: arrays grow.
@@ -65,13 +65,13 @@ struct Call {
 
 /// The members of an object that comes in pieces, in the order in which they came first.
 #[derive(Debug)]
-pub(super) struct Members {
+pub(crate) struct Members {
     kind: Kind,
     members: Vec<(String, Value)>,
 }
 
 impl Members {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,
             members: Vec::new(),
@@ -79,24 +79,24 @@ impl Members {
     }
 
     /// Adds a piece. What is no object is passed over.
-    pub(super) fn absorb(&mut self, piece: Option<&RawJson>) {
+    pub(crate) fn absorb(&mut self, piece: Option<&RawJson>) {
         if let Some(object) = piece.and_then(|json| RawObject::parse(json.get().as_bytes()).ok()) {
             self.merge(&object);
         }
     }
 
     /// Whether the member is there and is not null.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.members
             .iter()
             .any(|(key, value)| key == name && !matches!(value, Value::Raw(raw) if raw.get() == "null"))
     }
 
-    pub(super) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.members.iter().any(|(key, _)| key == name)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
@@ -115,7 +115,7 @@ impl Members {
     }
 
     /// Appends `,"name":value` for each member.
-    pub(super) fn push(&self, out: &mut BytesMut) {
+    pub(crate) fn push(&self, out: &mut BytesMut) {
         for (name, value) in &self.members {
             out.put_u8(b',');
             push_string(out, name);
@@ -125,7 +125,7 @@ impl Members {
     }
 
     /// Appends the object, braces included.
-    pub(super) fn push_object(&self, out: &mut BytesMut) {
+    pub(crate) fn push_object(&self, out: &mut BytesMut) {
         let mut inner = BytesMut::new();
         self.push(&mut inner);
         out.put_u8(b'{');

@@ -7,11 +7,11 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 /// A text, an array of texts, an array of token ids, or an array of such arrays. What is kept is how
 /// many prompts it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Prompt {
+pub(crate) struct Prompt {
     /// How many prompts; 0 for an empty array.
-    pub(super) count: usize,
+    pub(crate) count: usize,
     /// Whether it is a single text.
-    pub(super) is_text: bool,
+    pub(crate) is_text: bool,
 }
 
 const EXPECTED: &str = "a string, an array of strings, an array of token ids or an array of arrays of token ids";

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use tokenbus_protocol::Delta;
 use tokenbus_protocol::frame::DeltaExtra;
 
-use super::AnswerError;
-use super::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TOOL_CALLS};
-use super::pieces::{CallPiece, Scan, argument_text, elements, matched_stop, push_elements, read};
+use crate::AnswerError;
+use crate::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TOOL_CALLS};
+use crate::translation::pieces::{CallPiece, Scan, argument_text, elements, matched_stop, push_elements, read};
 
 /// What a block is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Block {
+pub(crate) enum Block {
     /// What the model thinks.
     Reasoning,
     /// What it says.
@@ -35,7 +35,7 @@ pub(super) enum Block {
 }
 
 /// What is told of the blocks, in order: `open`, any number of `append`, `close`, the next `open`.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// A block begins.
     fn open(&mut self, block: Block);
 
@@ -48,22 +48,22 @@ pub(super) trait Sink {
 
 /// Why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Ending {
+pub(crate) struct Ending {
     /// The engine's `finish_reason`.
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The stop string that was met, where the engine tells.
-    pub(super) stop: Option<String>,
+    pub(crate) stop: Option<String>,
     /// Whether the model asks for a call.
-    pub(super) calls: bool,
+    pub(crate) calls: bool,
     /// Whether it refused.
-    pub(super) refused: bool,
+    pub(crate) refused: bool,
     /// Tokens seen: counted, or one for each delta.
-    pub(super) tokens: u64,
+    pub(crate) tokens: u64,
 }
 
 /// Sorts the deltas of one answer into blocks.
 #[derive(Debug, Default)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     current: Current,
     calls: Vec<Call>,
     /// What has to wait until the call that is open is complete.
@@ -127,7 +127,7 @@ impl Blocks {
     /// # Errors
     /// [`AnswerError`] when the choice is none that a request can ask for, or the answer grows
     /// beyond [`MAX_ANSWER`].
-    pub(super) fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl Sink) -> Result<(), AnswerError> {
+    pub(crate) fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl Sink) -> Result<(), AnswerError> {
         if delta.choice >= MAX_CHOICES {
             return Err(AnswerError::TooManyChoices(delta.choice));
         }
@@ -164,7 +164,7 @@ impl Blocks {
     }
 
     /// Why the engine says that the answer ends, once it has.
-    pub(super) fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<&str> {
         self.ending.reason.as_deref()
     }
 
@@ -173,7 +173,7 @@ impl Blocks {
     ///
     /// # Errors
     /// [`AnswerError::NoAnswer`] when nothing has come at all.
-    pub(super) fn finish(&mut self, never_empty: bool, sink: &mut impl Sink) -> Result<Ending, AnswerError> {
+    pub(crate) fn finish(&mut self, never_empty: bool, sink: &mut impl Sink) -> Result<Ending, AnswerError> {
         if !self.begun {
             return Err(AnswerError::NoAnswer);
         }

@@ -8,16 +8,15 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenbus_protocol::{Feature, Features};
 
-use super::Identity;
-use super::chunk::ChunkEncoder;
-use super::collect::Collector;
-use super::content::Content;
-use super::fields::{
+use crate::Identity;
+use crate::answer::collect::Collector;
+use crate::answer::form::{Collect, Encoder, Form};
+use crate::chat::chunk_encoder::ChunkEncoder;
+use crate::request::content::Content;
+use crate::request::fields::{
     LogitBias, Number, ResponseFormat, Role, StreamOptions, Text, TextOrObject, Texts, TypedObjects, Whole,
 };
-use super::form::{Collect, Encoder, Form};
-pub use super::request::RequestError;
-use super::request::{self, Checked, field, missing};
+use crate::request::{self, Checked, RequestError, field, missing};
 
 /// What tokenbus itself needs to know of a chat request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,5 +232,5 @@ impl Message {
 }
 
 #[cfg(test)]
-#[path = "chat_tests.rs"]
+#[path = "check_tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use tokenbus_protocol::{Feature, Features};
 
 /// A message's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A string.
     Text,
     /// An array of parts.
@@ -23,7 +23,7 @@ pub(super) enum Content {
 
 impl Content {
     /// What the engine must be able to do.
-    pub(super) fn needs(&self) -> Features {
+    pub(crate) fn needs(&self) -> Features {
         match self {
             Self::Parts { needs, .. } => *needs,
             Self::Text | Self::Null => Features::NONE,
@@ -33,13 +33,13 @@ impl Content {
 
 /// What is wrong with the first wrong part of a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PartProblem {
+pub(crate) struct PartProblem {
     /// The part's index.
-    pub(super) part: usize,
+    pub(crate) part: usize,
     /// The member below it.
-    pub(super) member: &'static str,
+    pub(crate) member: &'static str,
     /// What it must be.
-    pub(super) expected: &'static str,
+    pub(crate) expected: &'static str,
 }
 
 impl<'de> Deserialize<'de> for Content {

@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 
 /// A text that is checked and not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Text;
+pub(crate) struct Text;
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -26,7 +26,7 @@ impl<'de> Deserialize<'de> for Text {
 
 /// A number that is checked and not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number;
+pub(crate) struct Number;
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Number {
 /// A whole number, written with or without a fraction of zero. Kept to the precision of an `f64`,
 /// which is enough for comparing it with a bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Whole(pub(super) f64);
+pub(crate) struct Whole(pub(crate) f64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Whole {
 
 /// A string or an array of strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Texts;
+pub(crate) struct Texts;
 
 impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Texts {
 
 /// A string or an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TextOrObject {
+pub(crate) enum TextOrObject {
     /// The string `none`, which as a choice of tools forbids them.
     None,
     /// Another string.
@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for TextOrObject {
 
 /// `logit_bias`: an object, or the array of pairs that llama.cpp takes as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LogitBias;
+pub(crate) struct LogitBias;
 
 impl<'de> Deserialize<'de> for LogitBias {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
@@ -169,7 +169,7 @@ impl<'de> Deserialize<'de> for LogitBias {
 
 /// A number or a boolean: how log probabilities are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NumberOrBool {
+pub(crate) enum NumberOrBool {
     /// `false`.
     False,
     /// `true`, or any number.
@@ -202,12 +202,12 @@ impl<'de> Deserialize<'de> for NumberOrBool {
 /// `stream_options`.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object")]
-pub(super) struct StreamOptions {
+pub(crate) struct StreamOptions {
     include_usage: Option<bool>,
 }
 
 impl StreamOptions {
-    pub(super) fn include_usage(&self) -> bool {
+    pub(crate) fn include_usage(&self) -> bool {
         self.include_usage.unwrap_or(false)
     }
 }
@@ -215,23 +215,23 @@ impl StreamOptions {
 /// `response_format`.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object with a type")]
-pub(super) struct ResponseFormat {
+pub(crate) struct ResponseFormat {
     r#type: String,
 }
 
 impl ResponseFormat {
-    pub(super) fn is_text(&self) -> bool {
+    pub(crate) fn is_text(&self) -> bool {
         self.r#type == "text"
     }
 
-    pub(super) fn is_schema(&self) -> bool {
+    pub(crate) fn is_schema(&self) -> bool {
         self.r#type == "json_schema"
     }
 }
 
 /// A message's role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Its content may be null or absent: the message may consist of tool calls or a refusal.
     Assistant,
     /// The old form of `Tool`; its content may be null.
@@ -266,7 +266,7 @@ impl<'de> Deserialize<'de> for Role {
 /// An array that is counted and whose elements are checked to be objects with a string `type`, as
 /// `tools` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TypedObjects(pub(super) usize);
+pub(crate) struct TypedObjects(pub(crate) usize);
 
 #[derive(serde::Deserialize)]
 #[serde(expecting = "an object with a type")]

@@ -1,14 +1,19 @@
 //! What all APIs do with a request's body: reading it, saying what is wrong with it and where, and
 //! what comes of one that is in order.
 
+pub(crate) mod content;
+pub(crate) mod fields;
+pub(crate) mod prompt;
+pub(crate) mod taken;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use tokenbus_protocol::Features;
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
-use super::fields::Whole;
-use super::form::Form;
-use super::limits::MAX_CHOICES;
+use crate::answer::form::Form;
+use crate::limits::MAX_CHOICES;
+use crate::request::fields::Whole;
 
 /// A request that has passed the checks of its API.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ pub struct Checked {
 
 impl Checked {
     /// A request that needs nothing special, can be continued, and goes to the engine as it is.
-    pub fn new(model: String, form: impl Form + 'static) -> Self {
+    pub(crate) fn new(model: String, form: impl Form + 'static) -> Self {
         Self {
             model,
             form: Box::new(form),
@@ -73,7 +78,7 @@ pub enum RequestError {
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
-pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestError> {
+pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestError> {
     let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
     // Paths cost an allocation per member, so they are looked for only when there is an error.
     match serde_json::from_str(text) {
@@ -117,7 +122,7 @@ fn without_position(error: &serde_json::Error) -> String {
 }
 
 /// The field `param` has a value that it may not have.
-pub fn field(param: impl Into<String>, code: &'static str, what: &str) -> RequestError {
+pub(crate) fn field(param: impl Into<String>, code: &'static str, what: &str) -> RequestError {
     let param = param.into();
     RequestError::Field {
         message: format!("Invalid value for '{param}': {what}"),
@@ -127,7 +132,7 @@ pub fn field(param: impl Into<String>, code: &'static str, what: &str) -> Reques
 }
 
 /// The field `param` is not there.
-pub fn missing(param: impl Into<String>) -> RequestError {
+pub(crate) fn missing(param: impl Into<String>) -> RequestError {
     let param = param.into();
     RequestError::Field {
         message: format!("Missing required parameter: '{param}'"),
@@ -140,7 +145,7 @@ pub fn missing(param: impl Into<String>) -> RequestError {
 ///
 /// # Errors
 /// [`RequestError`] when it is missing, empty or too long.
-pub fn model(model: Option<String>) -> Result<String, RequestError> {
+pub(crate) fn model(model: Option<String>) -> Result<String, RequestError> {
     let model = model.ok_or_else(|| missing("model"))?;
     if model.is_empty() {
         return Err(field("model", "invalid_value", "the name of a model is expected"));
@@ -153,12 +158,12 @@ pub fn model(model: Option<String>) -> Result<String, RequestError> {
 }
 
 /// Checks a number that must be at least 1 where it is given.
-pub(super) fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
+pub(crate) fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
     at_least(name, value, 1.0)
 }
 
 /// Checks a number that must be at least `least` where it is given.
-pub(super) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> Result<(), RequestError> {
+pub(crate) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> Result<(), RequestError> {
     match value {
         Some(Whole(value)) if value < least => Err(field(
             name,
@@ -171,7 +176,7 @@ pub(super) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> 
 
 /// The choices that `n` asks for.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub(super) fn choices(n: Option<Whole>) -> Result<u32, RequestError> {
+pub(crate) fn choices(n: Option<Whole>) -> Result<u32, RequestError> {
     at_least_one("n", n)?;
     match n {
         None => Ok(1),
@@ -190,12 +195,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{completion, embeddings, rank, tokens};
+    use crate::{completions, embeddings, rank, tokens};
 
     type Check = fn(&[u8]) -> Result<Checked, RequestError>;
 
     const CHECKS: [Check; 6] = [
-        |body| completion::check(body).map(Into::into),
+        |body| completions::check(body).map(Into::into),
         embeddings::check,
         rank::check_rerank,
         rank::check_score,

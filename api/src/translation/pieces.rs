@@ -6,58 +6,58 @@ use tokenbus_protocol::openai::RawJson;
 
 /// The members of a delta that are read.
 #[derive(Deserialize, Default)]
-pub(super) struct Members<'a> {
+pub(crate) struct Members<'a> {
     #[serde(default)]
-    pub(super) reasoning_content: Option<String>,
+    pub(crate) reasoning_content: Option<String>,
     #[serde(default)]
-    pub(super) reasoning: Option<String>,
+    pub(crate) reasoning: Option<String>,
     #[serde(default)]
-    pub(super) refusal: Option<String>,
+    pub(crate) refusal: Option<String>,
     #[serde(default, borrow)]
-    pub(super) tool_calls: Option<Vec<CallPiece<'a>>>,
+    pub(crate) tool_calls: Option<Vec<CallPiece<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct CallPiece<'a> {
+pub(crate) struct CallPiece<'a> {
     #[serde(default)]
-    pub(super) index: Option<u64>,
+    pub(crate) index: Option<u64>,
     #[serde(default)]
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
     #[serde(default, borrow)]
-    pub(super) function: Option<Function<'a>>,
+    pub(crate) function: Option<Function<'a>>,
     #[serde(default)]
-    pub(super) custom: Option<Custom>,
+    pub(crate) custom: Option<Custom>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Function<'a> {
+pub(crate) struct Function<'a> {
     #[serde(default)]
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     // Some engines send an object where the API has a string.
     #[serde(default, borrow)]
-    pub(super) arguments: Option<&'a RawValue>,
+    pub(crate) arguments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Custom {
+pub(crate) struct Custom {
     #[serde(default)]
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     #[serde(default)]
-    pub(super) input: Option<String>,
+    pub(crate) input: Option<String>,
 }
 
 /// Follows JSON as it comes, to know where an object or array ends.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     depth: u32,
     string: bool,
     escaped: bool,
     /// The outermost object or array has been closed.
-    pub(super) complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Scan {
-    pub(super) fn feed(&mut self, text: &str) {
+    pub(crate) fn feed(&mut self, text: &str) {
         for byte in text.bytes() {
             if self.string {
                 match byte {
@@ -81,12 +81,12 @@ impl Scan {
     }
 }
 
-pub(super) fn read(members: &RawJson) -> Members<'_> {
+pub(crate) fn read(members: &RawJson) -> Members<'_> {
     // A member of another shape than every engine's says nothing that could be told.
     serde_json::from_str(members.get()).unwrap_or_default()
 }
 
-pub(super) fn argument_text(raw: &RawValue) -> String {
+pub(crate) fn argument_text(raw: &RawValue) -> String {
     match serde_json::from_str::<Option<String>>(raw.get()) {
         Ok(text) => text.unwrap_or_default(),
         Err(_) => raw.get().to_owned(),
@@ -95,7 +95,7 @@ pub(super) fn argument_text(raw: &RawValue) -> String {
 
 /// The stop string that a choice names: vLLM's `stop_reason`, SGLang's `matched_stop`. Numbers are
 /// token ids, which no client asked for.
-pub(super) fn matched_stop(choice: &RawJson) -> Option<String> {
+pub(crate) fn matched_stop(choice: &RawJson) -> Option<String> {
     #[derive(Deserialize)]
     struct Stop<'a> {
         #[serde(default, borrow)]
@@ -109,7 +109,7 @@ pub(super) fn matched_stop(choice: &RawJson) -> Option<String> {
 }
 
 /// The elements of `content` in a choice's log probabilities, without the array's brackets.
-pub(super) fn elements(logprobs: &RawJson) -> &str {
+pub(crate) fn elements(logprobs: &RawJson) -> &str {
     #[derive(Deserialize)]
     struct Logprobs<'a> {
         #[serde(default, borrow)]
@@ -123,7 +123,7 @@ pub(super) fn elements(logprobs: &RawJson) -> &str {
 }
 
 /// Appends elements of a JSON array to others.
-pub(super) fn push_elements(to: &mut String, elements: &str) {
+pub(crate) fn push_elements(to: &mut String, elements: &str) {
     if !to.is_empty() && !elements.is_empty() {
         to.push(',');
     }

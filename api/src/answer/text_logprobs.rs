@@ -42,7 +42,7 @@ struct OfText<'a> {
 
 /// `logprobs` in the form of text completions; `characters` of the text stand before them. What is
 /// in that form already, or in none that is known, is handed on.
-pub(super) fn in_text_form(logprobs: Option<&RawJson>, characters: usize) -> Option<Cow<'_, RawJson>> {
+pub(crate) fn in_text_form(logprobs: Option<&RawJson>, characters: usize) -> Option<Cow<'_, RawJson>> {
     let logprobs = logprobs?;
     Some(converted(logprobs, characters).map_or(Cow::Borrowed(logprobs), Cow::Owned))
 }

@@ -16,21 +16,21 @@ use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::{Delta, Finish};
 
-use super::form::{Encoder, Failure, Template, envelope};
-use super::json::{members, push_escaped, push_members, push_number, push_string};
-use super::limits::MAX_CHOICES;
-use super::usage::push_usage;
-use super::{AnswerError, Identity};
+use crate::answer::form::{Encoder, Failure, Template, envelope};
+use crate::answer::json::{members, push_escaped, push_members, push_number, push_string};
+use crate::answer::usage::push_usage;
+use crate::limits::MAX_CHOICES;
+use crate::{AnswerError, Identity};
 
 /// A comment: seen by proxies as life, passed over by every client.
-pub const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// The event that says that the stream is complete.
-pub const DONE: &[u8] = b"data: [DONE]\n\n";
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// Appends the event for a failure after the status has been sent; `envelope` is one line of JSON,
 /// `{"error":{…}}`.
-pub fn push_error(envelope: &[u8], out: &mut BytesMut) {
+pub(crate) fn push_error(envelope: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"data: ");
     out.extend_from_slice(envelope);
     out.extend_from_slice(b"\n\n");
@@ -260,5 +260,5 @@ impl Encoder for ChunkEncoder {
 }
 
 #[cfg(test)]
-#[path = "chunk_tests.rs"]
+#[path = "chunk_encoder_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::openai::RawJson;
 
 /// Appends `text` as a JSON string, quotes included.
-pub fn push_string(out: &mut BytesMut, text: &str) {
+pub(crate) fn push_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     push_escaped(out, text);
     out.put_u8(b'"');
@@ -17,7 +17,7 @@ pub fn push_string(out: &mut BytesMut, text: &str) {
 /// Beside what JSON demands, U+0085, U+2028 and U+2029 are escaped: they are legal in JSON and in
 /// event streams, but line readers of several languages (Python's `str.splitlines`, which httpx's
 /// `iter_lines` is made of) end a line at them and would tear the event apart.
-pub fn push_escaped(out: &mut BytesMut, text: &str) {
+pub(crate) fn push_escaped(out: &mut BytesMut, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(may_need_escape) {
         let Some((plain, tail)) = rest.split_at_checked(at) else {
@@ -61,14 +61,14 @@ fn push_char(out: &mut BytesMut, c: char) {
 }
 
 /// Appends what `text` formats to, unescaped: numbers and the like.
-pub fn push_number(out: &mut BytesMut, text: impl std::fmt::Display) {
+pub(crate) fn push_number(out: &mut BytesMut, text: impl std::fmt::Display) {
     // Writing into a growing buffer does not fail.
     let _ = write!(out, "{text}");
 }
 
 /// The inside of a JSON object, without its braces: what can be spliced in among other members.
 /// Empty when `json` is an empty object or no object.
-pub fn members(json: &RawJson) -> &str {
+pub(crate) fn members(json: &RawJson) -> &str {
     json.get()
         .strip_prefix('{')
         .and_then(|text| text.strip_suffix('}'))
@@ -76,7 +76,7 @@ pub fn members(json: &RawJson) -> &str {
 }
 
 /// Appends `,` and the members of `json`, or nothing when it has none.
-pub fn push_members(out: &mut BytesMut, json: Option<&RawJson>) {
+pub(crate) fn push_members(out: &mut BytesMut, json: Option<&RawJson>) {
     let members = json.map_or("", members);
     if !members.is_empty() {
         out.put_u8(b',');

@@ -4,14 +4,14 @@ use bytes::BytesMut;
 use serde::Deserialize;
 use tokenbus_protocol::Finish;
 
-use super::json::push_number;
+use crate::answer::json::push_number;
 
 /// Appends the usage object and returns true, or returns false when the counts are not known.
 ///
 /// The engine's own object goes through as it is, details and all. Where the engine sent none it
 /// is made of the counts, but only when both are known: clients with typed parsers take no object
 /// with a member missing or null, and a 0 would be a lie.
-pub fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
+pub(crate) fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
     if let Some(usage) = finish.usage.as_ref().filter(|usage| usage.get().starts_with('{')) {
         out.extend_from_slice(usage.get().as_bytes());
         return true;
@@ -29,15 +29,15 @@ pub fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
 
 /// The counts of an answer, for APIs that name them otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// Of the prompt, cached ones included.
-    pub(super) prompt: u64,
+    pub(crate) prompt: u64,
     /// Of the answer, reasoning included.
-    pub(super) completion: u64,
+    pub(crate) completion: u64,
     /// Of the prompt, those that the engine had cached; where it tells.
-    pub(super) cached: Option<u64>,
+    pub(crate) cached: Option<u64>,
     /// Of the answer, those of its reasoning; where the engine tells.
-    pub(super) reasoning: Option<u64>,
+    pub(crate) reasoning: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -85,7 +85,7 @@ pub fn cached_tokens(finish: &Finish) -> u64 {
 
 impl Counts {
     /// The counts, where both sums are known: by the engine's own object, else by the worker's.
-    pub(super) fn of(finish: &Finish) -> Option<Self> {
+    pub(crate) fn of(finish: &Finish) -> Option<Self> {
         let usage = finish.usage.as_ref().and_then(|json| json.parse::<Usage>().ok());
         let usage = usage.unwrap_or_default();
         let cached = usage.cached();

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
+use crate::answer::events::KEEP_ALIVE;
 use crate::answer::json::{push_escaped, push_string};
-use crate::chat::chunk_encoder::KEEP_ALIVE;
 use crate::limits::MAX_CHOICES;
 use crate::{AnswerError, Identity};
 

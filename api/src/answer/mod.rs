@@ -1,6 +1,7 @@
 //! How answers are written, whatever their API: the seam ([`Form`]), and what several APIs share.
 
 pub(crate) mod collect;
+pub(crate) mod events;
 pub(crate) mod form;
 pub(crate) mod json;
 mod merge;

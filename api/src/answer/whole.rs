@@ -5,9 +5,9 @@ use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::openai::whole::is_model_mark;
 use tokenbus_protocol::{Delta, Finish};
 
+use crate::answer::events::push_error;
 use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
 use crate::answer::json::push_string;
-use crate::chat::chunk_encoder::push_error;
 use crate::limits::MAX_ANSWER;
 use crate::{AnswerError, Identity};
 

@@ -1,7 +1,7 @@
 //! OpenAI's chat completions: the check of a request, and the events of its answer.
 
 mod check;
-pub(crate) mod chunk_encoder;
+mod chunk_encoder;
 #[cfg(test)]
 mod text_tests;
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::shape::{Shape, Stops};
-use super::{input, thinking, tools};
+use super::{error, input, thinking, tools};
 use crate::chat;
 use crate::request::fields::{Number, Whole};
 use crate::request::taken::{Taken, read, unsupported};
@@ -13,6 +13,12 @@ use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
 use crate::translation::count::Count;
+
+/// The form in which the number of tokens is told.
+pub(crate) const COUNT: Count = Count {
+    answer: |tokens| format!(r#"{{"input_tokens":{tokens}}}"#),
+    error: error::envelope,
+};
 
 /// What only the servers of Anthropic can do, where it is asked for.
 const HOSTED: [(&str, &str); 2] = [
@@ -92,7 +98,7 @@ pub fn check_count(body: &[u8]) -> Result<Checked, RequestError> {
     thinking::template(&mut members, &mut chat)?;
     Ok(Checked {
         body: Some(chat.finish()?),
-        ..Checked::new(model, Count::Messages)
+        ..Checked::new(model, COUNT)
     })
 }
 

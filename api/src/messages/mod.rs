@@ -10,6 +10,8 @@ mod thinking;
 mod tools;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use create::COUNT;
 pub use create::{check, check_count};
 
 /// With what the ids of messages begin.

@@ -11,6 +11,7 @@ use super::echo::Echo;
 use super::input;
 use super::kept::{Kept, Known, REFERENCE, reference};
 use super::tools;
+use crate::answer::form::envelope;
 use crate::chat;
 use crate::limits::MAX_REFERENCES;
 use crate::request::fields::{Number, Whole};
@@ -19,6 +20,12 @@ use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
 use crate::translation::count::Count;
+
+/// The form in which the number of tokens is told.
+pub(crate) const COUNT: Count = Count {
+    answer: |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#),
+    error: envelope,
+};
 
 /// A request as far as it must be known before what it refers to has been looked up.
 #[derive(Debug)]
@@ -188,7 +195,7 @@ impl Create {
         calls(&mut members, &mut echo, &mut body)?;
         Ok(Checked {
             body: Some(body.finish()?),
-            ..Checked::new(model, Count::Responses)
+            ..Checked::new(model, COUNT)
         })
     }
 }

@@ -13,6 +13,8 @@ mod shape;
 mod tools;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use create::COUNT;
 pub use create::{Create, Translated};
 pub use shape::Shape;
 

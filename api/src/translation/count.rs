@@ -6,18 +6,17 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_protocol::{Delta, Finish};
 
-use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
+use crate::answer::form::{Collect, Encoder, Failure, Form};
 use crate::answer::whole::Whole;
-use crate::messages::error as anthropic;
 use crate::{AnswerError, Identity};
 
-/// In which API's form the number is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Count {
-    /// Of Anthropic's Messages.
-    Messages,
-    /// Of OpenAI's Responses.
-    Responses,
+/// The form in which an API tells the number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    /// The answer with so many tokens, JSON.
+    pub(crate) answer: fn(u64) -> String,
+    /// The body of an error.
+    pub(crate) error: fn(&Failure<'_>) -> Bytes,
 }
 
 impl Form for Count {
@@ -38,10 +37,7 @@ impl Form for Count {
     }
 
     fn error(&self, failure: &Failure<'_>) -> Bytes {
-        match self {
-            Self::Messages => anthropic::envelope(failure),
-            Self::Responses => envelope(failure),
-        }
+        (self.error)(failure)
     }
 }
 
@@ -57,11 +53,7 @@ impl Collect for Counting {
 
     fn finish(self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
         let tokens = count(&self.answer.finish(finish)?).ok_or(AnswerError::NoAnswer)?;
-        let text = match self.form {
-            Count::Messages => format!(r#"{{"input_tokens":{tokens}}}"#),
-            Count::Responses => format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#),
-        };
-        Ok(text.into())
+        Ok((self.form.answer)(tokens).into())
     }
 }
 
@@ -86,6 +78,7 @@ fn count(answer: &[u8]) -> Option<u64> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::{messages, responses};
 
     fn told(form: Count, answer: &str) -> Result<Bytes, AnswerError> {
         let mut collector = form.collector(Identity::prefixed("tok-", uuid::Uuid::nil(), 1, "m"));
@@ -105,15 +98,15 @@ mod tests {
     #[test]
     fn the_number_is_told_in_each_apis_form() {
         let vllm = r#"{"count":3,"max_model_len":99,"tokens":[5,6,7],"token_strs":null}"#;
-        assert_eq!(told(Count::Messages, vllm).unwrap(), r#"{"input_tokens":3}"#);
+        assert_eq!(told(messages::COUNT, vllm).unwrap(), r#"{"input_tokens":3}"#);
         let want = r#"{"object":"response.input_tokens","input_tokens":2}"#;
-        assert_eq!(told(Count::Responses, r#"{"tokens":[5,{"id":6}]}"#).unwrap(), want);
+        assert_eq!(told(responses::COUNT, r#"{"tokens":[5,{"id":6}]}"#).unwrap(), want);
     }
 
     #[test]
     fn what_has_no_number_is_no_answer() {
         for answer in ["{}", "[]", r#"{"tokens":7}"#, "nope"] {
-            assert_eq!(told(Count::Messages, answer), Err(AnswerError::NoAnswer), "{answer}");
+            assert_eq!(told(messages::COUNT, answer), Err(AnswerError::NoAnswer), "{answer}");
         }
     }
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokenbus_api::limits::MAX_ANSWER;
 use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::api::limits::MAX_ANSWER;
 use crate::limits::STREAM_BUFFER;
 
 /// One client request, checked and ready to be placed.

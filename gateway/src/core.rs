@@ -3,7 +3,8 @@
 
 use std::future::Future;
 
-use tokenbus_protocol::{Capabilities, Features};
+use tokenbus_api::models::ListedModel;
+use tokenbus_protocol::Features;
 
 use crate::call::{Call, CallError, Output};
 use crate::placement::view::Overview;
@@ -75,19 +76,4 @@ impl<S: CallStream> CallStream for Box<S> {
     fn splice(&mut self, splice: Option<Splice>) {
         S::splice(self, splice);
     }
-}
-
-/// A model as `/v1/models` lists it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ListedModel {
-    /// Name under which clients ask for it.
-    pub name: String,
-    /// When the cluster saw it first, Unix time in seconds.
-    pub created: u64,
-    /// Tokens of context per request, where known.
-    pub context_length: Option<u64>,
-    /// What its engines can do with it.
-    pub capabilities: Capabilities,
-    /// Whether a live worker serves it.
-    pub live: bool,
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::core::{Core, ListedModel, Prospect};
+use crate::core::{Core, Prospect};
 use crate::placement::able::Able;
 use crate::placement::view::Overview;
 use crate::shared::Shared;

@@ -1,6 +1,5 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
 
-pub mod api;
 pub mod auth;
 pub mod call;
 pub mod core;

@@ -5,7 +5,7 @@
 use tokenbus_tests::clients::Clients;
 use tokenbus_tests::{Cluster, NatsOptions, Role};
 
-const API: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/src/api");
+const API: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../api/src");
 
 async fn cluster() -> Cluster {
     let nats = NatsOptions {

@@ -14,6 +14,7 @@ fn every_source_file_keeps_the_rules_of_the_house() {
         "protocol",
         "bus",
         "engine",
+        "api",
         "gateway",
         "worker",
         "coordinator",

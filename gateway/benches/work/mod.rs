@@ -7,9 +7,9 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokenbus_gateway::api::Identity;
-use tokenbus_gateway::api::chunk::ChunkEncoder;
-use tokenbus_gateway::api::form::{Encoder as _, Template};
+use tokenbus_api::Identity;
+use tokenbus_api::answer::{Encoder as _, Template};
+use tokenbus_api::chat::ChunkEncoder;
 use tokenbus_gateway::limits::STREAM_BUFFER;
 use tokenbus_gateway::placement::{Choice, Tried, View};
 use tokenbus_gateway::stream::demux::Streams;

@@ -7,6 +7,8 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
+use tokenbus_api::answer::{Collect, Form};
+use tokenbus_api::{AnswerError, Identity};
 use tokio::time::{Instant, timeout_at};
 
 use super::HttpOptions;
@@ -16,8 +18,6 @@ use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::sse::EventStream;
 use super::wire::Wire;
-use crate::api::form::{Collect, Form};
-use crate::api::{AnswerError, Identity};
 use crate::call::{CallError, Output, Stage};
 use crate::core::CallStream;
 

@@ -4,12 +4,12 @@
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
+use tokenbus_api::answer::envelope;
+use tokenbus_api::messages::error as anthropic;
 
 use super::error::HttpError;
 use super::messages;
 use super::request_id::RequestId;
-use crate::api::form::envelope;
-use crate::api::messages::error as anthropic;
 
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 

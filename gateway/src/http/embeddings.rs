@@ -1,10 +1,10 @@
 //! `POST /v1/embeddings`.
 
+use tokenbus_api::answer::envelope;
+use tokenbus_api::embeddings::check;
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;
-use crate::api::embeddings::check;
-use crate::api::form::envelope;
 
 /// The endpoint.
 pub(super) static ENDPOINT: Endpoint = Endpoint {

@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use tokenbus_api::AnswerError;
+use tokenbus_api::answer::{Failure, envelope};
+use tokenbus_api::request::RequestError;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::access::go_duration;
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
-use crate::api::AnswerError;
-use crate::api::form::{Failure, envelope};
-use crate::api::request::RequestError;
 use crate::auth::Stranger;
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;

@@ -5,12 +5,12 @@
 use std::pin::Pin;
 
 use serde_json::value::RawValue;
+use tokenbus_api::Identity;
+use tokenbus_api::answer::{Collect, Form as _};
+use tokenbus_api::responses::Shape;
+use tokenbus_api::responses::kept::Kept;
 use tokenbus_protocol::Finish;
 
-use crate::api::Identity;
-use crate::api::form::{Collect, Form as _};
-use crate::api::responses::Shape;
-use crate::api::responses::kept::Kept;
 use crate::call::{CallError, Output};
 use crate::core::CallStream;
 use crate::responses_store::ResponsesStore;

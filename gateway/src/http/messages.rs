@@ -1,9 +1,9 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
+use tokenbus_api::messages::{ID_PREFIX, check, check_count, error};
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;
-use crate::api::messages::{ID_PREFIX, check, check_count, error};
 
 /// The endpoint.
 pub(super) static ENDPOINT: Endpoint = Endpoint {

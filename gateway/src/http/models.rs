@@ -5,14 +5,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use tokenbus_api::messages::models::{ModelInfo, ModelPage};
+use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
 
 use super::error::HttpError;
 use super::{Edge, dialect};
-use crate::api::messages::models::{ModelInfo, ModelPage};
-use crate::api::models::{ModelList, ModelObject};
 use crate::auth::Caller;
 use crate::call::CallError;
-use crate::core::{Core, ListedModel};
+use crate::core::Core;
 
 /// Who asks, where there are keys.
 type Asking = Option<Extension<Caller>>;

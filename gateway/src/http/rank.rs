@@ -1,10 +1,10 @@
 //! `POST /v1/rerank` and `POST /v1/score`, handed on for engines that have them.
 
+use tokenbus_api::answer::envelope;
+use tokenbus_api::rank::{check_rerank, check_score};
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;
-use crate::api::form::envelope;
-use crate::api::rank::{check_rerank, check_score};
 
 /// Sorts documents by a query.
 pub(super) static RERANK: Endpoint = Endpoint {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokenbus_api::answer::cached_tokens;
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -11,7 +12,6 @@ use uuid::Uuid;
 use super::Edge;
 use super::error::{HttpError, Verdict};
 use super::request_id::RequestId;
-use crate::api::usage::cached_tokens;
 use crate::auth::{Grant, estimate};
 use crate::call::{Call, CallError, Written};
 use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};

@@ -12,6 +12,10 @@ use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
+use tokenbus_api::answer::envelope;
+use tokenbus_api::request::{Checked, RequestError};
+use tokenbus_api::responses::kept::{Kept, Known, Page};
+use tokenbus_api::responses::{Create, ID_PREFIX, Translated};
 use tokenbus_protocol::RequestKind;
 
 use super::Edge;
@@ -21,10 +25,6 @@ use super::error::HttpError;
 use super::headers::CallHeaders;
 use super::keeping::Keeper;
 use super::request_id::RequestId;
-use crate::api::form::envelope;
-use crate::api::request::RequestError;
-use crate::api::responses::kept::{Kept, Known, Page};
-use crate::api::responses::{Create, ID_PREFIX, Translated};
 use crate::auth::Caller;
 use crate::core::Core;
 use crate::responses_store::{ResponsesStore, StoreError};
@@ -101,7 +101,7 @@ async fn translate(
     store: &ResponsesStore,
     body: &Bytes,
     tenant: Option<String>,
-) -> Result<(crate::api::request::Checked, Option<Keeper>), HttpError> {
+) -> Result<(Checked, Option<Keeper>), HttpError> {
     let create = read(body).await?;
     let keep = match create.store {
         Some(false) => false,

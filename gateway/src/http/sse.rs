@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
+use tokenbus_api::answer::Encoder;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::{ended_early, overdue, unasked};
@@ -20,7 +21,6 @@ use super::error::HttpError;
 use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::wire::{Chunks, Wire};
-use crate::api::form::Encoder;
 use crate::call::{CallError, Output, Written};
 use crate::core::CallStream;
 use crate::stream::lane::{Outlet, Splice};

@@ -1,10 +1,10 @@
 //! `POST /tokenize` and `POST /detokenize`, handed on for engines that have them.
 
+use tokenbus_api::answer::envelope;
+use tokenbus_api::tokens::{check_detokenize, check_tokenize};
 use tokenbus_protocol::RequestKind;
 
 use super::endpoint::Endpoint;
-use crate::api::form::envelope;
-use crate::api::tokens::{check_detokenize, check_tokenize};
 
 /// Text, or a chat, into token ids.
 pub(super) static TOKENIZE: Endpoint = Endpoint {

@@ -8,13 +8,14 @@ mod routed;
 mod splice;
 pub mod table;
 
+use tokenbus_api::models::ListedModel;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use routed::{Routed, Served};
 pub use table::{ModelTable, Route, Target};
 
-use crate::core::ListedModel;
 use crate::metrics::Metrics;
 use crate::reload::{self, Followed};
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::{Delta, Feature, Features, Finish, Name, RequestKind};
 use tokio::time::Instant;
 
 use super::*;
-use crate::core::{ListedModel, Prospect};
+use crate::core::Prospect;
 use crate::model_config::table::ModelTable;
 use crate::placement::view::Overview;
 

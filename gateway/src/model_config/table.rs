@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tokenbus_api::chat::check;
+use tokenbus_api::models::ListedModel;
+use tokenbus_api::request::Checked;
 use tokenbus_protocol::Capabilities;
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 use super::splice::Defaults;
-use crate::api::chat::check;
-use crate::api::request::Checked;
-use crate::core::ListedModel;
 
 /// Names that may be configured.
 const MAX_MODELS: usize = 10_000;

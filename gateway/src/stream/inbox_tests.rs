@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokenbus_api::answer::Template;
 use tokenbus_protocol::{Body, Delta};
 
 use super::*;
-use crate::api::form::Template;
 use crate::stream::lane::{Outlet, Sent, Splice};
 
 fn event(next: Option<Next>) -> Option<Event> {

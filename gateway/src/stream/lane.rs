@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokenbus_api::answer::Template;
 use tokenbus_protocol::{Body, Delta, Frame, Name};
 use tokio::time::Instant;
 
-use crate::api::form::Template;
 use crate::limits::TEXT_KEPT;
 
 /// Where text can leave at once, past the reader.

@@ -1,9 +1,10 @@
 //! The model's world, once more for the lane: in every state, it is a short cut and nothing else.
 
+use tokenbus_api::answer::Template;
+
 use std::sync::Arc;
 
 use super::*;
-use crate::api::form::Template;
 use crate::stream::lane::{Passed, Splice};
 
 impl World {

@@ -1,8 +1,8 @@
 //! Names that stand for other models, at the edge.
 
 use serde_json::{Value, json};
+use tokenbus_api::models::ListedModel;
 use tokenbus_gateway::call::CallError;
-use tokenbus_gateway::core::ListedModel;
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_gateway::model_config::{ModelConfig, ModelTable};
 use tokenbus_protocol::{Capabilities, Name};

@@ -2,11 +2,11 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokenbus_api::models::ListedModel;
 use tokenbus_gateway::auth::Auth;
 use tokenbus_gateway::auth::secret::KeyHash;
 use tokenbus_gateway::auth::table::KeyTable;
 use tokenbus_gateway::call::CallError;
-use tokenbus_gateway::core::ListedModel;
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_protocol::{Capabilities, Name, UsageOutcome};

@@ -16,5 +16,4 @@ mod requests;
 mod responses;
 mod streams;
 mod support;
-mod text;
 mod usage;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::call::{CallError, Stage};
-use tokenbus_gateway::core::ListedModel;
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, RequestKind};
 use tokio::task::JoinHandle;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::auth::Auth;
 use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::core::{CallStream, Core, ListedModel, Prospect};
+use tokenbus_gateway::core::{CallStream, Core, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::metrics::Metrics;

@@ -1,0 +1,364 @@
+//! Joining the pieces of a streamed message into the members of a whole one.
+
+use bytes::{BufMut as _, BytesMut};
+use serde_json::value::RawValue;
+use tokenbus_protocol::openai::{RawJson, RawObject};
+
+use crate::answer::json::push_string;
+use crate::limits::{MAX_MEMBERS, MAX_TOOL_CALLS};
+
+/// What kind of object is merged; it decides what a second value of a member means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A choice's delta: strings and arrays grow, tool calls are merged by index.
+    Message,
+    /// A choice's log probabilities: arrays grow.
+    Logprobs,
+    /// One tool call: its id and type come once.
+    ToolCall,
+    /// A tool call's `function` or `custom`: arguments grow, the name comes once.
+    Function,
+    /// Members of a choice or of a chunk: the newest counts.
+    Newest,
+}
+
+enum Policy {
+    Grow,
+    First,
+    Newest,
+    Nested(Kind),
+    Calls,
+    Skip,
+}
+
+impl Kind {
+    fn policy(self, name: &str) -> Policy {
+        match (self, name) {
+            (Self::Message, "tool_calls") => Policy::Calls,
+            (Self::Message, "function_call") | (Self::ToolCall, "function" | "custom") => {
+                Policy::Nested(Self::Function)
+            }
+            (Self::Message | Self::Logprobs, _) | (Self::Function, "arguments" | "input") => Policy::Grow,
+            (Self::ToolCall, "id" | "type") | (Self::Function, "name") => Policy::First,
+            // Only pieces are numbered; the whole calls stand in order.
+            (Self::ToolCall, "index") => Policy::Skip,
+            (Self::ToolCall | Self::Function | Self::Newest, _) => Policy::Newest,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Value {
+    Text(String),
+    List(Vec<Box<RawValue>>),
+    Object(Members),
+    Calls(Vec<Call>),
+    Raw(Box<RawValue>),
+}
+
+#[derive(Debug)]
+struct Call {
+    index: Option<u64>,
+    id: Option<String>,
+    members: Members,
+}
+
+/// The members of an object that comes in pieces, in the order in which they came first.
+#[derive(Debug)]
+pub(crate) struct Members {
+    kind: Kind,
+    members: Vec<(String, Value)>,
+}
+
+impl Members {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            members: Vec::new(),
+        }
+    }
+
+    /// Adds a piece. What is no object is passed over.
+    pub(crate) fn absorb(&mut self, piece: Option<&RawJson>) {
+        if let Some(object) = piece.and_then(|json| RawObject::parse(json.get().as_bytes()).ok()) {
+            self.merge(&object);
+        }
+    }
+
+    /// Whether the member is there and is not null.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members
+            .iter()
+            .any(|(key, value)| key == name && !matches!(value, Value::Raw(raw) if raw.get() == "null"))
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.members.iter().any(|(key, _)| key == name)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn merge(&mut self, object: &RawObject) {
+        for (name, raw) in object.iter() {
+            let policy = self.kind.policy(name);
+            if matches!(policy, Policy::Skip) {
+                continue;
+            }
+            if let Some((_, value)) = self.members.iter_mut().find(|(key, _)| key == name) {
+                value.add(raw, &policy);
+            } else if self.members.len() < MAX_MEMBERS {
+                self.members.push((name.to_owned(), Value::first(raw, &policy)));
+            }
+        }
+    }
+
+    /// Appends `,"name":value` for each member.
+    pub(crate) fn push(&self, out: &mut BytesMut) {
+        for (name, value) in &self.members {
+            out.put_u8(b',');
+            push_string(out, name);
+            out.put_u8(b':');
+            value.push(out);
+        }
+    }
+
+    /// Appends the object, braces included.
+    pub(crate) fn push_object(&self, out: &mut BytesMut) {
+        let mut inner = BytesMut::new();
+        self.push(&mut inner);
+        out.put_u8(b'{');
+        out.extend_from_slice(inner.get(1..).unwrap_or_default());
+        out.put_u8(b'}');
+    }
+}
+
+fn parse<T: for<'de> serde::Deserialize<'de>>(raw: &RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+impl Value {
+    fn first(raw: &RawValue, policy: &Policy) -> Self {
+        let read = match policy {
+            Policy::Grow if raw.get().starts_with('"') => parse(raw).map(Self::Text),
+            Policy::Grow if raw.get().starts_with('[') => parse(raw).map(Self::List),
+            Policy::Nested(kind) => parse::<RawObject>(raw).map(|object| {
+                let mut members = Members::new(*kind);
+                members.merge(&object);
+                Self::Object(members)
+            }),
+            Policy::Calls => parse::<Vec<RawObject>>(raw).map(|pieces| {
+                let mut calls = Vec::new();
+                merge_calls(&mut calls, &pieces);
+                Self::Calls(calls)
+            }),
+            _ => None,
+        };
+        read.unwrap_or_else(|| Self::Raw(raw.to_owned()))
+    }
+
+    fn add(&mut self, raw: &RawValue, policy: &Policy) {
+        // A null adds nothing: engines send it beside the member that a chunk is about.
+        if raw.get() == "null" {
+            return;
+        }
+        let kept = matches!(policy, Policy::First) && !self.is_blank();
+        if kept {
+            return;
+        }
+        match (&mut *self, Self::first(raw, policy)) {
+            (Self::Text(text), Self::Text(more)) => text.push_str(&more),
+            (Self::List(list), Self::List(more)) => list.extend(more),
+            (Self::Object(members), Self::Object(_)) => {
+                if let Some(object) = parse::<RawObject>(raw) {
+                    members.merge(&object);
+                }
+            }
+            (Self::Calls(calls), Self::Calls(_)) => {
+                if let Some(pieces) = parse::<Vec<RawObject>>(raw) {
+                    merge_calls(calls, &pieces);
+                }
+            }
+            (value, newer) => *value = newer,
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        matches!(self, Self::Raw(raw) if matches!(raw.get(), "null" | "\"\""))
+    }
+
+    fn push(&self, out: &mut BytesMut) {
+        match self {
+            Self::Text(text) => push_string(out, text),
+            Self::Object(members) => members.push_object(out),
+            Self::Raw(raw) => out.extend_from_slice(raw.get().as_bytes()),
+            Self::List(list) => push_list(out, list, |out, raw| out.extend_from_slice(raw.get().as_bytes())),
+            Self::Calls(calls) => push_list(out, calls, |out, call| call.members.push_object(out)),
+        }
+    }
+}
+
+fn push_list<T>(out: &mut BytesMut, items: &[T], push: impl Fn(&mut BytesMut, &T)) {
+    out.put_u8(b'[');
+    for (n, item) in items.iter().enumerate() {
+        if n > 0 {
+            out.put_u8(b',');
+        }
+        push(out, item);
+    }
+    out.put_u8(b']');
+}
+
+fn merge_calls(calls: &mut Vec<Call>, pieces: &[RawObject]) {
+    for piece in pieces {
+        let index: Option<u64> = piece.get("index").and_then(parse);
+        let id: Option<String> = piece.get("id").and_then(parse).filter(|id: &String| !id.is_empty());
+        let at = match index {
+            Some(_) => calls.iter().position(|call| call.index == index),
+            // Engines that number nothing send whole calls, or pieces of the newest one.
+            None if id.is_some() => calls.iter().position(|call| call.id == id),
+            None => calls.len().checked_sub(1),
+        };
+        if let Some(call) = at.and_then(|at| calls.get_mut(at)) {
+            call.members.merge(piece);
+            call.id = call.id.take().or(id);
+        } else if calls.len() < MAX_TOOL_CALLS {
+            let mut members = Members::new(Kind::ToolCall);
+            members.merge(piece);
+            calls.push(Call { index, id, members });
+        }
+    }
+    // Stable, so that calls without a number stay where they came.
+    calls.sort_by_key(|call| call.index.unwrap_or(u64::MAX));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn merged(kind: Kind, pieces: &[&str]) -> String {
+        let mut members = Members::new(kind);
+        for piece in pieces {
+            members.absorb(Some(&RawJson::new(*piece).unwrap()));
+        }
+        let mut out = BytesMut::new();
+        members.push_object(&mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn strings_and_arrays_of_a_message_grow_others_are_replaced() {
+        let pieces = [
+            r#"{"reasoning_content":"a","reasoning":null,"images":[1],"x":1.0}"#,
+            r#"{"reasoning_content":"b\n","reasoning":"r","images":[2.50],"x":{"y":2}}"#,
+            r#"{"reasoning_content":null,"x":null}"#,
+        ];
+        assert_eq!(
+            merged(Kind::Message, &pieces),
+            r#"{"reasoning_content":"ab\n","reasoning":"r","images":[1,2.50],"x":{"y":2}}"#
+        );
+        assert_eq!(merged(Kind::Message, &[]), "{}");
+        assert_eq!(merged(Kind::Message, &["[1]", "3"]), "{}");
+    }
+
+    #[test]
+    fn tool_calls_are_merged_by_index() {
+        let pieces = [
+            r#"{"tool_calls":[{"index":1,"id":"c1","type":"function","function":{"name":"g","arguments":""}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"c0","type":"function","function":{"name":"f","arguments":"{\"a\""}}]}"#,
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":":1}"}},{"index":1,"function":{"arguments":"{}"}}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"other","type":null,"function":{"name":"again"},"extra":[7]}]}"#,
+        ];
+        let want = concat!(
+            r#"{"tool_calls":[{"id":"c0","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},"#,
+            r#"{"id":"c1","type":"function","function":{"name":"g","arguments":"{}"},"extra":[7]}]}"#
+        );
+        assert_eq!(merged(Kind::Message, &pieces), want);
+    }
+
+    #[test]
+    fn tool_calls_without_an_index_are_told_apart_by_id() {
+        let pieces = [
+            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1"}},{"id":"b","function":{"name":"g","arguments":"2"}}]}"#,
+            r#"{"tool_calls":[{"id":"a","function":{"arguments":"x"}},{"id":"","function":{"arguments":"y"}}]}"#,
+        ];
+        let want = concat!(
+            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1x"}},"#,
+            r#"{"id":"b","function":{"name":"g","arguments":"2y"}}]}"#
+        );
+        assert_eq!(merged(Kind::Message, &pieces), want);
+    }
+
+    #[test]
+    fn the_first_id_and_name_that_are_not_blank_count() {
+        let pieces = [
+            r#"{"tool_calls":[{"index":0,"id":"","type":null,"function":{"name":"","arguments":null}}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+        ];
+        assert_eq!(
+            merged(Kind::Message, &pieces),
+            r#"{"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}"#
+        );
+    }
+
+    #[test]
+    fn custom_tools_and_the_old_function_call_grow_too() {
+        assert_eq!(
+            merged(
+                Kind::Message,
+                &[
+                    r#"{"function_call":{"name":"f","arguments":"a"}}"#,
+                    r#"{"function_call":{"name":"f","arguments":"b"}}"#,
+                ]
+            ),
+            r#"{"function_call":{"name":"f","arguments":"ab"}}"#
+        );
+        assert_eq!(
+            merged(
+                Kind::Message,
+                &[
+                    r#"{"tool_calls":[{"index":0,"type":"custom","custom":{"name":"f","input":"a"}}]}"#,
+                    r#"{"tool_calls":[{"index":0,"custom":{"input":"b"}}]}"#,
+                ]
+            ),
+            r#"{"tool_calls":[{"type":"custom","custom":{"name":"f","input":"ab"}}]}"#
+        );
+    }
+
+    #[test]
+    fn odd_shapes_are_kept_as_they_are() {
+        assert_eq!(
+            merged(Kind::Message, &[r#"{"tool_calls":"none","function_call":7}"#]),
+            r#"{"tool_calls":"none","function_call":7}"#
+        );
+        assert_eq!(
+            merged(Kind::Message, &[r#"{"x":"text"}"#, r#"{"x":[1]}"#]),
+            r#"{"x":[1]}"#
+        );
+        assert_eq!(merged(Kind::Newest, &[r#"{"x":"a"}"#, r#"{"x":"b"}"#]), r#"{"x":"b"}"#);
+        assert_eq!(
+            merged(
+                Kind::Logprobs,
+                &[r#"{"content":[1],"refusal":null}"#, r#"{"content":[2],"refusal":null}"#]
+            ),
+            r#"{"content":[1,2],"refusal":null}"#
+        );
+    }
+
+    #[test]
+    fn hostile_numbers_of_members_and_calls_are_bounded() {
+        let mut members = Members::new(Kind::Message);
+        for n in 0..(MAX_MEMBERS + 50) {
+            members.absorb(Some(&RawJson::new(format!(r#"{{"m{n}":1}}"#)).unwrap()));
+        }
+        assert_eq!(members.members.len(), MAX_MEMBERS);
+        let mut calls = Vec::new();
+        for n in 0..(MAX_TOOL_CALLS + 50) {
+            let piece = RawObject::parse(format!(r#"{{"index":{n}}}"#).as_bytes()).unwrap();
+            merge_calls(&mut calls, &[piece]);
+        }
+        assert_eq!(calls.len(), MAX_TOOL_CALLS);
+    }
+}

@@ -1,0 +1,6 @@
+//! OpenAI's text completions: the check of a request, and the events of its answer.
+
+mod check;
+mod text_encoder;
+
+pub use check::{CompletionView, check};

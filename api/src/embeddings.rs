@@ -1,0 +1,107 @@
+//! Checking an embeddings request.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::answer::whole::Whole;
+use crate::request::fields::Whole as WholeNumber;
+use crate::request::prompt::Prompt;
+use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
+
+/// The members that are looked at.
+#[derive(Deserialize)]
+#[serde(expecting = "an object")]
+struct EmbeddingsRequest {
+    model: Option<String>,
+    input: Option<Prompt>,
+    // What some engines take in place of `input`.
+    messages: Option<IgnoredAny>,
+    content: Option<IgnoredAny>,
+    #[serde(rename = "encoding_format")]
+    _encoding_format: Option<String>,
+    dimensions: Option<WholeNumber>,
+}
+
+/// Why embeddings are not continued elsewhere once a part of them has come.
+const NOT_RESUMABLE: &str = "its answer is no text that could be continued";
+
+/// Checks `body`.
+///
+/// # Errors
+/// [`RequestError`] says what is wrong and where.
+pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
+    let request: EmbeddingsRequest = request::parse(body)?;
+    let model = request::model(request.model)?;
+    match request.input {
+        None if request.messages.is_none() && request.content.is_none() => return Err(missing("input")),
+        Some(Prompt { count: 0, .. }) => return Err(field("input", "empty_array", "at least one input is expected")),
+        _ => {}
+    }
+    at_least_one("dimensions", request.dimensions)?;
+    Ok(whole(model))
+}
+
+/// A request whose answer is handed on as the engine gives it.
+pub(crate) fn whole(model: String) -> Checked {
+    Checked {
+        not_resumable: Some(NOT_RESUMABLE),
+        ..Checked::new(model, Whole)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> (Option<String>, &'static str) {
+        match check(body.as_bytes()) {
+            Err(RequestError::Field { param, code, .. }) => (param, code),
+            other => (Some(format!("{other:?}")), ""),
+        }
+    }
+
+    #[test]
+    fn every_form_of_input_passes() {
+        for input in [
+            r#""a text""#,
+            r#"["a","b"]"#,
+            "[1,2,3]",
+            "[[1,2],[3]]",
+            r#""a","encoding_format":"base64","dimensions":256,"user":"u","x":[{}]"#,
+        ] {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            let checked = check(body.as_bytes()).unwrap();
+            assert_eq!(checked.model, "m");
+            assert!(!checked.form.is_stream() && checked.needs.is_empty() && checked.body.is_none());
+            assert!(checked.not_resumable.is_some());
+        }
+        assert!(
+            check(br#"{"model":"m","messages":[]}"#).is_ok(),
+            "chat embeddings of vLLM"
+        );
+    }
+
+    #[test]
+    fn wrong_input_is_named() {
+        let input = Some("input".to_owned());
+        assert_eq!(
+            refused(r#"{"model":"m"}"#),
+            (input.clone(), "missing_required_parameter")
+        );
+        assert_eq!(refused(r#"{"model":"m","input":null}"#).0, input);
+        assert_eq!(refused(r#"{"model":"m","input":[]}"#), (input.clone(), "empty_array"));
+        for wrong in ["7", "{}", "[{}]", r#"["a",1]"#, "[1.5]", "[[]]", "[-1]"] {
+            let (param, code) = refused(&format!(r#"{{"model":"m","input":{wrong}}}"#));
+            assert!(param.unwrap().starts_with("input"), "{wrong}");
+            assert_eq!(code, "invalid_type", "{wrong}");
+        }
+        assert_eq!(refused(r#"{"input":"a"}"#).0, Some("model".to_owned()));
+        let (param, code) = refused(r#"{"model":"m","input":"a","dimensions":0}"#);
+        assert_eq!(
+            (param.unwrap().as_str(), code),
+            ("dimensions", "integer_below_min_value")
+        );
+        assert_eq!(check(b"[]").unwrap_err(), RequestError::NotAnObject);
+    }
+}

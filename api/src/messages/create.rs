@@ -1,0 +1,198 @@
+//! A request of the Messages API, and the chat request that it becomes.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokenbus_protocol::openai::RawObject;
+
+use super::shape::{Shape, Stops};
+use super::{error, input, thinking, tools};
+use crate::chat;
+use crate::request::fields::{Number, Whole};
+use crate::request::taken::{Taken, read, unsupported};
+use crate::request::{self, Checked, RequestError, field, missing};
+use crate::translation::chat_body::{ChatBody, json};
+use crate::translation::conversation::Conversation;
+use crate::translation::count::Count;
+
+/// The form in which the number of tokens is told.
+pub(crate) const COUNT: Count = Count {
+    answer: |tokens| format!(r#"{{"input_tokens":{tokens}}}"#),
+    error: error::envelope,
+};
+
+/// What only the servers of Anthropic can do, where it is asked for.
+const HOSTED: [(&str, &str); 2] = [
+    ("container", "there are no containers here"),
+    ("mcp_servers", "no MCP servers are called from here"),
+];
+
+/// What says nothing to an engine.
+const IGNORED: [&str; 9] = [
+    "anthropic_beta",
+    "cache_control",
+    "context_management",
+    "diagnostics",
+    "inference_geo",
+    "service_tier",
+    "speed",
+    "user_profile_id",
+    "workspace_id",
+];
+
+/// Checks a request and makes a call of it.
+///
+/// # Errors
+/// [`RequestError`] says what is wrong and where.
+pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
+    let mut members = Taken::body(body)?;
+    let mut chat = ChatBody::default();
+    prompt(&mut members, &mut chat)?;
+    let tokens = members
+        .checked::<Whole>("max_tokens")?
+        .ok_or_else(|| missing("max_tokens"))?;
+    request::at_least_one("max_tokens", Some(read("max_tokens", &tokens)?))?;
+    chat.set("max_tokens", &tokens)?;
+    let stream = members.take("stream")?.unwrap_or(false);
+    chat.set("stream", &stream)?;
+    for name in ["temperature", "top_p", "top_k"] {
+        let number = members.checked::<Number>(name)?;
+        chat.give(name, number.as_deref())?;
+    }
+    let stops: Vec<String> = members.take("stop_sequences")?.unwrap_or_default();
+    if !stops.is_empty() {
+        chat.set("stop", &stops)?;
+    }
+    let shown = thinking::thinking(&mut members, &mut chat)?;
+    output(&mut members, &mut chat)?;
+    if let Some(mut metadata) = members.object("metadata")? {
+        let user: Option<String> = metadata.take("user_id")?;
+        chat.give("user", json(user.as_ref())?.as_deref())?;
+    }
+    if members.take::<Whole>("n")?.is_some_and(|n| n != Whole(1.0)) {
+        return Err(unsupported("n", "'n' is not supported: a message is one answer"));
+    }
+    for name in ["stream_options", "functions", "function_call"] {
+        if members.raw(name).is_some() {
+            let what = format!("'{name}' is not a parameter of the Messages API");
+            return Err(unsupported(name, what));
+        }
+    }
+    chat.pass(&members.rest())?;
+    let body = chat.finish()?;
+    let checked = Checked::from(chat::check(&body)?);
+    Ok(Checked {
+        form: Box::new(Shape::new(stream, Stops::new(stops), shown)),
+        body: Some(body),
+        ..checked
+    })
+}
+
+/// Checks a request for the number of its tokens: what an engine does with it is not asked.
+///
+/// # Errors
+/// [`RequestError`] says what is wrong and where.
+pub fn check_count(body: &[u8]) -> Result<Checked, RequestError> {
+    let mut members = Taken::body(body)?;
+    let mut chat = ChatBody::default();
+    let model = prompt(&mut members, &mut chat)?;
+    thinking::template(&mut members, &mut chat)?;
+    Ok(Checked {
+        body: Some(chat.finish()?),
+        ..Checked::new(model, COUNT)
+    })
+}
+
+/// What the model is told, whether an answer is wanted or the number of its tokens.
+fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<String, RequestError> {
+    let model = request::model(members.take("model")?)?;
+    chat.set("model", &model)?;
+    for (name, why) in HOSTED {
+        let asked = members.raw(name).filter(|raw| raw.get() != "[]");
+        if asked.is_some() {
+            return Err(unsupported(name, format!("'{name}' is not supported: {why}")));
+        }
+    }
+    for name in IGNORED {
+        let _ = members.raw(name);
+    }
+    let mut conversation = Conversation::default();
+    if let Some(system) = members.raw("system") {
+        conversation.system(&input::text("system", &system)?);
+    }
+    let messages = members.list("messages")?.ok_or_else(|| missing("messages"))?;
+    if messages.is_empty() {
+        return Err(field("messages", "empty_array", "at least one message is expected"));
+    }
+    input::append(&messages, &mut conversation)?;
+    chat.set("messages", &conversation.finish())?;
+    let list = members.list("tools")?.unwrap_or_default();
+    let offered = tools::tools(&list)?;
+    let choice = members.object("tool_choice")?;
+    let choice = choice.map(|choice| tools::choice(choice, &offered)).transpose()?;
+    // Without tools there is nothing to choose, and engines say so.
+    if !offered.is_empty() {
+        chat.set("tools", &offered)?;
+        if let Some(choice) = choice {
+            chat.set("tool_choice", &choice.choice)?;
+            if choice.one_at_a_time {
+                chat.set("parallel_tool_calls", &false)?;
+            }
+        }
+    }
+    Ok(model)
+}
+
+/// How the answer is to be: its format, and the effort that goes into it.
+fn output(members: &mut Taken, chat: &mut ChatBody) -> Result<(), RequestError> {
+    let mut config = members.object("output_config")?;
+    if let Some(config) = &mut config {
+        let effort: Option<String> = config.take("effort")?;
+        // Chat's scale ends where engines agree on it.
+        let effort = effort.map(|effort| match effort.as_str() {
+            "xhigh" | "max" => "high".to_owned(),
+            _ => effort,
+        });
+        chat.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
+    }
+    // The second is what it was called while it was tried out.
+    let format = match config
+        .as_mut()
+        .map(|config| config.object("format"))
+        .transpose()?
+        .flatten()
+    {
+        Some(format) => Some(format),
+        None => members.object("output_format")?,
+    };
+    let Some(mut format) = format else { return Ok(()) };
+    let kind: String = format.need("type")?;
+    if kind != "json_schema" {
+        return Err(field(format.at("type"), "invalid_value", "'json_schema' is expected"));
+    }
+    let at = format.at("schema");
+    let schema = format.raw("schema").ok_or_else(|| missing(at.as_str()))?;
+    read::<RawObject>(&at, &schema)?;
+    let json_schema = JsonSchema {
+        name: "output",
+        schema,
+        strict: true,
+    };
+    chat.set("response_format", &ResponseFormat::JsonSchema { json_schema })
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ResponseFormat {
+    JsonSchema { json_schema: JsonSchema },
+}
+
+#[derive(Serialize)]
+struct JsonSchema {
+    name: &'static str,
+    schema: Box<RawValue>,
+    strict: bool,
+}
+
+#[cfg(test)]
+#[path = "create_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! The input of a response: items that become chat messages.
+
+use serde_json::value::RawValue;
+
+use crate::request::taken::{Taken, list, read, unsupported, wrong_type};
+use crate::request::{RequestError, field, missing};
+use crate::translation::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
+
+/// Appends what `items` say. `path` is where they stand: `input`.
+///
+/// # Errors
+/// [`RequestError`] for one that is malformed, or has no counterpart in a chat.
+pub(super) fn append(items: &[Box<RawValue>], path: &str, conversation: &mut Conversation) -> Result<(), RequestError> {
+    for (n, raw) in items.iter().enumerate() {
+        item(Taken::nested(format!("{path}[{n}]"), raw)?, conversation)?;
+    }
+    Ok(())
+}
+
+fn item(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+    let kind: Option<String> = item.take("type")?;
+    match kind.as_deref() {
+        None | Some("message") => message(item, conversation),
+        Some("function_call") => {
+            conversation.call(ToolCall::Function {
+                id: item.need("call_id")?,
+                function: Function {
+                    name: item.need("name")?,
+                    arguments: item.need("arguments")?,
+                },
+            });
+            Ok(())
+        }
+        Some("custom_tool_call") => {
+            conversation.call(ToolCall::Custom {
+                id: item.need("call_id")?,
+                custom: Custom {
+                    name: item.need("name")?,
+                    input: item.need("input")?,
+                },
+            });
+            Ok(())
+        }
+        Some("function_call_output" | "custom_tool_call_output") => {
+            let id = item.need("call_id")?;
+            let at = item.at("output");
+            let output = item.raw("output").ok_or_else(|| missing(at.as_str()))?;
+            conversation.result(id, parts(&at, &output)?);
+            Ok(())
+        }
+        Some("reasoning") => reasoning(item, conversation),
+        Some(other) => Err(unsupported(
+            item.at("type"),
+            format!("Items of type '{other}' are not supported here: only the servers of OpenAI have what they are of"),
+        )),
+    }
+}
+
+fn message(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+    let role: String = item.need("role")?;
+    let at = item.at("content");
+    let content = item.raw("content").ok_or_else(|| missing(at.as_str()))?;
+    let parts = parts(&at, &content)?;
+    match role.as_str() {
+        "user" => conversation.user(parts),
+        "assistant" => conversation.said(&text_only(&parts, &at, "")?),
+        // Chat templates know the system's role under its old name.
+        "system" | "developer" => conversation.system(&text_only(&parts, &at, "\n")?),
+        _ => {
+            let what = "'user', 'assistant', 'system' or 'developer' is expected";
+            return Err(field(item.at("role"), "invalid_value", what));
+        }
+    }
+    Ok(())
+}
+
+fn text_only(parts: &[Part], at: &str, between: &str) -> Result<String, RequestError> {
+    match plain(parts, between) {
+        Some(text) => Ok(text.into_owned()),
+        None => Err(unsupported(
+            at,
+            format!("Invalid value for '{at}': a message of this role is text"),
+        )),
+    }
+}
+
+fn reasoning(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+    // The text itself where it is there, else what was told of it. What is encrypted only its maker
+    // can read.
+    for name in ["content", "summary"] {
+        let mut texts = Vec::new();
+        for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
+            let mut part = Taken::nested(format!("{}[{n}]", item.at(name)), raw)?;
+            texts.push(part.need::<String>("text")?);
+        }
+        if !texts.is_empty() {
+            conversation.reasoning(&texts.join("\n"));
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A content or an output: a text or a list of parts.
+fn parts(at: &str, raw: &RawValue) -> Result<Vec<Part>, RequestError> {
+    if raw.get().starts_with('"') {
+        return Ok(vec![Part::text(read::<String>(at, raw)?)]);
+    }
+    let parts = list(at, raw).map_err(|_| wrong_type(at, "a string or an array of content parts is expected"))?;
+    parts
+        .iter()
+        .enumerate()
+        .map(|(n, raw)| part(Taken::nested(format!("{at}[{n}]"), raw)?))
+        .collect()
+}
+
+fn part(mut part: Taken) -> Result<Part, RequestError> {
+    let kind: String = part.need("type")?;
+    match kind.as_str() {
+        "input_text" | "output_text" | "text" => Ok(Part::text(part.need::<String>("text")?)),
+        "refusal" => Ok(Part::text(part.need::<String>("refusal")?)),
+        "input_image" => {
+            no_file_id(&mut part)?;
+            Ok(Part::image(part.need::<String>("image_url")?, part.take("detail")?))
+        }
+        "input_file" => {
+            no_file_id(&mut part)?;
+            if part.raw("file_url").is_some() {
+                let what = "Files are not fetched here: send the file itself in 'file_data'";
+                return Err(unsupported(part.at("file_url"), what));
+            }
+            Ok(Part::File {
+                file: File {
+                    file_data: part.need("file_data")?,
+                    filename: part.take("filename")?,
+                },
+            })
+        }
+        "input_audio" => match part.raw("input_audio") {
+            Some(input_audio) => Ok(Part::InputAudio { input_audio }),
+            None => Err(missing(part.at("input_audio"))),
+        },
+        other => Err(unsupported(
+            part.at("type"),
+            format!("Content parts of type '{other}' are not supported"),
+        )),
+    }
+}
+
+fn no_file_id(part: &mut Taken) -> Result<(), RequestError> {
+    match part.raw("file_id") {
+        None => Ok(()),
+        Some(_) => Err(unsupported(
+            part.at("file_id"),
+            "No files are kept here: send the content itself instead of a 'file_id'",
+        )),
+    }
+}

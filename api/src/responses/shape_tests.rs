@@ -1,0 +1,160 @@
+//! Answers as responses: golden transcripts, and whatever the cut, the events are the answer.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::responses::ID_PREFIX;
+use crate::responses::kept::Known;
+use crate::responses::{Create, Translated};
+use crate::sample_tests::{cut, events, golden, samples, stream, whole};
+
+fn shape() -> Shape {
+    let request = json!({"model": "org/m:7b", "input": "hi", "instructions": "Be \"kind\".", "temperature": 0.50,
+        "tools": [{"type": "function", "name": "weather", "parameters": {"type": "object"}},
+            {"type": "function", "name": "time"}, {"type": "function", "name": "write"}],
+        "metadata": {"a": "b"}, "user": "u", "stream": true});
+    let create = Create::read(request.to_string().as_bytes()).unwrap();
+    let Translated { shape, .. } = create.translate(&Known::new(), true).unwrap();
+    shape
+}
+
+#[test]
+fn streams_are_as_they_were() {
+    for sample in samples() {
+        let stream = stream(&shape(), ID_PREFIX, &sample.deltas, sample.finish.as_ref());
+        golden("responses", &format!("{}.sse", sample.name), &stream);
+    }
+}
+
+#[test]
+fn whole_answers_are_as_they_were() {
+    for sample in samples() {
+        let Some(finish) = &sample.finish else { continue };
+        let whole = whole(&shape(), ID_PREFIX, &sample.deltas, finish).unwrap();
+        golden("responses", &format!("{}.json", sample.name), &whole);
+    }
+}
+
+#[test]
+fn an_engine_that_says_nothing_has_given_no_answer() {
+    let finish = Finish::default();
+    assert_eq!(whole(&shape(), ID_PREFIX, &[], &finish), Err(AnswerError::NoAnswer));
+}
+
+#[test]
+fn a_response_that_could_not_be_kept_says_so() {
+    let sample = &samples()[0];
+    let finish = sample.finish.as_ref().unwrap();
+    let shape = shape();
+    let kept: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+    assert_eq!(kept["store"], true);
+    shape.not_kept();
+    let told: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+    assert_eq!(told["store"], false);
+}
+
+/// Checks every rule of the order of events, and puts the output together as a client does.
+fn fold(stream: &str) -> (Value, Vec<Value>) {
+    let events = events(stream);
+    let mut items: Vec<Value> = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (n, (name, event)) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], n, "{name}");
+        let place = || usize::try_from(event["output_index"].as_u64().unwrap()).unwrap();
+        match (n, name.as_str()) {
+            (0, "response.created") | (1, "response.in_progress") => {
+                assert_eq!(event["response"]["status"], "in_progress");
+                assert_eq!(event["response"]["output"], json!([]));
+            }
+            (_, "response.output_item.added") => {
+                assert!(open.is_none(), "one item at a time");
+                assert_eq!(
+                    (place(), &event["item"]["status"]),
+                    (items.len(), &json!("in_progress"))
+                );
+                open = Some((place(), String::new()));
+                items.push(event["item"].clone());
+            }
+            (_, "response.output_item.done") => {
+                let (at, text) = open.take().unwrap();
+                assert_eq!(place(), at);
+                let item = &event["item"];
+                assert_eq!(item["id"], items[at]["id"]);
+                assert_eq!(text_of(item), text, "what was told piece by piece is the item");
+                items[at] = item.clone();
+            }
+            (_, "response.content_part.added" | "response.content_part.done") => {
+                assert_eq!(
+                    (open.as_ref().unwrap().0, &event["content_index"]),
+                    (place(), &json!(0))
+                );
+            }
+            (last, "response.completed" | "response.incomplete" | "response.failed") => {
+                assert_eq!(last, events.len() - 1, "nothing follows");
+                return (event["response"].clone(), items);
+            }
+            (_, "error") => assert_eq!(n, events.len() - 2, "only the failure follows"),
+            (_, delta) if delta.ends_with(".delta") => {
+                let (at, text) = open.as_mut().unwrap();
+                assert_eq!((place(), &event["item_id"]), (*at, &items[*at]["id"]));
+                *text += event["delta"].as_str().unwrap();
+            }
+            (_, done) if done.ends_with(".done") => {
+                let whole = ["text", "arguments", "refusal", "input"]
+                    .iter()
+                    .find_map(|name| event[*name].as_str());
+                assert_eq!(whole, Some(open.as_ref().unwrap().1.as_str()), "{done}");
+            }
+            (_, other) => panic!("{other} at {n}"),
+        }
+    }
+    panic!("the stream has no end: {stream}");
+}
+
+fn text_of(item: &Value) -> String {
+    let part = &item["content"][0];
+    let found = [&part["text"], &part["refusal"], &item["arguments"], &item["input"]];
+    found
+        .iter()
+        .find_map(|text| text.as_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn a_failure_is_never_a_completion() {
+    for sample in samples().iter().filter(|sample| sample.finish.is_none()) {
+        let stream = stream(&shape(), ID_PREFIX, &sample.deltas, None);
+        let (response, items) = fold(&stream);
+        assert_eq!(response["status"], "failed");
+        assert_eq!(response["error"]["code"], "server_error");
+        let output = response["output"].as_array().unwrap();
+        assert_eq!(output.len(), items.len());
+        assert_eq!(output.last().unwrap()["status"], "incomplete");
+        let error = &events(&stream)[events(&stream).len() - 2].1;
+        assert_eq!(
+            (&error["code"], &error["error"]["code"]),
+            (&json!("worker_lost"), &json!("worker_lost"))
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_the_cut_the_events_are_the_answer(
+        which in any::<prop::sample::Index>(),
+        cuts in prop::collection::vec(1usize..5, 20),
+    ) {
+        let samples: Vec<_> = samples().into_iter().filter(|sample| sample.finish.is_some()).collect();
+        let sample = which.get(&samples);
+        let finish = sample.finish.as_ref().unwrap();
+        let deltas = cut(&sample.deltas, cuts.into_iter().cycle());
+        let (response, items) = fold(&stream(&shape(), ID_PREFIX, &deltas, Some(finish)));
+        let once: Value = serde_json::from_str(&whole(&shape(), ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+        prop_assert_eq!(&response, &once);
+        prop_assert_eq!(&once["output"], &Value::from(items));
+    }
+}

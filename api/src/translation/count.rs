@@ -1,0 +1,112 @@
+//! How many tokens a prompt has: a chat is tokenized by an engine, and the number is the answer.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokenbus_protocol::{Delta, Finish};
+
+use crate::answer::form::{Collect, Encoder, Failure, Form};
+use crate::answer::whole::Whole;
+use crate::{AnswerError, Identity};
+
+/// The form in which an API tells the number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    /// The answer with so many tokens, JSON.
+    pub(crate) answer: fn(u64) -> String,
+    /// The body of an error.
+    pub(crate) error: fn(&Failure<'_>) -> Bytes,
+}
+
+impl Form for Count {
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    /// Nobody asks for it: the form is never streamed.
+    fn encoder(&self, identity: Identity) -> Box<dyn Encoder> {
+        Whole.encoder(identity)
+    }
+
+    fn collector(&self, identity: Identity) -> Box<dyn Collect> {
+        Box::new(Counting {
+            answer: Whole.collector(identity),
+            form: *self,
+        })
+    }
+
+    fn error(&self, failure: &Failure<'_>) -> Bytes {
+        (self.error)(failure)
+    }
+}
+
+struct Counting {
+    answer: Box<dyn Collect>,
+    form: Count,
+}
+
+impl Collect for Counting {
+    fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
+        self.answer.delta(delta)
+    }
+
+    fn finish(self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
+        let tokens = count(&self.answer.finish(finish)?).ok_or(AnswerError::NoAnswer)?;
+        Ok((self.form.answer)(tokens).into())
+    }
+}
+
+/// The number of tokens in an engine's answer: told by some, and the length of the list by all.
+fn count(answer: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Tokenized<'a> {
+        #[serde(default)]
+        count: Option<u64>,
+        #[serde(default, borrow)]
+        tokens: Option<&'a RawValue>,
+    }
+    let answer: Tokenized<'_> = serde_json::from_slice(answer).ok()?;
+    if answer.count.is_some() {
+        return answer.count;
+    }
+    let tokens: Vec<IgnoredAny> = serde_json::from_str(answer.tokens?.get()).ok()?;
+    u64::try_from(tokens.len()).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{messages, responses};
+
+    fn told(form: Count, answer: &str) -> Result<Bytes, AnswerError> {
+        let mut collector = form.collector(Identity::prefixed("tok-", uuid::Uuid::nil(), 1, "m"));
+        let (a, b) = answer.split_at(answer.len() / 2);
+        for text in [a, b] {
+            let text = text.to_owned().into();
+            collector
+                .delta(&Delta {
+                    text,
+                    ..Delta::default()
+                })
+                .unwrap();
+        }
+        collector.finish(&Finish::default())
+    }
+
+    #[test]
+    fn the_number_is_told_in_each_apis_form() {
+        let vllm = r#"{"count":3,"max_model_len":99,"tokens":[5,6,7],"token_strs":null}"#;
+        assert_eq!(told(messages::COUNT, vllm).unwrap(), r#"{"input_tokens":3}"#);
+        let want = r#"{"object":"response.input_tokens","input_tokens":2}"#;
+        assert_eq!(told(responses::COUNT, r#"{"tokens":[5,{"id":6}]}"#).unwrap(), want);
+    }
+
+    #[test]
+    fn what_has_no_number_is_no_answer() {
+        for answer in ["{}", "[]", r#"{"tokens":7}"#, "nope"] {
+            assert_eq!(told(messages::COUNT, answer), Err(AnswerError::NoAnswer), "{answer}");
+        }
+    }
+}

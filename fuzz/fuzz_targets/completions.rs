@@ -1,0 +1,15 @@
+//! The body of a text completion request: any bytes are checked or refused, never a panic, and what is
+//! accepted keeps its promises.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tokenbus_api::completions::check;
+use tokenbus_fuzz::assert_checked;
+
+fuzz_target!(|bytes: &[u8]| {
+    let view = check(bytes);
+    if let Ok(view) = &view {
+        assert!(view.choices >= 1);
+    }
+    assert_checked(bytes, &view.map(Into::into));
+});

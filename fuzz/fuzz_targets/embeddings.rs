@@ -1,0 +1,8 @@
+//! The body of an embeddings request: any bytes are checked or refused, never a panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tokenbus_api::embeddings::check;
+use tokenbus_fuzz::assert_checked;
+
+fuzz_target!(|bytes: &[u8]| assert_checked(bytes, &check(bytes)));

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 use tokenbus_protocol::{Feature, ModelInfo};
 
-use super::discover::{FoundModel, ServerKind};
+use super::discover::FoundModel;
 use super::options::ModelSpec;
 use super::probe::Discovery;
-use super::request::Target;
+use super::target::{ServerKind, Target};
 use super::traits::Traits;
 use crate::engine::Overrides;
 

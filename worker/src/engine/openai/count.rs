@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use super::discover::ServerKind;
-use super::request::parsed;
+use super::members::parsed;
+use super::target::ServerKind;
 
 /// The member of a request that makes llama-server tell its `timings` in each chunk.
 pub(super) const PER_TOKEN: &str = "timings_per_token";

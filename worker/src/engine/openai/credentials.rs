@@ -1,35 +1,11 @@
 //! The worker's own key to the server: never logged, read again when the server refuses it.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 
-use super::options::StartError;
-
-/// Where the key to the server comes from.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub enum ApiKey {
-    /// The server asks for none.
-    #[default]
-    None,
-    /// The key itself.
-    Value(String),
-    /// A file that holds it; read again when the server answers 401, so that keys can be rotated
-    /// without a restart.
-    File(PathBuf),
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Value(_) => f.write_str("Value([hidden])"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
+use super::options::{ApiKey, StartError};
 
 /// The current `authorization` header.
 pub(super) struct Credentials {

@@ -8,68 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenbus_protocol::Feature;
 
-use super::limits;
-use super::request::Continuation;
-use super::stream::UsageRule;
+use super::target::{Continuation, ServerKind};
 use super::traits::Traits;
-
-/// Which program speaks the OpenAI API there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerKind {
-    /// llama.cpp's own server.
-    LlamaServer,
-    /// vLLM.
-    Vllm,
-    /// SGLang.
-    Sglang,
-    /// Ollama.
-    Ollama,
-    /// A provider, or a server that we do not know.
-    Unknown,
-}
-
-impl ServerKind {
-    /// How the models of such a server continue a partial answer. An Ollama model does if its
-    /// template says so: see [`OllamaModel`].
-    pub(super) fn continuation(self) -> Continuation {
-        match self {
-            Self::LlamaServer => Continuation::TrailingAssistant,
-            Self::Vllm | Self::Sglang => Continuation::ContinueFinalMessage,
-            Self::Ollama | Self::Unknown => Continuation::None,
-        }
-    }
-
-    /// How its `usage` objects add up.
-    pub(super) fn usage_rule(self) -> UsageRule {
-        if self == Self::LlamaServer {
-            UsageRule::PerChoice
-        } else {
-            UsageRule::Last
-        }
-    }
-
-    /// Slots where nobody tells.
-    pub(super) fn default_slots(self) -> u32 {
-        match self {
-            Self::LlamaServer => limits::DEFAULT_SLOTS_LLAMA,
-            Self::Vllm => limits::DEFAULT_SLOTS_VLLM,
-            Self::Sglang => limits::DEFAULT_SLOTS_SGLANG,
-            Self::Ollama => limits::DEFAULT_SLOTS_OLLAMA,
-            Self::Unknown => limits::DEFAULT_SLOTS_UNKNOWN,
-        }
-    }
-
-    /// Its name in logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LlamaServer => "llama-server",
-            Self::Vllm => "vllm",
-            Self::Sglang => "sglang",
-            Self::Ollama => "ollama",
-            Self::Unknown => "unknown",
-        }
-    }
-}
 
 /// One model as the server lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]

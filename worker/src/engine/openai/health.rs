@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::breaker::Circuit;
-use super::discover::ServerKind;
 use super::limits;
 use super::probe::Finding;
+use super::target::ServerKind;
 use crate::engine::Health;
 
 /// What happened to the server's process, where there is one.

@@ -7,6 +7,7 @@
 //! ([`health`], [`breaker`], [`catalog`], [`traits`]); [`supervisor`] runs the server's process where we own it.
 
 mod breaker;
+mod call;
 mod catalog;
 mod chunk;
 mod client;
@@ -14,9 +15,11 @@ mod count;
 mod credentials;
 mod discover;
 mod error;
+mod exchange;
 mod generate;
 mod health;
 pub(crate) mod limits;
+mod members;
 mod monitor;
 mod options;
 mod pattern;
@@ -29,6 +32,7 @@ mod sse;
 mod stream;
 pub mod supervisor;
 mod tap;
+mod target;
 mod text;
 mod traits;
 mod unary;
@@ -40,10 +44,9 @@ use futures_util::future::BoxFuture;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokio::sync::watch;
 
-pub use credentials::ApiKey;
-pub use discover::ServerKind;
-pub use options::{ModelSpec, ModelSpecError, OpenAiOptions, StartError};
+pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError};
 pub use supervisor::EngineCommand;
+pub use target::ServerKind;
 
 use crate::engine::{Engine, EngineInfo, Health, Job, Running, Sink};
 use catalog::Catalog;

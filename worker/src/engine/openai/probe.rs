@@ -5,8 +5,9 @@ use http::{Response, StatusCode};
 use tokenbus_protocol::Feature;
 
 use super::client::{Client, Path, SendError, header_text};
-use super::discover::{self, FoundModel, KV_METRICS, ServerKind};
+use super::discover::{self, FoundModel, KV_METRICS};
 use super::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
+use super::target::ServerKind;
 
 /// All that a server tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,78 +1,19 @@
 //! What of a request's body must change for the engine, and nothing else.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
+use super::call::{Call, Plan};
 use super::client::Path;
 use super::count::{Counting, PER_TOKEN};
-use super::discover::ServerKind;
 use super::error;
+use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::resume;
 use super::seam::Seam;
+use super::target::Target;
 use super::text;
-
-/// How a server goes on from a partial answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Continuation {
-    /// It does not, or nobody knows how.
-    None,
-    /// A last message of role `assistant` is continued (llama-server, Ollama).
-    TrailingAssistant,
-    /// The same, when `continue_final_message` says so (vLLM, SGLang).
-    ContinueFinalMessage,
-}
-
-/// What the body is written for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    /// The model's name at the server.
-    pub(super) upstream: String,
-    /// Which program the server is.
-    pub(super) kind: ServerKind,
-    /// Tokens of context, where known.
-    pub(super) context: Option<u64>,
-    /// How the server continues.
-    pub(super) continuation: Continuation,
-    /// Whether the model can be told of tools; `None` where nobody knows.
-    pub(super) tools: Option<bool>,
-    /// Whether the model takes images; `None` where nobody knows.
-    pub(super) vision: Option<bool>,
-}
-
-/// One request to the server.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Call {
-    /// The JSON to send.
-    pub(super) body: Bytes,
-    /// Set when the answer is one choice only and this is its index for the client.
-    pub(super) choice: Option<u32>,
-    /// Choices that the answer will have.
-    pub(super) choices: u32,
-    /// Choices of each prompt.
-    pub(super) each: u32,
-    /// Texts before the first token of their choices: the prompts, for a server that has no echo.
-    pub(super) echoes: Vec<String>,
-    /// Tokens of the prompt that are no prompt but an answer delivered earlier.
-    pub(super) delivered: u64,
-    /// Tokens of the answer that the client has: it is generated again from the start.
-    pub(super) again: u64,
-    /// How the answer joins what the client has.
-    pub(super) seam: Seam,
-    /// Where the answer tells its tokens.
-    pub(super) counting: Counting,
-}
-
-/// All that a job asks of the server.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Plan {
-    /// Requests to send, at once. More than one only after a failover with `n > 1`.
-    pub(super) calls: Vec<Call>,
-    /// Choices that reached their token limit before they were handed over.
-    pub(super) exhausted: Vec<u32>,
-}
 
 /// The path of the API for `kind`, or `None` where this engine does not know it.
 pub(super) fn path(kind: RequestKind) -> Option<Path<'static>> {
@@ -186,13 +127,6 @@ fn refuse_impossible(kind: RequestKind, object: &RawObject, target: &Target) -> 
     Ok(())
 }
 
-/// Whether `tool_choice` leaves the model no choice.
-pub(super) fn demands_a_tool(object: &RawObject) -> bool {
-    object
-        .get("tool_choice")
-        .is_some_and(|raw| raw.get() == "\"required\"" || raw.get().starts_with('{'))
-}
-
 fn has_images(messages: &RawValue) -> bool {
     #[derive(Deserialize)]
     struct Message<'a> {
@@ -217,36 +151,13 @@ fn has_images(messages: &RawValue) -> bool {
         })
 }
 
-/// A member as `T`; `None` when it is absent, `null` or something else.
-pub(super) fn parsed<'a, T: Deserialize<'a>>(object: &'a RawObject, name: &str) -> Option<T> {
-    object.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok())
-}
-
-/// A member as a whole number of at least 0.
-pub(super) fn number(object: &RawObject, name: &str) -> Option<u64> {
-    parsed(object, name)
-}
-
-/// The object as bytes to send.
-pub(super) fn encode(object: &RawObject) -> Result<Bytes, RawJsonError> {
-    Ok(Bytes::from(object.to_json()?.get().to_owned()))
-}
-
-/// For errors of encoding, which are not seen for members that were read from JSON.
-pub(super) fn unwritable(reason: RawJsonError) -> EngineError {
-    error::plain(
-        ErrorCode::Internal,
-        format!("the request cannot be written for the engine: {reason}"),
-        false,
-    )
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::engine::openai::target::{Continuation, ServerKind};
 
-    pub(in crate::engine::openai) fn target(continuation: Continuation) -> Target {
+    fn target(continuation: Continuation) -> Target {
         Target {
             upstream: "up".to_owned(),
             kind: ServerKind::Unknown,

@@ -7,11 +7,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
+use super::call::{Call, Plan};
 use super::count::Counting;
 use super::error::not_continuable;
 use super::limits::MAX_RESUMED_CHOICES;
-use super::request::{Call, Continuation, Plan, Target, demands_a_tool, encode, number, parsed, unwritable};
+use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
+use super::target::{Continuation, Target};
 use crate::engine::repeat::is_repeatable;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar

@@ -4,9 +4,10 @@
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
-use super::super::discover::ServerKind;
-use super::super::request::{Continuation, Plan, Target, plan};
+use super::super::call::Plan;
+use super::super::request::plan;
 use super::super::seam::Seam;
+use super::super::target::{Continuation, ServerKind, Target};
 
 fn target(continuation: Continuation) -> Target {
     Target {

@@ -10,12 +10,13 @@ use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, EngineError, Finish};
 
+use super::call::Call;
 use super::chunk::{Choice, Chunk, Members, text_of};
 use super::count::{Counted, Counting};
 use super::error::{self, Secrets};
 use super::pattern::Pattern;
-use super::request::Call;
 use super::sse::{Event, EventKind};
+use super::target::UsageRule;
 use crate::engine::Closed;
 
 /// Whether the answer goes on.
@@ -46,15 +47,6 @@ impl From<EngineError> for Stopped {
     fn from(error: EngineError) -> Self {
         Self::Failed(error)
     }
-}
-
-/// How `usage` objects add up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UsageRule {
-    /// The last one is for the whole answer.
-    Last,
-    /// Each is for one choice (llama-server with `n > 1`).
-    PerChoice,
 }
 
 /// Numbers of a `usage` object.

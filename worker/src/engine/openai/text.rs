@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 use tokenbus_protocol::{EngineError, RequestKind};
 
-use super::discover::ServerKind;
 use super::error;
-use super::request::{Target, number, parsed};
+use super::members::{number, parsed};
+use super::target::{ServerKind, Target};
 
 /// A `prompt` as far as it is told apart here.
 #[derive(Deserialize)]
@@ -80,7 +80,7 @@ pub(super) fn refuse_impossible(object: &RawObject, target: &Target) -> Result<(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::request::Continuation;
+    use super::super::target::Continuation;
     use super::*;
 
     fn object(json: &str) -> RawObject {

@@ -3,8 +3,7 @@
 
 use tokenbus_protocol::{Capabilities, Feature, Features};
 
-use super::discover::ServerKind;
-use super::request::Continuation;
+use super::target::{Continuation, ServerKind};
 use crate::engine::Overrides;
 
 /// Features that only engines that generate have.

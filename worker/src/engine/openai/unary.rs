@@ -16,13 +16,14 @@ use tokenbus_protocol::openai::{RawJson, RawJsonError, RawObject};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish, RequestKind};
 
 use super::client::{Path, SendError, read_to_end};
-use super::discover::ServerKind;
 use super::error::{self, Secrets};
-use super::generate::{Output, Server, emit, permitted};
+use super::exchange::{Output, Server, emit, permitted};
 use super::limits;
-use super::request::{self, Target, encode, parsed, unwritable};
+use super::members::{encode, parsed, unwritable};
+use super::request;
 use super::shared::Shared;
 use super::stream::Stopped;
+use super::target::{ServerKind, Target};
 use crate::engine::Job;
 
 /// All that the server does for the job. Dropped, it closes the connection.

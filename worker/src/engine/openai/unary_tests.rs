@@ -1,7 +1,7 @@
 //! Bodies and answers of requests that are answered in one piece.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::super::request::Continuation;
+use super::super::target::Continuation;
 use super::*;
 
 fn target(kind: ServerKind) -> Target {

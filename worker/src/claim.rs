@@ -18,6 +18,7 @@ use tokio::time::{Duration, Instant as TokioInstant};
 use crate::core::Core;
 use crate::limits;
 use crate::options::Identity;
+use crate::tenure::{ClaimVerdict, weigh};
 
 /// Another worker runs under this one's id.
 #[derive(Debug, thiserror::Error)]
@@ -51,50 +52,10 @@ impl IdTaken {
     }
 }
 
-/// What is known of the id while the worker runs.
-#[derive(Debug, Default)]
-pub(crate) struct Tenure {
-    said: Option<Instant>,
-    lost_to: Option<u64>,
-}
-
-impl Tenure {
-    /// Whether the claim is to be said again. The first is said when NATS knows that the worker listens.
-    pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.said.is_some_and(|said| now >= said + limits::CLAIM_EVERY)
-    }
-
-    /// The instance that has the id now instead of this one.
-    pub(crate) fn lost_to(&self) -> Option<u64> {
-        self.lost_to
-    }
-}
-
-/// What another's claim to an id means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// It is one's own.
-    Own,
-    /// The other has to end, and is told so.
-    Stay,
-    /// The other stays.
-    Yield,
-}
-
-/// Of two the one that was started later stays. Both decide by the same numbers, so never both or neither.
-fn weigh(own: Claim, other: Claim) -> Verdict {
-    let rank = |claim: Claim| (claim.started_at_ms, claim.instance);
-    match rank(other).cmp(&rank(own)) {
-        _ if other.instance == own.instance => Verdict::Own,
-        std::cmp::Ordering::Greater => Verdict::Yield,
-        std::cmp::Ordering::Less | std::cmp::Ordering::Equal => Verdict::Stay,
-    }
-}
-
 impl Core {
     /// Says that the id is this worker's own.
     pub(crate) fn claim(&mut self, now: Instant) {
-        self.tenure.said = Some(now);
+        self.tenure.say(now);
         let identity = &self.parts.identity;
         let subject = self.parts.subjects.control(&identity.worker);
         self.parts.post.send(subject, &Control::Claim(identity.claim()));
@@ -103,16 +64,16 @@ impl Core {
     /// Somebody says that this worker's id is its own.
     pub(crate) fn on_claim(&mut self, other: Claim, now: Instant) {
         match weigh(self.parts.identity.claim(), other) {
-            Verdict::Own => {}
-            Verdict::Stay => self.claim(now),
-            Verdict::Yield if self.tenure.lost_to.is_some() => {}
-            Verdict::Yield => {
+            ClaimVerdict::Own => {}
+            ClaimVerdict::Stay => self.claim(now),
+            ClaimVerdict::Yield if self.tenure.lost_to().is_some() => {}
+            ClaimVerdict::Yield => {
                 tracing::error!(
                     worker = %self.parts.identity.worker,
                     other = other.instance,
                     "another worker was started under this id: this one ends"
                 );
-                self.tenure.lost_to = Some(other.instance);
+                self.tenure.lose_to(other.instance);
                 // Its gateways look to the other one: what runs here is handed over at once.
                 self.begin_drain(self.drain.stopping(now), now);
             }
@@ -201,50 +162,5 @@ fn read(message: &Message, identity: &Identity) -> Option<Answer> {
     match tokenbus_protocol::decode(&message.payload) {
         Ok(ControlReply::Pong(pong)) if pong.instance != identity.instance => Some(Answer::Taken(pong)),
         Ok(_) | Err(_) => None,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-
-    fn claim(started_at_ms: u64, instance: u64) -> Claim {
-        Claim {
-            instance,
-            started_at_ms,
-        }
-    }
-
-    #[test]
-    fn of_two_exactly_one_stays_whatever_their_numbers() {
-        for (a, b) in [
-            (claim(1, 5), claim(2, 4)),
-            (claim(2, 4), claim(1, 5)),
-            (claim(3, 4), claim(3, 5)),
-            (claim(0, 1), claim(u64::MAX, 2)),
-        ] {
-            let verdicts = [weigh(a, b), weigh(b, a)];
-            assert!(
-                verdicts == [Verdict::Stay, Verdict::Yield] || verdicts == [Verdict::Yield, Verdict::Stay],
-                "{a:?} {b:?}: {verdicts:?}"
-            );
-        }
-        assert_eq!(weigh(claim(1, 5), claim(2, 4)), Verdict::Yield, "the later one stays");
-    }
-
-    #[test]
-    fn an_own_claim_that_comes_back_counts_for_nothing() {
-        assert_eq!(weigh(claim(1, 5), claim(1, 5)), Verdict::Own);
-    }
-
-    #[test]
-    fn a_claim_is_repeated_but_not_begun_by_the_clock() {
-        let now = Instant::now();
-        let mut tenure = Tenure::default();
-        assert!(!tenure.is_due(now), "nobody listens yet");
-        tenure.said = Some(now);
-        assert!(!tenure.is_due(now));
-        assert!(tenure.is_due(now + limits::CLAIM_EVERY));
     }
 }

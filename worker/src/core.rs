@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::accepted_request::AcceptedRequest;
 use crate::admission::Admission;
-use crate::claim::Tenure;
 use crate::drain::Drain;
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::free::{Hint, Hints};
@@ -27,9 +27,9 @@ use crate::options::Identity;
 use crate::outboxes::Outboxes;
 use crate::pace::Pace;
 use crate::post::Post;
-use crate::requests::Job;
 use crate::status::Snapshot;
 use crate::stream::{Ends, Key};
+use crate::tenure::Tenure;
 use crate::timers::{Due, Timers};
 use crate::watch::{Patience, Watch};
 
@@ -70,7 +70,7 @@ pub(crate) struct Core {
     pub(crate) parts: CoreParts,
     pub(crate) info: EngineInfo,
     pub(crate) admission: Admission,
-    pub(crate) jobs: HashMap<Uuid, Job>,
+    pub(crate) jobs: HashMap<Uuid, AcceptedRequest>,
     pub(crate) timers: Timers,
     pub(crate) hints: Hints,
     pub(crate) drain: Drain,

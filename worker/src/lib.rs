@@ -4,6 +4,7 @@
 //! `outbox`. Decisions are in `admission`, `parts`, `free`, `drain`, `timers`, `recent`, `pace`,
 //! `seen`, `watch`; the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
 
+mod accepted_request;
 mod admission;
 mod claim;
 mod control;
@@ -30,6 +31,7 @@ mod service;
 mod status;
 mod stream;
 mod sync;
+mod tenure;
 mod timers;
 mod watch;
 mod worker;

@@ -8,50 +8,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokenbus_protocol::control::Part;
 use tokenbus_protocol::{
-    Accepted, Body, Capabilities, ErrorCode, Frame, Name, Reject, RejectReason, Request, RequestKind, Resume,
+    Accepted, Body, Capabilities, ErrorCode, Frame, Reject, RejectReason, Request, RequestKind, Resume,
 };
 use uuid::Uuid;
 
+use crate::accepted_request::{AcceptedRequest, Stage};
 use crate::admission::{Ask, Verdict};
 use crate::core::{Core, refusal};
 use crate::engine::repeat::can_be_repeated;
-use crate::engine::{self, Health, Running};
+use crate::engine::{self, Health};
 use crate::limits;
 use crate::metrics::Outcome;
 use crate::outbox::{Outbox, Press};
 use crate::parts::{Collector, PartsError};
 use crate::stream::{Key, Stream, StreamParts, StreamSink, internal};
 use crate::timers::Due;
-
-/// One request that this worker has accepted.
-pub(crate) struct Job {
-    /// Its stream.
-    pub(crate) stream: Arc<Stream>,
-    /// Whose it is.
-    pub(crate) gateway: Name,
-    /// When its client stops waiting.
-    pub(crate) deadline: Instant,
-    /// Whether it has a slot, rather than waiting for one.
-    pub(crate) has_slot: bool,
-    /// When a missing part is given up.
-    pub(crate) parts_due: Option<Instant>,
-    /// Bytes of its body, when it comes in parts.
-    pub(crate) announced: u64,
-    stage: Stage,
-    kind: RequestKind,
-    model: String,
-    resume: Option<Resume>,
-    traceparent: Option<String>,
-}
-
-enum Stage {
-    /// Parts of the body are missing.
-    Collecting(Collector),
-    /// The body is here; the engine has not begun.
-    Complete(Bytes),
-    /// The engine is at work; dropping this stops it.
-    Running(#[allow(dead_code)] Option<Running>),
-}
 
 impl Core {
     /// A message on one of the request subjects.
@@ -200,7 +171,7 @@ impl Core {
         let announced = request.parts.map_or(0, |parts| parts.bytes);
         self.bodies = self.bodies.saturating_add(announced);
         self.timers.set(deadline, Due::Deadline(id));
-        let job = Job {
+        let job = AcceptedRequest {
             stream,
             gateway: request.gateway,
             deadline,

@@ -7,18 +7,18 @@ use http::Response;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
-use super::call::{Call, Plan};
-use super::client::{AnswerBody, Path, header_text};
+use super::answer::exchange::{Output, Server, emit, error_body, permitted};
+use super::answer::stream::{Answer, Step, Stopped, merge};
+use super::answer::unary;
 use super::error;
-use super::exchange::{Output, Server, emit, error_body, permitted};
 use super::limits;
 use super::request;
-use super::seam::{Seam, without_skipped};
-use super::shared::Shared;
-use super::sse::SseParser;
-use super::stream::{Answer, Step, Stopped, merge};
+use super::request::call::{Call, Plan};
+use super::request::seam::{Seam, without_skipped};
 use super::target::{Target, UsageRule};
-use super::unary;
+use super::watch::shared::Shared;
+use super::wire::client::{AnswerBody, Path, header_text};
+use super::wire::sse::SseParser;
 use crate::engine::{Job, Running, Sink};
 
 /// Starts `job`; dropping what is returned closes its connection to the server.

@@ -19,7 +19,7 @@ pub enum ServerKind {
 
 impl ServerKind {
     /// How the models of such a server continue a partial answer. An Ollama model does if its
-    /// template says so: see [`super::discover::OllamaModel`].
+    /// template says so: see `watch::discover`.
     pub(super) fn continuation(self) -> Continuation {
         match self {
             Self::LlamaServer => Continuation::TrailingAssistant,

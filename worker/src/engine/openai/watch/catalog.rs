@@ -6,28 +6,28 @@ use tokenbus_protocol::limits::MAX_MODEL_NAME;
 use tokenbus_protocol::{Feature, ModelInfo};
 
 use super::discover::FoundModel;
-use super::options::ModelSpec;
 use super::probe::Discovery;
-use super::target::{ServerKind, Target};
 use super::traits::Traits;
 use crate::engine::Overrides;
+use crate::engine::openai::options::ModelSpec;
+use crate::engine::openai::target::{ServerKind, Target};
 
 /// Models by the names that clients use.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     /// What kind of server it is.
-    pub(super) kind: ServerKind,
+    pub(crate) kind: ServerKind,
     /// Slots where the operator does not say.
-    pub(super) slots: u32,
+    pub(crate) slots: u32,
     /// As told to the cluster.
-    pub(super) models: Vec<ModelInfo>,
+    pub(crate) models: Vec<ModelInfo>,
     targets: HashMap<String, Target>,
 }
 
 impl Catalog {
     /// Before anything is known of the server: the named models are announced, so that the cluster
     /// knows what is being started.
-    pub(super) fn unknown(named: &[ModelSpec], overrides: Overrides) -> Self {
+    pub(crate) fn unknown(named: &[ModelSpec], overrides: Overrides) -> Self {
         Self::new(
             named,
             overrides,
@@ -40,7 +40,7 @@ impl Catalog {
     }
 
     /// The named models, or all that the server lists when none is named.
-    pub(super) fn new(named: &[ModelSpec], overrides: Overrides, found: &Discovery) -> Self {
+    pub(crate) fn new(named: &[ModelSpec], overrides: Overrides, found: &Discovery) -> Self {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
@@ -64,12 +64,12 @@ impl Catalog {
     }
 
     /// How to ask the server for a model.
-    pub(super) fn target(&self, name: &str) -> Option<&Target> {
+    pub(crate) fn target(&self, name: &str) -> Option<&Target> {
         self.targets.get(name)
     }
 
     /// Named models that the server does not list. It may serve them all the same.
-    pub(super) fn unlisted<'a>(named: &'a [ModelSpec], found: &Discovery) -> Vec<&'a str> {
+    pub(crate) fn unlisted<'a>(named: &'a [ModelSpec], found: &Discovery) -> Vec<&'a str> {
         if found.models.is_empty() {
             return Vec::new();
         }

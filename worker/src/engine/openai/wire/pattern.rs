@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 /// Everything of a chunk but the text of its only choice, and the object that counts its tokens.
 #[derive(Debug, Default)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The choice, as the client knows it.
-    pub(super) choice: u32,
+    pub(crate) choice: u32,
     before: String,
     /// Between the text and the counter, where there is one.
     between: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Takes the shape of `data`, in which `content` is the text and `counter` stands somewhere behind it.
-    pub(super) fn learn(&mut self, data: &str, content: &RawValue, counter: Option<&RawValue>, choice: u32) {
+    pub(crate) fn learn(&mut self, data: &str, content: &RawValue, counter: Option<&RawValue>, choice: u32) {
         *self = Self::default();
         // Only what is a part of `data` has a place in it.
         let Some((before, mut after)) = around(data, content) else {
@@ -37,7 +37,7 @@ impl Pattern {
     }
 
     /// The text of `data`, if it is of this shape and has one, and what counts its tokens.
-    pub(super) fn read<'d>(&self, data: &'d str) -> Option<(Cow<'d, str>, Option<&'d str>)> {
+    pub(crate) fn read<'d>(&self, data: &'d str) -> Option<(Cow<'d, str>, Option<&'d str>)> {
         if self.before.is_empty() {
             return None;
         }

@@ -10,18 +10,18 @@ use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, EngineError, Finish};
 
-use super::call::Call;
-use super::chunk::{Choice, Chunk, Members, text_of};
-use super::count::{Counted, Counting};
-use super::error::{self, Secrets};
-use super::pattern::Pattern;
-use super::sse::{Event, EventKind};
-use super::target::UsageRule;
 use crate::engine::Closed;
+use crate::engine::openai::error::{self, Secrets};
+use crate::engine::openai::request::call::Call;
+use crate::engine::openai::request::count::{Counted, Counting};
+use crate::engine::openai::target::UsageRule;
+use crate::engine::openai::wire::chunk::{Choice, Chunk, Members, text_of};
+use crate::engine::openai::wire::pattern::Pattern;
+use crate::engine::openai::wire::sse::{Event, EventKind};
 
 /// Whether the answer goes on.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// More events are expected.
     More,
     /// The engine said that it is done.
@@ -30,7 +30,7 @@ pub(super) enum Step {
 
 /// Why the answer ends early.
 #[derive(Debug, PartialEq)]
-pub(super) enum Stopped {
+pub(crate) enum Stopped {
     /// Nobody wants it any more.
     Closed,
     /// The engine failed.
@@ -59,7 +59,7 @@ struct Counts {
 
 /// What is known of one answer.
 #[derive(Debug)]
-pub(super) struct Answer<'s> {
+pub(crate) struct Answer<'s> {
     secrets: &'s Secrets,
     /// The only choice's index for the client, where that is not what the engine says.
     choice: Option<u32>,
@@ -93,7 +93,7 @@ enum Fingerprint {
 
 impl<'s> Answer<'s> {
     /// The answer to `call`.
-    pub(super) fn new(call: &Call, rule: UsageRule, secrets: &'s Secrets) -> Self {
+    pub(crate) fn new(call: &Call, rule: UsageRule, secrets: &'s Secrets) -> Self {
         Self {
             secrets,
             choice: call.choice,
@@ -116,7 +116,7 @@ impl<'s> Answer<'s> {
     ///
     /// # Errors
     /// [`Stopped`] when the engine reports a failure, sends nonsense, or `emit` is closed.
-    pub(super) fn event(
+    pub(crate) fn event(
         &mut self,
         event: Event<'_>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
@@ -159,7 +159,7 @@ impl<'s> Answer<'s> {
     ///
     /// # Errors
     /// The error for the client when it was cut.
-    pub(super) fn ended(&self) -> Result<(), EngineError> {
+    pub(crate) fn ended(&self) -> Result<(), EngineError> {
         if self.is_complete() {
             Ok(())
         } else {
@@ -168,7 +168,7 @@ impl<'s> Answer<'s> {
     }
 
     /// What closes the stream; call it once it is complete.
-    pub(super) fn finish(self) -> Finish {
+    pub(crate) fn finish(self) -> Finish {
         let mut finish = self.finish;
         finish.prompt_tokens = self
             .counts
@@ -346,7 +346,7 @@ fn plain(choice: u32, text: Cow<'_, str>, tokens: u32) -> Delta<'_> {
 }
 
 /// Several answers that together are one: each is one choice of it.
-pub(super) fn merge(finishes: Vec<Finish>) -> Finish {
+pub(crate) fn merge(finishes: Vec<Finish>) -> Finish {
     let mut finishes = finishes.into_iter();
     let Some(first) = finishes.next() else {
         return Finish {

@@ -4,23 +4,23 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokenbus_protocol::Feature;
 
-use super::client::{Client, Path, SendError, header_text};
 use super::discover::{self, FoundModel, KV_METRICS};
-use super::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
-use super::target::ServerKind;
+use crate::engine::openai::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
+use crate::engine::openai::target::ServerKind;
+use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
 
 /// All that a server tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Discovery {
-    pub(super) kind: ServerKind,
-    pub(super) models: Vec<FoundModel>,
+pub(crate) struct Discovery {
+    pub(crate) kind: ServerKind,
+    pub(crate) models: Vec<FoundModel>,
     /// Requests at once, where told.
-    pub(super) slots: Option<u32>,
+    pub(crate) slots: Option<u32>,
 }
 
 /// What a probe has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// The server is up; what it serves, when that was asked.
     Healthy(Option<Discovery>),
     /// It is up but not ready yet.
@@ -32,7 +32,7 @@ pub(super) enum Finding {
 }
 
 /// Asks for everything.
-pub(super) async fn discover(client: &Client) -> Finding {
+pub(crate) async fn discover(client: &Client) -> Finding {
     let answer = match client.get(Path::Api("models"), PROBE_TIMEOUT).await {
         Ok(answer) => answer,
         Err(error) => return failed(&error),
@@ -65,7 +65,7 @@ pub(super) async fn discover(client: &Client) -> Finding {
 }
 
 /// Asks only whether it is up.
-pub(super) async fn health(client: &Client, kind: ServerKind) -> Finding {
+pub(crate) async fn health(client: &Client, kind: ServerKind) -> Finding {
     let path = match kind {
         ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::Sglang => Path::Root("health"),
         ServerKind::Ollama => Path::Root("api/version"),
@@ -80,7 +80,7 @@ pub(super) async fn health(client: &Client, kind: ServerKind) -> Finding {
 }
 
 /// The part of the KV cache in use, where the server tells.
-pub(super) async fn kv_used(client: &Client, kind: ServerKind) -> Option<f64> {
+pub(crate) async fn kv_used(client: &Client, kind: ServerKind) -> Option<f64> {
     match kind {
         ServerKind::LlamaServer => discover::llama_kv_used(page(client, Path::Root("slots")).await?.body()),
         ServerKind::Vllm | ServerKind::Sglang => {

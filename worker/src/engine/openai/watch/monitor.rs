@@ -8,24 +8,24 @@ use tokio::sync::watch;
 
 use super::breaker::Circuit;
 use super::catalog::Catalog;
-use super::client::Base;
 use super::health::{ProcessNews, Tracker};
-use super::limits;
-use super::options::ModelSpec;
 use super::probe::{self, Finding};
 use super::shared::Shared;
-use super::supervisor::{ProcessState, SupervisorHandle};
+use crate::engine::openai::limits;
+use crate::engine::openai::options::ModelSpec;
+use crate::engine::openai::supervisor::{ProcessState, SupervisorHandle, loopback_url};
+use crate::engine::openai::wire::client::Base;
 use crate::engine::{EngineInfo, Health, Overrides};
 
 /// What the monitor is told once.
-pub(super) struct Settings {
-    pub(super) engine: &'static str,
-    pub(super) named: Vec<ModelSpec>,
-    pub(super) overrides: Overrides,
-    pub(super) slots: Option<u32>,
-    pub(super) start_timeout: Duration,
+pub(crate) struct Settings {
+    pub(crate) engine: &'static str,
+    pub(crate) named: Vec<ModelSpec>,
+    pub(crate) overrides: Overrides,
+    pub(crate) slots: Option<u32>,
+    pub(crate) start_timeout: Duration,
     /// The base of a supervised server comes from its port, unless the operator fixed it.
-    pub(super) fixed_base: bool,
+    pub(crate) fixed_base: bool,
 }
 
 /// What one round of questions has brought.
@@ -36,7 +36,7 @@ struct Probed {
 }
 
 /// Watches one server.
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     shared: Arc<Shared>,
     settings: Settings,
     info: watch::Sender<EngineInfo>,
@@ -50,7 +50,7 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new(
+    pub(crate) fn new(
         shared: Arc<Shared>,
         settings: Settings,
         process: Option<SupervisorHandle>,
@@ -78,7 +78,7 @@ impl Monitor {
     }
 
     /// Runs until it is aborted.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let shared = self.shared.clone();
         let mut process = self.process.as_ref().map(SupervisorHandle::states);
         let mut probing: Option<BoxFuture<'static, Probed>> = None;
@@ -209,7 +209,7 @@ impl Monitor {
         match state {
             ProcessState::Running { port } => {
                 if !self.settings.fixed_base
-                    && let Ok(base) = Base::parse(&super::supervisor::loopback_url(*port))
+                    && let Ok(base) = Base::parse(&loopback_url(*port))
                 {
                     self.shared.client.set_base(base);
                 }

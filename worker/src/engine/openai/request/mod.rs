@@ -1,22 +1,27 @@
 //! What of a request's body must change for the engine, and nothing else.
 
+pub(crate) mod call;
+pub(crate) mod count;
+pub(crate) mod members;
+mod resume;
+pub(crate) mod seam;
+mod text;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
-use super::call::{Call, Plan};
-use super::client::Path;
-use super::count::{Counting, PER_TOKEN};
-use super::error;
-use super::members::{demands_a_tool, encode, number, parsed, unwritable};
-use super::resume;
-use super::seam::Seam;
-use super::target::Target;
-use super::text;
+use self::call::{Call, Plan};
+use self::count::{Counting, PER_TOKEN};
+use self::members::{demands_a_tool, encode, number, parsed, unwritable};
+use self::seam::Seam;
+use crate::engine::openai::error;
+use crate::engine::openai::target::Target;
+use crate::engine::openai::wire::client::Path;
 
 /// The path of the API for `kind`, or `None` where this engine does not know it.
-pub(super) fn path(kind: RequestKind) -> Option<Path<'static>> {
+pub(crate) fn path(kind: RequestKind) -> Option<Path<'static>> {
     match kind {
         RequestKind::Chat => Some(Path::Api("chat/completions")),
         RequestKind::Completion => Some(Path::Api("completions")),
@@ -34,7 +39,7 @@ pub(super) fn path(kind: RequestKind) -> Option<Path<'static>> {
 /// # Errors
 /// An [`EngineError`] for the client when the body is no object, or asks what the model cannot do,
 /// or cannot be continued.
-pub(super) fn plan(
+pub(crate) fn plan(
     kind: RequestKind,
     body: &[u8],
     target: &Target,

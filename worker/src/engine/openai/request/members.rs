@@ -5,7 +5,7 @@ use serde::Deserialize;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode};
 
-use super::error;
+use crate::engine::openai::error;
 
 /// A member as `T`; `None` when it is absent, `null` or something else.
 pub(crate) fn parsed<'a, T: Deserialize<'a>>(object: &'a RawObject, name: &str) -> Option<T> {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode};
 
-use super::client::{AnswerBody, Path, SendError, header_text, read_to_end};
-use super::error;
-use super::limits;
-use super::shared::Shared;
 use super::stream::Stopped;
+use crate::engine::openai::error;
+use crate::engine::openai::limits;
+use crate::engine::openai::watch::shared::Shared;
+use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
 use crate::engine::{Closed, Sink};
 
 /// Several upstream answers may write to one sink (a failover with `n > 1`).

@@ -3,8 +3,8 @@
 
 use tokenbus_protocol::ErrorCode;
 
-use super::super::count::Counting;
 use super::*;
+use crate::engine::openai::request::count::Counting;
 
 type Deltas = Vec<Delta<'static>>;
 
@@ -36,7 +36,7 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         echoes: Vec::new(),
         delivered,
         again: 0,
-        seam: super::super::seam::Seam::Open,
+        seam: crate::engine::openai::request::seam::Seam::Open,
         counting: Counting::Chunks,
     }
 }
@@ -325,7 +325,7 @@ proptest::proptest! {
     /// Whatever bytes come, at whatever boundaries: no panic, and nothing but errors and deltas.
     #[test]
     fn any_bytes_are_survived(chunks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..64), 0..16)) {
-        let mut parser = super::super::sse::SseParser::new();
+        let mut parser = crate::engine::openai::wire::sse::SseParser::new();
         let secrets = Secrets::default();
         let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
         for chunk in &chunks {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
 use super::super::call::Plan;
-use super::super::request::plan;
+use super::super::plan;
 use super::super::seam::Seam;
-use super::super::target::{Continuation, ServerKind, Target};
+use crate::engine::openai::target::{Continuation, ServerKind, Target};
 
 fn target(continuation: Continuation) -> Target {
     Target {

@@ -8,20 +8,20 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenbus_protocol::Feature;
 
-use super::target::{Continuation, ServerKind};
 use super::traits::Traits;
+use crate::engine::openai::target::{Continuation, ServerKind};
 
 /// One model as the server lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FoundModel {
+pub(crate) struct FoundModel {
     /// Its name at the server.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Tokens of context per request, where told.
-    pub(super) context: Option<u64>,
+    pub(crate) context: Option<u64>,
     /// Other names of it.
-    pub(super) aliases: Vec<String>,
+    pub(crate) aliases: Vec<String>,
     /// What it can do, as far as it is known.
-    pub(super) traits: Traits,
+    pub(crate) traits: Traits,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ struct Meta {
 
 /// Reads `/v1/models`. `server` is the answer's `server` header. The kind is a guess from who owns
 /// the models; [`ServerKind::Unknown`] where that says nothing.
-pub(super) fn models(body: &[u8], server: Option<&str>) -> Result<(ServerKind, Vec<FoundModel>), serde_json::Error> {
+pub(crate) fn models(body: &[u8], server: Option<&str>) -> Result<(ServerKind, Vec<FoundModel>), serde_json::Error> {
     let list: ModelList<'_> = serde_json::from_slice(body)?;
     let owner = list
         .data
@@ -106,17 +106,17 @@ fn listed_traits(kind: ServerKind, model: &ListedModel<'_>) -> Traits {
 
 /// What llama-server's `/props` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct LlamaProps {
-    pub(super) slots: Option<u32>,
+pub(crate) struct LlamaProps {
+    pub(crate) slots: Option<u32>,
     /// Per slot.
-    pub(super) context: Option<u64>,
-    pub(super) tools: Option<bool>,
-    pub(super) vision: Option<bool>,
-    pub(super) audio: Option<bool>,
+    pub(crate) context: Option<u64>,
+    pub(crate) tools: Option<bool>,
+    pub(crate) vision: Option<bool>,
+    pub(crate) audio: Option<bool>,
 }
 
 /// Reads llama-server's `/props`.
-pub(super) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> {
+pub(crate) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Props {
@@ -155,7 +155,7 @@ pub(super) fn llama_props(body: &[u8]) -> Result<LlamaProps, serde_json::Error> 
 }
 
 /// Part of llama-server's KV cache that running requests use, from `/slots`.
-pub(super) fn llama_kv_used(body: &[u8]) -> Option<f64> {
+pub(crate) fn llama_kv_used(body: &[u8]) -> Option<f64> {
     #[derive(Deserialize)]
     struct Slot {
         n_ctx: u64,
@@ -188,7 +188,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 }
 
 /// Slots and context that SGLang's `/get_server_info` tells.
-pub(super) fn sglang_info(body: &[u8]) -> (Option<u32>, Option<u64>) {
+pub(crate) fn sglang_info(body: &[u8]) -> (Option<u32>, Option<u64>) {
     let info: Value = serde_json::from_slice(body).unwrap_or_default();
     let first_state = info.get("internal_states").and_then(|states| states.get(0));
     let number = |name: &str| {
@@ -208,7 +208,7 @@ pub(super) fn sglang_info(body: &[u8]) -> (Option<u32>, Option<u64>) {
 }
 
 /// Reads SGLang's `/model_info` into `traits`.
-pub(super) fn sglang_model(body: &[u8], traits: &mut Traits) {
+pub(crate) fn sglang_model(body: &[u8], traits: &mut Traits) {
     let info: Value = serde_json::from_slice(body).unwrap_or_default();
     let told = |name: &str| info.get(name).and_then(Value::as_bool);
     if let Some(generates) = told("is_generation") {
@@ -225,7 +225,7 @@ pub(super) fn sglang_model(body: &[u8], traits: &mut Traits) {
 /// Reads the routes that a server describes in its `/openapi.json` into `traits`: what has no route
 /// cannot be asked for. Older servers have all routes, whatever their model is: then it is taken for one
 /// that generates.
-pub(super) fn routes(body: &[u8], traits: &mut Traits) {
+pub(crate) fn routes(body: &[u8], traits: &mut Traits) {
     #[derive(Deserialize)]
     struct Description {
         paths: std::collections::HashMap<String, IgnoredAny>,
@@ -253,7 +253,7 @@ pub(super) fn routes(body: &[u8], traits: &mut Traits) {
 }
 
 /// `max_num_seqs` from vLLM's `/server_info`, which only its development mode has.
-pub(super) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
+pub(crate) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
     let info: Value = serde_json::from_slice(body).ok()?;
     let config = info.get("vllm_config")?;
     let told = match config {
@@ -268,7 +268,7 @@ pub(super) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
 }
 
 /// The first value of one of `names` on a Prometheus page.
-pub(super) fn metric(page: &str, names: &[&str]) -> Option<f64> {
+pub(crate) fn metric(page: &str, names: &[&str]) -> Option<f64> {
     page.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let name = line.split(['{', ' ']).next()?;
         if !names.contains(&name) {
@@ -287,7 +287,7 @@ pub(super) fn metric(page: &str, names: &[&str]) -> Option<f64> {
 }
 
 /// Names under which servers tell the part of the KV cache in use, 0 to 1.
-pub(super) const KV_METRICS: [&str; 3] = [
+pub(crate) const KV_METRICS: [&str; 3] = [
     "vllm:kv_cache_usage_perc",
     "vllm:gpu_cache_usage_perc",
     "sglang:token_usage",
@@ -295,14 +295,14 @@ pub(super) const KV_METRICS: [&str; 3] = [
 
 /// What Ollama's `/api/show` says of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OllamaModel {
-    pub(super) context: Option<u64>,
-    pub(super) traits: Traits,
+pub(crate) struct OllamaModel {
+    pub(crate) context: Option<u64>,
+    pub(crate) traits: Traits,
 }
 
 /// Reads Ollama's `/api/show`. The context is told only where the model sets it: otherwise it
 /// depends on the server's settings, which Ollama does not tell.
-pub(super) fn ollama_model(body: &[u8]) -> Result<OllamaModel, serde_json::Error> {
+pub(crate) fn ollama_model(body: &[u8]) -> Result<OllamaModel, serde_json::Error> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Show {

@@ -3,8 +3,8 @@
 
 use tokenbus_protocol::{Capabilities, Feature, Features};
 
-use super::target::{Continuation, ServerKind};
 use crate::engine::Overrides;
+use crate::engine::openai::target::{Continuation, ServerKind};
 
 /// Features that only engines that generate have.
 const GENERATED: Features = Features::NONE
@@ -16,15 +16,15 @@ const GENERATED: Features = Features::NONE
 
 /// What is told of a model, by its server and then by the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Traits {
+pub(crate) struct Traits {
     can: Features,
     cannot: Features,
-    pub(super) continuation: Continuation,
+    pub(crate) continuation: Continuation,
 }
 
 impl Traits {
     /// A model of which its server has told nothing yet but its name.
-    pub(super) fn of(kind: ServerKind, id: &str) -> Self {
+    pub(crate) fn of(kind: ServerKind, id: &str) -> Self {
         let mut traits = Self {
             can: Features::NONE,
             cannot: Features::NONE,
@@ -50,7 +50,7 @@ impl Traits {
     }
 
     /// Notes what is told of `feature`, if anything.
-    pub(super) fn tell(&mut self, feature: Feature, told: Option<bool>) {
+    pub(crate) fn tell(&mut self, feature: Feature, told: Option<bool>) {
         match told {
             Some(true) => (self.can, self.cannot) = (self.can.with(feature), self.cannot.without(feature)),
             Some(false) => (self.can, self.cannot) = (self.can.without(feature), self.cannot.with(feature)),
@@ -59,13 +59,13 @@ impl Traits {
     }
 
     /// Notes whether it generates at all.
-    pub(super) fn generates(&mut self, generates: bool) {
+    pub(crate) fn generates(&mut self, generates: bool) {
         self.tell(Feature::Chat, Some(generates));
         self.tell(Feature::Completion, Some(generates));
     }
 
     /// What is told of `feature`.
-    pub(super) fn told(self, feature: Feature) -> Option<bool> {
+    pub(crate) fn told(self, feature: Feature) -> Option<bool> {
         match (self.can.has(feature), self.cannot.has(feature)) {
             (true, _) => Some(true),
             (_, true) => Some(false),
@@ -74,7 +74,7 @@ impl Traits {
     }
 
     /// The same, with what the operator says.
-    pub(super) fn overruled(mut self, overrides: Overrides) -> Self {
+    pub(crate) fn overruled(mut self, overrides: Overrides) -> Self {
         for feature in Feature::ALL {
             self.tell(*feature, overrides.told(*feature));
         }
@@ -87,7 +87,7 @@ impl Traits {
     /// As told to the cluster. What nobody knows counts as possible where engines commonly can: a server
     /// that cannot says so itself, with a better reason than ours. Embeddings and the like count as
     /// impossible until they are told of: a worker joins their subjects by it.
-    pub(super) fn capabilities(self) -> Capabilities {
+    pub(crate) fn capabilities(self) -> Capabilities {
         let assumed = GENERATED.with(Feature::Chat).with(Feature::Completion);
         let mut features = assumed.or(self.can).minus(self.cannot);
         let generates = features.has(Feature::Chat) || features.has(Feature::Completion);

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::{BREAKER_FAILURES, BREAKER_FIRST, BREAKER_LONGEST};
+use crate::engine::openai::limits::{BREAKER_FAILURES, BREAKER_FIRST, BREAKER_LONGEST};
 
 /// How the circuit stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Circuit {
+pub(crate) enum Circuit {
     /// Requests flow.
     Closed,
     /// None flow until then.
@@ -17,7 +17,7 @@ pub(super) enum Circuit {
 
 /// Whether a request may flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(crate) enum Admission {
     /// It may.
     Flows,
     /// It may, and its outcome decides whether others may.
@@ -28,7 +28,7 @@ pub(super) enum Admission {
 
 /// Decides from outcomes whether requests flow.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     failures: u32,
     open_until: Option<Instant>,
     pause: Duration,
@@ -36,7 +36,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             failures: 0,
             open_until: None,
@@ -46,7 +46,7 @@ impl Breaker {
     }
 
     /// How the circuit stands at `now`.
-    pub(super) fn circuit(&self, now: Instant) -> Circuit {
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
         match self.open_until {
             None => Circuit::Closed,
             Some(until) if now < until => Circuit::Open(until),
@@ -56,7 +56,7 @@ impl Breaker {
 
     /// Whether one more request may flow at `now`. Half open, the first that asks is the trial;
     /// tell its outcome with [`Self::success`], [`Self::failure`] or [`Self::abandoned`].
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+    pub(crate) fn admit(&mut self, now: Instant) -> Admission {
         match self.circuit(now) {
             Circuit::Closed => Admission::Flows,
             Circuit::HalfOpen if !self.trial => {
@@ -68,14 +68,14 @@ impl Breaker {
     }
 
     /// The server answered as a healthy one does. True when that closed the circuit.
-    pub(super) fn success(&mut self) -> bool {
+    pub(crate) fn success(&mut self) -> bool {
         let was_open = self.open_until.is_some();
         *self = Self::new();
         was_open
     }
 
     /// The server failed at `now`. True when that opened the circuit.
-    pub(super) fn failure(&mut self, now: Instant) -> bool {
+    pub(crate) fn failure(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
         match self.circuit(now) {
             // Requests sent before it opened; they say nothing new.
@@ -90,7 +90,7 @@ impl Breaker {
     }
 
     /// The trial ended without proving anything: it was cancelled.
-    pub(super) fn abandoned(&mut self) {
+    pub(crate) fn abandoned(&mut self) {
         self.trial = false;
     }
 

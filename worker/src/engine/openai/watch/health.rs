@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::breaker::Circuit;
-use super::limits;
 use super::probe::Finding;
-use super::target::ServerKind;
 use crate::engine::Health;
+use crate::engine::openai::limits;
+use crate::engine::openai::target::ServerKind;
 
 /// What happened to the server's process, where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ProcessNews {
+pub(crate) enum ProcessNews {
     /// It was started (again).
     Started,
     /// It is gone, and why.
@@ -19,7 +19,7 @@ pub(super) enum ProcessNews {
 
 /// Decides the health, and when to probe again.
 #[derive(Debug)]
-pub(super) struct Tracker {
+pub(crate) struct Tracker {
     health: Health,
     kind: ServerKind,
     /// Probes in a row without an answer.
@@ -35,7 +35,7 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             health: Health::Starting,
             kind: ServerKind::Unknown,
@@ -49,7 +49,7 @@ impl Tracker {
     }
 
     /// The health, with the circuit taken into account.
-    pub(super) fn health(&self, circuit: Circuit) -> Health {
+    pub(crate) fn health(&self, circuit: Circuit) -> Health {
         match (&self.health, circuit) {
             (Health::Ready, Circuit::Open(_)) => {
                 Health::Down("its circuit is open: request after request failed".into())
@@ -59,12 +59,12 @@ impl Tracker {
     }
 
     /// Which probe is due at `now`: everything, or only whether it is up.
-    pub(super) fn wants_discovery(&self, now: Instant) -> bool {
+    pub(crate) fn wants_discovery(&self, now: Instant) -> bool {
         self.health != Health::Ready || now >= self.discover_at
     }
 
     /// Whether the load is to be asked for at `now`; if so, the next time is set.
-    pub(super) fn take_load_turn(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_load_turn(&mut self, now: Instant) -> bool {
         let due = self.health == Health::Ready && now >= self.load_at;
         if due {
             self.load_at = now + limits::LOAD_INTERVAL;
@@ -73,7 +73,7 @@ impl Tracker {
     }
 
     /// Takes what a probe has found at `now`. `last_output` is when the server last sent a token.
-    pub(super) fn probed(&mut self, finding: &Finding, now: Instant, last_output: Option<Instant>) {
+    pub(crate) fn probed(&mut self, finding: &Finding, now: Instant, last_output: Option<Instant>) {
         if self.gone {
             // The answer of a process that is no more, or of a stranger on its port.
             return;
@@ -125,7 +125,7 @@ impl Tracker {
     }
 
     /// A request's connection failed: down until a probe says otherwise. True when it was up.
-    pub(super) fn connection_failed(&mut self) -> bool {
+    pub(crate) fn connection_failed(&mut self) -> bool {
         let was_up = self.health == Health::Ready;
         if was_up {
             self.health = Health::Down("a connection to it failed".to_owned());
@@ -135,19 +135,19 @@ impl Tracker {
     }
 
     /// What was discovered may be no longer true: the next probe at or after `at` asks for it again.
-    pub(super) fn look_again(&mut self, at: Instant) {
+    pub(crate) fn look_again(&mut self, at: Instant) {
         self.discover_at = self.discover_at.min(at);
     }
 
     /// The first probe of a server that nobody supervises has failed: it is not starting, it is away.
-    pub(super) fn give_up_start(&mut self, reason: &str) {
+    pub(crate) fn give_up_start(&mut self, reason: &str) {
         if self.health == Health::Starting {
             self.health = Health::Down(reason.to_owned());
         }
     }
 
     /// News of the server's process.
-    pub(super) fn process(&mut self, news: &ProcessNews) {
+    pub(crate) fn process(&mut self, news: &ProcessNews) {
         self.silent = 0;
         self.pause = limits::PROBE_FIRST;
         match news {
@@ -164,7 +164,7 @@ impl Tracker {
     }
 
     /// The pause until the next probe; `None` while there is nothing to probe.
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         if self.gone {
             return None;
         }
@@ -179,7 +179,7 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::openai::probe::Discovery;
+    use crate::engine::openai::watch::probe::Discovery;
 
     fn found(kind: ServerKind) -> Finding {
         Finding::Healthy(Some(Discovery {

@@ -15,14 +15,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::credentials::Credentials;
-use super::error::Secrets;
-use super::limits;
-use super::options::StartError;
 use super::tap::{Connector, TappedBody};
+use crate::engine::openai::error::Secrets;
+use crate::engine::openai::limits;
+use crate::engine::openai::options::StartError;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// No connection could be made.
     #[error("no connection: {0}")]
     Connect(String),
@@ -42,7 +42,7 @@ pub(super) enum SendError {
 
 /// Where the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Base {
+pub(crate) struct Base {
     /// Base of the API without a trailing slash.
     api: String,
     /// The same without `/v1`: where servers have their own pages.
@@ -55,7 +55,7 @@ pub(super) struct Base {
 
 impl Base {
     /// Reads a base URL.
-    pub(super) fn parse(url: &str) -> Result<Self, StartError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, StartError> {
         let refused = |reason: &str| StartError::Url {
             url: hide_user(url),
             reason: reason.to_owned(),
@@ -86,12 +86,12 @@ impl Base {
     }
 
     /// Whether it speaks TLS.
-    pub(super) fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.tls
     }
 
     /// Host and port as the URL has them.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 }
@@ -105,7 +105,7 @@ fn hide_user(url: &str) -> String {
 
 /// A path of the server.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Path<'a> {
+pub(crate) enum Path<'a> {
     /// Below `/v1`.
     Api(&'a str),
     /// Beside `/v1`.
@@ -113,7 +113,7 @@ pub(super) enum Path<'a> {
 }
 
 /// A client of one server. Its address may change when a supervised server is started again.
-pub(super) struct Client {
+pub(crate) struct Client {
     base: RwLock<Arc<Base>>,
     credentials: Credentials,
     http: Http,
@@ -125,14 +125,14 @@ enum Http {
 }
 
 /// The body of an answer. Dropping it before its end closes the connection.
-pub(super) enum AnswerBody {
+pub(crate) enum AnswerBody {
     Plain(Incoming),
     Tapped(TappedBody),
     Tls(reqwest::Body),
 }
 
 impl Client {
-    pub(super) fn new(base: Base, credentials: Credentials) -> Result<Self, StartError> {
+    pub(crate) fn new(base: Base, credentials: Credentials) -> Result<Self, StartError> {
         let http = if base.is_tls() {
             Http::Tls(tls_client()?)
         } else {
@@ -146,24 +146,24 @@ impl Client {
     }
 
     /// Where the server is now.
-    pub(super) fn base(&self) -> Arc<Base> {
+    pub(crate) fn base(&self) -> Arc<Base> {
         self.base.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server is elsewhere now. TLS or not stays as it was.
-    pub(super) fn set_base(&self, base: Base) {
+    pub(crate) fn set_base(&self, base: Base) {
         *self.base.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(base);
     }
 
     /// What must not be told to clients.
-    pub(super) fn secrets(&self) -> Secrets {
+    pub(crate) fn secrets(&self) -> Secrets {
         let authority = self.base().authority().to_owned();
         Secrets::new(self.credentials.secret().into_iter().chain([authority]))
     }
 
     /// Posts JSON. A key that was refused is read again, and a connection that the server closed
     /// while it was idle is replaced, once each.
-    pub(super) async fn post(
+    pub(crate) async fn post(
         &self,
         path: Path<'_>,
         body: &Bytes,
@@ -184,12 +184,12 @@ impl Client {
     }
 
     /// Gets a page within `timeout` and reads at most [`limits::MAX_PROBE_BODY`] bytes of it.
-    pub(super) async fn get(&self, path: Path<'_>, timeout: Duration) -> Result<Response<Bytes>, SendError> {
+    pub(crate) async fn get(&self, path: Path<'_>, timeout: Duration) -> Result<Response<Bytes>, SendError> {
         self.page(Method::GET, path, None, timeout).await
     }
 
     /// The same for a page that wants a JSON body.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         path: Path<'_>,
         body: Bytes,
@@ -326,7 +326,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Reads a body whole, up to `max` bytes.
-pub(super) async fn read_to_end(mut body: AnswerBody, max: usize) -> Result<Bytes, SendError> {
+pub(crate) async fn read_to_end(mut body: AnswerBody, max: usize) -> Result<Bytes, SendError> {
     let mut all = Vec::new();
     let mut fits = true;
     while let Some(fed) = body
@@ -347,13 +347,13 @@ pub(super) async fn read_to_end(mut body: AnswerBody, max: usize) -> Result<Byte
 }
 
 /// The text of a header.
-pub(super) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 impl AnswerBody {
     /// Waits for bytes and gives them to `take`. `None` at the end.
-    pub(super) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Result<(), SendError>> {
+    pub(crate) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<Result<(), SendError>> {
         let broken = |error: &dyn std::error::Error| SendError::Broken(causes(error));
         let frame = match self {
             Self::Tapped(body) => return Some(body.feed(take).await?.map_err(|error| broken(&error))),

@@ -1,8 +1,8 @@
 //! Bodies and answers of requests that are answered in one piece.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use super::super::target::Continuation;
 use super::*;
+use crate::engine::openai::target::Continuation;
 
 fn target(kind: ServerKind) -> Target {
     Target {

@@ -9,11 +9,11 @@ use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
 use super::call::{Call, Plan};
 use super::count::Counting;
-use super::error::not_continuable;
-use super::limits::MAX_RESUMED_CHOICES;
 use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
-use super::target::{Continuation, Target};
+use crate::engine::openai::error::not_continuable;
+use crate::engine::openai::limits::MAX_RESUMED_CHOICES;
+use crate::engine::openai::target::{Continuation, Target};
 use crate::engine::repeat::is_repeatable;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar
@@ -43,7 +43,7 @@ struct Message<'a> {
 }
 
 /// One request per choice that is not complete; `object` is prepared for the server already.
-pub(super) fn plan(
+pub(crate) fn plan(
     kind: RequestKind,
     object: &RawObject,
     target: &Target,

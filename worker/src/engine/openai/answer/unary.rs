@@ -15,19 +15,19 @@ use tokenbus_protocol::openai::whole::model_mark;
 use tokenbus_protocol::openai::{RawJson, RawJsonError, RawObject};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish, RequestKind};
 
-use super::client::{Path, SendError, read_to_end};
-use super::error::{self, Secrets};
 use super::exchange::{Output, Server, emit, permitted};
-use super::limits;
-use super::members::{encode, parsed, unwritable};
-use super::request;
-use super::shared::Shared;
 use super::stream::Stopped;
-use super::target::{ServerKind, Target};
 use crate::engine::Job;
+use crate::engine::openai::error::{self, Secrets};
+use crate::engine::openai::limits;
+use crate::engine::openai::request;
+use crate::engine::openai::request::members::{encode, parsed, unwritable};
+use crate::engine::openai::target::{ServerKind, Target};
+use crate::engine::openai::watch::shared::Shared;
+use crate::engine::openai::wire::client::{Path, SendError, read_to_end};
 
 /// All that the server does for the job. Dropped, it closes the connection.
-pub(super) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<Finish, Stopped> {
+pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<Finish, Stopped> {
     let catalog = shared.catalog();
     let Some(path) = request::path(job.kind) else {
         return Err(error::plain(ErrorCode::BadRequest, "this engine does not serve that API", false).into());

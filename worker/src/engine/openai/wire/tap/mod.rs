@@ -119,7 +119,7 @@ impl Tap {
 
 /// The body of a streamed answer. Dropping it before its end closes the connection.
 #[derive(Debug)]
-pub(super) struct TappedBody {
+pub(crate) struct TappedBody {
     tap: Tap,
     number: u64,
     /// Empty for the library; it is what keeps the connection for this answer.

@@ -9,12 +9,12 @@ use std::borrow::Cow;
 use tokenbus_protocol::openai::{RawJson, RawObject};
 use tokenbus_protocol::{Delta, Finish, ResumeChoice};
 
-use super::limits::MAX_HELD_DELTAS;
 use crate::engine::Closed;
+use crate::engine::openai::limits::MAX_HELD_DELTAS;
 
 /// How the output of one call passes the seam.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) enum Seam {
+pub(crate) enum Seam {
     /// Everything passes.
     #[default]
     Open,
@@ -33,7 +33,7 @@ pub(super) enum Seam {
 
 /// A text that ends with the beginning of a stop string, and what came after it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Stops {
+pub(crate) struct Stops {
     stops: Vec<String>,
     /// Stop strings belong to the output (`include_stop_str_in_output`).
     included: bool,
@@ -47,7 +47,7 @@ pub(super) struct Stops {
 
 /// What is left of the client's part of an answer that is generated again.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Skip {
+pub(crate) struct Skip {
     reasoning: Left,
     text: Left,
     /// Tokens that the client has, and tokens that came.
@@ -58,7 +58,7 @@ pub(super) struct Skip {
 
 impl Seam {
     /// The seam of a text that an engine continues.
-    pub(super) fn stops(text: &str, mut stops: Vec<String>, included: bool) -> Self {
+    pub(crate) fn stops(text: &str, mut stops: Vec<String>, included: bool) -> Self {
         stops.retain(|stop| !stop.is_empty());
         let begun = |stop: &String| {
             let mut ends = stop.char_indices().rev().map(|(at, _)| at).filter(|at| *at > 0);
@@ -79,7 +79,7 @@ impl Seam {
 
     /// The seam of an answer that is generated again; `retryable` is for the error when it comes
     /// out otherwise.
-    pub(super) fn skip(had: &ResumeChoice, retryable: bool) -> Self {
+    pub(crate) fn skip(had: &ResumeChoice, retryable: bool) -> Self {
         Self::Skip(Skip {
             reasoning: Left::new(&had.reasoning),
             text: Left::new(&had.text),
@@ -94,7 +94,7 @@ impl Seam {
     ///
     /// # Errors
     /// [`Closed`] when `emit` is.
-    pub(super) fn pass(
+    pub(crate) fn pass(
         &mut self,
         delta: Delta<'_>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
@@ -121,7 +121,7 @@ impl Seam {
 
 /// Counts only what is new: an answer that was generated again has `had` tokens that the client
 /// was told of before.
-pub(super) fn without_skipped(mut finish: Finish, had: u64) -> Finish {
+pub(crate) fn without_skipped(mut finish: Finish, had: u64) -> Finish {
     if had > 0 {
         finish.completion_tokens = finish.completion_tokens.map(|tokens| tokens.saturating_sub(had));
     }

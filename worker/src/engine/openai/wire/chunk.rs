@@ -10,45 +10,45 @@ use tokenbus_protocol::openai::{RawJson, RawJsonError};
 
 /// `{"id": …, "choices": […], …}` of chat and text completions.
 #[derive(Debug, Default)]
-pub(super) struct Chunk<'a> {
+pub(crate) struct Chunk<'a> {
     /// What belongs to a choice; empty in the chunk that carries the usage.
-    pub(super) choices: Vec<Choice<'a>>,
+    pub(crate) choices: Vec<Choice<'a>>,
     /// The usage, where it is more than `null`.
-    pub(super) usage: Option<&'a RawValue>,
+    pub(crate) usage: Option<&'a RawValue>,
     /// `timings` of llama-server, where they are more than `null`; stays in `rest` too.
-    pub(super) timings: Option<&'a RawValue>,
+    pub(crate) timings: Option<&'a RawValue>,
     /// An error in place of output.
-    pub(super) error: Option<&'a RawValue>,
+    pub(crate) error: Option<&'a RawValue>,
     /// Whether `object` is `error`: the flat form of older vLLMs.
-    pub(super) is_error: bool,
+    pub(crate) is_error: bool,
     /// `system_fingerprint`.
-    pub(super) fingerprint: Option<Cow<'a, str>>,
+    pub(crate) fingerprint: Option<Cow<'a, str>>,
     /// All members that have no field here and are not the gateway's own (`id`, `model`, …).
-    pub(super) rest: Members<'a>,
+    pub(crate) rest: Members<'a>,
 }
 
 /// One element of `choices`.
 #[derive(Debug, Default)]
-pub(super) struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// `index`; 0 where it is absent.
-    pub(super) index: u32,
+    pub(crate) index: u32,
     /// `delta.content` of a chat, `text` of a completion.
-    pub(super) content: Option<&'a RawValue>,
+    pub(crate) content: Option<&'a RawValue>,
     /// Members of `delta` beside `content` and `role`.
-    pub(super) delta: Members<'a>,
+    pub(crate) delta: Members<'a>,
     /// `logprobs`, where they are more than `null`.
-    pub(super) logprobs: Option<&'a RawValue>,
+    pub(crate) logprobs: Option<&'a RawValue>,
     /// `finish_reason`, where it is a text with something in it.
-    pub(super) finish_reason: Option<Cow<'a, str>>,
+    pub(crate) finish_reason: Option<Cow<'a, str>>,
     /// `token_ids`, as vLLM sends them on demand; stays in `rest` too.
-    pub(super) token_ids: Option<&'a RawValue>,
+    pub(crate) token_ids: Option<&'a RawValue>,
     /// All other members.
-    pub(super) rest: Members<'a>,
+    pub(crate) rest: Members<'a>,
 }
 
 /// Members of an object in their order, names and texts as sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Members<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, Raw<'a>)>);
 
 /// A raw value that compares by its text.
 #[derive(Debug, Clone, Copy)]
@@ -62,17 +62,17 @@ impl PartialEq for Raw<'_> {
 impl Eq for Raw<'_> {}
 
 impl<'a> Members<'a> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The names, in order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }
 
     /// One object, or `None` when there is no member.
-    pub(super) fn to_json(&self) -> Result<Option<RawJson>, RawJsonError> {
+    pub(crate) fn to_json(&self) -> Result<Option<RawJson>, RawJsonError> {
         if self.is_empty() {
             Ok(None)
         } else {
@@ -81,7 +81,7 @@ impl<'a> Members<'a> {
     }
 
     /// Leaves out the member `name`.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
     }
 
@@ -101,7 +101,7 @@ impl Serialize for Members<'_> {
 }
 
 /// Text of a JSON string, without a copy where nothing is escaped; `None` for any other value.
-pub(super) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.as_bytes().contains(&b'\\') {
         return serde_json::from_str(raw.get()).ok().map(Cow::Owned);

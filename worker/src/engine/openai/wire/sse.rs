@@ -1,10 +1,10 @@
 //! An incremental parser of server-sent events: bytes in, events out, at any chunk boundary.
 
-use super::limits::MAX_EVENT;
+use crate::engine::openai::limits::MAX_EVENT;
 
 /// What kind of event it is; the OpenAI API names none, errors of some servers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EventKind {
+pub(crate) enum EventKind {
     /// Unnamed, or named `message` or in a way that means nothing to us.
     Message,
     /// `event: error`, or the `error:` field of older llama-servers.
@@ -13,17 +13,17 @@ pub(super) enum EventKind {
 
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// What kind.
-    pub(super) kind: EventKind,
+    pub(crate) kind: EventKind,
     /// Its data; lines are joined by `\n`.
-    pub(super) data: &'a [u8],
+    pub(crate) data: &'a [u8],
 }
 
 /// A line or an event is longer than [`MAX_EVENT`] bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is longer than {MAX_EVENT} bytes")]
-pub(super) struct TooLong;
+pub(crate) struct TooLong;
 
 /// The data of the event that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Pending {
 
 /// The parser. Memory: at most [`MAX_EVENT`] bytes and the largest chunk pushed.
 #[derive(Debug)]
-pub(super) struct SseParser {
+pub(crate) struct SseParser {
     buffer: Vec<u8>,
     /// Start of the line that is being read.
     line: usize,
@@ -54,7 +54,7 @@ pub(super) struct SseParser {
 }
 
 impl SseParser {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_max(MAX_EVENT)
     }
 
@@ -73,7 +73,7 @@ impl SseParser {
     }
 
     /// Takes the next bytes; [`Self::next`] then tells the events that they complete.
-    pub(super) fn push(&mut self, chunk: &[u8]) {
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
         self.gather();
         self.buffer.drain(..self.line);
         self.scanned -= self.line;
@@ -86,7 +86,7 @@ impl SseParser {
     ///
     /// # Errors
     /// [`TooLong`]; the stream cannot be read on.
-    pub(super) fn next(&mut self) -> Result<Option<Event<'_>>, TooLong> {
+    pub(crate) fn next(&mut self) -> Result<Option<Event<'_>>, TooLong> {
         while let Some((start, end)) = self.next_line()? {
             if start != end {
                 self.field(start, end)?;

@@ -5,17 +5,17 @@ use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 
-use super::options::{ApiKey, StartError};
+use crate::engine::openai::options::{ApiKey, StartError};
 
 /// The current `authorization` header.
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     source: ApiKey,
     header: Mutex<Option<HeaderValue>>,
 }
 
 impl Credentials {
     /// Reads the key.
-    pub(super) fn load(source: ApiKey) -> Result<Self, StartError> {
+    pub(crate) fn load(source: ApiKey) -> Result<Self, StartError> {
         let header = match &source {
             ApiKey::None => None,
             ApiKey::Value(key) => Some(header(key).map_err(|reason| refused("the options", reason))?),
@@ -28,12 +28,12 @@ impl Credentials {
     }
 
     /// What to send.
-    pub(super) fn header(&self) -> Option<HeaderValue> {
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
         self.header.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server refused `used`: true when there is another key by now. Blocks on a file.
-    pub(super) fn renew(&self, used: Option<&HeaderValue>) -> bool {
+    pub(crate) fn renew(&self, used: Option<&HeaderValue>) -> bool {
         if self.header().as_ref() != used {
             return true;
         }
@@ -53,7 +53,7 @@ impl Credentials {
     }
 
     /// The key's text, to be kept out of messages.
-    pub(super) fn secret(&self) -> Option<String> {
+    pub(crate) fn secret(&self) -> Option<String> {
         let header = self.header()?;
         header.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned)
     }

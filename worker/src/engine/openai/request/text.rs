@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 use tokenbus_protocol::{EngineError, RequestKind};
 
-use super::error;
 use super::members::{number, parsed};
-use super::target::{ServerKind, Target};
+use crate::engine::openai::error;
+use crate::engine::openai::target::{ServerKind, Target};
 
 /// A `prompt` as far as it is told apart here.
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ enum Prompt {
 }
 
 /// Prompts of a request: each has choices of its own. An array of numbers is one.
-pub(super) fn prompts(object: &RawObject) -> u32 {
+pub(crate) fn prompts(object: &RawObject) -> u32 {
     let Some(prompt) = object.get("prompt") else { return 1 };
     let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(prompt.get()) else {
         return 1;
@@ -35,7 +35,7 @@ pub(super) fn prompts(object: &RawObject) -> u32 {
 
 /// What the client is to have before the first token of each choice: the prompts, where it asked for
 /// them and the server passes over that.
-pub(super) fn echoes(kind: RequestKind, object: &RawObject, target: &Target) -> Result<Vec<String>, EngineError> {
+pub(crate) fn echoes(kind: RequestKind, object: &RawObject, target: &Target) -> Result<Vec<String>, EngineError> {
     let asked = kind == RequestKind::Completion && parsed::<bool>(object, "echo") == Some(true);
     if !asked || !passes_over_echo(target.kind) {
         return Ok(Vec::new());
@@ -66,7 +66,7 @@ fn passes_over_echo(kind: ServerKind) -> bool {
 }
 
 /// What the server would pass over in silence.
-pub(super) fn refuse_impossible(object: &RawObject, target: &Target) -> Result<(), EngineError> {
+pub(crate) fn refuse_impossible(object: &RawObject, target: &Target) -> Result<(), EngineError> {
     let suffix = parsed::<String>(object, "suffix").is_some_and(|suffix| !suffix.is_empty());
     if suffix && target.kind == ServerKind::LlamaServer {
         return Err(error::unsupported(
@@ -80,8 +80,8 @@ pub(super) fn refuse_impossible(object: &RawObject, target: &Target) -> Result<(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::target::Continuation;
     use super::*;
+    use crate::engine::openai::target::Continuation;
 
     fn object(json: &str) -> RawObject {
         RawObject::parse(json.as_bytes()).unwrap()

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
 use super::members::parsed;
-use super::target::ServerKind;
+use crate::engine::openai::target::ServerKind;
 
 /// The member of a request that makes llama-server tell its `timings` in each chunk.
-pub(super) const PER_TOKEN: &str = "timings_per_token";
+pub(crate) const PER_TOKEN: &str = "timings_per_token";
 
 /// Where a chunk tells how many tokens its choice has so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Counting {
+pub(crate) enum Counting {
     /// Nowhere: a chunk that says something counts as one, unless it lists its tokens.
     #[default]
     Chunks,
@@ -31,7 +31,7 @@ pub(super) enum Counting {
 
 impl Counting {
     /// How a server of `kind` can tell it in the answer to the request `object`.
-    pub(super) fn of(kind: ServerKind, object: &RawObject) -> Self {
+    pub(crate) fn of(kind: ServerKind, object: &RawObject) -> Self {
         match kind {
             ServerKind::LlamaServer => Self::Timings {
                 hidden: parsed::<bool>(object, PER_TOKEN) != Some(true),
@@ -42,12 +42,12 @@ impl Counting {
     }
 
     /// The member of `stream_options` that asks for it.
-    pub(super) fn option(self) -> Option<&'static str> {
+    pub(crate) fn option(self) -> Option<&'static str> {
         (self == Self::Usage).then_some("continuous_usage_stats")
     }
 
     /// The object of a chunk that has the count.
-    pub(super) fn counter<'c>(
+    pub(crate) fn counter<'c>(
         self,
         usage: Option<&'c RawValue>,
         timings: Option<&'c RawValue>,
@@ -83,28 +83,28 @@ impl Counting {
 
 /// What was counted of one answer.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     counting: Counting,
     /// Tokens told of each choice that has begun, by index.
     told: Vec<(u32, u64)>,
 }
 
 impl Counted {
-    pub(super) fn new(counting: Counting) -> Self {
+    pub(crate) fn new(counting: Counting) -> Self {
         Self {
             counting,
             told: Vec::new(),
         }
     }
 
-    pub(super) fn counting(&self) -> Counting {
+    pub(crate) fn counting(&self) -> Counting {
         self.counting
     }
 
     /// The tokens of `choice` that a chunk with this `counter` adds to what was told before; `None`
     /// where it has no count. What `says` something is at least one: to the gateway 0 means that
     /// nobody counted.
-    pub(super) fn more(&mut self, choice: u32, counter: &str, says: bool) -> Option<u32> {
+    pub(crate) fn more(&mut self, choice: u32, counter: &str, says: bool) -> Option<u32> {
         let count = self.counting.read(counter)?;
         let told = match self.told.iter().position(|(index, _)| *index == choice) {
             Some(at) => self.told.get_mut(at)?,

@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
-use super::client::Client;
+use crate::engine::openai::wire::client::Client;
 
 /// The server as the jobs see it.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     /// Sends requests.
-    pub(super) client: Client,
+    pub(crate) client: Client,
     catalog: RwLock<Arc<Catalog>>,
     breaker: Mutex<Breaker>,
     /// Wakes the monitor.
@@ -25,7 +25,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, catalog: Catalog) -> Self {
+    pub(crate) fn new(client: Client, catalog: Catalog) -> Self {
         Self {
             client,
             catalog: RwLock::new(Arc::new(catalog)),
@@ -38,54 +38,54 @@ impl Shared {
     }
 
     /// The models, as known now.
-    pub(super) fn catalog(&self) -> Arc<Catalog> {
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_catalog(&self, catalog: Catalog) {
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
     }
 
     /// The server has sent output.
-    pub(super) fn output_came(&self) {
+    pub(crate) fn output_came(&self) {
         let millis = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last_output.store(millis + 1, Ordering::Relaxed);
     }
 
     /// When the server last sent output.
-    pub(super) fn last_output(&self) -> Option<Instant> {
+    pub(crate) fn last_output(&self) -> Option<Instant> {
         let millis = self.last_output.load(Ordering::Relaxed).checked_sub(1)?;
         self.epoch.checked_add(Duration::from_millis(millis))
     }
 
     /// A connection could not be made, or broke.
-    pub(super) fn connection_failed(&self) {
+    pub(crate) fn connection_failed(&self) {
         self.connection_failed.store(true, Ordering::Release);
         self.news.notify_one();
     }
 
     /// An answer hints that the server is not what it was (its model is gone, it is loading).
-    pub(super) fn look_again(&self) {
+    pub(crate) fn look_again(&self) {
         self.news.notify_one();
     }
 
     /// Waits for one of these.
-    pub(super) async fn news(&self) {
+    pub(crate) async fn news(&self) {
         self.news.notified().await;
     }
 
     /// Whether a connection has failed since the last call.
-    pub(super) fn take_connection_failed(&self) -> bool {
+    pub(crate) fn take_connection_failed(&self) -> bool {
         self.connection_failed.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn circuit(&self, now: Instant) -> Circuit {
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
         self.breaker().circuit(now)
     }
 
     /// Asks the circuit breaker for leave to send; `None` when it is open. The permit must be told
     /// the outcome; dropped without, the request proved nothing.
-    pub(super) fn permit(self: &Arc<Self>, now: Instant) -> Option<Permit> {
+    pub(crate) fn permit(self: &Arc<Self>, now: Instant) -> Option<Permit> {
         let trial = match self.breaker().admit(now) {
             Admission::Flows => false,
             Admission::Trial => true,
@@ -104,7 +104,7 @@ impl Shared {
 }
 
 /// Leave to send one request.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     shared: Arc<Shared>,
     trial: bool,
     told: bool,
@@ -112,7 +112,7 @@ pub(super) struct Permit {
 
 impl Permit {
     /// The server behaved as a healthy one does.
-    pub(super) fn success(mut self) {
+    pub(crate) fn success(mut self) {
         self.told = true;
         if self.shared.breaker().success() {
             self.shared.news.notify_one();
@@ -120,7 +120,7 @@ impl Permit {
     }
 
     /// The server failed.
-    pub(super) fn failure(mut self, now: Instant) {
+    pub(crate) fn failure(mut self, now: Instant) {
         self.told = true;
         if self.shared.breaker().failure(now) {
             self.shared.news.notify_one();

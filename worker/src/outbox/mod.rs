@@ -4,6 +4,10 @@
 //! publishes it as one message. The first frame after a silence wakes the sender, further ones
 //! ride along: a step of a continuous-batching engine costs one wake-up and one message.
 
+pub(crate) mod outboxes;
+pub(crate) mod post;
+pub(crate) mod stream;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,8 +21,8 @@ use tokenbus_protocol::{BatchWriter, Body, Delta, EncodeError, Frame};
 use tokio::sync::Notify;
 
 use crate::limits;
-use crate::load::Load;
-use crate::metrics::Metrics;
+use crate::report::load::Load;
+use crate::report::metrics::Metrics;
 use crate::sync::lock;
 
 /// How much a frame may press.
@@ -331,6 +335,5 @@ async fn publish(bus: &Bus, subject: &str, watch: Option<&String>, batch: Bytes,
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests;

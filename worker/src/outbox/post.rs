@@ -7,7 +7,7 @@ use tokenbus_bus::Bus;
 use tokio::sync::mpsc;
 
 use crate::limits;
-use crate::metrics::Metrics;
+use crate::report::metrics::Metrics;
 
 /// One message to publish.
 pub(crate) struct Letter {

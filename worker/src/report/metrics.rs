@@ -14,7 +14,7 @@ use tokenbus_protocol::status::Totals;
 use tokenbus_protocol::{Quantiles, RejectReason};
 
 use crate::limits::LATENCY_WINDOW;
-use crate::recent::Latencies;
+use crate::report::recent::Latencies;
 use crate::sync::lock;
 
 /// Upper bounds of the time-to-first-token histogram, seconds.

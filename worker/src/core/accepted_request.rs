@@ -6,9 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokenbus_protocol::{Name, RequestKind, Resume};
 
+use crate::core::parts::Collector;
 use crate::engine::Running;
-use crate::parts::Collector;
-use crate::stream::Stream;
+use crate::outbox::stream::Stream;
 
 /// One request that this worker has accepted.
 pub(crate) struct AcceptedRequest {

@@ -16,9 +16,9 @@ use tokenbus_protocol::{Control, ControlReply, Name};
 use tokio::time::{Duration, Instant as TokioInstant};
 
 use crate::core::Core;
+use crate::core::tenure::{ClaimVerdict, weigh};
 use crate::limits;
 use crate::options::Identity;
-use crate::tenure::{ClaimVerdict, weigh};
 
 /// Another worker runs under this one's id.
 #[derive(Debug, thiserror::Error)]

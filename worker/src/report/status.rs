@@ -12,10 +12,10 @@ use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerState};
 use tokio::sync::watch;
 
 use crate::limits;
-use crate::load::Load;
-use crate::metrics::Metrics;
 use crate::options::Identity;
-use crate::recent::Rate;
+use crate::report::load::Load;
+use crate::report::metrics::Metrics;
+use crate::report::recent::Rate;
 
 /// What of a worker's state changes seldom.
 #[derive(Debug, Clone, PartialEq)]

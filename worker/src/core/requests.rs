@@ -12,17 +12,17 @@ use tokenbus_protocol::{
 };
 use uuid::Uuid;
 
-use crate::accepted_request::{AcceptedRequest, Stage};
-use crate::admission::{Ask, Verdict};
+use crate::core::accepted_request::{AcceptedRequest, Stage};
+use crate::core::admission::{Ask, Verdict};
+use crate::core::parts::{Collector, PartsError};
+use crate::core::timers::Due;
 use crate::core::{Core, refusal};
 use crate::engine::repeat::can_be_repeated;
 use crate::engine::{self, Health};
 use crate::limits;
-use crate::metrics::Outcome;
+use crate::outbox::stream::{Key, Stream, StreamParts, StreamSink, internal};
 use crate::outbox::{Outbox, Press};
-use crate::parts::{Collector, PartsError};
-use crate::stream::{Key, Stream, StreamParts, StreamSink, internal};
-use crate::timers::Due;
+use crate::report::metrics::Outcome;
 
 impl Core {
     /// A message on one of the request subjects.

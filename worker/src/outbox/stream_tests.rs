@@ -3,7 +3,7 @@
 use tokenbus_protocol::{BatchReader, Frame};
 
 use super::*;
-use crate::load::Load;
+use crate::report::load::Load;
 
 struct Setup {
     load: Arc<Load>,

@@ -3,6 +3,20 @@
 //!
 //! Nothing in here awaits. Requests are in `requests.rs`, control messages in `control.rs`.
 
+mod accepted_request;
+mod admission;
+pub(crate) mod claim;
+mod control;
+mod drain;
+mod gateway_watch;
+mod gateways;
+pub(crate) mod intake;
+mod parts;
+mod requests;
+mod seen;
+mod tenure;
+mod timers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,25 +27,25 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::accepted_request::AcceptedRequest;
-use crate::admission::Admission;
-use crate::drain::Drain;
+use crate::core::accepted_request::AcceptedRequest;
+use crate::core::admission::Admission;
+use crate::core::drain::Drain;
+use crate::core::gateway_watch::{Patience, Watch};
+use crate::core::intake::Interest;
+use crate::core::tenure::Tenure;
+use crate::core::timers::{Due, Timers};
 use crate::engine::{Engine, EngineInfo, Health};
-use crate::free::{Hint, Hints};
-use crate::intake::Interest;
 use crate::limits;
-use crate::load::Load;
-use crate::malformed::LogLimit;
-use crate::metrics::{Metrics, Outcome};
 use crate::options::Identity;
-use crate::outboxes::Outboxes;
-use crate::pace::Pace;
-use crate::post::Post;
-use crate::status::Snapshot;
-use crate::stream::{Ends, Key};
-use crate::tenure::Tenure;
-use crate::timers::{Due, Timers};
-use crate::watch::{Patience, Watch};
+use crate::outbox::outboxes::Outboxes;
+use crate::outbox::post::Post;
+use crate::outbox::stream::{Ends, Key};
+use crate::report::free::{Hint, Hints};
+use crate::report::load::Load;
+use crate::report::malformed::LogLimit;
+use crate::report::metrics::{Metrics, Outcome};
+use crate::report::pace::Pace;
+use crate::report::status::Snapshot;
 
 /// What the core is made of.
 pub(crate) struct CoreParts {
@@ -347,10 +361,8 @@ fn handed_over() -> EngineError {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#[path = "core_bench.rs"]
 pub(crate) mod bench;
 
 #[cfg(test)]
-#[path = "core_tests.rs"]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::core::{Core, refusal};
 use crate::limits;
-use crate::metrics::Outcome;
 use crate::outbox::Press;
+use crate::report::metrics::Outcome;
 
 impl Core {
     /// NATS found nobody subscribed as `gateway`: after a while its streams are stopped.

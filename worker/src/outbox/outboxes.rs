@@ -9,9 +9,9 @@ use tokenbus_protocol::Name;
 use tokio::task::JoinHandle;
 
 use crate::limits;
-use crate::load::Load;
-use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::report::load::Load;
+use crate::report::metrics::Metrics;
 
 /// Starts the task that sends an outbox's content to a gateway.
 pub(crate) type StartSender = Box<dyn Fn(&Name, Arc<Outbox>) -> JoinHandle<()> + Send>;

@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use crate::engine::{Closed, Sink};
 use crate::limits;
-use crate::load::{Place, Share};
-use crate::metrics::{Metrics, Outcome};
 use crate::outbox::{Outbox, Press, PushError, delta_weight};
+use crate::report::load::{Place, Share};
+use crate::report::metrics::{Metrics, Outcome};
 use crate::sync::lock;
 
 /// Which attempt of which request.

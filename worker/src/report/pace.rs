@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::recent::Rate;
+use crate::report::recent::Rate;
 
 /// The rate at which streams end.
 #[derive(Debug)]

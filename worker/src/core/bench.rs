@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::engine::{Job as EngineJob, ModelCommandError, Running, Sink};
 use crate::outbox::Outbox;
-use crate::post::Letter;
+use crate::outbox::post::Letter;
 use crate::sync::job_channel;
 
 #[derive(Default)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokenbus_protocol::control::{Done, Drain, ModelCommand, Pong, Refused};
 use tokenbus_protocol::{Control, ControlReply};
 
-use crate::admission::Cancelled;
 use crate::core::Core;
+use crate::core::admission::Cancelled;
 use crate::engine::{Engine, ModelCommandError};
 
 /// Models that are loaded or unloaded at the same time at most: each may take minutes and

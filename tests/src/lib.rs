@@ -22,6 +22,7 @@ pub mod child;
 pub mod clients;
 pub mod cluster;
 pub mod fake_worker;
+pub mod house;
 pub mod http;
 pub mod limits;
 pub mod link;

@@ -181,7 +181,7 @@ fn bare_spawns(source: &Source) -> Vec<String> {
 }
 
 /// The text before the unit tests, which stand last in a file.
-fn production(text: &str) -> &str {
+pub(crate) fn production(text: &str) -> &str {
     let mut from = 0;
     while let Some(at) = text[from..].find("\n#[cfg(test)]\n").map(|at| from + at) {
         let behind = text[at + 1..].lines().find(|line| !line.starts_with("#["));

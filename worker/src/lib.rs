@@ -1,39 +1,23 @@
 //! The engine worker: requests in, token frames out.
 //!
-//! A request's way: `intake` → `core`/`requests` (with `admission`) → the engine → `stream` →
-//! `outbox`. Decisions are in `admission`, `parts`, `free`, `drain`, `timers`, `recent`, `pace`,
-//! `seen`, `watch`; the one loop is in `worker`; NATS is touched in `intake`, `outbox`, `post`, `status`, `service`.
+//! A request's way: `core` (taken in by `intake`, admitted, started) → the engine → `outbox` (its `stream`,
+//! then one outbox per gateway). `report` has what the worker tells of itself, and counts. The one loop is in
+//! `worker`. The rooms stand on floors, `core` on `outbox` on `report`, and the test `house` holds them to that.
+//!
+//! Decisions are in `core` (`admission`, `parts`, `drain`, `timers`, `seen`, `tenure`, `gateway_watch`) and
+//! `report` (`free`, `recent`, `pace`); NATS is touched in `core::intake`, `core::claim`, `outbox`,
+//! `report::status` and `service`.
 
-mod admission;
-mod claim;
-mod control;
 mod core;
-mod drain;
 pub mod engine;
-mod free;
-mod gateways;
-mod intake;
 pub mod limits;
-mod load;
-mod malformed;
-mod metrics;
 mod options;
 mod outbox;
-mod outboxes;
-mod pace;
-mod parts;
-mod post;
-mod recent;
-mod requests;
-mod seen;
+mod report;
 mod service;
-mod status;
-mod stream;
 mod sync;
-mod timers;
-mod watch;
 mod worker;
 
-pub use metrics::Metrics;
 pub use options::Options;
+pub use report::metrics::Metrics;
 pub use worker::{Handle, Worker, WorkerError, run};

@@ -17,7 +17,7 @@ use tokenbus_protocol::subject::SERVICE_NAME;
 use tokio::sync::watch;
 
 use crate::options::Identity;
-use crate::status::Snapshot;
+use crate::report::status::Snapshot;
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy)]

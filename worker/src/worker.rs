@@ -15,20 +15,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
 
-use crate::claim::{self, IdTaken};
+use crate::core::claim::{self, IdTaken};
+use crate::core::intake::{Inbound, Intake};
 use crate::core::{Core, CoreParts};
 use crate::engine::{Engine, EngineInfo, Health};
-use crate::intake::{Inbound, Intake};
 use crate::limits;
-use crate::load::Load;
-use crate::metrics::Metrics;
 use crate::options::{Identity, Options};
 use crate::outbox;
-use crate::outboxes::Outboxes;
-use crate::post::{self, Letter, Post};
+use crate::outbox::outboxes::Outboxes;
+use crate::outbox::post::{self, Letter, Post};
+use crate::outbox::stream::{Ends, Key};
+use crate::report::load::Load;
+use crate::report::metrics::Metrics;
+use crate::report::status::{Heartbeat, Snapshot};
 use crate::service;
-use crate::status::{Heartbeat, Snapshot};
-use crate::stream::{Ends, Key};
 
 /// Why a worker does not run.
 #[derive(Debug, thiserror::Error)]

@@ -1,27 +1,25 @@
 //! One job: its request to the server, and the server's stream into the sink.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http::{Response, StatusCode};
+use http::Response;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
-use super::client::{AnswerBody, Path, SendError, header_text, read_to_end};
+use super::answer::exchange::{Output, Server, emit, error_body, permitted};
+use super::answer::stream::{Answer, Step, Stopped, merge};
+use super::answer::unary;
 use super::error;
 use super::limits;
-use super::request::{self, Call, Plan, Target};
-use super::seam::{Seam, without_skipped};
-use super::shared::Shared;
-use super::sse::SseParser;
-use super::stream::{Answer, Step, Stopped, UsageRule, merge};
-use super::unary;
-use crate::engine::{Closed, Job, Running, Sink};
-
-/// Several upstream answers may write to one sink (a failover with `n > 1`).
-pub(super) type Output = Mutex<Box<dyn Sink>>;
+use super::request;
+use super::request::call::{Call, Plan};
+use super::request::seam::{Seam, without_skipped};
+use super::target::{Target, UsageRule};
+use super::watch::shared::Shared;
+use super::wire::client::{AnswerBody, Path, header_text};
+use super::wire::sse::SseParser;
+use crate::engine::{Job, Running, Sink};
 
 /// Starts `job`; dropping what is returned closes its connection to the server.
 pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Running {
@@ -89,25 +87,6 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
     Ok((merge(finishes), leftovers.into_iter().flatten().collect()))
 }
 
-/// Lets `work` run if the circuit breaker does, and tells it how that went.
-pub(super) async fn permitted<T>(
-    shared: &Arc<Shared>,
-    work: impl Future<Output = Result<T, Stopped>>,
-) -> Result<T, Stopped> {
-    let Some(permit) = shared.permit(Instant::now()) else {
-        let message = "the engine failed repeatedly and is left alone for a while";
-        return Err(error::plain(ErrorCode::EngineUnavailable, message, true).into());
-    };
-    let outcome = work.await;
-    match &outcome {
-        Ok(_) => permit.success(),
-        Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
-        Err(Stopped::Failed(_)) => permit.success(),
-        Err(Stopped::Closed) => drop(permit),
-    }
-    outcome
-}
-
 async fn planned(job: &Job, target: &Target) -> Result<Plan, EngineError> {
     if job.body.len() <= limits::INLINE_BODY {
         return request::plan(job.kind, &job.body, target, job.resume.as_ref());
@@ -120,22 +99,12 @@ async fn planned(job: &Job, target: &Target) -> Result<Plan, EngineError> {
     }
 }
 
-pub(super) fn emit(output: &Output, delta: Delta<'_>) -> Result<(), Closed> {
-    output.lock().unwrap_or_else(PoisonError::into_inner).delta(delta)
-}
-
 /// What the calls of one job have in common.
 struct Asked<'j> {
     server: Server<'j>,
     output: &'j Output,
     path: Path<'static>,
     rule: UsageRule,
-}
-
-/// The server, as one job speaks to it.
-pub(super) struct Server<'j> {
-    pub(super) shared: &'j Shared,
-    pub(super) traceparent: Option<&'j str>,
 }
 
 impl Asked<'_> {
@@ -183,55 +152,6 @@ impl Asked<'_> {
     }
 }
 
-impl Server<'_> {
-    /// Posts `body`; what comes back is an answer that began well.
-    pub(super) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
-        let sent = self.shared.client.post(path, body, self.traceparent).await;
-        let answer = sent.map_err(|error| self.send_error(&error))?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let secrets = self.shared.client.secrets();
-        Err(self.refusal(answer, &secrets).await)
-    }
-
-    fn send_error(&self, error: &SendError) -> EngineError {
-        tracing::warn!(%error, "the engine cannot be reached");
-        match error {
-            SendError::Invalid(_) | SendError::TooLarge => {
-                error::plain(ErrorCode::Internal, "the request cannot be sent to the engine", false)
-            }
-            SendError::Connect(_) | SendError::Broken(_) | SendError::Timeout => {
-                self.shared.connection_failed();
-                error::unreachable()
-            }
-        }
-    }
-
-    pub(super) fn broken(&self, reason: &SendError) -> EngineError {
-        tracing::warn!(%reason, "the engine's stream broke");
-        self.shared.connection_failed();
-        error::truncated()
-    }
-
-    async fn refusal(&self, answer: Response<AnswerBody>, secrets: &error::Secrets) -> EngineError {
-        let (parts, body) = answer.into_parts();
-        if matches!(
-            parts.status,
-            StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY
-        ) {
-            self.shared.look_again();
-        }
-        let body = error_body(body).await;
-        let retry_after = header_text(&parts.headers, "retry-after");
-        let error = error::from_response(parts.status, retry_after, &body, SystemTime::now(), secrets);
-        if error::is_fault(&error) || error.code == ErrorCode::UpstreamUnauthorized {
-            tracing::warn!(status = parts.status.as_u16(), message = %error.message, "the engine failed");
-        }
-        error
-    }
-}
-
 /// The end of an answer that a stop string across the seam has ended: the engine did not get to
 /// tell its usage.
 fn stopped(tokens: u64) -> Finish {
@@ -247,14 +167,6 @@ async fn no_stream(answer: Response<AnswerBody>, secrets: &error::Secrets) -> En
     match std::str::from_utf8(&body) {
         Ok(text) if is_error => error::from_stream(text, secrets),
         _ => error::plain(ErrorCode::Internal, "the engine does not stream its answers", false),
-    }
-}
-
-/// What there is of an error's body within its bounds; the status alone says enough.
-async fn error_body(body: AnswerBody) -> Bytes {
-    match tokio::time::timeout(limits::ERROR_BODY_TIMEOUT, read_to_end(body, limits::MAX_ERROR_BODY)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) | Err(_) => Bytes::new(),
     }
 }
 

@@ -1,63 +1,45 @@
 //! Any server that speaks the OpenAI API as an engine: vLLM, SGLang, llama-server, Ollama, a provider.
 //!
-//! A straight walk: [`generate`] takes a job, [`request`] and [`resume`] write its body, [`client`]
-//! sends it, [`sse`], [`chunk`] and [`stream`] read the answer, [`seam`] joins it to what the client
-//! has already, [`error`] says what a failure means. What is answered in one piece takes [`unary`]'s way.
-//! Beside it [`monitor`] probes the server ([`probe`], [`discover`]) and tells the worker how it is
-//! ([`health`], [`breaker`], [`catalog`], [`traits`]); [`supervisor`] runs the server's process where we own it.
+//! A straight walk: [`generate`] takes a job, [`request`] writes its body (or one that goes on from what the
+//! client has), [`wire`] sends it and reads what comes back, [`answer`] makes output of it, [`error`] says
+//! what a failure means. Beside it [`watch`] probes the server and tells the worker how it is, and
+//! [`supervisor`] runs the server's process where we own it.
 
-mod breaker;
-mod catalog;
-mod chunk;
-mod client;
-mod count;
-mod credentials;
-mod discover;
+mod answer;
 mod error;
 mod generate;
-mod health;
 pub(crate) mod limits;
-mod monitor;
 mod options;
-mod pattern;
-mod probe;
 mod request;
-mod resume;
-mod seam;
-mod shared;
-mod sse;
-mod stream;
 pub mod supervisor;
-mod tap;
-mod text;
-mod traits;
-mod unary;
+mod target;
+mod watch;
+mod wire;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task::{self, AbortOnDrop};
-use tokio::sync::watch;
+use tokio::sync::watch::{Receiver, Sender};
 
-pub use credentials::ApiKey;
-pub use discover::ServerKind;
-pub use options::{ModelSpec, ModelSpecError, OpenAiOptions, StartError};
+pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError};
 pub use supervisor::EngineCommand;
+pub use target::ServerKind;
 
 use crate::engine::{Engine, EngineInfo, Health, Job, Running, Sink};
-use catalog::Catalog;
-use client::{Base, Client};
-use credentials::Credentials;
-use monitor::{Monitor, Settings};
-use shared::Shared;
 use supervisor::{Address, Supervisor};
+use watch::catalog::Catalog;
+use watch::monitor::{Monitor, Settings};
+use watch::shared::Shared;
+use wire::client::{Base, Client};
+use wire::credentials::Credentials;
 
 /// A server that speaks the OpenAI API. Dropping it kills a supervised process; [`Engine::stop`]
 /// ends it in order.
 pub struct OpenAiEngine {
     shared: Arc<Shared>,
-    info: watch::Sender<EngineInfo>,
+    info: Sender<EngineInfo>,
     monitor: Mutex<Option<AbortOnDrop<()>>>,
     supervisor: Option<Supervisor>,
 }
@@ -128,7 +110,7 @@ impl OpenAiEngine {
 }
 
 impl Engine for OpenAiEngine {
-    fn info(&self) -> watch::Receiver<EngineInfo> {
+    fn info(&self) -> Receiver<EngineInfo> {
         self.info.subscribe()
     }
 

@@ -1,13 +1,13 @@
 //! What an operator says of an HTTP engine.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
-use super::credentials::ApiKey;
 use super::supervisor::EngineCommand;
 use crate::engine::Overrides;
 
@@ -45,6 +45,29 @@ impl Default for OpenAiOptions {
             command: None,
             engine: "openai",
             start_timeout: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// Where the key to the server comes from.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum ApiKey {
+    /// The server asks for none.
+    #[default]
+    None,
+    /// The key itself.
+    Value(String),
+    /// A file that holds it; read again when the server answers 401, so that keys can be rotated
+    /// without a restart.
+    File(PathBuf),
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Value(_) => f.write_str("Value([hidden])"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
     }
 }

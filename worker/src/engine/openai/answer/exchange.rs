@@ -1,0 +1,104 @@
+//! A job's exchange with the server: leave to ask, the question, a refusal, and output into the sink.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use tokenbus_protocol::{Delta, EngineError, ErrorCode};
+
+use super::stream::Stopped;
+use crate::engine::openai::error;
+use crate::engine::openai::limits;
+use crate::engine::openai::watch::shared::Shared;
+use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
+use crate::engine::{Closed, Sink};
+
+/// Several upstream answers may write to one sink (a failover with `n > 1`).
+pub(crate) type Output = Mutex<Box<dyn Sink>>;
+
+pub(crate) fn emit(output: &Output, delta: Delta<'_>) -> Result<(), Closed> {
+    output.lock().unwrap_or_else(PoisonError::into_inner).delta(delta)
+}
+
+/// Lets `work` run if the circuit breaker does, and tells it how that went.
+pub(crate) async fn permitted<T>(
+    shared: &Arc<Shared>,
+    work: impl Future<Output = Result<T, Stopped>>,
+) -> Result<T, Stopped> {
+    let Some(permit) = shared.permit(Instant::now()) else {
+        let message = "the engine failed repeatedly and is left alone for a while";
+        return Err(error::plain(ErrorCode::EngineUnavailable, message, true).into());
+    };
+    let outcome = work.await;
+    match &outcome {
+        Ok(_) => permit.success(),
+        Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
+        Err(Stopped::Failed(_)) => permit.success(),
+        Err(Stopped::Closed) => drop(permit),
+    }
+    outcome
+}
+
+/// The server, as one job speaks to it.
+pub(crate) struct Server<'j> {
+    pub(crate) shared: &'j Shared,
+    pub(crate) traceparent: Option<&'j str>,
+}
+
+impl Server<'_> {
+    /// Posts `body`; what comes back is an answer that began well.
+    pub(crate) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
+        let sent = self.shared.client.post(path, body, self.traceparent).await;
+        let answer = sent.map_err(|error| self.send_error(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let secrets = self.shared.client.secrets();
+        Err(self.refusal(answer, &secrets).await)
+    }
+
+    fn send_error(&self, error: &SendError) -> EngineError {
+        tracing::warn!(%error, "the engine cannot be reached");
+        match error {
+            SendError::Invalid(_) | SendError::TooLarge => {
+                error::plain(ErrorCode::Internal, "the request cannot be sent to the engine", false)
+            }
+            SendError::Connect(_) | SendError::Broken(_) | SendError::Timeout => {
+                self.shared.connection_failed();
+                error::unreachable()
+            }
+        }
+    }
+
+    pub(crate) fn broken(&self, reason: &SendError) -> EngineError {
+        tracing::warn!(%reason, "the engine's stream broke");
+        self.shared.connection_failed();
+        error::truncated()
+    }
+
+    async fn refusal(&self, answer: Response<AnswerBody>, secrets: &error::Secrets) -> EngineError {
+        let (parts, body) = answer.into_parts();
+        if matches!(
+            parts.status,
+            StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY
+        ) {
+            self.shared.look_again();
+        }
+        let body = error_body(body).await;
+        let retry_after = header_text(&parts.headers, "retry-after");
+        let error = error::from_response(parts.status, retry_after, &body, SystemTime::now(), secrets);
+        if error::is_fault(&error) || error.code == ErrorCode::UpstreamUnauthorized {
+            tracing::warn!(status = parts.status.as_u16(), message = %error.message, "the engine failed");
+        }
+        error
+    }
+}
+
+/// What there is of an error's body within its bounds; the status alone says enough.
+pub(crate) async fn error_body(body: AnswerBody) -> Bytes {
+    match tokio::time::timeout(limits::ERROR_BODY_TIMEOUT, read_to_end(body, limits::MAX_ERROR_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
+}

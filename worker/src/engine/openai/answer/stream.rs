@@ -1,0 +1,421 @@
+//! One answer of the engine as a state machine: events in, deltas out, and how it ended.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokenbus_protocol::frame::DeltaExtra;
+use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::{Delta, EngineError, Finish};
+
+use crate::engine::Closed;
+use crate::engine::openai::error::{self, Secrets};
+use crate::engine::openai::request::call::Call;
+use crate::engine::openai::request::count::{Counted, Counting};
+use crate::engine::openai::target::UsageRule;
+use crate::engine::openai::wire::chunk::{Choice, Chunk, Members, text_of};
+use crate::engine::openai::wire::pattern::Pattern;
+use crate::engine::openai::wire::sse::{Event, EventKind};
+
+/// Whether the answer goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// More events are expected.
+    More,
+    /// The engine said that it is done.
+    Done,
+}
+
+/// Why the answer ends early.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Stopped {
+    /// Nobody wants it any more.
+    Closed,
+    /// The engine failed.
+    Failed(EngineError),
+}
+
+impl From<Closed> for Stopped {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<EngineError> for Stopped {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Numbers of a `usage` object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Counts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+/// What is known of one answer.
+#[derive(Debug)]
+pub(crate) struct Answer<'s> {
+    secrets: &'s Secrets,
+    /// The only choice's index for the client, where that is not what the engine says.
+    choice: Option<u32>,
+    /// Choices that are due.
+    due: u32,
+    /// Tokens that the engine counts as prompt but that were answer.
+    delivered: u64,
+    rule: UsageRule,
+    /// Choices of each prompt.
+    each: u32,
+    /// Prompt tokens by prompt, where each choice has a usage of its own.
+    prompts: BTreeMap<u32, u64>,
+    /// Per choice that has begun, by index: whether it is complete.
+    begun: Vec<(u32, bool)>,
+    fingerprint: Fingerprint,
+    counts: Counts,
+    usages: u32,
+    finish: Finish,
+    /// The shape of the last chunk that was nothing but text, and its choice at the engine.
+    plain: (Pattern, u32),
+    counted: Counted,
+}
+
+/// The engine's `system_fingerprint`, which goes out with the first delta that is sent at all.
+#[derive(Debug)]
+enum Fingerprint {
+    Unknown,
+    Known(String),
+    Told,
+}
+
+impl<'s> Answer<'s> {
+    /// The answer to `call`.
+    pub(crate) fn new(call: &Call, rule: UsageRule, secrets: &'s Secrets) -> Self {
+        Self {
+            secrets,
+            choice: call.choice,
+            due: call.choices,
+            delivered: call.delivered,
+            rule,
+            each: call.each.max(1),
+            prompts: BTreeMap::new(),
+            begun: Vec::new(),
+            fingerprint: Fingerprint::Unknown,
+            counts: Counts::default(),
+            usages: 0,
+            finish: Finish::default(),
+            plain: (Pattern::default(), 0),
+            counted: Counted::new(call.counting),
+        }
+    }
+
+    /// Takes one event; what it says of choices goes to `emit`.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the engine reports a failure, sends nonsense, or `emit` is closed.
+    pub(crate) fn event(
+        &mut self,
+        event: Event<'_>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<Step, Stopped> {
+        let data =
+            std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
+        let data = data.trim();
+        if event.kind == EventKind::Error {
+            return Err(error::from_stream(data, self.secrets).into());
+        }
+        let (pattern, upstream) = &self.plain;
+        if let Some((text, counter)) = pattern.read(data)
+            && let Some(tokens) = counter.map_or(Some(1), |counter| self.counted.more(*upstream, counter, true))
+        {
+            emit(plain(pattern.choice, text, tokens))?;
+            return Ok(Step::More);
+        }
+        if data == "[DONE]" {
+            // An engine that passes over `n` (Ollama) has given what it gives.
+            return if self.has_finished() {
+                Ok(Step::Done)
+            } else {
+                Err(error::truncated().into())
+            };
+        }
+        // llama-server begins the answer to several prompts with a `null`.
+        if data.is_empty() || data == "null" {
+            return Ok(Step::More);
+        }
+        let chunk: Chunk<'_> = serde_json::from_str(data)
+            .map_err(|_| error::nonsense("the engine sent an event that is no completion chunk"))?;
+        if chunk.is_error || chunk.error.is_some() {
+            return Err(error::from_stream(data, self.secrets).into());
+        }
+        self.chunk(data, chunk, emit)?;
+        Ok(Step::More)
+    }
+
+    /// The stream ended without `[DONE]`: complete only if every choice has said that it is.
+    ///
+    /// # Errors
+    /// The error for the client when it was cut.
+    pub(crate) fn ended(&self) -> Result<(), EngineError> {
+        if self.is_complete() {
+            Ok(())
+        } else {
+            Err(error::truncated())
+        }
+    }
+
+    /// What closes the stream; call it once it is complete.
+    pub(crate) fn finish(self) -> Finish {
+        let mut finish = self.finish;
+        finish.prompt_tokens = self
+            .counts
+            .prompt_tokens
+            .map(|prompt| prompt.saturating_sub(self.delivered));
+        finish.completion_tokens = self.counts.completion_tokens;
+        finish
+    }
+
+    /// Whether every choice that has begun is complete, and there is one.
+    fn has_finished(&self) -> bool {
+        !self.begun.is_empty() && self.begun.iter().all(|(_, finished)| *finished)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.has_finished() && self.begun.len() >= usize::try_from(self.due).unwrap_or(usize::MAX)
+    }
+
+    fn chunk(
+        &mut self,
+        data: &str,
+        mut chunk: Chunk<'_>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<(), Stopped> {
+        if let (Some(fingerprint), Fingerprint::Unknown) = (chunk.fingerprint, &self.fingerprint) {
+            self.fingerprint = Fingerprint::Known(fingerprint.into_owned());
+        }
+        if let Some(usage) = chunk.usage {
+            self.usage(usage, chunk.choices.first().map_or(0, |choice| choice.index));
+        }
+        let counting = self.counted.counting();
+        let ends = chunk.choices.iter().all(|choice| choice.finish_reason.is_some());
+        // Those of an answer's end come unasked.
+        if counting == (Counting::Timings { hidden: true }) && !ends {
+            chunk.rest.remove("timings");
+        }
+        let mut rest = raw(&chunk.rest)?;
+        if chunk.choices.is_empty() {
+            if rest.is_some() {
+                self.finish.chunk = rest;
+            }
+            return Ok(());
+        }
+        let counter = counting.counter(chunk.usage, chunk.timings);
+        let counts = chunk.usage.is_none() || counting == Counting::Usage;
+        let alone = counts && chunk.choices.len() == 1 && rest.is_none();
+        for choice in &chunk.choices {
+            let is_plain = self.choice(choice, counter, &mut rest, emit)?;
+            if let Some(content) = choice.content.filter(|_| alone && is_plain) {
+                let (pattern, upstream) = &mut self.plain;
+                pattern.learn(data, content, counter, self.choice.unwrap_or(choice.index));
+                *upstream = choice.index;
+            }
+        }
+        // A chunk that said nothing else still may carry something for the client.
+        if rest.is_some() {
+            let choice = chunk
+                .choices
+                .first()
+                .map_or(0, |choice| self.choice.unwrap_or(choice.index));
+            let extra = Some(Box::new(DeltaExtra {
+                chunk: rest,
+                fingerprint: self.take_fingerprint(),
+                ..DeltaExtra::default()
+            }));
+            emit(Delta {
+                choice,
+                extra,
+                ..Delta::default()
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What one choice says; whether that was text and nothing else.
+    fn choice(
+        &mut self,
+        choice: &Choice<'_>,
+        counter: Option<&RawValue>,
+        rest: &mut Option<RawJson>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<bool, Stopped> {
+        self.mark(choice.index, choice.finish_reason.is_some());
+        let text = choice.content.and_then(text_of).unwrap_or_default();
+        let mut extra = DeltaExtra {
+            delta: raw(&choice.delta)?,
+            logprobs: choice.logprobs.map(RawJson::from),
+            choice: raw(&choice.rest)?,
+            ..DeltaExtra::default()
+        };
+        let says = !text.is_empty()
+            || choice.finish_reason.is_some()
+            || extra.delta.is_some()
+            || extra.logprobs.is_some()
+            || extra.choice.is_some();
+        if !says {
+            // The role alone, or nothing: the gateway gives each choice its role itself.
+            return Ok(false);
+        }
+        extra.chunk = rest.take();
+        extra.fingerprint = self.take_fingerprint();
+        let token_ids = token_ids(choice);
+        let tokens = match counter {
+            Some(counter) => {
+                let says = is_output(choice, &text);
+                self.counted.more(choice.index, counter.get(), says)
+            }
+            None => None,
+        };
+        let tokens = tokens.unwrap_or_else(|| tokens_listed(choice, &text, token_ids.len()));
+        let delta = Delta {
+            choice: self.choice.unwrap_or(choice.index),
+            tokens,
+            token_ids,
+            text,
+            finish_reason: choice.finish_reason.as_deref().map(str::to_owned),
+            extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
+        };
+        let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
+        emit(delta)?;
+        Ok(is_plain)
+    }
+
+    fn mark(&mut self, index: u32, finished: bool) {
+        match self.begun.iter_mut().find(|(known, _)| *known == index) {
+            Some((_, state)) => *state |= finished,
+            None => self.begun.push((index, finished)),
+        }
+    }
+
+    fn take_fingerprint(&mut self) -> Option<String> {
+        match std::mem::replace(&mut self.fingerprint, Fingerprint::Told) {
+            Fingerprint::Known(fingerprint) => Some(fingerprint),
+            Fingerprint::Told => None,
+            Fingerprint::Unknown => {
+                self.fingerprint = Fingerprint::Unknown;
+                None
+            }
+        }
+    }
+
+    fn usage(&mut self, usage: &RawValue, choice: u32) {
+        let Ok(counts) = serde_json::from_str::<Counts>(usage.get()) else {
+            return;
+        };
+        self.usages += 1;
+        if let Some(prompt) = counts.prompt_tokens {
+            let known = self.prompts.entry(choice / self.each).or_default();
+            *known = prompt.max(*known);
+        }
+        if self.rule == UsageRule::Last || self.usages == 1 {
+            self.counts = counts;
+            self.finish.usage = Some(RawJson::from(usage));
+            return;
+        }
+        let completion = &mut self.counts.completion_tokens;
+        *completion = match (*completion, counts.completion_tokens) {
+            (Some(before), Some(more)) => Some(before.saturating_add(more)),
+            (before, more) => before.or(more),
+        };
+        self.counts.prompt_tokens = (!self.prompts.is_empty()).then(|| self.prompts.values().sum());
+        // No object of the engine's stands for the sum.
+        self.finish.usage = None;
+    }
+}
+
+/// Text and nothing else.
+fn plain(choice: u32, text: Cow<'_, str>, tokens: u32) -> Delta<'_> {
+    Delta {
+        choice,
+        text,
+        tokens,
+        ..Delta::default()
+    }
+}
+
+/// Several answers that together are one: each is one choice of it.
+pub(crate) fn merge(finishes: Vec<Finish>) -> Finish {
+    let mut finishes = finishes.into_iter();
+    let Some(first) = finishes.next() else {
+        return Finish {
+            completion_tokens: Some(0),
+            ..Finish::default()
+        };
+    };
+    finishes.fold(first, |sum, next| Finish {
+        prompt_tokens: sum.prompt_tokens.max(next.prompt_tokens),
+        completion_tokens: sum
+            .completion_tokens
+            .zip(next.completion_tokens)
+            .map(|(a, b)| a.saturating_add(b)),
+        usage: None,
+        chunk: None,
+    })
+}
+
+fn raw(members: &Members<'_>) -> Result<Option<RawJson>, EngineError> {
+    members
+        .to_json()
+        .map_err(|_| error::nonsense("the engine sent an event that cannot be handed on"))
+}
+
+fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
+    choice
+        .token_ids
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default()
+}
+
+/// Completion tokens in a chunk without a count: those that it lists, otherwise one where it says anything.
+fn tokens_listed(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
+    let counted = if ids > 0 {
+        Some(ids)
+    } else {
+        choice.logprobs.and_then(logprobs_count).filter(|count| *count > 0)
+    };
+    match counted {
+        Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
+        None => u32::from(is_output(choice, text)),
+    }
+}
+
+/// Whether a chunk has something of the answer in it.
+fn is_output(choice: &Choice<'_>, text: &str) -> bool {
+    let output = [
+        "reasoning",
+        "reasoning_content",
+        "tool_calls",
+        "function_call",
+        "refusal",
+        "content",
+    ];
+    !text.is_empty() || choice.delta.names().any(|name| output.contains(&name))
+}
+
+fn logprobs_count(logprobs: &RawValue) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Logprobs {
+        #[serde(default)]
+        content: Option<Vec<IgnoredAny>>,
+        #[serde(default)]
+        tokens: Option<Vec<IgnoredAny>>,
+    }
+    let logprobs: Logprobs = serde_json::from_str(logprobs.get()).ok()?;
+    logprobs.content.or(logprobs.tokens).map(|list| list.len())
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

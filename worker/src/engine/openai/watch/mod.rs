@@ -1,0 +1,10 @@
+//! How the server is and what it serves: probes, what their answers say, and what follows from them.
+
+mod breaker;
+pub(crate) mod catalog;
+mod discover;
+mod health;
+pub(crate) mod monitor;
+mod probe;
+pub(crate) mod shared;
+mod traits;

@@ -1,7 +1,7 @@
 //! One connection to NATS and what is known of its state.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
@@ -44,6 +44,7 @@ pub struct Bus {
     metrics: BusMetrics,
     /// Microseconds of the newest round trip; 0 before the first.
     rtt: Arc<AtomicU64>,
+    clustered: Arc<AtomicBool>,
     replicas: Replicas,
     seen: Seen,
 }
@@ -126,6 +127,7 @@ impl Bus {
             link,
             metrics,
             rtt,
+            clustered: Arc::default(),
             replicas: options.replicas,
             seen: Seen::default(),
         })
@@ -162,6 +164,11 @@ impl Bus {
     /// Whether the connection is up at this moment.
     pub fn is_connected(&self) -> bool {
         self.link.borrow().connected
+    }
+
+    /// Whether the server was one of a cluster at the newest [`Bus::round_trip`].
+    pub fn is_clustered(&self) -> bool {
+        self.clustered.load(Ordering::Relaxed)
     }
 
     /// Waits until the connection is up.
@@ -250,6 +257,9 @@ impl Bus {
             Ok(Some(_)) => {
                 let micros = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.rtt.store(micros, Ordering::Relaxed);
+                // Kept, because to ask the client copies all that the server told.
+                let clustered = self.client.server_info().cluster.is_some();
+                self.clustered.store(clustered, Ordering::Relaxed);
                 Ok(())
             }
             Ok(None) | Err(_) => Err(BusError::Timeout(limits::ROUND_TRIP_TIMEOUT)),

@@ -100,8 +100,8 @@ pub const WAIT_RETRY: Duration = Duration::from_millis(1000);
 /// Time that a request which some worker has had waits for any worker of its model to come, however the last one went.
 pub const NO_WORKER_GRACE: Duration = Duration::from_secs(10);
 
-/// Time for which a worker that NATS does not know any more may be on its way back, when its own connection was lost and
-/// not its process: two of the longest pauses between tries to reconnect, less what the first one takes.
+/// Time for which a worker that a cluster of NATS servers does not know any more may be on its way back, because its
+/// server died and not its process: longer than the longest pause between tries to reconnect.
 pub const WORKER_RETURN: Duration = Duration::from_secs(3);
 
 /// Pause of a request that found no worker, and may wait for one, before it asks NATS again.

@@ -306,6 +306,7 @@ impl Driver {
             ticket: self.ticket.as_ref(),
             in_room: self.in_room,
             recovering,
+            clustered: self.shared.bus.is_clustered(),
         };
         self.shared.seek(&mut self.state, &seeker, now)
     }

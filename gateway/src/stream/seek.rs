@@ -29,6 +29,8 @@ pub struct Seeker<'a> {
     pub in_room: bool,
     /// The connection to the bus came back a moment ago: workers may still be on their way.
     pub recovering: bool,
+    /// NATS is a cluster of servers: one may have died under all workers at once.
+    pub clustered: bool,
 }
 
 /// Where it goes.
@@ -93,7 +95,7 @@ fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &Wai
 
 fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now: Instant) -> Goes {
     let first = !state.is_without_worker();
-    let returning = view.may_return(seeker.model, seeker.needs, now);
+    let returning = seeker.clustered && view.may_return(seeker.model, seeker.needs, now);
     if state.may_wait_for_worker(now, seeker.recovering || returning) {
         return Goes::Pause { first };
     }

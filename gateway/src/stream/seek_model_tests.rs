@@ -50,6 +50,8 @@ struct World {
     runs: Option<usize>,
     /// There is a coordinator, and whether it knows that the worker is dead.
     coordinator: Option<bool>,
+    /// NATS is a cluster.
+    clustered: bool,
     /// Times that something may still go another way than straight on.
     left: u32,
 }
@@ -91,6 +93,7 @@ impl World {
             died: None,
             runs: None,
             coordinator: coordinator.then_some(false),
+            clustered: false,
             left,
         };
         if coordinator {
@@ -179,6 +182,7 @@ impl World {
             ticket: request.ticket.as_ref(),
             in_room: request.in_room,
             recovering: false,
+            clustered: self.clustered,
         };
         match seek(&mut request.state, &seeker, &self.view, &self.room, now, random) {
             Goes::InLine => self.stand_in_line(n),
@@ -359,7 +363,8 @@ impl World {
                 }
             }
             for (n, request) in self.requests.iter().enumerate().filter(|(_, request)| !request.ended) {
-                if passed >= Duration::from_secs(8) && !request.state.has_begun() {
+                let limit = if self.clustered { 8 } else { 5 };
+                if passed >= Duration::from_secs(limit) && !request.state.has_begun() {
                     return Err(format!("request {n} waits after {passed:?}"));
                 }
             }
@@ -382,6 +387,7 @@ impl World {
             died: _,
             runs,
             coordinator,
+            clustered: _,
             left: _,
         } = self;
         write!(text, "{requests:?} {view:?} {room:?} {alive} {runs:?} {coordinator:?}").unwrap();

@@ -101,6 +101,7 @@ mod tests {
             r#""query":"q","documents":[{"text":"a"}]"#,
             r#""query":{"content":[]},"documents":{"content":[]}"#,
             r#""query":"q","texts":["a"]"#,
+            r#""query":"q","documents":["a"],"texts":[]"#,
         ] {
             let body = format!(r#"{{"model":"m",{rest}}}"#);
             assert!(check_rerank(body.as_bytes()).is_ok(), "{rest}");

@@ -188,7 +188,13 @@ async fn mixed_workers_are_told_apart_without_a_coordinator_too() {
         .worker(Role::proxy(&calls, 8))
         .start()
         .await;
-    cluster.lists("m").await;
+    // The workers answer the gateway one after the other.
+    eventually("the gateway to know them all", async || {
+        let seen = cluster.client().get("/cluster").await.json();
+        let known = seen["workers"].as_array().map_or(0, Vec::len);
+        if known == 3 { Ok(()) } else { Err(seen) }
+    })
+    .await;
     let with_tools = with(ask("m"), "tools", tools());
     for _ in 0..10 {
         assert_eq!(cluster.client().chat(&with_tools).await.content(), "Hello world");

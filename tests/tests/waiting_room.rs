@@ -54,17 +54,47 @@ fn is_told_to_come_back(answer: &Answer) {
     assert!(answer.retry_after() >= 1);
 }
 
+/// A cluster whose only slot is taken until the gate is opened.
+struct Busy {
+    cluster: Cluster,
+    gate: Gate,
+    /// What has the slot.
+    first: JoinHandle<Answer>,
+    _upstream: Upstream,
+}
+
+impl Busy {
+    async fn start(waiting_bytes: &str) -> Self {
+        let upstream = Upstream::start(&["m"]).await;
+        let plan = Cluster::plan().gateway_args(&["--waiting-bytes", waiting_bytes]);
+        let cluster = plan.worker(Role::proxy(&upstream, 1)).start().await;
+        let gate = Gate::new();
+        upstream.always(Script::texts(&["done"]).after(&gate));
+        let first = asks(cluster.client(), &[], &ask("m"));
+        upstream.request(0).await;
+        Self {
+            cluster,
+            gate,
+            first,
+            _upstream: upstream,
+        }
+    }
+}
+
+/// A request of 400 KiB.
+fn large() -> Value {
+    json!({"model": "m", "messages": [{"role": "user", "content": "x".repeat(400 * 1024)}]})
+}
+
 #[tokio::test]
 async fn bodies_that_wait_are_bounded_in_bytes() {
-    let upstream = Upstream::start(&["m"]).await;
-    let plan = Cluster::plan().gateway_args(&["--waiting-bytes", "1MiB"]);
-    let cluster = plan.worker(Role::proxy(&upstream, 1)).start().await;
-    let client = cluster.client();
-    let gate = Gate::new();
-    upstream.always(Script::texts(&["done"]).after(&gate));
-    let first = asks(client, &[], &ask("m"));
-    upstream.request(0).await;
-    let large = json!({"model": "m", "messages": [{"role": "user", "content": "x".repeat(400 * 1024)}]});
+    let Busy {
+        cluster,
+        gate,
+        first,
+        _upstream,
+    } = Busy::start("1MiB").await;
+    let (client, large) = (cluster.client(), large());
     let kib = |kib: f64| kib * 1024.0..=(kib + 1.0) * 1024.0;
     let leaves = asks(client, &[], &large);
     gauge(client, &[], BYTES, kib(400.0)).await;
@@ -89,15 +119,13 @@ async fn bodies_that_wait_are_bounded_in_bytes() {
 
 #[tokio::test]
 async fn a_body_larger_than_the_whole_budget_waits_when_no_other_does() {
-    let upstream = Upstream::start(&["m"]).await;
-    let plan = Cluster::plan().gateway_args(&["--waiting-bytes", "64KiB"]);
-    let cluster = plan.worker(Role::proxy(&upstream, 1)).start().await;
-    let client = cluster.client();
-    let gate = Gate::new();
-    upstream.always(Script::texts(&["done"]).after(&gate));
-    let first = asks(client, &[], &ask("m"));
-    upstream.request(0).await;
-    let large = json!({"model": "m", "messages": [{"role": "user", "content": "x".repeat(400 * 1024)}]});
+    let Busy {
+        cluster,
+        gate,
+        first,
+        _upstream,
+    } = Busy::start("64KiB").await;
+    let (client, large) = (cluster.client(), large());
     let alone = asks(client, &[], &large);
     gauge(client, &[], WAITING, 1.0..=1.0).await;
     is_told_to_come_back(&client.chat(&large).await);

@@ -98,8 +98,7 @@ impl Iterator for Plan {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        // A stream may lose its worker three times before the client is told: the pause is such
-        // that even the longest stream of the load meets fewer faults than that.
+        // Long enough for a stream to go on in between: three losses in a row without progress are told.
         let pause = self.random.millis(700, 2_500);
         let act = self.act();
         Some(Step { pause, act })

@@ -18,8 +18,8 @@ use super::keeping::{Keeper, Keeping};
 use super::record::Record;
 use super::sse::EventStream;
 use super::wire::Wire;
+use crate::call::CallStream;
 use crate::call::{CallError, Output, Stage};
-use crate::core::CallStream;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 

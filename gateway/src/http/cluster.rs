@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Edge;
 use crate::auth::Caller;
-use crate::core::Core;
+use crate::call::Core;
 use crate::placement::view::Overview;
 
 #[derive(Serialize)]

@@ -30,7 +30,7 @@ use super::wire::{ClientWire, Wire};
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::Call;
-use crate::core::Core;
+use crate::call::Core;
 use crate::model_config::{Route, Routed, Served};
 
 /// One endpoint.

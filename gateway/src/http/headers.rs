@@ -7,7 +7,7 @@ use tokenbus_protocol::TraceContext;
 
 use super::error::HttpError;
 use super::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
-use crate::auth::table::Key;
+use crate::auth::key_table::Key;
 
 const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";

@@ -8,7 +8,7 @@ use super::Edge;
 use super::error::HttpError;
 use crate::auth::Stranger;
 use crate::call::CallError;
-use crate::core::Core;
+use crate::call::Core;
 
 /// The process lives. Says nothing else: a restart does not bring the bus back.
 pub(super) async fn live() -> Response {

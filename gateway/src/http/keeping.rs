@@ -11,8 +11,8 @@ use tokenbus_api::responses::Shape;
 use tokenbus_api::responses::kept::Kept;
 use tokenbus_protocol::Finish;
 
+use crate::call::CallStream;
 use crate::call::{CallError, Output};
-use crate::core::CallStream;
 use crate::responses_store::ResponsesStore;
 
 /// Keeps one response.

@@ -55,7 +55,7 @@ use self::access::Access;
 use self::endpoint::Endpoint;
 
 use crate::auth::Auth;
-use crate::core::Core;
+use crate::call::Core;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
 use crate::responses_store::ResponsesStore;

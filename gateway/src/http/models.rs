@@ -12,7 +12,7 @@ use super::error::HttpError;
 use super::{Edge, dialect};
 use crate::auth::Caller;
 use crate::call::CallError;
-use crate::core::Core;
+use crate::call::Core;
 
 /// Who asks, where there are keys.
 type Asking = Option<Extension<Caller>>;

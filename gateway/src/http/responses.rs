@@ -26,7 +26,7 @@ use super::headers::CallHeaders;
 use super::keeping::Keeper;
 use super::request_id::RequestId;
 use crate::auth::Caller;
-use crate::core::Core;
+use crate::call::Core;
 use crate::responses_store::{ResponsesStore, StoreError};
 
 /// The endpoint.

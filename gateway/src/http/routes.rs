@@ -4,7 +4,7 @@
 use axum::routing::{MethodRouter, get, post};
 
 use super::{Edge, cluster, endpoints, health, models, openapi, page, responses};
-use crate::core::Core;
+use crate::call::Core;
 
 /// A path and what answers at it.
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);

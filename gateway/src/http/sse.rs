@@ -21,8 +21,8 @@ use super::error::HttpError;
 use super::limits::MAX_WRITE;
 use super::record::Record;
 use super::wire::{Chunks, Wire};
+use crate::call::CallStream;
 use crate::call::{CallError, Output, Written};
-use crate::core::CallStream;
 use crate::stream::lane::{Outlet, Splice};
 
 /// A streamed answer whose status has been sent.

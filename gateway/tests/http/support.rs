@@ -11,7 +11,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::auth::Auth;
 use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::core::{CallStream, Core, Prospect};
+use tokenbus_gateway::call::{CallStream, Core, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::metrics::Metrics;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::Driver;
+use crate::call::CallStream;
 use crate::call::{CallError, Output};
-use crate::core::CallStream;
 use crate::stream::inbox::Next;
 use crate::stream::lane::Splice;
 

@@ -50,7 +50,7 @@ struct Inner {
 
 /// Why a request is nobody's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stranger {
+pub enum AuthError {
     /// It has no key.
     NoKey,
     /// Its key is none of ours, or none any more.
@@ -119,15 +119,15 @@ impl Auth {
     /// Whose request has the key `secret`; `None` when no keys are asked for.
     ///
     /// # Errors
-    /// [`Stranger`].
-    pub fn authenticate(&self, secret: Option<&[u8]>) -> Result<Option<Caller>, Stranger> {
+    /// [`AuthError`].
+    pub fn authenticate(&self, secret: Option<&[u8]>) -> Result<Option<Caller>, AuthError> {
         let Some(inner) = &self.0 else { return Ok(None) };
-        let table = inner.table().ok_or(Stranger::NotReady)?;
-        let secret = secret.ok_or(Stranger::NoKey)?;
+        let table = inner.table().ok_or(AuthError::NotReady)?;
+        let secret = secret.ok_or(AuthError::NoKey)?;
         if secret.len() > MAX_SECRET {
-            return Err(Stranger::UnknownKey);
+            return Err(AuthError::UnknownKey);
         }
-        let key = table.find(&KeyHash::of(secret)).ok_or(Stranger::UnknownKey)?;
+        let key = table.find(&KeyHash::of(secret)).ok_or(AuthError::UnknownKey)?;
         Ok(Some(Caller {
             key: Arc::clone(key),
             auth: Arc::clone(inner),
@@ -262,17 +262,17 @@ mod tests {
         let auth = Auth::on(Name::new("g").unwrap(), Metrics::default());
         let stranger = |auth: &Auth, secret: Option<&[u8]>| auth.authenticate(secret).map(|_| ()).unwrap_err();
         assert!(!auth.is_ready());
-        assert_eq!(stranger(&auth, Some(b"a")), Stranger::NotReady);
+        assert_eq!(stranger(&auth, Some(b"a")), AuthError::NotReady);
         auth.set(KeyTable::parse(&entry("alice", "a", "")).unwrap());
         assert!(auth.is_ready());
-        assert_eq!(stranger(&auth, None), Stranger::NoKey);
+        assert_eq!(stranger(&auth, None), AuthError::NoKey);
         for wrong in [&b""[..], b"A", b"aa", &[b'a'; MAX_SECRET + 1]] {
-            assert_eq!(stranger(&auth, Some(wrong)), Stranger::UnknownKey);
+            assert_eq!(stranger(&auth, Some(wrong)), AuthError::UnknownKey);
         }
         let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
         assert_eq!(caller.key().name.as_str(), "alice");
         auth.set(KeyTable::parse(&entry("bob", "b", "")).unwrap());
-        assert_eq!(stranger(&auth, Some(b"a")), Stranger::UnknownKey);
+        assert_eq!(stranger(&auth, Some(b"a")), AuthError::UnknownKey);
     }
 
     #[test]

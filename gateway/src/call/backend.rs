@@ -7,7 +7,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 
 use crate::call::{Call, CallError, Output};
-use crate::placement::view::Overview;
+use crate::placement::Overview;
 use crate::stream::lane::Splice;
 
 /// The gateway's core: places calls and knows the models.

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 use super::error::HttpError;
 use super::{dialect, page};
 use crate::auth::limiter::{Left, Standing};
-use crate::auth::{Auth, Caller, Stranger};
+use crate::auth::{Auth, AuthError, Caller};
 use crate::metrics::Metrics;
 
 /// Paths that anybody may ask for, beside the page's files: they say nothing but that the gateway is there.
@@ -58,9 +58,9 @@ pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
         Ok(None) => return next.run(request).await,
         Err(stranger) => {
             let reason = reason(stranger);
-            access.metrics.stranger(reason);
+            access.metrics.unauthorized(reason);
             tracing::debug!(path, reason, "request without a right");
-            return dialect::refuse(&request, &HttpError::Stranger(stranger));
+            return dialect::refuse(&request, &HttpError::Unauthorized(stranger));
         }
     };
     request.extensions_mut().insert(caller.clone());
@@ -69,11 +69,11 @@ pub(super) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
     response
 }
 
-fn reason(stranger: Stranger) -> &'static str {
+fn reason(stranger: AuthError) -> &'static str {
     match stranger {
-        Stranger::NoKey => "no_key",
-        Stranger::UnknownKey => "unknown_key",
-        Stranger::NotReady => "not_ready",
+        AuthError::NoKey => "no_key",
+        AuthError::UnknownKey => "unknown_key",
+        AuthError::NotReady => "not_ready",
     }
 }
 

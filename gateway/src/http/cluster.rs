@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Edge;
 use crate::auth::Caller;
 use crate::call::Core;
-use crate::placement::view::Overview;
+use crate::placement::Overview;
 
 #[derive(Serialize)]
 struct Cluster {

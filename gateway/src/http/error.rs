@@ -14,7 +14,7 @@ use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::access::go_duration;
 use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
-use crate::auth::Stranger;
+use crate::auth::AuthError;
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;
 use crate::metrics::Outcome;
@@ -67,7 +67,7 @@ pub enum HttpError {
     },
     /// Whose request it is cannot be known.
     #[error("{}", stranger(*.0))]
-    Stranger(Stranger),
+    Unauthorized(AuthError),
     /// The request's key may not ask for this model.
     #[error("Your API key may not use the model {0:?}")]
     ModelNotAllowed(String),
@@ -238,7 +238,7 @@ impl HttpError {
                 .close(),
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
-            Self::Stranger(stranger) => self.stranger(*stranger),
+            Self::Unauthorized(stranger) => self.stranger(*stranger),
             Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
                 .code("model_not_allowed")
                 .param(Some("model")),
@@ -270,14 +270,14 @@ impl HttpError {
 }
 
 impl HttpError {
-    fn stranger(&self, stranger: Stranger) -> Verdict {
+    fn stranger(&self, stranger: AuthError) -> Verdict {
         match stranger {
-            Stranger::NoKey | Stranger::UnknownKey => Verdict {
+            AuthError::NoKey | AuthError::UnknownKey => Verdict {
                 challenge: true,
                 ..Verdict::new(StatusCode::UNAUTHORIZED, INVALID, Outcome::Rejected, self.to_string())
                     .code("invalid_api_key")
             },
-            Stranger::NotReady => Verdict::new(
+            AuthError::NotReady => Verdict::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 SERVER,
                 Outcome::Failed,
@@ -301,13 +301,13 @@ impl HttpError {
     }
 }
 
-fn stranger(stranger: Stranger) -> &'static str {
+fn stranger(stranger: AuthError) -> &'static str {
     match stranger {
-        Stranger::NoKey => {
+        AuthError::NoKey => {
             "You did not provide an API key. Send it in the header Authorization, as in 'Authorization: Bearer YOUR_KEY', or in x-api-key"
         }
-        Stranger::UnknownKey => "Incorrect API key provided",
-        Stranger::NotReady => "The gateway does not know the API keys yet",
+        AuthError::UnknownKey => "Incorrect API key provided",
+        AuthError::NotReady => "The gateway does not know the API keys yet",
     }
 }
 

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 
 use super::Edge;
 use super::error::HttpError;
-use crate::auth::Stranger;
+use crate::auth::AuthError;
 use crate::call::CallError;
 use crate::call::Core;
 
@@ -30,7 +30,7 @@ pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Respon
     }
     let degraded = edge.auth.concern();
     if !edge.auth.is_ready() {
-        return Err(degraded.map_or(HttpError::Stranger(Stranger::NotReady), HttpError::NotReady));
+        return Err(degraded.map_or(HttpError::Unauthorized(AuthError::NotReady), HttpError::NotReady));
     }
     edge.core.readiness().map_err(HttpError::NotReady)?;
     // With keys that may be old, requests are still served: a load balancer should go on.

@@ -8,11 +8,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::OTHER;
+use super::labels::OTHER;
 
 /// Keys with series of their own. Beyond it they share one; who uses how much is in the usage
 /// records, whatever their number.
-pub const MAX_KEY_LABELS: usize = 1000;
+pub(super) const MAX_KEY_LABELS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KeyLabel {
@@ -56,7 +56,7 @@ pub(super) struct KeyFamilies {
     completion: Family<KeyLabel, Counter>,
     cached: Family<KeyLabel, Counter>,
     limited: Family<LimitLabels, Counter>,
-    strangers: Family<ReasonLabel, Counter>,
+    unauthorized: Family<ReasonLabel, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     usage_published: Counter,
     pub(super) usage_dropped: Counter,
@@ -97,7 +97,7 @@ impl KeyFamilies {
         registry.register(
             "unauthorized",
             "Requests refused because they had no API key or a wrong one",
-            self.strangers.clone(),
+            self.unauthorized.clone(),
         );
         registry.register(
             "reloads",
@@ -153,8 +153,8 @@ impl KeyFamilies {
         self.limited.get_or_create(&LimitLabels { key, limit }).inc();
     }
 
-    pub(super) fn stranger(&self, reason: &'static str) {
-        self.strangers.get_or_create(&ReasonLabel { reason }).inc();
+    pub(super) fn unauthorized(&self, reason: &'static str) {
+        self.unauthorized.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     fn reload(&self, what: &'static str, applied: bool) -> Counter {

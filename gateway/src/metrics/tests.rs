@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::labels::MAX_MODEL_LABELS;
 use super::*;
 
 fn text(metrics: &Metrics) -> String {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::call::Prospect;
 use crate::model_config::model_table::ModelTable;
-use crate::placement::view::Overview;
+use crate::placement::Overview;
 
 /// Remembers what was opened; a model's name says what becomes of a call.
 #[derive(Clone, Default)]

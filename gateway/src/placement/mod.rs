@@ -7,6 +7,8 @@ pub mod budget;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fixture;
 pub mod score;
-pub mod view;
+mod view;
 
-pub use view::{Choice, Tried, View};
+pub use view::View;
+pub use view::choice::{Choice, Tried};
+pub use view::overview::{Overview, SeenModel, SeenWorker};

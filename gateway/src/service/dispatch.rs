@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::call::{Core, Prospect};
+use crate::placement::Overview;
 use crate::placement::able::Able;
-use crate::placement::view::Overview;
 use crate::shared::Shared;
 use crate::stream::driver::Driver;
 

@@ -4,31 +4,21 @@
 //! `keep.rs`, where a stream keeps them), and those that find it full are counted and gone.
 
 pub mod limits;
+mod options;
 mod publish;
 mod stream_publisher;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokenbus_protocol::{Name, UsageOutcome, UsageRecord};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+pub use options::UsageStream;
 pub use publish::run;
 
 use crate::metrics::{Metrics, Outcome};
 use limits::{COMPLAIN, QUEUE};
-
-/// A stream that keeps the records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageStream {
-    /// Its name. Where there is one of this name, it is used as it is.
-    pub name: String,
-    /// How long a record is kept.
-    pub age: Duration,
-    /// Bytes of records that are kept; the oldest go first.
-    pub bytes: u64,
-}
 
 /// Takes records. Cheap to clone.
 #[derive(Debug, Clone)]

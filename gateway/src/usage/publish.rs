@@ -5,7 +5,7 @@ use tokenbus_protocol::{UsageRecord, encode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::UsageStream;
+use super::options::UsageStream;
 use super::stream_publisher::Keeper;
 use crate::metrics::Metrics;
 

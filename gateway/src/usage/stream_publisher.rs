@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::UsageStream;
 use super::limits::{ANSWER, CHECK, COMPLAIN, CONFIRM, QUEUE, REPEATS, RETRY, UNCONFIRMED};
+use super::options::UsageStream;
 use crate::metrics::Metrics;
 
 /// A record as it travels.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lines::{Ticket, WaitingRoom};
+use super::lines::WaitingRoom;
 use super::occupancy::Bounds;
 use super::service_rate::{DrainRate, Queue};
+use super::ticket::Ticket;
 use crate::limits::KNOWN_MODELS;
 
 /// The waiting room, and how fast each model's line moves.

@@ -9,11 +9,13 @@ mod door;
 mod lines;
 mod occupancy;
 mod service_rate;
+mod ticket;
 
 pub use door::{Displaced, Door};
-pub use lines::{Ticket, WaitingRoom};
+pub use lines::WaitingRoom;
 pub use occupancy::{Bounds, Full};
 pub use service_rate::DrainRate;
+pub use ticket::Ticket;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

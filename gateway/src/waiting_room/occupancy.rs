@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::lines::Ticket;
+use super::ticket::Ticket;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_gateway::model_config::ModelConfig;
-use tokenbus_gateway::placement::view::Overview;
+use tokenbus_gateway::placement::Overview;
 use tokenbus_gateway::responses_store::ResponsesStore;
 use tokenbus_gateway::usage::Usage;
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};

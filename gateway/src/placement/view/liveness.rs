@@ -4,7 +4,8 @@ use tokenbus_protocol::{Features, Name};
 use tokio::time::{Duration, Instant};
 
 use super::super::able;
-use super::{View, Worker};
+use super::View;
+use super::worker::Worker;
 use crate::limits::WORKER_RETURN;
 
 impl View {

@@ -1,8 +1,10 @@
 //! What this gateway knows of the workers: the newest snapshot, the room they tell in every batch,
 //! and its own requests under way. Pure data; a time is an argument.
 
+pub(super) mod choice;
 mod liveness;
-mod overview;
+pub(super) mod overview;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,27 +12,10 @@ use std::sync::Arc;
 use tokenbus_protocol::{Capabilities, Capacity, Features, Name, Room, WorkerCapacity, WorkerState};
 use tokio::time::{Duration, Instant};
 
-pub use overview::{Overview, SeenModel, SeenWorker};
+use worker::Worker;
 
-use super::able::{self, Able, Memory};
-use super::accept_clock::AcceptClock;
-use super::score::{self, Facts};
+use super::able::Memory;
 use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
-
-/// Where a request should go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// To this worker's own subject.
-    Worker(Name),
-    /// To the model's queue subject: NATS chooses.
-    Queue,
-    /// Nobody has room.
-    Wait,
-    /// No worker of the model can do what is asked: this is missing.
-    Cannot(Features),
-    /// Nor can any at the moment, but one that could was there lately.
-    Gone,
-}
 
 /// A model that workers have announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,15 +32,6 @@ pub struct Model {
     able: Memory,
 }
 
-/// What a request has tried since it last waited.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tried<'a> {
-    /// Workers that should not be tried again now.
-    pub excluded: &'a [Name],
-    /// Publishes that came to nothing.
-    pub untaken: usize,
-}
-
 /// What is known of the workers.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -66,79 +42,6 @@ pub struct View {
     workers: HashMap<Name, Worker>,
     /// By name, so that a listing is in order.
     models: BTreeMap<String, Model>,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Worker {
-    /// With what it can do with each; nothing where it did not say.
-    models: Vec<(String, Features)>,
-    ready: bool,
-    slots: u32,
-    room: Room,
-    room_at: Instant,
-    ttft_ms: f64,
-    /// Placed there by us and not answered yet.
-    pending: u32,
-    /// Running there for us.
-    in_flight: u32,
-    heard: Instant,
-    pinged: Option<Instant>,
-    /// How long it takes to answer.
-    clock: AcceptClock,
-    /// When it was last pinged only to be measured.
-    measured_at: Option<Instant>,
-    in_snapshot: bool,
-    /// Since when NATS knows nobody under its name; nothing where it was heard of again.
-    gone: Option<Instant>,
-    /// Which life of it was seen last.
-    instance: Option<u64>,
-}
-
-impl Worker {
-    fn new(now: Instant) -> Self {
-        Self {
-            models: Vec::new(),
-            ready: true,
-            slots: 0,
-            room: Room::default(),
-            room_at: now,
-            ttft_ms: 0.0,
-            pending: 0,
-            in_flight: 0,
-            heard: now,
-            pinged: None,
-            clock: AcceptClock::default(),
-            measured_at: None,
-            in_snapshot: false,
-            gone: None,
-            instance: None,
-        }
-    }
-
-    fn free(&self) -> u32 {
-        self.room.free.saturating_sub(self.pending)
-    }
-
-    /// What it can do with `model`; `None` where it does not serve it.
-    fn serves(&self, model: &str) -> Option<Features> {
-        let model = self.models.iter().find(|(name, _)| self.ready && name == model);
-        model.map(|(_, features)| *features)
-    }
-
-    fn does(&self, model: &str, needs: Features) -> bool {
-        self.serves(model).is_some_and(|features| able::does(features, needs))
-    }
-
-    fn facts(&self) -> Facts {
-        Facts {
-            slots: self.slots,
-            free: self.free(),
-            queued: self.room.queued,
-            ttft_ms: self.ttft_ms,
-            prefix: 0.0,
-        }
-    }
 }
 
 impl View {
@@ -325,85 +228,9 @@ impl View {
         }
     }
 
-    /// What is known of the workers that serve `model`, for a request that needs this.
-    pub fn able(&self, model: &str, needs: Features) -> Able {
-        able::judge(self.serving(model), needs)
-    }
-
-    /// Whether a worker is known that serves `model` and may be able to do this.
-    pub fn could(&self, model: &str, needs: Features) -> bool {
-        matches!(self.able(model, needs), Able::All | Able::Some)
-    }
-
-    /// What of `needs` tells the workers of `model` apart.
-    pub fn telling(&self, model: &str, needs: Features) -> Features {
-        able::telling(self.serving(model), needs)
-    }
-
-    fn serving(&self, model: &str) -> impl Iterator<Item = Features> {
-        self.workers.values().filter_map(move |worker| worker.serves(model))
-    }
-
-    /// Where a request for `model` should go. After two publishes that came to nothing since it last waited, the choice is left to NATS; after four,
-    /// the request waits. Where some of the workers cannot do what it needs, it is not left to NATS.
-    pub fn choose(
-        &self,
-        model: &str,
-        needs: Features,
-        tried: Tried<'_>,
-        now: Instant,
-        random: &mut fastrand::Rng,
-    ) -> Choice {
-        let Tried { excluded, untaken } = tried;
-        let fresh = self.is_fresh(now);
-        let able = self.able(model, needs);
-        if let (true, Able::None(missing)) = (fresh, able) {
-            let lately = self.models.get(model).is_some_and(|model| model.able.had(needs, now));
-            return if lately { Choice::Gone } else { Choice::Cannot(missing) };
-        }
-        if untaken >= 4 {
-            return Choice::Wait;
-        }
-        let mixed = able == Able::Some;
-        let any = matches!(able, Able::All | Able::Some);
-        if !any || !mixed && (untaken >= 2 || !fresh) {
-            return Choice::Queue;
-        }
-        // Without a snapshot nobody knows the room: whoever can is asked.
-        let roomy = |worker: &Worker| !fresh || worker.free() > 0;
-        let mut roomy: Vec<(&Name, &Worker)> = self
-            .workers
-            .iter()
-            .filter(|(name, worker)| worker.does(model, needs) && roomy(worker) && !excluded.contains(name))
-            .collect();
-        // The best of two random ones: as good as the best of all under load, and gateways that
-        // see the same snapshot do not all run to the same worker.
-        let Some(first) = draw(&mut roomy, random) else {
-            return if !fresh || untaken > 0 && !mixed {
-                Choice::Queue
-            } else {
-                Choice::Wait
-            };
-        };
-        let best = match draw(&mut roomy, random) {
-            Some(second) if score::cost(&second.1.facts()) < score::cost(&first.1.facts()) => second,
-            _ => first,
-        };
-        Choice::Worker(best.0.clone())
-    }
-
     /// Whether a snapshot came lately.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.snapshot_at.is_some_and(|at| now < at + SNAPSHOT_FRESH)
-    }
-
-    /// Free slots of all workers that serve `model` and can do this.
-    pub fn free(&self, model: &str, needs: Features) -> u32 {
-        self.workers
-            .values()
-            .filter(|worker| worker.does(model, needs))
-            .map(Worker::free)
-            .sum()
     }
 
     /// Whether any live worker is known to serve `model`.
@@ -421,10 +248,6 @@ impl View {
     pub fn models(&self) -> &BTreeMap<String, Model> {
         &self.models
     }
-}
-
-fn draw<T>(from: &mut Vec<T>, random: &mut fastrand::Rng) -> Option<T> {
-    (!from.is_empty()).then(|| from.swap_remove(random.usize(..from.len())))
 }
 
 #[cfg(test)]

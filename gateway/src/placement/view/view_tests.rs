@@ -2,7 +2,9 @@
 
 use tokenbus_protocol::Feature;
 
+use super::super::able::Able;
 use super::super::fixture::{capacity, name, worker};
+use super::choice::{Choice, Tried};
 use super::*;
 use crate::limits::WORKER_RETURN;
 

@@ -1,0 +1,171 @@
+//! All series of a gateway, and those of one model.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::histogram::Histogram;
+use super::keys::KeyFamilies;
+use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, RequestLabels, UNKNOWN};
+
+// From a cached prefix on a fast engine to a long prefill behind a queue.
+const TTFT_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
+];
+const ITL_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+const DURATION_BUCKETS: &[f64] = &[
+    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+type Histograms = Family<ModelLabel, Histogram, fn() -> Histogram>;
+
+#[derive(Debug)]
+pub(super) struct Families {
+    pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) in_flight: Gauge,
+    pub(super) waiting: Gauge,
+    pub(super) waiting_bytes: Gauge,
+    pub(super) attempts: Counter,
+    pub(super) republishes: Counter,
+    pub(super) prompt_tokens: Family<ModelLabel, Counter>,
+    pub(super) completion_tokens: Family<ModelLabel, Counter>,
+    pub(super) cached_tokens: Family<ModelLabel, Counter>,
+    pub(super) keys: KeyFamilies,
+    pub(super) ttft: Histograms,
+    pub(super) itl: Histograms,
+    pub(super) duration: Histograms,
+    pub(super) by_model: RwLock<HashMap<Arc<str>, Arc<Series>>>,
+}
+
+impl Default for Families {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            in_flight: Gauge::default(),
+            waiting: Gauge::default(),
+            waiting_bytes: Gauge::default(),
+            attempts: Counter::default(),
+            republishes: Counter::default(),
+            prompt_tokens: Family::default(),
+            completion_tokens: Family::default(),
+            cached_tokens: Family::default(),
+            keys: KeyFamilies::default(),
+            ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
+            itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS)),
+            duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            by_model: RwLock::default(),
+        }
+    }
+}
+
+/// The series of one model, looked up once per request.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) model: Arc<str>,
+    pub(super) prompt_tokens: Counter,
+    pub(super) completion_tokens: Counter,
+    pub(super) cached_tokens: Counter,
+    pub(super) ttft: Histogram,
+    pub(super) itl: Histogram,
+    pub(super) duration: Histogram,
+}
+
+impl Families {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let f = self;
+        registry.register("requests", "Requests by model, outcome and status", f.requests.clone());
+        registry.register(
+            "requests_in_flight",
+            "Requests that are being answered",
+            f.in_flight.clone(),
+        );
+        registry.register(
+            "requests_waiting",
+            "Requests that wait for a worker with room",
+            f.waiting.clone(),
+        );
+        registry.register_with_unit(
+            "waiting",
+            "Bodies of requests that wait for a worker with room",
+            Unit::Bytes,
+            f.waiting_bytes.clone(),
+        );
+        registry.register("attempts", "Publishes of a request to workers", f.attempts.clone());
+        registry.register(
+            "republishes",
+            "Publishes beyond a request's first: refused, unanswered or lost before",
+            f.republishes.clone(),
+        );
+        registry.register(
+            "prompt_tokens",
+            "Prompt tokens of finished requests",
+            f.prompt_tokens.clone(),
+        );
+        registry.register(
+            "completion_tokens",
+            "Completion tokens delivered, also of requests that did not finish",
+            f.completion_tokens.clone(),
+        );
+        registry.register(
+            "cached_tokens",
+            "Prompt tokens of finished requests that the engine had in its cache",
+            f.cached_tokens.clone(),
+        );
+        f.keys.register(registry);
+        for (name, help, family) in [
+            (
+                "time_to_first_token",
+                "From a request's arrival to its first output",
+                &f.ttft,
+            ),
+            (
+                "inter_token_latency",
+                "Between tokens of a request's first choice",
+                &f.itl,
+            ),
+            (
+                "request_duration",
+                "From a request's arrival to the end of its answer",
+                &f.duration,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+        }
+    }
+
+    pub(super) fn existing(&self, model: &str) -> Option<Arc<Series>> {
+        let by_model = self.by_model.read().unwrap_or_else(PoisonError::into_inner);
+        by_model.get(model).cloned()
+    }
+
+    pub(super) fn series(&self, model: &str) -> Arc<Series> {
+        if let Some(series) = self.existing(model) {
+            return series;
+        }
+        let mut by_model = self.by_model.write().unwrap_or_else(PoisonError::into_inner);
+        let reserved = model == OTHER || model == UNKNOWN;
+        let name: Arc<str> = if reserved || by_model.len() < MAX_MODEL_LABELS {
+            model
+        } else {
+            OTHER
+        }
+        .into();
+        let label = ModelLabel { model: name.clone() };
+        let create = || {
+            Arc::new(Series {
+                prompt_tokens: self.prompt_tokens.get_or_create_owned(&label),
+                completion_tokens: self.completion_tokens.get_or_create_owned(&label),
+                cached_tokens: self.cached_tokens.get_or_create_owned(&label),
+                ttft: self.ttft.get_or_create_owned(&label),
+                itl: self.itl.get_or_create_owned(&label),
+                duration: self.duration.get_or_create_owned(&label),
+                model: name.clone(),
+            })
+        };
+        by_model.entry(name.clone()).or_insert_with(create).clone()
+    }
+}

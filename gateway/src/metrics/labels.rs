@@ -1,0 +1,64 @@
+//! The labels of the series, and how many a gateway makes.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+/// Models with series of their own. Beyond it they share one: a metrics store suffers from labels
+/// without bound, whoever makes up the names.
+pub(super) const MAX_MODEL_LABELS: usize = 1000;
+
+/// Label of requests for models that the cluster is not known to have.
+pub(super) const UNKNOWN: &str = "(unknown)";
+
+/// Label of models beyond [`MAX_MODEL_LABELS`].
+pub(super) const OTHER: &str = "(other)";
+
+/// Status that stands for a client that went away before it was answered (nginx's number).
+pub const CLIENT_GONE: u16 = 499;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered in full.
+    Succeeded,
+    /// The cluster's fault: an engine failed, a worker was lost.
+    Failed,
+    /// Not taken: a wrong request, an unknown model, no room.
+    Rejected,
+    /// Its time was over.
+    TimedOut,
+    /// The client went away, or did not read.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) model: Arc<str>,
+    pub(super) outcome: Outcome,
+    pub(super) status: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModelLabel {
+    pub(super) model: Arc<str>,
+}

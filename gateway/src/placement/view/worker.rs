@@ -1,0 +1,81 @@
+//! What is known of one worker.
+
+use tokenbus_protocol::{Features, Room};
+use tokio::time::Instant;
+
+use super::super::able;
+use super::super::accept_clock::AcceptClock;
+use super::super::score::Facts;
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Worker {
+    /// With what it can do with each; nothing where it did not say.
+    pub(super) models: Vec<(String, Features)>,
+    pub(super) ready: bool,
+    pub(super) slots: u32,
+    pub(super) room: Room,
+    pub(super) room_at: Instant,
+    pub(super) ttft_ms: f64,
+    /// Placed there by us and not answered yet.
+    pub(super) pending: u32,
+    /// Running there for us.
+    pub(super) in_flight: u32,
+    pub(super) heard: Instant,
+    pub(super) pinged: Option<Instant>,
+    /// How long it takes to answer.
+    pub(super) clock: AcceptClock,
+    /// When it was last pinged only to be measured.
+    pub(super) measured_at: Option<Instant>,
+    pub(super) in_snapshot: bool,
+    /// Since when NATS knows nobody under its name; nothing where it was heard of again.
+    pub(super) gone: Option<Instant>,
+    /// Which life of it was seen last.
+    pub(super) instance: Option<u64>,
+}
+
+impl Worker {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            models: Vec::new(),
+            ready: true,
+            slots: 0,
+            room: Room::default(),
+            room_at: now,
+            ttft_ms: 0.0,
+            pending: 0,
+            in_flight: 0,
+            heard: now,
+            pinged: None,
+            clock: AcceptClock::default(),
+            measured_at: None,
+            in_snapshot: false,
+            gone: None,
+            instance: None,
+        }
+    }
+
+    pub(super) fn free(&self) -> u32 {
+        self.room.free.saturating_sub(self.pending)
+    }
+
+    /// What it can do with `model`; `None` where it does not serve it.
+    pub(super) fn serves(&self, model: &str) -> Option<Features> {
+        let model = self.models.iter().find(|(name, _)| self.ready && name == model);
+        model.map(|(_, features)| *features)
+    }
+
+    pub(super) fn does(&self, model: &str, needs: Features) -> bool {
+        self.serves(model).is_some_and(|features| able::does(features, needs))
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            slots: self.slots,
+            free: self.free(),
+            queued: self.room.queued,
+            ttft_ms: self.ttft_ms,
+            prefix: 0.0,
+        }
+    }
+}

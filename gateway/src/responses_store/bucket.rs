@@ -1,0 +1,137 @@
+//! The bucket of the kept responses: opened once for each connection.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream;
+use tokenbus_bus::Bus;
+use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
+use tokenbus_protocol::Name;
+use tokio::time::{Instant, timeout};
+
+use super::error::{StoreError, failed};
+use super::limits;
+use super::options::ResponsesOptions;
+
+#[derive(Debug)]
+pub(super) struct Bucket {
+    pub(super) bus: Bus,
+    streams: Streams,
+    name: String,
+    options: ResponsesOptions,
+    opened: Mutex<Opened>,
+}
+
+/// What came of opening the bucket on the present connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Opened {
+    epoch: u64,
+    pub(super) store: Option<Open>,
+    failed: Option<(Instant, StoreError)>,
+}
+
+/// The bucket, and when it was made sure of.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) store: Store,
+    pub(super) found: Found,
+    at: Instant,
+}
+
+impl Bucket {
+    pub(super) fn new(bus: Bus, namespace: &Name, options: ResponsesOptions) -> Self {
+        Self {
+            streams: bus.streams(limits::OPERATION),
+            bus,
+            name: format!("{namespace}_responses"),
+            options,
+            opened: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn store(&self) -> Result<Open, StoreError> {
+        let link = self.bus.link().borrow().clone();
+        if !link.connected {
+            return Err(StoreError::Failed(format!("NATS is not reachable: {}", link.reason)));
+        }
+        let known = self.opened().clone();
+        // Another server may have JetStream where this one has not.
+        if known.epoch == link.epoch {
+            if let Some(open) = known.store.filter(|open| open.at.elapsed() < limits::CHECK) {
+                return Ok(open);
+            }
+            if let Some((_, error)) = known.failed.filter(|(at, error)| at.elapsed() < pause(error)) {
+                return Err(error);
+            }
+        }
+        // Several requests may do so at once: they all make the same bucket.
+        let opened = self.open().await;
+        let mut told = self.opened();
+        told.epoch = link.epoch;
+        match &opened {
+            Ok(open) => {
+                told.store = Some(open.clone());
+                told.failed = None;
+            }
+            Err(error) => {
+                told.store = None;
+                let before = told.failed.replace((Instant::now(), error.clone()));
+                if before.is_none() {
+                    tracing::info!(%error, bucket = self.name, "responses are not kept");
+                }
+            }
+        }
+        opened
+    }
+
+    pub(super) fn opened(&self) -> std::sync::MutexGuard<'_, Opened> {
+        // Not held over code that can leave it half-changed.
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open(&self) -> Result<Open, StoreError> {
+        match timeout(limits::OPEN, self.ensure()).await {
+            Ok(open) => open,
+            Err(_) => Err(StoreError::Failed("JetStream did not answer".to_owned())),
+        }
+    }
+
+    async fn ensure(&self) -> Result<Open, StoreError> {
+        let opened = self.streams.ensure_bucket(&self.name, &self.wanted()).await;
+        let absent = |error: StreamError| StoreError::Absent(error.to_string());
+        let open = |(store, found)| Open {
+            store,
+            found,
+            at: Instant::now(),
+        };
+        opened.map(open).map_err(|error| match error {
+            StreamError::Silent | StreamError::Gone(_) => failed(error),
+            StreamError::Absent(_) | StreamError::NoRoom { .. } | StreamError::Refused { .. } => absent(error),
+        })
+    }
+
+    /// A key-value bucket as clients make one, but for what happens when it is full. An operator's
+    /// bucket keeps its settings, but for the age.
+    fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::bucket(&self.name, "Responses that tokenbus keeps for their conversations");
+        wanted.config.max_age = self.options.ttl;
+        wanted.config.max_bytes = i64::try_from(self.options.bytes).unwrap_or(i64::MAX);
+        wanted.config.duplicate_window = DUPLICATES.min(self.options.ttl);
+        wanted.config.discard = stream::DiscardPolicy::Old;
+        wanted.same_age = true;
+        wanted
+    }
+}
+
+/// For how long a bucket that could not be opened is not tried again.
+fn pause(error: &StoreError) -> Duration {
+    match error {
+        StoreError::Absent(_) => limits::RETRY,
+        StoreError::Failed(_) | StoreError::TooLarge(_) => limits::RETRY_SOON,
+    }
+}
+
+/// For which JetStream remembers what was published: its own default, which may not be longer than
+/// a message is kept.
+const DUPLICATES: Duration = Duration::from_secs(120);

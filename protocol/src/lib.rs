@@ -19,6 +19,7 @@ pub mod name;
 pub mod openai;
 mod plain;
 pub mod request;
+mod smoothed_time;
 pub mod status;
 pub mod subject;
 pub mod usage;
@@ -37,6 +38,7 @@ pub use frame::{
 };
 pub use name::{Name, NameError};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
+pub use smoothed_time::SmoothedTime;
 pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, WorkerState};
 pub use subject::Subjects;
 pub use usage::{UsageOutcome, UsageRecord};

@@ -1,32 +1,28 @@
-//! How late a worker's statuses come, and how much longer it is waited for because of that.
+//! How late a worker's statuses come, and how much longer the coordinator waits because of that.
 
 use std::time::Duration;
 
+use tokenbus_protocol::SmoothedTime;
+
 use crate::limits::{LATE_MAX, STATUS_PERIOD};
 
-/// The smoothed lateness of a worker's statuses and its deviation, as TCP's retransmission timer keeps
-/// them (RFC 6298). A link that is late by the same each time counts for nothing here.
+/// The smoothed lateness of a worker's statuses. It counts from the status period on, so a link with a constant
+/// delay is not late.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lateness {
-    mean: Duration,
-    deviation: Duration,
-}
+pub(super) struct Lateness(SmoothedTime);
 
 impl Lateness {
-    /// A status came this long after the one before it. Soon after that it is one that was late itself,
-    /// or one that tells a change, and says nothing of the link.
+    /// A status came `gap` after the one before it. A short gap says nothing about the link: either the earlier status
+    /// was late, or this one tells a change.
     pub(super) fn observe(&mut self, gap: Duration) {
-        if gap < STATUS_PERIOD / 2 {
-            return;
+        if gap >= STATUS_PERIOD / 2 {
+            self.0.observe(gap.saturating_sub(STATUS_PERIOD));
         }
-        let late = gap.saturating_sub(STATUS_PERIOD);
-        self.deviation = (self.deviation * 3 + self.mean.abs_diff(late)) / 4;
-        self.mean = (self.mean * 7 + late) / 8;
     }
 
-    /// What its next status may be late by.
+    /// How late the worker's next status may be.
     pub(super) fn allowance(self) -> Duration {
-        (self.mean + self.deviation * 4).min(LATE_MAX)
+        (self.0.mean() + self.0.margin()).min(LATE_MAX)
     }
 }
 

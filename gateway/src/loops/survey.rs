@@ -16,7 +16,7 @@ use tokenbus_protocol::subject::SERVICE_NAME;
 use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
-use crate::loops::frames as feed;
+use super::news;
 use crate::shared::{Shared, unix_seconds};
 
 /// How often workers are asked while no coordinator is there.
@@ -57,7 +57,7 @@ async fn ask_coordinator(shared: &Shared) -> bool {
         .request(shared.subjects.capacity_get(), Bytes::new());
     match tokio::time::timeout(ANSWERS + shared.bus.rtt(), request).await {
         Ok(Ok(answer)) => {
-            feed::take_snapshot(shared, &answer.payload);
+            news::take_snapshot(shared, &answer.payload);
             true
         }
         Ok(Err(_)) | Err(_) => false,

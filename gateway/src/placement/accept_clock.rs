@@ -1,29 +1,28 @@
-//! How long to wait for an answer of a worker, adapted to what is seen of it.
+//! How long to wait for a worker's answer, by how fast its earlier answers came.
 
+use tokenbus_protocol::SmoothedTime;
 use tokio::time::{Duration, Instant};
 
 use crate::limits::{ACCEPT_MAX, ACCEPT_MIN, MEASUREMENTS};
 
-/// A smoothed answer time and its deviation, as TCP's retransmission timer keeps them (RFC 6298):
-/// the patience is the mean and four deviations, or [`ACCEPT_MIN`] beyond the mean where that is more,
-/// and [`ACCEPT_MAX`] at most. One for each worker: links differ.
+/// The smoothed answer time of one worker. The patience is the mean plus its margin, or plus [`ACCEPT_MIN`] where that
+/// is more, and [`ACCEPT_MAX`] at most. Each worker has its own, because links differ.
 ///
-/// What is measured is never in doubt (Karn's rule): an `Accepted` names its attempt, and a pong its
-/// ping. One answer counts per round trip: a hundred that come in one message are one measurement, and
-/// would hide how much the link varies.
+/// Every sample is unambiguous (Karn's rule): an `Accepted` names its attempt, and a pong its ping. Only one answer
+/// counts per round trip: a hundred answers in one message are one measurement, and would hide how much the link
+/// varies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AcceptClock {
-    mean: Option<Duration>,
-    deviation: Duration,
-    /// Answers that were seen, counted up to [`MEASUREMENTS`].
+    time: Option<SmoothedTime>,
+    /// Answers seen, counted up to [`MEASUREMENTS`].
     seen: u32,
-    /// When the newest of them came.
+    /// When the newest answer came.
     at: Option<Instant>,
 }
 
 impl AcceptClock {
-    /// What was `asked` then is answered now. Longer than [`ACCEPT_MAX`] is a process that hung and
-    /// not a link.
+    /// The answer to what was `asked` came at `now`. An answer that took longer than [`ACCEPT_MAX`] came from a process
+    /// that hung, and says nothing about the link.
     pub fn observe(&mut self, asked: Instant, now: Instant) {
         let took = now.saturating_duration_since(asked);
         if took > ACCEPT_MAX || self.at.is_some_and(|at| asked < at) {
@@ -31,26 +30,23 @@ impl AcceptClock {
         }
         self.at = Some(now);
         self.seen = self.seen.saturating_add(1).min(MEASUREMENTS);
-        let Some(mean) = self.mean else {
-            self.mean = Some(took);
-            self.deviation = took / 2;
-            return;
-        };
-        self.deviation = (self.deviation * 3 + mean.abs_diff(took)) / 4;
-        self.mean = Some((mean * 7 + took) / 8);
+        match &mut self.time {
+            Some(time) => time.observe(took),
+            None => self.time = Some(SmoothedTime::new(took)),
+        }
     }
 
-    /// Whether so much was seen that it can be relied upon.
+    /// Whether enough answers were seen to rely on.
     pub fn is_set(&self) -> bool {
         self.seen >= MEASUREMENTS
     }
 
-    /// How long to wait; `first` at least until it is set.
+    /// How long to wait; at least `first` until enough answers were seen.
     pub fn patience(&self, first: Duration) -> Duration {
-        // A link that is late by the same each time leaves no deviation, and a busy machine is late by some.
-        let measured = |mean| mean + ACCEPT_MIN.max(self.deviation * 4);
+        // A link with a constant delay has no deviation, but a busy machine adds some delay.
+        let measured = |time: SmoothedTime| time.mean() + ACCEPT_MIN.max(time.margin());
         let least = if self.is_set() { ACCEPT_MIN } else { first };
-        self.mean.map_or(first, measured).max(least).min(ACCEPT_MAX)
+        self.time.map_or(first, measured).max(least).min(ACCEPT_MAX)
     }
 }
 

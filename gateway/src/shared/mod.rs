@@ -65,7 +65,7 @@ pub fn unix_seconds() -> u64 {
 }
 
 impl Shared {
-    /// Shared state over `bus`, and the queue of messages that [`crate::loops::frames::courier`] sends.
+    /// Shared state over `bus`, and the queue of messages that [`crate::loops::courier`] sends.
     pub fn new(
         bus: Bus,
         subjects: Subjects,
@@ -155,6 +155,25 @@ impl Shared {
         for model in models {
             self.wake(&model);
         }
+    }
+
+    /// The worker is lost: nothing is placed there, and its streams are told.
+    pub fn lost(&self, worker: &Name) {
+        tracing::warn!(%worker, "worker lost");
+        self.gone(worker);
+        self.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
+    }
+
+    /// The worker was restarted: its streams are told.
+    pub fn restarted(&self, worker: Name, instance: u64) {
+        tracing::warn!(%worker, "worker was restarted");
+        self.streams.broadcast(&Event::WorkerInstance { worker, instance });
+    }
+
+    /// A message cannot be read.
+    pub fn malformed(&self, subject: &str, error: &dyn std::fmt::Display) {
+        self.bus.metrics().malformed.inc();
+        tracing::warn!(subject, %error, "malformed message");
     }
 
     /// Wakes those who wait for any model, after a snapshot.

@@ -6,7 +6,9 @@ use std::future::Future;
 use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 
-use crate::call::{Call, CallError, Output};
+use super::error::CallError;
+use super::output::Output;
+use super::request::Call;
 use crate::placement::Overview;
 use crate::stream::lane::Splice;
 

@@ -1,0 +1,17 @@
+//! The loop that sends what no stream waits for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::shared::Shared;
+
+/// Sends what nobody waits for: cancels.
+pub async fn run(shared: Arc<Shared>, mut outgoing: mpsc::Receiver<(String, Bytes)>) {
+    while let Some((subject, payload)) = outgoing.recv().await {
+        if let Err(error) = shared.bus.publish(subject, payload).await {
+            tracing::warn!(%error, "cancel not sent");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The loop that looks after silent workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokenbus_protocol::control::{Ping, RollCall};
+use tokenbus_protocol::{Control, encode};
+use tokio::time::Instant;
+
+use super::pings::{PING_STREAM, Pings};
+use crate::limits;
+use crate::shared::Shared;
+use crate::stream::event::Event;
+
+/// How often silent workers are looked for. A timer and not an event: silence has none.
+const SILENCE_TICK: Duration = Duration::from_millis(150);
+
+/// After a reconnect, time for workers to reconnect as well before silence means anything.
+pub(super) const RECONNECT_GRACE: Duration = Duration::from_millis(1500);
+
+/// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
+/// whose process or connection is gone; one that hangs is found by its streams' stall timers. After a
+/// reconnect of this gateway it asks each of them what it has, until it says so. A worker that is new
+/// here is pinged a few times, so that it is known how long it takes to answer before it is asked for anything.
+pub async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
+    let call = Control::RollCall(RollCall {
+        gateway: shared.gateway.clone(),
+    });
+    let (Ok(ping), Ok(call)) = (encode(&Control::Ping(Ping {})), encode(&call)) else {
+        return;
+    };
+    let (ping, call) = (Bytes::from(ping), Bytes::from(call));
+    let mut tick = tokio::time::interval(SILENCE_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut link = shared.bus.link();
+    let mut number: u32 = 0;
+    let mut quiet_until = None;
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        if link.has_changed().unwrap_or(false) {
+            let link = link.borrow_and_update().clone();
+            if !link.connected {
+                shared.streams.broadcast(&Event::LinkLost);
+            }
+            if link.connected && link.epoch > 1 {
+                shared.streams.broadcast(&Event::LinkRestored);
+                let serving = shared.view().busy_with_ours();
+                shared.roll_call.begin(serving, now + limits::AFTER_RECONNECT);
+            }
+            quiet_until = Some(now + RECONNECT_GRACE);
+        }
+        for worker in shared.roll_call.due(now) {
+            if let Err(error) = shared.bus.publish(shared.subjects.control(&worker), call.clone()).await {
+                tracing::debug!(%error, "roll call not sent");
+            }
+        }
+        if quiet_until.is_some_and(|until| now < until) {
+            continue;
+        }
+        let asked = {
+            let (mut view, now) = (shared.view(), Instant::now());
+            let mut asked = view.silent(limits::PING_AFTER, now);
+            asked.extend(view.unmeasured(limits::MEASURE_AT_ONCE, limits::PING_AFTER, now));
+            asked
+        };
+        for worker in asked {
+            number = number.wrapping_add(1);
+            let subject = shared.subjects.control(&worker);
+            let answer = shared.subjects.reply(&shared.gateway, PING_STREAM, number);
+            pings.add(number, worker);
+            if let Err(error) = shared.bus.publish_with_reply(subject, answer, ping.clone()).await {
+                tracing::debug!(%error, "ping not sent");
+            }
+        }
+    }
+}

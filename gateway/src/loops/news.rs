@@ -1,0 +1,82 @@
+//! The loops that hear of the workers: snapshots, hints of free slots, and the coordinator's events.
+
+use std::sync::Arc;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use tokenbus_protocol::control::FreeHint;
+use tokenbus_protocol::event::EventKind;
+use tokenbus_protocol::{Capacity, Event as ClusterEvent, Subjects, decode};
+use tokio::time::Instant;
+
+use super::liveness::RECONNECT_GRACE;
+use crate::shared::{Shared, unix_seconds};
+
+/// Takes in capacity snapshots.
+pub async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        take_snapshot(&shared, &message.payload);
+    }
+}
+
+/// Takes in one snapshot.
+pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
+    match decode::<Capacity>(payload) {
+        Ok(capacity) => {
+            let now = Instant::now();
+            let changed = shared.view().snapshot(&capacity, now, unix_seconds());
+            for (worker, instance) in changed {
+                shared.restarted(worker, instance);
+            }
+            shared.wake_all();
+        }
+        Err(error) => shared.malformed("capacity", &error),
+    }
+}
+
+/// Takes in hints that a full worker has room again.
+pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        let now = Instant::now();
+        let Some(model) = Subjects::parse_free(&message.subject) else {
+            shared.malformed(&message.subject, &"no such subject");
+            continue;
+        };
+        if shared.waiting(&model) == 0 {
+            continue;
+        }
+        match decode::<FreeHint>(&message.payload) {
+            Ok(hint) => {
+                shared.view().learnt(&hint.worker, &model, now, unix_seconds());
+                shared.room(&hint.worker, hint.room, now);
+            }
+            Err(error) => shared.malformed(&message.subject, &error),
+        }
+    }
+}
+
+/// Takes in what the coordinator saw: a lost worker shortens the wait for its streams.
+pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
+    while let Some(message) = subscription.next().await {
+        match decode::<ClusterEvent>(&message.payload) {
+            Ok(ClusterEvent {
+                kind: EventKind::WorkerLost,
+                worker: Some(worker),
+                ..
+            }) => {
+                // The coordinator may be the one that is cut off: whoever was heard a moment ago
+                // is not lost. How long a moment is, on the worker's link, was measured.
+                let (heard, late) = {
+                    let view = shared.view();
+                    (view.heard(&worker), view.lateness(&worker))
+                };
+                let silent = heard.is_some_and(|at| at.elapsed() > RECONNECT_GRACE + late);
+                if silent {
+                    shared.lost(&worker);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => shared.malformed("event", &error),
+        }
+    }
+}

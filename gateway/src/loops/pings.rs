@@ -1,0 +1,38 @@
+//! Pings under way.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokenbus_protocol::Name;
+use tokio::time::Instant;
+
+/// Stream number of pings in reply subjects: no stream has it.
+pub(super) const PING_STREAM: u64 = 0;
+
+/// Pings under way: which worker an answer is about, and when it was pinged.
+#[derive(Debug, Default)]
+pub struct Pings(Mutex<VecDeque<(u32, Name, Instant)>>);
+
+/// Pings that are remembered; an answer comes within a round trip or not at all.
+const PINGS: usize = 1024;
+
+impl Pings {
+    fn table(&self) -> MutexGuard<'_, VecDeque<(u32, Name, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, number: u32, worker: Name) {
+        let mut table = self.table();
+        if table.len() >= PINGS {
+            table.pop_front();
+        }
+        table.push_back((number, worker, Instant::now()));
+    }
+
+    /// Who was pinged by `number`, and when; it is then forgotten.
+    pub(super) fn answered(&self, number: u32) -> Option<(Name, Instant)> {
+        let mut table = self.table();
+        let at = table.iter().position(|(ping, ..)| *ping == number)?;
+        table.remove(at).map(|(_, worker, at)| (worker, at))
+    }
+}

@@ -1,7 +1,7 @@
-//! Files that are read again when they change: watched by the system, and on SIGHUP.
+//! Files that are read again when they change, noticed by a file watch or on SIGHUP.
 //!
-//! The folder is watched and not the file, since editors and orchestrators replace a file rather
-//! than write to it (Kubernetes swaps a link beside it). What has changed is decided by the text.
+//! The watch is on the folder, because editors and orchestrators replace a file instead of writing to it (Kubernetes
+//! swaps a link beside it). The text decides whether the file has changed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,19 +18,19 @@ use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
 
-/// Time between the first sign of a change and the reading: programs write a file in several steps.
+/// Time between the first sign of a change and the reading, because programs write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// A file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system says why.
+    /// The system reported an error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is larger than it may be, in bytes.
+    /// It is larger than this many bytes.
     #[error("it is larger than {0} bytes")]
     TooLarge(u64),
-    /// It is no text.
+    /// It is not text.
     #[error("it is not UTF-8")]
     NotText,
 }
@@ -49,26 +49,26 @@ pub async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
     String::from_utf8(bytes).map_err(|_| ReadError::NotText)
 }
 
-/// A file that is followed.
+/// A file to follow.
 #[derive(Debug, Clone)]
 pub struct Followed {
-    /// What it is, in logs and metrics: `keys`, `models`.
+    /// The name of its contents in logs and metrics: `keys`, `models`.
     pub what: &'static str,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Largest size in bytes.
     pub limit: u64,
-    /// Its text as it was read and applied first.
+    /// The text that was read and applied last.
     pub text: String,
 }
 
-/// Hands the text of `file` to `apply` whenever it is another one. What cannot be read or applied
-/// changes nothing, is logged, and counted.
+/// Passes the text of `file` to `apply` whenever it changes. A text that cannot be read or applied changes nothing; it
+/// is logged and counted.
 pub async fn follow(mut file: Followed, metrics: Metrics, mut apply: impl FnMut(&str) -> Result<(), String> + Send) {
     let mut watch = Watch::new(&file.path);
-    // It may have changed before it was watched.
+    // It may have changed before the watch began.
     watch.changed.notify_one();
-    // What was refused is refused once, not at every sign.
+    // Refuses the same text once, not at every sign of a change.
     let mut refused: Option<String> = None;
     loop {
         watch.changed().await;
@@ -99,7 +99,7 @@ pub async fn follow(mut file: Followed, metrics: Metrics, mut apply: impl FnMut(
     }
 }
 
-/// What a file's changes are told by.
+/// The signs of a change: events of the file system and SIGHUP.
 struct Watch {
     changed: Arc<Notify>,
     names: Arc<Mutex<BTreeSet<OsString>>>,
@@ -115,7 +115,7 @@ impl Watch {
         let (tell, concerned) = (Arc::clone(&changed), Arc::clone(&names));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let concerned = concerned.lock().unwrap_or_else(PoisonError::into_inner);
-            // What went wrong with the watching may have hidden a change.
+            // An error of the watch may hide a change.
             if event.map_or(true, |event| concerns(&event, &concerned)) {
                 tell.notify_one();
             }
@@ -131,7 +131,7 @@ impl Watch {
         watch
     }
 
-    /// Watches the folder of `path`, and that of the file behind it where it is a link.
+    /// Watches the folder of `path`, and the folder of its target if it is a link.
     fn attend(&mut self, path: &Path) {
         let Some(watcher) = &mut self.watcher else { return };
         let behind = std::fs::canonicalize(path).ok();
@@ -148,7 +148,7 @@ impl Watch {
         drop(names);
         let folders: BTreeSet<PathBuf> = paths.into_iter().flatten().map(folder).collect();
         for left in self.folders.difference(&folders) {
-            // It may be gone, and its watch with it.
+            // The folder may be gone, and its watch with it.
             let _ = watcher.unwatch(left);
         }
         for new in folders.difference(&self.folders) {
@@ -184,7 +184,8 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether `event` may be a change of a file of one of these names. Reading, also our own, is none.
+/// Whether `event` may be a change of a file with one of these names. Reading a file, as this module does, is no
+/// change.
 fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
     let read = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
@@ -193,7 +194,7 @@ fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
     };
     let named = |path: &PathBuf| {
         path.file_name().is_some_and(|name| {
-            // A mounted configuration of Kubernetes changes by its link `..data`.
+            // Kubernetes changes a mounted configuration through its link `..data`.
             names.contains(name) || name.as_encoded_bytes().starts_with(b"..")
         })
     };
@@ -211,7 +212,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Follows `path`; what is applied comes out, and `bad` is refused.
+    /// Follows `path` and returns the applied texts; the text `bad` is refused.
     fn followed(path: &Path) -> (mpsc::Receiver<String>, Metrics, tokenbus_bus::task::AbortOnDrop<()>) {
         let (applied, texts) = mpsc::channel(16);
         let metrics = Metrics::default();
@@ -244,7 +245,7 @@ mod tests {
         for round in 0..3 {
             let written = format!("written {round}");
             fs::write(&path, &written).unwrap();
-            // It may be seen when it is empty.
+            // The file may be seen while it is empty.
             while next(&mut texts).await != written {}
             let replaced = format!("replaced {round}");
             fs::write(folder.path().join("new"), &replaced).unwrap();

@@ -6,29 +6,51 @@ use std::path::Path;
 use tokenbus_tests::{house, tidy};
 
 /// The floors of each crate that has declared them, from the lowest up; rooms in one line are beside each other.
-const FLOORS: &[(&str, &[&[&str]])] = &[(
-    "worker",
-    &[
-        &["limits", "sync"],
-        &["options"],
-        &["engine"],
-        &["engine::openai::limits"],
-        &["engine::openai::supervisor"],
-        &["engine::openai::options"],
-        &["engine::openai::error", "engine::openai::target"],
-        &["engine::openai::wire"],
-        &["engine::openai::request", "engine::openai::watch"],
-        &["engine::openai::answer"],
-        &["engine::openai::generate"],
-        &["engine::openai"],
-        &["engine::llama"],
-        &["report"],
-        &["outbox"],
-        &["core"],
-        &["service"],
-        &["worker"],
-    ],
-)];
+const FLOORS: &[(&str, &[&[&str]])] = &[
+    (
+        "gateway",
+        &[
+            &["limits", "http::limits"],
+            &["metrics"],
+            &[
+                "file_watch",
+                "placement",
+                "responses_store",
+                "waiting_room",
+                "stream::lane",
+            ],
+            &["auth", "usage", "call"],
+            &["model_config", "stream"],
+            &["shared"],
+            &["loops", "stream::driver"],
+            &["http"],
+            &["service"],
+        ],
+    ),
+    (
+        "worker",
+        &[
+            &["limits", "sync"],
+            &["options"],
+            &["engine"],
+            &["engine::openai::limits"],
+            &["engine::openai::supervisor"],
+            &["engine::openai::options"],
+            &["engine::openai::error", "engine::openai::target"],
+            &["engine::openai::wire"],
+            &["engine::openai::request", "engine::openai::watch"],
+            &["engine::openai::answer"],
+            &["engine::openai::generate"],
+            &["engine::openai"],
+            &["engine::llama"],
+            &["report"],
+            &["outbox"],
+            &["core"],
+            &["service"],
+            &["worker"],
+        ],
+    ),
+];
 
 /// A circle that is there and may not grow: its crate, the folder that it lies in, its files, and why.
 type AllowedCircle = (&'static str, &'static str, usize, &'static str);
@@ -59,18 +81,6 @@ const ALLOWED: &[AllowedCircle] = &[
         "http",
         27,
         "to be opened: one flat folder of edges that is to have rooms",
-    ),
-    (
-        "gateway",
-        "usage",
-        3,
-        "to be opened: its files use what mod.rs declares",
-    ),
-    (
-        "gateway",
-        "waiting_room",
-        3,
-        "to be opened: its files use what mod.rs declares",
     ),
     ("tests", "", 9, "the harness: its parts use what lib.rs gives out"),
     ("loadgen", "", 5, "to be opened: its files use what lib.rs declares"),

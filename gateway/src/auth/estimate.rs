@@ -1,4 +1,5 @@
-//! How many tokens a request will use, guessed from its body; settled when it is known.
+//! Estimates how many tokens a request will use, from its body. The real number replaces the estimate when the request
+//! ends.
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -6,11 +7,11 @@ use serde::Deserialize;
 use super::limits::{ASSUMED_ATTACHMENT, ASSUMED_COMPLETION, BYTES_PER_TOKEN, MAX_ASSUMED_COMPLETION};
 use tokenbus_protocol::RequestKind;
 
-/// What base64 within a data URL, or an attachment of its own, begins with or stands behind.
+/// The text before base64 data: in a data URL, or in an attachment's own member.
 const ENCODED: [&[u8]; 2] = [b";base64,", b"\"data\":\""];
 
-/// Tokens of the prompt in `body`, by its bytes. What is encoded in it (images, sounds) counts as
-/// an attachment, not by its length.
+/// Tokens of the prompt in `body`, by its bytes. Encoded data (images, sounds) counts as an attachment, not by its
+/// length.
 pub fn prompt(body: &[u8]) -> u64 {
     let mut text = body.len() as u64;
     let mut attachments = 0;
@@ -19,7 +20,7 @@ pub fn prompt(body: &[u8]) -> u64 {
         while let Some(at) = memmem::find(rest, mark) {
             let encoded = rest.get(at + mark.len()..).unwrap_or_default();
             let end = memchr::memchr(b'"', encoded).unwrap_or(encoded.len());
-            // A short one is a word like any other.
+            // Short data counts as text.
             if end as u64 > ASSUMED_ATTACHMENT * BYTES_PER_TOKEN {
                 text = text.saturating_sub(end as u64);
                 attachments += 1;
@@ -30,7 +31,7 @@ pub fn prompt(body: &[u8]) -> u64 {
     text / BYTES_PER_TOKEN + attachments * ASSUMED_ATTACHMENT
 }
 
-/// What bounds an answer's length.
+/// The members that bound an answer's length.
 #[derive(Deserialize)]
 struct Bounds {
     #[serde(default)]
@@ -41,19 +42,19 @@ struct Bounds {
     n: Option<f64>,
 }
 
-/// Tokens of the answer to `body`, all choices.
+/// Tokens of the answer to `body`, over all choices.
 pub fn completion(kind: RequestKind, body: &[u8]) -> u64 {
     if !kind.is_generated() {
         return 0;
     }
-    // The body has been checked: what is no number here is the engine's to refuse.
+    // The body was checked before. The engine refuses what is still not a number.
     let bounds: Option<Bounds> = serde_json::from_slice(body).ok();
     let asked = |bounds: &Bounds| bounds.max_completion_tokens.or(bounds.max_tokens);
     let (each, choices) = match &bounds {
         Some(bounds) => (asked(bounds), bounds.n.unwrap_or(1.0)),
         None => (None, 1.0),
     };
-    // A cast from a float saturates and takes what is no number for 0.
+    // A cast from a float saturates, and turns NaN into 0.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let each = each
         .map_or(ASSUMED_COMPLETION, |each| each as u64)

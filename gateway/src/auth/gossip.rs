@@ -1,4 +1,4 @@
-//! The loop that tells the other gateways what was consumed here, and hears what was there.
+//! The loop that tells the other gateways what was consumed here, and receives what they consumed.
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
@@ -10,7 +10,7 @@ use super::Auth;
 use super::limiter::Scope;
 use super::limits::{GOSSIP, GOSSIP_GAP, REFRESH};
 
-/// Tells and hears on `subject` for as long as the gateway runs.
+/// Publishes and receives on `subject` while the gateway runs.
 pub async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
     let Some(inner) = &auth.0 else {
         return std::future::pending().await;
@@ -36,7 +36,7 @@ pub async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
     };
     let tell = async {
         let hello = inner.limiter().hello();
-        // Before it is connected it has nobody to greet.
+        // Without a connection, nobody can hear the greeting.
         bus.connected().await;
         publish(&bus, &subject, vec![hello]).await;
         let mut refresh = tokio::time::interval(REFRESH);
@@ -61,7 +61,7 @@ pub async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
             let messages = inner.limiter().tell(scope, Instant::now());
             if !messages.is_empty() {
                 publish(&bus, &subject, messages).await;
-                // Not more often than this, however much there is to tell.
+                // The least pause between messages, however much there is to tell.
                 tokio::time::sleep(GOSSIP_GAP).await;
             }
         }
@@ -89,7 +89,7 @@ async fn publish(bus: &Bus, subject: &str, messages: Vec<Consumption>) {
             }
         };
         if let Err(error) = sent {
-            // The next one says all that this one would have.
+            // The next message repeats everything in this one.
             tracing::debug!(%error, "consumption of keys not told");
         }
     }

@@ -1,5 +1,4 @@
-//! The keys that a gateway knows, pure: entries as they are written, and the table that a request's
-//! key is looked up in.
+//! The keys that a gateway knows, pure: their written entries, and the table in which a request's key is looked up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -13,25 +12,25 @@ use super::pattern::Pattern;
 use super::secret::KeyHash;
 use crate::http::limits::{MAX_PRIORITY, MAX_TENANT};
 
-/// One key as it is written: a table of a key file, or the JSON of one entry of a bucket.
+/// One key as written: a table of a key file, or the JSON of a bucket entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct KeyEntry {
     /// The key's hash.
     pub hash: KeyHash,
-    /// Who pays and who takes turns; the key's own name where it is absent.
+    /// The tenant that is charged and takes turns; the key's own name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The models that may be asked for, by the names that clients use; all where it is absent.
+    /// The allowed models, by the names that clients use; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<Pattern>>,
-    /// Requests a minute, over all gateways.
+    /// Requests per minute, over all gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<NonZeroU32>,
-    /// Tokens a minute, prompt and completion, over all gateways.
+    /// Tokens per minute, prompt and completion, over all gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<NonZeroU64>,
-    /// Requests that run at once, over all gateways.
+    /// Concurrent requests, over all gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<NonZeroU32>,
     /// Priority of its requests, and the highest that they may ask for.
@@ -48,7 +47,7 @@ fn is_zero(priority: &i32) -> bool {
 }
 
 impl KeyEntry {
-    /// A key that may do everything but read metrics.
+    /// A key that may do everything except read metrics.
     pub fn new(hash: KeyHash) -> Self {
         Self {
             hash,
@@ -62,10 +61,10 @@ impl KeyEntry {
         }
     }
 
-    /// What of it cannot be, where something cannot.
+    /// Checks the entry.
     ///
     /// # Errors
-    /// A sentence.
+    /// A sentence that says what is invalid.
     pub fn check(&self) -> Result<(), String> {
         if let Some(tenant) = &self.tenant
             && (tenant.is_empty()
@@ -101,44 +100,44 @@ struct KeyFile {
 /// Why keys cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// Not the TOML of a key file.
+    /// The text is not the TOML of a key file.
     #[error("line {line}: {message}")]
     Toml {
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A name that no key can have.
+    /// An invalid name.
     #[error("{name:?} is no name of a key: letters, digits, - and _, at most 64")]
     Name {
         /// The name.
         name: String,
     },
-    /// An entry says what cannot be.
+    /// An invalid entry.
     #[error("key {name}: {reason}")]
     Entry {
         /// The key's name.
         name: String,
-        /// What is wrong.
+        /// What is invalid.
         reason: String,
     },
-    /// Two names for one key.
+    /// One key under two names.
     #[error("the keys {0} and {1} are the same key")]
     Twice(String, String),
-    /// Too many.
+    /// Too many keys.
     #[error("there are more than {MAX_KEYS} keys")]
     TooMany,
 }
 
-/// What a key may consume; the same for all gateways together.
+/// What a key may consume, over all gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Requests a minute.
+    /// Requests per minute.
     pub requests: Option<NonZeroU32>,
-    /// Tokens a minute.
+    /// Tokens per minute.
     pub tokens: Option<NonZeroU64>,
-    /// Requests that run at once.
+    /// Concurrent requests.
     pub streams: Option<NonZeroU32>,
 }
 
@@ -152,9 +151,9 @@ impl Limits {
 /// A key as a gateway knows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Its name: what stands in logs, metrics and usage records.
+    /// Its name in logs, metrics and usage records.
     pub name: Name,
-    /// For whom.
+    /// Its tenant.
     pub tenant: String,
     models: Option<Vec<Pattern>>,
     /// What it may consume.
@@ -181,7 +180,7 @@ impl Key {
         }
     }
 
-    /// Whether it may ask for `model`, by the name that the client uses.
+    /// Whether it may ask for `model`, under the name that the client uses.
     pub fn may_use(&self, model: &str) -> bool {
         self.models
             .as_ref()
@@ -197,7 +196,7 @@ pub struct KeyTable {
 }
 
 impl KeyTable {
-    /// The keys of a key file's text.
+    /// Reads the text of a key file.
     ///
     /// # Errors
     /// [`TableError`] names the line or the key.
@@ -212,7 +211,7 @@ impl KeyTable {
         Self::new(file.keys)
     }
 
-    /// These keys.
+    /// Builds the table of these keys.
     ///
     /// # Errors
     /// [`TableError`] names the key.

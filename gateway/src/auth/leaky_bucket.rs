@@ -1,13 +1,13 @@
-//! A leaky bucket, pure: what was consumed and not yet worked off at the rate of a limit.
+//! A leaky bucket, pure: consumption that the rate of a limit has not yet worked off.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How a bucket leaks and when it is full: `limit` units, all of which leak within a minute.
+/// A bucket's capacity, `limit` units, all of which leak within a minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rate {
-    /// Units a minute.
+    /// Units per minute.
     pub(super) limit: f64,
 }
 
@@ -31,23 +31,23 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// An empty one.
+    /// An empty bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self { level: 0.0, at: now }
     }
 
-    /// What is in it at `now`.
+    /// The level at `now`.
     pub(super) fn level(&self, rate: Rate, now: Instant) -> f64 {
         (self.level - rate.leak(now.saturating_duration_since(self.at))).max(0.0)
     }
 
-    /// Puts `units` in, or takes them out; over the limit too.
+    /// Adds `units`, or removes them if negative. The level may exceed the limit.
     pub(super) fn add(&mut self, units: f64, rate: Rate, now: Instant) {
         self.level = (self.level(rate, now) + units).max(0.0);
         self.at = self.at.max(now);
     }
 
-    /// Fills it up to `level` where less is in it.
+    /// Fills the bucket up to `level` if it holds less.
     pub(super) fn raise(&mut self, level: f64, rate: Rate, now: Instant) {
         let missing = level - self.level(rate, now);
         if missing > 0.0 {
@@ -55,11 +55,10 @@ impl Bucket {
         }
     }
 
-    /// How much of a unit's room is missing for `units` more, as the time that it takes to leak;
-    /// `None` when they fit.
+    /// How long it takes until `units` more fit; `None` if they fit now.
     pub(super) fn wait(&self, units: f64, rate: Rate, now: Instant) -> Option<Duration> {
         let missing = self.level(rate, now) + units - rate.limit;
-        // What floating point loses is no reason to refuse.
+        // A rounding error is no reason to refuse.
         (missing > 1e-6).then(|| rate.time(missing))
     }
 }

@@ -1,9 +1,8 @@
 //! The limits of keys over all gateways, pure: what is admitted, and what gateways tell each other.
 //!
-//! Each gateway has, for each key, the buckets of the whole cluster as far as it knows: its own
-//! consumption at once, that of the others as they tell it. Counts told are sums since the teller's
-//! start, so that a lost message is made good by the next. What it means and how far off it can be
-//! is in docs/limits.md.
+//! Each gateway keeps, for each key, the buckets of the whole cluster as far as it knows: its own consumption at once,
+//! and that of the others when they report it. Reported counts are totals since the reporter's start, so the next
+//! message makes up for a lost one. docs/limits.md explains the rules and how inexact they are.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,68 +14,67 @@ use super::key_table::Limits;
 use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, PEER_LOST};
 use super::state::{Charge, State};
 
-/// Why a request is not admitted.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its requests a minute are used up.
+    /// The key's requests per minute are used up.
     Requests {
-        /// How many they are.
+        /// The limit.
         limit: u64,
-        /// When there is one again.
+        /// When the next request fits.
         after: Duration,
     },
-    /// Its tokens a minute are used up.
+    /// The key's tokens per minute are used up.
     Tokens {
-        /// How many they are.
+        /// The limit.
         limit: u64,
-        /// How many this request was estimated to need.
+        /// The estimated tokens of this request.
         asked: u64,
-        /// When there are as many.
+        /// When they fit.
         after: Duration,
     },
-    /// As many requests run as may.
+    /// The key's concurrent requests have reached their limit.
     Streams {
-        /// How many that are.
+        /// The limit.
         limit: u64,
     },
 }
 
-/// How much is left of one limit.
+/// How much of one limit remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
     /// The limit.
     pub limit: u64,
-    /// What is left of it.
+    /// How much of it remains.
     pub remaining: u64,
-    /// When all of it is there again, if nothing is consumed.
+    /// When all of it is available again, if nothing more is consumed.
     pub reset: Duration,
 }
 
-/// How much is left of a key's limits.
+/// How much of a key's limits remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
-    /// Of its requests a minute.
+    /// Of its requests per minute.
     pub requests: Option<Left>,
-    /// Of its tokens a minute.
+    /// Of its tokens per minute.
     pub tokens: Option<Left>,
 }
 
-/// What there is to tell others.
+/// What must be told to the other gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct News {
-    /// Something they do not know.
+    /// There is something that they do not know.
     pub some: bool,
-    /// It matters now: so much of a limit is used up that they might go beyond it, or there is room
-    /// again where there was none.
+    /// They must know now: so much of a limit is used up that they might exceed it, or a full limit has room again.
     pub urgent: bool,
 }
 
-/// Which keys a message is about.
+/// Which keys a message covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Those that matter now.
+    /// The urgent ones.
     Urgent,
-    /// Those with news.
+    /// The changed ones.
     Changed,
     /// All that are not idle.
     Active,
@@ -87,8 +85,7 @@ pub enum Scope {
 struct Peer {
     seq: u64,
     heard: Instant,
-    /// It has told everything once, so that a key of which it tells for the first time was idle
-    /// there until then.
+    /// It has sent its full state once. A key in its later messages that is new was idle there until then.
     complete: bool,
 }
 
@@ -103,12 +100,12 @@ pub struct Limiter {
     active: HashSet<Name>,
     changed: HashSet<Name>,
     urgent: HashSet<Name>,
-    /// A gateway has come that knows nothing.
+    /// A new gateway needs the full state.
     asked: bool,
 }
 
 impl Limiter {
-    /// Of the gateway `me`; nothing has been consumed yet.
+    /// A limiter of the gateway `me`, without any consumption.
     pub fn new(me: Name) -> Self {
         Self {
             me,
@@ -122,8 +119,8 @@ impl Limiter {
         }
     }
 
-    /// Lets a request of `key` in that will use about `tokens` tokens. It runs until
-    /// [`Limiter::settle`] is called with the charge.
+    /// Admits a request of `key` that will use about `tokens` tokens. It counts as running until [`Limiter::settle`]
+    /// gets the charge.
     ///
     /// # Errors
     /// [`Refusal`]; nothing is consumed then.
@@ -148,7 +145,7 @@ impl Limiter {
         let Some(state) = self.keys.get_mut(key) else {
             return News::default();
         };
-        // Others refuse requests for which there is room now.
+        // The others still refuse requests that now fit.
         let was_full = state.is_full();
         state.settle(charge, tokens, now);
         let some = !self.peers.is_empty();
@@ -170,7 +167,7 @@ impl Limiter {
         }
     }
 
-    /// What is left for `key`.
+    /// What remains for `key`.
     pub fn standing(&self, key: &Name, limits: Limits, now: Instant) -> Standing {
         match self.keys.get(key) {
             Some(state) => state.standing(limits, now),
@@ -178,7 +175,7 @@ impl Limiter {
         }
     }
 
-    /// Takes in what another gateway tells. `limits` are those of a key, where it is known here.
+    /// Applies another gateway's message. `limits` finds a key's limits, if the key is known here.
     pub fn hear(&mut self, told: &Consumption, limits: impl Fn(&str) -> Option<(Name, Limits)>, now: Instant) -> News {
         if told.gateway == self.me {
             return News::default();
@@ -202,7 +199,7 @@ impl Limiter {
         }
     }
 
-    /// Whether the teller had told everything before; `None` when the message is void.
+    /// Whether the sender had sent its full state before; `None` if the message must be ignored.
     fn meet(&mut self, told: &Consumption, now: Instant) -> Option<bool> {
         if let Some(peer) = self.peers.get_mut(&told.gateway) {
             if told.seq <= peer.seq {
@@ -235,10 +232,9 @@ impl Limiter {
         }
     }
 
-    /// What there is to tell: messages of bounded size. For [`Scope::Active`] at least one, which
-    /// says that this gateway lives; that is also what is urgent when a gateway has come that knows
-    /// nothing. What was urgent is told once more with what has changed, in
-    /// case it was lost.
+    /// The messages to send, each of bounded size. [`Scope::Active`] yields at least one, as a sign of life, and
+    /// replaces [`Scope::Urgent`] when a new gateway needs the full state. Urgent news is sent again with the changed
+    /// keys, in case it was lost.
     pub fn tell(&mut self, scope: Scope, now: Instant) -> Vec<Consumption> {
         let asked = scope == Scope::Urgent && std::mem::take(&mut self.asked);
         let scope = if asked { Scope::Active } else { scope };
@@ -280,8 +276,8 @@ impl Limiter {
         }
     }
 
-    /// Forgets gateways that are gone, with what runs there, and which keys are idle. Call it about
-    /// as often as gateways refresh.
+    /// Forgets gateways that are gone, with their running requests, and drops idle keys. Call it about as often as
+    /// gateways refresh.
     pub fn age(&mut self, now: Instant) {
         let lost = |peer: &Peer| now.saturating_duration_since(peer.heard) > PEER_LOST;
         let gone: Vec<Name> = self
@@ -299,7 +295,7 @@ impl Limiter {
             .retain(|name| keys.get(name).is_some_and(|state| !state.is_idle(now)));
     }
 
-    /// Keeps only the keys that `known` knows.
+    /// Keeps only the keys for which `known` holds.
     pub fn retain(&mut self, known: impl Fn(&Name) -> bool) {
         self.keys.retain(|name, _| known(name));
         for set in [&mut self.active, &mut self.changed, &mut self.urgent] {
@@ -307,13 +303,13 @@ impl Limiter {
         }
     }
 
-    /// Other gateways that are there.
+    /// The number of other gateways.
     pub fn peers(&self) -> usize {
         self.peers.len()
     }
 }
 
-/// Without a copy of the name where it is there already, as it mostly is.
+/// Copies the name only if it is new, which is rare.
 fn add(set: &mut HashSet<Name>, name: &Name) {
     if !set.contains(name) {
         set.insert(name.clone());

@@ -1,25 +1,25 @@
-//! Many gateways under one limit in a seeded simulation with late and lost messages: how far beyond
-//! the limit they go, against what docs/limits.md says.
+//! A seeded simulation of many gateways with one limit, with late and lost messages: how far they exceed the limit,
+//! compared with docs/limits.md.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::super::limits::{GOSSIP, GOSSIP_GAP, REFRESH};
 use super::*;
 
-/// What is simulated; times in milliseconds.
+/// The settings of a simulation; times are in milliseconds.
 #[derive(Clone, Copy)]
 struct World {
     seed: u64,
     gateways: usize,
     limits: Limits,
-    /// Requests that come to each gateway in a second.
+    /// Requests that reach each gateway per second.
     arrivals: f64,
-    /// Longest time that a message takes.
+    /// Longest delay of a message.
     delay: u64,
-    /// How many of a hundred messages are lost.
+    /// Percentage of lost messages.
     loss: u32,
     seconds: u64,
-    /// How long a request runs at most.
+    /// Longest duration of a request.
     runs: u64,
 }
 
@@ -40,7 +40,7 @@ impl World {
         }
     }
 
-    /// What the limit allows in all, were there one gateway.
+    /// What the limit would allow with one gateway.
     fn allowed(&self) -> f64 {
         let limit = match (self.limits.requests, self.limits.tokens) {
             (Some(limit), _) => f64::from(limit.get()),
@@ -50,8 +50,8 @@ impl World {
         limit + limit / 60.0 * self.seconds as f64
     }
 
-    /// The bound of docs/limits.md: for each other gateway, one request and twice what comes to one
-    /// gateway until the others have heard.
+    /// The bound of docs/limits.md: for each other gateway, one request and twice the arrivals at one gateway until the
+    /// others have heard.
     fn bound(&self) -> f64 {
         let pause = if self.loss == 0 { GOSSIP_GAP } else { GOSSIP };
         let heard = pause.as_millis() as u64 + 2 * self.delay;
@@ -80,10 +80,10 @@ struct Simulation {
     start: Instant,
     key: Name,
     limiters: Vec<Limiter>,
-    /// When each last told anything urgent, anything, everything.
+    /// When each gateway last sent urgent news, any news, and its full state.
     last: Vec<[u64; 3]>,
     news: Vec<News>,
-    /// Messages under way: when they arrive, and where.
+    /// Messages under way: arrival time and destination.
     wire: Vec<(u64, usize, Consumption)>,
     running: Vec<Running>,
     outcome: Outcome,
@@ -116,7 +116,7 @@ impl Simulation {
     }
 
     fn run(mut self) -> Outcome {
-        // A moment for everybody to meet, as a gateway has before it is ready.
+        // Time for the gateways to meet, as they do before they are ready.
         for ms in 0..self.world.seconds * 1000 {
             self.deliver(ms);
             self.finish(ms);
@@ -178,7 +178,7 @@ impl Simulation {
         }
     }
 
-    /// What the loop in gossip.rs does.
+    /// Does what the loop in gossip.rs does.
     fn tell(&mut self, gateway: usize, ms: u64) {
         let now = self.now(ms);
         let since = |last: u64, pause: Duration| ms >= last + pause.as_millis() as u64;
@@ -234,7 +234,7 @@ fn requests_go_no_further_beyond_the_limit_than_the_bound() {
             admitted <= allowed + bound,
             "{gateways} × {limit}: {admitted} of {allowed} + {bound}"
         );
-        // And the limit is used: what is heard late may cost a little of it.
+        // The limit is used: late news may cost a little of it.
         assert!(
             admitted >= allowed * 0.97 - 2.0,
             "{gateways} × {limit}: only {admitted} of {allowed}"
@@ -275,7 +275,7 @@ fn lost_messages_widen_the_bound_but_do_not_break_it() {
 
 #[test]
 fn without_gossip_each_gateway_would_let_the_whole_limit_in() {
-    // The test sees a limiter that tells nobody.
+    // A limiter that tells nobody fails the test.
     let world = World {
         loss: 100,
         ..World::new(1, 4, 600)
@@ -317,9 +317,9 @@ fn tokens_that_are_used_stay_within_the_limit_though_estimates_are_ten_times_too
         };
         let outcome = run(world);
         let (used, allowed) = (outcome.tokens as f64, world.allowed());
-        // A request is 1000 tokens at most.
+        // A request uses at most 1000 tokens.
         assert!(used <= allowed + world.bound() * 1000.0, "{used} of {allowed}");
-        // What was estimated too high is given back: else a tenth of it would be used.
+        // Overestimates are given back: otherwise a tenth of the limit would be used.
         assert!(used >= allowed * 0.6, "only {used} of {allowed}");
     }
 }

@@ -20,7 +20,7 @@ fn after(start: Instant, seconds: f64) -> Instant {
     start + Duration::from_secs_f64(seconds)
 }
 
-/// Some gateways that hear each other at once, with one key.
+/// Gateways that hear each other at once, with one key.
 struct Cluster {
     limiters: Vec<Limiter>,
     limits: Limits,
@@ -147,10 +147,10 @@ fn tokens_are_estimated_and_settled() {
             after
         }
     );
-    // It used less: the rest is there at once.
+    // It used less, and the rest is available at once.
     cluster.limiters[0].settle(&key, &charge, 1000, start);
     assert_eq!(cluster.left(0, start).1, 5000);
-    // It used more: that is owed.
+    // It used more, and owes the difference.
     let (charge, _) = cluster.admit(0, 5000, start).unwrap();
     cluster.limiters[0].settle(&key, &charge, 6000, start);
     assert_eq!(cluster.left(0, start).1, 0);
@@ -163,7 +163,7 @@ fn what_has_leaked_is_not_given_back_a_second_time() {
     let mut cluster = Cluster::new(1, limits(0, 6000, 0), start);
     let key = cluster.key.clone();
     let (charge, _) = cluster.admit(0, 1000, start).unwrap();
-    // 1000 tokens leak in 10 s, so others have had the room already.
+    // 1000 tokens leak in 10 s, so others could already use them.
     let later = after(start, 10.0);
     cluster.admit(0, 6000, later).unwrap();
     cluster.limiters[0].settle(&key, &charge, 0, later);
@@ -227,7 +227,7 @@ fn a_lost_message_is_made_good_by_the_next() {
     assert_eq!(cluster.limiters[0].tell(Scope::Changed, start), []);
     cluster.gossip(Scope::Active, start);
     assert_eq!(cluster.left(1, start).0, 40);
-    // It comes after all, late.
+    // The message arrives after all, late.
     cluster.spread(&lost, start);
     assert_eq!(cluster.left(1, start).0, 40);
 }
@@ -243,7 +243,7 @@ fn a_gateway_that_joins_is_told_what_was_consumed() {
     cluster.gossip(Scope::Changed, start);
     cluster.join(start);
     assert_eq!(cluster.left(2, start), (20, 2000));
-    // What it lets in itself is known to the others in full, though they have known it for no time.
+    // The others know all its new requests, although they have not known it for long.
     for _ in 0..5 {
         cluster.admit(2, 100, start).unwrap();
     }
@@ -267,7 +267,7 @@ fn a_gateway_that_was_cut_off_is_believed_no_more_than_there_can_be() {
     cluster.limiters[1].age(now);
     assert_eq!(cluster.limiters[1].peers(), 0);
     cluster.gossip(Scope::Active, now);
-    // It has let a hundred in, but one a second.
+    // It has admitted a hundred, but one per second.
     assert!(cluster.left(1, now).0 >= 58, "{:?}", cluster.left(1, now));
 }
 
@@ -281,7 +281,7 @@ fn a_key_that_was_away_does_not_bring_its_past_along() {
         cluster.gossip(Scope::Active, now);
     }
     let now = after(start, 1000.0);
-    // The one forgets the other's count, then the other its own.
+    // One forgets the other's count, then the other forgets its own.
     cluster.limiters[1].retain(|_| false);
     cluster.admit(0, 0, now).unwrap();
     cluster.gossip(Scope::Active, now);
@@ -302,7 +302,7 @@ fn it_is_urgent_where_the_others_might_go_beyond_the_limit() {
     assert_eq!(alone.admit(0, 0, start).unwrap().1, News::default(), "nobody to tell");
     let mut cluster = Cluster::new(2, limits(60, 0, 0), start);
     let urgent: Vec<bool> = (0..60).map(|_| cluster.admit(0, 0, start).unwrap().1.urgent).collect();
-    // Four times what is untold is what is left: at 12.
+    // Four times the untold amount reaches what is left at 12.
     assert_eq!(urgent.iter().position(|urgent| *urgent), Some(11));
     assert!(urgent[11..].iter().all(|urgent| *urgent));
     cluster.gossip(Scope::Urgent, start);

@@ -1,8 +1,8 @@
-//! API keys: who may ask for what, how much of it, and that it holds over all gateways.
+//! API keys: who may ask for what, and how much of it, over all gateways.
 //!
-//! Decided in pure code (`table.rs`, `limiter.rs`, `state.rs`, `bucket.rs`, `estimate.rs`); kept
-//! true by loops (`source/` brings the keys, `gossip.rs` tells the other gateways). What is here
-//! is the handle that requests use. See docs/keys.md and docs/limits.md.
+//! Pure code decides (`key_table.rs`, `limiter.rs`, `state.rs`, `leaky_bucket.rs`, `estimate.rs`). Loops keep it
+//! current: `source/` loads the keys, and `gossip.rs` tells the other gateways. This file has the handle that requests
+//! use. See docs/keys.md and docs/limits.md.
 
 pub mod estimate;
 mod gossip;
@@ -30,42 +30,42 @@ use state::Charge;
 
 use crate::metrics::Metrics;
 
-/// Whether keys are asked for, and which there are. Cheap to clone.
+/// Whether keys are required, and which exist. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Auth(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    /// `None` until they are known.
+    /// `None` until the keys are loaded.
     table: RwLock<Option<Arc<KeyTable>>>,
-    /// What is wrong with them.
+    /// What is wrong with the keys.
     concern: RwLock<Option<String>>,
     limiter: Mutex<Limiter>,
-    /// There is something to tell.
+    /// There is news for the other gateways.
     changed: Notify,
-    /// It matters now.
+    /// The news is urgent.
     urgent: Notify,
     metrics: Metrics,
 }
 
-/// Why a request is nobody's.
+/// Why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthError {
-    /// It has no key.
+    /// The request has no key.
     NoKey,
-    /// Its key is none of ours, or none any more.
+    /// No such key exists, or no longer.
     UnknownKey,
-    /// Nobody knows the keys yet.
+    /// The keys are not loaded yet.
     NotReady,
 }
 
 impl Auth {
-    /// No keys are asked for.
+    /// No keys are required.
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// Keys are asked for at the gateway `me`; which there are is still to be told.
+    /// Keys are required at the gateway `me`, and are still to be loaded.
     pub fn on(me: Name, metrics: Metrics) -> Self {
         Self(Some(Arc::new(Inner {
             table: RwLock::default(),
@@ -77,17 +77,17 @@ impl Auth {
         })))
     }
 
-    /// Whether keys are asked for.
+    /// Whether keys are required.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether requests can be told from strangers' by now.
+    /// Whether requests can be authenticated by now.
     pub fn is_ready(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| inner.table().is_some())
     }
 
-    /// The keys are these from now on. Requests that run go on.
+    /// Replaces the keys. Running requests continue.
     pub fn set(&self, table: KeyTable) {
         let Some(inner) = &self.0 else { return };
         inner.metrics.keys().set(i64::try_from(table.len()).unwrap_or(i64::MAX));
@@ -96,15 +96,14 @@ impl Auth {
         *known = Some(Arc::new(table));
     }
 
-    /// The keys are no longer known: nobody can be told from a stranger until they are set again.
+    /// Forgets the keys: no request can be authenticated until they are set again.
     pub fn forget(&self) {
         let Some(inner) = &self.0 else { return };
         inner.metrics.keys().set(0);
         *inner.table.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Something is wrong with the keys, for whoever asks whether the gateway is ready; or nothing is
-    /// any more.
+    /// Sets what is wrong with the keys, for the readiness check; `None` if nothing is.
     pub fn worry(&self, concern: Option<String>) {
         let Some(inner) = &self.0 else { return };
         *inner.concern.write().unwrap_or_else(PoisonError::into_inner) = concern;
@@ -116,7 +115,7 @@ impl Auth {
         inner.concern.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whose request has the key `secret`; `None` when no keys are asked for.
+    /// Finds the caller with the key `secret`; `None` if no keys are required.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -140,7 +139,7 @@ impl Inner {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    // Its counts are right after each change, so a panic elsewhere leaves it whole.
+    // Each change leaves the counts consistent, so a panic elsewhere does no harm.
     fn limiter(&self) -> MutexGuard<'_, Limiter> {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,7 +154,7 @@ impl Inner {
     }
 }
 
-/// Whose request it is.
+/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
     key: Arc<Key>,
@@ -163,13 +162,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The key.
+    /// The caller's key.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// Lets a request in, within the key's limits; `tokens` tells how many it will use at most, or
-    /// about so, and is asked only where it matters.
+    /// Admits a request within the key's limits. `tokens` estimates how many tokens it will use, and is called only if
+    /// tokens are limited.
     ///
     /// # Errors
     /// [`Refusal`] says which limit is reached.
@@ -193,7 +192,7 @@ impl Caller {
         }
     }
 
-    /// How much is left of the key's limits.
+    /// What remains of the key's limits.
     pub fn standing(&self, now: Instant) -> Standing {
         let limits = self.key.limits;
         if limits.requests.is_none() && limits.tokens.is_none() {
@@ -203,8 +202,7 @@ impl Caller {
     }
 }
 
-/// A request that was let in: it counts as running until this is dropped, and is then charged for
-/// what it used.
+/// An admitted request. It counts as running until this is dropped; then its key is charged for what it used.
 #[derive(Debug)]
 pub struct Grant {
     caller: Caller,
@@ -218,7 +216,7 @@ impl Grant {
         &self.caller.key
     }
 
-    /// It has used so many tokens in all.
+    /// Sets how many tokens the request has used in total.
     pub fn used(&mut self, tokens: u64) {
         self.used = tokens;
     }

@@ -1,24 +1,24 @@
-//! Names of models with `*` for any number of characters.
+//! Model names in which `*` stands for any characters.
 
 use serde::{Deserialize, Serialize};
 
-/// A pattern: every character stands for itself but `*`, which stands for any number of any.
+/// A pattern. `*` stands for any number of any characters, and every other character for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern `text`.
+    /// Makes a pattern of `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// As it is written.
+    /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it stands for `name`. Linear in both lengths, whatever they are.
+    /// Whether it matches `name`, in time linear in both lengths.
     pub fn matches(&self, name: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else {
             return self.0 == name;
@@ -27,7 +27,7 @@ impl Pattern {
             return false;
         };
         let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        // The first place is the best: it leaves the most for what follows.
+        // The first match is the best, because it leaves most of the name for the rest.
         for piece in middle.split('*') {
             match name.split_once(piece) {
                 Some((_, behind)) => name = behind,

@@ -1,8 +1,7 @@
-//! API keys themselves: how one is drawn, and the hash that is all that is kept of it.
+//! How API keys are generated, and the hash that is stored of one.
 //!
-//! A key has 256 random bits, so a plain SHA-256 is as safe at rest as anything slower would be, and
-//! looking a hash up in a table tells nothing by its time: whoever guesses keys cannot choose
-//! their hashes.
+//! A key has 256 random bits, so a plain SHA-256 is as safe at rest as any slower hash. The time of a table lookup
+//! reveals nothing, because whoever guesses keys cannot choose their hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// With what every key of ours begins, so that one in the wrong place is known for what it is.
+/// Prefix of all keys, so that a misplaced one is recognized.
 pub const PREFIX: &str = "tb-";
 
-/// Characters behind the prefix: 62^43 is a little more than 2^256.
+/// Characters after the prefix: 62^43 is a little more than 2^256.
 const LENGTH: usize = 43;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -23,12 +22,12 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 #[error("the system gives no random numbers: {0}")]
 pub struct NoRandomness(#[from] getrandom::Error);
 
-/// A key as its client has it. Not shown by `Debug`.
+/// A key as its client has it. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Draws a new key.
+    /// Generates a new key.
     ///
     /// # Errors
     /// [`NoRandomness`].
@@ -38,7 +37,7 @@ impl Secret {
         let mut bytes = [0; 64];
         while text.len() < PREFIX.len() + LENGTH {
             getrandom::fill(&mut bytes)?;
-            // 248 is four times 62: what is above would make some letters likelier than others.
+            // 248 is four times 62. Larger bytes would make some letters likelier than others.
             let fair = bytes.iter().filter(|byte| **byte < 248);
             let letters = fair.filter_map(|byte| ALPHABET.get(usize::from(*byte % 62)));
             let missing = PREFIX.len() + LENGTH - text.len();
@@ -59,11 +58,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a key; written `sha256:` and 64 hex digits.
+/// The SHA-256 of a key, written as `sha256:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
-/// The text is no hash of a key.
+/// The text is not the hash of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a hash is written sha256: and 64 hex digits")]
 pub struct NoHash;
@@ -144,7 +143,6 @@ mod tests {
 
     #[test]
     fn a_hash_is_what_sha256sum_says_and_comes_back() {
-        // printf %s tb-test | sha256sum
         let hash = KeyHash::of(b"abc");
         let text = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hash.to_string(), text);

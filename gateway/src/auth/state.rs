@@ -10,7 +10,7 @@ use super::leaky_bucket::{Bucket, Rate};
 use super::limiter::{Left, Refusal, Standing};
 use super::limits::REFRESH;
 
-/// What one gateway has consumed since its start, and what runs there.
+/// What one gateway has consumed since its start, and its running requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Own {
     requests: u64,
@@ -18,16 +18,16 @@ pub(super) struct Own {
     streams: u32,
 }
 
-/// What a request was charged when it was let in.
+/// What a request was charged on admission.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Charge {
     tokens: u64,
-    /// The level of its key's tokens right after that.
+    /// The level of the key's tokens right after the charge.
     level: f64,
     at: Instant,
 }
 
-/// One key.
+/// The state of one key.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) limits: Limits,
@@ -38,7 +38,7 @@ pub(super) struct State {
     others: HashMap<Name, Own>,
 }
 
-// Counts beyond 2^53 do not come up: that many requests a second for a thousand years.
+// Counts above 2^53 do not occur: a million requests per second would take 285 years.
 #[allow(clippy::cast_precision_loss)]
 fn float(count: u64) -> f64 {
     count as f64
@@ -49,7 +49,7 @@ fn signed(count: i64) -> f64 {
     count as f64
 }
 
-/// A level that was told, made one that there can be.
+/// Turns a reported level into a possible one.
 fn sound(level: f64, rate: Rate) -> f64 {
     if level.is_finite() {
         level.clamp(0.0, rate.limit)
@@ -89,7 +89,7 @@ impl State {
         others.fold(self.own.streams, u32::saturating_add)
     }
 
-    /// Whether as many requests run as may.
+    /// Whether the limit of concurrent requests is reached.
     pub(super) fn is_full(&self) -> bool {
         self.limits.streams.is_some_and(|limit| self.streams() >= limit.get())
     }
@@ -116,7 +116,7 @@ impl State {
             at: now,
         };
         if let (Some(rate), Some(limit)) = (self.token_rate(), self.limits.tokens) {
-            // What is more than the whole limit goes when the limit is untouched, rather than never.
+            // A request above the whole limit may go when the limit is untouched; otherwise it could never go.
             charge.tokens = asked.min(limit.get());
             if let Some(after) = self.tokens.wait(float(charge.tokens), rate, now) {
                 let limit = limit.get();
@@ -134,8 +134,8 @@ impl State {
         Ok(charge)
     }
 
-    /// Charges what was used beyond the estimate, or gives back what was not used; but of that only
-    /// what has not leaked already, for what has leaked has let others in.
+    /// Charges usage beyond the estimate, or gives back the unused part. It gives back only what has not leaked yet,
+    /// because leaked units have admitted others.
     pub(super) fn settle(&mut self, charge: &Charge, used: u64, now: Instant) {
         self.own.streams = self.own.streams.saturating_sub(1);
         let Some(rate) = self.token_rate() else { return };
@@ -143,7 +143,7 @@ impl State {
         let mut more = more.saturating_sub_unsigned(charge.tokens);
         if more < 0 {
             let left = charge.level - rate.leak(now.saturating_duration_since(charge.at));
-            // Rounded towards giving back less. A cast saturates.
+            // Rounds towards giving back less. A cast saturates.
             #[allow(clippy::cast_possible_truncation)]
             let left = left.max(0.0) as i64;
             more = more.max(-left);
@@ -152,8 +152,8 @@ impl State {
         self.tokens.add(signed(more), rate, now);
     }
 
-    /// Whether others should hear of it now: so much is untold that they, each with as much of it,
-    /// might use up half of what is left.
+    /// Whether the others should hear of it now. If each of them had as much untold consumption, they might together
+    /// use up half of what is left.
     pub(super) fn is_urgent(&self, gateways: usize, now: Instant) -> bool {
         let share = |untold: f64, left: f64| untold > 0.0 && untold * 2.0 * float(gateways as u64) >= left;
         let requests = self.request_rate().is_some_and(|rate| {
@@ -189,7 +189,7 @@ impl State {
         }
     }
 
-    /// Takes in what another gateway tells.
+    /// Applies another gateway's report.
     pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
         let news = Own {
             requests: told.requests,
@@ -208,9 +208,8 @@ impl State {
                         .add(signed(told.tokens.saturating_sub(old.tokens)), rate, now);
                 }
             }
-            // It is news since the key was idle there, or since its counts began anew because the key
-            // was away for a time: all of it, but no more than can be left with what has leaked
-            // since.
+            // All of it is new: the key was idle there, or its counts started over after an absence. But no more can be
+            // left than the reported level and what has leaked since.
             _ if complete || old.is_some() => {
                 if let Some(rate) = request_rate {
                     let most = sound(told.requests_level, rate) + rate.leak(REFRESH);
@@ -221,8 +220,7 @@ impl State {
                     self.tokens.add(signed(told.tokens).clamp(0.0, most), rate, now);
                 }
             }
-            // How much of its counts is news cannot be known; what it knows of all gateways is no
-            // more than there is.
+            // How much of the counts is new is unknown. The sender's level of all gateways is a lower bound.
             _ => {
                 if let Some(rate) = request_rate {
                     self.requests.raise(sound(told.requests_level, rate), rate, now);
@@ -257,7 +255,7 @@ impl State {
         }
     }
 
-    /// Nothing runs, everything has leaked, and everybody knows.
+    /// Nothing runs, everything has leaked, and all gateways know.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         let empty = |bucket: &Bucket, rate: Option<Rate>| rate.is_none_or(|rate| bucket.level(rate, now) <= 0.0);
         !self.has_news()

@@ -1,5 +1,5 @@
-//! What the HTTP edge needs of the core, as a trait, so that the edge is tested against a scripted
-//! core and knows nothing of the bus.
+//! The cluster as the HTTP edge sees it: a trait, so that tests drive the edge with a scripted cluster and without a
+//! bus.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ use super::request::Call;
 use crate::placement::Overview;
 use crate::stream::lane::Splice;
 
-/// The gateway's core: places calls and knows the models.
+/// Places calls and knows the models.
 pub trait Core: Clone + Send + Sync + 'static {
     /// One running call.
     type Stream: CallStream;
@@ -20,13 +20,13 @@ pub trait Core: Clone + Send + Sync + 'static {
     /// Starts a call. Dropping the returned stream cancels it.
     fn open(&self, call: Call) -> Self::Stream;
 
-    /// What would become of a call for `model` that needs this, as far as is known now.
+    /// What would happen to a call for `model` with these needs, as far as is known now.
     fn prospect(&self, model: &str, needs: Features) -> Prospect;
 
-    /// The models that are listed, in any order.
+    /// The models to list, in any order.
     fn models(&self) -> Vec<ListedModel>;
 
-    /// The workers and models, for people to look at.
+    /// The workers and models, for display.
     fn overview(&self) -> Overview;
 
     /// Whether requests can be served now.
@@ -36,36 +36,35 @@ pub trait Core: Clone + Send + Sync + 'static {
     fn readiness(&self) -> Result<(), String>;
 }
 
-/// What would become of a call; the better, the lesser.
+/// What would happen to a call, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prospect {
-    /// It would be taken at once, or nobody knows better.
+    /// A worker would take it at once, or nothing better is known.
     Room,
     /// It would wait for a slot.
     Full,
     /// The model is known, but no live worker serves it.
     NoWorker,
-    /// No worker of the model can do what it needs.
+    /// No worker of the model has the features that the call needs.
     Cannot,
-    /// Nobody has announced the model.
+    /// No worker has announced the model.
     Unknown,
 }
 
-/// What happens to one call: any number of outputs, then `Finish` or one error, then nothing.
+/// One running call: any number of outputs, then `Finish` or one error, then nothing.
 pub trait CallStream: Send + 'static {
-    /// The next thing that happened; waits for it. `None` after `Finish` or an error. Cancel-safe:
-    /// a dropped future has taken nothing.
+    /// Waits for the next output. `None` after `Finish` or an error. Cancel-safe: a dropped future loses no output.
     fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send;
 
-    /// The next thing that is ready now, without waiting: what is ready leaves in one write.
+    /// The next output that is ready now. The edge writes all ready outputs at once.
     fn try_next(&mut self) -> Option<Result<Output, CallError>>;
 
-    /// From now on, text of the first choice and nothing else may come as [`Output::Written`], made
-    /// by this template, or be sent to this outlet and told of later; `None` ends that.
+    /// From now on, plain text of the first choice may come as [`Output::Written`], made with this template, or go
+    /// straight to this outlet and be reported later. `None` ends that.
     fn splice(&mut self, _splice: Option<Splice>) {}
 }
 
-// In a box, so that what is handed from future to future is a pointer.
+// Boxed, so that futures pass a pointer to each other.
 impl<S: CallStream> CallStream for Box<S> {
     fn next(&mut self) -> impl Future<Output = Option<Result<Output, CallError>>> + Send {
         S::next(self)

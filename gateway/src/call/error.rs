@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokenbus_protocol::{EngineError, Feature, Features};
 
-/// How a call failed. `http/error.rs` alone turns it into a status.
+/// How a call failed. Only `http/error.rs` turns it into a status.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// No worker of the cluster has ever announced this model.
@@ -23,7 +23,7 @@ pub enum CallError {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The model's workers cannot do what is asked.
+    /// None of the model's workers has the features that the request needs.
     #[error("The model {model:?} cannot do what this request asks for: {}. None of its workers is capable of it", describe(*.missing))]
     Unsupported {
         /// The model.
@@ -36,31 +36,31 @@ pub enum CallError {
     Full {
         /// The model.
         model: String,
-        /// When a slot should be free for this request, by the model's drain rate.
+        /// When a slot should be free for this request, estimated from how fast requests end.
         retry_after: Duration,
     },
     /// The deadline passed.
     #[error("The request was not complete within its time limit ({stage})")]
     Deadline {
-        /// What it was waiting for.
+        /// What the call was waiting for.
         stage: Stage,
     },
     /// The engine refused or failed, and no other worker could help.
     #[error("{}", .0.message)]
     Engine(EngineError),
-    /// The worker that generated this stream is gone, and the stream cannot be continued.
+    /// The worker of this stream is gone, and no other worker can continue the stream.
     #[error("The worker of this stream was lost: {reason}")]
     WorkerLost {
-        /// What was seen.
+        /// How the loss was noticed.
         reason: String,
     },
-    /// The message bus is away.
+    /// The bus is not reachable.
     #[error("The message bus is not reachable: {reason}")]
     BusDown {
-        /// What the client of the bus says.
+        /// What the bus client reported.
         reason: String,
     },
-    /// The client did not read its stream; more than the bound was waiting for it.
+    /// The client did not read its stream, and the unread output exceeded its bound.
     #[error("The client did not read its stream fast enough")]
     SlowClient,
     /// The gateway is stopping.

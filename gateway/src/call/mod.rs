@@ -1,5 +1,4 @@
-//! What the HTTP edge asks of the core, and what comes back: the seam between `http/`, `api/` and
-//! everything that knows the bus.
+//! The seam between the HTTP edge and everything behind it: a client's call, its output, and the trait that takes it.
 
 mod cluster;
 mod error;

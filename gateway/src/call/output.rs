@@ -1,38 +1,38 @@
-//! What a call brings.
+//! The output of a call.
 
 use bytes::BytesMut;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::time::Instant;
 
-/// What happens to a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
+/// The output of a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// A worker has it. Comes again when the call moves to another worker.
+    /// A worker accepted the call. Comes again when the call moves to another worker.
     Accepted {
-        /// Which.
+        /// The worker.
         worker: Name,
         /// Place in its queue.
         queue_position: u32,
     },
-    /// What was said of the answer is void, it begins anew. Only for calls in one piece.
+    /// All output so far is void, and the answer starts over. Only for calls that are answered in one piece.
     Anew,
     /// More output of one choice.
     Delta(Delta<'static>),
-    /// Plain text that came after [`super::CallStream::splice`], ready to be sent.
+    /// Plain text, written into the template of [`super::CallStream::splice`] and ready to send.
     Written(Written),
-    /// Complete; nothing follows. Token counts are of the whole call, all attempts.
+    /// The end. Token counts cover all attempts of the call.
     Finish(Finish),
 }
 
-/// Text that was written into a template as it came.
+/// Text that was written into a template as it arrived.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
-    /// The events that are to be sent; none when all of it was sent already.
+    /// The events to send; empty when all of them were sent already.
     pub events: BytesMut,
     /// Completion tokens in them.
     pub tokens: u64,
-    /// Completion tokens that were sent already.
+    /// Completion tokens sent already.
     pub sent: u64,
-    /// When the last of those left.
+    /// When the last of those was sent.
     pub sent_at: Option<Instant>,
 }

@@ -11,41 +11,41 @@ use crate::limits::STREAM_BUFFER;
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// UUID v7; the visible completion id is made of it.
+    /// UUID v7; the completion id that the client sees is derived from it.
     pub id: Uuid,
     /// API family.
     pub kind: RequestKind,
     /// The model that the client asked for.
     pub model: String,
-    /// What the engine must be able to do, beside the kind itself.
+    /// The features that the engine needs, besides the kind itself.
     pub needs: Features,
-    /// The request's JSON as the client sent it, or as its API was translated.
+    /// The request's JSON, as the client sent it or as its API was translated.
     pub body: Bytes,
-    /// When the client is told that it took too long.
+    /// When the call times out.
     pub deadline: Instant,
-    /// Higher is served earlier.
+    /// Higher goes first.
     pub priority: i32,
-    /// For whom.
+    /// The tenant; `None` for clients that name nobody.
     pub tenant: Option<String>,
-    /// The client's `x-request-id`, or the one made for it.
+    /// The client's `x-request-id`, or a generated one.
     pub client_id: String,
     /// W3C trace context.
     pub trace: Option<TraceContext>,
-    /// `None` when the request may be continued elsewhere after output has been delivered;
-    /// otherwise why it may not (grammar-constrained output, say).
+    /// Why another worker may not continue the answer once the client has part of it (grammar-constrained output, say);
+    /// `None` when it may.
     pub not_resumable: Option<&'static str>,
-    /// Nothing of the answer reaches the client before all of it is there: it may begin anew.
+    /// The client gets the answer only when it is complete, so the answer may start over.
     pub in_one_piece: bool,
 }
 
 impl Call {
-    /// What the engine must be able to do, the kind itself included.
+    /// The features that the engine needs, including the kind itself.
     pub fn all_needs(&self) -> Features {
         self.needs.with(self.kind.feature())
     }
 
-    /// Bytes of output that may wait for whoever reads it. What is answered in one piece comes in one
-    /// burst, and is collected in any case.
+    /// How many bytes of output may wait for the reader. An answer in one piece arrives in one burst and is collected
+    /// anyway.
     pub fn reader_bound(&self) -> usize {
         if self.kind.is_generated() {
             STREAM_BUFFER

@@ -1,4 +1,4 @@
-//! The loop that sends what no stream waits for.
+//! The loop that sends messages for which no stream waits.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::shared::Shared;
 
-/// Sends what nobody waits for: cancels.
+/// Sends the queued cancels.
 pub async fn run(shared: Arc<Shared>, mut outgoing: mpsc::Receiver<(String, Bytes)>) {
     while let Some((subject, payload)) = outgoing.recv().await {
         if let Err(error) = shared.bus.publish(subject, payload).await {

@@ -1,4 +1,4 @@
-//! The loop that hands what comes back to this gateway to its streams.
+//! The loop that hands incoming frames and replies to their streams.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
 use crate::stream::inbox::{Fate, Inbox};
 
-/// Demultiplexes all that comes back to this gateway.
+/// Demultiplexes everything that comes back to this gateway.
 pub async fn run(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
     let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
-        // What is there already is looked at first: what several messages bring for one stream leaves
-        // in one write.
+        // Reads all messages that have arrived already before it sends, so that a stream's text from several messages
+        // leaves in one write.
         let mut next = Some(message);
         for _ in 0..limits::MESSAGES_IN_A_ROW {
             let Some(message) = next else { break };
@@ -47,7 +47,7 @@ fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touc
     }
 }
 
-/// Sends what one message brought: for each stream all of it in one write.
+/// Sends what the messages brought, with one write per stream.
 async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>) {
     for (n, inbox) in touched.drain(..).enumerate() {
         if n % limits::SENDS_IN_A_ROW == limits::SENDS_IN_A_ROW - 1 {
@@ -86,7 +86,7 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
     }
 }
 
-/// Tells each stream what `worker` says of it, in the place among the frames where it says so.
+/// Tells each stream whether `worker` holds it. The list's place among the frames matters.
 fn roll_called(streams: &Inboxes, worker: &Name, held: &Held) {
     let places = held.streams.iter();
     let places: HashMap<u64, (u32, u32)> = places.map(|one| (one.stream, (one.attempt, one.next_seq))).collect();
@@ -118,15 +118,15 @@ fn deliver(
             let fate = inbox.push_frame(worker, frame, now);
             match fate {
                 Fate::Waits => touched.push(Arc::clone(inbox)),
-                // Its reader may be stuck in a write to a client that does not read, and what comes on
-                // for it would hold up everybody else.
+                // The stream's reader may be stuck in a write to a client that does not read. Its further output would
+                // hold up everyone else.
                 Fate::Overflowed => shared.cancel(worker, inbox.call(), attempt),
                 Fate::Gone | Fate::Taken => {}
             }
             fate
         }
     };
-    // The client left before any worker had its request; now one has it.
+    // The client left before any worker had its request. Now a worker has it.
     if let (Fate::Gone, Some((id, attempt))) = (fate, accepted) {
         shared.cancel(worker, id, attempt);
     }
@@ -143,8 +143,7 @@ fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt
         }
         return;
     }
-    // A pong says that the process is there, and which life of it; what it does for its streams it
-    // says in frames.
+    // A pong shows that the process is alive, and which instance it is. Its streams' state comes in frames.
     match decode::<ControlReply>(&message.payload) {
         Ok(ControlReply::Pong(pong)) => {
             if let Some((worker, at)) = pings.answered(attempt).filter(|_| stream == PING_STREAM) {

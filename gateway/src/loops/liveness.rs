@@ -1,4 +1,4 @@
-//! The loop that looks after silent workers.
+//! The loop that pings silent workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use crate::limits;
 use crate::shared::Shared;
 use crate::stream::event::Event;
 
-/// How often silent workers are looked for. A timer and not an event: silence has none.
+/// How often to look for silent workers. This polls because silence causes no event.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
 
-/// After a reconnect, time for workers to reconnect as well before silence means anything.
+/// How long after a reconnect silence means nothing, so that workers can reconnect too.
 pub(super) const RECONNECT_GRACE: Duration = Duration::from_millis(1500);
 
-/// Pings workers that run streams of ours and are silent. NATS answers "no responders" for one
-/// whose process or connection is gone; one that hangs is found by its streams' stall timers. After a
-/// reconnect of this gateway it asks each of them what it has, until it says so. A worker that is new
-/// here is pinged a few times, so that it is known how long it takes to answer before it is asked for anything.
+/// Pings workers that run our streams and are silent. NATS answers "no responders" for a worker whose process or
+/// connection is gone; a hanging worker is found by its streams' stall timers. After a reconnect of this gateway, asks
+/// each such worker for its streams until it answers. Pings a new worker a few times, to measure its answer time before
+/// it gets a request.
 pub async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
     let call = Control::RollCall(RollCall {
         gateway: shared.gateway.clone(),

@@ -1,5 +1,4 @@
-//! The tasks that read what the bus brings and tell it what is to be told. Each owns its
-//! subscription and ends only with it.
+//! The tasks that read from the bus and write to it. Each owns its subscription and ends only with it.
 
 pub mod courier;
 pub mod frames;

@@ -1,4 +1,4 @@
-//! The loops that hear of the workers: snapshots, hints of free slots, and the coordinator's events.
+//! The loops that receive news about workers: snapshots, hints of free slots, and the coordinator's events.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use super::liveness::RECONNECT_GRACE;
 use crate::shared::{Shared, unix_seconds};
 
-/// Takes in capacity snapshots.
+/// Receives capacity snapshots.
 pub async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         take_snapshot(&shared, &message.payload);
     }
 }
 
-/// Takes in one snapshot.
+/// Applies one snapshot.
 pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
@@ -34,7 +34,7 @@ pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
     }
 }
 
-/// Takes in hints that a full worker has room again.
+/// Receives hints that a full worker has a free slot again.
 pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
@@ -55,7 +55,7 @@ pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
     }
 }
 
-/// Takes in what the coordinator saw: a lost worker shortens the wait for its streams.
+/// Receives the coordinator's events: a lost worker shortens its streams' wait.
 pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         match decode::<ClusterEvent>(&message.payload) {
@@ -64,8 +64,8 @@ pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
                 worker: Some(worker),
                 ..
             }) => {
-                // The coordinator may be the one that is cut off: whoever was heard a moment ago
-                // is not lost. How long a moment is, on the worker's link, was measured.
+                // The coordinator may be the one that is cut off: a worker that was heard a moment ago is not lost. How
+                // long a moment is depends on the measured lateness of the worker's link.
                 let (heard, late) = {
                     let view = shared.view();
                     (view.heard(&worker), view.lateness(&worker))

@@ -1,4 +1,4 @@
-//! Pings under way.
+//! Pings that await an answer.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
-/// Stream number of pings in reply subjects: no stream has it.
+/// Stream number in the reply subjects of pings. No stream has it.
 pub(super) const PING_STREAM: u64 = 0;
 
-/// Pings under way: which worker an answer is about, and when it was pinged.
+/// Pings that await an answer, each with its number, its worker and its time.
 #[derive(Debug, Default)]
 pub struct Pings(Mutex<VecDeque<(u32, Name, Instant)>>);
 
-/// Pings that are remembered; an answer comes within a round trip or not at all.
+/// How many pings to remember. An answer comes within a round trip or not at all.
 const PINGS: usize = 1024;
 
 impl Pings {
@@ -29,7 +29,7 @@ impl Pings {
         table.push_back((number, worker, Instant::now()));
     }
 
-    /// Who was pinged by `number`, and when; it is then forgotten.
+    /// The worker that was pinged with `number`, and when. Forgets the ping.
     pub(super) fn answered(&self, number: u32) -> Option<(Name, Instant)> {
         let mut table = self.table();
         let at = table.iter().position(|(ping, ..)| *ping == number)?;

@@ -1,9 +1,8 @@
-//! Learns what there is without waiting for the next snapshot: at the start, after a reconnect, and
-//! while no coordinator publishes any.
+//! Learns the cluster's state without waiting for the next snapshot: at the start, after a reconnect, and while no
+//! coordinator publishes.
 //!
-//! A coordinator is asked for its snapshot. Where none answers, the workers are asked themselves,
-//! through the NATS services protocol: the models can then be listed, and an unknown one be told
-//! from one that is only without a worker.
+//! It asks a coordinator for a snapshot. If none answers, it asks the workers through the NATS services protocol. The
+//! gateway can then list the models, and tell an unknown model from one without a worker.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +18,13 @@ use tokio::time::Instant;
 use super::news;
 use crate::shared::{Shared, unix_seconds};
 
-/// How often workers are asked while no coordinator is there.
+/// How often to ask workers while there is no coordinator.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long answers are waited for, beside the time that NATS is away from here.
+/// How long to wait for answers, in addition to the round trip to NATS.
 const ANSWERS: Duration = Duration::from_millis(700);
 
-/// Answers that are read of one survey; more workers than this want a coordinator.
+/// How many answers to read per survey. A larger cluster needs a coordinator.
 const MAX_ANSWERS: usize = 10_000;
 
 /// Surveys for as long as the gateway runs.
@@ -39,13 +38,13 @@ pub async fn run(shared: Arc<Shared>) {
         if !fresh && !ask_coordinator(&shared).await {
             ask_workers(&shared).await;
         }
-        // Another connection may lead to a server further away.
+        // The new connection may lead to a more distant server.
         if std::mem::replace(&mut measured, epoch) != epoch
             && let Err(error) = shared.bus.round_trip().await
         {
             tracing::debug!(%error, "the way to NATS was not measured");
         }
-        // Both ends of the wait are events: time, or a new connection.
+        // The wait ends with an event: the time is over, or the connection changed.
         let _ = tokio::time::timeout(EVERY, link.changed()).await;
     }
 }
@@ -64,7 +63,7 @@ async fn ask_coordinator(shared: &Shared) -> bool {
     }
 }
 
-/// A worker's answer, as the services protocol has it; only what is read of it.
+/// The part of a worker's services answer that is read here.
 #[derive(Deserialize)]
 struct Info {
     #[serde(default)]
@@ -88,7 +87,7 @@ async fn ask_workers(shared: &Shared) {
         let Ok(Some(answer)) = tokio::time::timeout_at(until, answers.next()).await else {
             break;
         };
-        // "No responders" has no payload, and is no worker.
+        // A "no responders" answer has no payload and is not a worker.
         if let Ok(info) = serde_json::from_slice::<Info>(&answer.payload) {
             learn(shared, &info);
         }
@@ -103,7 +102,7 @@ fn learn(shared: &Shared, info: &Info) {
         return;
     }
     let models: Vec<String> = serde_json::from_str(get("models")).unwrap_or_default();
-    // Absent in what older workers say; then nothing is known.
+    // Older workers do not announce it, so their features are unknown.
     let capabilities: Vec<Features> = serde_json::from_str(get("capabilities")).unwrap_or_default();
     for (n, model) in models.iter().enumerate() {
         let mut view = shared.view();

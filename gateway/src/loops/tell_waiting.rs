@@ -1,4 +1,4 @@
-//! Tells the coordinators what waits here: workers know nothing of it, and it asks for more of them.
+//! Tells the coordinators how many requests wait here. Workers do not know, and the number calls for more workers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::time::MissedTickBehavior;
 use crate::limits::TELL_WAITING;
 use crate::shared::Shared;
 
-/// Tells it once a second while anything waits, and once more when nothing does any longer.
+/// Reports once a second while requests wait, and once more when none do.
 pub async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(TELL_WAITING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -23,7 +23,7 @@ pub async fn run(shared: Arc<Shared>) {
         let any = !models.is_empty();
         match tell(&shared, models).await {
             Ok(()) => told = any,
-            // The next one follows within a second.
+            // The next report follows within a second.
             Err(error) => tracing::debug!(%error, "what waits was not told"),
         }
     }
@@ -38,7 +38,7 @@ async fn tell(shared: &Shared, models: Vec<(String, usize)>) -> Result<(), Box<d
         gateway: shared.gateway.clone(),
         models: models.collect(),
     };
-    // Without a reply subject it is no question.
+    // Without a reply subject, coordinators do not take it for a request.
     let bytes = Bytes::from(encode(&waiting)?);
     shared.bus.publish(shared.subjects.capacity_get(), bytes).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! All series of a gateway, and those of one model.
+//! All metric families, and the series of one model.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,7 @@ use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, RequestLabels, UNKNOWN};
 
-// From a cached prefix on a fast engine to a long prefill behind a queue.
+// From a cached prefix on a fast engine to a long prefill after a wait.
 const TTFT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
@@ -62,7 +62,7 @@ impl Default for Families {
     }
 }
 
-/// The series of one model, looked up once per request.
+/// The series of one model. A request looks them up once.
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) model: Arc<str>,

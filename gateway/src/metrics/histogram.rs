@@ -1,5 +1,5 @@
-//! A histogram that is observed without a lock: the registry's own takes a mutex each time, and
-//! inter-token latencies are observed for every write.
+//! A histogram that is observed without a lock. The registry's own takes a mutex each time, and inter-token latency is
+//! observed at every write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +14,13 @@ pub struct Histogram(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    // Upper bound in seconds and what fell under it and over the one before; the last is infinite.
+    // Each bucket's upper bound in seconds and its own count (not cumulative). The last bound is infinite.
     buckets: Box<[(f64, AtomicU64)]>,
     nanoseconds: AtomicU64,
 }
 
 impl Histogram {
-    /// A histogram with these upper bounds in seconds, ascending; one for all above is added.
+    /// A histogram with these upper bounds in seconds, ascending. A last bucket for everything above is added.
     pub fn new(bounds: &[f64]) -> Self {
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
         Self(Arc::new(Inner {
@@ -59,7 +59,7 @@ impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let load = |(bound, count): &(f64, AtomicU64)| (*bound, count.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = self.0.buckets.iter().map(load).collect();
-        // The sum of what was just read, so that the count is that of the buckets.
+        // The count must match the buckets that were just read.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = Duration::from_nanos(self.0.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

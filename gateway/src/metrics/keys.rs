@@ -1,4 +1,4 @@
-//! What is counted by API key, and of the files that say what they may do.
+//! Metrics by API key, and of the files that configure keys and models.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::labels::OTHER;
 
-/// Keys with series of their own. Beyond it they share one; who uses how much is in the usage
-/// records, whatever their number.
+/// Keys with series of their own. Further keys share one series; the usage records have them all.
 pub(super) const MAX_KEY_LABELS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,15 +38,15 @@ struct ReloadLabels {
 /// Tokens of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tokens {
-    /// Of the prompt.
+    /// Tokens of the prompt.
     pub prompt: u64,
-    /// Delivered.
+    /// Completion tokens delivered.
     pub completion: u64,
-    /// Of the prompt, those that the engine had in its cache.
+    /// Tokens of the prompt that the engine had in its cache.
     pub cached: u64,
 }
 
-/// What is counted by key.
+/// The metrics by key.
 #[derive(Debug, Default)]
 pub(super) struct KeyFamilies {
     pub(super) known: Gauge,

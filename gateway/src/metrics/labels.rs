@@ -1,20 +1,20 @@
-//! The labels of the series, and how many a gateway makes.
+//! The labels of the metrics, and their bounds.
 
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-/// Models with series of their own. Beyond it they share one: a metrics store suffers from labels
-/// without bound, whoever makes up the names.
+/// Models with series of their own. Further models share one series: unbounded labels harm a metrics store, whoever
+/// invents the names.
 pub(super) const MAX_MODEL_LABELS: usize = 1000;
 
-/// Label of requests for models that the cluster is not known to have.
+/// Label of requests for models that the cluster does not have.
 pub(super) const UNKNOWN: &str = "(unknown)";
 
 /// Label of models beyond [`MAX_MODEL_LABELS`].
 pub(super) const OTHER: &str = "(other)";
 
-/// Status that stands for a client that went away before it was answered (nginx's number).
+/// Status of a client that left before it was answered (nginx's number).
 pub const CLIENT_GONE: u16 = 499;
 
 /// How a request ended.
@@ -22,13 +22,13 @@ pub const CLIENT_GONE: u16 = 499;
 pub enum Outcome {
     /// Answered in full.
     Succeeded,
-    /// The cluster's fault: an engine failed, a worker was lost.
+    /// The cluster failed: an engine error, or a lost worker.
     Failed,
-    /// Not taken: a wrong request, an unknown model, no room.
+    /// Refused: an invalid request, an unknown model, no room.
     Rejected,
-    /// Its time was over.
+    /// Its time limit passed.
     TimedOut,
-    /// The client went away, or did not read.
+    /// The client left, or did not read.
     Cancelled,
 }
 

@@ -8,7 +8,7 @@ use super::families::{Families, Series};
 use super::histogram::Histogram;
 use super::labels::{CLIENT_GONE, Outcome, RequestLabels, UNKNOWN};
 
-/// The measure of one request. Dropped before [`Meter::end`], it counts as cancelled by the client.
+/// Measures one request. If it is dropped before [`Meter::end`], the request counts as cancelled by the client.
 #[derive(Debug)]
 pub struct Meter {
     families: Arc<Families>,
@@ -19,7 +19,7 @@ pub struct Meter {
     prompt: Option<u64>,
     counted: u64,
     cached: u64,
-    /// The count is the engine's own and final; output that is written later is in it.
+    /// The count is final and comes from the engine. It includes output that is written later.
     settled: bool,
     ended: bool,
 }
@@ -41,27 +41,27 @@ impl Meter {
         }
     }
 
-    /// The model, which the cluster has: its series are used from now on.
+    /// Sets the request's model, which the cluster has. Its series are used from now on.
     pub fn model(&mut self, model: &str) {
         if self.series.is_none() {
             self.series = Some(self.families.series(model));
         }
     }
 
-    /// Whether its model is known.
+    /// Whether the model is set.
     pub fn is_named(&self) -> bool {
         self.series.is_some()
     }
 
-    /// A model that a client named, of which nothing else is known: no series is made for it.
+    /// Sets a model that a client named and the cluster may not have. Creates no series for it.
     pub fn claimed_model(&mut self, model: &str) {
         if self.series.is_none() {
             self.series = self.families.existing(model);
         }
     }
 
-    /// Output that is written at `now`: `tokens` completion tokens, `paced` of them of the first
-    /// choice (choices are generated side by side, so only one of them shows the pace).
+    /// Records output written at `now`: `tokens` completion tokens, `paced` of them of the first choice. Choices are
+    /// generated side by side, so only one of them shows the pace.
     pub fn output(&mut self, now: Instant, tokens: u64, paced: u64) {
         if !self.settled {
             self.counted = self.counted.saturating_add(tokens);
@@ -83,12 +83,12 @@ impl Meter {
         }
     }
 
-    /// The output so far is void: the answer begins anew.
+    /// All output so far is void, because the answer starts over.
     pub fn anew(&mut self) {
         self.counted = 0;
     }
 
-    /// Output that was sent until `at`, whose pace was noted when it was.
+    /// Records output sent until `at`, whose pace is already recorded.
     pub fn sent(&mut self, at: Instant, tokens: u64) {
         if !self.settled {
             self.counted = self.counted.saturating_add(tokens);
@@ -96,13 +96,13 @@ impl Meter {
         self.last = Some(at);
     }
 
-    /// Where the pace of its model's tokens is noted.
+    /// The histogram of the model's inter-token latency.
     pub fn pace(&self) -> Option<Histogram> {
         self.series.as_ref().map(|series| series.itl.clone())
     }
 
-    /// The counts that the answer's end brought; they replace what was counted on the way. `cached`
-    /// tells those of the prompt that the engine had in its cache.
+    /// Sets the counts that came with the answer's end. They replace the counts so far. `cached` is the number of
+    /// prompt tokens that the engine had in its cache.
     pub fn usage(&mut self, prompt: Option<u64>, completion: Option<u64>, cached: u64) {
         if let Some(completion) = completion {
             self.counted = completion;
@@ -116,12 +116,12 @@ impl Meter {
         }
     }
 
-    /// Tokens of the prompt, where the engine told them by now.
+    /// Tokens of the prompt, if the engine has reported them.
     pub fn prompt(&self) -> Option<u64> {
         self.prompt
     }
 
-    /// Tokens delivered.
+    /// Completion tokens delivered.
     pub fn completion(&self) -> u64 {
         self.counted
     }
@@ -137,12 +137,12 @@ impl Meter {
         Some(first.saturating_duration_since(self.started))
     }
 
-    /// Time since the request's arrival.
+    /// Time since the request arrived.
     pub fn elapsed(&self, now: Instant) -> std::time::Duration {
         now.saturating_duration_since(self.started)
     }
 
-    /// The request ended. Only the first end counts.
+    /// Records the request's end. Only the first call counts.
     pub fn end(&mut self, now: Instant, outcome: Outcome, status: u16) {
         if std::mem::replace(&mut self.ended, true) {
             return;

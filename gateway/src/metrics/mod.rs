@@ -1,4 +1,4 @@
-//! What the gateway counts, and the meter that each request carries.
+//! The gateway's metrics, and the meter of each request.
 
 mod families;
 mod histogram;
@@ -25,82 +25,82 @@ use families::Families;
 pub struct Metrics(Arc<Families>);
 
 impl Metrics {
-    /// Registers everything under the registry's prefix.
+    /// Registers all metrics under the registry's prefix.
     pub fn register(&self, registry: &mut Registry) {
         self.0.register(registry);
     }
 
-    /// Requests that wait for room; the waiting room sets it.
+    /// Requests that wait for a free slot. The waiting room sets it.
     pub fn waiting(&self) -> &Gauge {
         &self.0.waiting
     }
 
-    /// Bytes of their bodies; the waiting room sets it.
+    /// Bytes of the bodies of waiting requests. The waiting room sets it.
     pub fn waiting_bytes(&self) -> &Gauge {
         &self.0.waiting_bytes
     }
 
-    /// Publishes of requests; the dispatcher counts.
+    /// Publishes of requests. The stream's driver counts them.
     pub fn attempts(&self) -> &Counter {
         &self.0.attempts
     }
 
-    /// Publishes beyond the first of a request; the dispatcher counts.
+    /// Publishes after a request's first. The stream's driver counts them.
     pub fn republishes(&self) -> &Counter {
         &self.0.republishes
     }
 
-    /// API keys that are known; whoever reads them sets it.
+    /// Known API keys. Whoever loads them sets it.
     pub fn keys(&self) -> &Gauge {
         &self.0.keys.known
     }
 
-    /// API keys that vanished without being revoked, and hold for a time; whoever reads them sets it.
+    /// API keys that vanished without being revoked and are still valid for a while. Whoever loads them sets it.
     pub fn keys_held(&self) -> &Gauge {
         &self.0.keys.held
     }
 
-    /// Times that the bucket of keys was found wiped.
+    /// Times that the key bucket was found wiped.
     pub fn key_losses(&self) -> &Counter {
         &self.0.keys.losses
     }
 
-    /// A request with the API key `key` has ended.
+    /// Counts a request with the API key `key` that has ended.
     pub fn key_used(&self, key: &str, tokens: Tokens) {
         self.0.keys.used(key, tokens);
     }
 
-    /// A request was refused because its key's limit of `limit` was reached.
+    /// Counts a request that was refused by its key's limit named `limit`.
     pub fn key_limited(&self, key: &str, limit: &'static str) {
         self.0.keys.limited(key, limit);
     }
 
-    /// A request was refused because it had no API key or a wrong one.
+    /// Counts a request without an API key or with a wrong one.
     pub fn unauthorized(&self, reason: &'static str) {
         self.0.keys.unauthorized(reason);
     }
 
-    /// Settings were read again; `applied` says whether they could be used.
+    /// Counts a reload of settings; `applied` says whether they were valid.
     pub fn reloaded(&self, what: &'static str, applied: bool) {
         self.0.keys.reloaded(what, applied);
     }
 
-    /// How often they were.
+    /// The number of reloads.
     pub fn reloads(&self, what: &'static str, applied: bool) -> u64 {
         self.0.keys.reloads(what, applied)
     }
 
-    /// Usage records that wait to be published, or for their confirmation.
+    /// Usage records that wait to be published or confirmed.
     pub fn usage_waiting(&self) -> &Gauge {
         &self.0.keys.usage_waiting
     }
 
-    /// One of them waits no longer: it was published, or is lost.
+    /// Counts a usage record that no longer waits: it was published, or it is lost.
     pub fn usage_done(&self, published: bool) {
         self.0.keys.usage_done(published);
     }
 
-    /// Usage records that are lost.
+    /// Lost usage records.
     pub fn usage_dropped(&self) -> &Counter {
         &self.0.keys.usage_dropped
     }
@@ -110,8 +110,7 @@ impl Metrics {
         self.0.in_flight.get()
     }
 
-    /// Starts measuring a request that arrived at `now`; it counts as in flight until the meter
-    /// is dropped.
+    /// Starts to measure a request that arrived at `now`. It counts as in flight until the meter is dropped.
     pub fn begin(&self, now: Instant) -> Meter {
         Meter::begin(Arc::clone(&self.0), now)
     }

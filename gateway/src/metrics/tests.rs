@@ -1,4 +1,4 @@
-//! Metrics as the registry shows them.
+//! The metrics as the registry prints them.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;

@@ -1,8 +1,7 @@
-//! Names of models that are the gateway's own: aliases, fallbacks, and defaults of requests. See
-//! docs/models.md.
+//! The gateway's own model names: aliases, fallbacks, and defaults of requests. See docs/models.md.
 //!
-//! `table.rs` reads them and `splice.rs` fills them in (both pure); `routed.rs` is a call that goes
-//! to one model after the other until one takes it.
+//! `model_table.rs` reads them and `splice.rs` applies the defaults (both pure). `routed.rs` is a call that tries one
+//! model after another until one takes it.
 
 pub mod model_table;
 mod routed;
@@ -19,15 +18,15 @@ pub use routed::{Routed, Served};
 use crate::file_watch::{self, Followed};
 use crate::metrics::Metrics;
 
-/// Largest file of models in bytes: ten thousand of them with defaults.
+/// Largest model file in bytes: ten thousand models with defaults.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 
-/// Where the configuration of models is.
+/// The file that configures models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
-    /// The file.
+    /// Its path.
     pub path: PathBuf,
-    /// It is the configuration of everything, in which `models` is one table of many.
+    /// The file configures everything, and `models` is one of its tables.
     pub shared: bool,
 }
 
@@ -39,17 +38,17 @@ pub struct ModelFileError {
     reason: String,
 }
 
-/// What is configured of models. Cheap to clone.
+/// The configured models. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ModelConfig(Option<Arc<RwLock<Arc<ModelTable>>>>);
 
 impl ModelConfig {
-    /// Nothing is.
+    /// No model is configured.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// This is.
+    /// Configures the models of `table`.
     pub fn new(table: ModelTable) -> Self {
         Self(Some(Arc::new(RwLock::new(Arc::new(table)))))
     }
@@ -65,7 +64,7 @@ impl ModelConfig {
         }
     }
 
-    /// Where a request for `model` goes and with which defaults; `None` when it goes as it is.
+    /// The targets and defaults of a request for `model`; `None` if the request is not changed.
     pub fn route(&self, model: &str) -> Option<Arc<Route>> {
         self.table()?.route(model)
     }
@@ -78,7 +77,7 @@ impl ModelConfig {
         })
     }
 
-    /// Adds the aliases to what the cluster has.
+    /// Adds the aliases to the cluster's models.
     #[must_use]
     pub fn with_aliases(&self, mut models: Vec<ListedModel>) -> Vec<ListedModel> {
         let Some(table) = self.table() else { return models };
@@ -92,7 +91,7 @@ impl ModelConfig {
     }
 }
 
-/// Reads `file`, to be given to [`follow`] once it is in place.
+/// Reads `file`. Pass it to [`follow`] once its models are in force.
 ///
 /// # Errors
 /// [`ModelFileError`].
@@ -113,7 +112,7 @@ pub async fn load(file: &ModelFile) -> Result<(ModelTable, Followed), ModelFileE
     Ok((table, followed))
 }
 
-/// Keeps `config` at what stands in `file`.
+/// Keeps `config` current with `file`.
 pub async fn follow(config: ModelConfig, file: Followed, shared: bool, metrics: Metrics) {
     let apply = |text: &str| {
         let table = ModelTable::parse(text, shared).map_err(|error| error.to_string())?;

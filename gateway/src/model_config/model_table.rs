@@ -1,4 +1,4 @@
-//! Aliases, fallbacks and defaults as they are written, and what they mean for a name; pure.
+//! Aliases, fallbacks and defaults as written, and what a name stands for; pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,14 +12,13 @@ use tokenbus_protocol::limits::MAX_MODEL_NAME;
 
 use super::splice::Defaults;
 
-/// Names that may be configured.
+/// Most configured names.
 const MAX_MODELS: usize = 10_000;
 
-/// Models that one request may be tried with.
+/// Most models that one request may try.
 const MAX_TARGETS: usize = 32;
 
-/// Members of a request that no default can stand for: what is asked and in which form the answer
-/// comes is the client's to say.
+/// Request members without defaults: what is asked, and the form of the answer, are the client's choice.
 const NO_DEFAULTS: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
 
 /// One table of the file.
@@ -32,7 +31,7 @@ struct Entry {
     defaults: BTreeMap<String, toml::Value>,
 }
 
-/// A file of models only.
+/// A file with models only.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OwnFile {
@@ -40,56 +39,56 @@ struct OwnFile {
     models: BTreeMap<String, Entry>,
 }
 
-/// A file in which there is more.
+/// A file with other tables too.
 #[derive(Debug, Deserialize)]
 struct SharedFile {
     #[serde(default)]
     models: BTreeMap<String, Entry>,
 }
 
-/// Why models cannot be configured so.
+/// Why a configuration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// Not TOML, or not of this form.
+    /// The text is not TOML, or not of this form.
     #[error("line {line}: {message}")]
     Toml {
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A model says what cannot be.
+    /// An invalid model.
     #[error("model {model:?}: {reason}")]
     Model {
         /// The model.
         model: String,
-        /// What is wrong.
+        /// What is invalid.
         reason: String,
     },
-    /// Too many.
+    /// Too many models.
     #[error("there are more than {MAX_MODELS} models")]
     TooMany,
 }
 
-/// A model that a request may go to.
+/// A model to which a request may go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// By the name that its workers announce.
+    /// The name that its workers announce.
     pub model: String,
-    /// What is filled in where the request does not say.
+    /// Members to add where the request does not set them.
     pub defaults: Defaults,
 }
 
-/// What a name means.
+/// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// The models, in the order in which they are tried; at least one.
+    /// The models in the order of trial; at least one.
     pub targets: Vec<Target>,
 }
 
 impl Route {
-    /// The alias `name` of these, as it is listed beside `models`: with what is known of the first
-    /// of its models that is live, or else is known.
+    /// The alias `name` as it is listed beside `models`: with the properties of its first live target, or else of its
+    /// first known one.
     pub(super) fn listed(&self, name: &str, models: &[ListedModel]) -> ListedModel {
         let known = |target: &Target| models.iter().find(|model| model.name == target.model);
         let all: Vec<&ListedModel> = self.targets.iter().filter_map(known).collect();
@@ -104,7 +103,7 @@ impl Route {
     }
 }
 
-/// What is configured of models.
+/// The configured models.
 #[derive(Debug, Default)]
 pub struct ModelTable {
     routes: HashMap<String, Arc<Route>>,
@@ -113,7 +112,7 @@ pub struct ModelTable {
 }
 
 impl ModelTable {
-    /// What `text` configures. In a `shared` file, other tables than `models` are passed over.
+    /// Reads a configuration. In a `shared` file, tables other than `models` are ignored.
     ///
     /// # Errors
     /// [`TableError`] names the line or the model.
@@ -166,7 +165,7 @@ impl ModelTable {
         Ok(table)
     }
 
-    /// What `name` means, where it means anything special.
+    /// What `name` stands for, if it is configured.
     pub fn route(&self, name: &str) -> Option<Arc<Route>> {
         self.routes.get(name).cloned()
     }
@@ -176,7 +175,7 @@ impl ModelTable {
         self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// The names that stand for other models, and for which.
+    /// The aliases and what they stand for.
     pub fn aliases(&self) -> impl Iterator<Item = (&str, &Route)> {
         let routes = self.aliases.iter().map(|name| (name, self.routes.get(name)));
         routes.filter_map(|(name, route)| Some((name.as_str(), &**route?)))
@@ -192,7 +191,7 @@ fn named(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The defaults of one model, checked as a client's own members would be.
+/// The defaults of one model, checked like members of a client's request.
 fn defaults(written: &BTreeMap<String, toml::Value>) -> Result<Defaults, String> {
     let mut defaults = Defaults::default();
     for (member, value) in written {
@@ -205,8 +204,7 @@ fn defaults(written: &BTreeMap<String, toml::Value>) -> Result<Defaults, String>
     let asked = |body: &[u8]| check(body).map(Checked::from).map_err(|error| error.to_string());
     let full = defaults.fill(bare, "m").map_err(|error| error.to_string())?;
     let (bare, full) = (asked(bare)?, asked(&full)?);
-    // A default must not make a request another one: what an engine needs for it is found out from
-    // what the client sent.
+    // A default must not change what the engine needs, which is read from the client's own body.
     if bare.needs != full.needs || bare.not_resumable != full.not_resumable {
         return Err("tools, formats and grammars cannot have defaults".to_owned());
     }
@@ -235,7 +233,7 @@ fn json(member: &str, value: &toml::Value) -> Result<serde_json::Value, String> 
     })
 }
 
-/// What stands in the file, by name, while aliases of aliases are being taken apart.
+/// The file's contents by name, while aliases of aliases are resolved.
 #[derive(Default)]
 struct Draft<'a> {
     models: HashMap<&'a str, (&'a [String], Defaults)>,
@@ -282,7 +280,7 @@ impl<'a> Draft<'a> {
         path.push(name);
         for target in *targets {
             if target == name {
-                // Its own name among its models is the model of that name.
+                // Among its own targets, a name means the model itself.
                 add(real(defaults.clone()), found)?;
             } else {
                 self.collect(target, &defaults, path, found)?;

@@ -1,4 +1,4 @@
-//! Tests of what aliases mean.
+//! Tests of what aliases stand for.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn aliases_of_aliases_are_taken_apart_and_each_model_is_tried_once() {
     );
     assert_eq!(targets(&table, "best"), ["a", "b", "small"]);
     assert_eq!(filled(&table, "best", 0), r#"{"model":"a","top_k":1}"#);
-    // Its own name among its models is the model itself.
+    // Among its own targets, a name means the model itself.
     assert_eq!(targets(&table, "small"), ["small", "a"]);
 }
 

@@ -1,5 +1,4 @@
-//! A call for a name that stands for several models: it goes to one after the other until one takes
-//! it.
+//! A call for a name with several models: it tries one after another until one takes it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +13,12 @@ use crate::call::{CallStream, Core};
 use crate::limits::NO_WORKER_RETRY;
 use crate::stream::lane::Splice;
 
-/// Which model a call was given to last.
+/// The model that a call went to last.
 #[derive(Debug, Clone, Default)]
 pub struct Served(Arc<Mutex<Option<String>>>);
 
 impl Served {
-    /// The model, once the call is under way.
+    /// The model, once the call is open.
     pub fn model(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -29,29 +28,28 @@ impl Served {
     }
 }
 
-/// A call and the models that it may still go to.
+/// A call and the models that are left to try.
 pub struct Routed<C: Core> {
     core: C,
-    /// As the client asked: the model is the name in its request.
+    /// As the client sent it, with the model name of its request.
     call: Call,
-    /// The name stands for other models.
+    /// The name is an alias.
     alias: bool,
     rest: VecDeque<Target>,
     stream: Option<C::Stream>,
-    /// Somebody has taken it: it stays where it is.
+    /// A worker took the call, so no other model is tried.
     taken: bool,
-    /// The least severe error so far, and how severe it is.
+    /// The least severe error so far, with its severity.
     error: Option<(u8, CallError)>,
     served: Served,
 }
 
 impl<C: Core> Routed<C> {
-    /// Opens `call` at the first model of `route`: among those that differ in what is known of
-    /// them, the one that can take it soonest.
+    /// Opens `call` at the model of `route` that can take it soonest, as far as is known.
     pub fn open(core: C, call: Call, route: &Route, served: Served) -> Self {
         let mut targets: Vec<Target> = route.targets.clone();
         if targets.len() > 1 {
-            // Stable, so that among equals the order of the configuration holds.
+            // The sort is stable, so equals keep the configured order.
             targets.sort_by_cached_key(|target| core.prospect(&target.model, call.all_needs()));
         }
         let mut routed = Self {
@@ -68,9 +66,9 @@ impl<C: Core> Routed<C> {
         routed
     }
 
-    /// Opens the call at the next model. False when there is none.
+    /// Opens the call at the next model; false if none is left.
     fn advance(&mut self) -> bool {
-        // The one before is over before another begins.
+        // The call before ends first.
         self.stream = None;
         let Some(target) = self.rest.pop_front() else {
             return false;
@@ -84,7 +82,7 @@ impl<C: Core> Routed<C> {
             }
         };
         if self.error.is_some() {
-            // Workers remember ids that they refused.
+            // Workers remember the ids that they refused.
             call.id = Uuid::now_v7();
             tracing::debug!(call = %self.call.id, again = %call.id, model = target.model, "trying the next model");
         }
@@ -94,7 +92,7 @@ impl<C: Core> Routed<C> {
         true
     }
 
-    /// What becomes of something that happened; `None` when the next model is being tried.
+    /// Decides what to do with an output or error; `None` if the next model is being tried.
     fn judge(&mut self, happened: Option<Result<Output, CallError>>) -> Option<Option<Result<Output, CallError>>> {
         match happened {
             Some(Err(error)) if !self.taken => {
@@ -121,11 +119,11 @@ impl<C: Core> Routed<C> {
         self.error.take().map(|(_, error)| Err(error))
     }
 
-    /// The error as it is about the name that the client knows.
+    /// The error, with the model name that the client used.
     fn renamed(&self, error: CallError) -> CallError {
         let model = self.call.model.clone();
         match error {
-            // The name exists: it is configured.
+            // The name exists, because it is configured.
             CallError::UnknownModel { .. } if self.alias => CallError::NoWorker {
                 model,
                 retry_after: NO_WORKER_RETRY,
@@ -138,9 +136,9 @@ impl<C: Core> Routed<C> {
     }
 }
 
-/// The request's body for `target`; the client's own where nothing differs.
+/// The request's body for `target`; the client's own if nothing changes.
 fn filled(call: &Call, target: &Target) -> Result<Bytes, CallError> {
-    // Defaults are of what is generated; other kinds of requests have other members.
+    // Defaults are for generated answers. Other kinds of requests have other members.
     let none = Defaults::default();
     let defaults = if call.kind.is_generated() {
         &target.defaults
@@ -154,8 +152,8 @@ fn filled(call: &Call, target: &Target) -> Result<Bytes, CallError> {
     filled.map_err(|error| CallError::Internal(format!("the defaults of a model cannot be filled in: {error}")))
 }
 
-/// How far a model was from taking the call, for errors after which the next one is tried. Of all
-/// that happened, the client is told the least severe.
+/// How far a model was from taking the call, for errors after which the next one is tried. The client gets the least
+/// severe error.
 fn severity(error: &CallError) -> Option<u8> {
     match error {
         CallError::Full { .. } => Some(0),
@@ -185,7 +183,7 @@ impl<C: Core> CallStream for Routed<C> {
                 Some(stream) => stream.try_next(),
                 None => return self.failure(),
             };
-            // Nothing is ready: that is no end.
+            // `None` means that nothing is ready, not the end.
             let happened = happened?;
             if let Some(happened) = self.judge(Some(happened)) {
                 return happened;

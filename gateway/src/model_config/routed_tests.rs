@@ -1,4 +1,4 @@
-//! Tests of trying one model after the other, against a core whose models do as their names say.
+//! Tests of trying one model after another, against a scripted cluster in which a model's name says what happens.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::call::Prospect;
 use crate::model_config::model_table::ModelTable;
 use crate::placement::Overview;
 
-/// Remembers what was opened; a model's name says what becomes of a call.
+/// Remembers the opened calls. A model's name says what happens to a call.
 #[derive(Clone, Default)]
 struct Scripted {
     opened: Arc<Mutex<Vec<Call>>>,
@@ -119,7 +119,7 @@ impl Done {
 async fn done(name: &str, config: &str) -> Done {
     let route = ModelTable::parse(config, false).unwrap().route(name).unwrap();
     let mut seen = Vec::new();
-    // Whether it is waited for or taken when it is there, the same happens.
+    // Waiting and polling give the same result.
     for wait in [true, false] {
         let (core, served) = (Scripted::default(), Served::default());
         let mut stream = Routed::open(core.clone(), call(name), &route, served.clone());

@@ -1,15 +1,13 @@
-//! Filling what a request does not say into its body, whose other members stay byte for byte what
-//! the client sent; pure.
+//! Adds defaults to a request's body, and leaves its other members byte for byte as the client sent them; pure.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 
-/// Members of a request by name. Two names of one thing are one: a request that sets either is not
-/// given the other.
+/// Two names of one member. A request that sets either does not get the other.
 const SAME: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
-/// What is filled in.
+/// The members to add.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
     members: Vec<(String, Box<RawValue>)>,
@@ -28,10 +26,10 @@ impl PartialEq for Defaults {
 }
 
 impl Defaults {
-    /// Adds one.
+    /// Adds a default.
     ///
     /// # Errors
-    /// Why it cannot be.
+    /// Why it is invalid.
     pub(super) fn add(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
         let raw = serde_json::value::to_raw_value(value).map_err(|error| error.to_string())?;
         if SAME.contains(&name) && self.members.iter().any(|(known, _)| SAME.contains(&known.as_str())) {
@@ -41,7 +39,7 @@ impl Defaults {
         Ok(())
     }
 
-    /// These, and where they say nothing, those of `other`.
+    /// These defaults, completed by those of `other`.
     #[must_use]
     pub(super) fn or(&self, other: &Self) -> Self {
         let mut both = self.clone();
@@ -53,15 +51,15 @@ impl Defaults {
         both
     }
 
-    /// Whether there is nothing to fill in.
+    /// Whether there are no defaults.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// `body` for `model`, with these filled in where it says nothing, or null.
+    /// `body` for `model`, with the defaults added where it has no value or null.
     ///
     /// # Errors
-    /// [`RawJsonError`] when it is no object, which it has been checked to be.
+    /// [`RawJsonError`] if it is not an object, although it was checked to be one.
     pub fn fill(&self, body: &[u8], model: &str) -> Result<Bytes, RawJsonError> {
         let mut object = RawObject::parse(body)?;
         object.set("model", model)?;

@@ -1,27 +1,26 @@
-//! Who of a model's workers can do what a request needs: pure functions over what they declare.
+//! Which of a model's workers have the features that a request needs: pure functions over what the workers declare.
 //!
-//! A worker that declares nothing at all is one of which nothing is known: it counts as able, and
-//! says itself what it cannot.
+//! A worker that declares no features at all is unknown: it counts as able, and rejects what it cannot do.
 
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use crate::limits::{ABLE_MEMORY, ABLE_SETS};
 
-/// What is known of the workers that serve a model, about one request.
+/// What is known of a model's workers, with regard to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Able {
-    /// Nobody is known to serve the model.
+    /// No known worker serves the model.
     Nobody,
-    /// Whoever serves it can, as far as is known.
+    /// All workers that serve it are able, as far as is known.
     All,
-    /// Some can, and others are known not to.
+    /// Some are able, and some are known not to be.
     Some,
-    /// All are known not to; this is missing where the least is.
+    /// All are known not to be able. The features are those that the best worker lacks.
     None(Features),
 }
 
-/// Whether an engine of these features does for `needs`.
+/// Whether an engine with these features can serve `needs`.
 pub fn does(features: Features, needs: Features) -> bool {
     features.is_empty() || needs.minus(features).is_empty()
 }
@@ -45,8 +44,7 @@ pub fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
     }
 }
 
-/// What of `needs` tells the workers of a model apart: requests that differ in nothing of it can wait
-/// in one line.
+/// The part of `needs` that some workers of the model lack. Requests that agree in it can wait in one line.
 pub fn telling(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
     workers.fold(Features::NONE, |telling, features| {
         if features.is_empty() {
@@ -57,13 +55,13 @@ pub fn telling(workers: impl Iterator<Item = Features>, needs: Features) -> Feat
     })
 }
 
-/// What ready workers of a model could do lately: one that is started again must not turn a
-/// request of which it is capable into a wrong one.
+/// What ready workers of a model could do lately. While an able worker restarts, a request that needs it must not count
+/// as invalid.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Memory(Vec<(Features, Instant)>);
 
 impl Memory {
-    /// A ready worker with these features was seen.
+    /// Records a ready worker with these features.
     pub fn saw(&mut self, features: Features, now: Instant) {
         match self.0.iter_mut().find(|(known, _)| *known == features) {
             Some((_, at)) => *at = now,
@@ -76,7 +74,7 @@ impl Memory {
         }
     }
 
-    /// Whether one that does for `needs` was there lately.
+    /// Whether a worker that can serve `needs` was there lately.
     pub fn had(&self, needs: Features, now: Instant) -> bool {
         self.0
             .iter()

@@ -1,8 +1,8 @@
 //! How many streams may move to another worker per second: a token bucket for each model.
 //!
-//! A worker that dies hands all of its streams to the others at once, which is wanted. A request
-//! that kills whatever runs it, or a cluster in which everything dies, must not multiply the load:
-//! once the bucket is empty, streams wait for the next token instead.
+//! A worker that dies hands all its streams to the others at once, as intended. But a request that kills every engine,
+//! or a cluster in which everything dies, must not multiply the load: once the bucket is empty, streams wait for the
+//! next token.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::limits::{KNOWN_MODELS, REDISPATCH_BURST, REDISPATCH_RATE};
 
-/// The buckets of all models.
+/// The token buckets of all models.
 #[derive(Debug, Default)]
 pub struct Budget(HashMap<String, Bucket>);
 
@@ -21,13 +21,13 @@ struct Bucket {
 }
 
 impl Budget {
-    /// Takes a token of `model`; false when there is none at the moment.
+    /// Takes a token of `model`; false if there is none now.
     pub fn take(&mut self, model: &str, now: Instant) -> bool {
         if let Some(bucket) = self.0.get_mut(model) {
             return bucket.take(now);
         }
         if self.0.len() >= KNOWN_MODELS {
-            // A full bucket is as good as none.
+            // A full bucket need not be kept.
             self.0.retain(|_, bucket| bucket.level(now) < REDISPATCH_BURST);
         }
         let mut bucket = Bucket {

@@ -9,7 +9,7 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-/// A ready worker of the model `m`, as a snapshot of `age_ms` tells of it.
+/// A ready worker of the model `m`, in a snapshot in which its status is `age_ms` old.
 pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
     WorkerCapacity {
         worker: name(id),

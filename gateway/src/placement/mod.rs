@@ -1,4 +1,4 @@
-//! Which worker gets a request: what is known of the workers, and the score.
+//! Which worker gets a request: the view of the workers, and the score.
 
 pub mod able;
 pub mod accept_clock;

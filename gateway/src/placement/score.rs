@@ -1,32 +1,31 @@
-//! How good a worker is for a request: a pure function.
+//! The cost of placing a request on a worker: a pure function.
 
-/// What counts when a worker is scored.
+/// The facts that the score uses.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Facts {
     /// Requests that it runs at once.
     pub slots: u32,
-    /// Free slots, less what was just placed there.
+    /// Free slots, minus requests just placed there.
     pub free: u32,
     /// Requests in its own queue.
     pub queued: u32,
     /// Its recent median time to first token in milliseconds, 0 when unknown.
     pub ttft_ms: f64,
-    /// Part of the prompt, 0 to 1, whose prefix it has seen lately. Always 0 until prefixes are
-    /// tracked; its place in the score is here.
+    /// Part of the prompt, 0 to 1, whose prefix the worker has seen lately. Always 0, because prefixes are not tracked.
     pub prefix: f64,
 }
 
 /// How much of a worker's load a fully cached prompt outweighs.
 const PREFIX_WEIGHT: f64 = 0.5;
 
-/// Weight of the time to first token against the load, small so that it only breaks ties.
+/// Weight of the time to first token against the load. It is small, so that it only breaks ties.
 const TTFT_WEIGHT: f64 = 0.1;
 
 /// Median time to first token in milliseconds that counts as half of [`TTFT_WEIGHT`].
 const TTFT_HALF_MS: f64 = 500.0;
 
-/// The cost of placing a request there; the lowest wins. Load is the busy part of the slots, and
-/// above 1 with what queues behind full ones.
+/// The cost of placing a request there; the lowest wins. The load is the share of busy slots; requests queued behind
+/// full slots raise it above 1.
 pub fn cost(facts: &Facts) -> f64 {
     let slots = f64::from(facts.slots.max(1));
     let busy = slots - f64::from(facts.free.min(facts.slots));

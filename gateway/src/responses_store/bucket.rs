@@ -1,4 +1,4 @@
-//! The bucket of the kept responses: opened once for each connection.
+//! The bucket of the stored responses, opened once per connection.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct Bucket {
     opened: Mutex<Opened>,
 }
 
-/// What came of opening the bucket on the present connection.
+/// The result of opening the bucket on the present connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Opened {
     epoch: u64,
@@ -31,7 +31,7 @@ pub(super) struct Opened {
     failed: Option<(Instant, StoreError)>,
 }
 
-/// The bucket, and when it was made sure of.
+/// The open bucket, and when it was last checked.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) store: Store,
@@ -65,7 +65,7 @@ impl Bucket {
                 return Err(error);
             }
         }
-        // Several requests may do so at once: they all make the same bucket.
+        // Several requests may open it at once. They all create the same bucket.
         let opened = self.open().await;
         let mut told = self.opened();
         told.epoch = link.epoch;
@@ -86,7 +86,7 @@ impl Bucket {
     }
 
     pub(super) fn opened(&self) -> std::sync::MutexGuard<'_, Opened> {
-        // Not held over code that can leave it half-changed.
+        // No code that runs under this lock can leave it half-changed.
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,8 +111,8 @@ impl Bucket {
         })
     }
 
-    /// A key-value bucket as clients make one, but for what happens when it is full. An operator's
-    /// bucket keeps its settings, but for the age.
+    /// A key-value bucket as clients create it, except that a full one drops the oldest entries. An operator's bucket
+    /// keeps its settings, except for the age.
     fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::bucket(&self.name, "Responses that tokenbus keeps for their conversations");
         wanted.config.max_age = self.options.ttl;
@@ -124,7 +124,7 @@ impl Bucket {
     }
 }
 
-/// For how long a bucket that could not be opened is not tried again.
+/// How long a bucket that could not be opened is not tried again.
 fn pause(error: &StoreError) -> Duration {
     match error {
         StoreError::Absent(_) => limits::RETRY,
@@ -132,6 +132,5 @@ fn pause(error: &StoreError) -> Duration {
     }
 }
 
-/// For which JetStream remembers what was published: its own default, which may not be longer than
-/// a message is kept.
+/// How long JetStream recognizes repeated messages. This is its default, which may not exceed a message's age.
 const DUPLICATES: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! How a response lies in the bucket: under its key, whole or in parts.
+//! The layout of a response in the bucket: in one entry, or in parts.
 
 use async_nats::jetstream::kv::{Operation, Store};
 use async_nats::jetstream::stream;
@@ -9,14 +9,13 @@ use tokio::time::timeout;
 use super::error::{StoreError, failed, limited};
 use super::limits;
 
-/// The first byte of what lies under a key: the response itself follows, or the number of its parts
-/// and their bytes.
+/// The first byte of an entry. The response follows, or the number of its parts and their bytes.
 const WHOLE: u8 = 1;
 const PARTS: u8 = 2;
 const SIZES: usize = 4 + 8;
 
-/// The key of a response. A tenant's name is escaped, so that it cannot reach into another's keys;
-/// an id that is none of ours has no key.
+/// The key of a response. The tenant's name is escaped, so that it cannot reach another tenant's keys. An id that is
+/// not ours has no key.
 pub(super) fn key(tenant: Option<&str>, id: &str) -> Option<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if id.is_empty() || id.len() > 128 || !id.bytes().all(plain) {
@@ -60,7 +59,7 @@ pub(super) async fn find(store: &Store, key: &str) -> Result<Option<Bytes>, Stor
     match head.get_u8() {
         WHOLE => Ok(Some(head)),
         PARTS if head.len() == SIZES => parts(store, key, head.get_u32(), head.get_u64()).await,
-        // Written by a version that knows more.
+        // A newer version wrote it.
         _ => Ok(None),
     }
 }
@@ -70,7 +69,7 @@ pub(super) async fn remove(store: &Store, key: &str) -> Result<bool, StoreError>
         return Ok(false);
     };
     limited(store.purge(key)).await?;
-    // Parts without their head cannot be found: they go because they are of no use to anybody.
+    // Parts without their head cannot be found and would only take space.
     if head.len() == 1 + SIZES && head.get_u8() == PARTS {
         for n in 0..head.get_u32() {
             limited(store.purge(part_key(key, n))).await?;
@@ -85,7 +84,7 @@ async fn parts(store: &Store, key: &str, count: u32, bytes: u64) -> Result<Optio
     for n in 0..count {
         match read(store, &part_key(key, n)).await? {
             Some(part) if whole.len() + part.len() <= bytes.min(limits::ONE) => whole.extend_from_slice(&part),
-            // The oldest go first: a part may be gone when its head is not yet.
+            // The oldest entries go first, so a part may be gone before its head.
             _ => return Ok(None),
         }
     }
@@ -98,8 +97,7 @@ async fn read(store: &Store, key: &str) -> Result<Option<Bytes>, StoreError> {
     if found.is_some() || replicas < 2 {
         return Ok(found);
     }
-    // Any replica may have been asked, also one that does not know of the newest writes: the one
-    // that leads does.
+    // The read may have reached a replica without the newest writes. The leader has them.
     let subject = format!("{}{key}", store.prefix);
     let asked = timeout(
         limits::OPERATION,
@@ -129,7 +127,7 @@ mod tests {
     fn keys_are_of_one_tenant_and_legal() {
         assert_eq!(key(None, "resp_1a").as_deref(), Some("all.resp_1a"));
         assert_eq!(key(Some("a.b>*"), "resp_1a").as_deref(), Some("of.a=2Eb=3E=2A.resp_1a"));
-        // No tenant's name makes another's key, nor that of nobody.
+        // No tenant's name yields the key of another tenant, or of a request without one.
         assert_ne!(key(Some("all"), "x"), key(None, "x"));
         for bad in ["", "a.b", "a b", "*", ">", "resp_ä", &"x".repeat(129)] {
             assert_eq!(key(None, bad), None, "{bad}");

@@ -4,16 +4,16 @@ use tokio::time::timeout;
 
 use super::limits;
 
-/// Why a response could not be kept or found.
+/// Why a response could not be stored or found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// There is no place for responses in this cluster.
+    /// This cluster has no place for responses.
     #[error("this cluster keeps no responses: {0}")]
     Absent(String),
-    /// There is one, and it did not answer as it should.
+    /// The place exists, but did not answer properly.
     #[error("kept responses cannot be reached at the moment: {0}")]
     Failed(String),
-    /// Too large to be kept.
+    /// Too large to store.
     #[error("the response and its conversation have {0} bytes, more than are kept")]
     TooLarge(usize),
 }

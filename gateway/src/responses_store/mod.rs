@@ -1,10 +1,9 @@
-//! Where responses are kept: a key-value bucket in JetStream, which every gateway of the cluster
-//! shares.
+//! The store of responses: a JetStream key-value bucket that all gateways of the cluster share.
 //!
-//! The bucket `{ns}_responses` is made when it is first needed. It forgets a response after its time,
-//! and the oldest when it is full. Each response lies under a key that begins with its tenant: an id
-//! of another tenant's response is the id of none. What is larger than a message lies in parts; the
-//! key itself is written last, so that what can be found is whole.
+//! The bucket `{ns}_responses` is created when it is first needed. It drops a response after its time, and the oldest
+//! when it is full. Each key begins with the tenant, so a tenant cannot find another's response by its id. A response
+//! larger than one message is stored in parts; its own key is written last, so that only complete responses can be
+//! found.
 
 mod bucket;
 mod entry;
@@ -26,7 +25,7 @@ pub use options::ResponsesOptions;
 use bucket::{Bucket, Open};
 use entry::{find, key, remove, write};
 
-/// The kept responses. Cheap to clone.
+/// The stored responses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ResponsesStore(Option<Arc<Bucket>>);
 
@@ -39,23 +38,23 @@ impl ResponsesStore {
         Self(Some(Arc::new(Bucket::new(bus, namespace, options))))
     }
 
-    /// No place for responses.
+    /// A store that keeps nothing.
     pub fn absent() -> Self {
         Self(None)
     }
 
-    /// Makes sure that there is a place for responses.
+    /// Makes sure that responses can be stored.
     ///
     /// # Errors
-    /// [`StoreError`] when there is none.
+    /// [`StoreError`] if they cannot.
     pub async fn ready(&self) -> Result<(), StoreError> {
         self.store().await.map(drop)
     }
 
-    /// The response `id` of `tenant`; `None` where there is none, or no longer.
+    /// The response `id` of `tenant`; `None` if there is none, or no longer.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be told.
+    /// [`StoreError`] if the bucket cannot be read.
     pub async fn get(&self, tenant: Option<&str>, id: &str) -> Result<Option<Bytes>, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(None) };
         self.with(|store| {
@@ -65,10 +64,10 @@ impl ResponsesStore {
         .await
     }
 
-    /// Keeps a response.
+    /// Stores a response.
     ///
     /// # Errors
-    /// [`StoreError`] when it could not be.
+    /// [`StoreError`] if it was not stored.
     pub async fn put(&self, tenant: Option<&str>, id: &str, response: Bytes) -> Result<(), StoreError> {
         if response.len() > limits::ONE {
             return Err(StoreError::TooLarge(response.len()));
@@ -83,10 +82,10 @@ impl ResponsesStore {
         timeout(limits::KEEP, written).await.unwrap_or_else(|_| late())
     }
 
-    /// Forgets a response. Tells whether there was one.
+    /// Deletes a response. Returns whether there was one.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be told.
+    /// [`StoreError`] if the bucket cannot be used.
     pub async fn delete(&self, tenant: Option<&str>, id: &str) -> Result<bool, StoreError> {
         let Some(key) = key(tenant, id) else { return Ok(false) };
         self.with(|store| {
@@ -96,7 +95,7 @@ impl ResponsesStore {
         .await
     }
 
-    /// Does `operation`, and once more where the bucket had vanished and is another one now.
+    /// Runs `operation`, and runs it again if the bucket had vanished and was created anew.
     async fn with<T, F>(&self, operation: impl Fn(Store) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,

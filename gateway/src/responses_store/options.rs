@@ -1,15 +1,15 @@
-//! Settings of the kept responses.
+//! Settings of the stored responses.
 
 use std::time::Duration;
 
 use super::limits;
 
-/// Settings of the kept responses.
+/// Settings of the stored responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponsesOptions {
-    /// Time for which a response is kept; with none, no response is.
+    /// How long a response is stored; zero stores none.
     pub ttl: Duration,
-    /// Bytes of all of them together.
+    /// Bytes of all stored responses.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The core as the HTTP edge sees it.
+//! The cluster behind NATS, as the HTTP edge sees it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::stream::driver::Driver;
 pub(super) struct Dispatch(Arc<Shared>);
 
 impl Dispatch {
-    /// A dispatcher over what the gateway's streams share.
+    /// A dispatcher over the state that the gateway's streams share.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
@@ -40,7 +40,7 @@ impl Core for Dispatch {
         match view.able(model, needs) {
             _ if !known => Prospect::Unknown,
             Able::None(_) => Prospect::Cannot,
-            // Without a snapshot, nobody knows how much room there is, or who has come.
+            // Without a fresh snapshot, free slots and new workers are unknown.
             _ if !fresh => Prospect::Room,
             _ if !live => Prospect::NoWorker,
             _ if waiting > 0 || view.free(model, needs) == 0 => Prospect::Full,

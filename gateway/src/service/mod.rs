@@ -1,4 +1,4 @@
-//! The gateway as a whole: its options, what it starts, and how it stops.
+//! The gateway as a whole: how it starts, runs and stops.
 
 mod dispatch;
 mod options;
@@ -33,10 +33,10 @@ use crate::responses_store::ResponsesStore;
 use crate::shared::Shared;
 use crate::stream::event::Event;
 
-/// Runs a gateway on `listener` until `shutdown` completes and its streams have ended, or the grace
-/// period is over. In between, `/readyz` fails first, and connections are accepted for the drain delay.
+/// Runs a gateway on `listener` until `shutdown` completes and its streams have ended, or the grace period is over.
+/// After `shutdown`, `/readyz` fails, and connections are still accepted for the drain delay.
 ///
-/// It listens at once; `/readyz` tells whether NATS is there.
+/// It listens at once; `/readyz` tells whether NATS is connected.
 ///
 /// # Errors
 /// [`GatewayError`].
@@ -100,7 +100,7 @@ pub async fn run(
     };
     usage_task.close().await;
     tasks.end().await;
-    // Whoever still sends to this gateway hears that nobody is there, from before it says that it has stopped.
+    // Before the gateway says that it has stopped, NATS answers "no responders" to anyone who sends to it.
     if shared.bus.is_connected()
         && let Err(error) = shared.bus.round_trip().await
     {
@@ -140,7 +140,7 @@ async fn start(
     Ok(tasks)
 }
 
-/// Says once that the gateway is ready: when the bus is there and knows its subscriptions.
+/// Logs once that the gateway is ready: NATS is connected and has confirmed the subscriptions.
 async fn announce(shared: Arc<Shared>, address: std::net::SocketAddr) {
     loop {
         shared.bus.connected().await;

@@ -1,4 +1,4 @@
-//! How a gateway is set up, and why it stops.
+//! The options of a gateway, and the errors that end it.
 
 use tokenbus_bus::{BusError, BusOptions};
 use tokenbus_protocol::Name;
@@ -13,33 +13,33 @@ use crate::responses_store::ResponsesOptions;
 use crate::usage::UsageStream;
 use crate::waiting_room::Bounds;
 
-/// How a gateway is set up.
+/// The options of a gateway.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How to reach NATS.
     pub bus: BusOptions,
     /// The cluster's namespace.
     pub namespace: Name,
-    /// First part of the gateway's id; a random part is added, so that an id is never used twice.
+    /// First part of the gateway's id. A random part follows, so that no id is used twice.
     pub name: Option<Name>,
-    /// The HTTP side.
+    /// Options of the HTTP edge.
     pub http: HttpOptions,
-    /// Responses that are kept for their conversations.
+    /// How responses are kept.
     pub responses: ResponsesOptions,
-    /// Time that a request which no worker has taken waits for NATS while that is away.
+    /// How long a request that no worker has taken waits while NATS is away.
     pub bus_patience: Duration,
-    /// Requests that may wait for room, and bytes of their bodies, all models together.
+    /// How many requests may wait for a free slot, and how many bytes their bodies may have, over all models.
     pub waiting: Bounds,
-    /// Time for which it goes on serving, with `/readyz` failing, after the stop was asked for, so
-    /// that load balancers notice before connections are refused.
+    /// How long the gateway still accepts connections after the stop, with `/readyz` failing, so that load balancers
+    /// notice first.
     pub drain_delay: Duration,
-    /// Time that running streams have from then on.
+    /// How long running streams may continue after that.
     pub grace: Duration,
-    /// Where the API keys are that it asks for; it asks for none without.
+    /// Where the API keys are. Without them, the gateway requires no keys.
     pub keys: Option<KeySource>,
     /// Aliases, fallbacks and defaults of models.
     pub models: Option<ModelFile>,
-    /// A stream that keeps usage records.
+    /// The stream that keeps usage records.
     pub usage_stream: Option<UsageStream>,
 }
 
@@ -56,7 +56,7 @@ impl Default for Options {
                 requests: limits::WAITING,
                 bytes: limits::WAITING_BYTES,
             },
-            // Without a load balancer there is nobody to notice.
+            // Without a load balancer, nobody needs the delay.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,
             keys: None,
@@ -66,7 +66,7 @@ impl Default for Options {
     }
 }
 
-/// Why a gateway stopped, or did not start.
+/// Why a gateway stopped or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The bus cannot be used.
@@ -81,12 +81,12 @@ pub enum GatewayError {
     /// The configuration of models cannot be used.
     #[error(transparent)]
     Models(#[from] ModelFileError),
-    /// One of the gateway's loops ended, which none does while it runs.
+    /// One of the gateway's loops ended. None does while the gateway runs.
     #[error("the loop that reads {0} ended")]
     LoopEnded(&'static str),
 }
 
-/// A name that is known to be one.
+/// Makes a name from a literal that is a valid one.
 pub(super) fn default_name(text: &'static str) -> Name {
     #[allow(clippy::expect_used)] // a literal of this file
     Name::new(text).expect("a literal name")

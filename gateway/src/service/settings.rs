@@ -1,4 +1,4 @@
-//! What is set of keys, models and usage: read at the start, kept true by loops from then on.
+//! The settings of keys and models: loaded at the start, and kept current by loops.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::model_config::{self, ModelConfig};
 
 use crate::shared::Shared;
 
-/// What is set for keys and models, before any of it is in force.
+/// The settings of keys and models, before they are in force.
 pub(super) struct Settings {
     keys: Option<(KeySource, Option<Followed>)>,
     auth: Auth,
@@ -24,7 +24,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads the files, which must be in order at the start.
+    /// Loads the files. At the start they must be valid.
     pub(super) async fn load(options: &Options, gateway: &Name, metrics: &Metrics) -> Result<Self, GatewayError> {
         let mut settings = Self {
             keys: None,
@@ -50,7 +50,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Starts what keeps it true, and what tells the other gateways.
+    /// Starts the loops that keep the settings current and share the keys' consumption with the other gateways.
     pub(super) async fn start(self, shared: &Arc<Shared>, tasks: &mut Tasks) -> Result<(Auth, ModelConfig), BusError> {
         let metrics = || shared.metrics.clone();
         let auth = || self.auth.clone();

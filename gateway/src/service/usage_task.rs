@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::usage::{self, Usage, UsageStream};
 
-/// The loop that publishes usage records. It ends after the requests have.
+/// The loop that publishes usage records. It outlives the requests.
 pub(super) struct UsageTask {
     closing: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -16,7 +16,7 @@ pub(super) struct UsageTask {
 }
 
 impl UsageTask {
-    /// Starts it.
+    /// Starts the loop.
     pub(super) fn start(shared: &Shared, keep: Option<UsageStream>) -> (Usage, Self) {
         let (usage, records) = Usage::new(shared.gateway.clone(), shared.metrics.clone());
         let closing = CancellationToken::new();
@@ -33,7 +33,7 @@ impl UsageTask {
         (usage, Self { closing, task, metrics })
     }
 
-    /// Lets it publish what is left.
+    /// Lets the loop publish the remaining records.
     pub(super) async fn close(self) {
         self.closing.cancel();
         let task = AbortOnDrop::new(self.task);

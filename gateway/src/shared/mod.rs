@@ -1,6 +1,6 @@
-//! What all streams of a gateway share: the bus, the streams by number, the view of the workers,
-//! the waiting room. Each lock is held for one look or one change and never across an await; where two are needed, the
-//! view's is taken before the waiting room's.
+//! What all streams of a gateway share: the bus, the streams by number, the view of the workers, the waiting room. Each
+//! lock is held for one read or one change, never across an await. Where two are needed, the view is locked before the
+//! waiting room.
 
 pub mod roll_call;
 
@@ -35,15 +35,15 @@ pub struct Shared {
     pub bus: Bus,
     /// The cluster's subjects.
     pub subjects: Subjects,
-    /// This gateway's id; drawn anew at each start, so that no frame for an earlier life is taken.
+    /// This gateway's id. It is new at each start, so that frames for an earlier run are ignored.
     pub gateway: Name,
     /// Streams by number.
     pub streams: Streams,
     /// Counters.
     pub metrics: Metrics,
-    /// Time that a request which nobody has taken waits for the bus.
+    /// How long a request that no worker has taken waits for the bus.
     pub bus_patience: Duration,
-    /// Workers that have yet to say what they have of our streams.
+    /// Workers that have not yet said which of our streams they hold.
     pub roll_call: RollCall,
     view: Mutex<View>,
     waiting: Mutex<Door<Arc<Inbox>>>,
@@ -52,7 +52,7 @@ pub struct Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // None of these locks is held over code that can leave its data half-changed.
+    // No code that runs under these locks can leave the data half-changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -65,7 +65,7 @@ pub fn unix_seconds() -> u64 {
 }
 
 impl Shared {
-    /// Shared state over `bus`, and the queue of messages that [`crate::loops::courier`] sends.
+    /// The shared state over `bus`, and the queue of messages that [`crate::loops::courier`] sends.
     pub fn new(
         bus: Bus,
         subjects: Subjects,
@@ -91,12 +91,12 @@ impl Shared {
         (Arc::new(shared), outgoing)
     }
 
-    /// The view of the workers. Hold it for one look or change.
+    /// The view of the workers. Hold it for one read or one change.
     pub fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
     }
 
-    /// Where a request goes; see [`seek`].
+    /// Decides where a request goes; see [`seek`].
     pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Goes {
         let random = &mut fastrand::Rng::new();
         let view = self.view();
@@ -104,7 +104,7 @@ impl Shared {
         seek::seek(state, seeker, &view, &waiting.room, now, random)
     }
 
-    /// A worker told its room: whoever waits for one of its models may go.
+    /// A worker reported its free slots: wakes the requests that wait for one of its models.
     pub fn room(&self, worker: &Name, room: Room, now: Instant) {
         let models = {
             let mut view = self.view();
@@ -119,13 +119,13 @@ impl Shared {
         }
     }
 
-    /// Wakes as many of those who wait for `model` as there is room for, and whole lines where nobody is left
-    /// who could serve them.
+    /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
+    /// could serve.
     pub fn wake(&self, model: &str) {
         self.call(|view, room| seek::call(view, room, model));
     }
 
-    /// A request found no worker: wakes everyone who waits for the same, to find out as well.
+    /// A request found no worker: wakes everyone in its line, so that they find out too.
     pub fn wake_line(&self, model: &str, needs: Features) {
         self.call(|view, room| seek::call_line(view, room, model, needs));
     }
@@ -145,7 +145,7 @@ impl Shared {
         }
     }
 
-    /// The worker is gone: whoever waits for it alone is woken.
+    /// A worker is gone: wakes the requests that only it could serve.
     pub fn gone(&self, worker: &Name) {
         let models = {
             let mut view = self.view();
@@ -157,26 +157,26 @@ impl Shared {
         }
     }
 
-    /// The worker is lost: nothing is placed there, and its streams are told.
+    /// A worker is lost: its streams are told, and no request goes there.
     pub fn lost(&self, worker: &Name) {
         tracing::warn!(%worker, "worker lost");
         self.gone(worker);
         self.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
     }
 
-    /// The worker was restarted: its streams are told.
+    /// A worker was restarted: its streams are told.
     pub fn restarted(&self, worker: Name, instance: u64) {
         tracing::warn!(%worker, "worker was restarted");
         self.streams.broadcast(&Event::WorkerInstance { worker, instance });
     }
 
-    /// A message cannot be read.
+    /// Counts and logs a message that cannot be decoded.
     pub fn malformed(&self, subject: &str, error: &dyn std::fmt::Display) {
         self.bus.metrics().malformed.inc();
         tracing::warn!(subject, %error, "malformed message");
     }
 
-    /// Wakes those who wait for any model, after a snapshot.
+    /// Wakes the requests for any model, after a snapshot.
     pub fn wake_all(&self) {
         let models: Vec<String> = lock(&self.waiting).room.models().map(str::to_owned).collect();
         for model in models {
@@ -184,17 +184,17 @@ impl Shared {
         }
     }
 
-    /// A place in the order of arrival.
+    /// Takes a place in the order of arrival.
     pub fn ticket(&self, call: &Call) -> Ticket {
         let room = &mut lock(&self.waiting).room;
         room.ticket(&call.model, call.priority, call.tenant.clone(), call.body.len())
     }
 
-    /// Waits in the waiting room, in the line of those who need as much. What has `begun` is always
-    /// let in. Those that have to give way are told.
+    /// Puts a request into the waiting room, in the line of those with the same needs. A request that has `begun` is
+    /// always admitted. Requests displaced by it are told.
     ///
     /// # Errors
-    /// When to try again, where the room is full.
+    /// When to try again, if the room is full.
     pub fn enter(
         &self,
         ticket: &mut Ticket,
@@ -225,13 +225,12 @@ impl Shared {
         lock(&self.waiting).room.waiting(model)
     }
 
-    /// A worker is given a request for `model`: the measure for `Retry-After`.
+    /// A worker was given a request for `model`; this feeds the estimate of `Retry-After`.
     pub fn run_began(&self, model: &str, now: Instant) {
         lock(&self.waiting).began(model, now);
     }
 
-    /// No worker has a request for `model` any more that one was given at `since`; `ended` when it is
-    /// answered.
+    /// The run that began at `since` is over; `ended` when its request is answered.
     pub fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
         lock(&self.waiting).over(model, since, ended, now);
     }
@@ -241,15 +240,15 @@ impl Shared {
         lock(&self.budget).take(model, now)
     }
 
-    /// How long to wait for an `Accepted` of `target`, or of whichever worker of `model` takes it. Of one
-    /// that was never measured it is known only how far away NATS is.
+    /// How long to wait for an `Accepted` from `target`, or from whichever worker of `model` takes the request. For an
+    /// unmeasured worker only the distance to NATS is known.
     pub fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
         let first = limits::ACCEPT_FIRST.max(self.bus.rtt().saturating_mul(3));
         let first = first.min(limits::ACCEPT_MAX);
         self.view().patience(target, model, first)
     }
 
-    /// Sends a cancel, without waiting: also from a destructor.
+    /// Queues a cancel without waiting, so that destructors may call it.
     pub fn cancel(&self, worker: &Name, id: Uuid, attempt: u32) {
         let message = Control::Cancel(Cancel { id, attempt });
         let Ok(bytes) = encode(&message) else { return };
@@ -263,7 +262,7 @@ impl Shared {
         }
     }
 
-    /// Requests that wait here, by model.
+    /// The number of waiting requests, by model.
     pub fn waiting_by_model(&self) -> Vec<(String, usize)> {
         let waiting = lock(&self.waiting);
         let models = waiting.room.models();

@@ -1,8 +1,8 @@
-//! Who has yet to say, after a reconnect, which of this gateway's streams it has.
+//! The workers that have not yet said, after a reconnect, which of this gateway's streams they hold.
 //!
-//! Frames may have been lost while the connection was away. Where more follow, the hole shows; a
-//! stream whose last frames were lost would only be noticed by its silence. So each worker that runs
-//! streams of ours is asked, again and again until it answers: it may still be on its way back itself.
+//! Frames may have been lost while the connection was down. If more frames follow, the hole shows. If a stream's last
+//! frames were lost, only its silence would show. So the gateway asks each worker that runs its streams, repeatedly
+//! until it answers, because the worker may still be reconnecting itself.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
-/// Workers that have yet to answer.
+/// Workers that have not answered yet.
 #[derive(Debug, Default)]
 pub struct RollCall(Mutex<Missing>);
 
@@ -21,7 +21,7 @@ struct Missing {
 }
 
 impl RollCall {
-    /// Asks all of `workers`, until `until`; what was asked before is forgotten.
+    /// Starts asking all of `workers`, until `until`. Forgets the previous roll call.
     pub fn begin(&self, workers: impl IntoIterator<Item = Name>, until: Instant) {
         *self.missing() = Missing {
             workers: workers.into_iter().collect(),
@@ -34,7 +34,7 @@ impl RollCall {
         self.missing().workers.remove(worker);
     }
 
-    /// Who is to be asked now.
+    /// The workers to ask now.
     pub fn due(&self, now: Instant) -> Vec<Name> {
         let mut missing = self.missing();
         if missing.until.is_some_and(|until| now >= until) {
@@ -43,7 +43,7 @@ impl RollCall {
         missing.workers.iter().cloned().collect()
     }
 
-    // A set: a panic elsewhere cannot leave it half-changed.
+    // A panic elsewhere cannot leave a set half-changed.
     fn missing(&self) -> MutexGuard<'_, Missing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,30 +2,28 @@
 
 use std::time::Duration;
 
-/// Records that wait to be published or confirmed: a minute of a gateway that answers a thousand
-/// requests a second, in some 40 MB. Beyond it they are counted and gone.
+/// Records that wait to be published or confirmed: a minute of a gateway with a thousand requests per second, some 40
+/// MB. More are counted and dropped.
 pub const QUEUE: usize = 64 * 1024;
 
-/// Records that wait for their confirmation at once.
+/// Records that await their confirmation at one time.
 pub const UNCONFIRMED: usize = 256;
 
-/// Time that JetStream has to confirm one record. What is not confirmed is published again, and
-/// the stream knows its id.
+/// How long JetStream may take to confirm one record. An unconfirmed record is published again, and the stream
+/// recognizes its id.
 pub const CONFIRM: Duration = Duration::from_secs(5);
 
-/// Time that JetStream has for an answer about the stream.
+/// How long JetStream may take to answer about the stream.
 pub const ANSWER: Duration = Duration::from_secs(2);
 
 /// First and longest pause before the stream is tried again.
 pub const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Time within which the stream knows a record that comes again. Each costs the server some memory
-/// for so long.
+/// How long the stream recognizes a repeated record. Each one costs the server some memory for this time.
 pub const REPEATS: Duration = Duration::from_secs(120);
 
-/// How often it is made sure that the stream is there and has its replicas, also when nothing is
-/// published.
+/// How often to check that the stream exists and has its replicas, even if nothing is published.
 pub const CHECK: Duration = Duration::from_secs(15);
 
-/// Pause between two complaints about records that cannot be kept.
+/// Pause between two log lines about records that cannot be stored.
 pub const COMPLAIN: Duration = Duration::from_secs(30);

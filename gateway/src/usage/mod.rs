@@ -1,7 +1,7 @@
 //! Usage records: one for each request, published when it ends. See docs/limits.md.
 //!
-//! A request never waits for it: records go through a bounded queue to the loop in `publish.rs` (in
-//! `keep.rs`, where a stream keeps them), and those that find it full are counted and gone.
+//! No request waits for its record. Records go through a bounded queue to the loop in `publish.rs`
+//! (`stream_publisher.rs`, if a stream stores them). If the queue is full, a record is counted and dropped.
 
 pub mod limits;
 mod options;
@@ -20,18 +20,18 @@ pub use publish::run;
 use crate::metrics::{Metrics, Outcome};
 use limits::{COMPLAIN, QUEUE};
 
-/// Takes records. Cheap to clone.
+/// Accepts records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Usage {
     gateway: Name,
     queue: mpsc::Sender<UsageRecord>,
     metrics: Metrics,
-    /// When it was last said that records are lost.
+    /// When the loss of records was last logged.
     complained: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Usage {
-    /// Of the gateway `gateway`, and the queue that [`run`] publishes.
+    /// For the gateway `gateway`; also returns the queue that [`run`] publishes.
     pub fn new(gateway: Name, metrics: Metrics) -> (Self, mpsc::Receiver<UsageRecord>) {
         let (queue, records) = mpsc::channel(QUEUE);
         let usage = Self {
@@ -43,12 +43,12 @@ impl Usage {
         (usage, records)
     }
 
-    /// Whose records these are.
+    /// The gateway whose records these are.
     pub fn gateway(&self) -> &Name {
         &self.gateway
     }
 
-    /// Hands a record over, without waiting.
+    /// Queues a record without waiting.
     pub fn offer(&self, record: UsageRecord) {
         self.metrics.usage_waiting().inc();
         if self.queue.try_send(record).is_err() {

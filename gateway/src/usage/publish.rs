@@ -1,4 +1,4 @@
-//! The loop that publishes usage records; into a stream with confirmation, where one is wanted.
+//! The loop that publishes usage records, with confirmation if a stream stores them.
 
 use tokenbus_bus::Bus;
 use tokenbus_protocol::{UsageRecord, encode};
@@ -9,8 +9,8 @@ use super::options::UsageStream;
 use super::stream_publisher::Keeper;
 use crate::metrics::Metrics;
 
-/// Publishes `records` on `subject` until there can be no more: once `closing` is cancelled, those
-/// that are there are still published.
+/// Publishes `records` on `subject` until the queue is closed. When `closing` is cancelled, the queued records are
+/// still published.
 pub async fn run(
     bus: Bus,
     subject: String,
@@ -28,7 +28,7 @@ pub async fn run(
     }
 }
 
-/// Publishes without confirmation, for whoever listens.
+/// Publishes without confirmation, for any subscriber.
 async fn tell(
     bus: &Bus,
     subject: &str,
@@ -59,7 +59,7 @@ async fn tell(
         };
         metrics.usage_done(published);
     }
-    // What was published is now with the server.
+    // After the round trip, the server has everything that was published.
     if let Err(error) = bus.round_trip().await {
         tracing::warn!(%error, "the last usage records may be lost");
     }

@@ -1,8 +1,7 @@
-//! The loop that publishes usage records into a stream, each until the stream has confirmed it.
+//! The loop that publishes usage records into a stream, each until the stream confirms it.
 //!
-//! A record that is not confirmed goes back to those that wait; before any is tried again, the
-//! stream is looked for, and made where it is gone. Nothing is given up while the gateway runs: what
-//! does not fit into the queue is counted there.
+//! An unconfirmed record waits again. Before any is retried, the loop looks for the stream and creates it if it is
+//! gone. Nothing is given up while the gateway runs; the queue counts what it cannot hold.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,33 +24,33 @@ use super::limits::{ANSWER, CHECK, COMPLAIN, CONFIRM, QUEUE, REPEATS, RETRY, UNC
 use super::options::UsageStream;
 use crate::metrics::Metrics;
 
-/// A record as it travels.
+/// An encoded record.
 struct Parcel {
     id: String,
     payload: Bytes,
 }
 
-/// What became of one publish.
+/// The result of one publish.
 enum Sent {
     Kept,
-    /// It is to be tried again.
+    /// The record must be sent again.
     Back(Parcel, String),
-    /// No stream of this kind takes it.
+    /// The stream will never take this record.
     Never(String),
 }
 
-/// Puts records into a stream.
+/// Publishes records into a stream.
 pub(super) struct Keeper {
     bus: Bus,
     streams: Streams,
-    /// As [`Self::streams`], with the time for a confirmation.
+    /// Like [`Self::streams`], with the time-out of a confirmation.
     confirmed: Streams,
     wanted: Wanted,
     subject: String,
     metrics: Metrics,
 }
 
-/// How it goes: how often it failed since a record was last kept, and what was said of it.
+/// Whether publishing works: the failures since the last stored record, and when they were last logged.
 #[derive(Default)]
 struct Course {
     ready: bool,
@@ -83,8 +82,8 @@ impl Keeper {
         }
     }
 
-    /// Publishes `records` until there can be no more: once `closing` is cancelled, those that are
-    /// there are still published.
+    /// Publishes `records` until the queue is closed. When `closing` is cancelled, the queued records are still
+    /// published.
     pub(super) async fn run(&self, mut records: mpsc::Receiver<UsageRecord>, closing: &CancellationToken) {
         let mut course = Course::default();
         let mut under_way = FuturesUnordered::new();
@@ -113,17 +112,17 @@ impl Keeper {
                         again.push_back(parcel);
                     }
                 }
-                // While it is in trouble, records wait where they are counted.
+                // While the stream is unavailable, records wait in the queue, which is counted.
                 record = records.recv(), if open && course.ready && under_way.len() < UNCONFIRMED => match record {
                     Some(record) => if let Some(parcel) = self.pack(&record) {
                         under_way.push(self.publish(parcel));
                     },
                     None => open = false,
                 },
-                // Nobody tells of a stream that is deleted.
+                // Nothing reports that a stream was deleted.
                 _ = check.tick(), if providing.is_none() => providing = Some(Box::pin(self.provide(0))),
             }
-            // Those that came while it was in trouble, all told.
+            // The queue is closed, and nothing is left in it.
             open &= !(records.is_closed() && records.is_empty());
         }
     }
@@ -142,7 +141,7 @@ impl Keeper {
         }
     }
 
-    /// Takes note of what became of a record; returns one that is to be tried again.
+    /// Records a publish's result. Returns the record if it must be sent again.
     fn sent(&self, sent: Sent, course: &mut Course) -> Option<Parcel> {
         match sent {
             Sent::Kept => {
@@ -154,7 +153,7 @@ impl Keeper {
                 None
             }
             Sent::Back(parcel, reason) => {
-                // Of many that fail at once, the first is enough.
+                // If many fail at once, the first is enough.
                 if course.ready {
                     self.trouble(course, &reason);
                 }
@@ -191,7 +190,7 @@ impl Keeper {
         course.complained = Some(now);
     }
 
-    /// Sees to it that the stream is there, after a pause that grows with the failures.
+    /// Makes sure that the stream exists, after a pause that grows with the failures.
     async fn provide(&self, failures: usize) -> Result<(), StreamError> {
         if failures > 0 {
             tokio::time::sleep(backoff::jittered(failures, RETRY.0, RETRY.1)).await;
@@ -217,7 +216,7 @@ impl Keeper {
     }
 }
 
-/// What `providing` comes to, which is then no more; never, where there is none.
+/// Waits for `providing`, and clears it; waits for ever if there is none.
 async fn done(providing: &mut Option<Providing<'_>>) -> Result<(), StreamError> {
     let Some(future) = providing else {
         return std::future::pending().await;
@@ -227,7 +226,7 @@ async fn done(providing: &mut Option<Providing<'_>>) -> Result<(), StreamError> 
     result
 }
 
-/// Whether the message itself is at fault.
+/// Whether the message itself is the cause.
 fn is_hopeless(error: &PublishError) -> bool {
     let source = std::error::Error::source(error);
     let code = source.and_then(|source| source.downcast_ref::<ServerError>());

@@ -1,4 +1,4 @@
-//! The door of the waiting room: who is let in, who has to give way, and when they are to come back.
+//! The door of the waiting room: who enters, who is displaced, and when refused requests may come back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use super::service_rate::{DrainRate, Queue};
 use super::ticket::Ticket;
 use crate::limits::KNOWN_MODELS;
 
-/// The waiting room, and how fast each model's line moves.
+/// The waiting room, and how fast each model's requests end.
 #[derive(Debug)]
 pub struct Door<T> {
-    /// The room.
+    /// The waiting room.
     pub room: WaitingRoom<T>,
     drains: HashMap<String, DrainRate>,
 }
 
-/// A request that waited and had to give way.
+/// A waiting request that had to give up its place.
 #[derive(Debug)]
 pub struct Displaced<T> {
     /// What wakes it.
@@ -37,10 +37,10 @@ impl<T> Door<T> {
         }
     }
 
-    /// Waits at `ticket`'s place; what had to give way is to be told so.
+    /// Enters the room at `ticket`'s place. Returns the displaced requests, which the caller must tell.
     ///
     /// # Errors
-    /// When to come back, where there is no room.
+    /// When to come back, if the room is full.
     pub fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, Duration> {
         let Ok(displaced) = self.room.enter(ticket, waker) else {
             return Err(self.retry_after(ticket, now));
@@ -76,7 +76,7 @@ impl<T> Door<T> {
         }
     }
 
-    /// No worker has it any more; `ended` when none will again.
+    /// No worker runs it any more; `ended` if none will again.
     pub fn over(&mut self, model: &str, since: Instant, ended: bool, now: Instant) {
         if let Some(drain) = self.drain(model) {
             drain.over(since, ended, now);

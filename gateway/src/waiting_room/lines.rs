@@ -8,7 +8,7 @@ use tokenbus_protocol::Features;
 use super::occupancy::{Bounds, Full, Ledger};
 use super::ticket::Ticket;
 
-/// The waiting requests of one gateway; `T` is what wakes one.
+/// The waiting requests of one gateway. `T` wakes one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct WaitingRoom<T> {
@@ -22,12 +22,12 @@ pub struct WaitingRoom<T> {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Line<T> {
-    /// Lowest key first: [`Ticket::level`].
+    /// The lowest key comes first: [`Ticket::level`].
     levels: BTreeMap<i64, Level<T>>,
     waiting: usize,
 }
 
-/// One priority's requests. Tenants take turns.
+/// The requests of one priority. Tenants take turns.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Level<T> {
@@ -61,7 +61,7 @@ impl<T> Default for Level<T> {
 }
 
 impl<T> WaitingRoom<T> {
-    /// An empty room with these bounds, all models together.
+    /// An empty room with these bounds over all models.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             models: HashMap::new(),
@@ -72,7 +72,7 @@ impl<T> WaitingRoom<T> {
         }
     }
 
-    /// A place in the order of arrival, for a request with a body of this many bytes.
+    /// Takes a place in the order of arrival, for a request with a body of `bytes` bytes.
     pub fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>, bytes: usize) -> Ticket {
         self.next_order += 1;
         Ticket {
@@ -86,11 +86,11 @@ impl<T> WaitingRoom<T> {
         }
     }
 
-    /// Waits at `ticket`'s place. What had to give way for it, by the rule of [`super::occupancy`], is
-    /// returned: it waits no longer.
+    /// Enters at `ticket`'s place. Returns the requests that it displaced by the rule of [`super::occupancy`]; they no
+    /// longer wait.
     ///
     /// # Errors
-    /// [`Full`] when there is no room for it.
+    /// [`Full`] if there is no room.
     pub fn enter(&mut self, ticket: &Ticket, waker: T) -> Result<Vec<(Arc<Ticket>, T)>, Full> {
         self.leave(ticket);
         let ticket = Arc::new(ticket.clone());
@@ -119,14 +119,14 @@ impl<T> WaitingRoom<T> {
         Ok(displaced)
     }
 
-    /// Leaves without having been woken. Nothing happens when it is not there.
+    /// Leaves without having been woken. Does nothing if the request is not there.
     pub fn leave(&mut self, ticket: &Ticket) {
         if self.take(ticket).is_some() {
             self.ledger.leave(ticket);
         }
     }
 
-    /// Takes it out of its line.
+    /// Takes a request out of its line.
     fn take(&mut self, ticket: &Ticket) -> Option<T> {
         let queue = self.line(&ticket.model, ticket.line)?;
         let key = ticket.level();
@@ -139,7 +139,7 @@ impl<T> WaitingRoom<T> {
         Some(place.waker)
     }
 
-    /// Takes out whose turn it is in this line.
+    /// Takes out the request whose turn it is in this line.
     pub fn next(&mut self, model: &str, line: Features) -> Option<T> {
         let queue = self.line(model, line)?;
         let mut first = queue.levels.first_entry()?;
@@ -152,7 +152,7 @@ impl<T> WaitingRoom<T> {
         Some(place.waker)
     }
 
-    /// Whether this one's turn is next in its line; also when it is not there at all.
+    /// Whether this request is next in its line; true also if it does not wait.
     pub fn is_next(&self, ticket: &Ticket) -> bool {
         let mut lines = self.models.get(&ticket.model).into_iter().flatten();
         let line = lines.find(|(line, _)| *line == ticket.line);
@@ -180,12 +180,12 @@ impl<T> WaitingRoom<T> {
         lines.map(|(features, line)| (*features, line.waiting))
     }
 
-    /// Models that somebody waits for.
+    /// Models for which requests wait.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(String::as_str)
     }
 
-    /// Requests that wait, all models together.
+    /// Waiting requests over all models.
     pub fn len(&self) -> usize {
         self.waiting
     }
@@ -195,12 +195,12 @@ impl<T> WaitingRoom<T> {
         self.bytes
     }
 
-    /// Tenants of which anything waits that has not begun.
+    /// Tenants with waiting requests that have not begun.
     pub fn tenants(&self) -> usize {
         self.ledger.tenants()
     }
 
-    /// Whether three of four places, and of four bytes, are free.
+    /// Whether three quarters of the places and of the bytes are free.
     pub fn is_roomy(&self) -> bool {
         self.ledger.is_roomy()
     }
@@ -231,7 +231,7 @@ impl<T> WaitingRoom<T> {
 }
 
 impl<T> Line<T> {
-    /// Whose turn is next.
+    /// The request whose turn is next.
     fn first(&self) -> Option<&Ticket> {
         let (_, level) = self.levels.first_key_value()?;
         let places = level.tenants.get(level.turns.front()?)?;

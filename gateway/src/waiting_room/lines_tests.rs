@@ -1,4 +1,4 @@
-//! Turns, lines and bounds of the waiting room.
+//! Tests of turns, lines and bounds.
 
 use super::*;
 
@@ -148,7 +148,7 @@ fn bytes_enter_and_leave_with_the_request_also_when_it_was_woken_in_vain() {
     assert_eq!(room.next("m", Features::NONE), Some("first"));
     assert_eq!(room.bytes(), 0);
     room.enter(&second, "second").unwrap();
-    // The first comes back from a worker that was full: it came before, so the other has to go.
+    // The first comes back from a full worker. It arrived earlier, so it displaces the other.
     let displaced = room.enter(&first, "first").unwrap();
     assert_eq!((displaced.len(), displaced[0].1, room.bytes()), (1, "second", 6));
     room.leave(&first);

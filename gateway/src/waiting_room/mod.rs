@@ -1,9 +1,9 @@
-//! Requests that wait for room: bounded, by priority, fair between tenants, first come first
-//! served within a tenant. Pure data.
+//! Requests that wait for a free slot: bounded, by priority, fair between tenants, first come first served within a
+//! tenant. Pure data.
 //!
-//! Requests of one model stand in one line, unless they need what only some of its workers can do:
-//! those have a line of their own, so that room they cannot use does not wake them. What has begun
-//! goes before all that has not, and no bound keeps it out: its client has a part of its answer.
+//! The requests of one model stand in one line. Requests that only some of its workers can serve have a line of their
+//! own, so that a slot that they cannot use does not wake them. A request that has begun goes before all others and is
+//! always admitted, because its client has a part of its answer.
 
 mod door;
 mod lines;

@@ -1,15 +1,14 @@
-//! Who may wait when the room is full: bounds in requests and bytes, over all and per tenant.
+//! Who may wait when the room is full: bounds in requests and bytes, in total and per tenant.
 //!
-//! While there is room, anybody may take it. When there is none left, a newcomer whose tenant stays
-//! within an even share of the room (the bound, by the number of tenants that wait and it) is let
-//! in, and the tenant that holds most gives way: with the request of its lowest priority that came
-//! last, or, where bytes are short, with its largest body. Beyond its share a newcomer is refused,
-//! unless it goes before something of its own tenant, which then gives way.
+//! While there is room, any request may enter. When the room is full, a request may enter if its tenant stays within an
+//! even share: the bound divided by the number of waiting tenants, including its own. The tenant that holds most then
+//! loses a request: the last arrival of its lowest priority, or its largest body if bytes are short. Beyond its share,
+//! a request is refused, unless it goes before another request of its own tenant, which it then displaces.
 //!
-//! So no tenant is kept out by another: as long as it asks for no more than its share, the others
-//! together hold more than theirs whenever there is no room, so that one of them does, and is found.
+//! So no tenant can keep another out. While a tenant asks for no more than its share and the room is full, the others
+//! together hold more than theirs, so one of them exceeds its share, and is found.
 //!
-//! What has begun stands in no account. There is no more of it than there were slots.
+//! Requests that have begun are not counted. There are no more of them than there were slots.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,20 +16,20 @@ use std::sync::Arc;
 
 use super::ticket::Ticket;
 
-/// How much may wait.
+/// The bounds of the waiting room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Requests.
     pub requests: usize,
-    /// Bytes of their bodies. A body that is larger than this may wait when no other does.
+    /// Bytes of their bodies. A larger body may wait if no other request does.
     pub bytes: usize,
 }
 
-/// There is no room.
+/// The waiting room is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// What waits and has not begun, by tenant.
+/// The waiting requests that have not begun, by tenant.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Ledger {
@@ -44,13 +43,13 @@ pub(super) struct Ledger {
 #[cfg_attr(test, derive(Clone))]
 struct Account {
     bytes: usize,
-    /// By priority and order of arrival; whoever gives way first is first.
+    /// By priority and order of arrival. The first is displaced first.
     waiting: BTreeMap<Rank, Arc<Ticket>>,
-    /// By size; the largest is last.
+    /// By size. The largest is last.
     sizes: BTreeSet<(usize, Reverse<Rank>)>,
 }
 
-/// The lesser, the sooner it gives way.
+/// The lowest rank is displaced first.
 type Rank = (i32, Reverse<u64>);
 
 fn rank(ticket: &Ticket) -> Rank {
@@ -67,7 +66,7 @@ impl Ledger {
         }
     }
 
-    /// Books `ticket`, and returns what gave way to it: it is booked no longer.
+    /// Adds `ticket` and returns the tickets that it displaced, which are removed.
     pub(super) fn enter(&mut self, ticket: &Arc<Ticket>) -> Result<Vec<Arc<Ticket>>, Full> {
         if ticket.begun {
             return Ok(Vec::new());
@@ -86,7 +85,7 @@ impl Ledger {
         Ok(gone)
     }
 
-    /// Takes `ticket` out. Nothing happens when it is not there.
+    /// Removes `ticket`. Does nothing if it is not there.
     pub(super) fn leave(&mut self, ticket: &Ticket) {
         let Some(account) = self.tenants.get_mut(&ticket.tenant) else {
             return;
@@ -111,7 +110,7 @@ impl Ledger {
         self.requests <= self.bounds.requests / 4 && self.bytes <= self.bounds.bytes / 4
     }
 
-    /// Of what there would be too little with `ticket`, and these requests and bytes beside it.
+    /// What would be short if `ticket` joined this many requests and bytes.
     fn short(&self, ticket: &Ticket, requests: usize, bytes: usize) -> Short {
         Short {
             requests: requests >= self.bounds.requests,
@@ -119,7 +118,7 @@ impl Ledger {
         }
     }
 
-    /// Whether its tenant would hold no more than its share of what there is too little of.
+    /// Whether its tenant would stay within its share of what is short.
     fn is_within_share(&self, ticket: &Ticket) -> bool {
         let account = self.tenants.get(&ticket.tenant);
         let tenants = self.tenants.len() + usize::from(account.is_none());
@@ -129,7 +128,7 @@ impl Ledger {
             && (!short.bytes || bytes.saturating_add(ticket.bytes) <= self.bounds.bytes / tenants)
     }
 
-    /// Takes out what gives way for `ticket` of the tenants that hold most.
+    /// Removes enough tickets of the tenants that hold most to make room for `ticket`.
     fn displace(&mut self, ticket: &Ticket) -> Result<Vec<Arc<Ticket>>, Full> {
         let mut gone = Vec::new();
         loop {
@@ -150,7 +149,7 @@ impl Ledger {
         }
     }
 
-    /// Takes out what of its own tenant goes behind `ticket` and gives way for it, if that is enough.
+    /// Removes tickets of its own tenant that rank behind `ticket`, if that makes enough room.
     fn behind(&mut self, ticket: &Ticket) -> Result<Vec<Arc<Ticket>>, Full> {
         let (mut requests, mut bytes) = (self.requests, self.bytes);
         let account = self.tenants.get(&ticket.tenant);
@@ -172,14 +171,14 @@ impl Ledger {
 }
 
 impl Account {
-    /// The largest body; of equals, what gives way first.
+    /// The ticket with the largest body; among equals, the first to be displaced.
     fn largest(&self) -> Option<&Arc<Ticket>> {
         let (_, Reverse(rank)) = self.sizes.last()?;
         self.waiting.get(rank)
     }
 }
 
-/// What there is too little of.
+/// What is short.
 #[derive(Debug, Clone, Copy)]
 struct Short {
     requests: bool,

@@ -1,4 +1,4 @@
-//! Who is let in, who gives way, and that no tenant keeps another out.
+//! Tests of who enters and who is displaced: no tenant keeps another out.
 
 use tokenbus_protocol::Features;
 
@@ -32,7 +32,7 @@ impl Room {
         })
     }
 
-    /// A newcomer; the orders of those that gave way for it.
+    /// A request arrives. Returns the orders of the displaced ones.
     fn comes(&mut self, tenant: &str, priority: i32, bytes: usize) -> Result<Vec<u64>, Full> {
         let ticket = self.ticket(tenant, priority, bytes);
         let gone = self.ledger.enter(&ticket)?;
@@ -136,7 +136,7 @@ fn a_room_without_places_lets_nobody_wait() {
     assert_eq!(room.comes("b", 0, 1), Err(Full));
 }
 
-/// Whatever others have done before: as long as a tenant asks for no more than its even share, it is let in.
+/// Whatever others did before: a tenant within its even share always enters.
 #[test]
 fn no_tenant_is_ever_kept_out_by_others() {
     let mut random = fastrand::Rng::with_seed(7);
@@ -147,7 +147,7 @@ fn no_tenant_is_ever_kept_out_by_others() {
         let mut waiting: Vec<Arc<Ticket>> = Vec::new();
         for _ in 0..200 {
             let tenant = ["a", "b", "c", "d", "e"][random.usize(..5)];
-            // Some flood the room, some send large bodies.
+            // Some flood the room, and some send large bodies.
             let size = random.usize(1..if tenant == "b" { 1000 } else { 50 });
             let ticket = room.ticket(tenant, random.i32(-1..2), size);
             let (held, weight) = room.holds(tenant);

@@ -1,9 +1,8 @@
-//! How fast a model's requests end, and what is told to those for whom there is no room.
+//! How fast a model's requests end, and when refused requests may come back.
 //!
-//! What is measured is how long a run takes, out of the time that runs took: while nothing runs,
-//! nothing is measured. So many runs as there are now end in that time. Whoever is refused is given
-//! a place of its own in the time to come, behind those who were told before, so that no more of
-//! them come back than places have opened.
+//! The measure is the duration of a run, from the time that runs took; while nothing runs, nothing is measured. In that
+//! time, as many runs end as there are now. Each refused request gets a time of its own, after those that were given
+//! before, so that no more requests come back than slots became free.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,25 +11,25 @@ use tokio::time::Instant;
 
 use crate::limits;
 
-/// Ends that count: each makes those before it count a little less. Of so many, the mean is known to a
-/// twentieth also where answers are of very different lengths.
+/// Number of ends that count; older ones fade. With so many, the mean is known to a twentieth even if answers differ
+/// much in length.
 const MEMORY: f64 = 256.0;
 
 /// How fast one model's requests end.
 #[derive(Debug, Default)]
 pub struct DrainRate {
     running: u32,
-    /// Until when `busy` is counted.
+    /// The time until which `busy` is counted.
     at: Option<Instant>,
-    /// Seconds that all runs together took; fades with the ends.
+    /// Seconds that all runs took together; fades with each end.
     busy: f64,
-    /// Ends; they fade.
+    /// Number of ends; fades.
     ends: f64,
-    /// Seconds that the runs which ended took; fades with them.
+    /// Seconds that the ended runs took; fades with each end.
     took: f64,
-    /// Seconds that the present runs have taken.
+    /// Ages of the present runs in seconds, added up.
     ages: f64,
-    /// Until when each tenant's places are given away.
+    /// For each tenant, the time until which it was told to stay away.
     told: HashMap<Option<String>, Instant>,
 }
 
@@ -39,18 +38,18 @@ pub struct DrainRate {
 pub struct Queue {
     /// Requests that wait for it.
     pub waiting: usize,
-    /// Tenants that share the room.
+    /// Tenants that share the waiting room.
     pub tenants: usize,
 }
 
 impl DrainRate {
-    /// A run has begun.
+    /// Records that a run began.
     pub fn began(&mut self, now: Instant) {
         self.pass(now);
         self.running += 1;
     }
 
-    /// A run that began at `since` is over; `ended` when it was the last of its request.
+    /// Records that the run which began at `since` is over; `ended` if its request is answered.
     pub fn over(&mut self, since: Instant, ended: bool, now: Instant) {
         self.pass(now);
         self.running = self.running.saturating_sub(1);
@@ -72,31 +71,31 @@ impl DrainRate {
         self.at = Some(now);
     }
 
-    /// Seconds between two ends, while as many run as now.
+    /// Seconds between two ends, with as many runs as now.
     fn between(&mut self, now: Instant) -> f64 {
         self.pass(now);
         let running = f64::from(self.running.max(1));
         let age = self.ages / running;
         let first = limits::FIRST_RUNS.as_secs_f64();
         let run = if self.ends > 0.0 {
-            // What ends first is what is short: what runs without an end counts as well. But not as if only
-            // those had begun together that have ended: then a run is taken to last twice as long as is known.
+            // The first ends are those of short runs, so running time counts as well. But ended runs and running ones
+            // did not all begin together: a run is assumed to last at most twice as long as any known one.
             let mean = self.took / self.ends;
             let most = first.max(2.0 * age.max(mean));
             (self.busy / self.ends).min(most).max(mean)
         } else {
-            // What runs may be anywhere in its run.
+            // A run may be at any point of its duration.
             first.max(2.0 * age)
         };
         run / running
     }
 
-    /// When a request of `tenant` that finds no room should come back: when there is some, and all
-    /// who were told before have come. `spread`, from 0 to 1, is drawn for each.
+    /// When a refused request of `tenant` should come back: when there is room, and after all that were told before.
+    /// `spread`, from 0 to 1, is random for each.
     pub fn retry_after(&mut self, queue: Queue, tenant: &Option<String>, now: Instant, spread: f64) -> Duration {
         let each = self.between(now);
-        // The first comes when the room has drained by half, or for a while: others come as well, and
-        // nobody knows how long a run takes.
+        // The first one comes when half of the waiting room is empty, or after some time at most: other requests arrive
+        // too, and the duration of a run is uncertain.
         let slack = (queue.waiting as f64 / 2.0 * each).min(limits::RETURN_SLACK.as_secs_f64());
         let turn = each * queue.tenants.max(1) as f64;
         if self.told.len() >= limits::TOLD_TENANTS {
@@ -116,7 +115,7 @@ impl DrainRate {
         Duration::from_secs_f64(after).max(*limits::RETRY_AFTER.start())
     }
 
-    /// Those who were told have come, or will not: there is room.
+    /// There is room, so those that were told have come back or will not.
     pub fn is_roomy(&mut self) {
         self.told.clear();
     }

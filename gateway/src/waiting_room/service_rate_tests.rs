@@ -1,4 +1,4 @@
-//! What is told of how fast a line moves.
+//! Tests of the estimated time to come back.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn near(told: Duration, expected: f64) {
     );
 }
 
-/// Ten slots, whose runs of two seconds end one after the other; returns when all have ended.
+/// Ten slots, whose runs of two seconds end in turn. Returns the end of the last.
 fn busy(rate: &mut DrainRate, from: Instant, runs: u32) -> Instant {
     for run in 0..runs + 10 {
         let now = from + Duration::from_millis(200) * run;
@@ -47,7 +47,7 @@ fn idle_time_does_not_count() {
         let mut rate = DrainRate::default();
         let now = busy(&mut rate, start, 300) + Duration::from_secs(idle);
         ten_begin(&mut rate, now);
-        // Five a second, and twenty wait: there is room for half of them after 2 s.
+        // Five end per second, and twenty wait: half of them are gone after 2 s.
         near(rate.retry_after(queue(20), NOBODY, now, 0.0), 2.2);
     }
 }
@@ -61,7 +61,7 @@ fn everybody_who_is_refused_is_given_a_time_of_its_own() {
         let told = rate.retry_after(queue(20), NOBODY, now, 0.0);
         near(told, 2.0 + 0.2 * f64::from(number));
     }
-    // Ten seconds later those who were told so have come; a newcomer goes behind the others.
+    // Ten seconds later, those have come back. A new request queues behind the others.
     let later = now + Duration::from_secs(10);
     near(rate.retry_after(queue(20), NOBODY, later, 0.0), 192.2);
     rate.is_roomy();
@@ -96,7 +96,7 @@ fn before_anything_has_ended_a_run_is_taken_to_last_ten_seconds_or_twice_as_long
         rate.retry_after(queue(10), NOBODY, start + Duration::from_secs(30), 0.0),
         36.0,
     );
-    // The first that ends is a short one: the others are not.
+    // The run that ends first is a short one; the others are not.
     let now = start + Duration::from_secs(31);
     let mut rate = DrainRate::default();
     ten_begin(&mut rate, start);
@@ -137,7 +137,7 @@ fn what_is_told_is_bounded_and_then_drawn() {
     assert!(told.iter().all(|told| limits::RETRY_AFTER.contains(told)));
     assert_eq!(told.iter().skip(100).min(), Some(&Duration::from_mins(5)));
     assert_eq!(told.iter().skip(100).max(), Some(&Duration::from_secs(570)));
-    // Tenants without number take no memory without bound.
+    // An unbounded number of tenants takes bounded memory.
     for tenant in 0..3000 {
         rate.retry_after(queue(0), &Some(tenant.to_string()), start, 0.0);
     }

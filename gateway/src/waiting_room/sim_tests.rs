@@ -1,4 +1,4 @@
-//! Clients that obey `Retry-After`, simulated: what they are told proves right.
+//! Simulated clients that obey `Retry-After`: the times prove right.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -17,7 +17,7 @@ enum Happens {
     Comes { client: usize },
 }
 
-/// One model's slots, and clients that come back when they were told to.
+/// One model's slots, and clients that come back when they are told to.
 struct Sim {
     start: Instant,
     door: Door<usize>,
@@ -28,7 +28,7 @@ struct Sim {
     free: usize,
     service: fn(&mut fastrand::Rng) -> f64,
     random: fastrand::Rng,
-    /// Of each client: for whom it asks, what it was told each time, in whole seconds, and when it was served.
+    /// Each client: its tenant, what it was told each time in whole seconds, and when it was served.
     clients: Vec<Client>,
 }
 
@@ -63,7 +63,7 @@ impl Sim {
         self.next.push(Reverse((at, self.number, happens)));
     }
 
-    /// Another client, so many seconds from now.
+    /// Adds a client, this many seconds from now.
     fn client(&mut self, after: f64, tenant: Option<&str>) -> usize {
         let client = self.clients.len();
         self.clients.push(Client {
@@ -95,7 +95,7 @@ impl Sim {
         self.at(back, Happens::Comes { client });
     }
 
-    /// Goes on until everybody is served.
+    /// Runs until all clients are served.
     fn run(&mut self) {
         while let Some(Reverse((at, _, happens))) = self.next.pop() {
             self.now = at;
@@ -127,7 +127,7 @@ impl Sim {
         }
     }
 
-    /// Twenty slots' work for a while, then nothing for an hour.
+    /// Keeps twenty slots busy for a while, then idles for an hour.
     fn warm_and_idle(&mut self) {
         for number in 0..300 {
             self.client(f64::from(number) * 0.1, None);
@@ -147,7 +147,7 @@ fn mixed(random: &mut fastrand::Rng) -> f64 {
     -(1.0 - random.f64()).ln()
 }
 
-/// 20 slots and 150 places: 20 a second. Everybody at once, after an hour in which nothing was asked.
+/// 20 slots and 150 places serve 20 per second. All clients come at once, after an idle hour.
 #[test]
 fn whoever_obeys_gets_in_at_once_and_no_second_is_everybodys() {
     for service in [steady as fn(&mut fastrand::Rng) -> f64, mixed] {
@@ -166,7 +166,7 @@ fn whoever_obeys_gets_in_at_once_and_no_second_is_everybodys() {
             "{again} of {} were refused again",
             refused.len()
         );
-        // Nobody is told less than the truth, and nobody half as much again: the last of them is served after 116 s.
+        // No client is told too little, and none half as much again: the last is served after 116 s.
         for (number, client) in refused.iter().enumerate() {
             let (told, open) = (client.told[0] as f64, number as f64 / 20.0);
             assert!(told >= open * 0.95, "number {number} was told {told} s");
@@ -178,7 +178,7 @@ fn whoever_obeys_gets_in_at_once_and_no_second_is_everybodys() {
         }
         let most = seconds.values().max().copied().unwrap_or(0);
         assert!(most <= 45, "{most} were sent back in the same second");
-        // And the slots were in use all the while.
+        // And the slots were never idle.
         let last = sim.clients.iter().filter_map(|client| client.served).max().unwrap();
         let took = (last - began) as f64 / 1e6;
         assert!(took < 1.2 * 2_325.0 / 20.0, "all were served after {took} s");
@@ -205,7 +205,7 @@ fn with_nothing_measured_nobody_is_told_less_than_the_truth_for_runs_of_ten_seco
     }
 }
 
-/// One tenant's thousand clients and another's one in two seconds.
+/// A thousand clients of one tenant and one client of another, within two seconds.
 #[test]
 fn one_tenants_crowd_keeps_nobody_else_out_and_is_told_the_truth_as_well() {
     let mut sim = Sim::new(20, 150, mixed);

@@ -1,29 +1,28 @@
-//! One waiting request's place.
+//! The place of one waiting request.
 
 use tokenbus_protocol::Features;
 
-/// One waiting request's place. Kept across wakes that came to nothing, so that it does not lose
-/// its turn.
+/// The place of one waiting request. The request keeps it when it was woken in vain, so that it does not lose its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// Order of arrival, over all models.
+    /// Order of arrival over all models.
     pub order: u64,
     /// The model.
     pub model: String,
-    /// What it needs that not all workers of the model can do: its line.
+    /// Its line: the needs that some workers of the model lack.
     pub line: Features,
-    /// Higher is served earlier.
+    /// Higher goes first.
     pub priority: i32,
-    /// For whom. Those who name nobody are one tenant.
+    /// The tenant. Clients that name nobody are one tenant.
     pub tenant: Option<String>,
-    /// Bytes of its body, which lies in memory while it waits.
+    /// Bytes of its body, which stays in memory while it waits.
     pub bytes: usize,
-    /// A worker has had it before: it is served before all that no worker has had, and let in always.
+    /// A worker has had it before: it goes before all others, and is always admitted.
     pub begun: bool,
 }
 
 impl Ticket {
-    /// Its level in its line; the lowest is served first.
+    /// Its level in its line. The lowest goes first.
     pub(super) fn level(&self) -> i64 {
         if self.begun {
             i64::MIN

@@ -1,7 +1,7 @@
-//! Keys in a JetStream key-value bucket: one entry for each, by its name; JSON. Every gateway watches
-//! it, so a key that is revoked is unknown everywhere within moments.
+//! Keys in a JetStream key-value bucket: one JSON entry for each, under its name. All gateways watch the bucket, so a
+//! revoked key is refused everywhere within moments.
 //!
-//! A bucket that is deleted or wiped takes nobody's key away at once: see `ledger.rs`.
+//! A deleted or wiped bucket does not invalidate its keys at once: see `ledger.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,55 +18,55 @@ use super::super::limits::{KEYS_CHECK, KEYS_COMPLAIN, KEYS_ENSURE, KEYS_HOLD, KE
 use super::ledger::Ledger;
 use crate::metrics::Metrics;
 
-/// Time that JetStream has for an answer.
+/// How long JetStream may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// First and longest pause before a bucket that cannot be read is tried again.
+/// First and longest pause before an unreadable bucket is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// It is not there and cannot be made: JetStream is off, or its rights or its space are not enough.
+    /// It does not exist and cannot be created: JetStream is off, or permissions or space are missing.
     #[error("the bucket {bucket} cannot be opened: {source}")]
     Open {
         /// The bucket.
         bucket: String,
-        /// Why.
+        /// The reason.
         source: StreamError,
     },
-    /// JetStream says nothing.
+    /// JetStream does not answer.
     #[error("JetStream does not answer within {ANSWER:?}")]
     Timeout,
     /// It cannot be watched.
     #[error("the bucket cannot be watched: {0}")]
     Watch(#[from] kv::WatchError),
-    /// How many entries it has cannot be read.
+    /// The number of its entries cannot be read.
     #[error("the bucket cannot be read: {0}")]
     Status(#[from] kv::StatusError),
-    /// The watching broke off.
+    /// The watch broke off.
     #[error("the watch on the bucket broke off: {0}")]
     Watcher(#[from] kv::WatcherError),
-    /// There is more in it than comes.
+    /// The bucket has more entries than arrive.
     #[error("the bucket's entries do not come")]
     Silent,
-    /// The watching ended.
+    /// The watch ended.
     #[error("the watch on the bucket ended")]
     Ended,
-    /// It is not what was watched any more.
+    /// The bucket is no longer the watched one.
     #[error("the bucket was deleted, made anew or emptied")]
     Vanished,
 }
 
 fn wanted(bucket: &str) -> Wanted {
     let mut wanted = Wanted::bucket(bucket, "API keys of tokenbus");
-    // A replica that is behind would not know of a key that was made a moment ago.
+    // A replica that lags behind would not know of a new key.
     wanted.config.allow_direct = false;
     wanted.same_reads = true;
     wanted
 }
 
-/// Opens `bucket`, and makes it where there is none.
+/// Opens `bucket`, and creates it if there is none.
 ///
 /// # Errors
 /// [`BucketError`].
@@ -78,8 +78,7 @@ pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, Found), BucketError
     })
 }
 
-/// Keeps `auth` at what stands in `bucket`. While the bucket cannot be read, what was read before
-/// stays.
+/// Keeps `auth` current with `bucket`. While the bucket cannot be read, the keys read before stay valid.
 pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
     let mut follower = Follower::new(auth, &bus, bucket, metrics);
     let mut failures = 0;
@@ -91,7 +90,7 @@ pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
         follower.told = false;
         let ended = tokio::select! {
             ended = follower.watch(&bus) => ended,
-            // A new connection may be to a server that has gone on without us.
+            // A new connection may lead to a server that missed the changes.
             _ = link.changed() => continue,
         };
         if follower.told {
@@ -112,7 +111,7 @@ pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
     }
 }
 
-/// What is read of a bucket until all that it has is known.
+/// The entries of a bucket while its first read is incomplete.
 #[derive(Default)]
 struct Loading {
     entries: BTreeMap<String, KeyEntry>,
@@ -127,7 +126,7 @@ struct Follower {
     bucket: String,
     metrics: Metrics,
     ledger: Ledger,
-    /// The gateway has been told of the keys since the bucket was opened.
+    /// `auth` has received keys since the bucket was opened.
     told: bool,
     /// Why the bucket is not followed.
     trouble: Option<String>,
@@ -172,7 +171,7 @@ impl Follower {
         self.keep_up(found, &mut watch, check).await
     }
 
-    /// Takes each change, and looks whether the bucket is still the one that is watched.
+    /// Applies each change, and checks that the bucket is still the watched one.
     async fn keep_up(&mut self, found: Found, watch: &mut Watch, mut check: Interval) -> Result<(), BucketError> {
         let mut checks: u32 = 0;
         loop {
@@ -180,7 +179,7 @@ impl Follower {
                 biased;
                 entry = watch.next() => {
                     self.take(&entry.ok_or(BucketError::Ended)??);
-                    // Many changes at once make one new table.
+                    // A burst of changes makes one new table.
                     while let Some(entry) = watch.next().now_or_never() {
                         self.take(&entry.ok_or(BucketError::Ended)??);
                     }
@@ -197,7 +196,7 @@ impl Follower {
                         Ok(now) if now.mark != found.mark => return Err(BucketError::Vanished),
                         Ok(now) if now.messages == 0 && self.ledger.len() > 0 => return Err(BucketError::Vanished),
                         Err(StreamError::Gone(_)) => return Err(BucketError::Vanished),
-                        // The watch says itself when it cannot go on.
+                        // The watch reports by itself when it cannot go on.
                         Ok(_) | Err(_) => {}
                     }
                     self.review();
@@ -206,7 +205,7 @@ impl Follower {
         }
     }
 
-    /// Takes an entry of those that were there at first.
+    /// Takes an entry of the first read.
     fn load(&self, entry: &Entry, loading: &mut Loading) {
         loading.complete |= entry.seen_current;
         let name = entry.key.as_str();
@@ -227,7 +226,7 @@ impl Follower {
         }
     }
 
-    /// All that was there at first is known.
+    /// The first read is complete.
     fn loaded(&mut self, found: Found, loading: Loading) {
         let lost = self
             .ledger
@@ -282,7 +281,7 @@ impl Follower {
         let table = loop {
             match KeyTable::new(entries.clone()) {
                 Ok(table) => break table,
-                // One of the two is enough, and a key that was revoked since must not live on.
+                // One of the two is enough, and a key revoked since must not stay valid.
                 Err(TableError::Twice(first, second)) => {
                     self.refuse(&second, &format!("it is the same key as {first}"));
                     entries.remove(&second);
@@ -307,7 +306,7 @@ impl Follower {
         self.worry();
     }
 
-    /// Lets go of keys that were held for long enough, and says again what is wrong.
+    /// Drops keys that were held long enough, and logs again what is wrong.
     fn review(&mut self) {
         let now = Instant::now();
         let lapsed = self.ledger.lapse(now);
@@ -334,7 +333,7 @@ impl Follower {
         }
     }
 
-    /// Says in `/readyz` what is wrong, if anything is.
+    /// Reports what is wrong for `/readyz`.
     fn worry(&self) -> Option<String> {
         let held = self.ledger.held();
         let count = held.map_or(0, |(count, _)| count);
@@ -355,7 +354,7 @@ impl Follower {
     }
 }
 
-/// One entry. Checked alone, so that one that is wrong spoils no other.
+/// Reads one entry, by itself, so that an invalid one affects no other.
 fn read(name: &str, value: &[u8]) -> Result<KeyEntry, String> {
     let entry: KeyEntry = serde_json::from_slice(value).map_err(|error| error.to_string())?;
     KeyTable::new([(name.to_owned(), entry.clone())]).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Keys in a TOML file that is read again when it changes.
+//! Keys in a TOML file, which is read again when it changes.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub struct FileError {
     reason: String,
 }
 
-/// Reads the keys in `path`, to be given to [`follow`] once they are in place.
+/// Reads the keys in `path`. Pass the file to [`follow`] once they are in force.
 ///
 /// # Errors
 /// [`FileError`].
@@ -37,7 +37,7 @@ pub async fn load(path: &Path) -> Result<(KeyTable, Followed), FileError> {
     Ok((table, followed))
 }
 
-/// Keeps `auth` at what stands in `file`.
+/// Keeps `auth` current with `file`.
 pub async fn follow(auth: Auth, file: Followed, metrics: Metrics) {
     let apply = |text: &str| {
         let table = KeyTable::parse(text).map_err(|error| error.to_string())?;

@@ -1,9 +1,9 @@
-//! Which keys hold: those in the bucket, and for a time those that vanished from it without being
-//! revoked. Pure; a time is an argument.
+//! Which keys are valid: those in the bucket, and for a time those that vanished from it without being revoked. Pure;
+//! time is an argument.
 //!
-//! A key that is revoked leaves a mark in its bucket (a tombstone). A bucket that is empty without
-//! such marks, or another one than before, was wiped: by accident, or with the server that kept it.
-//! The keys of yesterday are then the better guess, but not for ever.
+//! A revoked key leaves a mark in its bucket (a tombstone). A bucket that is empty without such marks, or is another
+//! one than before, was wiped: by accident, or with the server that stored it. The old keys are then the better guess,
+//! but not for ever.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::super::key_table::KeyEntry;
 use super::super::limits::KEYS_HOLD;
 
-/// What is known of the keys of one bucket.
+/// The known keys of one bucket.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Which bucket it was.
+    /// Identifies the bucket that was read.
     mark: Option<i128>,
     known: BTreeMap<String, KeyEntry>,
     held: BTreeMap<String, Held>,
@@ -31,8 +31,8 @@ struct Held {
 }
 
 impl Ledger {
-    /// All of the bucket `mark` was read: `entries`, and keys that were `revoked`. Returns how many
-    /// keys were lost with it.
+    /// Takes the complete contents of the bucket `mark`: its `entries`, and the `revoked` keys. Returns how many keys
+    /// were lost.
     pub(super) fn read(
         &mut self,
         mark: i128,
@@ -41,8 +41,7 @@ impl Ledger {
         now: Instant,
     ) -> usize {
         let another = self.mark.replace(mark).is_some_and(|before| before != mark);
-        // What is missing from a bucket that has others was revoked while nobody looked, and its
-        // mark was cleared away.
+        // A key missing from a bucket that has others was revoked while nobody watched, and its mark was cleaned up.
         let wiped = another || entries.is_empty();
         let before = std::mem::replace(&mut self.known, entries);
         let mut lost = 0;
@@ -60,17 +59,17 @@ impl Ledger {
         lost
     }
 
-    /// Whether a key of this name counts.
+    /// Whether a key of this name is valid.
     pub(super) fn has(&self, name: &str) -> bool {
         self.known.contains_key(name) || self.held.contains_key(name)
     }
 
-    /// Keys that are in the bucket.
+    /// The number of keys in the bucket.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// A key was made, or changed.
+    /// A key was created or changed.
     pub(super) fn put(&mut self, name: &str, entry: KeyEntry) {
         self.held.remove(name);
         self.known.insert(name.to_owned(), entry);
@@ -83,7 +82,7 @@ impl Ledger {
         self.known.remove(name);
     }
 
-    /// Lets go of keys that were held for long enough; returns how many.
+    /// Drops keys that were held long enough. Returns how many.
     pub(super) fn lapse(&mut self, now: Instant) -> usize {
         let before = self.held.len();
         self.held.retain(|_, held| now < held.until);
@@ -92,19 +91,18 @@ impl Ledger {
         lapsed
     }
 
-    /// How many keys are held, and until when the first of them.
+    /// The number of held keys, and when the first of them expires.
     pub(super) fn held(&self) -> Option<(usize, Instant)> {
         let first = self.held.values().map(|held| held.until).min()?;
         Some((self.held.len(), first))
     }
 
-    /// Whether all keys were lost and held for as long as they may, and none has come since: nobody
-    /// can be told from a stranger.
+    /// Whether all keys were lost and have expired, and none has come since: no request can be authenticated.
     pub(super) fn is_bereft(&self) -> bool {
         self.bereft
     }
 
-    /// The keys that hold. Where one that is held is in the bucket under another name, that counts.
+    /// The valid keys. If a held key is in the bucket under another name, that entry counts.
     pub(super) fn entries(&self) -> BTreeMap<String, KeyEntry> {
         let mut entries = self.known.clone();
         if !self.held.is_empty() {
@@ -155,7 +153,7 @@ mod tests {
             assert_eq!(ledger.read(mark, entries(""), &revoked(""), now), 2);
             assert_eq!(holds(&ledger), "a b");
             assert_eq!(ledger.held(), Some((2, now + KEYS_HOLD)));
-            // Found empty again, it is no news, and no longer time.
+            // Finding it empty again is no news, and gives no more time.
             let later = now + KEYS_HOLD / 2;
             assert_eq!(ledger.read(mark, entries(""), &revoked(""), later), 0);
             assert_eq!((ledger.lapse(later), ledger.is_bereft()), (0, false));
@@ -176,7 +174,7 @@ mod tests {
             (holds(&ledger).as_str(), ledger.held(), ledger.is_bereft()),
             ("", None, false)
         );
-        // Revoked while nobody looked: the marks tell, or others are there still.
+        // Revoked while nobody watched: the marks show it, or other keys are still there.
         let mut ledger = after("a b", now);
         assert_eq!(ledger.read(1, entries(""), &revoked("a b"), now), 0);
         let mut ledger = after("a b", now);

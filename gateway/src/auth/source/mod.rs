@@ -16,12 +16,12 @@ use tokenbus_protocol::Name;
 pub enum KeySource {
     /// A TOML file.
     File(PathBuf),
-    /// A JetStream key-value bucket; the cluster's own where no name is given.
+    /// A JetStream key-value bucket; the cluster's own if no name is given.
     Bucket(Option<String>),
 }
 
 impl KeySource {
-    /// The name of the bucket `given`, in the cluster `namespace`.
+    /// The name of the bucket `given`, or else the default in the cluster `namespace`.
     pub fn bucket_name(given: Option<&str>, namespace: &Name) -> String {
         given.map_or_else(|| format!("{namespace}_keys"), str::to_owned)
     }
@@ -30,7 +30,7 @@ impl KeySource {
 impl FromStr for KeySource {
     type Err = Infallible;
 
-    /// `kv`, `kv:BUCKET`, or a path.
+    /// Reads `kv`, `kv:BUCKET`, or a path.
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match text.strip_prefix("kv") {
             Some("") => Self::Bucket(None),

@@ -13,37 +13,37 @@ use super::worker::Worker;
 pub enum Choice {
     /// To this worker's own subject.
     Worker(Name),
-    /// To the model's queue subject: NATS chooses.
+    /// To the model's queue subject, where NATS chooses.
     Queue,
-    /// Nobody has room.
+    /// To the waiting room: no worker has a free slot.
     Wait,
-    /// No worker of the model can do what is asked: this is missing.
+    /// Nowhere: all workers of the model lack these features.
     Cannot(Features),
-    /// Nor can any at the moment, but one that could was there lately.
+    /// Nowhere now: no worker has the features, but one had them lately.
     Gone,
 }
 
 /// What a request has tried since it last waited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried<'a> {
-    /// Workers that should not be tried again now.
+    /// Workers not to try again now.
     pub excluded: &'a [Name],
-    /// Publishes that came to nothing.
+    /// Publishes that no worker took.
     pub untaken: usize,
 }
 
 impl View {
-    /// What is known of the workers that serve `model`, for a request that needs this.
+    /// What is known of the workers that serve `model`, for a request with these needs.
     pub fn able(&self, model: &str, needs: Features) -> Able {
         able::judge(self.serving(model), needs)
     }
 
-    /// Whether a worker is known that serves `model` and may be able to do this.
+    /// Whether a known worker serves `model` and may have these features.
     pub fn could(&self, model: &str, needs: Features) -> bool {
         matches!(self.able(model, needs), Able::All | Able::Some)
     }
 
-    /// What of `needs` tells the workers of `model` apart.
+    /// The part of `needs` that some workers of `model` lack.
     pub fn telling(&self, model: &str, needs: Features) -> Features {
         able::telling(self.serving(model), needs)
     }
@@ -52,8 +52,8 @@ impl View {
         self.workers.values().filter_map(move |worker| worker.serves(model))
     }
 
-    /// Where a request for `model` should go. After two publishes that came to nothing since it last waited, the choice is left to NATS; after four,
-    /// the request waits. Where some of the workers cannot do what it needs, it is not left to NATS.
+    /// Where a request for `model` should go. After two failed publishes since it last waited, NATS chooses; after
+    /// four, the request waits. If some of the workers lack a feature that it needs, NATS does not choose.
     pub fn choose(
         &self,
         model: &str,
@@ -77,15 +77,15 @@ impl View {
         if !any || !mixed && (untaken >= 2 || !fresh) {
             return Choice::Queue;
         }
-        // Without a snapshot nobody knows the room: whoever can is asked.
+        // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
         let roomy = |worker: &Worker| !fresh || worker.free() > 0;
         let mut roomy: Vec<(&Name, &Worker)> = self
             .workers
             .iter()
             .filter(|(name, worker)| worker.does(model, needs) && roomy(worker) && !excluded.contains(name))
             .collect();
-        // The best of two random ones: as good as the best of all under load, and gateways that
-        // see the same snapshot do not all run to the same worker.
+        // The better of two random workers: under load as good as the best of all, and gateways with the same snapshot
+        // do not all choose the same worker.
         let Some(first) = draw(&mut roomy, random) else {
             return if !fresh || untaken > 0 && !mixed {
                 Choice::Queue
@@ -100,7 +100,7 @@ impl View {
         Choice::Worker(best.0.clone())
     }
 
-    /// Free slots of all workers that serve `model` and can do this.
+    /// Free slots of all workers that serve `model` with these features.
     pub fn free(&self, model: &str, needs: Features) -> u32 {
         self.workers
             .values()

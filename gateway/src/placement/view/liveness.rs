@@ -1,4 +1,4 @@
-//! Who is there: silence, pings, and how long each worker takes to answer.
+//! Which workers are alive: their silence, the pings, and their answer times.
 
 use tokenbus_protocol::{Features, Name};
 use tokio::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use super::worker::Worker;
 use crate::limits::WORKER_RETURN;
 
 impl View {
-    /// Whether a worker that could do this is gone for so short a time that it may only have lost its connection: of a
-    /// cluster of NATS servers one may have died under all workers at once.
+    /// Whether a worker with these features left so recently that it may only have lost its connection. In a cluster of
+    /// NATS servers, one server may have died under all workers.
     pub fn may_return(&self, model: &str, needs: Features, now: Instant) -> bool {
         let away = |worker: &&Worker| worker.gone.is_some_and(|gone| now < gone + WORKER_RETURN);
         self.workers.values().filter(away).any(|worker| {
@@ -19,8 +19,7 @@ impl View {
         })
     }
 
-    /// Workers that run streams of ours, have been silent for `silence`, and were not pinged for as
-    /// long; they count as pinged now.
+    /// Workers that run our streams and were silent, and not pinged, for `silence`. They count as pinged now.
     pub fn silent(&mut self, silence: Duration, now: Instant) -> Vec<Name> {
         let quiet = |worker: &Worker| {
             worker.in_flight > 0
@@ -35,8 +34,8 @@ impl View {
         silent
     }
 
-    /// Ready workers of which it is not known well how long they take to answer, at most so many; they
-    /// count as asked now, and are not named again before `every` has passed.
+    /// At most `at_most` ready workers whose answer time is not measured well. They count as asked now, and are not
+    /// returned again before `every` has passed.
     pub fn unmeasured(&mut self, at_most: usize, every: Duration, now: Instant) -> Vec<Name> {
         let due = |worker: &Worker| {
             worker.ready && !worker.clock.is_set() && worker.measured_at.is_none_or(|asked| now >= asked + every)
@@ -49,15 +48,15 @@ impl View {
         unmeasured
     }
 
-    /// A worker answers now what it was `asked` then.
+    /// A worker answers a message of the time `asked`.
     pub fn answered(&mut self, name: &Name, asked: Instant, now: Instant) {
         if let Some(worker) = self.workers.get_mut(name) {
             worker.clock.observe(asked, now);
         }
     }
 
-    /// How long to wait for an answer of `target`; `None`: of whichever worker of `model` takes it,
-    /// so of the slowest. `first` where nothing was measured.
+    /// How long to wait for an answer of `target`; `None` means whichever worker of `model` takes the request, so the
+    /// slowest counts. `first` applies where nothing was measured.
     pub fn patience(&self, target: Option<&Name>, model: &str, first: Duration) -> Duration {
         let patience = |worker: &Worker| worker.clock.patience(first);
         let all = || self.workers.values().filter(|worker| worker.serves(model).is_some());
@@ -68,13 +67,13 @@ impl View {
         longest.unwrap_or(first)
     }
 
-    /// How late what comes from this worker may be, by what was measured of it.
+    /// How late messages of this worker may be, from its measurements.
     pub fn lateness(&self, name: &Name) -> Duration {
         let worker = self.workers.get(name);
         worker.map_or(Duration::ZERO, |worker| worker.clock.patience(Duration::ZERO))
     }
 
-    /// Workers that run streams of ours, or may have taken one.
+    /// Workers that run our streams, or may have taken one.
     pub fn busy_with_ours(&self) -> Vec<Name> {
         let busy = self
             .workers
@@ -83,7 +82,7 @@ impl View {
         busy.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When this worker last sent anything.
+    /// When this worker was last heard.
     pub fn heard(&self, name: &Name) -> Option<Instant> {
         self.workers.get(name).map(|worker| worker.heard)
     }

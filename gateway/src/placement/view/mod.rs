@@ -1,5 +1,5 @@
-//! What this gateway knows of the workers: the newest snapshot, the room they tell in every batch,
-//! and its own requests under way. Pure data; a time is an argument.
+//! This gateway's view of the workers: the newest snapshot, the free slots that each batch reports, and its own
+//! requests under way. Pure data; time is an argument.
 
 pub(super) mod choice;
 mod liveness;
@@ -20,11 +20,11 @@ use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
 /// A model that workers have announced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// Unix time in seconds of its first announcement to this gateway.
+    /// Unix time in seconds at which this gateway first heard of it.
     pub created: u64,
-    /// Tokens of context, where known.
+    /// Tokens of context, if known.
     pub context_length: Option<u64>,
-    /// What some worker can do.
+    /// What at least one worker can do.
     pub capabilities: Capabilities,
     /// A ready worker serves it.
     pub live: bool,
@@ -32,21 +32,21 @@ pub struct Model {
     able: Memory,
 }
 
-/// What is known of the workers.
+/// The view of the workers.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct View {
     snapshot_at: Option<Instant>,
-    /// The newest snapshot as it came, for people to look at.
+    /// The newest snapshot as it arrived, for display.
     told: Option<Arc<Capacity>>,
     workers: HashMap<Name, Worker>,
-    /// By name, so that a listing is in order.
+    /// By name, so that a listing is sorted.
     models: BTreeMap<String, Model>,
 }
 
 impl View {
-    /// A snapshot came. `unix` is the time of day in seconds, for the models' `created`. Returns
-    /// the workers that were restarted since they were last heard of.
+    /// Applies a snapshot. `unix` is the time in seconds, for the models' `created`. Returns the workers that were
+    /// restarted since they were last heard.
     pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
         self.snapshot_at = Some(now);
         self.told = Some(Arc::new(capacity.clone()));
@@ -60,8 +60,8 @@ impl View {
                 restarted.push((told.worker.clone(), told.instance));
             }
         }
-        // A worker that the coordinator does not know takes nothing new; one that still works for
-        // us stays until it is done.
+        // A worker that the coordinator does not know gets nothing new. If it still runs our requests, it stays until
+        // they end.
         self.workers.retain(|_, worker| {
             worker.ready &= worker.in_snapshot;
             worker.gone = worker.gone.filter(|_| worker.in_snapshot);
@@ -89,7 +89,7 @@ impl View {
         restarted
     }
 
-    /// This life of a known worker was seen; true when it was another one before.
+    /// Records an instance of a known worker; true if the worker had another one before.
     pub fn instance(&mut self, name: &Name, instance: u64) -> bool {
         let worker = self.workers.get_mut(name);
         worker.is_some_and(|worker| worker.instance.replace(instance).is_some_and(|old| old != instance))
@@ -100,12 +100,12 @@ impl View {
             .workers
             .entry(told.worker.clone())
             .or_insert_with(|| Worker::new(now));
-        // What a batch told since that status was sent is newer.
+        // A batch sent after that status has newer numbers.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         worker.in_snapshot = true;
         worker.ready = told.state == WorkerState::Ready;
         if worker.gone.is_some_and(|gone| worker.ready && told_at <= gone) {
-            // A coordinator knows of a loss later than those who send there.
+            // The coordinator learns of a loss later than those who send to the worker.
             worker.ready = false;
         } else {
             worker.gone = None;
@@ -141,7 +141,7 @@ impl View {
         Some(model)
     }
 
-    /// A worker told its room in a batch or a hint.
+    /// A worker reported its free slots, in a batch or a hint.
     pub fn room(&mut self, name: &Name, room: Room, now: Instant) {
         let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
         worker.room = room;
@@ -159,12 +159,12 @@ impl View {
         }
     }
 
-    /// A worker is there and serves this model: learnt from what it sent, not from a snapshot.
+    /// A worker serves this model, as a message showed that was not a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let fresh = self.is_fresh(now);
         let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
         worker.heard = now;
-        // One that was thought gone is back; where there are snapshots, they say what else it takes.
+        // A worker that counted as gone is back. If there are snapshots, they say what else it takes.
         worker.ready |= !fresh || worker.gone.is_some();
         worker.gone = None;
         if !worker.models.iter().any(|(known, _)| known == model) {
@@ -175,7 +175,7 @@ impl View {
         }
     }
 
-    /// What a worker can do with a model that was learnt of, by its own word.
+    /// Sets what a worker can do with a model, as the worker itself announced.
     pub fn capable(&mut self, name: &Name, model: &str, features: Features) {
         let worker = self.workers.get_mut(name);
         let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
@@ -187,7 +187,7 @@ impl View {
         }
     }
 
-    /// The worker is gone: nothing is placed there until it is heard of again.
+    /// The worker is gone: no request goes there until it is heard again.
     pub fn gone(&mut self, name: &Name, now: Instant) {
         if let Some(worker) = self.workers.get_mut(name) {
             if worker.ready {
@@ -206,14 +206,14 @@ impl View {
             .pending += 1;
     }
 
-    /// It was answered, or nobody waits for the answer any more.
+    /// The worker answered that request, or nobody waits for the answer any more.
     pub fn settled(&mut self, name: &Name) {
         if let Some(worker) = self.workers.get_mut(name) {
             worker.pending = worker.pending.saturating_sub(1);
         }
     }
 
-    /// A stream began to run there.
+    /// A stream of ours began to run there.
     pub fn began(&mut self, name: &Name, now: Instant) {
         self.workers
             .entry(name.clone())
@@ -228,12 +228,12 @@ impl View {
         }
     }
 
-    /// Whether a snapshot came lately.
+    /// Whether the last snapshot is recent.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.snapshot_at.is_some_and(|at| now < at + SNAPSHOT_FRESH)
     }
 
-    /// Whether any live worker is known to serve `model`.
+    /// Whether a known live worker serves `model`.
     pub fn is_live(&self, model: &str) -> bool {
         self.workers.values().any(|worker| worker.serves(model).is_some())
     }
@@ -244,7 +244,7 @@ impl View {
         models.into_iter().flatten().map(|(model, _)| model.clone()).collect()
     }
 
-    /// Models that were ever announced and are not forgotten, by name.
+    /// All announced models that are not forgotten, by name.
     pub fn models(&self) -> &BTreeMap<String, Model> {
         &self.models
     }

@@ -1,4 +1,4 @@
-//! What is known of the workers, for people to look at.
+//! The view of the workers, for display.
 
 use serde::Serialize;
 use tokenbus_protocol::{Capacity, Name, Quantiles, WorkerState};
@@ -11,10 +11,10 @@ use super::View;
 pub struct Overview {
     /// The gateway.
     pub gateway: Name,
-    /// The coordinator whose snapshot this is; `None` where none was heard lately, and this is what
-    /// the gateway knows by itself.
+    /// The coordinator that published the snapshot; `None` if no snapshot is recent and the gateway shows its own
+    /// knowledge.
     pub coordinator: Option<Name>,
-    /// Milliseconds since the last snapshot, however old; `None` where there never was one.
+    /// Milliseconds since the last snapshot, however old; `None` if there was none.
     pub snapshot_age_ms: Option<u64>,
     /// The workers, by id.
     pub workers: Vec<SeenWorker>,
@@ -27,11 +27,11 @@ pub struct Overview {
 pub struct SeenWorker {
     /// Id.
     pub worker: Name,
-    /// Host name, where it is known.
+    /// Host name, if known.
     pub host: Option<String>,
-    /// Engine, where it is known.
+    /// Engine, if known.
     pub engine: Option<String>,
-    /// tokenbus version, where it is known.
+    /// tokenbus version, if known.
     pub version: Option<String>,
     /// State.
     pub state: WorkerState,
@@ -41,13 +41,13 @@ pub struct SeenWorker {
     pub slots: u32,
     /// Running requests.
     pub active: u32,
-    /// Requests that wait there.
+    /// Requests in the worker's queue.
     pub queued: u32,
-    /// Completion tokens per second, where it is known.
+    /// Completion tokens per second, if known.
     pub tokens_per_second: Option<f64>,
-    /// Time to first token in milliseconds, where any was measured lately.
+    /// Time to first token in milliseconds, if measured lately.
     pub ttft_ms: Option<Quantiles>,
-    /// Part of the KV cache in use, 0 to 1, where the engine tells.
+    /// Used part of the KV cache, 0 to 1, if the engine reports it.
     pub kv_used: Option<f64>,
 }
 
@@ -62,16 +62,16 @@ pub struct SeenModel {
     pub slots: u32,
     /// Free slots of those workers.
     pub free: u32,
-    /// Requests for it that wait on those workers.
+    /// Requests for it in the queues of those workers.
     pub queued: u32,
-    /// Requests for it that wait at gateways, where a coordinator tells.
+    /// Requests for it that wait at gateways, if a coordinator reports it.
     pub waiting: Option<u32>,
-    /// Milliseconds that a new request will wait for a slot, estimated, where anything is known.
+    /// Estimated milliseconds that a new request will wait for a slot, if known.
     pub estimated_wait_ms: Option<u64>,
 }
 
 impl Overview {
-    /// Keeps what belongs to models for which `may` holds, for somebody who may see no others.
+    /// Keeps only the models for which `may` holds, for a client that may see no others.
     pub fn retain(&mut self, may: impl Fn(&str) -> bool) {
         self.models.retain(|model| may(&model.model));
         self.workers.retain_mut(|worker| {
@@ -83,7 +83,7 @@ impl Overview {
 }
 
 impl View {
-    /// All that is known, as `gateway` sees it.
+    /// The whole view, as `gateway` sees it.
     pub fn overview(&self, gateway: &Name, now: Instant) -> Overview {
         let age = self.snapshot_at.map(|at| now.duration_since(at));
         let told = self.told.as_ref().filter(|_| self.is_fresh(now));
@@ -100,7 +100,7 @@ impl View {
         }
     }
 
-    /// What the gateway knows by itself.
+    /// What the gateway knows without a snapshot.
     fn own(&self) -> (Vec<SeenWorker>, Vec<SeenModel>) {
         let seen = self.workers.iter().map(|(name, worker)| SeenWorker {
             worker: name.clone(),

@@ -1,4 +1,4 @@
-//! What people are shown of the view.
+//! Tests of the displayed view.
 
 use tokenbus_protocol::{Capabilities, ModelCapacity, ModelInfo, Room, Total, WorkerCapacity};
 use tokio::time::Duration;

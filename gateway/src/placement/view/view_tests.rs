@@ -1,4 +1,4 @@
-//! What the view makes of snapshots, rooms and its own placements.
+//! Tests of the view: snapshots, free slots, and the gateway's own placements.
 
 use tokenbus_protocol::Feature;
 
@@ -146,14 +146,14 @@ fn a_worker_that_lost_its_connection_may_be_on_its_way_back() {
     view.gone(&name("a"), after(100));
     assert!(view.may_return("m", CHAT, after(200)) && !view.could("m", CHAT));
     assert!(!view.may_return("other", CHAT, after(200)));
-    // The coordinator has not noticed: what it tells is older than the loss.
+    // The coordinator has not noticed: its status is older than the loss.
     view.snapshot(&capacity(vec![worker("a", 4, 0, 400)]), after(400), 7);
     assert!(!view.could("m", CHAT));
     view.gone(&name("a"), after(500));
     let until = 100 + u64::try_from(WORKER_RETURN.as_millis()).unwrap();
     assert!(view.may_return("m", CHAT, after(until - 1)), "from the first time on");
     assert!(!view.may_return("m", CHAT, after(until)));
-    // A status that came after the loss: it is back.
+    // A status that is newer than the loss: the worker is back.
     view.snapshot(&capacity(vec![worker("a", 4, 0, 200)]), after(1000), 7);
     assert!(view.could("m", CHAT) && !view.may_return("m", CHAT, after(1000)));
 

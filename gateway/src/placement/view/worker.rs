@@ -10,27 +10,27 @@ use super::super::score::Facts;
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Worker {
-    /// With what it can do with each; nothing where it did not say.
+    /// Each model with its features; no features if the worker did not announce them.
     pub(super) models: Vec<(String, Features)>,
     pub(super) ready: bool,
     pub(super) slots: u32,
     pub(super) room: Room,
     pub(super) room_at: Instant,
     pub(super) ttft_ms: f64,
-    /// Placed there by us and not answered yet.
+    /// Our requests that were published to it and not answered yet.
     pub(super) pending: u32,
-    /// Running there for us.
+    /// Our streams that run there.
     pub(super) in_flight: u32,
     pub(super) heard: Instant,
     pub(super) pinged: Option<Instant>,
-    /// How long it takes to answer.
+    /// Its answer times.
     pub(super) clock: AcceptClock,
-    /// When it was last pinged only to be measured.
+    /// When it was last pinged only for a measurement.
     pub(super) measured_at: Option<Instant>,
     pub(super) in_snapshot: bool,
-    /// Since when NATS knows nobody under its name; nothing where it was heard of again.
+    /// When NATS began to know nobody under its name; `None` once it is heard again.
     pub(super) gone: Option<Instant>,
-    /// Which life of it was seen last.
+    /// The instance that was seen last.
     pub(super) instance: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Worker {
         self.room.free.saturating_sub(self.pending)
     }
 
-    /// What it can do with `model`; `None` where it does not serve it.
+    /// Its features for `model`; `None` if it does not serve the model.
     pub(super) fn serves(&self, model: &str) -> Option<Features> {
         let model = self.models.iter().find(|(name, _)| self.ready && name == model);
         model.map(|(_, features)| *features)

@@ -51,7 +51,7 @@ pub async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
 
 /// A file to follow.
 #[derive(Debug, Clone)]
-pub struct Followed {
+pub struct WatchedFile {
     /// The name of its contents in logs and metrics: `keys`, `models`.
     pub what: &'static str,
     /// Its path.
@@ -64,7 +64,7 @@ pub struct Followed {
 
 /// Passes the text of `file` to `apply` whenever it changes. A text that cannot be read or applied changes nothing; it
 /// is logged and counted.
-pub async fn follow(mut file: Followed, metrics: Metrics, mut apply: impl FnMut(&str) -> Result<(), String> + Send) {
+pub async fn follow(mut file: WatchedFile, metrics: Metrics, mut apply: impl FnMut(&str) -> Result<(), String> + Send) {
     let mut watch = Watch::new(&file.path);
     // It may have changed before the watch began.
     watch.changed.notify_one();
@@ -216,7 +216,7 @@ mod tests {
     fn followed(path: &Path) -> (mpsc::Receiver<String>, Metrics, tokenbus_bus::task::AbortOnDrop<()>) {
         let (applied, texts) = mpsc::channel(16);
         let metrics = Metrics::default();
-        let file = Followed {
+        let file = WatchedFile {
             what: "keys",
             path: path.to_owned(),
             limit: 100,

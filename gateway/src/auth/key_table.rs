@@ -99,7 +99,7 @@ struct KeyFile {
 
 /// Why keys cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TableError {
+pub enum KeyTableError {
     /// The text is not the TOML of a key file.
     #[error("line {line}: {message}")]
     Toml {
@@ -199,9 +199,9 @@ impl KeyTable {
     /// Reads the text of a key file.
     ///
     /// # Errors
-    /// [`TableError`] names the line or the key.
-    pub fn parse(text: &str) -> Result<Self, TableError> {
-        let file: KeyFile = toml::from_str(text).map_err(|error| TableError::Toml {
+    /// [`KeyTableError`] names the line or the key.
+    pub fn parse(text: &str) -> Result<Self, KeyTableError> {
+        let file: KeyFile = toml::from_str(text).map_err(|error| KeyTableError::Toml {
             line: error
                 .span()
                 .and_then(|span| text.get(..span.start))
@@ -214,8 +214,8 @@ impl KeyTable {
     /// Builds the table of these keys.
     ///
     /// # Errors
-    /// [`TableError`] names the key.
-    pub fn new(entries: impl IntoIterator<Item = (String, KeyEntry)>) -> Result<Self, TableError> {
+    /// [`KeyTableError`] names the key.
+    pub fn new(entries: impl IntoIterator<Item = (String, KeyEntry)>) -> Result<Self, KeyTableError> {
         let mut table = Self::default();
         for (name, entry) in entries {
             table.add(name, &entry)?;
@@ -223,17 +223,17 @@ impl KeyTable {
         Ok(table)
     }
 
-    fn add(&mut self, name: String, entry: &KeyEntry) -> Result<(), TableError> {
+    fn add(&mut self, name: String, entry: &KeyEntry) -> Result<(), KeyTableError> {
         let Ok(known) = Name::new(name.as_str()) else {
-            return Err(TableError::Name { name });
+            return Err(KeyTableError::Name { name });
         };
-        entry.check().map_err(|reason| TableError::Entry { name, reason })?;
+        entry.check().map_err(|reason| KeyTableError::Entry { name, reason })?;
         if self.by_hash.len() >= MAX_KEYS {
-            return Err(TableError::TooMany);
+            return Err(KeyTableError::TooMany);
         }
         let key = Arc::new(Key::new(known.clone(), entry));
         if let Some(other) = self.by_hash.insert(entry.hash, Arc::clone(&key)) {
-            return Err(TableError::Twice(other.name.to_string(), known.to_string()));
+            return Err(KeyTableError::Twice(other.name.to_string(), known.to_string()));
         }
         self.by_name.insert(known.as_str().to_owned(), key);
         Ok(())

@@ -25,12 +25,12 @@ impl Rate {
 
 /// The level of one bucket.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bucket {
+pub(super) struct LeakyBucket {
     level: f64,
     at: Instant,
 }
 
-impl Bucket {
+impl LeakyBucket {
     /// An empty bucket.
     pub(super) fn new(now: Instant) -> Self {
         Self { level: 0.0, at: now }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn it_takes_its_limit_at_once_and_then_its_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
+        let mut bucket = LeakyBucket::new(start);
         for _ in 0..60 {
             assert_eq!(bucket.wait(1.0, RATE, start), None);
             bucket.add(1.0, RATE, start);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn it_goes_over_and_never_under() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
+        let mut bucket = LeakyBucket::new(start);
         bucket.add(100.0, RATE, start);
         assert_eq!(bucket.wait(0.0, RATE, start), Some(Duration::from_secs(40)));
         bucket.add(-500.0, RATE, start);
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn it_is_raised_but_not_lowered() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(start);
+        let mut bucket = LeakyBucket::new(start);
         bucket.add(10.0, RATE, start);
         for (told, level) in [(5.0, 10.0), (20.0, 20.0), (-1.0, 20.0)] {
             bucket.raise(told, RATE, start);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_read_out_of_order_does_no_harm() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(after(start, 2.0));
+        let mut bucket = LeakyBucket::new(after(start, 2.0));
         bucket.add(5.0, RATE, start);
         assert_eq!(bucket.level(RATE, after(start, 2.0)), 5.0);
         assert_eq!(bucket.level(RATE, after(start, 3.0)), 4.0);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::key_table::Limits;
 use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, PEER_LOST};
-use super::state::{Charge, State};
+use super::state::{Charge, KeyState};
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Refusal {
 
 /// How much of one limit remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct Remaining {
     /// The limit.
     pub limit: u64,
     /// How much of it remains.
@@ -53,11 +53,11 @@ pub struct Left {
 
 /// How much of a key's limits remains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct RemainingLimits {
     /// Of its requests per minute.
-    pub requests: Option<Left>,
+    pub requests: Option<Remaining>,
     /// Of its tokens per minute.
-    pub tokens: Option<Left>,
+    pub tokens: Option<Remaining>,
 }
 
 /// What must be told to the other gateways.
@@ -94,7 +94,7 @@ struct Peer {
 pub struct Limiter {
     me: Name,
     seq: u64,
-    keys: HashMap<Name, State>,
+    keys: HashMap<Name, KeyState>,
     peers: HashMap<Name, Peer>,
     /// Keys that are not idle.
     active: HashSet<Name>,
@@ -125,7 +125,10 @@ impl Limiter {
     /// # Errors
     /// [`Refusal`]; nothing is consumed then.
     pub fn admit(&mut self, key: &Name, limits: Limits, tokens: u64, now: Instant) -> Result<(Charge, News), Refusal> {
-        let state = self.keys.entry(key.clone()).or_insert_with(|| State::new(limits, now));
+        let state = self
+            .keys
+            .entry(key.clone())
+            .or_insert_with(|| KeyState::new(limits, now));
         state.limits = limits;
         let charge = state.admit(tokens, now)?;
         let news = if self.peers.is_empty() {
@@ -168,10 +171,10 @@ impl Limiter {
     }
 
     /// What remains for `key`.
-    pub fn standing(&self, key: &Name, limits: Limits, now: Instant) -> Standing {
+    pub fn remaining(&self, key: &Name, limits: Limits, now: Instant) -> RemainingLimits {
         match self.keys.get(key) {
-            Some(state) => state.standing(limits, now),
-            None => State::new(limits, now).standing(limits, now),
+            Some(state) => state.remaining(limits, now),
+            None => KeyState::new(limits, now).remaining(limits, now),
         }
     }
 
@@ -187,7 +190,10 @@ impl Limiter {
             let Some((name, limits)) = limits(&key.key) else {
                 continue;
             };
-            let state = self.keys.entry(name.clone()).or_insert_with(|| State::new(limits, now));
+            let state = self
+                .keys
+                .entry(name.clone())
+                .or_insert_with(|| KeyState::new(limits, now));
             state.limits = limits;
             state.hear(&told.gateway, key, complete, now);
             self.active.insert(name);

@@ -71,8 +71,8 @@ impl Cluster {
     }
 
     fn left(&self, gateway: usize, now: Instant) -> (u64, u64) {
-        let standing = self.limiters[gateway].standing(&self.key, self.limits, now);
-        let left = |left: Option<Left>| left.map_or(0, |left| left.remaining);
+        let standing = self.limiters[gateway].remaining(&self.key, self.limits, now);
+        let left = |left: Option<Remaining>| left.map_or(0, |left| left.remaining);
         (left(standing.requests), left(standing.tokens))
     }
 }
@@ -94,7 +94,7 @@ fn requests_a_minute_are_counted_and_come_back() {
             after: after_one
         }
     );
-    let standing = cluster.limiters[0].standing(&cluster.key, cluster.limits, start);
+    let standing = cluster.limiters[0].remaining(&cluster.key, cluster.limits, start);
     assert_eq!(standing.requests.unwrap().reset, Duration::from_secs(60));
     assert_eq!(standing.tokens, None);
     cluster.admit(0, 0, after(start, 1.0)).unwrap();

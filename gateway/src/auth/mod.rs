@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 pub use gossip::run as gossip;
 use key_table::{Key, KeyTable};
-use limiter::{Limiter, News, Refusal, Standing};
+use limiter::{Limiter, News, Refusal, RemainingLimits};
 use limits::MAX_SECRET;
 use secret::KeyHash;
 use state::Charge;
@@ -104,7 +104,7 @@ impl Auth {
     }
 
     /// Sets what is wrong with the keys, for the readiness check; `None` if nothing is.
-    pub fn worry(&self, concern: Option<String>) {
+    pub fn set_concern(&self, concern: Option<String>) {
         let Some(inner) = &self.0 else { return };
         *inner.concern.write().unwrap_or_else(PoisonError::into_inner) = concern;
     }
@@ -193,12 +193,12 @@ impl Caller {
     }
 
     /// What remains of the key's limits.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn remaining(&self, now: Instant) -> RemainingLimits {
         let limits = self.key.limits;
         if limits.requests.is_none() && limits.tokens.is_none() {
-            return Standing::default();
+            return RemainingLimits::default();
         }
-        self.auth.limiter().standing(&self.key.name, limits, now)
+        self.auth.limiter().remaining(&self.key.name, limits, now)
     }
 }
 
@@ -280,7 +280,7 @@ mod tests {
         let now = Instant::now();
         let mut grant = caller.admit(|| 500, now).unwrap();
         assert!(matches!(caller.admit(|| 1, now), Err(Refusal::Streams { limit: 1 })));
-        let remaining = || caller.standing(Instant::now()).tokens.unwrap().remaining;
+        let remaining = || caller.remaining(Instant::now()).tokens.unwrap().remaining;
         assert!((100..110).contains(&remaining()));
         grant.used(200);
         drop(grant);
@@ -295,7 +295,7 @@ mod tests {
         let grants: Vec<Grant> = (0..100)
             .map(|_| caller.admit(|| unreachable!(), Instant::now()).unwrap())
             .collect();
-        assert_eq!(caller.standing(Instant::now()), Standing::default());
+        assert_eq!(caller.remaining(Instant::now()), RemainingLimits::default());
         drop(grants);
         assert!(
             caller.auth.limiter().tell(limiter::Scope::Active, Instant::now())[0]

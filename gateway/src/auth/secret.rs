@@ -65,7 +65,7 @@ pub struct KeyHash([u8; 32]);
 /// The text is not the hash of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a hash is written sha256: and 64 hex digits")]
-pub struct NoHash;
+pub struct InvalidHash;
 
 impl KeyHash {
     /// The hash of `secret`.
@@ -89,17 +89,17 @@ impl fmt::Debug for KeyHash {
 }
 
 impl FromStr for KeyHash {
-    type Err = NoHash;
+    type Err = InvalidHash;
 
-    fn from_str(text: &str) -> Result<Self, NoHash> {
-        let digits = text.strip_prefix("sha256:").ok_or(NoHash)?;
+    fn from_str(text: &str) -> Result<Self, InvalidHash> {
+        let digits = text.strip_prefix("sha256:").ok_or(InvalidHash)?;
         if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(NoHash);
+            return Err(InvalidHash);
         }
         let mut hash = [0; 32];
         for (at, byte) in hash.iter_mut().enumerate() {
-            let pair = digits.get(2 * at..2 * at + 2).ok_or(NoHash)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| NoHash)?;
+            let pair = digits.get(2 * at..2 * at + 2).ok_or(InvalidHash)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidHash)?;
         }
         Ok(Self(hash))
     }
@@ -159,7 +159,7 @@ mod tests {
             &format!("{text}0"),
             &text.replace('b', "ü"),
         ] {
-            assert_eq!(bad.parse::<KeyHash>(), Err(NoHash), "{bad}");
+            assert_eq!(bad.parse::<KeyHash>(), Err(InvalidHash), "{bad}");
         }
     }
 

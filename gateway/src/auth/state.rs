@@ -6,13 +6,13 @@ use tokenbus_protocol::{KeyConsumption, Name};
 use tokio::time::Instant;
 
 use super::key_table::Limits;
-use super::leaky_bucket::{Bucket, Rate};
-use super::limiter::{Left, Refusal, Standing};
+use super::leaky_bucket::{LeakyBucket, Rate};
+use super::limiter::{Refusal, Remaining, RemainingLimits};
 use super::limits::REFRESH;
 
 /// What one gateway has consumed since its start, and its running requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Own {
+pub(super) struct Consumed {
     requests: u64,
     tokens: i64,
     streams: u32,
@@ -29,13 +29,13 @@ pub struct Charge {
 
 /// The state of one key.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct KeyState {
     pub(super) limits: Limits,
-    requests: Bucket,
-    tokens: Bucket,
-    own: Own,
-    told: Own,
-    others: HashMap<Name, Own>,
+    requests: LeakyBucket,
+    tokens: LeakyBucket,
+    own: Consumed,
+    told: Consumed,
+    others: HashMap<Name, Consumed>,
 }
 
 // Counts above 2^53 do not occur: a million requests per second would take 285 years.
@@ -58,14 +58,14 @@ fn sound(level: f64, rate: Rate) -> f64 {
     }
 }
 
-impl State {
+impl KeyState {
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
-            requests: Bucket::new(now),
-            tokens: Bucket::new(now),
-            own: Own::default(),
-            told: Own::default(),
+            requests: LeakyBucket::new(now),
+            tokens: LeakyBucket::new(now),
+            own: Consumed::default(),
+            told: Consumed::default(),
             others: HashMap::new(),
         }
     }
@@ -171,19 +171,19 @@ impl State {
         requests || tokens || streams
     }
 
-    pub(super) fn standing(&self, limits: Limits, now: Instant) -> Standing {
-        let left = |bucket: &Bucket, limit: u64| {
+    pub(super) fn remaining(&self, limits: Limits, now: Instant) -> RemainingLimits {
+        let left = |bucket: &LeakyBucket, limit: u64| {
             let rate = Rate { limit: float(limit) };
             let level = bucket.level(rate, now);
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let remaining = (rate.limit - level + 1e-6).max(0.0) as u64;
-            Left {
+            Remaining {
                 limit,
                 remaining,
                 reset: rate.time(level),
             }
         };
-        Standing {
+        RemainingLimits {
             requests: limits.requests.map(|limit| left(&self.requests, limit.get().into())),
             tokens: limits.tokens.map(|limit| left(&self.tokens, limit.get())),
         }
@@ -191,7 +191,7 @@ impl State {
 
     /// Applies another gateway's report.
     pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
-        let news = Own {
+        let news = Consumed {
             requests: told.requests,
             tokens: told.tokens,
             streams: told.streams,
@@ -238,7 +238,7 @@ impl State {
 
     pub(super) fn tell(&mut self, name: &Name, now: Instant) -> KeyConsumption {
         self.told = self.own;
-        let level = |bucket: &Bucket, rate: Option<Rate>| rate.map_or(0.0, |rate| bucket.level(rate, now));
+        let level = |bucket: &LeakyBucket, rate: Option<Rate>| rate.map_or(0.0, |rate| bucket.level(rate, now));
         KeyConsumption {
             key: name.as_str().to_owned(),
             requests: self.own.requests,
@@ -257,7 +257,7 @@ impl State {
 
     /// Nothing runs, everything has leaked, and all gateways know.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let empty = |bucket: &Bucket, rate: Option<Rate>| rate.is_none_or(|rate| bucket.level(rate, now) <= 0.0);
+        let empty = |bucket: &LeakyBucket, rate: Option<Rate>| rate.is_none_or(|rate| bucket.level(rate, now) <= 0.0);
         !self.has_news()
             && self.streams() == 0
             && empty(&self.requests, self.request_rate())

@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 
 use super::error::HttpError;
 use super::{dialect, page};
-use crate::auth::limiter::{Left, Standing};
+use crate::auth::limiter::{Remaining, RemainingLimits};
 use crate::auth::{Auth, AuthError, Caller};
 use crate::metrics::Metrics;
 
@@ -88,9 +88,9 @@ fn secret(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 fn tell(caller: &Caller, headers: &mut HeaderMap) {
-    let Standing { requests, tokens } = caller.standing(Instant::now());
+    let RemainingLimits { requests, tokens } = caller.remaining(Instant::now());
     let [limit, remaining, reset, token_limit, token_remaining, token_reset] = RATE_HEADERS;
-    let mut tell = |names: [HeaderName; 3], left: Option<Left>| {
+    let mut tell = |names: [HeaderName; 3], left: Option<Remaining>| {
         let Some(left) = left else { return };
         let [limit, remaining, reset] = names;
         headers.insert(limit, left.limit.into());

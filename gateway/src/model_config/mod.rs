@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use model_table::{ModelTable, Route, Target};
 pub use routed::{Routed, Served};
 
-use crate::file_watch::{self, Followed};
+use crate::file_watch::{self, WatchedFile};
 use crate::metrics::Metrics;
 
 /// Largest model file in bytes: ten thousand models with defaults.
@@ -95,7 +95,7 @@ impl ModelConfig {
 ///
 /// # Errors
 /// [`ModelFileError`].
-pub async fn load(file: &ModelFile) -> Result<(ModelTable, Followed), ModelFileError> {
+pub async fn load(file: &ModelFile) -> Result<(ModelTable, WatchedFile), ModelFileError> {
     let wrong = |path: &Path, reason: String| ModelFileError {
         path: path.to_owned(),
         reason,
@@ -103,7 +103,7 @@ pub async fn load(file: &ModelFile) -> Result<(ModelTable, Followed), ModelFileE
     let text = file_watch::read(&file.path, MAX_FILE).await;
     let text = text.map_err(|error| wrong(&file.path, error.to_string()))?;
     let table = ModelTable::parse(&text, file.shared).map_err(|error| wrong(&file.path, error.to_string()))?;
-    let followed = Followed {
+    let followed = WatchedFile {
         what: "models",
         path: file.path.clone(),
         limit: MAX_FILE,
@@ -113,7 +113,7 @@ pub async fn load(file: &ModelFile) -> Result<(ModelTable, Followed), ModelFileE
 }
 
 /// Keeps `config` current with `file`.
-pub async fn follow(config: ModelConfig, file: Followed, shared: bool, metrics: Metrics) {
+pub async fn follow(config: ModelConfig, file: WatchedFile, shared: bool, metrics: Metrics) {
     let apply = |text: &str| {
         let table = ModelTable::parse(text, shared).map_err(|error| error.to_string())?;
         config.set(table);

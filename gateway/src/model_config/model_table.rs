@@ -48,7 +48,7 @@ struct SharedFile {
 
 /// Why a configuration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TableError {
+pub enum ModelTableError {
     /// The text is not TOML, or not of this form.
     #[error("line {line}: {message}")]
     Toml {
@@ -115,14 +115,14 @@ impl ModelTable {
     /// Reads a configuration. In a `shared` file, tables other than `models` are ignored.
     ///
     /// # Errors
-    /// [`TableError`] names the line or the model.
-    pub fn parse(text: &str, shared: bool) -> Result<Self, TableError> {
+    /// [`ModelTableError`] names the line or the model.
+    pub fn parse(text: &str, shared: bool) -> Result<Self, ModelTableError> {
         let read = if shared {
             toml::from_str::<SharedFile>(text).map(|file| file.models)
         } else {
             toml::from_str::<OwnFile>(text).map(|file| file.models)
         };
-        let entries = read.map_err(|error| TableError::Toml {
+        let entries = read.map_err(|error| ModelTableError::Toml {
             line: error
                 .span()
                 .and_then(|span| text.get(..span.start))
@@ -132,13 +132,13 @@ impl ModelTable {
         Self::new(&entries)
     }
 
-    fn new(entries: &BTreeMap<String, Entry>) -> Result<Self, TableError> {
+    fn new(entries: &BTreeMap<String, Entry>) -> Result<Self, ModelTableError> {
         if entries.len() > MAX_MODELS {
-            return Err(TableError::TooMany);
+            return Err(ModelTableError::TooMany);
         }
         let mut draft = Draft::default();
         for (name, entry) in entries {
-            let wrong = |reason| TableError::Model {
+            let wrong = |reason| ModelTableError::Model {
                 model: name.clone(),
                 reason,
             };
@@ -153,7 +153,7 @@ impl ModelTable {
         }
         let mut table = Self::default();
         for (name, entry) in entries {
-            let targets = draft.targets(name).map_err(|reason| TableError::Model {
+            let targets = draft.targets(name).map_err(|reason| ModelTableError::Model {
                 model: name.clone(),
                 reason,
             })?;

@@ -45,12 +45,12 @@ pub fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
 }
 
 /// The part of `needs` that some workers of the model lack. Requests that agree in it can wait in one line.
-pub fn telling(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
-    workers.fold(Features::NONE, |telling, features| {
+pub fn distinguishing(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
+    workers.fold(Features::NONE, |found, features| {
         if features.is_empty() {
-            telling
+            found
         } else {
-            telling.or(needs.minus(features))
+            found.or(needs.minus(features))
         }
     })
 }
@@ -58,9 +58,9 @@ pub fn telling(workers: impl Iterator<Item = Features>, needs: Features) -> Feat
 /// What ready workers of a model could do lately. While an able worker restarts, a request that needs it must not count
 /// as invalid.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Memory(Vec<(Features, Instant)>);
+pub struct SeenFeatures(Vec<(Features, Instant)>);
 
-impl Memory {
+impl SeenFeatures {
     /// Records a ready worker with these features.
     pub fn saw(&mut self, features: Features, now: Instant) {
         match self.0.iter_mut().find(|(known, _)| *known == features) {
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn only_what_tells_workers_apart_makes_a_line_of_its_own() {
         let (plain, tools) = (set(&[Chat]), set(&[Chat, Tools]));
-        let of = |workers: &[Features], needs: &[_]| telling(workers.iter().copied(), set(needs));
+        let of = |workers: &[Features], needs: &[_]| distinguishing(workers.iter().copied(), set(needs));
         assert_eq!(of(&[tools, tools], &[Chat, Tools]), Features::NONE);
         assert_eq!(of(&[tools, plain], &[Chat, Tools]), Tools.into());
         assert_eq!(of(&[tools, plain], &[Chat]), Features::NONE);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_was_there_lately_is_remembered_for_a_while() {
         let now = Instant::now();
-        let mut memory = Memory::default();
+        let mut memory = SeenFeatures::default();
         assert!(!memory.had(set(&[Tools]), now));
         memory.saw(set(&[Chat, Tools]), now);
         memory.saw(set(&[Chat]), now + ABLE_MEMORY / 2);

@@ -12,10 +12,10 @@ use crate::limits::{KNOWN_MODELS, REDISPATCH_BURST, REDISPATCH_RATE};
 
 /// The token buckets of all models.
 #[derive(Debug, Default)]
-pub struct Budget(HashMap<String, Bucket>);
+pub struct Budget(HashMap<String, TokenBucket>);
 
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     tokens: f64,
     at: Instant,
 }
@@ -30,7 +30,7 @@ impl Budget {
             // A full bucket need not be kept.
             self.0.retain(|_, bucket| bucket.level(now) < REDISPATCH_BURST);
         }
-        let mut bucket = Bucket {
+        let mut bucket = TokenBucket {
             tokens: REDISPATCH_BURST,
             at: now,
         };
@@ -42,7 +42,7 @@ impl Budget {
     }
 }
 
-impl Bucket {
+impl TokenBucket {
     fn level(&self, now: Instant) -> f64 {
         let refill = now.saturating_duration_since(self.at).as_secs_f64() * REDISPATCH_RATE;
         (self.tokens + refill).min(REDISPATCH_BURST)

@@ -1,8 +1,8 @@
 //! The cost of placing a request on a worker: a pure function.
 
-/// The facts that the score uses.
+/// What the score is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Facts {
+pub struct WorkerLoad {
     /// Requests that it runs at once.
     pub slots: u32,
     /// Free slots, minus requests just placed there.
@@ -26,12 +26,12 @@ const TTFT_HALF_MS: f64 = 500.0;
 
 /// The cost of placing a request there; the lowest wins. The load is the share of busy slots; requests queued behind
 /// full slots raise it above 1.
-pub fn cost(facts: &Facts) -> f64 {
-    let slots = f64::from(facts.slots.max(1));
-    let busy = slots - f64::from(facts.free.min(facts.slots));
-    let load = (busy + f64::from(facts.queued)) / slots;
-    let slow = facts.ttft_ms.max(0.0) / (facts.ttft_ms.max(0.0) + TTFT_HALF_MS);
-    load + TTFT_WEIGHT * slow - PREFIX_WEIGHT * facts.prefix.clamp(0.0, 1.0)
+pub fn cost(worker: &WorkerLoad) -> f64 {
+    let slots = f64::from(worker.slots.max(1));
+    let busy = slots - f64::from(worker.free.min(worker.slots));
+    let load = (busy + f64::from(worker.queued)) / slots;
+    let slow = worker.ttft_ms.max(0.0) / (worker.ttft_ms.max(0.0) + TTFT_HALF_MS);
+    load + TTFT_WEIGHT * slow - PREFIX_WEIGHT * worker.prefix.clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -40,71 +40,71 @@ mod tests {
 
     #[test]
     fn the_lighter_worker_costs_less() {
-        let idle = Facts {
+        let idle = WorkerLoad {
             slots: 8,
             free: 8,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        let half = Facts {
+        let half = WorkerLoad {
             slots: 8,
             free: 4,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        let full = Facts {
+        let full = WorkerLoad {
             slots: 8,
             free: 0,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        let queued = Facts { queued: 3, ..full };
+        let queued = WorkerLoad { queued: 3, ..full };
         assert!(cost(&idle) < cost(&half) && cost(&half) < cost(&full) && cost(&full) < cost(&queued));
     }
 
     #[test]
     fn size_counts_by_share() {
-        let small = Facts {
+        let small = WorkerLoad {
             slots: 2,
             free: 1,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        let large = Facts {
+        let large = WorkerLoad {
             slots: 64,
             free: 48,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
         assert!(cost(&large) < cost(&small));
     }
 
     #[test]
     fn a_slow_first_token_breaks_a_tie_but_not_more() {
-        let fast = Facts {
+        let fast = WorkerLoad {
             slots: 8,
             free: 4,
             ttft_ms: 20.0,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        let slow = Facts {
+        let slow = WorkerLoad {
             ttft_ms: 2000.0,
             ..fast
         };
-        let slow_but_free = Facts { free: 8, ..slow };
+        let slow_but_free = WorkerLoad { free: 8, ..slow };
         assert!(cost(&fast) < cost(&slow));
         assert!(cost(&slow_but_free) < cost(&fast));
     }
 
     #[test]
     fn a_seen_prefix_helps_and_nonsense_does_no_harm() {
-        let plain = Facts {
+        let plain = WorkerLoad {
             slots: 8,
             free: 4,
-            ..Facts::default()
+            ..WorkerLoad::default()
         };
-        assert!(cost(&Facts { prefix: 1.0, ..plain }) < cost(&plain));
+        assert!(cost(&WorkerLoad { prefix: 1.0, ..plain }) < cost(&plain));
         assert!(
-            cost(&Facts {
+            cost(&WorkerLoad {
                 slots: 0,
                 free: 9,
                 ttft_ms: -1.0,
-                ..Facts::default()
+                ..WorkerLoad::default()
             })
             .is_finite()
         );

@@ -9,7 +9,7 @@ use super::options::{GatewayError, Options};
 use super::tasks::Tasks;
 use crate::auth::source::{self, KeySource};
 use crate::auth::{self, Auth};
-use crate::file_watch::Followed;
+use crate::file_watch::WatchedFile;
 use crate::metrics::Metrics;
 use crate::model_config::{self, ModelConfig};
 
@@ -17,10 +17,10 @@ use crate::shared::Shared;
 
 /// The settings of keys and models, before they are in force.
 pub(super) struct Settings {
-    keys: Option<(KeySource, Option<Followed>)>,
+    keys: Option<(KeySource, Option<WatchedFile>)>,
     auth: Auth,
     models: ModelConfig,
-    models_file: Option<(Followed, bool)>,
+    models_file: Option<(WatchedFile, bool)>,
 }
 
 impl Settings {

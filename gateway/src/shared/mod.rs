@@ -203,7 +203,7 @@ impl Shared {
         inbox: &Arc<Inbox>,
         now: Instant,
     ) -> Result<(), Duration> {
-        ticket.line = self.view().telling(&ticket.model, needs);
+        ticket.line = self.view().distinguishing(&ticket.model, needs);
         ticket.begun = begun;
         let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
         self.count_waiting();

@@ -85,7 +85,7 @@ fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &Wai
     match waiting {
         Some(ticket) => room.is_next(ticket) || !view.could(seeker.model, seeker.needs),
         None if is_new && !room.is_empty() => {
-            let line = view.telling(seeker.model, seeker.needs);
+            let line = view.distinguishing(seeker.model, seeker.needs);
             room.waiting_in(seeker.model, line) == 0 || !view.could(seeker.model, seeker.needs)
         }
         // It was called, is in the middle of its tries, or has begun and goes before all that have not.
@@ -141,7 +141,7 @@ pub fn call<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -> Vec<T> {
 
 /// Takes everyone out of the line of a request that found no worker.
 pub fn call_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Vec<T> {
-    let line = view.telling(model, needs);
+    let line = view.distinguishing(model, needs);
     std::iter::from_fn(|| room.next(model, line)).collect()
 }
 

@@ -214,7 +214,7 @@ impl World {
         if !request.in_room {
             let room = &mut self.room;
             let ticket = request.ticket.get_or_insert_with(|| room.ticket(MODEL, 0, None, 1));
-            ticket.line = self.view.telling(MODEL, Features::NONE);
+            ticket.line = self.view.distinguishing(MODEL, Features::NONE);
             ticket.begun = request.state.has_begun();
             room.enter(ticket, n).unwrap();
             request.in_room = true;

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::options::UsageStream;
-use super::stream_publisher::Keeper;
+use super::stream_publisher::StreamPublisher;
 use crate::metrics::Metrics;
 
 /// Publishes `records` on `subject` until the queue is closed. When `closing` is cancelled, the queued records are
@@ -21,8 +21,8 @@ pub async fn run(
 ) {
     match keep {
         Some(stream) => {
-            let keeper = Keeper::new(bus, subject, &stream, metrics);
-            keeper.run(records, &closing).await;
+            let publisher = StreamPublisher::new(bus, subject, &stream, metrics);
+            publisher.run(records, &closing).await;
         }
         None => tell(&bus, &subject, records, &metrics, &closing).await,
     }

@@ -25,22 +25,22 @@ use super::options::UsageStream;
 use crate::metrics::Metrics;
 
 /// An encoded record.
-struct Parcel {
+struct EncodedRecord {
     id: String,
     payload: Bytes,
 }
 
 /// The result of one publish.
-enum Sent {
-    Kept,
+enum PublishResult {
+    Stored,
     /// The record must be sent again.
-    Back(Parcel, String),
+    Retry(EncodedRecord, String),
     /// The stream will never take this record.
-    Never(String),
+    Refused(String),
 }
 
 /// Publishes records into a stream.
-pub(super) struct Keeper {
+pub(super) struct StreamPublisher {
     bus: Bus,
     streams: Streams,
     /// Like [`Self::streams`], with the time-out of a confirmation.
@@ -52,7 +52,7 @@ pub(super) struct Keeper {
 
 /// Whether publishing works: the failures since the last stored record, and when they were last logged.
 #[derive(Default)]
-struct Course {
+struct Progress {
     ready: bool,
     failures: usize,
     complained: Option<Instant>,
@@ -60,7 +60,7 @@ struct Course {
 
 type Providing<'a> = Pin<Box<dyn Future<Output = Result<(), StreamError>> + Send + 'a>>;
 
-impl Keeper {
+impl StreamPublisher {
     pub(super) fn new(bus: Bus, subject: String, stream: &UsageStream, metrics: Metrics) -> Self {
         let config = stream::Config {
             name: stream.name.clone(),
@@ -85,7 +85,7 @@ impl Keeper {
     /// Publishes `records` until the queue is closed. When `closing` is cancelled, the queued records are still
     /// published.
     pub(super) async fn run(&self, mut records: mpsc::Receiver<UsageRecord>, closing: &CancellationToken) {
-        let mut course = Course::default();
+        let mut progress = Progress::default();
         let mut under_way = FuturesUnordered::new();
         let mut again = VecDeque::new();
         let mut providing: Option<Providing<'_>> = None;
@@ -93,29 +93,29 @@ impl Keeper {
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
         while open || !under_way.is_empty() || !again.is_empty() {
-            if !course.ready && providing.is_none() {
-                providing = Some(Box::pin(self.provide(course.failures)));
+            if !progress.ready && providing.is_none() {
+                providing = Some(Box::pin(self.provide(progress.failures)));
             }
-            while course.ready && under_way.len() < UNCONFIRMED {
-                let Some(parcel) = again.pop_front() else { break };
-                under_way.push(self.publish(parcel));
+            while progress.ready && under_way.len() < UNCONFIRMED {
+                let Some(record) = again.pop_front() else { break };
+                under_way.push(self.publish(record));
             }
             tokio::select! {
                 biased;
                 () = closing.cancelled(), if !records.is_closed() => records.close(),
                 provided = done(&mut providing) => match provided {
-                    Ok(()) => course.ready = true,
-                    Err(error) => self.trouble(&mut course, &error.to_string()),
+                    Ok(()) => progress.ready = true,
+                    Err(error) => self.trouble(&mut progress, &error.to_string()),
                 },
                 Some(sent) = under_way.next() => {
-                    if let Some(parcel) = self.sent(sent, &mut course) {
-                        again.push_back(parcel);
+                    if let Some(record) = self.sent(sent, &mut progress) {
+                        again.push_back(record);
                     }
                 }
                 // While the stream is unavailable, records wait in the queue, which is counted.
-                record = records.recv(), if open && course.ready && under_way.len() < UNCONFIRMED => match record {
-                    Some(record) => if let Some(parcel) = self.pack(&record) {
-                        under_way.push(self.publish(parcel));
+                record = records.recv(), if open && progress.ready && under_way.len() < UNCONFIRMED => match record {
+                    Some(record) => if let Some(record) = self.pack(&record) {
+                        under_way.push(self.publish(record));
                     },
                     None => open = false,
                 },
@@ -127,9 +127,9 @@ impl Keeper {
         }
     }
 
-    fn pack(&self, record: &UsageRecord) -> Option<Parcel> {
+    fn pack(&self, record: &UsageRecord) -> Option<EncodedRecord> {
         match encode(record) {
-            Ok(bytes) => Some(Parcel {
+            Ok(bytes) => Some(EncodedRecord {
                 id: record.id.to_string(),
                 payload: Bytes::from(bytes),
             }),
@@ -142,24 +142,24 @@ impl Keeper {
     }
 
     /// Records a publish's result. Returns the record if it must be sent again.
-    fn sent(&self, sent: Sent, course: &mut Course) -> Option<Parcel> {
+    fn sent(&self, sent: PublishResult, progress: &mut Progress) -> Option<EncodedRecord> {
         match sent {
-            Sent::Kept => {
+            PublishResult::Stored => {
                 self.metrics.usage_done(true);
-                course.failures = 0;
-                if course.complained.take().is_some() {
+                progress.failures = 0;
+                if progress.complained.take().is_some() {
                     tracing::info!(stream = self.wanted.config.name, "usage records are kept again");
                 }
                 None
             }
-            Sent::Back(parcel, reason) => {
+            PublishResult::Retry(record, reason) => {
                 // If many fail at once, the first is enough.
-                if course.ready {
-                    self.trouble(course, &reason);
+                if progress.ready {
+                    self.trouble(progress, &reason);
                 }
-                Some(parcel)
+                Some(record)
             }
-            Sent::Never(reason) => {
+            PublishResult::Refused(reason) => {
                 self.metrics.usage_done(false);
                 tracing::error!(
                     reason,
@@ -171,12 +171,12 @@ impl Keeper {
         }
     }
 
-    fn trouble(&self, course: &mut Course, reason: &str) {
-        course.ready = false;
-        course.failures += 1;
+    fn trouble(&self, progress: &mut Progress, reason: &str) {
+        progress.ready = false;
+        progress.failures += 1;
         let now = Instant::now();
         let (waiting, stream) = (self.metrics.usage_waiting().get(), &self.wanted.config.name);
-        match course.complained {
+        match progress.complained {
             None => tracing::warn!(stream, reason, waiting, "usage records wait for their stream"),
             Some(at) if now < at + COMPLAIN => return,
             Some(_) => tracing::error!(
@@ -187,7 +187,7 @@ impl Keeper {
                 "usage records still wait for their stream: what goes beyond the room is lost"
             ),
         }
-        course.complained = Some(now);
+        progress.complained = Some(now);
     }
 
     /// Makes sure that the stream exists, after a pause that grows with the failures.
@@ -199,19 +199,19 @@ impl Keeper {
         self.streams.ensure(&self.wanted).await.map(drop)
     }
 
-    async fn publish(&self, parcel: Parcel) -> Sent {
+    async fn publish(&self, record: EncodedRecord) -> PublishResult {
         let mut headers = HeaderMap::new();
-        headers.insert(async_nats::header::NATS_MESSAGE_ID, parcel.id.as_str());
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, record.id.as_str());
         let confirmed = async {
-            let (subject, payload) = (self.subject.clone(), parcel.payload.clone());
+            let (subject, payload) = (self.subject.clone(), record.payload.clone());
             let context = self.confirmed.context();
             context.publish_with_headers(subject, headers, payload).await?.await
         };
         match tokio::time::timeout(CONFIRM, confirmed).await {
-            Ok(Ok(_)) => Sent::Kept,
-            Ok(Err(error)) if is_hopeless(&error) => Sent::Never(error.to_string()),
-            Ok(Err(error)) => Sent::Back(parcel, error.to_string()),
-            Err(_) => Sent::Back(parcel, format!("no confirmation within {CONFIRM:?}")),
+            Ok(Ok(_)) => PublishResult::Stored,
+            Ok(Err(error)) if is_hopeless(&error) => PublishResult::Refused(error.to_string()),
+            Ok(Err(error)) => PublishResult::Retry(record, error.to_string()),
+            Err(_) => PublishResult::Retry(record, format!("no confirmation within {CONFIRM:?}")),
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::lines::WaitingRoom;
 use super::occupancy::Bounds;
-use super::service_rate::{DrainRate, Queue};
+use super::service_rate::{Backlog, ServiceRate};
 use super::ticket::Ticket;
 use crate::limits::KNOWN_MODELS;
 
@@ -16,7 +16,7 @@ use crate::limits::KNOWN_MODELS;
 pub struct Door<T> {
     /// The waiting room.
     pub room: WaitingRoom<T>,
-    drains: HashMap<String, DrainRate>,
+    rates: HashMap<String, ServiceRate>,
 }
 
 /// A waiting request that had to give up its place.
@@ -33,7 +33,7 @@ impl<T> Door<T> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             room: WaitingRoom::new(bounds),
-            drains: HashMap::new(),
+            rates: HashMap::new(),
         }
     }
 
@@ -46,9 +46,9 @@ impl<T> Door<T> {
             return Err(self.retry_after(ticket, now));
         };
         if self.room.is_roomy()
-            && let Some(drain) = self.drains.get_mut(&ticket.model)
+            && let Some(rate) = self.rates.get_mut(&ticket.model)
         {
-            drain.is_roomy();
+            rate.is_roomy();
         }
         let told = displaced.into_iter().map(|(ticket, waker)| Displaced {
             waker,
@@ -58,35 +58,35 @@ impl<T> Door<T> {
     }
 
     fn retry_after(&mut self, ticket: &Ticket, now: Instant) -> Duration {
-        let queue = Queue {
+        let backlog = Backlog {
             waiting: self.room.waiting(&ticket.model),
             tenants: self.room.tenants(),
         };
         let spread = fastrand::f64();
-        match self.drain(&ticket.model) {
-            Some(drain) => drain.retry_after(queue, &ticket.tenant, now, spread),
-            None => DrainRate::default().retry_after(queue, &ticket.tenant, now, spread),
+        match self.rate(&ticket.model) {
+            Some(rate) => rate.retry_after(backlog, &ticket.tenant, now, spread),
+            None => ServiceRate::default().retry_after(backlog, &ticket.tenant, now, spread),
         }
     }
 
     /// A worker is given a request for `model`.
     pub fn began(&mut self, model: &str, now: Instant) {
-        if let Some(drain) = self.drain(model) {
-            drain.began(now);
+        if let Some(rate) = self.rate(model) {
+            rate.began(now);
         }
     }
 
     /// No worker runs it any more; `ended` if none will again.
     pub fn over(&mut self, model: &str, since: Instant, ended: bool, now: Instant) {
-        if let Some(drain) = self.drain(model) {
-            drain.over(since, ended, now);
+        if let Some(rate) = self.rate(model) {
+            rate.over(since, ended, now);
         }
     }
 
-    fn drain(&mut self, model: &str) -> Option<&mut DrainRate> {
-        if !self.drains.contains_key(model) && self.drains.len() < KNOWN_MODELS {
-            self.drains.insert(model.to_owned(), DrainRate::default());
+    fn rate(&mut self, model: &str) -> Option<&mut ServiceRate> {
+        if !self.rates.contains_key(model) && self.rates.len() < KNOWN_MODELS {
+            self.rates.insert(model.to_owned(), ServiceRate::default());
         }
-        self.drains.get_mut(model)
+        self.rates.get_mut(model)
     }
 }

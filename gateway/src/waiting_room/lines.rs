@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokenbus_protocol::Features;
 
-use super::occupancy::{Bounds, Full, Ledger};
+use super::occupancy::{Bounds, Full, Occupancy};
 use super::ticket::Ticket;
 
 /// The waiting requests of one gateway. `T` wakes one.
@@ -13,7 +13,7 @@ use super::ticket::Ticket;
 #[cfg_attr(test, derive(Clone))]
 pub struct WaitingRoom<T> {
     models: HashMap<String, Vec<(Features, Line<T>)>>,
-    ledger: Ledger,
+    occupancy: Occupancy,
     waiting: usize,
     bytes: usize,
     next_order: u64,
@@ -65,7 +65,7 @@ impl<T> WaitingRoom<T> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             models: HashMap::new(),
-            ledger: Ledger::new(bounds),
+            occupancy: Occupancy::new(bounds),
             waiting: 0,
             bytes: 0,
             next_order: 0,
@@ -95,7 +95,7 @@ impl<T> WaitingRoom<T> {
         self.leave(ticket);
         let ticket = Arc::new(ticket.clone());
         let mut displaced = Vec::new();
-        for gone in self.ledger.enter(&ticket)? {
+        for gone in self.occupancy.enter(&ticket)? {
             displaced.extend(self.take(&gone).map(|waker| (gone, waker)));
         }
         let lines = self.models.entry(ticket.model.clone()).or_default();
@@ -122,7 +122,7 @@ impl<T> WaitingRoom<T> {
     /// Leaves without having been woken. Does nothing if the request is not there.
     pub fn leave(&mut self, ticket: &Ticket) {
         if self.take(ticket).is_some() {
-            self.ledger.leave(ticket);
+            self.occupancy.leave(ticket);
         }
     }
 
@@ -148,7 +148,7 @@ impl<T> WaitingRoom<T> {
             first.remove();
         }
         self.one_less(&place.ticket);
-        self.ledger.leave(&place.ticket);
+        self.occupancy.leave(&place.ticket);
         Some(place.waker)
     }
 
@@ -197,12 +197,12 @@ impl<T> WaitingRoom<T> {
 
     /// Tenants with waiting requests that have not begun.
     pub fn tenants(&self) -> usize {
-        self.ledger.tenants()
+        self.occupancy.tenants()
     }
 
     /// Whether three quarters of the places and of the bytes are free.
     pub fn is_roomy(&self) -> bool {
-        self.ledger.is_roomy()
+        self.occupancy.is_roomy()
     }
 
     /// Whether nobody waits.

@@ -14,7 +14,7 @@ mod ticket;
 pub use door::{Displaced, Door};
 pub use lines::WaitingRoom;
 pub use occupancy::{Bounds, Full};
-pub use service_rate::DrainRate;
+pub use service_rate::ServiceRate;
 pub use ticket::Ticket;
 
 #[cfg(test)]

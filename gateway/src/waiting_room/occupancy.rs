@@ -32,7 +32,7 @@ pub struct Full;
 /// The waiting requests that have not begun, by tenant.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Ledger {
+pub(super) struct Occupancy {
     bounds: Bounds,
     requests: usize,
     bytes: usize,
@@ -56,7 +56,7 @@ fn rank(ticket: &Ticket) -> Rank {
     (ticket.priority, Reverse(ticket.order))
 }
 
-impl Ledger {
+impl Occupancy {
     pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,

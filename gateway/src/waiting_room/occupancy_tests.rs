@@ -7,14 +7,14 @@ use super::*;
 const KIB: usize = 1024;
 
 struct Room {
-    ledger: Ledger,
+    occupancy: Occupancy,
     next: u64,
 }
 
 impl Room {
     fn new(requests: usize, bytes: usize) -> Self {
         Self {
-            ledger: Ledger::new(Bounds { requests, bytes }),
+            occupancy: Occupancy::new(Bounds { requests, bytes }),
             next: 0,
         }
     }
@@ -35,26 +35,29 @@ impl Room {
     /// A request arrives. Returns the orders of the displaced ones.
     fn comes(&mut self, tenant: &str, priority: i32, bytes: usize) -> Result<Vec<u64>, Full> {
         let ticket = self.ticket(tenant, priority, bytes);
-        let gone = self.ledger.enter(&ticket)?;
+        let gone = self.occupancy.enter(&ticket)?;
         Ok(gone.iter().map(|ticket| ticket.order).collect())
     }
 
     fn holds(&self, tenant: &str) -> (usize, usize) {
-        let account = self.ledger.tenants.get(&Some(tenant.to_owned()));
+        let account = self.occupancy.tenants.get(&Some(tenant.to_owned()));
         account.map_or((0, 0), |account| (account.waiting.len(), account.bytes))
     }
 
     fn is_sound(&self) {
-        let accounts = self.ledger.tenants.values();
+        let accounts = self.occupancy.tenants.values();
         let held = |(requests, bytes), account: &Account| {
             let sizes: usize = account.waiting.values().map(|ticket| ticket.bytes).sum();
             assert_eq!((account.bytes, account.sizes.len()), (sizes, account.waiting.len()));
             (requests + account.waiting.len(), bytes + sizes)
         };
-        assert_eq!(accounts.fold((0, 0), held), (self.ledger.requests, self.ledger.bytes));
-        let Bounds { requests, bytes } = self.ledger.bounds;
-        assert!(self.ledger.requests <= requests);
-        assert!(self.ledger.bytes <= bytes || self.ledger.requests == 1);
+        assert_eq!(
+            accounts.fold((0, 0), held),
+            (self.occupancy.requests, self.occupancy.bytes)
+        );
+        let Bounds { requests, bytes } = self.occupancy.bounds;
+        assert!(self.occupancy.requests <= requests);
+        assert!(self.occupancy.bytes <= bytes || self.occupancy.requests == 1);
     }
 }
 
@@ -151,9 +154,9 @@ fn no_tenant_is_ever_kept_out_by_others() {
             let size = random.usize(1..if tenant == "b" { 1000 } else { 50 });
             let ticket = room.ticket(tenant, random.i32(-1..2), size);
             let (held, weight) = room.holds(tenant);
-            let tenants = room.ledger.tenants.len() + usize::from(held == 0);
+            let tenants = room.occupancy.tenants.len() + usize::from(held == 0);
             let entitled = held < requests / tenants && weight + size <= bytes / tenants;
-            match room.ledger.enter(&ticket) {
+            match room.occupancy.enter(&ticket) {
                 Ok(gone) => {
                     let foreign = gone.iter().filter(|one| one.tenant != ticket.tenant);
                     assert!(
@@ -173,15 +176,15 @@ fn no_tenant_is_ever_kept_out_by_others() {
             room.is_sound();
             if random.u8(..) < 60 && !waiting.is_empty() {
                 let one = waiting.swap_remove(random.usize(..waiting.len()));
-                room.ledger.leave(&one);
-                room.ledger.leave(&one);
+                room.occupancy.leave(&one);
+                room.occupancy.leave(&one);
             }
         }
         for one in &waiting {
-            room.ledger.leave(one);
+            room.occupancy.leave(one);
         }
         room.is_sound();
-        assert_eq!((room.ledger.tenants(), room.ledger.requests), (0, 0));
+        assert_eq!((room.occupancy.tenants(), room.occupancy.requests), (0, 0));
     }
     assert!(refused > 1000, "the rooms were not full: {refused}");
 }

@@ -17,7 +17,7 @@ const MEMORY: f64 = 256.0;
 
 /// How fast one model's requests end.
 #[derive(Debug, Default)]
-pub struct DrainRate {
+pub struct ServiceRate {
     running: u32,
     /// The time until which `busy` is counted.
     at: Option<Instant>,
@@ -35,14 +35,14 @@ pub struct DrainRate {
 
 /// What waits for a model when a request is refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Queue {
+pub struct Backlog {
     /// Requests that wait for it.
     pub waiting: usize,
     /// Tenants that share the waiting room.
     pub tenants: usize,
 }
 
-impl DrainRate {
+impl ServiceRate {
     /// Records that a run began.
     pub fn began(&mut self, now: Instant) {
         self.pass(now);
@@ -92,12 +92,12 @@ impl DrainRate {
 
     /// When a refused request of `tenant` should come back: when there is room, and after all that were told before.
     /// `spread`, from 0 to 1, is random for each.
-    pub fn retry_after(&mut self, queue: Queue, tenant: &Option<String>, now: Instant, spread: f64) -> Duration {
+    pub fn retry_after(&mut self, backlog: Backlog, tenant: &Option<String>, now: Instant, spread: f64) -> Duration {
         let each = self.between(now);
         // The first one comes when half of the waiting room is empty, or after some time at most: other requests arrive
         // too, and the duration of a run is uncertain.
-        let slack = (queue.waiting as f64 / 2.0 * each).min(limits::RETURN_SLACK.as_secs_f64());
-        let turn = each * queue.tenants.max(1) as f64;
+        let slack = (backlog.waiting as f64 / 2.0 * each).min(limits::RETURN_SLACK.as_secs_f64());
+        let turn = each * backlog.tenants.max(1) as f64;
         if self.told.len() >= limits::TOLD_TENANTS {
             self.told.retain(|_, until| *until > now);
         }

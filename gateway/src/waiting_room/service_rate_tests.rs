@@ -4,8 +4,8 @@ use super::*;
 
 const NOBODY: &Option<String> = &None;
 
-fn queue(waiting: usize) -> Queue {
-    Queue { waiting, tenants: 1 }
+fn queue(waiting: usize) -> Backlog {
+    Backlog { waiting, tenants: 1 }
 }
 
 fn secs(seconds: f64) -> Duration {
@@ -21,7 +21,7 @@ fn near(told: Duration, expected: f64) {
 }
 
 /// Ten slots, whose runs of two seconds end in turn. Returns the end of the last.
-fn busy(rate: &mut DrainRate, from: Instant, runs: u32) -> Instant {
+fn busy(rate: &mut ServiceRate, from: Instant, runs: u32) -> Instant {
     for run in 0..runs + 10 {
         let now = from + Duration::from_millis(200) * run;
         if run >= 10 {
@@ -34,7 +34,7 @@ fn busy(rate: &mut DrainRate, from: Instant, runs: u32) -> Instant {
     from + Duration::from_millis(200) * (runs + 10)
 }
 
-fn ten_begin(rate: &mut DrainRate, now: Instant) {
+fn ten_begin(rate: &mut ServiceRate, now: Instant) {
     for _ in 0..10 {
         rate.began(now);
     }
@@ -44,7 +44,7 @@ fn ten_begin(rate: &mut DrainRate, now: Instant) {
 fn idle_time_does_not_count() {
     let start = Instant::now();
     for idle in [0, 8, 3600, 24 * 3600] {
-        let mut rate = DrainRate::default();
+        let mut rate = ServiceRate::default();
         let now = busy(&mut rate, start, 300) + Duration::from_secs(idle);
         ten_begin(&mut rate, now);
         // Five end per second, and twenty wait: half of them are gone after 2 s.
@@ -54,7 +54,7 @@ fn idle_time_does_not_count() {
 
 #[test]
 fn everybody_who_is_refused_is_given_a_time_of_its_own() {
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     let now = busy(&mut rate, Instant::now(), 300);
     ten_begin(&mut rate, now);
     for number in 1..=1000 {
@@ -70,10 +70,10 @@ fn everybody_who_is_refused_is_given_a_time_of_its_own() {
 
 #[test]
 fn tenants_take_turns_and_one_does_not_push_another_back() {
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     let now = busy(&mut rate, Instant::now(), 300);
     ten_begin(&mut rate, now);
-    let shared = Queue {
+    let shared = Backlog {
         waiting: 20,
         tenants: 2,
     };
@@ -87,10 +87,10 @@ fn tenants_take_turns_and_one_does_not_push_another_back() {
 #[test]
 fn before_anything_has_ended_a_run_is_taken_to_last_ten_seconds_or_twice_as_long_as_by_now() {
     let start = Instant::now();
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     ten_begin(&mut rate, start);
     near(rate.retry_after(queue(0), NOBODY, start, 0.0), 1.0);
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     ten_begin(&mut rate, start);
     near(
         rate.retry_after(queue(10), NOBODY, start + Duration::from_secs(30), 0.0),
@@ -98,7 +98,7 @@ fn before_anything_has_ended_a_run_is_taken_to_last_ten_seconds_or_twice_as_long
     );
     // The run that ends first is a short one; the others are not.
     let now = start + Duration::from_secs(31);
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     ten_begin(&mut rate, start);
     rate.over(now - Duration::from_secs(1), true, now);
     assert!(rate.retry_after(queue(0), NOBODY, now, 0.0) > secs(6.0));
@@ -107,14 +107,14 @@ fn before_anything_has_ended_a_run_is_taken_to_last_ten_seconds_or_twice_as_long
 #[test]
 fn longer_and_shorter_runs_are_noticed() {
     let start = Instant::now();
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     let now = busy(&mut rate, start, 300);
     ten_begin(&mut rate, now);
     // Nothing ends for a minute.
     let later = now + Duration::from_secs(60);
     let told = rate.retry_after(queue(20), NOBODY, later, 0.0);
     assert!(told > secs(4.0), "{told:?} where 2.2 s was true before");
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     let now = busy(&mut rate, start, 300);
     let now = (0..1200).fold(now, |now, _| {
         rate.began(now);
@@ -129,7 +129,7 @@ fn longer_and_shorter_runs_are_noticed() {
 #[test]
 fn what_is_told_is_bounded_and_then_drawn() {
     let start = Instant::now();
-    let mut rate = DrainRate::default();
+    let mut rate = ServiceRate::default();
     rate.began(start);
     let told: Vec<Duration> = (0..200)
         .map(|number| rate.retry_after(queue(100), NOBODY, start, f64::from(number % 10) / 10.0))

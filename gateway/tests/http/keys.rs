@@ -120,7 +120,7 @@ async fn keys_that_have_vanished_are_told_of_while_they_hold_and_afterwards_it_i
         (answer.status, answer.text)
     };
     assert_eq!(ready().await, (200, r#"{"status":"ready"}"#.to_owned()));
-    auth.worry(Some("keys have vanished".to_owned()));
+    auth.set_concern(Some("keys have vanished".to_owned()));
     let degraded = r#"{"status":"ready","degraded":"keys have vanished"}"#;
     assert_eq!(ready().await, (200, degraded.to_owned()));
     auth.forget();
@@ -129,7 +129,7 @@ async fn keys_that_have_vanished_are_told_of_while_they_hold_and_afterwards_it_i
     let answer = send(gateway.post(ask(false)).bearer_auth("tb-alice")).await;
     assert_eq!(answer.error()["code"], "not_ready");
     auth.set(KeyTable::default());
-    auth.worry(None);
+    auth.set_concern(None);
     assert_eq!(ready().await, (200, r#"{"status":"ready"}"#.to_owned()));
 }
 

@@ -13,7 +13,7 @@ use tokenbus_bus::{Bus, backoff};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::super::Auth;
-use super::super::key_table::{KeyEntry, KeyTable, TableError};
+use super::super::key_table::{KeyEntry, KeyTable, KeyTableError};
 use super::super::limits::{KEYS_CHECK, KEYS_COMPLAIN, KEYS_ENSURE, KEYS_HOLD, KEYS_SILENCE, MAX_KEYS};
 use super::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -105,7 +105,7 @@ pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
                 tracing::debug!(%bucket, %error, "keys are not followed");
             }
             follower.trouble = Some(format!("the API keys are not followed: {error}"));
-            follower.worry();
+            follower.report_concern();
         }
         tokio::time::sleep(backoff::jittered(failures, RETRY.0, RETRY.1)).await;
     }
@@ -274,7 +274,7 @@ impl Follower {
         self.told = true;
         self.trouble = None;
         if self.ledger.is_bereft() {
-            self.worry();
+            self.report_concern();
             return;
         }
         let mut entries = self.ledger.entries();
@@ -282,7 +282,7 @@ impl Follower {
             match KeyTable::new(entries.clone()) {
                 Ok(table) => break table,
                 // One of the two is enough, and a key revoked since must not stay valid.
-                Err(TableError::Twice(first, second)) => {
+                Err(KeyTableError::Twice(first, second)) => {
                     self.refuse(&second, &format!("it is the same key as {first}"));
                     entries.remove(&second);
                 }
@@ -303,7 +303,7 @@ impl Follower {
         }
         self.metrics.reloaded("keys", true);
         self.auth.set(table);
-        self.worry();
+        self.report_concern();
     }
 
     /// Drops keys that were held long enough, and logs again what is wrong.
@@ -324,7 +324,7 @@ impl Follower {
             self.trouble = trouble;
         }
         let overdue = self.complained.is_none_or(|at| now >= at + KEYS_COMPLAIN);
-        if let Some(concern) = self.worry()
+        if let Some(concern) = self.report_concern()
             && self.trouble.is_none()
             && overdue
         {
@@ -334,7 +334,7 @@ impl Follower {
     }
 
     /// Reports what is wrong for `/readyz`.
-    fn worry(&self) -> Option<String> {
+    fn report_concern(&self) -> Option<String> {
         let held = self.ledger.held();
         let count = held.map_or(0, |(count, _)| count);
         self.metrics.keys_held().set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -349,7 +349,7 @@ impl Follower {
             )),
             None => self.trouble.clone(),
         };
-        self.auth.worry(concern.clone());
+        self.auth.set_concern(concern.clone());
         concern
     }
 }

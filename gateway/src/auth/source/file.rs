@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Auth;
-use super::super::key_table::{KeyTable, TableError};
+use super::super::key_table::{KeyTable, KeyTableError};
 use super::super::limits::MAX_FILE;
-use crate::file_watch::{self, Followed, ReadError};
+use crate::file_watch::{self, ReadError, WatchedFile};
 use crate::metrics::Metrics;
 
 /// The keys of a file cannot be used.
@@ -20,15 +20,15 @@ pub struct FileError {
 ///
 /// # Errors
 /// [`FileError`].
-pub async fn load(path: &Path) -> Result<(KeyTable, Followed), FileError> {
+pub async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileError> {
     let wrong = |reason: String| FileError {
         path: path.to_owned(),
         reason,
     };
     let text = file_watch::read(path, MAX_FILE).await;
     let text = text.map_err(|error: ReadError| wrong(error.to_string()))?;
-    let table = KeyTable::parse(&text).map_err(|error: TableError| wrong(error.to_string()))?;
-    let followed = Followed {
+    let table = KeyTable::parse(&text).map_err(|error: KeyTableError| wrong(error.to_string()))?;
+    let followed = WatchedFile {
         what: "keys",
         path: path.to_owned(),
         limit: MAX_FILE,
@@ -38,7 +38,7 @@ pub async fn load(path: &Path) -> Result<(KeyTable, Followed), FileError> {
 }
 
 /// Keeps `auth` current with `file`.
-pub async fn follow(auth: Auth, file: Followed, metrics: Metrics) {
+pub async fn follow(auth: Auth, file: WatchedFile, metrics: Metrics) {
     let apply = |text: &str| {
         let table = KeyTable::parse(text).map_err(|error| error.to_string())?;
         auth.set(table);

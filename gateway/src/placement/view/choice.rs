@@ -44,8 +44,8 @@ impl View {
     }
 
     /// The part of `needs` that some workers of `model` lack.
-    pub fn telling(&self, model: &str, needs: Features) -> Features {
-        able::telling(self.serving(model), needs)
+    pub fn distinguishing(&self, model: &str, needs: Features) -> Features {
+        able::distinguishing(self.serving(model), needs)
     }
 
     fn serving(&self, model: &str) -> impl Iterator<Item = Features> {
@@ -94,7 +94,7 @@ impl View {
             };
         };
         let best = match draw(&mut roomy, random) {
-            Some(second) if score::cost(&second.1.facts()) < score::cost(&first.1.facts()) => second,
+            Some(second) if score::cost(&second.1.load()) < score::cost(&first.1.load()) => second,
             _ => first,
         };
         Choice::Worker(best.0.clone())

@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 
 use worker::Worker;
 
-use super::able::Memory;
+use super::able::SeenFeatures;
 use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
 
 /// A model that workers have announced.
@@ -29,7 +29,7 @@ pub struct Model {
     /// A ready worker serves it.
     pub live: bool,
     seen: Instant,
-    able: Memory,
+    able: SeenFeatures,
 }
 
 /// The view of the workers.
@@ -135,7 +135,7 @@ impl View {
             capabilities: Capabilities::default(),
             live: false,
             seen: now,
-            able: Memory::default(),
+            able: SeenFeatures::default(),
         });
         model.seen = now;
         Some(model)

@@ -249,7 +249,7 @@ fn of_mixed_workers_only_those_that_can_are_asked_and_never_the_queue() {
     );
     view.placed(&name("tools"), now);
     assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Wait, "it is full");
-    assert_eq!(view.telling("m", CHAT.with(Tools)), Tools.into());
+    assert_eq!(view.distinguishing("m", CHAT.with(Tools)), Tools.into());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::super::able;
 use super::super::accept_clock::AcceptClock;
-use super::super::score::Facts;
+use super::super::score::WorkerLoad;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -69,8 +69,8 @@ impl Worker {
         self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
-    pub(super) fn facts(&self) -> Facts {
-        Facts {
+    pub(super) fn load(&self) -> WorkerLoad {
+        WorkerLoad {
             slots: self.slots,
             free: self.free(),
             queued: self.room.queued,

@@ -7,8 +7,8 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 
 use crate::call::{Call, CallError, Output};
+use crate::fast_path::lane::Splice;
 use crate::placement::view::Overview;
-use crate::stream::lane::Splice;
 
 /// The gateway's core: places calls and knows the models.
 pub trait Core: Clone + Send + Sync + 'static {

@@ -4,6 +4,7 @@ pub mod auth;
 pub mod call;
 pub mod core;
 pub mod dispatch;
+pub mod fast_path;
 pub mod feed;
 pub mod http;
 pub mod limits;

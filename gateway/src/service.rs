@@ -15,7 +15,7 @@ use crate::auth::source::KeySource;
 use crate::auth::source::file::FileError;
 use crate::dispatch::Dispatch;
 use crate::feed::{self, Pings};
-use crate::http::server::Ending;
+use crate::http::connection::server::Ending;
 use crate::http::{self, Edge, HttpOptions};
 use crate::limits;
 use crate::metrics::Metrics;
@@ -161,7 +161,7 @@ pub async fn run(
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        () = http::server::serve(listener, router, ending.clone()) => Ok(()),
+        () = http::connection::server::serve(listener, router, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = loops.ended() => Err(GatewayError::LoopEnded(ended)),
     };

@@ -12,16 +12,16 @@ use tokenbus_api::answer::{Failure, envelope};
 use tokenbus_api::request::RequestError;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
-use super::access::go_duration;
-use super::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
 use crate::auth::Stranger;
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;
+use crate::http::limits::{MAX_LISTED, MAX_RETRY_AFTER, SHORT_RETRY};
+use crate::http::request::access::go_duration;
 use crate::metrics::Outcome;
 use crate::responses_store::StoreError;
 
 // The official SDKs obey it, whatever they think of the status.
-pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Everything that a client may be told instead of an answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -2,41 +2,15 @@
 //!
 //! One file per endpoint family; [`error`] is the one place that knows the status of an error.
 
-mod access;
 mod answer;
-mod beside;
-mod body;
-mod chat;
-mod chunked;
-mod cluster;
-mod completions;
-mod connection;
-mod cors;
-mod dialect;
-mod embeddings;
-mod endpoint;
+pub mod connection;
+mod endpoints;
 pub mod error;
-mod handover;
-mod headers;
-mod health;
-mod keeping;
-mod leftover;
 pub mod limits;
-mod messages;
-mod models;
 mod openapi;
 mod options;
 mod page;
-mod rank;
-mod record;
-mod request_id;
-mod responses;
-mod routes;
-pub mod server;
-mod socket;
-mod sse;
-mod tokens;
-mod wire;
+mod request;
 
 use std::sync::Arc;
 
@@ -46,13 +20,15 @@ use axum::response::Response;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-pub use cors::{NoOrigin, Origin};
+pub use endpoints::routes::paths;
 pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
-pub use routes::paths;
+pub use request::cors::{NoOrigin, Origin};
 
-use self::access::Access;
-use self::endpoint::Endpoint;
+use self::endpoints::endpoint::Endpoint;
+use self::endpoints::{chat, completions, embeddings, messages, rank, routes, tokens};
+use self::request::access::{self, Access};
+use self::request::{cors, dialect, request_id};
 
 use crate::auth::Auth;
 use crate::core::Core;

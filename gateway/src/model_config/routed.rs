@@ -11,8 +11,8 @@ use super::splice::Defaults;
 use super::table::{Route, Target};
 use crate::call::{Call, CallError, Output};
 use crate::core::{CallStream, Core};
+use crate::fast_path::lane::Splice;
 use crate::limits::NO_WORKER_RETRY;
-use crate::stream::lane::Splice;
 
 /// Which model a call was given to last.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::call::{CallError, Output};
 use crate::core::CallStream;
+use crate::fast_path::lane::Splice;
 use crate::stream::inbox::Next;
-use crate::stream::lane::Splice;
 
 impl CallStream for Driver {
     async fn next(&mut self) -> Option<Result<Output, CallError>> {

@@ -7,7 +7,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 
 use crate::call::{Call, CallError, Output};
-use crate::fast_path::lane::Splice;
+use crate::fast_path::splice::Splice;
 use crate::placement::view::Overview;
 
 /// The gateway's core: places calls and knows the models.

@@ -7,44 +7,12 @@
 //! takes the long way, through the state machine, which is told of what passed before it looks at
 //! anything else. So the state machine decides all that is to be decided, and the lane nothing.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::BytesMut;
-use tokenbus_api::answer::Template;
 use tokenbus_protocol::{Body, Delta, Frame, Name};
 use tokio::time::Instant;
 
+use crate::fast_path::splice::{Sent, Splice};
 use crate::limits::TEXT_KEPT;
-
-/// Where text can leave at once, past the reader.
-pub trait Outlet: Send + Sync + std::fmt::Debug {
-    /// Sends `events` with `tokens` tokens in them, `gap` after what was sent before. `scratch` is
-    /// room to put them together in.
-    fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent;
-}
-
-/// What became of bytes that were to be sent at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// They left.
-    All,
-    /// They will leave before anything else, when the reader drives its connection on.
-    Kept,
-    /// Something else has to leave first; nothing was sent.
-    NotNow,
-    /// Nothing can be sent any more.
-    Broken,
-}
-
-/// How a stream's reader lets plain text be treated.
-#[derive(Debug, Clone)]
-pub struct Splice {
-    /// What the text is written into.
-    pub template: Arc<Template>,
-    /// Where it may leave, past the reader.
-    pub outlet: Option<Arc<dyn Outlet>>,
-}
 
 /// Which frames pass: those of one run, from its next one on.
 #[derive(Debug, Clone)]
@@ -155,6 +123,10 @@ fn text_alone<'f>(frame: &'f Frame<'_>) -> Option<&'f Delta<'f>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokenbus_api::answer::Template;
+
     use super::*;
 
     fn lane() -> Lane {

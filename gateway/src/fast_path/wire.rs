@@ -8,18 +8,16 @@
 //! is kept here, and goes before anything else.
 
 use std::cell::RefCell;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use crate::fast_path::lane::{Outlet, Sent};
+use crate::fast_path::splice::Sent;
 use crate::http::limits::READ_SCRATCH;
-use crate::metrics::Histogram;
 
 thread_local! {
     /// What is read goes through here, a thread's sockets one after the other.
@@ -69,7 +67,7 @@ impl Wire {
     }
 
     /// Sends `bytes` past the library, if nothing is before them.
-    fn send(&self, bytes: &[u8]) -> Sent {
+    pub(crate) fn send(&self, bytes: &[u8]) -> Sent {
         let mut out = self.lock();
         if !out.clean {
             return Sent::NotNow;
@@ -143,50 +141,18 @@ impl Wire {
     }
 }
 
-/// Appends `data` as one chunk of an HTTP/1.1 body.
-pub(crate) fn chunk(to: &mut Vec<u8>, data: &[u8]) {
-    // An empty chunk would end the body.
-    if !data.is_empty() {
-        // Writing into a growing buffer does not fail.
-        let _ = write!(to, "{:x}\r\n", data.len());
-        to.extend_from_slice(data);
-        to.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Sends events as chunks of an HTTP/1.1 body, and notes their pace.
-#[derive(Debug)]
-pub(crate) struct Chunks {
-    pub(crate) wire: Arc<Wire>,
-    pub(crate) pace: Option<Histogram>,
-}
-
-impl Outlet for Chunks {
-    fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent {
-        if events.is_empty() {
-            return Sent::All;
-        }
-        scratch.clear();
-        chunk(scratch, events);
-        let sent = self.wire.send(scratch);
-        if let (Sent::All | Sent::Kept, Some(pace), true) = (sent, &self.pace, tokens > 0) {
-            pace.observe(gap / u32::try_from(tokens).unwrap_or(u32::MAX), tokens);
-        }
-        sent
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use std::task::Waker;
+    use std::time::Duration;
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    async fn pair() -> (Arc<Wire>, TcpStream) {
+    pub(crate) async fn pair() -> (Arc<Wire>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
@@ -201,7 +167,7 @@ mod tests {
         }
     }
 
-    async fn flush(wire: &Wire) {
+    pub(crate) async fn flush(wire: &Wire) {
         std::future::poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
     }
 
@@ -252,27 +218,6 @@ mod tests {
         let all = reader.await.unwrap();
         assert_eq!(all.len(), sent + 3);
         assert!(all.ends_with(b"xend") && all[..sent].iter().all(|byte| *byte == b'x'));
-    }
-
-    #[tokio::test]
-    async fn a_chunk_has_its_length_and_its_pace_is_noted() {
-        let (wire, mut client) = pair().await;
-        flush(&wire).await;
-        let pace = Histogram::new(&[0.02, 1.0]);
-        let chunks = Chunks {
-            wire,
-            pace: Some(pace.clone()),
-        };
-        let event = b"data: 0123456789abcdef\n\n";
-        assert_eq!(
-            chunks.send(event, 2, Duration::from_millis(20), &mut Vec::new()),
-            Sent::All
-        );
-        assert_eq!(pace.count(), 2);
-        drop(chunks);
-        let mut all = String::new();
-        client.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all, "18\r\ndata: 0123456789abcdef\n\n\r\n");
     }
 
     #[tokio::test]

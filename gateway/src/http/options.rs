@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::http::limits;
-use crate::http::request::cors::Origin;
+use crate::http::origin::Origin;
 
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::splice::Defaults;
 use super::table::{Route, Target};
 use crate::call::{Call, CallError, Output};
 use crate::core::{CallStream, Core};
-use crate::fast_path::lane::Splice;
+use crate::fast_path::splice::Splice;
 use crate::limits::NO_WORKER_RETRY;
 
 /// Which model a call was given to last.

@@ -16,7 +16,7 @@ use super::inbox::{Inbox, Next};
 use super::message::{self, Envelope};
 use super::seek::{Goes, Seeker};
 use super::state::StreamState;
-use crate::fast_path::lane::Splice;
+use crate::fast_path::splice::Splice;
 
 use crate::call::{Call, CallError, Output, Written};
 use crate::limits;

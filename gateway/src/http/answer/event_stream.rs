@@ -18,10 +18,11 @@ use tokio::time::{Instant, Sleep};
 
 use crate::call::{CallError, Output, Written};
 use crate::core::CallStream;
-use crate::fast_path::lane::{Outlet, Splice};
-use crate::fast_path::wire::{Chunks, Wire};
+use crate::fast_path::chunk_outlet::ChunkOutlet;
+use crate::fast_path::splice::{Outlet, Splice};
+use crate::fast_path::wire::Wire;
+use crate::http::answer::faults::{ended_early, overdue, unasked};
 use crate::http::answer::record::Record;
-use crate::http::answer::respond::{ended_early, overdue, unasked};
 use crate::http::error::HttpError;
 use crate::http::limits::MAX_WRITE;
 
@@ -104,7 +105,7 @@ impl<S: CallStream> Writer<S> {
     fn splice(&mut self) {
         let outlet = self.stream.wire.as_ref().map(|wire| {
             let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
-            Arc::new(Chunks { wire, pace }) as Arc<dyn Outlet>
+            Arc::new(ChunkOutlet { wire, pace }) as Arc<dyn Outlet>
         });
         let template = self.stream.encoder.template();
         let splice = template.map(|template| Splice { template, outlet });

@@ -1,6 +1,6 @@
 //! What is measured and logged of one request to a model: every end of one passes here, once.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::auth::{Grant, estimate};
 use crate::call::{Call, CallError, Written};
-use crate::http::Edge;
+use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
+use crate::http::format::millis;
 use crate::http::request::request_id::RequestId;
 use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
@@ -311,8 +312,4 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.end(Outcome::Cancelled, CLIENT_GONE, None);
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,15 +11,16 @@ use tokenbus_api::answer::{Collect, Form};
 use tokenbus_api::{AnswerError, Identity};
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::{CallError, Output, Stage};
+use crate::call::Output;
 use crate::core::CallStream;
 use crate::fast_path::handover::Streamed;
 use crate::fast_path::wire::Wire;
-use crate::http::HttpOptions;
 use crate::http::answer::event_stream::EventStream;
+use crate::http::answer::faults::{ended_early, overdue, unasked};
 use crate::http::answer::keeping::{Keeper, Keeping};
 use crate::http::answer::record::Record;
 use crate::http::error::HttpError;
+use crate::http::options::HttpOptions;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -168,23 +169,4 @@ async fn collect(
             }
         }
     }
-}
-
-/// The core has said nothing up to the backstop.
-pub(crate) fn overdue() -> HttpError {
-    tracing::error!("a call outlived its deadline in the core");
-    CallError::Deadline {
-        stage: Stage::Generation,
-    }
-    .into()
-}
-
-/// The core has said what nobody asked it for.
-pub(crate) fn unasked() -> HttpError {
-    CallError::Internal("output came in a form that was not asked for".to_owned()).into()
-}
-
-/// The core's stream has ended with neither finish nor error.
-pub(crate) fn ended_early() -> HttpError {
-    CallError::Internal("the stream ended without its finish".to_owned()).into()
 }

@@ -11,7 +11,7 @@ use bytes::{Buf as _, BytesMut};
 use hyper::body::Body as _;
 use tokio::io::AsyncWrite as _;
 
-use crate::fast_path::wire::chunk;
+use crate::fast_path::chunk_outlet::push_chunk;
 use crate::http::connection::socket::Socket;
 use crate::http::limits::UNSENT;
 
@@ -81,7 +81,7 @@ impl Chunked {
                         let frame = frame.map_err(io::Error::other)?;
                         // Its events are all that an answer has.
                         if let Ok(data) = frame.into_data() {
-                            chunk(chunks, &data);
+                            push_chunk(chunks, &data);
                         }
                     }
                     Poll::Ready(None) => {

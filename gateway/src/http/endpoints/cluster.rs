@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::auth::Caller;
 use crate::core::Core;
-use crate::http::Edge;
+use crate::http::edge::Edge;
 use crate::placement::view::Overview;
 
 #[derive(Serialize)]

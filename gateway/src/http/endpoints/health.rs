@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use crate::auth::Stranger;
 use crate::call::CallError;
 use crate::core::Core;
-use crate::http::Edge;
+use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 
 /// The process lives. Says nothing else: a restart does not bring the bus back.

@@ -4,10 +4,11 @@ use tokenbus_api::messages::{ID_PREFIX, check, check_count, error};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
+use crate::http::request::dialect::MESSAGES;
 
 /// The endpoint.
 pub(crate) static ENDPOINT: Endpoint = Endpoint {
-    path: "/v1/messages",
+    path: MESSAGES,
     kind: RequestKind::Chat,
     id_prefix: ID_PREFIX,
     check,

@@ -11,7 +11,7 @@ use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
 use crate::auth::Caller;
 use crate::call::CallError;
 use crate::core::Core;
-use crate::http::Edge;
+use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 use crate::http::request::dialect;
 

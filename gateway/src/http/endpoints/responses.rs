@@ -20,8 +20,8 @@ use tokenbus_protocol::RequestKind;
 
 use crate::auth::Caller;
 use crate::core::Core;
-use crate::http::Edge;
 use crate::http::answer::keeping::Keeper;
+use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::{Arrived, Endpoint};
 use crate::http::error::HttpError;
 use crate::http::request::headers::CallHeaders;

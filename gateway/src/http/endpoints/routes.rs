@@ -4,8 +4,12 @@
 use axum::routing::{MethodRouter, get, post};
 
 use crate::core::Core;
-use crate::http::endpoints::{cluster, health, models, responses};
-use crate::http::{Edge, endpoints, openapi, page};
+use crate::http::edge::Edge;
+use crate::http::endpoints::endpoint::Endpoint;
+use crate::http::endpoints::{
+    chat, cluster, completions, embeddings, health, messages, models, rank, responses, tokens,
+};
+use crate::http::{openapi, page};
 
 /// A path and what answers at it.
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);
@@ -36,4 +40,23 @@ pub(crate) fn routes<C: Core>() -> Vec<Route<C>> {
 /// The paths of all routes, in the order of the table.
 pub fn paths<C: Core>() -> Vec<&'static str> {
     routes::<C>().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The endpoints at which models are asked, with their paths.
+fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
+    let endpoints = [
+        &chat::ENDPOINT,
+        &completions::ENDPOINT,
+        &embeddings::ENDPOINT,
+        &messages::ENDPOINT,
+        &messages::COUNT_TOKENS,
+        &rank::RERANK,
+        &rank::SCORE,
+        &tokens::TOKENIZE,
+        &tokens::DETOKENIZE,
+    ];
+    let aliases = rank::RERANK_ALIASES.map(|path| (path, &rank::RERANK));
+    let aliases = aliases.into_iter().chain([(rank::SCORE_ALIAS, &rank::SCORE)]);
+    let routes = endpoints.into_iter().map(|endpoint| (endpoint.path, endpoint));
+    routes.chain(aliases)
 }

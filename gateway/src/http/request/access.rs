@@ -9,11 +9,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use crate::auth::limiter::{Left, Standing};
 use crate::auth::{Auth, Caller, Stranger};
 use crate::http::error::HttpError;
+use crate::http::format::go_duration;
 use crate::http::page;
 use crate::http::request::dialect;
 use crate::metrics::Metrics;
@@ -104,23 +105,6 @@ fn tell(caller: &Caller, headers: &mut HeaderMap) {
     tell([token_limit, token_remaining, token_reset], tokens);
 }
 
-/// A time as OpenAI writes it: `0s`, `120ms`, `8.64s`, `6m0s`. Rounded up to milliseconds.
-pub(crate) fn go_duration(time: Duration) -> String {
-    let millis = time.as_nanos().div_ceil(1_000_000);
-    let (minutes, rest) = (millis / 60_000, millis % 60_000);
-    let seconds = |millis: u128| {
-        let fraction = format!("{:03}", millis % 1000);
-        let fraction = fraction.trim_end_matches('0');
-        let dot = if fraction.is_empty() { "" } else { "." };
-        format!("{}{dot}{fraction}s", millis / 1000)
-    };
-    match (minutes, rest) {
-        (0, 1..1000) => format!("{rest}ms"),
-        (0, rest) => seconds(rest),
-        (minutes, rest) => format!("{minutes}m{}", seconds(rest)),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -149,23 +133,5 @@ mod tests {
         ] {
             assert_eq!(found(headers).as_deref(), key, "{headers:?}");
         }
-    }
-
-    #[test]
-    fn times_are_written_as_openai_does() {
-        for (millis, text) in [
-            (0, "0s"),
-            (1, "1ms"),
-            (999, "999ms"),
-            (1000, "1s"),
-            (8640, "8.64s"),
-            (59_999, "59.999s"),
-            (60_000, "1m0s"),
-            (360_000, "6m0s"),
-            (90_500, "1m30.5s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(millis)), text);
-        }
-        assert_eq!(go_duration(Duration::from_micros(1)), "1ms");
     }
 }

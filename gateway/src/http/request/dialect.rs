@@ -7,9 +7,11 @@ use http::HeaderMap;
 use tokenbus_api::answer::envelope;
 use tokenbus_api::messages::error as anthropic;
 
-use crate::http::endpoints::messages;
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
+
+/// The path of Anthropic's endpoint, and of those below it.
+pub(crate) const MESSAGES: &str = "/v1/messages";
 
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
@@ -19,7 +21,7 @@ pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
         let below = path.strip_prefix(root);
         below.is_some_and(|below: &str| below.is_empty() || below.starts_with('/'))
     };
-    at_or_below(messages::ENDPOINT.path) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
+    at_or_below(MESSAGES) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
 }
 
 /// Refuses `request` with `error`.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::call::{CallError, Output};
 use crate::core::CallStream;
-use crate::fast_path::lane::Splice;
+use crate::fast_path::splice::Splice;
 use crate::stream::inbox::Next;
 
 impl CallStream for Driver {

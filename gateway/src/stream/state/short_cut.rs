@@ -2,7 +2,8 @@
 
 use super::super::phase::Phase;
 use super::StreamState;
-use crate::fast_path::lane::{Lane, Passed, Splice};
+use crate::fast_path::lane::{Lane, Passed};
+use crate::fast_path::splice::Splice;
 
 impl StreamState {
     /// The run that text may pass for without asking, from its next frame on.

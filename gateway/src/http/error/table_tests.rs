@@ -1,6 +1,7 @@
 //! The whole table of errors, variant by variant.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
 
 use tokenbus_protocol::Features;

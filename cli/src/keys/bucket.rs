@@ -4,9 +4,9 @@ use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
 use tokenbus_bus::jetstream::StreamError;
 use tokenbus_bus::{Bus, backoff};
+use tokenbus_gateway::auth::key_table::KeyEntry;
 use tokenbus_gateway::auth::source::KeySource;
 use tokenbus_gateway::auth::source::bucket::{self, BucketError};
-use tokenbus_gateway::auth::table::KeyEntry;
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 

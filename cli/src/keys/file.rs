@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tokenbus_gateway::auth::table::{KeyEntry, KeyTable};
+use tokenbus_gateway::auth::key_table::{KeyEntry, KeyTable};
 use tokenbus_protocol::Name;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 

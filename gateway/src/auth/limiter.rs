@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokenbus_protocol::{Consumption, KeyConsumption, Name};
 use tokio::time::Instant;
 
+use super::key_table::Limits;
 use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, PEER_LOST};
 use super::state::{Charge, State};
-use super::table::Limits;
 
 /// Why a request is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

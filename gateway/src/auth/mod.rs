@@ -4,16 +4,16 @@
 //! true by loops (`source/` brings the keys, `gossip.rs` tells the other gateways). What is here
 //! is the handle that requests use. See docs/keys.md and docs/limits.md.
 
-mod bucket;
 pub mod estimate;
 mod gossip;
+pub mod key_table;
+mod leaky_bucket;
 pub mod limiter;
 pub mod limits;
 pub mod pattern;
 pub mod secret;
 pub mod source;
 mod state;
-pub mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -22,11 +22,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use gossip::run as gossip;
+use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, Standing};
 use limits::MAX_SECRET;
 use secret::KeyHash;
 use state::Charge;
-use table::{Key, KeyTable};
 
 use crate::metrics::Metrics;
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use tokenbus_protocol::{KeyConsumption, Name};
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Rate};
+use super::key_table::Limits;
+use super::leaky_bucket::{Bucket, Rate};
 use super::limiter::{Left, Refusal, Standing};
 use super::limits::REFRESH;
-use super::table::Limits;
 
 /// What one gateway has consumed since its start, and what runs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 
-use crate::core::Core;
+use crate::call::Core;
 use crate::http::edge::Edge;
 use crate::http::endpoints::routes::routes;
 use crate::http::error::HttpError;

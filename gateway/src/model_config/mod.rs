@@ -4,20 +4,20 @@
 //! `table.rs` reads them and `splice.rs` fills them in (both pure); `routed.rs` is a call that goes
 //! to one model after the other until one takes it.
 
+pub mod model_table;
 mod routed;
 mod splice;
-pub mod table;
 
 use tokenbus_api::models::ListedModel;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use model_table::{ModelTable, Route, Target};
 pub use routed::{Routed, Served};
-pub use table::{ModelTable, Route, Target};
 
+use crate::file_watch::{self, Followed};
 use crate::metrics::Metrics;
-use crate::reload::{self, Followed};
 
 /// Largest file of models in bytes: ten thousand of them with defaults.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
@@ -101,7 +101,7 @@ pub async fn load(file: &ModelFile) -> Result<(ModelTable, Followed), ModelFileE
         path: path.to_owned(),
         reason,
     };
-    let text = reload::read(&file.path, MAX_FILE).await;
+    let text = file_watch::read(&file.path, MAX_FILE).await;
     let text = text.map_err(|error| wrong(&file.path, error.to_string()))?;
     let table = ModelTable::parse(&text, file.shared).map_err(|error| wrong(&file.path, error.to_string()))?;
     let followed = Followed {
@@ -120,5 +120,5 @@ pub async fn follow(config: ModelConfig, file: Followed, shared: bool, metrics: 
         config.set(table);
         Ok(())
     };
-    reload::follow(file, metrics, apply).await;
+    file_watch::follow(file, metrics, apply).await;
 }

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::model_table::{Route, Target};
 use super::splice::Defaults;
-use super::table::{Route, Target};
-use crate::call::{Call, CallError, Output};
-use crate::core::{CallStream, Core};
+use crate::call::{Call, CallError, CallStream, Core, Output};
 use crate::fast_path::splice::Splice;
 use crate::limits::NO_WORKER_RETRY;
 

@@ -7,8 +7,8 @@ use tokenbus_protocol::{Delta, Feature, Features, Finish, Name, RequestKind};
 use tokio::time::Instant;
 
 use super::*;
-use crate::core::Prospect;
-use crate::model_config::table::ModelTable;
+use crate::call::Prospect;
+use crate::model_config::model_table::ModelTable;
 use crate::placement::view::Overview;
 
 /// Remembers what was opened; a model's name says what becomes of a call.

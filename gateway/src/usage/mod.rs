@@ -3,9 +3,9 @@
 //! A request never waits for it: records go through a bounded queue to the loop in `publish.rs` (in
 //! `keep.rs`, where a stream keeps them), and those that find it full are counted and gone.
 
-mod keep;
 pub mod limits;
 mod publish;
+mod stream_publisher;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

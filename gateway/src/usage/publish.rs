@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::UsageStream;
-use super::keep::Keeper;
+use super::stream_publisher::Keeper;
 use crate::metrics::Metrics;
 
 /// Publishes `records` on `subject` until there can be no more: once `closing` is cancelled, those

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::drain::{DrainRate, Queue};
-use super::{Bounds, Ticket, WaitingRoom};
+use super::lines::{Ticket, WaitingRoom};
+use super::occupancy::Bounds;
+use super::service_rate::{DrainRate, Queue};
 use crate::limits::KNOWN_MODELS;
 
 /// The waiting room, and how fast each model's line moves.

@@ -1,9 +1,10 @@
 //! Clients that obey `Retry-After`, simulated: what they are told proves right.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
+use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use super::*;

@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokenbus_gateway::auth::Auth;
+use tokenbus_gateway::auth::key_table::KeyTable;
 use tokenbus_gateway::auth::secret::KeyHash;
-use tokenbus_gateway::auth::table::KeyTable;
 use tokenbus_gateway::http::HttpOptions;
 use tokenbus_gateway::metrics::Metrics;
 use tokenbus_protocol::Name;

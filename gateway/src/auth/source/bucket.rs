@@ -13,8 +13,8 @@ use tokenbus_bus::{Bus, backoff};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::super::Auth;
+use super::super::key_table::{KeyEntry, KeyTable, TableError};
 use super::super::limits::{KEYS_CHECK, KEYS_COMPLAIN, KEYS_ENSURE, KEYS_HOLD, KEYS_SILENCE, MAX_KEYS};
-use super::super::table::{KeyEntry, KeyTable, TableError};
 use super::ledger::Ledger;
 use crate::metrics::Metrics;
 

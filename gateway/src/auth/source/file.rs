@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Auth;
+use super::super::key_table::{KeyTable, TableError};
 use super::super::limits::MAX_FILE;
-use super::super::table::{KeyTable, TableError};
+use crate::file_watch::{self, Followed, ReadError};
 use crate::metrics::Metrics;
-use crate::reload::{self, Followed, ReadError};
 
 /// The keys of a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub async fn load(path: &Path) -> Result<(KeyTable, Followed), FileError> {
         path: path.to_owned(),
         reason,
     };
-    let text = reload::read(path, MAX_FILE).await;
+    let text = file_watch::read(path, MAX_FILE).await;
     let text = text.map_err(|error: ReadError| wrong(error.to_string()))?;
     let table = KeyTable::parse(&text).map_err(|error: TableError| wrong(error.to_string()))?;
     let followed = Followed {
@@ -44,5 +44,5 @@ pub async fn follow(auth: Auth, file: Followed, metrics: Metrics) {
         auth.set(table);
         Ok(())
     };
-    reload::follow(file, metrics, apply).await;
+    file_watch::follow(file, metrics, apply).await;
 }

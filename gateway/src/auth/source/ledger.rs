@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
+use super::super::key_table::KeyEntry;
 use super::super::limits::KEYS_HOLD;
-use super::super::table::KeyEntry;
 
 /// What is known of the keys of one bucket.
 #[derive(Debug, Default)]

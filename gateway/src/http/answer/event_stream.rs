@@ -16,8 +16,7 @@ use http::StatusCode;
 use tokenbus_api::answer::Encoder;
 use tokio::time::{Instant, Sleep};
 
-use crate::call::{CallError, Output, Written};
-use crate::core::CallStream;
+use crate::call::{CallError, CallStream, Output, Written};
 use crate::fast_path::chunk_outlet::ChunkOutlet;
 use crate::fast_path::splice::{Outlet, Splice};
 use crate::fast_path::wire::Wire;

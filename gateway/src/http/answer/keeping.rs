@@ -11,8 +11,7 @@ use tokenbus_api::responses::Shape;
 use tokenbus_api::responses::kept::Kept;
 use tokenbus_protocol::Finish;
 
-use crate::call::{CallError, Output};
-use crate::core::CallStream;
+use crate::call::{CallError, CallStream, Output};
 use crate::responses_store::ResponsesStore;
 
 /// Keeps one response.

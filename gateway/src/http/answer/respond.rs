@@ -11,8 +11,7 @@ use tokenbus_api::answer::{Collect, Form};
 use tokenbus_api::{AnswerError, Identity};
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::Output;
-use crate::core::CallStream;
+use crate::call::{CallStream, Output};
 use crate::fast_path::handover::Streamed;
 use crate::fast_path::wire::Wire;
 use crate::http::answer::event_stream::EventStream;

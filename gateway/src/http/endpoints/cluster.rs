@@ -7,7 +7,7 @@ use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
 use crate::auth::Caller;
-use crate::core::Core;
+use crate::call::Core;
 use crate::http::edge::Edge;
 use crate::placement::view::Overview;
 

@@ -18,8 +18,7 @@ use uuid::Uuid;
 
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
-use crate::call::Call;
-use crate::core::Core;
+use crate::call::{Call, Core};
 use crate::fast_path::wire::{ClientWire, Wire};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;

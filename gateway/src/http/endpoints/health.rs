@@ -5,8 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 
 use crate::auth::Stranger;
-use crate::call::CallError;
-use crate::core::Core;
+use crate::call::{CallError, Core};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 

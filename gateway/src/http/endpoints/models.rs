@@ -9,8 +9,7 @@ use tokenbus_api::messages::models::{ModelInfo, ModelPage};
 use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
 
 use crate::auth::Caller;
-use crate::call::CallError;
-use crate::core::Core;
+use crate::call::{CallError, Core};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 use crate::http::request::dialect;

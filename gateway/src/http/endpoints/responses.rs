@@ -19,7 +19,7 @@ use tokenbus_api::responses::{Create, ID_PREFIX, Translated};
 use tokenbus_protocol::RequestKind;
 
 use crate::auth::Caller;
-use crate::core::Core;
+use crate::call::Core;
 use crate::http::answer::keeping::Keeper;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::{Arrived, Endpoint};

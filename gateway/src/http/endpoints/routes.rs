@@ -3,7 +3,7 @@
 
 use axum::routing::{MethodRouter, get, post};
 
-use crate::core::Core;
+use crate::call::Core;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::Endpoint;
 use crate::http::endpoints::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokenbus_protocol::TraceContext;
 
-use crate::auth::table::Key;
+use crate::auth::key_table::Key;
 use crate::http::error::HttpError;
 use crate::http::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
 

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::{CallError, Output};
-use crate::core::CallStream;
+use crate::call::{CallError, CallStream, Output};
 use crate::fast_path::splice::Splice;
 use crate::stream::inbox::Next;
 

@@ -1,6 +1,8 @@
 //! What the HTTP edge asks of the core, and what comes back: the seam between `http/`, `api/` and
 //! everything that knows the bus.
 
+mod backend;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +10,8 @@ use tokenbus_api::limits::MAX_ANSWER;
 use tokenbus_protocol::{Delta, EngineError, Feature, Features, Finish, Name, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
+
+pub use backend::{CallStream, Core, Prospect};
 
 use crate::limits::STREAM_BUFFER;
 
@@ -72,7 +76,7 @@ pub enum Output {
     Anew,
     /// More output of one choice.
     Delta(Delta<'static>),
-    /// Plain text that came after [`crate::core::CallStream::splice`], ready to be sent.
+    /// Plain text that came after [`CallStream::splice`], ready to be sent.
     Written(Written),
     /// Complete; nothing follows. Token counts are of the whole call, all attempts.
     Finish(Finish),

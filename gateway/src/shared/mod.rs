@@ -2,6 +2,8 @@
 //! the waiting room. Each lock is held for one look or one change and never across an await; where two are needed, the
 //! view's is taken before the waiting room's.
 
+pub mod roll_call;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use roll_call::RollCall;
+
 use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::placement::View;
 use crate::placement::budget::Budget;
-use crate::roll_call::RollCall;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
@@ -62,7 +65,7 @@ pub fn unix_seconds() -> u64 {
 }
 
 impl Shared {
-    /// Shared state over `bus`, and the queue of messages that [`crate::feed::courier`] sends.
+    /// Shared state over `bus`, and the queue of messages that [`crate::loops::frames::courier`] sends.
     pub fn new(
         bus: Bus,
         subjects: Subjects,

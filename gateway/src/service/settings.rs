@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::source::{self, KeySource};
 use crate::auth::{self, Auth};
+use crate::file_watch::Followed;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model_config::{self, ModelConfig};
-use crate::reload::Followed;
 use crate::service::{GatewayError, Loops, Options};
 use crate::shared::Shared;
 use crate::usage::{self, Usage, UsageStream};

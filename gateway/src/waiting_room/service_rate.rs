@@ -123,5 +123,5 @@ impl DrainRate {
 }
 
 #[cfg(test)]
-#[path = "drain_tests.rs"]
+#[path = "service_rate_tests.rs"]
 mod tests;

@@ -16,7 +16,7 @@ use tokenbus_protocol::subject::SERVICE_NAME;
 use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
-use crate::feed;
+use crate::loops::frames as feed;
 use crate::shared::{Shared, unix_seconds};
 
 /// How often workers are asked while no coordinator is there.

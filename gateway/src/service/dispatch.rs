@@ -6,8 +6,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
-use crate::call::Call;
-use crate::core::{Core, Prospect};
+use crate::call::{Call, Core, Prospect};
 use crate::placement::able::Able;
 use crate::placement::view::Overview;
 use crate::shared::Shared;
@@ -15,11 +14,11 @@ use crate::stream::driver::Driver;
 
 /// Opens calls. Cheap to clone.
 #[derive(Clone)]
-pub struct Dispatch(Arc<Shared>);
+pub(super) struct Dispatch(Arc<Shared>);
 
 impl Dispatch {
     /// A dispatcher over what the gateway's streams share.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
 }

@@ -1,5 +1,8 @@
 //! The gateway as a whole: its options, what it starts, and how it stops.
 
+mod dispatch;
+mod settings;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,16 +14,17 @@ use tokio::net::TcpListener;
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+use dispatch::Dispatch;
+use settings::{Accounts, Policy};
+
 use crate::auth::source::KeySource;
 use crate::auth::source::file::FileError;
-use crate::dispatch::Dispatch;
-use crate::feed::{self, Pings};
 use crate::http::connection::server::Ending;
 use crate::http::{self, Edge, HttpOptions};
 use crate::limits;
+use crate::loops::frames::{self as feed, Pings};
 use crate::metrics::Metrics;
 use crate::model_config::{ModelFile, ModelFileError};
-use crate::policy::{Accounts, Policy};
 use crate::responses_store::{ResponsesOptions, ResponsesStore};
 use crate::shared::Shared;
 use crate::stream::event::Event;
@@ -237,8 +241,8 @@ async fn start(
     loops.add("events", feed::events(share(), events));
     loops.add("liveness", feed::liveness(share(), pings));
     loops.add("courier", feed::courier(share(), outgoing));
-    loops.add("survey", crate::survey::run(share()));
-    loops.add("waiting told", crate::waiting_told::run(share()));
+    loops.add("survey", crate::loops::survey::run(share()));
+    loops.add("waiting told", crate::loops::tell_waiting::run(share()));
     Ok(loops)
 }
 

@@ -295,5 +295,5 @@ impl<'a> Draft<'a> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-#[path = "table_tests.rs"]
+#[path = "model_table_tests.rs"]
 mod tests;

@@ -485,5 +485,4 @@ impl Drop for Meter {
 }
 
 #[cfg(test)]
-#[path = "metrics/tests.rs"]
 mod tests;

@@ -6,29 +6,58 @@ use std::path::Path;
 use tokenbus_tests::{house, tidy};
 
 /// The floors of each crate that has declared them, from the lowest up; rooms in one line are beside each other.
-const FLOORS: &[(&str, &[&[&str]])] = &[(
-    "worker",
-    &[
-        &["limits", "sync"],
-        &["options"],
-        &["engine"],
-        &["engine::openai::limits"],
-        &["engine::openai::supervisor"],
-        &["engine::openai::options"],
-        &["engine::openai::error", "engine::openai::target"],
-        &["engine::openai::wire"],
-        &["engine::openai::request", "engine::openai::watch"],
-        &["engine::openai::answer"],
-        &["engine::openai::generate"],
-        &["engine::openai"],
-        &["engine::llama"],
-        &["report"],
-        &["outbox"],
-        &["core"],
-        &["service"],
-        &["worker"],
-    ],
-)];
+const FLOORS: &[(&str, &[&[&str]])] = &[
+    (
+        "gateway",
+        &[
+            &["limits", "http::limits"],
+            &["metrics"],
+            &["file_watch"],
+            &["auth", "placement", "responses_store", "usage", "fast_path::splice"],
+            // What the streams see of the fast path; the rest of it knows HTTP and is above them.
+            &["waiting_room", "fast_path::lane"],
+            &["call"],
+            &["model_config"],
+            &["stream"],
+            &["shared"],
+            &["stream::driver"],
+            &["loops"],
+            &["fast_path"],
+            &["http::format", "http::origin", "http::page"],
+            &["http::error", "http::options"],
+            &["http::edge", "http::openapi"],
+            &["http::request"],
+            &["http::answer", "http::connection"],
+            &["http::endpoints"],
+            &["http::router"],
+            &["http"],
+            &["service"],
+        ],
+    ),
+    (
+        "worker",
+        &[
+            &["limits", "sync"],
+            &["options"],
+            &["engine"],
+            &["engine::openai::limits"],
+            &["engine::openai::supervisor"],
+            &["engine::openai::options"],
+            &["engine::openai::error", "engine::openai::target"],
+            &["engine::openai::wire"],
+            &["engine::openai::request", "engine::openai::watch"],
+            &["engine::openai::answer"],
+            &["engine::openai::generate"],
+            &["engine::openai"],
+            &["engine::llama"],
+            &["report"],
+            &["outbox"],
+            &["core"],
+            &["service"],
+            &["worker"],
+        ],
+    ),
+];
 
 /// A circle that is there and may not grow: its crate, the folder that it lies in, its files, and why.
 type AllowedCircle = (&'static str, &'static str, usize, &'static str);
@@ -56,19 +85,7 @@ const ALLOWED: &[AllowedCircle] = &[
     ("cli", "", 7, "to be opened: `status` uses what main.rs declares"),
     (
         "gateway",
-        "http",
-        27,
-        "to be opened: one flat folder of edges that is to have rooms",
-    ),
-    (
-        "gateway",
         "usage",
-        3,
-        "to be opened: its files use what mod.rs declares",
-    ),
-    (
-        "gateway",
-        "waiting_room",
         3,
         "to be opened: its files use what mod.rs declares",
     ),

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod call;
+pub mod fast_path;
 pub mod file_watch;
 pub mod http;
 pub mod limits;

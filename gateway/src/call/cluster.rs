@@ -9,8 +9,8 @@ use tokenbus_protocol::Features;
 use super::error::CallError;
 use super::output::Output;
 use super::request::Call;
+use crate::fast_path::splice::Splice;
 use crate::placement::Overview;
-use crate::stream::lane::Splice;
 
 /// Places calls and knows the models.
 pub trait Core: Clone + Send + Sync + 'static {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::cors::Origin;
-use super::limits;
+use crate::http::limits;
+use crate::http::origin::Origin;
 
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]

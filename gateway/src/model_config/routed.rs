@@ -8,10 +8,9 @@ use uuid::Uuid;
 
 use super::model_table::{Route, Target};
 use super::splice::Defaults;
-use crate::call::{Call, CallError, Output};
-use crate::call::{CallStream, Core};
+use crate::call::{Call, CallError, CallStream, Core, Output};
+use crate::fast_path::splice::Splice;
 use crate::limits::NO_WORKER_RETRY;
-use crate::stream::lane::Splice;
 
 /// The model that a call went to last.
 #[derive(Debug, Clone, Default)]

@@ -6,8 +6,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
-use crate::call::Call;
-use crate::call::{Core, Prospect};
+use crate::call::{Call, Core, Prospect};
 use crate::placement::Overview;
 use crate::placement::able::Able;
 use crate::shared::Shared;

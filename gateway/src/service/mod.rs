@@ -24,7 +24,7 @@ use settings::Settings;
 use tasks::Tasks;
 use usage_task::UsageTask;
 
-use crate::http::server::Ending;
+use crate::http::connection::server::Ending;
 use crate::http::{self, Edge};
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, survey, tell_waiting};
@@ -94,7 +94,7 @@ pub async fn run(
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        () = http::server::serve(listener, router, ending.clone()) => Ok(()),
+        () = http::connection::server::serve(listener, router, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };

@@ -13,10 +13,10 @@ use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
-use super::lane::Splice;
 use super::message::{self, Envelope};
 use super::seek::{Goes, Seeker};
 use super::state::StreamState;
+use crate::fast_path::splice::Splice;
 
 use crate::call::{Call, CallError, Output, Written};
 use crate::limits;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::event::Event;
-use super::lane::{Lane, Passed};
+use crate::fast_path::lane::{Lane, Passed};
 
 /// Bytes that one event costs beside its text.
 const EVENT: usize = 64;

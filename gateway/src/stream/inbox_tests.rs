@@ -7,7 +7,7 @@ use tokenbus_api::answer::Template;
 use tokenbus_protocol::{Body, Delta};
 
 use super::*;
-use crate::stream::lane::{Outlet, Sent, Splice};
+use crate::fast_path::splice::{Outlet, Sent, Splice};
 
 fn event(next: Option<Next>) -> Option<Event> {
     match next {

@@ -6,7 +6,6 @@ pub mod demux;
 pub mod driver;
 pub mod event;
 pub mod inbox;
-pub mod lane;
 mod losses;
 pub mod message;
 mod phase;

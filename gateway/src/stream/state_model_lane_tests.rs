@@ -5,7 +5,8 @@ use tokenbus_api::answer::Template;
 use std::sync::Arc;
 
 use super::*;
-use crate::stream::lane::{Passed, Splice};
+use crate::fast_path::lane::Passed;
+use crate::fast_path::splice::Splice;
 
 impl World {
     /// In whatever state the stream is: what its lane lets through is what the long way delivers,

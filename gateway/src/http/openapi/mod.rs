@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use super::error::HttpError;
 use crate::call::CallError;
+use crate::http::error::HttpError;
 
 const PARTS: [&str; 13] = [
     include_str!("base.json"),
@@ -36,7 +36,7 @@ static DOCUMENT: LazyLock<Result<Bytes, String>> =
     LazyLock::new(|| document().map(|document| Bytes::from(document.to_string())));
 
 /// Tells the document.
-pub(super) async fn show() -> Result<Response, HttpError> {
+pub(crate) async fn show() -> Result<Response, HttpError> {
     match &*DOCUMENT {
         Ok(text) => Ok(([(CONTENT_TYPE, "application/json")], text.clone()).into_response()),
         Err(error) => Err(CallError::Internal(format!("the OpenAPI document: {error}")).into()),

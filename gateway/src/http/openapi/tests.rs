@@ -88,7 +88,7 @@ fn errors_are_in_the_form_of_the_api_that_they_belong_to() {
                 let anthropic = reference.contains("/Anthropic");
                 assert_eq!(
                     anthropic,
-                    super::super::dialect::is_anthropic(path, &http::HeaderMap::new()),
+                    crate::http::request::dialect::is_anthropic(path, &http::HeaderMap::new()),
                     "{path} {status}"
                 );
             }

@@ -13,15 +13,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// One file of the page.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     /// Where it is.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     kind: &'static str,
     text: &'static str,
 }
 
 /// All of them. Anybody may read them, also where keys are asked for.
-pub(super) static FILES: [File; 4] = [
+pub(crate) static FILES: [File; 4] = [
     File {
         path: "/",
         kind: "text/html; charset=utf-8",
@@ -46,7 +46,7 @@ pub(super) static FILES: [File; 4] = [
 
 impl File {
     /// Its route.
-    pub(super) fn route<S: Clone + Send + Sync + 'static>(&'static self) -> MethodRouter<S> {
+    pub(crate) fn route<S: Clone + Send + Sync + 'static>(&'static self) -> MethodRouter<S> {
         get(async || self.response())
     }
 

@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::CallStream;
-use crate::call::{CallError, Output};
+use crate::call::{CallError, CallStream, Output};
+use crate::fast_path::splice::Splice;
 use crate::stream::inbox::Next;
-use crate::stream::lane::Splice;
 
 impl CallStream for Driver {
     async fn next(&mut self) -> Option<Result<Output, CallError>> {

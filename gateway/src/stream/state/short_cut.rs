@@ -1,8 +1,9 @@
 //! What passes a stream's lane without asking its state machine, and how the machine is told of it.
 
-use super::super::lane::{Lane, Passed, Splice};
 use super::super::phase::Phase;
 use super::StreamState;
+use crate::fast_path::lane::{Lane, Passed};
+use crate::fast_path::splice::Splice;
 
 impl StreamState {
     /// The run that text may pass for without asking, from its next frame on.

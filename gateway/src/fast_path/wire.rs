@@ -1,0 +1,237 @@
+//! The bytes on their way to one client, from two sides in one order: what the HTTP library writes,
+//! and tokens that are sent past it.
+//!
+//! In the middle of a streamed answer the library has nothing to decide: each piece is a chunk of
+//! its own. So the demultiplexer may send one itself, which spares the connection's task its wake-up.
+//! It may only do so when everything that the library was given has left: [`Wire::hold`] says that
+//! there is something, the library's flush that there is not. What the system does not take at once
+//! is kept here, and goes before anything else.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+use crate::fast_path::splice::Sent;
+use crate::http::limits::READ_SCRATCH;
+
+thread_local! {
+    /// What is read goes through here, a thread's sockets one after the other.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SCRATCH].into());
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    tcp: TcpStream,
+    out: Mutex<Out>,
+}
+
+#[derive(Debug, Default)]
+struct Out {
+    /// Nothing waits to be written, here or in the library.
+    clean: bool,
+    /// What was sent past the library and not taken by the system.
+    rest: BytesMut,
+}
+
+/// The connection on which a request came, among its extensions; only where an answer's body is
+/// chunked, as in HTTP/1.1.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientWire(pub(crate) Arc<Wire>);
+
+impl Wire {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            out: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The library is about to get something to write.
+    pub(crate) fn hold(&self) {
+        self.lock().clean = false;
+    }
+
+    /// Whether all that was given to either side has left.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.lock().clean
+    }
+
+    /// Sends `bytes` past the library, if nothing is before them.
+    pub(crate) fn send(&self, bytes: &[u8]) -> Sent {
+        let mut out = self.lock();
+        if !out.clean {
+            return Sent::NotNow;
+        }
+        match self.tcp.try_write(bytes) {
+            Ok(count) if count == bytes.len() => Sent::All,
+            Ok(count) => {
+                out.rest.extend_from_slice(bytes.get(count..).unwrap_or_default());
+                out.clean = false;
+                Sent::Kept
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::NotNow,
+            Err(_) => Sent::Broken,
+        }
+    }
+
+    /// Writes some of `bytes`, behind whatever was sent past the library.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut out = self.lock();
+        out.clean = false;
+        ready!(self.poll_rest(&mut out, cx))?;
+        self.poll_some(cx, bytes)
+    }
+
+    /// Ready when nothing waits here. The library calls it when nothing waits there.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.lock();
+        ready!(self.poll_rest(&mut out, cx))?;
+        out.clean = true;
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.tcp.poll_read_ready(cx))?;
+            // To clear the library's whole buffer costs more than to copy what came into it.
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let room = scratch.len().min(buffer.remaining());
+                let count = self.tcp.try_read(scratch.get_mut(..room).unwrap_or_default())?;
+                buffer.put_slice(scratch.get(..count).unwrap_or_default());
+                Ok(())
+            });
+            match read {
+                Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    fn poll_rest(&self, out: &mut Out, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !out.rest.is_empty() {
+            let count = ready!(self.poll_some(cx, &out.rest))?;
+            out.rest.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_some(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            match self.tcp.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                wrote => return Poll::Ready(wrote),
+            }
+        }
+    }
+
+    // A panic while the lock is held cannot leave it half-changed.
+    fn lock(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    pub(crate) async fn pair() -> (Arc<Wire>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        server.writable().await.unwrap();
+        (Arc::new(Wire::new(server)), client)
+    }
+
+    async fn write(wire: &Wire, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let count = std::future::poll_fn(|cx| wire.poll_write(cx, bytes)).await.unwrap();
+            bytes = &bytes[count..];
+        }
+    }
+
+    pub(crate) async fn flush(wire: &Wire) {
+        std::future::poll_fn(|cx| wire.poll_flush(cx)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_what_the_library_holds() {
+        let (wire, mut client) = pair().await;
+        assert_eq!(wire.send(b"early"), Sent::NotNow, "the head has not left");
+        write(&wire, b"head").await;
+        assert_eq!(wire.send(b"early"), Sent::NotNow, "the library may have more of it");
+        flush(&wire).await;
+        assert_eq!(wire.send(b"-a"), Sent::All);
+        wire.hold();
+        assert_eq!(wire.send(b"early"), Sent::NotNow, "the library was given something");
+        write(&wire, b"-b").await;
+        flush(&wire).await;
+        assert_eq!(wire.send(b"-c"), Sent::All);
+        drop(wire);
+        let mut all = String::new();
+        client.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "head-a-b-c");
+    }
+
+    #[tokio::test]
+    async fn what_the_system_does_not_take_goes_before_what_comes_later() {
+        let (wire, mut client) = pair().await;
+        flush(&wire).await;
+        let block = vec![b'x'; 1 << 20];
+        let mut sent = 0;
+        let last = loop {
+            match wire.send(&block) {
+                Sent::All => sent += block.len(),
+                other => break other,
+            }
+        };
+        if last == Sent::Kept {
+            sent += block.len();
+        }
+        assert!(matches!(last, Sent::Kept | Sent::NotNow), "{last:?}");
+        assert_eq!(wire.send(b"early"), Sent::NotNow);
+        let reader = tokenbus_bus::task::spawn("reader", async move {
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        write(&wire, b"end").await;
+        flush(&wire).await;
+        drop(wire);
+        let all = reader.await.unwrap();
+        assert_eq!(all.len(), sent + 3);
+        assert!(all.ends_with(b"xend") && all[..sent].iter().all(|byte| *byte == b'x'));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_is_noticed() {
+        let (wire, client) = pair().await;
+        flush(&wire).await;
+        socket2::SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(client);
+        // The reset makes the socket readable.
+        wire.tcp().readable().await.unwrap();
+        assert_eq!(wire.send(b"x"), Sent::Broken);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(wire.poll_write(&mut cx, b"x"), Poll::Ready(Err(_))));
+    }
+}

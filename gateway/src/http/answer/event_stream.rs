@@ -1,0 +1,208 @@
+//! The body of a streamed answer: a stream that the connection's own task drives.
+//!
+//! Each wake-up takes everything that is ready and hands it to the connection as one piece, which
+//! is one write. While the client's socket is full the connection does not ask for more, and the
+//! core's bound on undelivered output applies.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use http::StatusCode;
+use tokenbus_api::answer::Encoder;
+use tokio::time::{Instant, Sleep};
+
+use crate::call::{CallError, CallStream, Output, Written};
+use crate::fast_path::chunk_outlet::ChunkOutlet;
+use crate::fast_path::splice::{Outlet, Splice};
+use crate::fast_path::wire::Wire;
+use crate::http::answer::faults::{ended_early, overdue, unasked};
+use crate::http::answer::record::Record;
+use crate::http::error::HttpError;
+use crate::http::limits::MAX_WRITE;
+
+/// A streamed answer whose status has been sent.
+pub(crate) struct EventStream<S: CallStream> {
+    /// What happens to the call; dropping it cancels the call.
+    pub(crate) call: S,
+    pub(crate) encoder: Box<dyn Encoder>,
+    pub(crate) record: Record,
+    /// What had come before the status was sent; `None` when it was sent without waiting longer.
+    pub(crate) first: Option<Output>,
+    /// Where text may leave past this stream.
+    pub(crate) wire: Option<Arc<Wire>>,
+    /// Silence after which a comment is sent.
+    pub(crate) keep_alive: Duration,
+    /// When the stream ends even if the core says nothing.
+    pub(crate) backstop: Instant,
+}
+
+impl<S: CallStream> EventStream<S> {
+    /// The body.
+    pub(crate) fn into_body(self) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+        let now = Instant::now();
+        let mut writer = Box::new(Writer {
+            timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
+            buffer: BytesMut::new(),
+            written: now,
+            // Something must leave at once: the client waits for the status line as well.
+            greet: self.first.is_none(),
+            ended: false,
+            heard: true,
+            stream: self,
+        });
+        writer.stream.encoder.begin(&mut writer.buffer);
+        // In a box, so that what is passed from step to step is a pointer.
+        unfold(writer, Writer::step)
+    }
+}
+
+struct Writer<S: CallStream> {
+    stream: EventStream<S>,
+    timer: Pin<Box<Sleep>>,
+    buffer: BytesMut,
+    written: Instant,
+    greet: bool,
+    ended: bool,
+    /// A delta came since the call was told how text is written.
+    heard: bool,
+}
+
+impl<S: CallStream> Writer<S> {
+    /// Waits until there is something to write and takes all of it.
+    async fn step(mut self: Box<Self>) -> Option<(Result<Bytes, Infallible>, Box<Self>)> {
+        if self.ended {
+            return None;
+        }
+        if let Some(output) = self.stream.first.take() {
+            self.absorb(Some(Ok(output)));
+            self.absorb_ready();
+        } else if std::mem::take(&mut self.greet) {
+            self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
+        }
+        while self.buffer.is_empty() {
+            if std::mem::take(&mut self.heard) {
+                self.splice();
+            }
+            self.wait().await;
+            self.absorb_ready();
+        }
+        if let Some(wire) = &self.stream.wire {
+            wire.hold();
+        }
+        self.written = Instant::now();
+        self.stream.record.flush(self.written);
+        let bytes = std::mem::take(&mut self.buffer).freeze();
+        Some((Ok(bytes), self))
+    }
+
+    /// Tells the call what may become of plain text.
+    fn splice(&mut self) {
+        let outlet = self.stream.wire.as_ref().map(|wire| {
+            let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
+            Arc::new(ChunkOutlet { wire, pace }) as Arc<dyn Outlet>
+        });
+        let template = self.stream.encoder.template();
+        let splice = template.map(|template| Splice { template, outlet });
+        self.stream.call.splice(splice);
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            happened = self.stream.call.next() => self.absorb(happened),
+            () = self.timer.as_mut() => self.tick(Instant::now()),
+        }
+    }
+
+    /// The timer is not set back with each write, that would be work per token; it is looked at
+    /// when it fires.
+    fn tick(&mut self, now: Instant) {
+        if now >= self.stream.backstop {
+            self.fail(&overdue());
+            return;
+        }
+        // What was sent past this task is told of now.
+        self.absorb_ready();
+        let mut due = self.written + self.stream.keep_alive;
+        if now >= due && self.buffer.is_empty() {
+            self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
+            due = now + self.stream.keep_alive;
+        }
+        self.timer.as_mut().reset(due.min(self.stream.backstop));
+    }
+
+    fn absorb_ready(&mut self) {
+        while !self.ended && self.buffer.len() < MAX_WRITE {
+            match self.stream.call.try_next() {
+                Some(happened) => self.absorb(Some(happened)),
+                None => break,
+            }
+        }
+    }
+
+    fn absorb(&mut self, happened: Option<Result<Output, CallError>>) {
+        match happened {
+            Some(Ok(Output::Written(written))) => self.hand_on(written),
+            Some(Ok(output)) => self.write(&output),
+            Some(Err(error)) => self.fail(&error.into()),
+            None => self.fail(&ended_early()),
+        }
+    }
+
+    /// Text that is written already.
+    fn hand_on(&mut self, written: Written) {
+        self.stream.record.saw_text(&written);
+        self.written = self.written.max(written.sent_at.unwrap_or(self.written));
+        if self.buffer.is_empty() {
+            self.buffer = written.events;
+        } else {
+            self.buffer.extend_from_slice(&written.events);
+        }
+    }
+
+    fn write(&mut self, output: &Output) {
+        match output {
+            Output::Accepted { worker, .. } => self.stream.record.placed(worker),
+            Output::Written(_) | Output::Anew => self.fail(&unasked()),
+            Output::Delta(delta) => {
+                self.heard = true;
+                self.stream.record.saw(delta);
+                if let Err(error) = self.stream.encoder.delta(delta, &mut self.buffer) {
+                    self.fail(&error.into());
+                }
+            }
+            Output::Finish(finish) => match self.stream.encoder.finish(finish, &mut self.buffer) {
+                Ok(()) => {
+                    self.stream.record.finished(finish);
+                    self.stream.record.succeeded();
+                    self.ended = true;
+                }
+                Err(error) => self.fail(&error.into()),
+            },
+        }
+    }
+
+    /// Tells the client and ends the stream; see `api/` for the forms.
+    fn fail(&mut self, error: &HttpError) {
+        let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
+        let failure = verdict.failure().of(self.stream.record.id());
+        self.stream.encoder.fail(&failure, &mut self.buffer);
+        self.ended = true;
+    }
+}
+
+impl<S: CallStream> Drop for Writer<S> {
+    /// A client that leaves has had what was sent past this stream.
+    fn drop(&mut self) {
+        while let Some(Ok(output)) = self.stream.call.try_next() {
+            if let Output::Written(written) = output {
+                self.stream.record.saw_text(&Written { tokens: 0, ..written });
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Faults of the core that end an answer. None of them should happen.
+
+use crate::call::{CallError, Stage};
+use crate::http::error::HttpError;
+
+/// The core has said nothing up to the backstop.
+pub(crate) fn overdue() -> HttpError {
+    tracing::error!("a call outlived its deadline in the core");
+    CallError::Deadline {
+        stage: Stage::Generation,
+    }
+    .into()
+}
+
+/// The core has said what nobody asked it for.
+pub(crate) fn unasked() -> HttpError {
+    CallError::Internal("output came in a form that was not asked for".to_owned()).into()
+}
+
+/// The core's stream has ended with neither finish nor error.
+pub(crate) fn ended_early() -> HttpError {
+    CallError::Internal("the stream ended without its finish".to_owned()).into()
+}

@@ -1,0 +1,7 @@
+//! The answer to a request: in one piece or as events, and the record of what it used.
+
+pub(crate) mod event_stream;
+pub(crate) mod faults;
+pub(crate) mod keeping;
+pub(crate) mod record;
+pub(crate) mod respond;

@@ -1,0 +1,315 @@
+//! What is measured and logged of one request to a model: every end of one passes here, once.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokenbus_api::answer::cached_tokens;
+use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::auth::{Grant, estimate};
+use crate::call::{Call, CallError, Written};
+use crate::http::edge::Edge;
+use crate::http::error::{HttpError, Verdict};
+use crate::http::format::millis;
+use crate::http::request::request_id::RequestId;
+use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
+use crate::model_config::{ModelConfig, Served};
+use crate::usage::Usage;
+
+/// The record of one request. Dropped before its end, it tells of a client that went away.
+#[derive(Debug)]
+pub(crate) struct Record {
+    meter: Meter,
+    metrics: Metrics,
+    usage: Usage,
+    models: ModelConfig,
+    request: RequestId,
+    call: Option<Called>,
+    worker: Option<Name>,
+    tokens: u64,
+    paced: u64,
+    /// Its answer is no stream of tokens: there is no pace to measure.
+    whole: bool,
+    ended: bool,
+}
+
+/// The call that a request has become.
+#[derive(Debug)]
+struct Called {
+    id: Uuid,
+    kind: RequestKind,
+    model: String,
+    /// Which model serves it, where its name stands for others.
+    served: Option<Served>,
+    tenant: Option<String>,
+    /// For an estimate of the prompt.
+    body: Bytes,
+    /// Holds the place of the request within its key's limits.
+    grant: Option<Grant>,
+}
+
+impl Called {
+    fn served(&self) -> Option<String> {
+        self.served.as_ref()?.model().filter(|served| *served != self.model)
+    }
+}
+
+impl Record {
+    pub(crate) fn begin<C>(edge: &Edge<C>, request: RequestId, now: Instant) -> Self {
+        Self {
+            meter: edge.metrics.begin(now),
+            metrics: edge.metrics.clone(),
+            usage: edge.usage.clone(),
+            models: edge.models.clone(),
+            request,
+            call: None,
+            worker: None,
+            tokens: 0,
+            paced: 0,
+            whole: false,
+            ended: false,
+        }
+    }
+
+    /// The request's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.request.0
+    }
+
+    /// The request has become `call`, by the leave of `grant` where there are keys.
+    pub(crate) fn called(&mut self, call: &Call, grant: Option<Grant>, served: Option<Served>) {
+        self.call = Some(Called {
+            id: call.id,
+            kind: call.kind,
+            model: call.model.clone(),
+            served,
+            tenant: call.tenant.clone(),
+            body: call.body.clone(),
+            grant,
+        });
+        self.whole = !call.kind.is_generated();
+    }
+
+    /// A worker has it, so its model exists.
+    pub(crate) fn placed(&mut self, worker: &Name) {
+        self.worker = Some(worker.clone());
+        self.name();
+    }
+
+    fn name(&mut self) {
+        let Some(call) = self.call.as_ref().filter(|_| !self.meter.is_named()) else {
+            return;
+        };
+        match call.served() {
+            Some(served) => self.meter.model(&served),
+            None => self.meter.model(&call.model),
+        }
+    }
+
+    /// Output that will be written with the next flush. Engines that do not count their tokens
+    /// send one at a time.
+    pub(crate) fn saw(&mut self, delta: &Delta<'_>) {
+        if self.whole {
+            return;
+        }
+        let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
+        let tokens = u64::from(delta.tokens).max(u64::from(piece || !delta.text.is_empty()));
+        self.tokens += tokens;
+        if delta.choice == 0 {
+            self.paced += tokens;
+        }
+    }
+
+    /// Plain text that was sent already, or will be with the next flush.
+    pub(crate) fn saw_text(&mut self, written: &Written) {
+        if let Some(at) = written.sent_at {
+            self.meter.sent(at, written.sent);
+        }
+        self.tokens += written.tokens;
+        self.paced += written.tokens;
+    }
+
+    /// Where the pace of its model's tokens is noted.
+    pub(crate) fn pace(&self) -> Option<Histogram> {
+        self.meter.pace()
+    }
+
+    /// What was seen of the answer is void, it begins anew.
+    pub(crate) fn anew(&mut self) {
+        (self.tokens, self.paced) = (0, 0);
+        self.meter.anew();
+    }
+
+    /// What was seen since the last flush leaves at `now`.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        let (tokens, paced) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.paced));
+        if tokens > 0 {
+            self.name();
+            self.meter.output(now, tokens, paced);
+        }
+    }
+
+    /// The answer's end brought these counts.
+    pub(crate) fn finished(&mut self, finish: &Finish) {
+        self.name();
+        let cached = cached_tokens(finish);
+        self.meter.usage(finish.prompt_tokens, finish.completion_tokens, cached);
+    }
+
+    /// Answered in full.
+    pub(crate) fn succeeded(&mut self) {
+        self.end(Outcome::Succeeded, StatusCode::OK.as_u16(), None);
+    }
+
+    /// Ended with `error`; `sent` is the status where one had been sent before. What the client is
+    /// told is returned.
+    pub(crate) fn failed(&mut self, error: &HttpError, sent: Option<u16>) -> Verdict {
+        let verdict = self.visible(error).as_ref().unwrap_or(error).verdict();
+        self.name_model(error);
+        let status = sent.unwrap_or_else(|| verdict.status.as_u16());
+        self.end(verdict.outcome, status, Some(&verdict));
+        verdict
+    }
+
+    /// The error as this client may know it, where that is another: of the models that there are, it
+    /// is told those that its key may use.
+    fn visible(&self, error: &HttpError) -> Option<HttpError> {
+        let HttpError::Call(CallError::UnknownModel { model, known }) = error else {
+            return None;
+        };
+        let key = self.call.as_ref().and_then(|call| call.grant.as_ref()).map(Grant::key);
+        let mut known: Vec<String> = known.iter().cloned().chain(self.models.aliases()).collect();
+        known.retain(|model| key.is_none_or(|key| key.may_use(model)));
+        known.sort_unstable();
+        known.dedup();
+        let model = model.clone();
+        Some(CallError::UnknownModel { model, known }.into())
+    }
+
+    // A name that only the client says exists must not become a label.
+    fn name_model(&mut self, error: &HttpError) {
+        let Some(Called { model, .. }) = &self.call else {
+            return;
+        };
+        match error {
+            HttpError::Call(
+                CallError::NoWorker { .. }
+                | CallError::Full { .. }
+                | CallError::Unsupported { .. }
+                | CallError::Engine(_)
+                | CallError::WorkerLost { .. }
+                | CallError::SlowClient,
+            ) => self.meter.model(model),
+            HttpError::Call(CallError::UnknownModel { .. }) => {}
+            _ => self.meter.claimed_model(model),
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, status: u16, verdict: Option<&Verdict>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let now = Instant::now();
+        self.flush(now);
+        self.meter.end(now, outcome, status);
+        self.log(outcome, status, verdict, now);
+        self.account(now, outcome, status);
+    }
+
+    /// Settles what the request used: with its key's limits, in the metrics, in a usage record.
+    fn account(&mut self, now: Instant, outcome: Outcome, status: u16) {
+        let Some(mut call) = self.call.take() else { return };
+        let (tokens, estimated) = self.used(&call, outcome);
+        if let Some(grant) = &mut call.grant {
+            grant.used(tokens.prompt.saturating_add(tokens.completion));
+            self.metrics.key_used(grant.key().name.as_str(), tokens);
+        }
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.usage.offer(UsageRecord {
+            id: call.id,
+            request: self.request.0.clone(),
+            gateway: self.usage.gateway().clone(),
+            worker: self.worker.take(),
+            served: call.served(),
+            key: call.grant.as_ref().map(|grant| grant.key().name.as_str().to_owned()),
+            tenant: call.tenant,
+            kind: call.kind,
+            model: call.model,
+            prompt_tokens: tokens.prompt,
+            completion_tokens: tokens.completion,
+            cached_tokens: tokens.cached,
+            estimated,
+            outcome: outcome.into(),
+            status,
+            ttft_ms: self.meter.ttft().map(millis),
+            duration_ms: millis(self.meter.elapsed(now)),
+            at_ms: at.map_or(0, millis),
+        });
+    }
+
+    /// What it used, and whether its prompt had to be estimated. What no worker had, or the cluster
+    /// gave nothing for, used nothing.
+    fn used(&self, call: &Called, outcome: Outcome) -> (Tokens, bool) {
+        let (prompt, completion) = (self.meter.prompt(), self.meter.completion());
+        let failed = matches!(outcome, Outcome::Failed | Outcome::Rejected);
+        let nothing = prompt.is_none() && completion == 0 && (failed || self.worker.is_none());
+        if nothing {
+            return (Tokens::default(), false);
+        }
+        let tokens = Tokens {
+            prompt: prompt.unwrap_or_else(|| estimate::prompt(&call.body)),
+            completion,
+            cached: self.meter.cached(),
+        };
+        (tokens, prompt.is_none())
+    }
+
+    fn log(&self, outcome: Outcome, status: u16, verdict: Option<&Verdict>, now: Instant) {
+        let (id, model) = match &self.call {
+            Some(call) => (Some(tracing::field::display(&call.id)), call.model.as_str()),
+            None => (None, ""),
+        };
+        let key = self.call.as_ref().and_then(|call| call.grant.as_ref());
+        let key = key.map(|grant| grant.key().name.as_str());
+        let request = self.request.0.as_str();
+        let seconds = self.meter.elapsed(now).as_secs_f64();
+        let code = verdict.and_then(|verdict| verdict.code.as_deref());
+        let error = verdict.map(|verdict| verdict.message.as_str());
+        let outcome_text = outcome.as_str();
+        match outcome {
+            Outcome::Failed | Outcome::TimedOut => tracing::warn!(
+                request,
+                call = id,
+                model,
+                key,
+                outcome = outcome_text,
+                status,
+                code,
+                error,
+                seconds,
+                "request ended"
+            ),
+            Outcome::Succeeded | Outcome::Rejected | Outcome::Cancelled => tracing::debug!(
+                request,
+                call = id,
+                model,
+                key,
+                outcome = outcome_text,
+                status,
+                code,
+                error,
+                seconds,
+                "request ended"
+            ),
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled, CLIENT_GONE, None);
+    }
+}

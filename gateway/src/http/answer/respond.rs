@@ -1,0 +1,171 @@
+//! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
+use tokenbus_api::answer::{Collect, Form};
+use tokenbus_api::{AnswerError, Identity};
+use tokio::time::{Instant, timeout_at};
+
+use crate::call::{CallStream, Output};
+use crate::fast_path::handover::Streamed;
+use crate::fast_path::wire::Wire;
+use crate::http::answer::event_stream::EventStream;
+use crate::http::answer::faults::{ended_early, overdue, unasked};
+use crate::http::answer::keeping::{Keeper, Keeping};
+use crate::http::answer::record::Record;
+use crate::http::error::HttpError;
+use crate::http::options::HttpOptions;
+
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// In which form the answer is wanted, and what there is to make it of.
+pub(crate) struct Asked {
+    /// What the API makes of it.
+    pub(crate) form: Box<dyn Form>,
+    pub(crate) identity: Identity,
+    /// When the request is answered whatever the core does.
+    pub(crate) backstop: Instant,
+    pub(crate) record: Record,
+    /// The client's connection, where events may be sent past the HTTP library.
+    pub(crate) wire: Option<Arc<Wire>>,
+    /// Keeps the answer, where that is wanted.
+    pub(crate) keeper: Option<Keeper>,
+}
+
+/// Answers with what comes of a call.
+pub(crate) async fn answer(stream: impl CallStream, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
+    match asked.keeper.take() {
+        None => made(stream, asked, options).await,
+        Some(keeper) => {
+            let collector = asked.form.collector(asked.identity.clone());
+            let stream = Keeping::new(stream, keeper, collector, asked.identity.clone());
+            // In a box, so that requests whose answer is not kept do not hold room for this.
+            Box::pin(made(stream, asked, options)).await
+        }
+    }
+}
+
+async fn made(stream: impl CallStream, asked: Box<Asked>, options: &HttpOptions) -> Response {
+    if asked.form.is_stream() {
+        streamed(stream, asked, options).await
+    } else {
+        whole(stream, asked).await
+    }
+}
+
+/// Waits for the first output, so that an error before it has a status of its own; not longer than
+/// `commit_after`, so that proxies see life.
+async fn streamed<S: CallStream>(mut stream: S, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
+    let commit = Instant::now() + options.commit_after;
+    let backstop = asked.backstop;
+    let first = match timeout_at(commit.min(backstop), first_output(&mut stream, &mut asked.record)).await {
+        Ok(Ok(output)) => Some(output),
+        Ok(Err(error)) => return refuse(&mut asked.record, asked.form.as_ref(), &error),
+        Err(_) if commit >= backstop => return refuse(&mut asked.record, asked.form.as_ref(), &overdue()),
+        Err(_) => None,
+    };
+    begin(stream, *asked, first, options)
+}
+
+/// The status, and the stream that follows it.
+fn begin<S: CallStream>(stream: S, asked: Asked, first: Option<Output>, options: &HttpOptions) -> Response {
+    let stream = EventStream {
+        call: stream,
+        encoder: asked.form.encoder(asked.identity),
+        record: asked.record,
+        first,
+        wire: asked.wire.filter(|_| options.direct),
+        keep_alive: options.keep_alive,
+        backstop: asked.backstop,
+    };
+    let mut response = Response::new(Body::from_stream(stream.into_body()));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    );
+    // Proxies must neither keep nor gather events.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response.extensions_mut().insert(Streamed);
+    response
+}
+
+async fn first_output<S: CallStream>(stream: &mut S, record: &mut Record) -> Result<Output, HttpError> {
+    loop {
+        let output = stream.next().await.ok_or_else(ended_early)??;
+        match &output {
+            Output::Accepted { worker, .. } => record.placed(worker),
+            Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
+            Output::Delta(_) => return Ok(output),
+            // A stream never begins anew, whatever has been said of it.
+            Output::Written(_) | Output::Anew => return Err(unasked()),
+        }
+    }
+}
+
+async fn whole(mut stream: impl CallStream, mut asked: Box<Asked>) -> Response {
+    let Asked {
+        form,
+        identity,
+        backstop,
+        record,
+        ..
+    } = asked.as_mut();
+    let collector = || form.collector(identity.clone());
+    match timeout_at(*backstop, collect(&mut stream, collector, record)).await {
+        Ok(Ok(answer)) => {
+            record.succeeded();
+            ([(CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        Ok(Err(error)) => refuse(record, form.as_ref(), &error),
+        Err(_) => refuse(record, form.as_ref(), &overdue()),
+    }
+}
+
+/// Ends a request with `error` instead of an answer.
+pub(crate) fn refuse(record: &mut Record, form: &dyn Form, error: &HttpError) -> Response {
+    let verdict = record.failed(error, None);
+    let body = form.error(&verdict.failure().of(record.id()));
+    verdict.into_response_with(body)
+}
+
+async fn collect(
+    stream: &mut impl CallStream,
+    begin: impl Fn() -> Box<dyn Collect>,
+    record: &mut Record,
+) -> Result<Bytes, HttpError> {
+    let mut collector = begin();
+    loop {
+        let happened = match stream.try_next() {
+            Some(happened) => Some(happened),
+            None => {
+                // One look at the clock per wake-up, however many tokens it brought.
+                record.flush(Instant::now());
+                stream.next().await
+            }
+        };
+        match &happened.ok_or_else(ended_early)?? {
+            Output::Accepted { worker, .. } => record.placed(worker),
+            Output::Anew => {
+                record.anew();
+                collector = begin();
+            }
+            Output::Delta(delta) => {
+                record.saw(delta);
+                collector.delta(delta)?;
+            }
+            Output::Written(_) => return Err(unasked()),
+            Output::Finish(finish) => {
+                let answer = collector.finish(finish)?;
+                record.finished(finish);
+                return Ok(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The rest of a streamed HTTP/1.1 answer, after its head has left: chunks, and what holds for the connection
+//! meanwhile.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::{Buf as _, BytesMut};
+use hyper::body::Body as _;
+use tokio::io::AsyncWrite as _;
+
+use crate::fast_path::chunk_outlet::push_chunk;
+use crate::http::connection::socket::Socket;
+use crate::http::limits::UNSENT;
+
+thread_local! {
+    /// What one wake-up of a stream sends is put together here; only what its socket does not take is kept.
+    static CHUNKS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sends the rest of an answer.
+pub(crate) struct Chunked {
+    socket: Socket,
+    body: Body,
+    /// What the socket has not taken yet.
+    unsent: BytesMut,
+    ended: bool,
+}
+
+impl Chunked {
+    /// Sends `body` on `socket`, where all before it has left.
+    pub(crate) fn new(socket: Socket, body: Body) -> Self {
+        Self {
+            socket,
+            body,
+            unsent: BytesMut::new(),
+            ended: false,
+        }
+    }
+
+    /// Ready when all of it has left. Dropping this drops the body, which cancels its call.
+    ///
+    /// # Errors
+    /// The client has gone, or the body broke off: nothing may follow then, so that the client sees it.
+    pub(crate) async fn send(mut self) -> io::Result<Socket> {
+        std::future::poll_fn(|cx| self.poll(cx)).await?;
+        Ok(self.socket)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.check(cx)?;
+        while !self.ended && self.unsent.len() < UNSENT {
+            if !self.gather(cx)? {
+                break;
+            }
+        }
+        while !self.unsent.is_empty() {
+            let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))?;
+            self.unsent.advance(count);
+        }
+        // Its room is for clients that are slow, which others do not pay for.
+        self.unsent = BytesMut::new();
+        // As well what was sent past this, and not taken by the system.
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
+    /// Takes what the body has and sends as much as the system takes; false when the body has nothing for now.
+    fn gather(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        CHUNKS.with_borrow_mut(|chunks| {
+            chunks.clear();
+            while !self.ended && chunks.len() < UNSENT {
+                match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(frame)) => {
+                        let frame = frame.map_err(io::Error::other)?;
+                        // Its events are all that an answer has.
+                        if let Ok(data) = frame.into_data() {
+                            push_chunk(chunks, &data);
+                        }
+                    }
+                    Poll::Ready(None) => {
+                        chunks.extend_from_slice(b"0\r\n\r\n");
+                        self.ended = true;
+                    }
+                }
+            }
+            self.write(cx, chunks)?;
+            Ok(chunks.len() >= UNSENT)
+        })
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
+        while self.unsent.is_empty() && !bytes.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, bytes) {
+                Poll::Ready(count) => bytes = bytes.get(count?..).unwrap_or_default(),
+                Poll::Pending => break,
+            }
+        }
+        self.unsent.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::http::connection::socket::tests::pair;
+
+    #[tokio::test]
+    async fn a_full_socket_loses_and_swaps_nothing() {
+        let (socket, mut client) = pair().await;
+        // Far more than the sockets hold, in pieces of all sizes, some of them empty.
+        let pieces: Vec<Bytes> = (0..600_u32)
+            .map(|n| vec![b'a' + (n % 26) as u8; (n * n % 50_021) as usize].into())
+            .collect();
+        let whole = pieces.concat();
+        let body = Body::from_stream(stream::iter(pieces).map(Ok::<_, Infallible>));
+        let reading = async {
+            let (mut text, mut sent) = (Vec::new(), Vec::new());
+            while !sent.ends_with(b"\r\n0\r\n\r\n") {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                text.resize(300_000, 0);
+                let count = client.read(&mut text).await.unwrap();
+                assert!(count > 0);
+                sent.extend_from_slice(&text[..count]);
+            }
+            sent
+        };
+        let (socket, sent) = tokio::join!(Chunked::new(socket, body).send(), reading);
+        assert!(socket.unwrap().wire().is_clean());
+        let (mut rest, mut received) = (&sent[..], Vec::new());
+        while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+            let chunk = &rest[end + 2..];
+            received.extend_from_slice(&chunk[..size]);
+            assert_eq!(&chunk[size..size + 2], b"\r\n");
+            rest = &chunk[size + 2..];
+        }
+        assert!(received == whole && rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_ended() {
+        let (socket, mut client) = pair().await;
+        let body = [Ok("a"), Err(io::Error::other("broken"))];
+        let sent = Chunked::new(socket, Body::from_stream(stream::iter(body))).send().await;
+        assert!(sent.is_err());
+        drop(sent);
+        let mut received = String::new();
+        let _ = client.read_to_string(&mut received).await;
+        assert!(!received.contains("0\r\n\r\n"), "{received:?}");
+    }
+}

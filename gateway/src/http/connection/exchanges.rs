@@ -1,0 +1,247 @@
+//! One client's connection, from its first byte to its last: what it speaks, one HTTP/1.1 exchange after the other,
+//! and streamed answers, which leave the HTTP library once they have begun (see [`crate::fast_path::handover`]).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Once};
+use std::task::Poll;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::fast_path::handover::{Begun, Handover, Streamed, says_close};
+use crate::fast_path::wire::ClientWire;
+use crate::http::connection::chunked::Chunked;
+use crate::http::connection::leftover::Leftover;
+use crate::http::connection::socket::Socket;
+use crate::http::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
+
+/// With what an HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Names the tasks that the HTTP library starts, one for each HTTP/2 stream.
+#[derive(Debug, Clone, Copy)]
+struct NamedTasks;
+
+impl<F> hyper::rt::Executor<F> for NamedTasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        // The stream's task ends with its connection, which waits for nothing of it.
+        drop(tokenbus_bus::task::spawn("http2-stream", future));
+    }
+}
+
+/// How each version of HTTP is served.
+pub(crate) struct Versions {
+    http1: http1::Builder,
+    http2: http2::Builder<NamedTasks>,
+}
+
+impl Versions {
+    pub(crate) fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            // A chunk is small and its frame smaller: copying them together costs less than a vector.
+            .writev(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ);
+        let mut http2 = http2::Builder::new(NamedTasks);
+        http2
+            .timer(TokioTimer::new())
+            .keep_alive_interval(HTTP2_PING)
+            .keep_alive_timeout(HTTP2_PING)
+            .max_concurrent_streams(HTTP2_STREAMS)
+            .max_send_buf_size(HTTP2_SEND_BUFFER);
+        Self { http1, http2 }
+    }
+}
+
+/// A client's connection, and what it is served with.
+pub(crate) struct Connection {
+    pub(crate) router: Router,
+    pub(crate) versions: Arc<Versions>,
+    pub(crate) draining: CancellationToken,
+    pub(crate) closing: CancellationToken,
+}
+
+impl Connection {
+    /// Serves `tcp` until either side has had enough.
+    pub(crate) async fn serve(self, tcp: TcpStream) {
+        if let Err(error) = self.exchanges(tcp).await {
+            // A client that goes away; what it cost is in the request's own record.
+            tracing::debug!(error, "connection ended");
+        }
+    }
+
+    async fn exchanges(&self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut socket = Socket::new(tcp, self.closing.clone())?;
+        match self.unless_closing(preface(&mut socket)).await.transpose()? {
+            Some(Some(false)) => {}
+            Some(Some(true)) => return Ok(Box::pin(self.http2(socket)).await?),
+            Some(None) | None => return Ok(()),
+        }
+        loop {
+            // In a box, which is gone while an answer is streamed.
+            let Some((back, rest)) = Box::pin(self.http1(socket)).await? else {
+                return Ok(());
+            };
+            socket = Chunked::new(back, rest).send().await?;
+            if self.closing.is_cancelled() {
+                return Ok(socket.shutdown().await?);
+            }
+            // The library, with its buffers, comes back when there is something for it.
+            match self.unless_closing(Box::pin(next(&mut socket))).await.transpose()? {
+                Some(true) => {}
+                Some(false) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// What comes of `future`, or `None` when the gateway closes before: nothing is lost with an idle connection.
+    async fn unless_closing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.closing.run_until_cancelled(future).await
+    }
+
+    /// Serves HTTP/1 until the connection ends or an answer is handed over: its rest is returned then, and the
+    /// socket, on which all before it has left.
+    async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
+        let handover = Handover::default();
+        let wire = Arc::clone(socket.wire());
+        let (client, rest) = (ClientWire(Arc::clone(&wire)), handover.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let draining = self.draining.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let version = request.version();
+            let mut stays = version == Version::HTTP_11;
+            if stays {
+                request.extensions_mut().insert(client.clone());
+            }
+            stays &= !says_close(request.headers());
+            let answering = router.call(request);
+            let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
+            async move {
+                let mut response = answering.await?;
+                if version < Version::HTTP_11 && response.extensions().get::<Streamed>().is_some() {
+                    warn_of_old_http();
+                }
+                if draining.is_cancelled() {
+                    let headers = response.headers_mut();
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                stays &= !says_close(response.headers());
+                Ok::<_, Infallible>(begun(response, stays.then_some((rest, client))))
+            }
+        });
+        let mut connection = self.versions.http1.serve_connection(TokioIo::new(socket), service);
+        let mut closing = pin!(self.closing.cancelled());
+        let mut closes = false;
+        let handed_over = std::future::poll_fn(|cx| {
+            if !closes && closing.as_mut().poll(cx).is_ready() {
+                // Idle connections close now, others after the request that they carry.
+                Pin::new(&mut connection).graceful_shutdown();
+                closes = true;
+            }
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Pending if handover.is_due() && wire.is_clean() => Poll::Ready(Ok(true)),
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
+            }
+        })
+        .await?;
+        let rest = handover.take().filter(|_| handed_over);
+        Ok(rest.map(|rest| {
+            let parts = connection.into_parts();
+            let mut socket = parts.io.into_inner();
+            socket.give_back(&parts.read_buf);
+            (socket, rest)
+        }))
+    }
+
+    async fn http2(&self, socket: Socket) -> hyper::Result<()> {
+        // It has no header that says "close"; its connections are told at the closing, and lose nothing by it.
+        let router = TowerToHyperService::new(self.router.clone());
+        let closing = self.closing.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            router.call(request.map(|body| Leftover::new(body, closing.clone())))
+        });
+        let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+}
+
+/// Says, once, that a stream goes where its end cannot be told from a break.
+fn warn_of_old_http() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            "a stream is sent over HTTP/1.0, where an answer ends with its connection: if this gateway dies, the half \
+             of an answer looks like a whole one. Behind nginx, set proxy_http_version 1.1"
+        );
+    });
+}
+
+/// A response as the library gets it; the rest of a stream goes to `handover`, where there is one.
+fn begun(response: Response, handover: Option<(Handover, ClientWire)>) -> http::Response<Begun> {
+    let handover = handover.filter(|_| response.extensions().get::<Streamed>().is_some());
+    response.map(|body| match handover {
+        None => Begun::Whole(body),
+        Some((handover, wire)) => {
+            // From here on it is clean only when the head has left.
+            wire.0.hold();
+            Begun::Part(Some(body), handover)
+        }
+    })
+}
+
+/// Reads the first bytes: whether they are those of HTTP/2; `None` when there are none.
+async fn preface(socket: &mut Socket) -> io::Result<Option<bool>> {
+    loop {
+        let more = std::future::poll_fn(|cx| socket.poll_ahead(cx)).await?;
+        let first = socket.unread();
+        let compared = first.len().min(PREFACE.len());
+        if first.get(..compared) != PREFACE.get(..compared) {
+            return Ok(Some(false));
+        }
+        if compared == PREFACE.len() {
+            return Ok(Some(true));
+        }
+        if !more {
+            return Ok((!first.is_empty()).then_some(false));
+        }
+    }
+}
+
+/// Waits for the next request; false when there is none.
+async fn next(socket: &mut Socket) -> io::Result<bool> {
+    if !socket.unread().is_empty() {
+        return Ok(true);
+    }
+    let ahead = std::future::poll_fn(|cx| socket.poll_ahead(cx));
+    match tokio::time::timeout(HEADER_READ, ahead).await {
+        Ok(more) => more,
+        Err(_) => Ok(false),
+    }
+}

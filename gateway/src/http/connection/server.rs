@@ -1,0 +1,140 @@
+//! Accepting connections, and ending them in good order.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::connection::exchanges::{Connection, Versions};
+use crate::http::limits::{ACCEPT_PAUSE, LAST_WORDS};
+
+/// How serving ends, in this order.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// Cancelled first: everything is still served, but HTTP/1 connections are asked to close with
+    /// their next response, so that the next request is sent to another gateway.
+    pub draining: CancellationToken,
+    /// Then nothing more is accepted, and idle connections are closed.
+    pub closing: CancellationToken,
+    /// Time that running requests have from then on.
+    pub grace: Duration,
+}
+
+/// Serves `router` on `listener` until `ending` says to close; then accepts nothing more, lets
+/// running requests end within the grace period and returns. There is no cap on the number of
+/// connections but the system's.
+///
+/// The core is expected to end what still runs after the grace period with an error of its own;
+/// connections that outlive even that are cut, which every client sees as a broken stream.
+pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
+    let mut connections = JoinSet::new();
+    let versions = Arc::new(Versions::new());
+    let mut pause = Pause::default();
+    let grace = ending.grace;
+    loop {
+        tokio::select! {
+            () = ending.closing.cancelled() => break,
+            Some(ended) = connections.join_next() => check(ended),
+            accepted = pause.accept(&listener) => match accepted {
+                Ok((tcp, _)) => {
+                    let connection = Connection {
+                        router: router.clone(),
+                        versions: Arc::clone(&versions),
+                        draining: ending.draining.clone(),
+                        closing: ending.closing.clone(),
+                    };
+                    connections.spawn(connection.serve(tcp));
+                }
+                Err(error) => tracing::warn!(%error, pause = ?pause.length, "cannot accept a connection"),
+            },
+        }
+    }
+    drop(listener);
+    tracing::info!(
+        connections = connections.len(),
+        ?grace,
+        "no longer accepting connections"
+    );
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            check(ended);
+        }
+    };
+    if tokio::time::timeout(grace + LAST_WORDS, all).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "grace period is over, cutting connections"
+        );
+    }
+    connections.shutdown().await;
+}
+
+fn check(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Pauses between failed accepts, doubling: without a file descriptor to spare the next accept
+/// fails as well, at once.
+#[derive(Debug, Default)]
+struct Pause {
+    length: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    async fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, std::net::SocketAddr)> {
+        if let Some(until) = self.until {
+            tokio::time::sleep_until(until).await;
+        }
+        let accepted = listener.accept().await;
+        self.note(accepted.as_ref().err().map(io::Error::kind), Instant::now());
+        accepted
+    }
+
+    fn note(&mut self, failure: Option<io::ErrorKind>, now: Instant) {
+        match failure {
+            None => *self = Self::default(),
+            // The fault of that one connection; the next may be fine.
+            Some(
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused,
+            ) => self.until = None,
+            Some(_) => {
+                self.length = (self.length * 2).clamp(*ACCEPT_PAUSE.start(), *ACCEPT_PAUSE.end());
+                self.until = Some(now + self.length);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn failed_accepts_pause_longer_and_longer_up_to_a_bound() {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        let mut lengths = Vec::new();
+        for _ in 0..10 {
+            pause.note(Some(io::ErrorKind::Other), now);
+            assert_eq!(pause.until, Some(now + pause.length));
+            lengths.push(pause.length);
+        }
+        assert_eq!(lengths.first(), Some(ACCEPT_PAUSE.start()));
+        assert_eq!(lengths.last(), Some(ACCEPT_PAUSE.end()));
+        assert!(lengths.is_sorted());
+        pause.note(Some(io::ErrorKind::ConnectionAborted), now);
+        assert_eq!(pause.until, None);
+        pause.note(None, now);
+        assert_eq!(pause.length, Duration::ZERO);
+    }
+}

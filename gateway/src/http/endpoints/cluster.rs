@@ -1,0 +1,40 @@
+//! `GET /cluster`: the workers, the models and this gateway's requests at this moment, for the page.
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use http::header::CACHE_CONTROL;
+use serde::Serialize;
+
+use crate::auth::Caller;
+use crate::call::Core;
+use crate::http::edge::Edge;
+use crate::placement::Overview;
+
+#[derive(Serialize)]
+struct Cluster {
+    object: &'static str,
+    version: &'static str,
+    /// Requests that this gateway is answering.
+    in_flight: i64,
+    /// Those of them that wait for a worker with room.
+    waiting: i64,
+    #[serde(flatten)]
+    overview: Overview,
+}
+
+/// Tells all of it, of the models that the caller may use.
+pub(crate) async fn show<C: Core>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
+    let mut overview = edge.core.overview();
+    if let Some(caller) = caller {
+        overview.retain(|model| caller.key().may_use(model));
+    }
+    let cluster = Cluster {
+        object: "cluster",
+        version: env!("CARGO_PKG_VERSION"),
+        in_flight: edge.metrics.in_flight(),
+        waiting: edge.metrics.waiting().get(),
+        overview,
+    };
+    ([(CACHE_CONTROL, "no-store")], Json(cluster)).into_response()
+}

@@ -1,0 +1,65 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API ask for the same paths: they
+//! are known by the header that they all send.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use tokenbus_api::messages::models::{ModelInfo, ModelPage};
+use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
+
+use crate::auth::Caller;
+use crate::call::{CallError, Core};
+use crate::http::edge::Edge;
+use crate::http::error::HttpError;
+use crate::http::request::dialect;
+
+/// Who asks, where there are keys.
+type Asking = Option<Extension<Caller>>;
+
+/// All models that the caller may use, aliases included.
+pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
+    let models = known(&edge, caller.as_deref());
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelPage::new(&models)).into_response()
+    } else {
+        Json(ModelList::new(&models)).into_response()
+    }
+}
+
+/// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
+pub(crate) async fn one<C: Core>(
+    State(edge): State<Edge<C>>,
+    caller: Asking,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let models = known(&edge, caller.as_deref());
+    let id = match id {
+        Ok(Path(id)) => id,
+        // Not UTF-8, so no model's name.
+        Err(rejection) => rejection.body_text(),
+    };
+    let Some(model) = models.iter().find(|model| model.name == id) else {
+        return dialect::refuse(&request, &unknown(id, &models));
+    };
+    if dialect::is_anthropic(request.uri().path(), request.headers()) {
+        Json(ModelInfo::from(model)).into_response()
+    } else {
+        Json(ModelObject::from(model)).into_response()
+    }
+}
+
+fn known<C: Core>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+    let mut models = edge.models.with_aliases(edge.core.models());
+    if let Some(caller) = caller {
+        models.retain(|model| caller.key().may_use(&model.name));
+    }
+    models
+}
+
+fn unknown(model: String, models: &[ListedModel]) -> HttpError {
+    let mut known: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
+    known.sort_unstable();
+    CallError::UnknownModel { model, known }.into()
+}

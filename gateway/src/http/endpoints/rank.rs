@@ -1,0 +1,31 @@
+//! `POST /v1/rerank` and `POST /v1/score`, handed on for engines that have them.
+
+use tokenbus_api::answer::envelope;
+use tokenbus_api::rank::{check_rerank, check_score};
+use tokenbus_protocol::RequestKind;
+
+use crate::http::endpoints::endpoint::Endpoint;
+
+/// Sorts documents by a query.
+pub(crate) static RERANK: Endpoint = Endpoint {
+    path: "/v1/rerank",
+    kind: RequestKind::Rerank,
+    id_prefix: "rerank-",
+    check: check_rerank,
+    error: envelope,
+};
+
+/// Other paths under which clients of other servers know it.
+pub(crate) const RERANK_ALIASES: [&str; 2] = ["/rerank", "/v2/rerank"];
+
+/// Scores pairs of texts.
+pub(crate) static SCORE: Endpoint = Endpoint {
+    path: "/v1/score",
+    kind: RequestKind::Score,
+    id_prefix: "score-",
+    check: check_score,
+    error: envelope,
+};
+
+/// Another path under which clients of other servers know it.
+pub(crate) const SCORE_ALIAS: &str = "/score";

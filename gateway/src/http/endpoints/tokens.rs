@@ -1,0 +1,25 @@
+//! `POST /tokenize` and `POST /detokenize`, handed on for engines that have them.
+
+use tokenbus_api::answer::envelope;
+use tokenbus_api::tokens::{check_detokenize, check_tokenize};
+use tokenbus_protocol::RequestKind;
+
+use crate::http::endpoints::endpoint::Endpoint;
+
+/// Text, or a chat, into token ids.
+pub(crate) static TOKENIZE: Endpoint = Endpoint {
+    path: "/tokenize",
+    kind: RequestKind::Tokenize,
+    id_prefix: "tok-",
+    check: check_tokenize,
+    error: envelope,
+};
+
+/// Token ids into text.
+pub(crate) static DETOKENIZE: Endpoint = Endpoint {
+    path: "/detokenize",
+    kind: RequestKind::Detokenize,
+    id_prefix: "detok-",
+    check: check_detokenize,
+    error: envelope,
+};

@@ -1,0 +1,131 @@
+//! The one place where an error becomes a status, an OpenAI error object and a metrics outcome.
+
+mod table;
+mod verdict;
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use tokenbus_api::AnswerError;
+use tokenbus_api::request::RequestError;
+
+use crate::auth::AuthError;
+use crate::auth::limiter::Refusal;
+use crate::call::CallError;
+use crate::http::format::go_duration;
+use crate::responses_store::StoreError;
+
+pub(crate) use verdict::SHOULD_RETRY;
+pub use verdict::Verdict;
+
+/// Everything that a client may be told instead of an answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum HttpError {
+    /// The body is no request.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A header has no value that it may have.
+    #[error("The header '{name}' is wrong: {reason}")]
+    Header {
+        /// Its name.
+        name: &'static str,
+        /// What it should be.
+        reason: String,
+    },
+    /// The body is larger than the limit in bytes.
+    #[error("The body of your request is larger than the limit of {0} bytes")]
+    BodyTooLarge(usize),
+    /// The client stopped sending in the middle of its body.
+    #[error("The body of your request did not arrive in time")]
+    BodyTimeout,
+    /// The body did not arrive whole.
+    #[error("The body of your request could not be read: {0}")]
+    BodyBroken(String),
+    /// The body is compressed.
+    #[error("A request body with Content-Encoding {0:?} is not supported; send it uncompressed")]
+    ContentEncoding(String),
+    /// No such path.
+    #[error("Unknown request URL: {method} {path}. Chat is at POST /v1/chat/completions")]
+    NotFound {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// The path has no such method.
+    #[error("Not allowed to {method} on {path}")]
+    MethodNotAllowed {
+        /// The request's method.
+        method: String,
+        /// The request's path.
+        path: String,
+    },
+    /// Whose request it is cannot be known.
+    #[error("{}", stranger(*.0))]
+    Unauthorized(AuthError),
+    /// The request's key may not ask for this model.
+    #[error("Your API key may not use the model {0:?}")]
+    ModelNotAllowed(String),
+    /// The request's key may not read metrics.
+    #[error("Your API key may not read metrics")]
+    MetricsNotAllowed,
+    /// A limit of the request's key is reached.
+    #[error("{}", limited(.0))]
+    Limited(Refusal),
+    /// A query string has no value that it may have.
+    #[error("The query of your request is wrong: {0}")]
+    Query(String),
+    /// No response is kept under this id.
+    #[error("Response with id '{0}' not found")]
+    ResponseNotFound(String),
+    /// A response that was to be kept, or to be built on, cannot be.
+    #[error("'{param}' cannot be served: {error}")]
+    NotKept {
+        /// The member that asks for it.
+        param: &'static str,
+        /// Why.
+        error: StoreError,
+    },
+    /// Requests cannot be served now, and why.
+    #[error("The gateway is not ready: {0}")]
+    NotReady(String),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What the worker sent is no answer.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+}
+
+fn stranger(stranger: AuthError) -> &'static str {
+    match stranger {
+        AuthError::NoKey => {
+            "You did not provide an API key. Send it in the header Authorization, as in 'Authorization: Bearer YOUR_KEY', or in x-api-key"
+        }
+        AuthError::UnknownKey => "Incorrect API key provided",
+        AuthError::NotReady => "The gateway does not know the API keys yet",
+    }
+}
+
+fn limited(refusal: &Refusal) -> String {
+    let again = |after: &Duration| format!("Try again in {}", go_duration(*after));
+    match refusal {
+        Refusal::Requests { limit, after } => format!(
+            "Rate limit reached for your API key on requests per minute: limit {limit}. {}",
+            again(after)
+        ),
+        Refusal::Tokens { limit, asked, after } => format!(
+            "Rate limit reached for your API key on tokens per minute: limit {limit}, requested about {asked}. {}",
+            again(after)
+        ),
+        Refusal::Streams { limit } => format!(
+            "Rate limit reached for your API key on concurrent requests: limit {limit}. Try again when one has ended"
+        ),
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        self.verdict().into_response()
+    }
+}

@@ -1,0 +1,125 @@
+//! How an error is answered: its status, its headers and its error object.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use tokenbus_api::answer::{Failure, envelope};
+
+use crate::http::format::retry_seconds;
+use crate::metrics::Outcome;
+
+// The official SDKs obey it, whatever they think of the status.
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// How an error is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `error.type`.
+    pub kind: &'static str,
+    /// `error.code`.
+    pub code: Option<Cow<'static, str>>,
+    /// `error.param`.
+    pub param: Option<Cow<'static, str>>,
+    /// `error.message`.
+    pub message: String,
+    /// For the `Retry-After` header.
+    pub retry_after: Option<Duration>,
+    /// For the metrics.
+    pub outcome: Outcome,
+    /// Whether another try is worth it, where the status alone would mislead an SDK.
+    pub should_retry: Option<bool>,
+    /// Whether the client is told how to say who it is.
+    pub challenge: bool,
+    /// Whether the connection ends with the answer, because its request was not read to the end.
+    pub close: bool,
+}
+
+impl Verdict {
+    pub(super) fn new(status: StatusCode, kind: &'static str, outcome: Outcome, message: String) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message,
+            retry_after: None,
+            outcome,
+            should_retry: None,
+            challenge: false,
+            close: false,
+        }
+    }
+
+    pub(super) fn code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    pub(super) fn param(mut self, param: Option<impl Into<Cow<'static, str>>>) -> Self {
+        self.param = param.map(Into::into);
+        self
+    }
+
+    pub(super) fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    pub(super) fn close(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// What a client is told of it, in whichever form its API has.
+    pub fn failure(&self) -> Failure<'_> {
+        Failure {
+            status: self.status.as_u16(),
+            kind: self.kind,
+            message: &self.message,
+            param: self.param.as_deref(),
+            code: self.code.as_deref(),
+            request_id: None,
+        }
+    }
+
+    /// The OpenAI error object as one line of JSON: `{"error":{…}}`.
+    pub fn envelope(&self) -> Bytes {
+        envelope(&self.failure())
+    }
+
+    /// The response with this status, its headers and `body`, JSON.
+    pub fn into_response_with(self, body: Bytes) -> Response {
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, retry_seconds(after).into());
+        }
+        if let Some(retry) = self.should_retry {
+            headers.insert(
+                SHOULD_RETRY,
+                HeaderValue::from_static(if retry { "true" } else { "false" }),
+            );
+        }
+        if self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Verdict {
+    fn into_response(self) -> Response {
+        let body = self.envelope();
+        self.into_response_with(body)
+    }
+}

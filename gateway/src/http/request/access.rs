@@ -1,0 +1,137 @@
+//! Who is let in: the API key of each request, and what it is told of its limits.
+//!
+//! Everything wants a key but what is named here, so that a new endpoint is not open by oversight.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use crate::auth::limiter::{Remaining, RemainingLimits};
+use crate::auth::{Auth, AuthError, Caller};
+use crate::http::error::HttpError;
+use crate::http::format::go_duration;
+use crate::http::page;
+use crate::http::request::dialect;
+use crate::metrics::Metrics;
+
+/// Paths that anybody may ask for, beside the page's files: they say nothing but that the gateway is there.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The path that only some keys may ask for.
+const METRICS: &str = "/metrics";
+
+/// The other header in which clients send their key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The headers that tell of the limits, which browsers must be let see.
+pub(crate) const RATE_HEADERS: [HeaderName; 6] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+/// What the layer needs.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) auth: Auth,
+    pub(crate) metrics: Metrics,
+}
+
+/// Lets nobody in without a key, and puts the [`Caller`] into the request's extensions. Only in
+/// place where keys are asked for.
+pub(crate) async fn layer(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if OPEN.contains(&path) || page::FILES.iter().any(|file| file.path == path) {
+        return next.run(request).await;
+    }
+    let caller = match access.auth.authenticate(secret(request.headers())) {
+        Ok(Some(caller)) if path == METRICS && !caller.key().metrics => {
+            return dialect::refuse(&request, &HttpError::MetricsNotAllowed);
+        }
+        Ok(Some(caller)) => caller,
+        Ok(None) => return next.run(request).await,
+        Err(stranger) => {
+            let reason = reason(stranger);
+            access.metrics.unauthorized(reason);
+            tracing::debug!(path, reason, "request without a right");
+            return dialect::refuse(&request, &HttpError::Unauthorized(stranger));
+        }
+    };
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    tell(&caller, response.headers_mut());
+    response
+}
+
+fn reason(stranger: AuthError) -> &'static str {
+    match stranger {
+        AuthError::NoKey => "no_key",
+        AuthError::UnknownKey => "unknown_key",
+        AuthError::NotReady => "not_ready",
+    }
+}
+
+/// The key that a request comes with.
+fn secret(headers: &HeaderMap) -> Option<&[u8]> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, secret) = value.as_bytes().split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
+    });
+    let secret = bearer.or_else(|| headers.get(X_API_KEY).map(HeaderValue::as_bytes));
+    secret.map(<[u8]>::trim_ascii).filter(|secret| !secret.is_empty())
+}
+
+fn tell(caller: &Caller, headers: &mut HeaderMap) {
+    let RemainingLimits { requests, tokens } = caller.remaining(Instant::now());
+    let [limit, remaining, reset, token_limit, token_remaining, token_reset] = RATE_HEADERS;
+    let mut tell = |names: [HeaderName; 3], left: Option<Remaining>| {
+        let Some(left) = left else { return };
+        let [limit, remaining, reset] = names;
+        headers.insert(limit, left.limit.into());
+        headers.insert(remaining, left.remaining.into());
+        if let Ok(time) = HeaderValue::try_from(go_duration(left.reset)) {
+            headers.insert(reset, time);
+        }
+    };
+    tell([limit, remaining, reset], requests);
+    tell([token_limit, token_remaining, token_reset], tokens);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_either_header() {
+        let found = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            secret(&map).map(|secret| String::from_utf8(secret.to_vec()).unwrap())
+        };
+        for (headers, key) in [
+            (&[("authorization", "Bearer k")][..], Some("k")),
+            (&[("authorization", "bearer   k ")], Some("k")),
+            (&[("x-api-key", "k")], Some("k")),
+            (&[("authorization", "Basic eDp5"), ("x-api-key", "k")], Some("k")),
+            (&[("authorization", "Bearer a"), ("x-api-key", "b")], Some("a")),
+            (&[("authorization", "Bearer ")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("authorization", "k")], None),
+            (&[("x-api-key", "")], None),
+            (&[], None),
+        ] {
+            assert_eq!(found(headers).as_deref(), key, "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading a request's body, bounded in size and in time.
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http_body_util::BodyExt as _;
+
+use crate::http::error::HttpError;
+use crate::http::limits::{BODY_IDLE, COPIED};
+
+/// The body of `request`, at most `limit` bytes.
+///
+/// What is announced as too large is refused without a byte of it being read, so that a client
+/// that waits for `100 Continue` sends none; what turns out to be too large is refused at the first
+/// byte beyond the limit.
+///
+/// # Errors
+/// [`HttpError`] when it is too large, compressed, or does not arrive.
+pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpError> {
+    let announced = check(request.headers(), limit)?;
+    let mut body = request.into_body();
+    let Some(first) = frame(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() > limit {
+        return Err(HttpError::BodyTooLarge(limit));
+    }
+    let mut whole: Option<BytesMut> = None;
+    while let Some(more) = frame(&mut body).await? {
+        let whole = whole.get_or_insert_with(|| {
+            let mut whole = BytesMut::with_capacity(announced.unwrap_or(0).max(first.len() + more.len()));
+            whole.extend_from_slice(&first);
+            whole
+        });
+        if whole.len() + more.len() > limit {
+            return Err(HttpError::BodyTooLarge(limit));
+        }
+        whole.extend_from_slice(&more);
+    }
+    Ok(match whole {
+        Some(whole) => whole.freeze(),
+        // The body lives as long as its stream: as a piece of the connection's buffer it would keep all of that.
+        None if first.len() <= COPIED => Bytes::copy_from_slice(&first),
+        None => first,
+    })
+}
+
+/// The announced length, when there is one.
+fn check(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, HttpError> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let name = String::from_utf8_lossy(encoding.as_bytes()).chars().take(64).collect();
+        return Err(HttpError::ContentEncoding(name));
+    }
+    let Some(length) = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()) else {
+        return Ok(None);
+    };
+    // The HTTP library has seen to it that it is a number; one that does not fit is too large.
+    match length.parse::<usize>() {
+        Ok(length) if length <= limit => Ok(Some(length)),
+        _ => Err(HttpError::BodyTooLarge(limit)),
+    }
+}
+
+async fn frame(body: &mut Body) -> Result<Option<Bytes>, HttpError> {
+    loop {
+        match tokio::time::timeout(BODY_IDLE, body.frame()).await {
+            Err(_) => return Err(HttpError::BodyTimeout),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(HttpError::BodyBroken(error.to_string())),
+            // Trailers say nothing to us.
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn pieces(pieces: &[&'static str]) -> Request {
+        let pieces: Vec<Result<&str, std::io::Error>> = pieces.iter().map(|piece| Ok(*piece)).collect();
+        Request::new(Body::from_stream(stream::iter(pieces)))
+    }
+
+    #[tokio::test]
+    async fn bodies_up_to_the_limit_are_read_whole() {
+        assert_eq!(read(pieces(&[]), 4).await.unwrap(), "");
+        assert_eq!(read(pieces(&["abcd"]), 4).await.unwrap(), "abcd");
+        assert_eq!(read(pieces(&["a", "", "bc", "d"]), 4).await.unwrap(), "abcd");
+    }
+
+    #[tokio::test]
+    async fn an_endless_body_is_refused_at_the_first_byte_too_many() {
+        let endless = stream::iter(std::iter::repeat_with(|| Ok::<_, std::io::Error>("xxx")));
+        let read = read(Request::new(Body::from_stream(endless)), 1000).await;
+        assert_eq!(read, Err(HttpError::BodyTooLarge(1000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_announced_size_is_refused_unread() {
+        for length in ["5", "99999999999999999999", "18446744073709551615"] {
+            let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+            let request = Request::builder().header(CONTENT_LENGTH, length).body(body).unwrap();
+            let read = tokio::time::timeout(BODY_IDLE / 2, read(request, 4));
+            assert_eq!(read.await.unwrap(), Err(HttpError::BodyTooLarge(4)), "{length}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_sending_is_told() {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read(Request::new(body), 4).await, Err(HttpError::BodyTimeout));
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_is_an_error() {
+        let broken = stream::iter([Ok("{"), Err(std::io::Error::other("reset"))]);
+        let read = read(Request::new(Body::from_stream(broken)), 10).await;
+        assert!(matches!(read, Err(HttpError::BodyBroken(_))));
+    }
+
+    #[tokio::test]
+    async fn compressed_bodies_are_refused_by_name() {
+        for (encoding, fine) in [
+            ("gzip", false),
+            ("identity", true),
+            ("Identity", true),
+            ("br, gzip", false),
+        ] {
+            let request = Request::builder()
+                .header(CONTENT_ENCODING, encoding)
+                .body(Body::from("{}"))
+                .unwrap();
+            let read = read(request, 10).await;
+            assert_eq!(read.is_ok(), fine, "{encoding}: {read:?}");
+        }
+    }
+}

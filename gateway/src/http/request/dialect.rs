@@ -1,0 +1,59 @@
+//! In which API's form an error is told that comes before any endpoint is asked: by the path, and where
+//! two APIs share one, by a header.
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::HeaderMap;
+use tokenbus_api::answer::envelope;
+use tokenbus_api::messages::error as anthropic;
+
+use crate::http::error::HttpError;
+use crate::http::request::request_id::RequestId;
+
+/// The path of Anthropic's endpoint, and of those below it.
+pub(crate) const MESSAGES: &str = "/v1/messages";
+
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+
+/// Whether a request for `path` with these headers is one of Anthropic's API.
+pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
+    let at_or_below = |root| {
+        let below = path.strip_prefix(root);
+        below.is_some_and(|below: &str| below.is_empty() || below.starts_with('/'))
+    };
+    at_or_below(MESSAGES) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
+}
+
+/// Refuses `request` with `error`.
+pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
+    let verdict = error.verdict();
+    let id = request.extensions().get::<RequestId>();
+    let mut failure = verdict.failure();
+    failure.request_id = id.map(|id| id.0.as_str());
+    let body = if is_anthropic(request.uri().path(), request.headers()) {
+        anthropic::envelope(&failure)
+    } else {
+        envelope(&failure)
+    };
+    verdict.into_response_with(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn anthropics_requests_are_those_for_messages_and_those_that_say_so() {
+        let mut headers = HeaderMap::new();
+        assert!(is_anthropic("/v1/messages", &headers));
+        assert!(is_anthropic("/v1/messages/count_tokens", &headers));
+        for other in ["/v1/messagesx", "/v1/chat/completions", "/", "/v1/models"] {
+            assert!(!is_anthropic(other, &headers), "{other}");
+        }
+        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
+        assert!(is_anthropic("/v1/models", &headers) && is_anthropic("/v1/models/a/b", &headers));
+        assert!(!is_anthropic("/v1/chat/completions", &headers));
+    }
+}

@@ -1,0 +1,219 @@
+//! What the headers of a request to a model say: its time limit, trace, priority and tenant.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokenbus_protocol::TraceContext;
+
+use crate::auth::key_table::Key;
+use crate::http::error::HttpError;
+use crate::http::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
+
+const TIMEOUT: &str = "x-request-timeout";
+const PRIORITY: &str = "x-tokenbus-priority";
+const TENANT: &str = "x-tokenbus-tenant";
+
+/// What the headers of a request say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CallHeaders {
+    /// Time for the whole request.
+    pub(crate) timeout: Duration,
+    /// W3C trace context, when it is well-formed.
+    pub(crate) trace: Option<TraceContext>,
+    /// 0 when not given; kept within plus and minus [`MAX_PRIORITY`].
+    pub(crate) priority: i32,
+    asked_priority: Option<i32>,
+    /// For whom.
+    pub(crate) tenant: Option<String>,
+}
+
+impl CallHeaders {
+    /// Reads `headers`; `timeout` is what a request has at most.
+    ///
+    /// # Errors
+    /// [`HttpError::Header`] names the header that has no legal value.
+    pub(crate) fn read(headers: &HeaderMap, timeout: Duration) -> Result<Self, HttpError> {
+        let asked_priority = priority(headers)?;
+        Ok(Self {
+            asked_priority,
+            timeout: asked_timeout(headers)?.map_or(timeout, |asked| asked.min(timeout)),
+            trace: trace(headers),
+            priority: asked_priority.unwrap_or(0),
+            tenant: tenant(headers)?,
+        })
+    }
+}
+
+impl CallHeaders {
+    /// Keeps what the headers ask for within what `key` allows: for whom the request is, the key says;
+    /// its priority is the key's, or what the client asks for below it.
+    pub(crate) fn bound(&mut self, key: &Key) {
+        self.tenant = Some(key.tenant.clone());
+        let asked = self.asked_priority.unwrap_or(key.priority);
+        self.priority = asked.min(key.priority);
+    }
+}
+
+fn wrong(name: &'static str, reason: impl Into<String>) -> HttpError {
+    HttpError::Header {
+        name,
+        reason: reason.into(),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, HttpError> {
+    let value = headers.get(name).map(|value| value.to_str().map(str::trim));
+    value.transpose().map_err(|_| wrong(name, "it is not plain ASCII"))
+}
+
+fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, HttpError> {
+    let Some(text) = text(headers, TIMEOUT)? else {
+        return Ok(None);
+    };
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    match seconds.map(Duration::try_from_secs_f64) {
+        Some(Ok(timeout)) => Ok(Some(timeout)),
+        // More than a duration holds is more than the limit.
+        Some(Err(_)) if seconds.is_some_and(f64::is_finite) => Ok(None),
+        _ => Err(wrong(TIMEOUT, format!("{text:?} is no number of seconds above 0"))),
+    }
+}
+
+fn priority(headers: &HeaderMap) -> Result<Option<i32>, HttpError> {
+    let Some(text) = text(headers, PRIORITY)? else {
+        return Ok(None);
+    };
+    let number = text.parse::<i32>();
+    let number = number.map_err(|_| wrong(PRIORITY, format!("{text:?} is no whole number")))?;
+    Ok(Some(number.clamp(-MAX_PRIORITY, MAX_PRIORITY)))
+}
+
+fn tenant(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
+    match text(headers, TENANT)? {
+        None | Some("") => Ok(None),
+        Some(name) if name.len() > MAX_TENANT => Err(wrong(
+            TENANT,
+            format!("a tenant's name has at most {MAX_TENANT} characters"),
+        )),
+        Some(name) => Ok(Some(name.to_owned())),
+    }
+}
+
+/// A malformed trace is passed over, as W3C demands: it is not worth a failed request.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let parent = headers.get("traceparent")?.to_str().ok()?.trim();
+    if !is_traceparent(parent) {
+        return None;
+    }
+    let states: Vec<&str> = headers
+        .get_all("tracestate")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let state = states.join(",");
+    Some(TraceContext {
+        parent: parent.to_owned(),
+        state: Some(state).filter(|state| !state.is_empty() && state.len() <= MAX_TRACESTATE),
+    })
+}
+
+/// `version-trace-parent-flags` in lower-case hex; later versions may have more behind it.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: Option<&str>, length: usize| {
+        part.is_some_and(|part| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let not_zero = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|b| b != b'0'));
+    let mut parts = text.split('-');
+    let (version, trace, parent, flags) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let more = parts.next().is_some();
+    hex(version, 2)
+        && version != Some("ff")
+        && hex(trace, 32)
+        && not_zero(trace)
+        && hex(parent, 16)
+        && not_zero(parent)
+        && hex(flags, 2)
+        && !(version == Some("00") && more)
+        && text.len() <= 128
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn read(headers: &[(&'static str, &str)]) -> Result<CallHeaders, HttpError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        CallHeaders::read(&map, Duration::from_secs(600))
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let none = CallHeaders {
+            timeout: Duration::from_secs(600),
+            trace: None,
+            priority: 0,
+            asked_priority: None,
+            tenant: None,
+        };
+        assert_eq!(read(&[]).unwrap(), none);
+    }
+
+    #[test]
+    fn the_timeout_can_only_be_shortened() {
+        let timeout = |text: &str| read(&[(TIMEOUT, text)]).map(|headers| headers.timeout);
+        assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2500)));
+        assert_eq!(timeout(" 30 "), Ok(Duration::from_secs(30)));
+        assert_eq!(timeout("601"), Ok(Duration::from_secs(600)));
+        assert_eq!(timeout("1e300"), Ok(Duration::from_secs(600)));
+        for bad in ["0", "-1", "soon", "", "NaN", "inf", "10s"] {
+            assert!(
+                matches!(timeout(bad), Err(HttpError::Header { name: TIMEOUT, .. })),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn priority_and_tenant_are_bounded() {
+        let headers = read(&[(PRIORITY, "-7"), (TENANT, "team a")]).unwrap();
+        assert_eq!((headers.priority, headers.tenant.as_deref()), (-7, Some("team a")));
+        assert_eq!(read(&[(PRIORITY, "2000000000")]).unwrap().priority, MAX_PRIORITY);
+        assert!(read(&[(PRIORITY, "high")]).is_err());
+        assert!(read(&[(TENANT, &"x".repeat(MAX_TENANT + 1))]).is_err());
+        assert_eq!(read(&[(TENANT, " ")]).unwrap().tenant, None);
+    }
+
+    #[test]
+    fn a_trace_is_handed_on_when_it_is_one() {
+        let states = [("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")];
+        let trace = read(&states).unwrap().trace.unwrap();
+        assert_eq!(
+            (trace.parent.as_str(), trace.state.as_deref()),
+            (PARENT, Some("a=1,b=2"))
+        );
+        let long = read(&[("traceparent", PARENT), ("tracestate", &"x".repeat(513))]).unwrap();
+        assert_eq!(long.trace.unwrap().state, None);
+        assert!(is_traceparent(
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-new"
+        ));
+        for bad in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(read(&[("traceparent", bad)]).unwrap().trace, None, "{bad}");
+        }
+    }
+}

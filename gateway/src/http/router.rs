@@ -1,0 +1,55 @@
+//! The router: all routes, and the layers that each request passes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+
+use crate::call::Core;
+use crate::http::edge::Edge;
+use crate::http::endpoints::routes::routes;
+use crate::http::error::HttpError;
+use crate::http::request::access::{self, Access};
+use crate::http::request::{cors, dialect, request_id};
+
+/// The gateway's router.
+pub fn router<C: Core>(edge: Edge<C>) -> Router {
+    let access = Access {
+        auth: edge.auth.clone(),
+        metrics: edge.metrics.clone(),
+    };
+    let cors = cors::layer(&edge.options.cors);
+    let mut router = routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(edge);
+    // A request passes the last layer first.
+    if access.auth.is_on() {
+        router = router.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::layer));
+    }
+    // Outside of `access`: a preflight has no key, and a page must be able to read a refusal.
+    if let Some(cors) = cors {
+        router = router.layer(cors);
+    }
+    // Outermost, so that routing errors have an id too.
+    router.layer(axum::middleware::from_fn(request_id::layer))
+}
+
+async fn not_found(request: Request) -> Response {
+    let error = HttpError::NotFound {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    };
+    dialect::refuse(&request, &error)
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let error = HttpError::MethodNotAllowed {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    };
+    dialect::refuse(&request, &error)
+}

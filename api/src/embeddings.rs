@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::answer::whole::Whole;
+use crate::answer::verbatim::Whole;
 use crate::request::fields::Whole as WholeNumber;
 use crate::request::prompt::Prompt;
 use crate::request::{self, Checked, RequestError, at_least_one, field, missing};

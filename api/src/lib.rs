@@ -11,6 +11,7 @@ pub mod answer;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;
+mod generation;
 pub mod limits;
 pub mod messages;
 pub mod models;

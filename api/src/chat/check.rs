@@ -9,9 +9,9 @@ use serde::de::IgnoredAny;
 use tokenbus_protocol::{Feature, Features};
 
 use crate::Identity;
-use crate::answer::collect::Collector;
 use crate::answer::form::{Collect, Encoder, Form};
-use crate::chat::chunk_encoder::ChunkEncoder;
+use crate::generation::collector::Collector;
+use crate::generation::encoder::ChunkEncoder;
 use crate::request::content::Content;
 use crate::request::fields::{
     LogitBias, Number, ResponseFormat, Role, StreamOptions, Text, TextOrObject, Texts, TypedObjects, Whole,

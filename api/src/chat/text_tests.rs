@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{ChunkEncoder, check};
 use crate::Identity;
-use crate::answer::collect::Collector;
+use crate::generation::collector::Collector;
 
 fn delta(text: &str) -> Delta<'static> {
     Delta {

@@ -5,9 +5,9 @@ use serde::de::IgnoredAny;
 use tokenbus_protocol::{Feature, Features};
 
 use crate::Identity;
-use crate::answer::collect::Collector;
 use crate::answer::form::{Collect, Encoder, Form};
 use crate::completions::text_encoder::TextEncoder;
+use crate::generation::collector::Collector;
 use crate::limits::MAX_TEXT_CHOICES;
 use crate::request::fields::{LogitBias, Number, NumberOrBool, ResponseFormat, StreamOptions, Text, Texts, Whole};
 use crate::request::prompt::Prompt;

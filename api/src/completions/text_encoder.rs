@@ -8,8 +8,8 @@ use tokenbus_protocol::{Delta, Finish};
 use crate::answer::events::{DONE, push_error};
 use crate::answer::form::{Encoder, Failure, envelope};
 use crate::answer::json::{members, push_members, push_number, push_string};
-use crate::answer::text_logprobs::in_text_form;
 use crate::answer::usage::push_usage;
+use crate::completions::logprobs::in_text_form;
 use crate::limits::MAX_TEXT_CHOICES;
 use crate::{AnswerError, Identity};
 

@@ -3,9 +3,9 @@
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use super::shape::Thoughts;
+use super::message::Thoughts;
 use crate::request::fields::Whole;
-use crate::request::taken::{Taken, read};
+use crate::request::member_reader::{Taken, read};
 use crate::request::{RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, unwritable};
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::request::taken::{Taken, unsupported, wrong_type};
+use crate::request::member_reader::{Taken, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
 
 /// A tool as chat has it.

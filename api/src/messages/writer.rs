@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde_json::value::RawValue;
 use tokenbus_protocol::Finish;
 
-use super::shape::Thoughts;
+use super::message::Thoughts;
 use crate::Identity;
 use crate::answer::json::{push_escaped, push_number, push_string};
 use crate::answer::usage::Counts;

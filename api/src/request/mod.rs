@@ -3,8 +3,8 @@
 
 pub(crate) mod content;
 pub(crate) mod fields;
+pub(crate) mod member_reader;
 pub(crate) mod prompt;
-pub(crate) mod taken;
 
 use bytes::Bytes;
 use serde::Deserialize;

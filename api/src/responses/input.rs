@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::request::taken::{Taken, list, read, unsupported, wrong_type};
+use crate::request::member_reader::{Taken, list, read, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
 use crate::translation::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
 

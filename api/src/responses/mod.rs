@@ -4,19 +4,19 @@
 //! [`Create::read`] reads a request, [`Create::translate`] makes the call of it, [`Shape`] writes
 //! the answer. What a kept response is, and how a conversation goes on from one, is in [`kept`].
 
-mod create;
 mod echo;
 mod input;
 mod item;
 pub mod kept;
-mod shape;
+mod request;
+mod response;
 mod tools;
 mod writer;
 
 #[cfg(test)]
-pub(crate) use create::COUNT;
-pub use create::{Create, Translated};
-pub use shape::Shape;
+pub(crate) use request::COUNT;
+pub use request::{Create, Translated};
+pub use response::Shape;
 
 /// With what the ids of responses begin.
 pub const ID_PREFIX: &str = "resp_";

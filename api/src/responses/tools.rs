@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use crate::request::taken::{Taken, unsupported, wrong_type};
+use crate::request::member_reader::{Taken, unsupported, wrong_type};
 use crate::request::{RequestError, field};
 
 /// A tool as chat has it.
@@ -140,7 +140,7 @@ pub(super) struct Named {
 pub(super) fn choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<Choice, RequestError> {
     const AT: &str = "tool_choice";
     if raw.get().starts_with('"') {
-        let mode: String = crate::request::taken::read(AT, raw)?;
+        let mode: String = crate::request::member_reader::read(AT, raw)?;
         return match mode.as_str() {
             "none" | "auto" | "required" => Ok(Choice::Mode(mode)),
             _ => Err(field(AT, "invalid_value", "'none', 'auto' or 'required' is expected")),

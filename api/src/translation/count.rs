@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::{Delta, Finish};
 
 use crate::answer::form::{Collect, Encoder, Failure, Form};
-use crate::answer::whole::Whole;
+use crate::answer::verbatim::Whole;
 use crate::{AnswerError, Identity};
 
 /// The form in which an API tells the number.

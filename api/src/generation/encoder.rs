@@ -240,5 +240,5 @@ impl Encoder for ChunkEncoder {
 }
 
 #[cfg(test)]
-#[path = "chunk_encoder_tests.rs"]
+#[path = "../chat/chunk_encoder_tests.rs"]
 mod tests;

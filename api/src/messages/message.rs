@@ -138,5 +138,5 @@ impl Collect for Message {
 }
 
 #[cfg(test)]
-#[path = "shape_tests.rs"]
+#[path = "message_tests.rs"]
 mod tests;

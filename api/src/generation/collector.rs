@@ -6,9 +6,9 @@ use tokenbus_protocol::{Delta, Finish};
 
 use crate::answer::form::Collect;
 use crate::answer::json::{push_number, push_string};
-use crate::answer::merge::{Kind, Members};
-use crate::answer::text_logprobs::in_text_form;
 use crate::answer::usage::push_usage;
+use crate::completions::logprobs::in_text_form;
+use crate::generation::merge::{Kind, Members};
 use crate::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TEXT_CHOICES};
 use crate::{AnswerError, Identity};
 
@@ -253,5 +253,5 @@ impl Collect for Collector {
 }
 
 #[cfg(test)]
-#[path = "collect_tests.rs"]
+#[path = "collector_tests.rs"]
 mod tests;

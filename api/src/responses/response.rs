@@ -122,5 +122,5 @@ impl Collect for Response {
 }
 
 #[cfg(test)]
-#[path = "shape_tests.rs"]
+#[path = "response_tests.rs"]
 mod tests;

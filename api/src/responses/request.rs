@@ -15,7 +15,7 @@ use crate::answer::form::envelope;
 use crate::chat;
 use crate::limits::MAX_REFERENCES;
 use crate::request::fields::{Number, Whole};
-use crate::request::taken::{Taken, unsupported, wrong_type};
+use crate::request::member_reader::{Taken, unsupported, wrong_type};
 use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
@@ -207,7 +207,7 @@ fn items(raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
         // A JSON text within JSON is JSON.
         return Ok(RawValue::from_string(message).into_iter().collect());
     }
-    crate::request::taken::list("input", raw)
+    crate::request::member_reader::list("input", raw)
         .map_err(|_| wrong_type("input", "a string or an array of items is expected"))
 }
 
@@ -278,7 +278,7 @@ fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result
     }
     let tokens = members.checked::<Whole>("max_output_tokens")?;
     if let Some(raw) = &tokens {
-        let given = crate::request::taken::read("max_output_tokens", raw)?;
+        let given = crate::request::member_reader::read("max_output_tokens", raw)?;
         request::at_least_one("max_output_tokens", Some(given))?;
     }
     echo.raw("max_output_tokens", tokens.as_deref());
@@ -406,5 +406,5 @@ fn labels(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(
 }
 
 #[cfg(test)]
-#[path = "create_tests.rs"]
+#[path = "request_tests.rs"]
 mod tests;

@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::openai::RawObject;
 
-use super::shape::{Shape, Stops};
+use super::message::{Shape, Stops};
 use super::{error, input, thinking, tools};
 use crate::chat;
 use crate::request::fields::{Number, Whole};
-use crate::request::taken::{Taken, read, unsupported};
+use crate::request::member_reader::{Taken, read, unsupported};
 use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
@@ -194,5 +194,5 @@ struct JsonSchema {
 }
 
 #[cfg(test)]
-#[path = "create_tests.rs"]
+#[path = "check_tests.rs"]
 mod tests;

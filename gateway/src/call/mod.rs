@@ -95,7 +95,7 @@ pub struct Written {
     pub sent_at: Option<Instant>,
 }
 
-/// How a call failed. `http/error.rs` alone turns it into a status.
+/// How a call failed. `http/error/` alone turns it into a status.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// No worker of the cluster has ever announced this model.

@@ -25,7 +25,7 @@ use crate::placement::budget::Budget;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
-use crate::stream::seek::{self, Goes, Seeker};
+use crate::stream::seek::{self, Destination, Seeker};
 use crate::stream::state::StreamState;
 use crate::waiting_room::{Bounds, Door, Ticket, WaitingRoom};
 
@@ -97,7 +97,7 @@ impl Shared {
     }
 
     /// Where a request goes; see [`seek`].
-    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Goes {
+    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Destination {
         let random = &mut fastrand::Rng::new();
         let view = self.view();
         let waiting = lock(&self.waiting);
@@ -122,12 +122,12 @@ impl Shared {
     /// Wakes as many of those who wait for `model` as there is room for, and whole lines where nobody is left
     /// who could serve them.
     pub fn wake(&self, model: &str) {
-        self.call(|view, room| seek::call(view, room, model));
+        self.call(|view, room| seek::take_from_lines(view, room, model));
     }
 
     /// A request found no worker: wakes everyone who waits for the same, to find out as well.
     pub fn wake_line(&self, model: &str, needs: Features) {
-        self.call(|view, room| seek::call_line(view, room, model, needs));
+        self.call(|view, room| seek::take_line(view, room, model, needs));
     }
 
     fn call(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {

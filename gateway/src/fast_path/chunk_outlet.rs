@@ -10,16 +10,16 @@ use crate::metrics::Histogram;
 
 /// Appends `data` as one chunk of an HTTP/1.1 body.
 pub(crate) fn push_chunk(to: &mut Vec<u8>, data: &[u8]) {
-    // An empty chunk would end the body.
+    // An empty chunk ends the body.
     if !data.is_empty() {
-        // Writing into a growing buffer does not fail.
+        // Writing to a `Vec` cannot fail.
         let _ = write!(to, "{:x}\r\n", data.len());
         to.extend_from_slice(data);
         to.extend_from_slice(b"\r\n");
     }
 }
 
-/// Sends events as chunks of an HTTP/1.1 body, and notes their pace.
+/// Sends events as chunks of an HTTP/1.1 body and records their inter-token latency.
 #[derive(Debug)]
 pub(crate) struct ChunkOutlet {
     pub(crate) wire: Arc<Wire>,

@@ -1,8 +1,8 @@
-//! How a streamed answer leaves the HTTP library: its head and first events go through that, the rest does not.
+//! Taking a streamed answer out of the HTTP library once it has begun.
 //!
-//! The library keeps about 25 KB for each HTTP/1.1 connection, and has nothing to decide in the middle of an answer.
-//! So the body that it is given ends nowhere: when the inner one has nothing more to say for now, that is put into
-//! the [`Handover`], and the connection takes it from there as soon as all before it has left.
+//! The library keeps about 25 KB for each HTTP/1.1 connection, and decides nothing in the middle of an answer. It sends
+//! the head and the first events. When the body has nothing more for now, the body goes into the [`Handover`]. The
+//! connection takes it from there as soon as everything before it has left.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,36 +14,36 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::{Frame, SizeHint};
 
-/// Among a response's extensions: its body is a stream of events, and may be handed over.
+/// Marks a response, among its extensions: the body is a stream of events and may be handed over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streamed;
 
-/// Where the rest of a body is put, once for each connection that the library serves.
+/// Holds the rest of a body until the connection takes it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Handover(Arc<Mutex<Option<Body>>>);
 
 impl Handover {
-    /// The rest of a body, if there is one.
+    /// Takes the rest of a body, if there is one.
     pub(crate) fn take(&self) -> Option<Body> {
         self.lock().take()
     }
 
-    /// Whether there is one.
+    /// Whether it holds the rest of a body.
     pub(crate) fn is_due(&self) -> bool {
         self.lock().is_some()
     }
 
-    // A panic while the lock is held cannot leave it half-changed.
+    // A panic under the lock cannot leave the data half-changed.
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Body>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The body that the library is given.
+/// The body that the library gets.
 pub(crate) enum Begun {
-    /// One that it sends by itself.
-    Whole(Body),
-    /// One whose rest is handed over; `None` when that has been done.
+    /// The library sends all of it.
+    All(Body),
+    /// The rest is handed over; `None` once it was.
     Part(Option<Body>, Handover),
 }
 
@@ -53,10 +53,10 @@ impl hyper::body::Body for Begun {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let (rest, handover) = match self.get_mut() {
-            Self::Whole(body) => return Pin::new(body).poll_frame(cx),
+            Self::All(body) => return Pin::new(body).poll_frame(cx),
             Self::Part(rest, handover) => (rest, handover),
         };
-        // Who has the rest now wakes the task.
+        // Whoever took the rest of the body wakes the task.
         let Some(body) = rest else { return Poll::Pending };
         let polled = Pin::new(body).poll_frame(cx);
         if polled.is_pending() {
@@ -67,20 +67,20 @@ impl hyper::body::Body for Begun {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(body) => body.is_end_stream(),
+            Self::All(body) => body.is_end_stream(),
             Self::Part(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
+            Self::All(body) => body.size_hint(),
             Self::Part(..) => SizeHint::default(),
         }
     }
 }
 
-/// Whether these headers of a request or of a response end their connection.
+/// Whether these headers, of a request or a response, close the connection.
 pub(crate) fn says_close(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONNECTION).iter();
     values.any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case(b"close")))
@@ -117,7 +117,7 @@ mod tests {
         drop(send);
         assert!(
             futures_util::FutureExt::now_or_never(begun.frame()).is_none(),
-            "it is another's now"
+            "the connection has it now"
         );
         let rest = handover.take().unwrap().collect().await.unwrap();
         assert_eq!(rest.to_bytes(), "b");

@@ -1,11 +1,7 @@
-//! The straight way of plain text from a worker's message to its client's bytes.
+//! The lane of one stream: which frames pass the state machine, and what has passed.
 //!
-//! Nearly every frame is text of the run that a stream is in, next in sequence. Such a frame means
-//! the same whatever else there is: deliver it. While a stream's lane is open, the demultiplexer
-//! does that on the spot: the text goes, escaped, between the two halves of a template, and the
-//! stream's reader finds bytes that are ready to be written. Everything else closes the lane and
-//! takes the long way, through the state machine, which is told of what passed before it looks at
-//! anything else. So the state machine decides all that is to be decided, and the lane nothing.
+//! While the lane is open, the demultiplexer writes the text of such frames, escaped, into a template; the stream's
+//! reader finds bytes that are ready to send. Every other frame closes the lane and goes through the state machine.
 
 use bytes::BytesMut;
 use tokenbus_protocol::{Body, Delta, Frame, Name};
@@ -14,37 +10,37 @@ use tokio::time::Instant;
 use crate::fast_path::splice::{Sent, Splice};
 use crate::limits::TEXT_KEPT;
 
-/// Which frames pass: those of one run, from its next one on.
+/// Lets the frames of one run pass, from its next one on.
 #[derive(Debug, Clone)]
 pub struct Lane {
     /// The run's attempt.
     pub attempt: u32,
-    /// Its worker.
+    /// The run's worker.
     pub worker: Name,
     /// The number of the next frame.
     pub next_seq: u32,
-    /// Whether the text itself is kept, for a `resume`.
+    /// Whether the text is kept for a `resume`.
     pub keep_text: bool,
-    /// What becomes of the text.
+    /// Where the text goes.
     pub splice: Splice,
-    /// When text was sent before.
+    /// When text was last sent.
     pub last: Instant,
 }
 
 /// What has passed since the reader last looked.
 #[derive(Debug, Default)]
 pub struct Passed {
-    /// Frames.
+    /// The number of frames.
     pub frames: u32,
-    /// Completion tokens that were sent already.
+    /// Completion tokens that the outlet has sent.
     pub sent: u64,
     /// When the last of them left.
     pub sent_at: Option<Instant>,
-    /// Completion tokens that wait; a delta of which its engine did not count any is one.
+    /// Completion tokens that wait. A delta whose tokens its engine did not count is one.
     pub tokens: u64,
-    /// The text of all of them, where it is kept.
+    /// The text of all frames, if it is kept.
     pub text: String,
-    /// What waits, as the client is to get it.
+    /// The events that wait, as the client gets them.
     pub written: BytesMut,
     /// When the last frame came.
     pub heard: Option<Instant>,
@@ -56,14 +52,14 @@ impl Passed {
         self.written.len()
     }
 
-    /// Throws away what waits.
+    /// Throws the waiting text away.
     pub fn shed(&mut self) {
         self.tokens = 0;
         self.text = String::new();
         self.written = BytesMut::new();
     }
 
-    /// Sends what waits where `lane` leads; false when the reader has to look after it.
+    /// Sends the waiting events to `lane`'s outlet; false if the reader must be woken.
     pub fn send(&mut self, lane: &mut Lane, now: Instant, scratch: &mut Vec<u8>) -> bool {
         let Some(outlet) = &lane.splice.outlet else {
             return false;
@@ -85,7 +81,7 @@ impl Passed {
 }
 
 impl Lane {
-    /// Lets `frame` pass if it is of the kind that may; otherwise nothing was done.
+    /// Lets `frame` pass, or returns false and does nothing.
     pub fn pass(&mut self, worker: &Name, frame: &Frame<'_>, now: Instant, passed: &mut Passed) -> bool {
         let Some(delta) = text_alone(frame) else { return false };
         if frame.attempt != self.attempt || frame.seq != self.next_seq || *worker != self.worker {
@@ -105,7 +101,7 @@ impl Lane {
     }
 }
 
-/// The delta of a frame that is text of the first choice and nothing else.
+/// The delta of a frame that holds only text of the first choice.
 fn text_alone<'f>(frame: &'f Frame<'_>) -> Option<&'f Delta<'f>> {
     match &frame.body {
         Body::Delta(delta)

@@ -5,31 +5,30 @@ use std::time::Duration;
 
 use tokenbus_api::answer::Template;
 
-/// Where text can leave at once, past the reader.
+/// Sends text at once, without its reader.
 pub trait Outlet: Send + Sync + std::fmt::Debug {
-    /// Sends `events` with `tokens` tokens in them, `gap` after what was sent before. `scratch` is
-    /// room to put them together in.
+    /// Sends `events`, which hold `tokens` tokens, `gap` after the ones before. `scratch` is a buffer to frame them in.
     fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent;
 }
 
-/// What became of bytes that were to be sent at once.
+/// What became of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     /// They left.
     All,
-    /// They will leave before anything else, when the reader drives its connection on.
+    /// The wire keeps some of them. They leave before anything else, when the reader drives its connection.
     Kept,
-    /// Something else has to leave first; nothing was sent.
+    /// Other bytes must leave first; nothing was sent.
     NotNow,
-    /// Nothing can be sent any more.
+    /// The connection is broken.
     Broken,
 }
 
-/// How a stream's reader lets plain text be treated.
+/// What a stream's reader lends the lane.
 #[derive(Debug, Clone)]
 pub struct Splice {
-    /// What the text is written into.
+    /// The event that the text is written into.
     pub template: Arc<Template>,
-    /// Where it may leave, past the reader.
+    /// Sends the events without the reader; `None` if the reader sends them.
     pub outlet: Option<Arc<dyn Outlet>>,
 }

@@ -1,11 +1,8 @@
-//! The bytes on their way to one client, from two sides in one order: what the HTTP library writes,
-//! and tokens that are sent past it.
+//! One client's socket, with two writers in one order: the HTTP library, and the demultiplexer, which sends chunks past
+//! it.
 //!
-//! In the middle of a streamed answer the library has nothing to decide: each piece is a chunk of
-//! its own. So the demultiplexer may send one itself, which spares the connection's task its wake-up.
-//! It may only do so when everything that the library was given has left: [`Wire::hold`] says that
-//! there is something, the library's flush that there is not. What the system does not take at once
-//! is kept here, and goes before anything else.
+//! The demultiplexer may send only when all that the library was given has left. [`Wire::hold`] says that the library
+//! has something, its flush that it has nothing. The wire keeps what the system does not take, and sends it first.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,11 +17,11 @@ use crate::fast_path::splice::Sent;
 use crate::http::limits::READ_SCRATCH;
 
 thread_local! {
-    /// What is read goes through here, a thread's sockets one after the other.
+    /// The read buffer that all sockets of a thread share.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SCRATCH].into());
 }
 
-/// One client's connection.
+/// One client's socket.
 #[derive(Debug)]
 pub(crate) struct Wire {
     tcp: TcpStream,
@@ -33,14 +30,13 @@ pub(crate) struct Wire {
 
 #[derive(Debug, Default)]
 struct Out {
-    /// Nothing waits to be written, here or in the library.
+    /// Nothing waits to be written, neither here nor in the library.
     clean: bool,
-    /// What was sent past the library and not taken by the system.
+    /// Bytes sent past the library that the system has not taken.
     rest: BytesMut,
 }
 
-/// The connection on which a request came, among its extensions; only where an answer's body is
-/// chunked, as in HTTP/1.1.
+/// A request's connection, among the request's extensions. Only HTTP/1.1 requests have it: their answers are chunked.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientWire(pub(crate) Arc<Wire>);
 
@@ -56,17 +52,17 @@ impl Wire {
         &self.tcp
     }
 
-    /// The library is about to get something to write.
+    /// Call before the library gets something to write.
     pub(crate) fn hold(&self) {
         self.lock().clean = false;
     }
 
-    /// Whether all that was given to either side has left.
+    /// Whether all bytes of both writers have left.
     pub(crate) fn is_clean(&self) -> bool {
         self.lock().clean
     }
 
-    /// Sends `bytes` past the library, if nothing is before them.
+    /// Sends `bytes` past the library, if the wire is clean.
     pub(crate) fn send(&self, bytes: &[u8]) -> Sent {
         let mut out = self.lock();
         if !out.clean {
@@ -84,7 +80,7 @@ impl Wire {
         }
     }
 
-    /// Writes some of `bytes`, behind whatever was sent past the library.
+    /// Writes some of `bytes`, after whatever was sent past the library.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut out = self.lock();
         out.clean = false;
@@ -92,7 +88,7 @@ impl Wire {
         self.poll_some(cx, bytes)
     }
 
-    /// Ready when nothing waits here. The library calls it when nothing waits there.
+    /// Ready when nothing waits here. The library calls this when it has nothing left itself.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.lock();
         ready!(self.poll_rest(&mut out, cx))?;
@@ -103,7 +99,7 @@ impl Wire {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;
-            // To clear the library's whole buffer costs more than to copy what came into it.
+            // Copying what came is cheaper than zeroing the library's whole buffer.
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let room = scratch.len().min(buffer.remaining());
                 let count = self.tcp.try_read(scratch.get_mut(..room).unwrap_or_default())?;
@@ -135,7 +131,7 @@ impl Wire {
         }
     }
 
-    // A panic while the lock is held cannot leave it half-changed.
+    // A panic under the lock cannot leave the data half-changed.
     fn lock(&self) -> MutexGuard<'_, Out> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }

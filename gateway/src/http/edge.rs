@@ -19,17 +19,17 @@ pub struct Edge<C> {
     pub core: C,
     /// Settings.
     pub options: Arc<HttpOptions>,
-    /// What each request is measured with.
+    /// Measures each request.
     pub metrics: Metrics,
-    /// What `/metrics` shows.
+    /// The metrics that `/metrics` shows.
     pub registry: Arc<Registry>,
-    /// Who may ask for what.
+    /// The API keys and their rights.
     pub auth: Auth,
-    /// What names of models mean.
+    /// The aliases and defaults of models.
     pub models: ModelConfig,
-    /// What each request used is told here.
+    /// Takes the usage record of each request.
     pub usage: Usage,
-    /// Responses that conversations may go on from.
+    /// The stored responses that conversations continue from.
     pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,

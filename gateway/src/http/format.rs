@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::http::limits::MAX_RETRY_AFTER;
 
-/// A time as OpenAI writes it: `0s`, `120ms`, `8.64s`, `6m0s`. Rounded up to milliseconds.
+/// A duration as OpenAI writes it: `0s`, `120ms`, `8.64s`, `6m0s`. Rounded up to milliseconds.
 pub(crate) fn go_duration(time: Duration) -> String {
     let millis = time.as_nanos().div_ceil(1_000_000);
     let (minutes, rest) = (millis / 60_000, millis % 60_000);
@@ -21,7 +21,7 @@ pub(crate) fn go_duration(time: Duration) -> String {
     }
 }
 
-/// Whole seconds, rounded up, at least 1.
+/// A `Retry-After` in whole seconds: rounded up, at least 1, at most [`MAX_RETRY_AFTER`].
 pub(crate) fn retry_seconds(after: Duration) -> u64 {
     let up = u64::from(after.subsec_nanos() > 0);
     after.as_secs().saturating_add(up).clamp(1, MAX_RETRY_AFTER)

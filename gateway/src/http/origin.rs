@@ -4,16 +4,16 @@ use std::str::FromStr;
 
 use http::{HeaderValue, Uri};
 
-/// An origin, as a browser names it, or all of them.
+/// An origin as a browser names it, or any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Every one.
+    /// Every origin.
     Any,
-    /// This one: `https://example.org`, `http://localhost:3000`.
+    /// One origin: `https://example.org`, `http://localhost:3000`.
     One(HeaderValue),
 }
 
-/// The text is no origin.
+/// The text is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an origin is written as in https://example.org or http://localhost:3000, without a path; or * for all")]
 pub struct NoOrigin;
@@ -30,7 +30,7 @@ impl FromStr for Origin {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), host) else {
             return Err(NoOrigin);
         };
-        // Browsers compare the text, so it must be theirs: no path, no slash, no capitals.
+        // Browsers compare the text, so it must be in their form: no path, no slash, no capitals.
         let origin = format!("{scheme}://{host}").to_ascii_lowercase();
         if text.to_ascii_lowercase() != origin {
             return Err(NoOrigin);

@@ -25,7 +25,7 @@ use crate::placement::budget::Budget;
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
-use crate::stream::seek::{self, Goes, Seeker};
+use crate::stream::seek::{self, Destination, Seeker};
 use crate::stream::state::StreamState;
 use crate::waiting_room::{Bounds, Door, Ticket, WaitingRoom};
 
@@ -96,8 +96,8 @@ impl Shared {
         lock(&self.view)
     }
 
-    /// Decides where a request goes; see [`seek`].
-    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Goes {
+    /// Where a request goes; see [`seek`].
+    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Destination {
         let random = &mut fastrand::Rng::new();
         let view = self.view();
         let waiting = lock(&self.waiting);
@@ -122,12 +122,12 @@ impl Shared {
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve.
     pub fn wake(&self, model: &str) {
-        self.call(|view, room| seek::call(view, room, model));
+        self.call(|view, room| seek::take_from_lines(view, room, model));
     }
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.
     pub fn wake_line(&self, model: &str, needs: Features) {
-        self.call(|view, room| seek::call_line(view, room, model, needs));
+        self.call(|view, room| seek::take_line(view, room, model, needs));
     }
 
     fn call(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {

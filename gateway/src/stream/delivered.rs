@@ -1,15 +1,15 @@
-//! What a client has received: the ground for continuing its stream elsewhere.
+//! Books what a client has received, so that another engine can continue from it.
 
 use std::collections::BTreeMap;
 
 use tokenbus_protocol::openai::{RawJson, RawObject};
 use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
 
-/// What was delivered of each choice, all attempts together.
+/// The delivered output of each choice, over all attempts.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Delivered {
-    /// The only choice of nearly every stream, which needs no map.
+    /// The first choice. Nearly every stream has only this one, and needs no map.
     first: Option<ResumeChoice>,
     /// The choices from 1 on.
     others: BTreeMap<u32, ResumeChoice>,
@@ -17,12 +17,12 @@ pub struct Delivered {
     /// Something was delivered that a `resume` cannot express.
     opaque: bool,
     any: bool,
-    /// Tokens of the attempts before the present one.
+    /// Tokens of the attempts before the current one.
     earlier: u64,
 }
 
 impl Delivered {
-    /// Nothing yet. Without `keep_text` only counts are kept: the stream will never be resumed.
+    /// Nothing delivered yet. Without `keep_text` only counts are kept, and the stream is never resumed.
     pub fn new(keep_text: bool) -> Self {
         Self {
             keep_text,
@@ -34,8 +34,8 @@ impl Delivered {
     pub fn add(&mut self, delta: &Delta<'_>) {
         self.any = true;
         let choice = choice(&mut self.first, &mut self.others, delta.choice);
-        // An engine that does not count its tokens sends about one per delta that says something: members of
-        // the choice or the chunk (progress, a stop reason, a fingerprint) are no output.
+        // An engine that does not count its tokens sends about one per delta with output. Members of the choice or the
+        // chunk (progress, a stop reason, a fingerprint) are no output.
         let output = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
         let uncounted = u64::from(!delta.text.is_empty() || output);
         choice.tokens += if delta.tokens > 0 {
@@ -75,22 +75,22 @@ impl Delivered {
         self.choices().map(|choice| choice.tokens).sum()
     }
 
-    /// All of them, in order.
+    /// All choices, in order.
     fn choices(&self) -> impl Iterator<Item = &ResumeChoice> {
         self.first.iter().chain(self.others.values())
     }
 
-    /// The present attempt has ended; what comes next is another one's.
+    /// The current attempt has ended; what follows belongs to the next.
     pub fn seam(&mut self) {
         self.earlier = self.tokens();
     }
 
-    /// Whether the present attempt goes on from what others have delivered.
+    /// Whether the current attempt resumes earlier output.
     pub fn is_resumed(&self) -> bool {
         self.earlier > 0
     }
 
-    /// Where to continue: `None` when nothing was delivered.
+    /// The point to continue from; `None` if nothing was delivered.
     ///
     /// # Errors
     /// Why the stream cannot be continued.
@@ -103,7 +103,7 @@ impl Delivered {
         }
         let mut choices: Vec<ResumeChoice> = self.choices().cloned().collect();
         for choice in &mut choices {
-            // Ids are only worth having when they are those of all tokens.
+            // Ids help only if they cover all tokens.
             if choice.token_ids.len() as u64 != choice.tokens {
                 choice.token_ids.clear();
             }
@@ -111,8 +111,7 @@ impl Delivered {
         Ok(Some(Resume { choices }))
     }
 
-    /// The `Finish` of the whole call: the last attempt's counts and the completion tokens of the
-    /// attempts before it.
+    /// The call's `Finish`: the last attempt's counts plus the completion tokens of the attempts before it.
     pub fn complete(&self, finish: Finish) -> Finish {
         if self.earlier == 0 {
             return finish;
@@ -144,7 +143,7 @@ fn choice<'d>(
     })
 }
 
-/// Keeps reasoning text; false when `members` has anything else.
+/// Keeps reasoning text; false if `members` holds anything else.
 fn keep_reasoning(members: &RawJson, reasoning: &mut String) -> bool {
     let Ok(object) = members.parse::<RawObject>() else {
         return false;

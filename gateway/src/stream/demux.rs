@@ -1,4 +1,4 @@
-//! From one subscription to all streams: frames go to their stream's inbox by number.
+//! The demultiplexer: finds a stream's inbox by the number in a frame.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +9,10 @@ use uuid::Uuid;
 use super::event::Event;
 use super::inbox::Inbox;
 
-/// Inboxes by the number of their stream. The numbers are our own, so that nobody can choose them
-/// to collide.
+/// Inboxes by stream number. The gateway assigns the numbers, so nobody can choose them to collide.
 pub type Inboxes = FxHashMap<u64, Arc<Inbox>>;
 
-/// The streams of this gateway that are alive.
+/// The open streams of this gateway.
 #[derive(Debug, Default)]
 pub struct Streams {
     table: Mutex<Inboxes>,
@@ -21,8 +20,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Opens a stream for `call`: a number that was never used before, and its inbox of at most `bound`
-    /// bytes.
+    /// Opens a stream for `call`: a new number, and an inbox of at most `bound` bytes.
     pub fn open(&self, call: Uuid, bound: usize) -> (u64, Arc<Inbox>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let inbox = Arc::new(Inbox::new(call, bound));
@@ -30,12 +28,12 @@ impl Streams {
         (number, inbox)
     }
 
-    /// The stream has ended; what still comes for it goes nowhere.
+    /// Closes a stream; frames that still come for it are dropped.
     pub fn close(&self, number: u64) {
         self.table().remove(&number);
     }
 
-    /// Lets `deliver` hand out what one message brought: one look-up of the table for all of it.
+    /// Lets `deliver` hand out the frames of one message under one lock of the table.
     pub fn with<T>(&self, deliver: impl FnOnce(&Inboxes) -> T) -> T {
         deliver(&self.table())
     }
@@ -47,24 +45,24 @@ impl Streams {
 
     /// Gives an event to every stream.
     pub fn broadcast(&self, event: &Event) {
-        // Cloned out first: waking a reader may run its code, which may want the table.
+        // Cloned first: waking a reader may run its code, which may lock the table.
         let inboxes: Vec<Arc<Inbox>> = self.table().values().cloned().collect();
         for inbox in inboxes {
             inbox.push(event.clone());
         }
     }
 
-    /// Streams that are alive.
+    /// The number of open streams.
     pub fn len(&self) -> usize {
         self.table().len()
     }
 
-    /// Whether no stream is alive.
+    /// Whether no stream is open.
     pub fn is_empty(&self) -> bool {
         self.table().is_empty()
     }
 
-    // The table is a plain map: a panic elsewhere cannot leave it half-changed.
+    // A panic under the lock cannot leave the map half-changed.
     fn table(&self) -> MutexGuard<'_, Inboxes> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

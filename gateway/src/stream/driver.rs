@@ -1,7 +1,7 @@
-//! Drives one stream: feeds its state machine with events and carries out what it decides.
+//! Drives one stream: feeds its state machine with events and carries out its actions.
 //!
-//! The driver runs in the task of the client's connection: there is no task per stream, and a
-//! client that leaves drops the driver, which cancels the request wherever it is.
+//! The driver runs in the task of the client's connection: a stream has no task of its own. A client that leaves drops
+//! the driver, which cancels the request wherever it is.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
 use super::message::{self, Envelope};
-use super::seek::{Goes, Seeker};
+use super::seek::{Destination, Seeker};
 use super::state::StreamState;
 use crate::fast_path::splice::Splice;
 
@@ -36,30 +36,42 @@ pub struct Driver {
     actions: Vec<Action>,
     outputs: VecDeque<Output>,
     failure: Option<CallError>,
-    /// What needs an await, in order.
+    /// The steps that need an await, in order.
     steps: VecDeque<Step>,
     timer: Pin<Box<Sleep>>,
     ticket: Option<Ticket>,
     in_room: bool,
-    /// Attempts published to a worker that has not answered: attempt, worker.
-    pending: Vec<(u32, Name)>,
-    /// When attempts were published, the newest last.
-    published: Vec<(u32, Instant)>,
+    /// Attempts that their workers have not answered.
+    pending: Vec<Pending>,
+    /// Attempts whose answer is timed, the newest last.
+    published: Vec<Published>,
     running: Option<Name>,
-    /// Since when it has been with workers.
+    /// When a worker first got it; `None` while none has it.
     under_way: Option<Instant>,
-    /// What may become of plain text without the driver, when the client's edge says so.
+    /// What the client's side lends the lane.
     splice: Option<Splice>,
-    /// It lost its worker and may not move yet.
+    /// It lost its worker, and the budget does not let it move yet.
     throttled: bool,
-    /// Bytes of the body that the first message held; the rest goes in parts of this size.
+    /// Bytes of the body in the first message; the rest goes in parts of this size.
     part: usize,
     ended: bool,
 }
 
+/// An attempt that was published to a worker.
+struct Pending {
+    attempt: u32,
+    worker: Name,
+}
+
+/// When an attempt was published.
+struct Published {
+    attempt: u32,
+    at: Instant,
+}
+
 enum Step {
     Place,
-    /// Send the body's parts from this one on.
+    /// Send the body's parts from `next` on.
     Parts {
         attempt: u32,
         worker: Name,
@@ -68,7 +80,7 @@ enum Step {
 }
 
 impl Driver {
-    /// Opens a stream for `call`. Nothing is sent before [`CallStream::next`] is polled.
+    /// Opens a stream for `call`. Sends nothing before [`CallStream::next`] is polled.
     pub fn new(shared: Arc<Shared>, call: Call) -> Self {
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
@@ -130,7 +142,7 @@ impl Driver {
             } => {
                 let mut view = self.shared.view();
                 if reject.reason == RejectReason::Busy {
-                    // Whoever is busy with the model serves it.
+                    // A worker that is busy with the model serves it.
                     view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
                 }
                 view.room(worker, reject.room, now);
@@ -151,16 +163,16 @@ impl Driver {
         self.carry_out(now);
     }
 
-    /// Takes the time of an answer to `attempt`, also of one that was published again since.
+    /// Records how long `worker` took to answer `attempt`, even if the stream was published again since.
     fn answered(&mut self, attempt: u32, worker: &Name, now: Instant) {
-        let at = self.published.iter().position(|(published, _)| *published == attempt);
-        if let Some(at) = at {
-            let (_, published) = self.published.remove(at);
-            self.shared.view().answered(worker, published, now);
+        let index = self.published.iter().position(|published| published.attempt == attempt);
+        if let Some(index) = index {
+            let published = self.published.remove(index);
+            self.shared.view().answered(worker, published.at, now);
         }
     }
 
-    /// Does at once what needs no await, and queues the rest.
+    /// Carries out the actions that need no await, and queues the others.
     fn carry_out(&mut self, now: Instant) {
         for action in std::mem::take(&mut self.actions) {
             match action {
@@ -186,13 +198,13 @@ impl Driver {
 
     fn output(&mut self, output: Output) {
         if self.outputs.is_empty() {
-            // They are taken one by one, as a rule; the usual growth makes room for four.
+            // Outputs are usually taken one by one; the default growth makes room for four.
             self.outputs.reserve_exact(1);
         }
         self.outputs.push_back(output);
     }
 
-    /// Keeps the count of streams per worker true.
+    /// Updates the number of streams per worker.
     fn follow_worker(&mut self, now: Instant) {
         if self.running.as_ref() == self.state.worker() {
             return;
@@ -210,22 +222,21 @@ impl Driver {
     }
 
     fn settle(&mut self, attempt: u32) -> Option<Name> {
-        let at = self.pending.iter().position(|(pending, _)| *pending == attempt)?;
-        let (_, worker) = self.pending.swap_remove(at);
+        let index = self.pending.iter().position(|pending| pending.attempt == attempt)?;
+        let Pending { worker, .. } = self.pending.swap_remove(index);
         self.shared.view().settled(&worker);
         Some(worker)
     }
 
     fn settle_all(&mut self) {
         let mut view = self.shared.view();
-        for (_, worker) in self.pending.drain(..) {
+        for Pending { worker, .. } in self.pending.drain(..) {
             view.settled(&worker);
         }
     }
 
-    /// Does the first step that needs an await. The step is taken off the queue before the await
-    /// that may send, so that a caller that drops this future never makes it send twice; what was
-    /// not sent then is found missing by the state's timers.
+    /// Does the first queued step. The step leaves the queue before the await that may send, so that a caller that drops
+    /// this future never causes a second send. The state's timers notice a send that did not happen.
     async fn step(&mut self) {
         match self.steps.front_mut() {
             None => {}
@@ -251,19 +262,19 @@ impl Driver {
             self.state.wait(now, limits::REDISPATCH_PAUSE);
         } else if self.state.is_choosing() {
             match self.seek(now) {
-                Goes::InLine => self.stand_in_line(now),
-                Goes::To(target) => {
+                Destination::InLine => self.stand_in_line(now),
+                Destination::To(target) => {
                     self.leave_line();
                     self.publish(target, now).await;
                 }
-                Goes::Pause { first } => {
+                Destination::Pause { first } => {
                     self.leave_line();
                     self.state.wait(now, limits::WORKER_RETRY);
                     if first {
                         self.shared.wake_line(&self.call.model, self.call.all_needs());
                     }
                 }
-                Goes::Fails(error) => {
+                Destination::Fails(error) => {
                     self.leave_line();
                     self.state.fail(error, &mut self.actions);
                     self.shared.wake_line(&self.call.model, self.call.all_needs());
@@ -273,8 +284,8 @@ impl Driver {
         self.carry_out(Instant::now());
     }
 
-    /// Waits for the bus where it is away. A stream that has begun has its whole deadline for that; a request that
-    /// nobody has taken is better tried again by its client, or elsewhere.
+    /// Waits while the bus is away. A stream that has begun waits up to its deadline; a request that no worker took is
+    /// better retried by its client, or at another gateway.
     async fn bus_up(&mut self) {
         if self.shared.bus.is_connected() {
             return;
@@ -284,7 +295,7 @@ impl Driver {
             until = until.min(Instant::now() + self.shared.bus_patience);
         }
         let mut link = self.shared.bus.link();
-        // Either way the caller looks at the connection again.
+        // The caller checks the connection again, timeout or not.
         let _ = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;
     }
 
@@ -295,7 +306,7 @@ impl Driver {
         !self.throttled
     }
 
-    fn seek(&mut self, now: Instant) -> Goes {
+    fn seek(&mut self, now: Instant) -> Destination {
         let recovering = {
             let link = self.shared.bus.link();
             link.borrow().is_recovering(now.into_std(), limits::NO_WORKER_GRACE)
@@ -311,7 +322,7 @@ impl Driver {
         self.shared.seek(&mut self.state, &seeker, now)
     }
 
-    /// Waits for room; a place that it has already is kept.
+    /// Enters the waiting room, or stays in it.
     fn stand_in_line(&mut self, now: Instant) {
         if !self.in_room {
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call));
@@ -322,7 +333,7 @@ impl Driver {
             self.in_room = true;
         }
         self.state.wait(now, limits::WAIT_RETRY);
-        // Room that came between the look and the entry would wake nobody.
+        // A slot that became free between the look and the entry woke nobody.
         if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
             self.shared.wake(&self.call.model);
         }
@@ -365,14 +376,20 @@ impl Driver {
         };
         if let Some(worker) = target {
             shared.view().placed(&worker, now);
-            self.pending.push((number, worker));
+            self.pending.push(Pending {
+                attempt: number,
+                worker,
+            });
         }
         if self.published.is_empty() {
-            self.published.reserve_exact(1); // there is no second, as a rule
+            self.published.reserve_exact(1); // usually the only one
         } else if self.published.len() >= limits::MAX_OPEN {
             self.published.remove(0);
         }
-        self.published.push((number, now));
+        self.published.push(Published {
+            attempt: number,
+            at: now,
+        });
         shared.metrics.attempts().inc();
         if number > 0 {
             shared.metrics.republishes().inc();
@@ -413,7 +430,7 @@ impl Driver {
             if let Poll::Ready(next) = self.inbox.poll_next(context, lane) {
                 return Poll::Ready(Some(next));
             }
-            // Frames move the timer later; it is only armed anew when it fires or has to be earlier.
+            // Frames move the timer later. It is reset only when it fires or must fire earlier.
             let due = self.state.timer();
             if due < self.timer.deadline() {
                 self.timer.as_mut().reset(due);
@@ -430,7 +447,7 @@ impl Driver {
         match event {
             Some(next) => self.take_in(next),
             None => {
-                // What has passed may be what the timer waits for, and decisions want the whole truth.
+                // Text that has passed may be what the timer waits for, and the state must know it before it decides.
                 if let Some(passed) = self.inbox.close_lane() {
                     self.take_in(Next::Passed(passed));
                 }

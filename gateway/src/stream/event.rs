@@ -1,4 +1,4 @@
-//! What happens to a stream and what its driver has to do: the words of its state machine.
+//! The state machine's inputs (events) and outputs (actions).
 
 use std::time::Duration;
 
@@ -16,51 +16,51 @@ pub enum Event {
         /// The frame.
         frame: Frame<'static>,
     },
-    /// NATS found nobody subscribed to what this attempt published.
+    /// NATS found no subscriber for this attempt's publish.
     NoResponders {
         /// The attempt.
         attempt: u32,
     },
-    /// This worker is known to be gone.
+    /// This worker is gone.
     WorkerGone {
         /// Which.
         worker: Name,
     },
-    /// This worker lives under this instance number: streams of another life of it are lost.
+    /// This worker runs under this instance: streams on its other instances are lost.
     WorkerInstance {
         /// Which.
         worker: Name,
-        /// Which life of it.
+        /// Its instance.
         instance: u64,
     },
-    /// This worker says what it has of the stream, behind all that it has sent of it.
+    /// The worker's answer to a roll call, after all its frames for the stream.
     Held {
         /// Which worker.
         worker: Name,
-        /// Which life of it.
+        /// Its instance.
         instance: u64,
-        /// The attempt, and the number of its next frame; `None` when it has nothing.
+        /// The attempt, and the number of its next frame; `None` if the worker does not hold the stream.
         place: Option<(u32, u32)>,
     },
     /// The connection to the bus was lost.
     LinkLost,
-    /// The connection to the bus was lost and is back: frames may be missing.
+    /// The connection to the bus is back: frames may be missing.
     LinkRestored,
-    /// There may be room for a stream that waits.
+    /// A waiting stream may find a free slot.
     Go,
-    /// It had to give up its place in the waiting room, to a tenant that holds less of it.
+    /// The stream lost its place in the waiting room to a tenant that holds fewer.
     Displaced {
-        /// When to try again.
+        /// The wait before the client's next try.
         retry_after: Duration,
     },
-    /// More was waiting to be read than the bound allows.
+    /// The inbox went over its bound.
     Overflow,
-    /// The gateway stops, and its grace period is over.
+    /// The gateway stops, and its grace is over.
     ShutDown,
 }
 
 impl Event {
-    /// Whether a worker says that it took the request.
+    /// Whether it is a worker's `Accepted`.
     pub fn is_accepted(&self) -> bool {
         matches!(
             self,
@@ -74,7 +74,7 @@ impl Event {
         )
     }
 
-    /// Bytes of text that it holds, roughly.
+    /// Roughly, the bytes of text in it.
     pub fn weight(&self) -> usize {
         match self {
             Self::Frame {
@@ -89,22 +89,22 @@ impl Event {
     }
 }
 
-/// What the driver has to do.
+/// Something that the driver has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Hand this to the client.
+    /// Give this output to the client.
     Output(Output),
     /// Choose a worker, and then call [`super::state::StreamState::publish`], [`super::state::StreamState::wait`] or
     /// [`super::state::StreamState::fail`].
     Place,
-    /// A worker took the request: send it the parts of the body that are still here.
+    /// A worker took the request: send it the remaining parts of the body.
     Taken {
         /// The attempt.
         attempt: u32,
         /// The worker.
         worker: Name,
     },
-    /// Tell this worker to stop the attempt and all before it.
+    /// Cancel this attempt and all before it at this worker.
     Cancel {
         /// The worker.
         worker: Name,
@@ -115,13 +115,13 @@ pub enum Action {
     Fail(CallError),
 }
 
-/// What a publish needs to know.
+/// The attempt that a publish announces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     /// Its number.
     pub attempt: u32,
     /// The lowest attempt that still counts.
     pub floor: u32,
-    /// Where to continue.
+    /// The point to continue from.
     pub resume: Option<Resume>,
 }

@@ -1,8 +1,8 @@
-//! What waits for one stream's driver: from the demultiplexer to one reader, bounded.
+//! The bounded inbox of one stream: from the demultiplexer to one reader, the stream's driver.
 //!
-//! Plain text of the run that is under way passes through the stream's [`Lane`] and waits as bytes;
-//! everything else waits as an event. What passed came before every event that is here: an event
-//! closes the lane, and the reader opens it again when it has seen all of them.
+//! Plain text of the current run passes through the stream's [`Lane`] and waits as bytes; everything else waits as an
+//! event. Text that has passed came before every waiting event: an event closes the lane, and the reader opens it again
+//! when it has taken all events.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,13 +15,13 @@ use uuid::Uuid;
 use super::event::Event;
 use crate::fast_path::lane::{Lane, Passed};
 
-/// Bytes that one event costs beside its text.
+/// Bytes that an event costs in addition to its text.
 const EVENT: usize = 64;
 
-/// What a reader finds.
+/// An item that the reader takes.
 #[derive(Debug)]
 pub enum Next {
-    /// Text that has passed, and came before everything else that is here.
+    /// Text that has passed the lane, before everything else that waits.
     Passed(Passed),
     /// Something that happened.
     Event(Event),
@@ -30,13 +30,13 @@ pub enum Next {
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nobody will read it any more.
+    /// The inbox is closed.
     Gone,
-    /// The reader will find it, or has been given up already.
+    /// The reader will find it, or the stream was given up earlier.
     Taken,
-    /// It is text that waits for [`Inbox::flush`] since now.
+    /// It is the first text since the last [`Inbox::flush`]: flush the inbox.
     Waits,
-    /// It was one too many: the stream is given up since now.
+    /// It went over the bound: the stream is given up.
     Overflowed,
 }
 
@@ -53,9 +53,9 @@ struct Queue {
     lane: Option<Lane>,
     passed: Passed,
     events: VecDeque<Event>,
-    /// Of the events.
+    /// The weight of the events.
     bytes: usize,
-    /// Text waits for [`Inbox::flush`], which somebody will call.
+    /// Text waits for [`Inbox::flush`], and the feed knows it.
     touched: bool,
     overflowed: bool,
     closed: bool,
@@ -76,16 +76,15 @@ impl Queue {
         self.lane = None;
         self.bytes += EVENT + event.weight();
         if self.events.is_empty() {
-            // They are read one by one, as a rule; the usual growth makes room for four.
+            // Events are usually read one by one; the default growth makes room for four.
             self.events.reserve_exact(1);
         }
         self.events.push_back(event);
         self.check(bound);
     }
 
-    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream
-    /// cannot be saved any more, its memory can. Who accepted the request is kept: that worker
-    /// has to be told.
+    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream is lost, but not its
+    /// memory. Events of acceptance are kept, because that worker must be told.
     fn check(&mut self, bound: usize) {
         if self.bytes + self.passed.weight() > bound {
             self.lane = None;
@@ -107,18 +106,18 @@ impl Inbox {
         }
     }
 
-    /// Puts an event in and wakes the reader; false when nobody will read it any more. Over the
-    /// bound the stream is given up, and the reader gets [`Event::Overflow`].
+    /// Puts an event in and wakes the reader; false if the inbox is closed. Over the bound the stream is given up, and
+    /// the reader gets [`Event::Overflow`].
     pub fn push(&self, event: Event) -> bool {
         self.take_in(event) != Fate::Gone
     }
 
-    /// Whose stream it is.
+    /// The id of the stream's call.
     pub fn call(&self) -> Uuid {
         self.call
     }
 
-    /// The same for a frame that `worker` sent.
+    /// Puts in a frame from `worker`: through the lane if it passes, as an event otherwise.
     pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> Fate {
         let mut queue = self.lock();
         let Queue { lane, passed, .. } = &mut *queue;
@@ -137,7 +136,7 @@ impl Inbox {
         if overflowed { Fate::Overflowed } else { Fate::Taken }
     }
 
-    /// Sends the text that waits, if it can leave past the reader, and wakes the reader if not.
+    /// Sends the waiting text through the lane's outlet, or wakes the reader.
     pub fn flush(&self, now: Instant, scratch: &mut Vec<u8>) {
         let mut queue = self.lock();
         queue.touched = false;
@@ -164,25 +163,25 @@ impl Inbox {
         if overflowed { Fate::Overflowed } else { Fate::Taken }
     }
 
-    /// Takes nothing more in.
+    /// Closes the inbox: it takes nothing more.
     pub fn close(&self) {
         self.lock().closed = true;
     }
 
-    /// What comes from now on takes the long way. Returns what has passed.
+    /// Closes the lane and returns what has passed.
     pub fn close_lane(&self) -> Option<Passed> {
         let mut queue = self.lock();
         queue.lane = None;
         (queue.passed.frames > 0).then(|| std::mem::take(&mut queue.passed))
     }
 
-    /// What is there, if anything.
+    /// Takes the next item, if any.
     pub fn pop(&self) -> Option<Next> {
         self.lock().next()
     }
 
-    /// What is there; wakes the caller when something comes. When nothing is, `lane` is what the
-    /// next text may pass through. One reader at a time.
+    /// Takes the next item, or wakes the caller when one comes. If the inbox is empty, opens `lane` for the next text.
+    /// One reader at a time.
     pub fn poll_next(&self, context: &mut Context<'_>, lane: impl FnOnce() -> Option<Lane>) -> Poll<Next> {
         let mut queue = self.lock();
         if let Some(next) = queue.next() {
@@ -191,7 +190,7 @@ impl Inbox {
         if queue.lane.is_none() && !queue.overflowed {
             queue.lane = lane();
             if queue.lane.is_some() {
-                // Events are rare from now on; the room for those of the beginning is not kept.
+                // Events are rare from now on: free the buffer.
                 queue.events = VecDeque::new();
             }
         }
@@ -202,13 +201,13 @@ impl Inbox {
         Poll::Pending
     }
 
-    // A panic while the lock is held cannot leave the queue half-changed.
+    // A panic under the lock cannot leave the queue half-changed.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Wakes the reader, outside the lock: it may look at once.
+/// Wakes the reader outside the lock, because it may look at once.
 fn wake(mut queue: MutexGuard<'_, Queue>) {
     let reader = queue.reader.take();
     drop(queue);

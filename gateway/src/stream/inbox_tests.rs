@@ -1,4 +1,4 @@
-//! Tests of one stream's inbox: who is woken, what is bounded, and that order holds over the lane.
+//! The inbox of one stream: who is woken, what is bounded, and the order of lane and events.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn text(seq: u32, text: &str) -> Frame<'_> {
     }
 }
 
-/// Looks with a waker that does nothing.
+/// Polls with a waker that does nothing.
 fn look(inbox: &Inbox, lane: Option<Lane>) -> Option<Next> {
     let mut context = Context::from_waker(Waker::noop());
     match inbox.poll_next(&mut context, || lane) {
@@ -127,7 +127,7 @@ fn text_that_passed_comes_before_the_event_that_closed_the_lane() {
     inbox.push_frame(&worker(), text(3, "c"), now);
     assert_eq!(passed(inbox.pop()), "<a><b>");
     assert_eq!(event(inbox.pop()), Some(Event::LinkRestored));
-    // The lane stays closed until the reader has seen everything.
+    // The lane stays closed until the reader has taken everything.
     assert!(matches!(event(inbox.pop()), Some(Event::Frame { frame, .. }) if frame.seq == 3));
     assert!(look(&inbox, Some(lane(4))).is_none());
     inbox.push_frame(&worker(), text(4, "d"), now);
@@ -165,7 +165,7 @@ fn text_that_passes_is_bounded_too() {
     assert!(inbox.pop().is_none());
 }
 
-/// Sends as it is told, and remembers what.
+/// Answers with a given result, and remembers what it was to send.
 #[derive(Debug)]
 struct Told {
     answer: Mutex<Sent>,
@@ -215,7 +215,7 @@ fn text_leaves_past_the_reader_all_of_a_message_in_one_piece() {
     assert!(!woken(&inbox), "nobody has to do anything");
     assert_eq!(inbox.push_frame(&worker(), text(3, "c"), now), Fate::Waits);
     inbox.flush(now, &mut Vec::new());
-    // The reader is told when it looks for another reason.
+    // The reader learns of it at its next look.
     let Some(Next::Passed(passed)) = inbox.pop() else {
         panic!()
     };

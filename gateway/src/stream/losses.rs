@@ -1,27 +1,27 @@
-//! What a stream may still lose before its client is told.
+//! Counts a stream's losses, up to the bound that ends it.
 
 use crate::limits::MAX_RUNS;
 
 /// Why a run ended before its answer did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
-    /// Its worker died, hangs, or gave it back.
+    /// The worker died, hangs, or gave the request back.
     Worker,
-    /// Its engine failed under it: perhaps because of what is asked.
+    /// The engine failed, perhaps because of the request.
     Engine,
-    /// The bus was away, or its worker left in order: no fault of the request.
+    /// The bus was away, or the worker drained.
     Nobody,
 }
 
-/// The losses of one stream. A long answer meets many faults, and no progress is undone by one: so what is
-/// bounded is losses in a row without progress, and failures for which the request itself may be to blame.
+/// The losses of one stream. A long answer meets many faults and keeps its progress. So only losses in a row without
+/// progress are bounded, and failures for which the request itself may be to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Losses {
     /// Runs lost since the answer last grew.
     in_vain: u32,
-    /// Runs that failed in their engines: no progress makes up for them.
+    /// Runs whose engine failed; progress does not make up for them.
     failures: u32,
-    /// The answer was begun anew: what it grows by now, it has been before.
+    /// The answer was begun anew, so growth is no progress.
     anew: bool,
 }
 
@@ -42,12 +42,12 @@ impl Losses {
         }
     }
 
-    /// What was delivered is void, and generated once more.
+    /// The answer begins anew.
     pub(super) fn begun_anew(&mut self) {
         self.anew = true;
     }
 
-    /// Whether the client has to be told.
+    /// Whether the stream must end.
     pub(super) fn too_many(self) -> bool {
         self.in_vain + self.failures >= MAX_RUNS
     }

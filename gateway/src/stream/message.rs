@@ -1,4 +1,4 @@
-//! A call as the messages that a worker gets: the request, and what of its body did not fit.
+//! The messages of a call to a worker: the request, and the parts of a body that does not fit in it.
 
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
@@ -11,24 +11,24 @@ use uuid::Uuid;
 use super::event::Attempt;
 use crate::call::{Call, CallError};
 
-/// What a request message says beside its call.
+/// The values of a request message that are not the call's.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// Where frames go.
+    /// The gateway that gets the frames.
     pub gateway: &'a Name,
     /// The stream's number there.
     pub stream: u64,
-    /// Largest message in bytes that the bus takes.
+    /// Largest message that the bus takes, in bytes.
     pub max_payload: usize,
     /// The moment of publishing.
     pub now: Instant,
 }
 
-/// The request's message, and how many bytes of the body it has room for: a longer body is cut, and
-/// the rest goes in parts of that size.
+/// The request's message, and the number of body bytes that fit in it. A longer body is cut, and the rest goes in parts
+/// of that size.
 ///
 /// # Errors
-/// [`CallError::Internal`] when what was delivered so far leaves no room for the request.
+/// [`CallError::Internal`] if the text delivered so far leaves no space for the request.
 pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result<(Bytes, usize), CallError> {
     let limit = envelope.max_payload.min(MAX_MESSAGE);
     let taken = REQUEST_OVERHEAD + attempt.resume.as_ref().map_or(0, size);
@@ -66,7 +66,7 @@ pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result
 /// The message of a further part of a body.
 ///
 /// # Errors
-/// [`EncodeError`]; not seen for bytes.
+/// [`EncodeError`], which bytes do not cause.
 pub fn part(id: Uuid, attempt: u32, index: u32, data: &[u8]) -> Result<Bytes, EncodeError> {
     let data = ByteBuf::from(data);
     encode(&Control::Part(Part {
@@ -78,7 +78,7 @@ pub fn part(id: Uuid, attempt: u32, index: u32, data: &[u8]) -> Result<Bytes, En
     .map(Bytes::from)
 }
 
-/// At most so many bytes does a resume take in a message.
+/// Upper bound of a resume's bytes in a message.
 fn size(resume: &Resume) -> usize {
     let choice = |choice: &ResumeChoice| choice.text.len() + choice.reasoning.len() + 5 * choice.token_ids.len() + 128;
     resume.choices.iter().map(choice).sum()

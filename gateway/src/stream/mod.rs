@@ -1,5 +1,6 @@
-//! One client stream: its pure state machine, its inbox, its driver, and the demultiplexer that
-//! feeds all of them.
+//! One client stream: its inbox, its pure state machine and its driver; and the demultiplexer that feeds all inboxes.
+//!
+//! Nothing here knows HTTP: the client's side reads a [`driver::Driver`] as a `CallStream`.
 
 pub mod delivered;
 pub mod demux;

@@ -9,27 +9,27 @@ use super::losses::Blame;
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) enum Phase {
-    /// The driver is choosing.
+    /// The driver is choosing a worker.
     Choosing,
-    /// Published; the next try at this time.
+    /// Published; publishes again at `retry`.
     Placing { retry: Instant },
-    /// In the waiting room, or waiting for the bus or a worker; looks again at this time.
+    /// In the waiting room, or waiting for the bus or a worker; looks again at `retry`.
     Waiting { retry: Instant },
-    /// A worker has it.
+    /// A worker runs it.
     Running(Run),
     /// Finished or failed.
     Done,
 }
 
-/// An attempt that was published and not answered.
+/// An attempt that was published and not answered yet.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Open {
+pub(super) struct OpenAttempt {
     pub(super) attempt: u32,
     pub(super) target: Option<Name>,
 }
 
-/// An attempt that a worker has.
+/// An attempt that a worker accepted.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Run {
@@ -39,12 +39,12 @@ pub(super) struct Run {
     pub(super) next_seq: u32,
     pub(super) resumable: bool,
     pub(super) heard: Instant,
-    /// The connection to the bus was lost while it ran.
+    /// The connection to the bus was lost during the run.
     pub(super) bus_was_away: bool,
 }
 
 impl Run {
-    /// Who is to blame for its loss, by what is known of the bus.
+    /// Who is to blame for its loss: nobody if the bus was away.
     pub(super) fn blamed(&self, blame: Blame) -> Blame {
         if self.bus_was_away && blame == Blame::Worker {
             Blame::Nobody

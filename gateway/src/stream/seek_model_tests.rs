@@ -1,9 +1,9 @@
-//! Some requests and the only worker of their model, in every order of what may happen: nobody waits for what cannot
-//! come.
+//! A model check: a few requests and the only worker of their model, in every order of steps. No request waits for a
+//! worker that cannot come.
 //!
-//! The worker has one slot and dies at any moment; what the gateway hears of it, and whether there is a coordinator,
-//! is part of the walk. In each world in which it is dead, time then passes in order: every request that no worker has
-//! had is told within seconds, and every other when its grace is over.
+//! The worker has one slot and dies at any moment. The walk also varies what the gateway learns of that, and whether
+//! there is a coordinator. In each world with a dead worker, time then passes: every request that no worker took gets its
+//! error within seconds, every other at the end of its grace.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -31,9 +31,9 @@ struct Request {
     state: StreamState,
     ticket: Option<Ticket>,
     in_room: bool,
-    /// `Event::Go` lies in its inbox.
+    /// `Event::Go` waits in its inbox.
     called: bool,
-    /// Published and not answered.
+    /// Published and not answered yet.
     open: Option<(u32, Option<Name>)>,
     ended: bool,
 }
@@ -48,11 +48,11 @@ struct World {
     died: Option<Instant>,
     /// The request in its slot.
     runs: Option<usize>,
-    /// There is a coordinator, and whether it knows that the worker is dead.
+    /// Whether there is a coordinator, and whether it knows that the worker is dead.
     coordinator: Option<bool>,
     /// NATS is a cluster.
     clustered: bool,
-    /// Times that something may still go another way than straight on.
+    /// Detours that the walk may still take.
     left: u32,
 }
 
@@ -64,7 +64,7 @@ enum Step {
     Answer(usize),
     Finish,
     Die,
-    /// The gateway notices that the worker of a running stream is gone.
+    /// The gateway notices that a running stream's worker is gone.
     Noticed,
     CoordinatorNotices,
     Snapshot,
@@ -132,7 +132,7 @@ impl World {
         steps
     }
 
-    /// What this uses up of the walk's length.
+    /// The part of the walk's length that this step uses.
     fn cost(step: Step) -> u32 {
         u32::from(matches!(step, Step::Timer(_) | Step::Snapshot | Step::Finish))
     }
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    /// What the driver does when its stream is to be placed.
+    /// Does what the driver does to place its stream.
     fn look(&mut self, n: usize) {
         let (now, random) = (self.now, &mut fastrand::Rng::with_seed(1));
         let request = &mut self.requests[n];
@@ -185,8 +185,8 @@ impl World {
             clustered: self.clustered,
         };
         match seek(&mut request.state, &seeker, &self.view, &self.room, now, random) {
-            Goes::InLine => self.stand_in_line(n),
-            Goes::To(target) => {
+            Destination::InLine => self.stand_in_line(n),
+            Destination::To(target) => {
                 self.leave(n);
                 let attempt = self.requests[n].state.publish(target.clone(), now, PATIENCE).unwrap();
                 if let Some(target) = &target {
@@ -194,14 +194,14 @@ impl World {
                 }
                 self.requests[n].open = Some((attempt.attempt, target));
             }
-            Goes::Pause { first } => {
+            Destination::Pause { first } => {
                 self.leave(n);
                 self.requests[n].state.wait(now, limits::WORKER_RETRY);
                 if first {
                     self.wake_line();
                 }
             }
-            Goes::Fails(_) => {
+            Destination::Fails(_) => {
                 self.leave(n);
                 self.requests[n].ended = true;
                 self.wake_line();
@@ -234,13 +234,13 @@ impl World {
     }
 
     fn wake(&mut self) {
-        for n in call(&self.view, &mut self.room, MODEL) {
+        for n in take_from_lines(&self.view, &mut self.room, MODEL) {
             self.requests[n].called = true;
         }
     }
 
     fn wake_line(&mut self) {
-        for n in call_line(&self.view, &mut self.room, MODEL, Features::NONE) {
+        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE) {
             self.requests[n].called = true;
         }
     }
@@ -326,7 +326,7 @@ impl World {
         self.wake();
     }
 
-    /// Everything that is under way arrives.
+    /// All messages arrive.
     fn settle(&mut self) {
         for _ in 0..1000 {
             let straight = |step: &Step| !matches!(step, Step::Timer(_) | Step::Snapshot | Step::CoordinatorNotices);
@@ -338,7 +338,7 @@ impl World {
         panic!("it goes round in circles: {self:?}");
     }
 
-    /// The worker is dead and time passes: who is not told, after how long.
+    /// The worker is dead and time passes: returns who gets no answer, and after how long.
     fn time_passes(&mut self) -> Result<(), String> {
         const TICK: Duration = Duration::from_millis(250);
         let start = self.now;
@@ -375,7 +375,7 @@ impl World {
         }
     }
 
-    /// All that tells two worlds apart, taken as `Debug` text so that no field that is added is forgotten here.
+    /// Everything that distinguishes two worlds, as `Debug` text, so that no new field is forgotten here.
     fn fingerprint(&self) -> u64 {
         let mut text = Text(DefaultHasher::new());
         let Self {
@@ -395,7 +395,7 @@ impl World {
     }
 }
 
-/// Hashes text without keeping it.
+/// Hashes text without storing it.
 struct Text(DefaultHasher);
 
 impl std::fmt::Write for Text {
@@ -405,7 +405,7 @@ impl std::fmt::Write for Text {
     }
 }
 
-/// Walks through every world that can come of `world`. `seen` has with how much of the walk left each was seen.
+/// Walks through every world that can follow `world`. `seen` maps each world to the length of the walk that was left.
 fn explore(world: &World, path: &mut Vec<Step>, seen: &mut HashMap<u64, u32>, dead: &mut usize) {
     let print = world.fingerprint();
     match seen.insert(print, world.left) {

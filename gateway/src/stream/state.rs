@@ -1,8 +1,7 @@
-//! The state machine of one client stream: what each thing that happens means.
+//! The state machine of one client stream.
 //!
-//! Pure: no I/O, no clock (a time is an argument), no knowledge of the cluster. The driver feeds it
-//! [`Event`]s and carries out its [`Action`]s. Frames of an attempt that is not the stream's own
-//! never become output, whatever order they come in.
+//! Pure: no I/O, no clock (time is an argument), no knowledge of the cluster. The driver feeds it [`Event`]s and carries
+//! out its [`Action`]s. Only frames of the attempt that runs become output, in whatever order frames come.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
 use super::losses::{Blame, Losses};
-use super::phase::{Open, Phase, Run};
+use super::phase::{OpenAttempt, Phase, Run};
 use crate::call::{CallError, Output, Stage};
 use crate::limits;
 
@@ -27,34 +26,34 @@ mod short_cut;
 pub struct StreamState {
     phase: Phase,
     delivered: Delivered,
-    /// Published and not answered yet.
-    open: Vec<Open>,
+    /// Attempts that were published and not answered yet.
+    open: Vec<OpenAttempt>,
     next_attempt: u32,
     floor: u32,
     losses: Losses,
-    /// Some worker has had it.
+    /// A worker took it once.
     begun: bool,
-    /// Workers that would not or could not take it since it last waited.
+    /// Workers that refused or missed it since it last waited.
     excluded: Vec<Name>,
     deadline: Instant,
     not_resumable: Option<&'static str>,
     in_one_piece: bool,
-    /// Since when it looks for any worker of its model.
+    /// Since when it finds no worker of its model.
     without_worker: Option<Instant>,
-    /// NATS said of the queue subject that nobody is there.
+    /// The queue subject had no subscriber.
     queue_empty: bool,
-    /// A worker whose engine cannot do what is asked said so.
+    /// A worker rejected it because its engine lacks a feature.
     unsupported: bool,
     /// Publishes since it last waited or ran.
     tries: usize,
-    /// A run was lost and has to move.
+    /// A run was lost, and the stream must move.
     moving: bool,
-    /// The newest stray output that was cancelled, so that a burst of it is cancelled once.
+    /// The last stray attempt that was cancelled, so that a burst of its frames is cancelled once.
     stray: Option<(Name, u32)>,
 }
 
 impl StreamState {
-    /// A new stream; the driver's first step is to place it.
+    /// A new stream, which the driver has to place first.
     pub fn new(deadline: Instant, not_resumable: Option<&'static str>) -> Self {
         Self {
             phase: Phase::Choosing,
@@ -77,20 +76,20 @@ impl StreamState {
         }
     }
 
-    /// Whether a run was lost for which no other has been published yet. Asked once for each loss.
+    /// Whether a run was lost and no attempt was published since. True once for each loss.
     pub fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
     }
 
-    /// As it is for an answer of which nothing reaches the client before all of it is there.
+    /// Sets whether the client gets the answer in one piece, when it is complete.
     #[must_use]
     pub fn in_one_piece(mut self, yes: bool) -> Self {
         self.in_one_piece = yes;
         self
     }
 
-    /// The client has left: tells every worker that may have the request. One that takes it from
-    /// the queue subject later is told when its `Accepted` comes for a stream that is not there.
+    /// The client has left: cancels at every worker that may have the request. A worker that takes it from the queue
+    /// subject later is cancelled when its `Accepted` comes for an unknown stream.
     pub fn abandon(&mut self, actions: &mut Vec<Action>) {
         if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Done) {
             actions.push(Action::Cancel {
@@ -106,7 +105,7 @@ impl StreamState {
         }
     }
 
-    /// When [`StreamState::tick`] has to be called, at the latest.
+    /// The latest time for the next [`StreamState::tick`].
     pub fn timer(&self) -> Instant {
         let timer = match &self.phase {
             Phase::Placing { retry } | Phase::Waiting { retry } => *retry,
@@ -116,11 +115,10 @@ impl StreamState {
         timer.min(self.deadline)
     }
 
-    /// The driver publishes to `target` (`None`: the queue subject), and waits `patience` for an
-    /// `Accepted`.
+    /// The driver publishes to `target`, or with `None` to the queue subject, and waits `patience` for an `Accepted`.
     ///
     /// # Errors
-    /// Why the stream cannot be continued; it has then failed.
+    /// The stream cannot be continued and has failed.
     pub fn publish(&mut self, target: Option<Name>, now: Instant, patience: Duration) -> Result<Attempt, CallError> {
         let resume = self.delivered.resume().map_err(|reason| {
             self.phase = Phase::Done;
@@ -131,8 +129,7 @@ impl StreamState {
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         self.tries += 1;
-        // Each unanswered try is given longer than the one before: a loaded cluster must not be
-        // loaded further by copies.
+        // Each unanswered try waits longer than the one before, so that copies do not load a loaded cluster.
         let patience = patience
             .saturating_mul(1 << self.open.len().min(3))
             .min(limits::ACCEPT_MAX);
@@ -140,7 +137,7 @@ impl StreamState {
         if self.open.len() >= limits::MAX_OPEN {
             self.open.remove(0);
         }
-        self.open.push(Open { attempt, target });
+        self.open.push(OpenAttempt { attempt, target });
         self.phase = Phase::Placing { retry: now + patience };
         Ok(Attempt {
             attempt,
@@ -149,7 +146,7 @@ impl StreamState {
         })
     }
 
-    /// The driver found no room: the stream waits until [`Event::Go`] or for `pause`.
+    /// The driver found no free slot: the stream waits until [`Event::Go`] or for `pause`.
     pub fn wait(&mut self, now: Instant, pause: Duration) {
         self.excluded.clear();
         self.tries = 0;
@@ -157,19 +154,19 @@ impl StreamState {
         self.phase = Phase::Waiting { retry: now + pause };
     }
 
-    /// No worker was found at all. True when the stream may wait for one to come: it had one a moment ago, however
-    /// that was lost, or the bus was away (`recovering`).
+    /// No worker was found at all. True if the stream may wait for one: it had one before, however that was lost, or the
+    /// bus was away (`recovering`).
     pub fn may_wait_for_worker(&mut self, now: Instant, recovering: bool) -> bool {
         let since = *self.without_worker.get_or_insert(now);
         (self.begun || recovering) && now < since + limits::NO_WORKER_GRACE
     }
 
-    /// There are workers, although none has room: the grace for one to come begins anew when they are gone.
+    /// There are workers, though none with a free slot: when they are gone, the grace begins anew.
     pub fn found_worker(&mut self) {
         self.without_worker = None;
     }
 
-    /// The driver gives up.
+    /// The stream fails with `error`.
     pub fn fail(&mut self, error: CallError, actions: &mut Vec<Action>) {
         self.abandon(actions);
         actions.push(Action::Fail(error));
@@ -186,7 +183,7 @@ impl StreamState {
         }
         match &self.phase {
             Phase::Placing { retry } if now >= *retry => {
-                if let Some(Open {
+                if let Some(OpenAttempt {
                     target: Some(worker), ..
                 }) = self.open.last()
                 {
@@ -203,7 +200,7 @@ impl StreamState {
         }
     }
 
-    /// Something happened.
+    /// Handles an event.
     pub fn on_event(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         if self.is_done() {
             return;
@@ -226,8 +223,8 @@ impl StreamState {
             Event::LinkLost => self.note_bus_away(),
             Event::LinkRestored => {
                 self.note_bus_away();
-                // A worker that still has the stream says so within a second of its own return;
-                // one whose last frames were lost with the connection never will.
+                // A worker that still holds the stream sends a frame within a second of its own return. If its last
+                // frames were lost with the connection, it never will.
                 if let Phase::Running(run) = &mut self.phase {
                     let until = now + limits::AFTER_RECONNECT;
                     run.heard = run.heard.min(until.checked_sub(limits::STALL).unwrap_or(run.heard));
@@ -238,7 +235,7 @@ impl StreamState {
                     self.place(actions);
                 }
             }
-            Event::Displaced { .. } => {} // the driver knows whether it waits
+            Event::Displaced { .. } => {} // for the driver, which knows whether it waits
             Event::Overflow => self.fail(CallError::SlowClient, actions),
             Event::ShutDown => self.fail(CallError::ShuttingDown, actions),
         }
@@ -264,8 +261,7 @@ impl StreamState {
         match body {
             Body::Accepted(accepted) if seq == 0 => self.on_accepted(attempt, worker, &accepted, now, actions),
             Body::Reject(reject) => self.on_reject(attempt, worker, &reject, now, actions),
-            // Another attempt's output: of one whose `Accepted` was lost, or of one that was given
-            // up. Either way somebody generates for nobody.
+            // Output of another attempt: its `Accepted` was lost, or the stream gave it up. Cancel it, nobody reads it.
             Body::Accepted(_) | Body::Delta(_) | Body::Alive(_) => {
                 let stray = Some((worker.clone(), attempt));
                 if self.stray != stray || matches!(body, Body::Alive(_)) {
@@ -282,7 +278,7 @@ impl StreamState {
         }
     }
 
-    /// A frame of the attempt that runs, in sequence.
+    /// Handles a frame of the current run, in sequence.
     fn on_own(&mut self, body: Body<'static>, actions: &mut Vec<Action>) {
         match body {
             Body::Delta(delta) => {
@@ -319,9 +315,9 @@ impl StreamState {
             });
             return self.retire(attempt, None, actions);
         }
-        // The first to accept wins. The others are stopped where it is known where they went; one
-        // that was taken from the queue subject is stopped when its own `Accepted` comes.
-        for Open { attempt: other, target } in self.open.drain(..) {
+        // The first to accept wins. The other attempts are cancelled if their worker is known; one from the queue
+        // subject is cancelled when its own `Accepted` comes.
+        for OpenAttempt { attempt: other, target } in self.open.drain(..) {
             let target = target.filter(|target| other != attempt && *target != worker);
             actions.extend(target.map(|worker| Action::Cancel { worker, attempt: other }));
         }
@@ -354,8 +350,8 @@ impl StreamState {
         self.open.retain(|open| open.attempt != attempt);
         match reject.reason {
             RejectReason::Duplicate => {
-                // It runs or ran an earlier attempt, whose `Accepted` is on its way. Should that be
-                // lost, the next attempt replaces it.
+                // The worker runs or ran an earlier attempt, whose `Accepted` is on its way. If that is lost, the next
+                // attempt replaces it.
                 self.floor = self.next_attempt;
                 self.phase = Phase::Placing {
                     retry: now + limits::ACCEPT_MAX,
@@ -402,7 +398,7 @@ impl StreamState {
         }
     }
 
-    /// Nobody will answer this attempt any more; when the stream waits for it, it is placed anew.
+    /// No worker will answer this attempt any more. If the stream waits for it, it is placed again.
     fn retire(&mut self, attempt: u32, worker: Option<&Name>, actions: &mut Vec<Action>) {
         let Some(at) = self.open.iter().position(|open| open.attempt == attempt) else {
             return;

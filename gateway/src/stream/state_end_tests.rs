@@ -1,5 +1,4 @@
-//! How a stream ends that is not finished, and what may begin anew instead: deadlines, clients that
-//! leave or do not read, answers in one piece.
+//! How unfinished streams end (deadlines, clients that leave or do not read), and which answers begin anew.
 
 use super::*;
 
@@ -35,7 +34,7 @@ fn a_client_that_leaves_or_does_not_read_frees_the_worker() {
     assert!(cancels(&actions, "a", 0) && cancels(&actions, "b", 1));
 }
 
-/// An answer in one piece of which worker `a` has delivered something.
+/// A stream with an answer in one piece, part of which worker `a` has delivered.
 fn in_one_piece(not_resumable: Option<&'static str>) -> Bench {
     let mut bench = Bench::with(not_resumable);
     bench.state = bench.state.in_one_piece(true);

@@ -1,8 +1,8 @@
-//! What a stream may lose in its life, and how long it waits for a worker afterwards.
+//! How many losses a stream survives, and how long it waits for a worker after one.
 
 use super::*;
 
-/// The worker of run `run` is gone, and the next one takes the stream.
+/// The worker of run `run` is lost, and the next one takes the stream.
 fn move_on(bench: &mut Bench, run: u32) -> Vec<Action> {
     let (worker, next) = (format!("w{run}"), format!("w{}", run + 1));
     let actions = bench.event(Event::WorkerGone { worker: name(&worker) });

@@ -1,24 +1,24 @@
-//! Walks through every world of the model.
+//! The exploration: walks through every world of the model.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// Worlds from which something may still happen, and how the others ended.
+/// The worlds explored, and how they ended.
 #[derive(Default)]
 struct Explorer {
-    /// With how many faults left each world was explored.
+    /// The faults that were left when each world was explored.
     seen: HashMap<u64, u32>,
     path: Vec<Step>,
     whole: usize,
     failed: usize,
     left: usize,
-    /// Ended with tokens of two workers' runs in one text.
+    /// Worlds that ended with tokens of two runs in one text.
     moved: usize,
 }
 
 impl Explorer {
-    /// Every world that can come from `world`.
+    /// Explores every world that can follow `world`.
     fn explore(&mut self, world: &World) {
         if world.left || world.ended {
             self.left += usize::from(world.left);
@@ -72,7 +72,7 @@ impl Explorer {
 
 #[test]
 fn every_interleaving_keeps_the_text_whole_and_leaves_nobody_generating() {
-    // 334,232 worlds when this was written, in 17 s of one core; far fewer would check little.
+    // 334,232 worlds, 17 s on one core when this was written. Far fewer would check little.
     let explorer = Explorer::run(2, None, true);
     assert!(explorer.seen.len() > 100_000, "{}", explorer.seen.len());
     assert!(explorer.whole > 100 && explorer.failed > 100 && explorer.left > 100 && explorer.moved > 10);

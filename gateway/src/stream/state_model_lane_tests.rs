@@ -1,4 +1,4 @@
-//! The model's world, once more for the lane: in every state, it is a short cut and nothing else.
+//! The lane in the model: in every state it does the same as the long way.
 
 use tokenbus_api::answer::Template;
 
@@ -9,8 +9,7 @@ use crate::fast_path::lane::Passed;
 use crate::fast_path::splice::Splice;
 
 impl World {
-    /// In whatever state the stream is: what its lane lets through is what the long way delivers,
-    /// and leaves the same state behind.
+    /// In any state, the lane lets through what the long way delivers, and leaves the same state behind.
     pub(super) fn compare_lane(&self, worker: &Name, frame: &Frame<'static>) {
         let mut frame = frame.clone();
         let Body::Delta(delta) = &mut frame.body else { return };

@@ -1,9 +1,9 @@
-//! What may happen in a world of the model, and how much of its faults that uses up.
+//! The steps that are possible in a world of the model, and the faults that each uses up.
 
 use super::*;
 
 impl World {
-    /// Everything that may happen now.
+    /// All steps that are possible now.
     pub(super) fn steps(&self) -> Vec<Step> {
         if self.stream.is_choosing() {
             let mut steps = vec![Step::Leave, Step::GiveUp];
@@ -76,8 +76,8 @@ impl World {
         steps.extend(life.newest.map(|_| Step::Again(attempt)));
     }
 
-    /// Who may take the request: one subject's messages come to a worker in order, those of its own
-    /// subject and of the queue subject in any.
+    /// The workers that may take the request. A worker gets the messages of one subject in order; its own subject and the
+    /// queue subject have no common order.
     fn takers(&self, attempt: usize) -> Vec<usize> {
         let life = &self.lives[attempt];
         let later = self.lives.get(attempt + 1..).unwrap_or_default();
@@ -90,7 +90,7 @@ impl World {
         takers
     }
 
-    /// What `worker` may answer to the request: one request never runs twice on it.
+    /// The answers that `worker` may give. It never runs one request twice.
     fn answers(&self, attempt: usize, worker: usize) -> Vec<Say> {
         let floor = self.lives[attempt].floor;
         let mut running = (0..self.lives.len()).filter(|other| self.generates(*other, worker));
@@ -119,7 +119,7 @@ impl World {
         answers
     }
 
-    /// How much of what may go wrong this uses up.
+    /// The faults that this step uses up.
     pub(super) fn cost(&self, step: Step) -> u32 {
         match step {
             Step::Says {

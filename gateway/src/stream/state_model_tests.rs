@@ -1,10 +1,9 @@
-//! The state machine under every interleaving of a small world, up to a number of faults.
+//! A model check of the state machine: every interleaving of a small world, up to a number of faults.
 //!
-//! The world: two workers, a queue subject, three attempts, an answer of two tokens. A worker's
-//! frames may be lost, come twice, come late, and come for attempts that the stream has left;
-//! workers are restarted, or wrongly thought dead; timers fire at any moment; the client leaves
-//! whenever it likes. What is expected ([`World::apply`], [`World::take_in`], [`World::at_the_end`])
-//! is said without looking into the state machine.
+//! The world has two workers, a queue subject, three attempts, and an answer of two tokens. A worker's frames may be
+//! lost, repeated or late, and may belong to an attempt below the floor. Workers are restarted, or wrongly thought dead.
+//! Timers fire at any moment, and the client may leave at any moment. The expectations ([`World::apply`],
+//! [`World::take_in`], [`World::at_the_end`]) do not look into the state machine.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +14,7 @@ const WORKERS: [&str; 2] = ["a", "b"];
 const ATTEMPTS: usize = 3;
 const ANSWER: [&str; 2] = ["t0 ", "t1 "];
 
-/// What a worker says.
+/// A frame that a worker sends.
 #[derive(Debug, Clone, Copy, Hash, PartialEq, Eq)]
 enum Say {
     Accepted,
@@ -26,13 +25,13 @@ enum Say {
 }
 
 impl Say {
-    /// Whether the worker has nothing more to say.
+    /// Whether it is the last frame of its attempt.
     fn is_last(self) -> bool {
         !matches!(self, Self::Accepted | Self::Token(_))
     }
 }
 
-/// What may happen.
+/// A step of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Publish(Option<usize>),
@@ -45,13 +44,13 @@ enum Step {
         say: Say,
         arrives: bool,
     },
-    /// The attempt's newest frame comes now, again or for the first time.
+    /// The attempt's newest frame arrives now, again or for the first time.
     Again(usize),
     NoResponders(usize),
     Restart(usize),
     Gone(usize),
     Instance(usize),
-    /// The worker says what it has of the stream.
+    /// The worker answers a roll call.
     Held(usize),
     LinkRestored,
     Go,
@@ -65,23 +64,23 @@ enum Step {
     },
 }
 
-/// One published attempt, as its worker knows it.
+/// A published attempt, as its worker knows it.
 #[derive(Debug, Clone, Hash)]
 struct Life {
     target: Option<usize>,
     floor: u32,
-    /// Token that it starts with.
+    /// The token that it starts with.
     start: usize,
     worker: Option<usize>,
     instance: u64,
     seq: u32,
     made: usize,
     newest: Option<(u32, Say)>,
-    /// It says nothing more.
+    /// It has sent its last frame.
     silent: bool,
     /// The worker has stopped; frames may still be on their way.
     stopped: bool,
-    /// A frame of it has arrived.
+    /// One of its frames has arrived.
     heard: bool,
 }
 
@@ -93,11 +92,11 @@ struct World {
     in_one_piece: bool,
     lives: Vec<Life>,
     instances: [u64; 2],
-    /// Up to which attempt each worker was told to stop.
+    /// The highest attempt that was cancelled at each worker.
     cancelled: [Option<u32>; 2],
-    /// The attempt whose output is the client's.
+    /// The attempt whose output the client gets.
     current: Option<usize>,
-    /// Who made each token that the client has.
+    /// The attempt and worker that made each token that the client has.
     text: Vec<usize>,
     floor: u32,
     ended: bool,
@@ -105,7 +104,7 @@ struct World {
     faults: u32,
 }
 
-/// Hashes text without keeping it.
+/// Hashes text without storing it.
 struct Text(DefaultHasher);
 
 impl std::fmt::Write for Text {
@@ -156,8 +155,8 @@ impl World {
         }
     }
 
-    /// All that tells two worlds apart. The stream is taken whole, as its `Debug` text, so that no
-    /// field that is added to it is forgotten here.
+    /// Everything that distinguishes two worlds. The stream counts as its `Debug` text, so that no new field is forgotten
+    /// here.
     fn fingerprint(&self) -> u64 {
         let mut text = Text(DefaultHasher::new());
         write!(text, "{:?}", self.stream).unwrap();
@@ -285,7 +284,7 @@ impl World {
         Ok(())
     }
 
-    /// What `worker` has of the stream, by its own word.
+    /// `worker`'s answer to a roll call for the stream.
     fn held(&self, worker: usize) -> Event {
         let mut lives = (0..self.lives.len()).filter(|attempt| self.generates(*attempt, worker));
         let place = lives.next().map(|attempt| (attempt as u32, self.lives[attempt].seq));
@@ -315,7 +314,7 @@ impl World {
         life.silent = say.is_last();
     }
 
-    /// The attempt's newest frame reaches the stream.
+    /// Delivers the attempt's newest frame to the stream.
     fn arrive(&mut self, attempt: usize, actions: &mut Vec<Action>) {
         let life = &mut self.lives[attempt];
         life.heard = true;
@@ -350,7 +349,7 @@ impl World {
         self.stream.on_event(Event::Frame { worker, frame }, self.now, actions);
     }
 
-    /// The stream says that `worker` took `attempt`.
+    /// The stream reports that `worker` took `attempt`.
     fn taken(&mut self, from: Option<usize>, attempt: u32, worker: &Name) -> Result<(), String> {
         let index = attempt as usize;
         ensure!(from == Some(index), "{attempt} is taken by a frame of {from:?}");
@@ -362,7 +361,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks what the stream wants done after a frame of attempt `from`, or after something else.
+    /// Checks the stream's actions after a frame of attempt `from`, or after another event.
     fn take_in(&mut self, from: Option<usize>, actions: Vec<Action>) -> Result<(), String> {
         let mut stopped = Vec::new();
         for action in actions {
@@ -427,10 +426,9 @@ impl World {
         Ok(())
     }
 
-    /// Nobody generates for a stream that has ended, as far as its gateway can know. Not taken yet:
-    /// the demultiplexer cancels what is accepted for a stream that is not there. Never heard of:
-    /// the request went to the queue subject, or to a worker that was thought dead, and `Accepted`
-    /// was lost; the request's time limit ends it.
+    /// No worker generates for a stream that has ended, as far as its gateway can know. Two kinds of attempts are exempt.
+    /// One that is not taken yet: the demultiplexer cancels what is accepted for an unknown stream. One whose `Accepted`
+    /// was lost, on the queue subject or at a worker that was thought dead: the request's time limit ends it.
     fn at_the_end(&self) -> Result<(), String> {
         for (attempt, life) in self.lives.iter().enumerate() {
             let Some(worker) = life.worker.filter(|worker| self.generates(attempt, *worker)) else {

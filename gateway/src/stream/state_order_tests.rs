@@ -1,4 +1,4 @@
-//! The state machine under any order, loss and repetition of what happens to it.
+//! The state machine under any order, loss and repetition of events.
 
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ fn a_workers_list_tells_what_was_lost_with_a_connection() {
     assert!(cancels(&actions, "a", 0), "who accepted is not known: {actions:?}");
 }
 
-/// A worker's life as its frames: accepted, tokens, finish.
+/// The frames of one run: accepted, tokens, finish.
 fn life(worker: usize, attempt: u32, tokens: u32) -> Vec<Event> {
     let worker = name(&format!("w{worker}"));
     let first = Body::Accepted(Accepted {
@@ -79,9 +79,8 @@ fn life(worker: usize, attempt: u32, tokens: u32) -> Vec<Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Any interleaving, loss and repetition of the frames of several attempts, with losses and
-    /// timers between them: the client never sees a token twice, out of order, or of an attempt
-    /// that the stream has left, and nothing comes after the end.
+    /// Interleaves, loses and repeats the frames of several attempts, with lost workers and timers between them. The client
+    /// never sees a token twice, out of order, or of an attempt below the floor, and nothing after the end.
     #[test]
     fn no_order_of_events_lets_a_stale_frame_through(
         steps in prop::collection::vec((0usize..4, 0usize..8), 1..200),

@@ -13,7 +13,7 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-/// A stream under test, with a clock that only moves when told.
+/// A stream under test, with a clock that the test moves.
 struct Bench {
     state: StreamState,
     now: Instant,
@@ -61,7 +61,7 @@ impl Bench {
         actions
     }
 
-    /// Published to `worker` and accepted there.
+    /// A stream that was published to `worker` and accepted there.
     fn running(worker: &str) -> Self {
         let mut bench = Self::new();
         let attempt = bench.publish(Some(worker)).attempt;

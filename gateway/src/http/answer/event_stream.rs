@@ -1,8 +1,7 @@
-//! The body of a streamed answer: a stream that the connection's own task drives.
+//! The body of a streamed answer: a stream that the connection's task drives.
 //!
-//! Each wake-up takes everything that is ready and hands it to the connection as one piece, which
-//! is one write. While the client's socket is full the connection does not ask for more, and the
-//! core's bound on undelivered output applies.
+//! Each wake-up takes everything that is ready and hands it to the connection as one piece, for one write. While the
+//! client's socket is full, the connection does not ask for more, and the core's bound on undelivered output applies.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,15 +24,15 @@ use crate::http::answer::record::Record;
 use crate::http::error::HttpError;
 use crate::http::limits::MAX_WRITE;
 
-/// A streamed answer whose status has been sent.
+/// A streamed answer after its status.
 pub(crate) struct EventStream<S: CallStream> {
-    /// What happens to the call; dropping it cancels the call.
+    /// The call's outputs; dropping it cancels the call.
     pub(crate) call: S,
     pub(crate) encoder: Box<dyn Encoder>,
     pub(crate) record: Record,
-    /// What had come before the status was sent; `None` when it was sent without waiting longer.
+    /// The output that came before the status; `None` if the status did not wait for it.
     pub(crate) first: Option<Output>,
-    /// Where text may leave past this stream.
+    /// The socket, if text may be sent past this stream.
     pub(crate) wire: Option<Arc<Wire>>,
     /// Silence after which a comment is sent.
     pub(crate) keep_alive: Duration,
@@ -49,14 +48,14 @@ impl<S: CallStream> EventStream<S> {
             timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
             buffer: BytesMut::new(),
             written: now,
-            // Something must leave at once: the client waits for the status line as well.
+            // Something must leave at once: without it the client does not even get the status line.
             greet: self.first.is_none(),
             ended: false,
             heard: true,
             stream: self,
         });
         writer.stream.encoder.begin(&mut writer.buffer);
-        // In a box, so that what is passed from step to step is a pointer.
+        // Boxed, so that each step passes on a pointer.
         unfold(writer, Writer::step)
     }
 }
@@ -68,12 +67,12 @@ struct Writer<S: CallStream> {
     written: Instant,
     greet: bool,
     ended: bool,
-    /// A delta came since the call was told how text is written.
+    /// A delta came since the call got its splice: the template may have changed.
     heard: bool,
 }
 
 impl<S: CallStream> Writer<S> {
-    /// Waits until there is something to write and takes all of it.
+    /// Waits for something to write and takes all that is ready.
     async fn step(mut self: Box<Self>) -> Option<(Result<Bytes, Infallible>, Box<Self>)> {
         if self.ended {
             return None;
@@ -100,7 +99,7 @@ impl<S: CallStream> Writer<S> {
         Some((Ok(bytes), self))
     }
 
-    /// Tells the call what may become of plain text.
+    /// Lends the call a template and an outlet for plain text.
     fn splice(&mut self) {
         let outlet = self.stream.wire.as_ref().map(|wire| {
             let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
@@ -119,14 +118,13 @@ impl<S: CallStream> Writer<S> {
         }
     }
 
-    /// The timer is not set back with each write, that would be work per token; it is looked at
-    /// when it fires.
+    /// The timer fired. Writes do not reset it, which would be work per token; so it may be early.
     fn tick(&mut self, now: Instant) {
         if now >= self.stream.backstop {
             self.fail(&overdue());
             return;
         }
-        // What was sent past this task is told of now.
+        // Books what was sent past this task.
         self.absorb_ready();
         let mut due = self.written + self.stream.keep_alive;
         if now >= due && self.buffer.is_empty() {
@@ -154,7 +152,7 @@ impl<S: CallStream> Writer<S> {
         }
     }
 
-    /// Text that is written already.
+    /// Takes events that the lane has written.
     fn hand_on(&mut self, written: Written) {
         self.stream.record.saw_text(&written);
         self.written = self.written.max(written.sent_at.unwrap_or(self.written));
@@ -187,7 +185,7 @@ impl<S: CallStream> Writer<S> {
         }
     }
 
-    /// Tells the client and ends the stream; see `api/` for the forms.
+    /// Sends the error event and ends the stream; the form of the event is in `api/`.
     fn fail(&mut self, error: &HttpError) {
         let verdict = self.stream.record.failed(error, Some(StatusCode::OK.as_u16()));
         let failure = verdict.failure().of(self.stream.record.id());
@@ -197,7 +195,7 @@ impl<S: CallStream> Writer<S> {
 }
 
 impl<S: CallStream> Drop for Writer<S> {
-    /// A client that leaves has had what was sent past this stream.
+    /// Books what was sent past this stream to a client that now leaves.
     fn drop(&mut self) {
         while let Some(Ok(output)) = self.stream.call.try_next() {
             if let Output::Written(written) = output {

@@ -1,6 +1,5 @@
-//! A call whose answer is kept: it is gathered on its way to the client, and is in its place before
-//! the client hears that it is complete. So whoever has read an answer to its end can build on it,
-//! at whichever gateway.
+//! Stores an answer on its way to the client. The finish is held back until the answer is stored: so a client that has
+//! read an answer to its end can continue from it, at any gateway.
 
 use std::pin::Pin;
 
@@ -14,87 +13,103 @@ use tokenbus_protocol::Finish;
 use crate::call::{CallError, CallStream, Output};
 use crate::responses_store::ResponsesStore;
 
-/// Keeps one response.
+/// Stores one response.
 pub(crate) struct Keeper {
     pub(crate) store: ResponsesStore,
     pub(crate) tenant: Option<String>,
-    /// Is told when it could not be kept.
+    /// Learns if the response could not be stored.
     pub(crate) shape: Shape,
-    /// What the response answers.
+    /// The input items that the response answers.
     pub(crate) items: Vec<Box<RawValue>>,
 }
 
-impl Keeper {
-    async fn keep(self, answer: Box<dyn Collect>, finish: Finish, identity: Identity) {
+impl Gathering {
+    async fn keep(self, finish: Finish) {
+        let Self {
+            keeper,
+            answer,
+            identity,
+        } = self;
         let kept = match answer
             .finish(&finish)
-            .map(|response| Kept::new(&response, self.items, &identity))
+            .map(|response| Kept::new(&response, keeper.items, &identity))
         {
             Ok(Ok(kept)) => kept.encode(),
             Ok(Err(error)) => Err(error),
-            // The client is told of it by the same words.
+            // The client gets the same error.
             Err(_) => return,
         };
         let result = match kept {
             Ok(kept) => {
-                let put = self.store.put(self.tenant.as_deref(), &identity.id, kept).await;
+                let put = keeper.store.put(keeper.tenant.as_deref(), &identity.id, kept).await;
                 put.map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = result {
-            self.shape.not_kept();
-            tracing::warn!(response = identity.id, error, "a response could not be kept");
+            keeper.shape.not_kept();
+            tracing::warn!(response = identity.id, error, "a response could not be stored");
         }
     }
 }
 
-/// The call, and what there is of its answer.
+/// A call whose answer is stored.
 pub(crate) struct Keeping<S: CallStream> {
     stream: S,
-    /// Until the answer is complete, or turns out to be none.
-    keeper: Option<(Keeper, Box<dyn Collect>, Identity)>,
-    /// Until it is in its place.
+    /// `None` once the answer is complete or cannot be stored.
+    gathering: Option<Gathering>,
+    /// Stores the answer; `None` before and after.
     saving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     finish: Option<Output>,
+}
+
+/// An answer that is being gathered.
+struct Gathering {
+    keeper: Keeper,
+    answer: Box<dyn Collect>,
+    identity: Identity,
 }
 
 impl<S: CallStream> Keeping<S> {
     pub(crate) fn new(stream: S, keeper: Keeper, answer: Box<dyn Collect>, identity: Identity) -> Self {
         Self {
             stream,
-            keeper: Some((keeper, answer, identity)),
+            gathering: Some(Gathering {
+                keeper,
+                answer,
+                identity,
+            }),
             saving: None,
             finish: None,
         }
     }
 
-    /// Looks at what the client is about to hear. Holds the finish back, and begins to save.
+    /// Gathers an output on its way to the client. Holds the finish back and begins to store the answer.
     fn pass(&mut self, output: Output) -> Option<Output> {
         match &output {
             Output::Accepted { .. } => {}
             Output::Anew => {
-                if let Some((keeper, answer, identity)) = &mut self.keeper {
-                    *answer = keeper.shape.collector(identity.clone());
+                if let Some(gathering) = &mut self.gathering {
+                    gathering.answer = gathering.keeper.shape.collector(gathering.identity.clone());
                 }
             }
-            // Only who asks for it is given it, and who keeps an answer needs its deltas.
+            // Comes only if asked for, and this needs the deltas.
             Output::Written(_) => {
-                if let Some((keeper, _, _)) = self.keeper.take() {
-                    keeper.shape.not_kept();
+                if let Some(gathering) = self.gathering.take() {
+                    gathering.keeper.shape.not_kept();
                 }
             }
             Output::Delta(delta) => {
-                // What is no answer, or too large for one, ends with an error for the client.
-                if let Some((_, answer, _)) = &mut self.keeper
-                    && answer.delta(delta).is_err()
+                // If the answer is invalid or too large, the client gets an error.
+                if let Some(gathering) = &mut self.gathering
+                    && gathering.answer.delta(delta).is_err()
                 {
-                    self.keeper = None;
+                    self.gathering = None;
                 }
             }
             Output::Finish(finish) => {
-                if let Some((keeper, answer, identity)) = self.keeper.take() {
-                    self.saving = Some(Box::pin(keeper.keep(answer, finish.clone(), identity)));
+                if let Some(gathering) = self.gathering.take() {
+                    self.saving = Some(Box::pin(gathering.keep(finish.clone())));
                     self.finish = Some(output);
                     return None;
                 }
@@ -116,7 +131,7 @@ impl<S: CallStream> CallStream for Keeping<S> {
                 Err(error) => return Some(Err(error)),
             }
         }
-        // Dropped in between, it goes on with the next call.
+        // A caller that drops this future continues with the next call.
         if let Some(saving) = &mut self.saving {
             saving.await;
             self.saving = None;

@@ -1,4 +1,4 @@
-//! The answer to a request: in one piece or as events, and the record of what it used.
+//! The answer to a request, in one piece or as events, and the record of the request.
 
 pub(crate) mod event_stream;
 pub(crate) mod faults;

@@ -1,4 +1,4 @@
-//! What is measured and logged of one request to a model: every end of one passes here, once.
+//! The record of one request to a model: metrics, log, usage. Every request ends here exactly once.
 
 use std::time::SystemTime;
 
@@ -19,7 +19,7 @@ use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
 use crate::usage::Usage;
 
-/// The record of one request. Dropped before its end, it tells of a client that went away.
+/// The record of one request. If it is dropped before its end, the client went away.
 #[derive(Debug)]
 pub(crate) struct Record {
     meter: Meter,
@@ -31,8 +31,8 @@ pub(crate) struct Record {
     worker: Option<Name>,
     tokens: u64,
     paced: u64,
-    /// Its answer is no stream of tokens: there is no pace to measure.
-    whole: bool,
+    /// The answer is not a stream of tokens: it has no inter-token latency.
+    in_one_piece: bool,
     ended: bool,
 }
 
@@ -42,12 +42,12 @@ struct Called {
     id: Uuid,
     kind: RequestKind,
     model: String,
-    /// Which model serves it, where its name stands for others.
+    /// The model that serves it, if its name is an alias.
     served: Option<Served>,
     tenant: Option<String>,
-    /// For an estimate of the prompt.
+    /// To estimate the prompt's tokens.
     body: Bytes,
-    /// Holds the place of the request within its key's limits.
+    /// The request's share of its key's limits.
     grant: Option<Grant>,
 }
 
@@ -69,7 +69,7 @@ impl Record {
             worker: None,
             tokens: 0,
             paced: 0,
-            whole: false,
+            in_one_piece: false,
             ended: false,
         }
     }
@@ -79,7 +79,7 @@ impl Record {
         &self.request.0
     }
 
-    /// The request has become `call`, by the leave of `grant` where there are keys.
+    /// The request has become `call`; its key gave `grant`, if there are keys.
     pub(crate) fn called(&mut self, call: &Call, grant: Option<Grant>, served: Option<Served>) {
         self.call = Some(Called {
             id: call.id,
@@ -90,10 +90,10 @@ impl Record {
             body: call.body.clone(),
             grant,
         });
-        self.whole = !call.kind.is_generated();
+        self.in_one_piece = !call.kind.is_generated();
     }
 
-    /// A worker has it, so its model exists.
+    /// A worker took it, so its model exists.
     pub(crate) fn placed(&mut self, worker: &Name) {
         self.worker = Some(worker.clone());
         self.name();
@@ -109,10 +109,9 @@ impl Record {
         }
     }
 
-    /// Output that will be written with the next flush. Engines that do not count their tokens
-    /// send one at a time.
+    /// Books output that leaves with the next flush. Engines that do not count their tokens send one at a time.
     pub(crate) fn saw(&mut self, delta: &Delta<'_>) {
-        if self.whole {
+        if self.in_one_piece {
             return;
         }
         let piece = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
@@ -123,7 +122,7 @@ impl Record {
         }
     }
 
-    /// Plain text that was sent already, or will be with the next flush.
+    /// Books plain text that has left, or leaves with the next flush.
     pub(crate) fn saw_text(&mut self, written: &Written) {
         if let Some(at) = written.sent_at {
             self.meter.sent(at, written.sent);
@@ -132,18 +131,18 @@ impl Record {
         self.paced += written.tokens;
     }
 
-    /// Where the pace of its model's tokens is noted.
+    /// The histogram of its model's inter-token latency.
     pub(crate) fn pace(&self) -> Option<Histogram> {
         self.meter.pace()
     }
 
-    /// What was seen of the answer is void, it begins anew.
+    /// The answer begins anew: what was booked of it is void.
     pub(crate) fn anew(&mut self) {
         (self.tokens, self.paced) = (0, 0);
         self.meter.anew();
     }
 
-    /// What was seen since the last flush leaves at `now`.
+    /// The output booked since the last flush leaves at `now`.
     pub(crate) fn flush(&mut self, now: Instant) {
         let (tokens, paced) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.paced));
         if tokens > 0 {
@@ -152,20 +151,19 @@ impl Record {
         }
     }
 
-    /// The answer's end brought these counts.
+    /// Books the counts of the answer's finish.
     pub(crate) fn finished(&mut self, finish: &Finish) {
         self.name();
         let cached = cached_tokens(finish);
         self.meter.usage(finish.prompt_tokens, finish.completion_tokens, cached);
     }
 
-    /// Answered in full.
+    /// The request was answered completely.
     pub(crate) fn succeeded(&mut self) {
         self.end(Outcome::Succeeded, StatusCode::OK.as_u16(), None);
     }
 
-    /// Ended with `error`; `sent` is the status where one had been sent before. What the client is
-    /// told is returned.
+    /// The request ended with `error`; `sent` is the status if one was sent before. Returns the verdict for the client.
     pub(crate) fn failed(&mut self, error: &HttpError, sent: Option<u16>) -> Verdict {
         let verdict = self.visible(error).as_ref().unwrap_or(error).verdict();
         self.name_model(error);
@@ -174,8 +172,7 @@ impl Record {
         verdict
     }
 
-    /// The error as this client may know it, where that is another: of the models that there are, it
-    /// is told those that its key may use.
+    /// The error for this client, if it differs: only the models that its key may use are listed.
     fn visible(&self, error: &HttpError) -> Option<HttpError> {
         let HttpError::Call(CallError::UnknownModel { model, known }) = error else {
             return None;
@@ -189,7 +186,7 @@ impl Record {
         Some(CallError::UnknownModel { model, known }.into())
     }
 
-    // A name that only the client says exists must not become a label.
+    // A name that only this client claims must not become a label.
     fn name_model(&mut self, error: &HttpError) {
         let Some(Called { model, .. }) = &self.call else {
             return;
@@ -219,7 +216,7 @@ impl Record {
         self.account(now, outcome, status);
     }
 
-    /// Settles what the request used: with its key's limits, in the metrics, in a usage record.
+    /// Books the request's tokens: on its key's limits, in the metrics, in a usage record.
     fn account(&mut self, now: Instant, outcome: Outcome, status: u16) {
         let Some(mut call) = self.call.take() else { return };
         let (tokens, estimated) = self.used(&call, outcome);
@@ -250,8 +247,8 @@ impl Record {
         });
     }
 
-    /// What it used, and whether its prompt had to be estimated. What no worker had, or the cluster
-    /// gave nothing for, used nothing.
+    /// The tokens that the request is charged for, and whether its prompt was estimated. A request that no worker took,
+    /// or that failed without output, is charged nothing.
     fn used(&self, call: &Called, outcome: Outcome) -> (Tokens, bool) {
         let (prompt, completion) = (self.meter.prompt(), self.meter.completion());
         let failed = matches!(outcome, Outcome::Failed | Outcome::Rejected);

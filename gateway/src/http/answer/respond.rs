@@ -1,4 +1,4 @@
-//! Answering with what comes of a call, streamed or in one piece, in whichever form its API has.
+//! Makes the response from a call's outputs: streamed or in one piece, in the form of its API.
 
 use std::sync::Arc;
 
@@ -23,65 +23,69 @@ use crate::http::options::HttpOptions;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// In which form the answer is wanted, and what there is to make it of.
-pub(crate) struct Asked {
-    /// What the API makes of it.
+/// What an answer is made with, besides the call.
+pub(crate) struct AnswerContext {
+    /// The API's form.
     pub(crate) form: Box<dyn Form>,
     pub(crate) identity: Identity,
-    /// When the request is answered whatever the core does.
+    /// When the request is answered, whatever the core does.
     pub(crate) backstop: Instant,
     pub(crate) record: Record,
-    /// The client's connection, where events may be sent past the HTTP library.
+    /// The client's socket, if events may be sent past the HTTP library.
     pub(crate) wire: Option<Arc<Wire>>,
-    /// Keeps the answer, where that is wanted.
+    /// Stores the answer, if it is to be stored.
     pub(crate) keeper: Option<Keeper>,
 }
 
-/// Answers with what comes of a call.
-pub(crate) async fn answer(stream: impl CallStream, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
-    match asked.keeper.take() {
-        None => made(stream, asked, options).await,
+/// Answers with the outputs of a call.
+pub(crate) async fn answer(
+    stream: impl CallStream,
+    mut context: Box<AnswerContext>,
+    options: &HttpOptions,
+) -> Response {
+    match context.keeper.take() {
+        None => respond(stream, context, options).await,
         Some(keeper) => {
-            let collector = asked.form.collector(asked.identity.clone());
-            let stream = Keeping::new(stream, keeper, collector, asked.identity.clone());
-            // In a box, so that requests whose answer is not kept do not hold room for this.
-            Box::pin(made(stream, asked, options)).await
+            let collector = context.form.collector(context.identity.clone());
+            let stream = Keeping::new(stream, keeper, collector, context.identity.clone());
+            // Boxed, so that requests whose answer is not stored do not reserve space for this.
+            Box::pin(respond(stream, context, options)).await
         }
     }
 }
 
-async fn made(stream: impl CallStream, asked: Box<Asked>, options: &HttpOptions) -> Response {
-    if asked.form.is_stream() {
-        streamed(stream, asked, options).await
+async fn respond(stream: impl CallStream, context: Box<AnswerContext>, options: &HttpOptions) -> Response {
+    if context.form.is_stream() {
+        streamed(stream, context, options).await
     } else {
-        whole(stream, asked).await
+        in_one_piece(stream, context).await
     }
 }
 
-/// Waits for the first output, so that an error before it has a status of its own; not longer than
-/// `commit_after`, so that proxies see life.
-async fn streamed<S: CallStream>(mut stream: S, mut asked: Box<Asked>, options: &HttpOptions) -> Response {
+/// Waits for the first output, so that an error before it gets its own status; at most `commit_after`, so that proxies
+/// do not cut the connection.
+async fn streamed<S: CallStream>(mut stream: S, mut context: Box<AnswerContext>, options: &HttpOptions) -> Response {
     let commit = Instant::now() + options.commit_after;
-    let backstop = asked.backstop;
-    let first = match timeout_at(commit.min(backstop), first_output(&mut stream, &mut asked.record)).await {
+    let backstop = context.backstop;
+    let first = match timeout_at(commit.min(backstop), first_output(&mut stream, &mut context.record)).await {
         Ok(Ok(output)) => Some(output),
-        Ok(Err(error)) => return refuse(&mut asked.record, asked.form.as_ref(), &error),
-        Err(_) if commit >= backstop => return refuse(&mut asked.record, asked.form.as_ref(), &overdue()),
+        Ok(Err(error)) => return refuse(&mut context.record, context.form.as_ref(), &error),
+        Err(_) if commit >= backstop => return refuse(&mut context.record, context.form.as_ref(), &overdue()),
         Err(_) => None,
     };
-    begin(stream, *asked, first, options)
+    begin(stream, *context, first, options)
 }
 
-/// The status, and the stream that follows it.
-fn begin<S: CallStream>(stream: S, asked: Asked, first: Option<Output>, options: &HttpOptions) -> Response {
+/// The response: its head, and the stream as its body.
+fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>, options: &HttpOptions) -> Response {
     let stream = EventStream {
         call: stream,
-        encoder: asked.form.encoder(asked.identity),
-        record: asked.record,
+        encoder: context.form.encoder(context.identity),
+        record: context.record,
         first,
-        wire: asked.wire.filter(|_| options.direct),
+        wire: context.wire.filter(|_| options.direct),
         keep_alive: options.keep_alive,
-        backstop: asked.backstop,
+        backstop: context.backstop,
     };
     let mut response = Response::new(Body::from_stream(stream.into_body()));
     let headers = response.headers_mut();
@@ -89,7 +93,7 @@ fn begin<S: CallStream>(stream: S, asked: Asked, first: Option<Output>, options:
         CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream; charset=utf-8"),
     );
-    // Proxies must neither keep nor gather events.
+    // Proxies must neither cache nor buffer events.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response.extensions_mut().insert(Streamed);
@@ -103,20 +107,20 @@ async fn first_output<S: CallStream>(stream: &mut S, record: &mut Record) -> Res
             Output::Accepted { worker, .. } => record.placed(worker),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(output),
-            // A stream never begins anew, whatever has been said of it.
+            // A streamed answer never begins anew.
             Output::Written(_) | Output::Anew => return Err(unasked()),
         }
     }
 }
 
-async fn whole(mut stream: impl CallStream, mut asked: Box<Asked>) -> Response {
-    let Asked {
+async fn in_one_piece(mut stream: impl CallStream, mut context: Box<AnswerContext>) -> Response {
+    let AnswerContext {
         form,
         identity,
         backstop,
         record,
         ..
-    } = asked.as_mut();
+    } = context.as_mut();
     let collector = || form.collector(identity.clone());
     match timeout_at(*backstop, collect(&mut stream, collector, record)).await {
         Ok(Ok(answer)) => {
@@ -145,7 +149,7 @@ async fn collect(
         let happened = match stream.try_next() {
             Some(happened) => Some(happened),
             None => {
-                // One look at the clock per wake-up, however many tokens it brought.
+                // One look at the clock per wake-up, however many tokens it brings.
                 record.flush(Instant::now());
                 stream.next().await
             }

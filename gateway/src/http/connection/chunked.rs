@@ -1,5 +1,4 @@
-//! The rest of a streamed HTTP/1.1 answer, after its head has left: chunks, and what holds for the connection
-//! meanwhile.
+//! Sends the rest of a streamed HTTP/1.1 answer as chunks, after the hand-over from the HTTP library.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +15,7 @@ use crate::http::connection::socket::Socket;
 use crate::http::limits::UNSENT;
 
 thread_local! {
-    /// What one wake-up of a stream sends is put together here; only what its socket does not take is kept.
+    /// The buffer for the chunks of one wake-up, shared by a thread's streams.
     static CHUNKS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -24,13 +23,13 @@ thread_local! {
 pub(crate) struct Chunked {
     socket: Socket,
     body: Body,
-    /// What the socket has not taken yet.
+    /// Chunks that the socket has not taken yet.
     unsent: BytesMut,
     ended: bool,
 }
 
 impl Chunked {
-    /// Sends `body` on `socket`, where all before it has left.
+    /// Will send `body` on `socket`, on which everything before it has left.
     pub(crate) fn new(socket: Socket, body: Body) -> Self {
         Self {
             socket,
@@ -40,10 +39,10 @@ impl Chunked {
         }
     }
 
-    /// Ready when all of it has left. Dropping this drops the body, which cancels its call.
+    /// Sends the body to its end. Dropping this drops the body, which cancels its call.
     ///
     /// # Errors
-    /// The client has gone, or the body broke off: nothing may follow then, so that the client sees it.
+    /// The client has gone, or the body broke off. Nothing may follow then, so that the client notices.
     pub(crate) async fn send(mut self) -> io::Result<Socket> {
         std::future::poll_fn(|cx| self.poll(cx)).await?;
         Ok(self.socket)
@@ -60,9 +59,9 @@ impl Chunked {
             let count = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))?;
             self.unsent.advance(count);
         }
-        // Its room is for clients that are slow, which others do not pay for.
+        // Only slow clients need this buffer; the others do not keep it.
         self.unsent = BytesMut::new();
-        // As well what was sent past this, and not taken by the system.
+        // Also sends what the wire kept of chunks that the demultiplexer sent.
         ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
         if self.ended {
             return Poll::Ready(Ok(()));
@@ -70,7 +69,7 @@ impl Chunked {
         Poll::Pending
     }
 
-    /// Takes what the body has and sends as much as the system takes; false when the body has nothing for now.
+    /// Takes what the body has and sends as much as the system takes; false if the body has no more for now.
     fn gather(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         CHUNKS.with_borrow_mut(|chunks| {
             chunks.clear();
@@ -79,7 +78,7 @@ impl Chunked {
                     Poll::Pending => break,
                     Poll::Ready(Some(frame)) => {
                         let frame = frame.map_err(io::Error::other)?;
-                        // Its events are all that an answer has.
+                        // An answer has only data; trailers would be dropped.
                         if let Ok(data) = frame.into_data() {
                             push_chunk(chunks, &data);
                         }

@@ -1,5 +1,5 @@
-//! One client's connection, from its first byte to its last: what it speaks, one HTTP/1.1 exchange after the other,
-//! and streamed answers, which leave the HTTP library once they have begun (see [`crate::fast_path::handover`]).
+//! One client's connection, from its first byte to its last: which version of HTTP it speaks, one exchange after the
+//! other, and streamed answers, which leave the HTTP library once they have begun (see [`crate::fast_path::handover`]).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,7 +29,7 @@ use crate::http::connection::leftover::Leftover;
 use crate::http::connection::socket::Socket;
 use crate::http::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
 
-/// With what an HTTP/2 connection begins.
+/// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Names the tasks that the HTTP library starts, one for each HTTP/2 stream.
@@ -42,12 +42,12 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        // The stream's task ends with its connection, which waits for nothing of it.
+        // The task ends with its connection; nobody waits for it.
         drop(tokenbus_bus::task::spawn("http2-stream", future));
     }
 }
 
-/// How each version of HTTP is served.
+/// The HTTP library's settings, for each version of HTTP.
 pub(crate) struct Versions {
     http1: http1::Builder,
     http2: http2::Builder<NamedTasks>,
@@ -57,7 +57,7 @@ impl Versions {
     pub(crate) fn new() -> Self {
         let mut http1 = http1::Builder::new();
         http1
-            // A chunk is small and its frame smaller: copying them together costs less than a vector.
+            // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
             .writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ);
@@ -72,7 +72,7 @@ impl Versions {
     }
 }
 
-/// A client's connection, and what it is served with.
+/// Serves one client's connection.
 pub(crate) struct Connection {
     pub(crate) router: Router,
     pub(crate) versions: Arc<Versions>,
@@ -81,10 +81,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Serves `tcp` until either side has had enough.
+    /// Serves `tcp` until either side closes it.
     pub(crate) async fn serve(self, tcp: TcpStream) {
         if let Err(error) = self.exchanges(tcp).await {
-            // A client that goes away; what it cost is in the request's own record.
+            // Usually the client went away; the request's record says what became of it.
             tracing::debug!(error, "connection ended");
         }
     }
@@ -97,7 +97,7 @@ impl Connection {
             Some(None) | None => return Ok(()),
         }
         loop {
-            // In a box, which is gone while an answer is streamed.
+            // Boxed, so that the library's state is freed while an answer is streamed.
             let Some((back, rest)) = Box::pin(self.http1(socket)).await? else {
                 return Ok(());
             };
@@ -105,7 +105,7 @@ impl Connection {
             if self.closing.is_cancelled() {
                 return Ok(socket.shutdown().await?);
             }
-            // The library, with its buffers, comes back when there is something for it.
+            // The library and its buffers come back with the next request.
             match self.unless_closing(Box::pin(next(&mut socket))).await.transpose()? {
                 Some(true) => {}
                 Some(false) | None => return Ok(()),
@@ -113,13 +113,13 @@ impl Connection {
         }
     }
 
-    /// What comes of `future`, or `None` when the gateway closes before: nothing is lost with an idle connection.
+    /// The result of `future`, or `None` if the gateway closes first.
     async fn unless_closing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.closing.run_until_cancelled(future).await
     }
 
-    /// Serves HTTP/1 until the connection ends or an answer is handed over: its rest is returned then, and the
-    /// socket, on which all before it has left.
+    /// Serves HTTP/1 until the connection ends or an answer is handed over. Returns the answer's rest then, and the
+    /// socket, on which everything before the rest has left.
     async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
         let handover = Handover::default();
         let wire = Arc::clone(socket.wire());
@@ -174,7 +174,7 @@ impl Connection {
     }
 
     async fn http2(&self, socket: Socket) -> hyper::Result<()> {
-        // It has no header that says "close"; its connections are told at the closing, and lose nothing by it.
+        // HTTP/2 has no `connection: close`; its connections get a GOAWAY at the closing and lose nothing by it.
         let router = TowerToHyperService::new(self.router.clone());
         let closing = self.closing.clone();
         let service = service_fn(move |request: Request<Incoming>| {
@@ -192,31 +192,31 @@ impl Connection {
     }
 }
 
-/// Says, once, that a stream goes where its end cannot be told from a break.
+/// Warns, once, of a stream whose client cannot tell its end from a break.
 fn warn_of_old_http() {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
         tracing::warn!(
-            "a stream is sent over HTTP/1.0, where an answer ends with its connection: if this gateway dies, the half \
-             of an answer looks like a whole one. Behind nginx, set proxy_http_version 1.1"
+            "a stream is sent over HTTP/1.0, where an answer ends with its connection: if this gateway dies, half an \
+             answer looks like a whole one. Behind nginx, set proxy_http_version 1.1"
         );
     });
 }
 
-/// A response as the library gets it; the rest of a stream goes to `handover`, where there is one.
+/// The response for the library; the rest of a stream goes to `handover`, if there is one.
 fn begun(response: Response, handover: Option<(Handover, ClientWire)>) -> http::Response<Begun> {
     let handover = handover.filter(|_| response.extensions().get::<Streamed>().is_some());
     response.map(|body| match handover {
-        None => Begun::Whole(body),
+        None => Begun::All(body),
         Some((handover, wire)) => {
-            // From here on it is clean only when the head has left.
+            // The wire is clean again only when the head has left.
             wire.0.hold();
             Begun::Part(Some(body), handover)
         }
     })
 }
 
-/// Reads the first bytes: whether they are those of HTTP/2; `None` when there are none.
+/// Reads the first bytes: true for HTTP/2, `None` if the client sends none.
 async fn preface(socket: &mut Socket) -> io::Result<Option<bool>> {
     loop {
         let more = std::future::poll_fn(|cx| socket.poll_ahead(cx)).await?;
@@ -234,7 +234,7 @@ async fn preface(socket: &mut Socket) -> io::Result<Option<bool>> {
     }
 }
 
-/// Waits for the next request; false when there is none.
+/// Waits for the next request; false if none comes.
 async fn next(socket: &mut Socket) -> io::Result<bool> {
     if !socket.unread().is_empty() {
         return Ok(true);

@@ -1,7 +1,7 @@
-//! What is left of an HTTP/2 request's body when it has been answered: read and thrown away, within bounds.
+//! Reads and discards the rest of an HTTP/2 request's body after the answer, within bounds.
 //!
-//! Dropped while the client sends, a body makes the HTTP library cancel the whole stream, and the client hears of
-//! that before the answer, or in its place. An HTTP/1.1 connection is closed and lingers: see [`crate::http::connection::socket`].
+//! If a body is dropped while the client sends, the HTTP library cancels the whole stream, and the client sees that
+//! before the answer or instead of it. An HTTP/1.1 connection is closed and lingers: see [`crate::http::connection::socket`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::limits::{LINGER, LINGER_BYTES, LINGER_IDLE};
 
-/// A request's body whose end is awaited, whoever drops it.
+/// A request's body that is read to its end even if it is dropped.
 pub(crate) struct Leftover<B: Body<Data = Bytes> + Unpin + Send + 'static> {
     body: Option<B>,
     closing: CancellationToken,
 }
 
 impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Leftover<B> {
-    /// Nothing is awaited once the gateway is `closing`.
+    /// Reads no further once `closing` is cancelled.
     pub(crate) fn new(body: B, closing: CancellationToken) -> Self {
         Self {
             body: Some(body),
@@ -61,7 +61,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Drop for Leftover<B> {
             return;
         };
         let closing = self.closing.clone();
-        // It ends with its connection, by itself, or within its bounds; nobody waits for it.
+        // The task ends with its connection, with the body, or at its bounds; nobody waits for it.
         drop(tokenbus_bus::task::spawn("http2-leftover", async move {
             let read = tokio::time::timeout(LINGER, discard(body));
             closing.run_until_cancelled(read).await

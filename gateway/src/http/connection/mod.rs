@@ -1,4 +1,4 @@
-//! Client connections: accepted, served one exchange after the other, and closed in good order.
+//! Client connections: accepting them, serving one exchange after the other, closing them in order.
 
 mod chunked;
 mod exchanges;

@@ -1,4 +1,4 @@
-//! Accepting connections, and ending them in good order.
+//! Accepts connections, and ends them in order at a shutdown.
 
 use std::io;
 use std::sync::Arc;
@@ -13,24 +13,23 @@ use tokio_util::sync::CancellationToken;
 use crate::http::connection::exchanges::{Connection, Versions};
 use crate::http::limits::{ACCEPT_PAUSE, LAST_WORDS};
 
-/// How serving ends, in this order.
+/// How serving ends: first `draining`, then `closing`, then the grace.
 #[derive(Debug, Clone)]
 pub struct Ending {
-    /// Cancelled first: everything is still served, but HTTP/1 connections are asked to close with
-    /// their next response, so that the next request is sent to another gateway.
+    /// Cancelled first. Everything is still served, but HTTP/1 connections close with their next response, so that the
+    /// next request goes to another gateway.
     pub draining: CancellationToken,
-    /// Then nothing more is accepted, and idle connections are closed.
+    /// Cancelled second. No connection is accepted any more, and idle ones are closed.
     pub closing: CancellationToken,
-    /// Time that running requests have from then on.
+    /// Time that running requests have after `closing`.
     pub grace: Duration,
 }
 
-/// Serves `router` on `listener` until `ending` says to close; then accepts nothing more, lets
-/// running requests end within the grace period and returns. There is no cap on the number of
-/// connections but the system's.
+/// Serves `router` on `listener` until `ending` closes it, lets running requests end within the grace, and returns.
+/// Only the system limits the number of connections.
 ///
-/// The core is expected to end what still runs after the grace period with an error of its own;
-/// connections that outlive even that are cut, which every client sees as a broken stream.
+/// After the grace the core ends running requests with an error. Connections that outlive even that are cut, which the
+/// client sees as a broken stream.
 pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
     let mut connections = JoinSet::new();
     let versions = Arc::new(Versions::new());
@@ -82,8 +81,7 @@ fn check(ended: Result<(), JoinError>) {
     }
 }
 
-/// Pauses between failed accepts, doubling: without a file descriptor to spare the next accept
-/// fails as well, at once.
+/// Pauses between failed accepts, doubling: without a free file descriptor the next accept fails at once too.
 #[derive(Debug, Default)]
 struct Pause {
     length: Duration,
@@ -103,7 +101,7 @@ impl Pause {
     fn note(&mut self, failure: Option<io::ErrorKind>, now: Instant) {
         match failure {
             None => *self = Self::default(),
-            // The fault of that one connection; the next may be fine.
+            // Only this connection failed; the next may be fine.
             Some(
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused,
             ) => self.until = None,

@@ -1,5 +1,5 @@
-//! A client's socket with the bounds that the HTTP library does not keep: on the first bytes of a
-//! connection, on a client that does not read, and on a close that nobody answers.
+//! A client's socket with bounds that the HTTP library lacks: on the first bytes of a connection, on a client that does
+//! not read, and on a close that the client does not answer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,7 +24,7 @@ use crate::http::limits::{
 #[derive(Debug)]
 pub(crate) struct Socket {
     wire: Arc<Wire>,
-    /// What was read ahead of the HTTP library, which gets it first.
+    /// Bytes read ahead; the HTTP library gets them first.
     unread: BytesMut,
     opening: Option<Bounded>,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Socket {
     shutdown: CancellationToken,
 }
 
-/// A phase that ends after a time or after a number of bytes.
+/// The opening phase: ends after a time or after a number of bytes.
 #[derive(Debug)]
 struct Bounded {
     timer: Pin<Box<Sleep>>,
@@ -48,7 +48,7 @@ impl Bounded {
     }
 }
 
-/// Reading on after the end, which ends after a silence too, and when the gateway closes.
+/// Reads on after our side has closed. Ends after a time, a number of bytes, a silence, or when the gateway closes.
 struct Lingering {
     until: Instant,
     silence: Pin<Box<Sleep>>,
@@ -66,7 +66,7 @@ impl Lingering {
         }
     }
 
-    /// Notes that `count` bytes came.
+    /// `count` bytes came.
     fn note(&mut self, count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
         let silent = (Instant::now() + LINGER_IDLE).min(self.until);
@@ -94,13 +94,13 @@ fn timed_out(what: &str) -> io::Error {
 }
 
 impl Socket {
-    /// Takes over `tcp`. Once `shutdown` is cancelled, closing does not linger: clients keep idle
-    /// connections open for long, and nothing is lost on them.
+    /// Takes over `tcp`. Once `shutdown` is cancelled, closing does not linger: clients keep idle connections open for
+    /// long, and nothing is lost on them.
     ///
     /// # Errors
-    /// What the system says of the socket's options: it is gone already.
+    /// If the system refuses the socket's options, because the client has gone already.
     pub(crate) fn new(tcp: TcpStream, shutdown: CancellationToken) -> io::Result<Self> {
-        // A token must leave when it is there, not when the one before it has been acknowledged.
+        // A token must leave at once, not when the one before it was acknowledged.
         tcp.set_nodelay(true)?;
         let socket = SockRef::from(&tcp);
         socket.set_tcp_keepalive(
@@ -120,17 +120,17 @@ impl Socket {
         })
     }
 
-    /// Its bytes, for what is sent past the HTTP library.
+    /// The wire, to send past the HTTP library.
     pub(crate) fn wire(&self) -> &Arc<Wire> {
         &self.wire
     }
 
-    /// What was read ahead.
+    /// The bytes read ahead.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.unread
     }
 
-    /// Gives back what was read and is for the next request, which goes before anything that was read ahead.
+    /// Puts back bytes that the library read of the next request; they go before the bytes read ahead.
     pub(crate) fn give_back(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes));
@@ -138,7 +138,7 @@ impl Socket {
         }
     }
 
-    /// Reads ahead what is there; false at the client's end of it.
+    /// Reads ahead what is there; false if the client has closed its side.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
@@ -147,8 +147,8 @@ impl Socket {
         Poll::Ready(Ok(!buffer.filled().is_empty()))
     }
 
-    /// Looks after a client that is being answered: an error when it has gone. What it says meanwhile is kept for
-    /// its next request, and nothing more is read then.
+    /// Checks that a client that is being answered is still there. What it sends is kept for its next request; after
+    /// that nothing more is read.
     pub(crate) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.unread.is_empty() {
             return Ok(());
@@ -177,7 +177,7 @@ impl Socket {
         read
     }
 
-    /// Reads and throws away until the client closes, or the bounds are reached.
+    /// Reads and discards until the client closes or a bound is reached.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shutdown = &self.shutdown;
         let closing = self
@@ -236,8 +236,8 @@ impl AsyncWrite for Socket {
         self.written(cx, flushed)
     }
 
-    /// Closes our side and lingers: a socket that is closed with unread bytes in it makes the system
-    /// send a reset, which can overtake the answer.
+    /// Closes our side and lingers. If a socket is closed with unread bytes, the system sends a reset, which can overtake
+    /// the answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
             let flushed = self.wire.poll_flush(cx);

@@ -1,4 +1,4 @@
-//! `GET /cluster`: the workers, the models and this gateway's requests at this moment, for the page.
+//! `GET /cluster`: the current workers, models and requests of this gateway, for the page.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -17,13 +17,13 @@ struct Cluster {
     version: &'static str,
     /// Requests that this gateway is answering.
     in_flight: i64,
-    /// Those of them that wait for a worker with room.
+    /// Requests among them that wait for a free slot.
     waiting: i64,
     #[serde(flatten)]
     overview: Overview,
 }
 
-/// Tells all of it, of the models that the caller may use.
+/// Answers for the models that the caller may use.
 pub(crate) async fn show<C: Core>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
     let mut overview = edge.core.overview();
     if let Some(caller) = caller {

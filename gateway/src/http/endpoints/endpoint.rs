@@ -1,5 +1,5 @@
-//! What every endpoint that generates does around a request: its headers and body are read, its API
-//! checks it, and a call answers it.
+//! The way of a request through an endpoint that calls a model: its headers and body are read, its API checks it, and
+//! a call answers it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -22,46 +22,46 @@ use crate::call::{Call, Core};
 use crate::fast_path::wire::{ClientWire, Wire};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
-use crate::http::answer::respond::{self, Asked};
+use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::CallHeaders;
 use crate::http::request::request_id::RequestId;
-use crate::http::request::run_off_thread::beside;
+use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
 
-/// One endpoint.
+/// An endpoint that calls a model.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Its path.
     pub(crate) path: &'static str,
-    /// What its calls ask of an engine.
+    /// The kind of its calls.
     pub(crate) kind: RequestKind,
-    /// With what the ids of its answers begin.
+    /// Prefix of the answers' ids.
     pub(crate) id_prefix: &'static str,
-    /// Checks a body.
+    /// Checks a request's body.
     pub(crate) check: fn(&[u8]) -> Result<Checked, RequestError>,
-    /// The body of an error that is told before the request is known well enough to have a form.
+    /// The body of an error that comes before the request has a form.
     pub(crate) error: fn(&Failure<'_>) -> Bytes,
 }
 
 impl Endpoint {
-    /// Its route, for endpoints that need nothing between the check and the call.
+    /// The route of an endpoint that does nothing between the check and the call.
     pub(crate) fn route<C: Core>(&'static self) -> MethodRouter<Edge<C>> {
         post(
             move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
-                // In boxes, here and in there: the layers around this hand its future on from one to the next, and
-                // while an answer is waited for, nothing is kept of what came before.
+                // Boxed, here and inside: the layers around this move its future, and while it waits for an answer it
+                // must not hold space for the steps before.
                 Box::pin(async move {
-                    let mut arrived = match Box::pin(Arrived::read(&edge, self, id, request)).await {
-                        Ok(arrived) => arrived,
+                    let mut received = match Box::pin(ReceivedRequest::read(&edge, self, id, request)).await {
+                        Ok(received) => received,
                         Err(refusal) => return *refusal,
                     };
-                    match arrived.check().await {
-                        Ok(checked) => Box::pin(arrived.answer(&edge, *checked)).await,
-                        Err(error) => arrived.refuse(&error),
+                    match received.check().await {
+                        Ok(checked) => Box::pin(received.answer(&edge, *checked)).await,
+                        Err(error) => received.refuse(&error),
                     }
                 })
             },
@@ -69,12 +69,12 @@ impl Endpoint {
     }
 }
 
-/// A request whose headers and body have been read.
-pub(crate) struct Arrived {
+/// A request whose headers and body were read.
+pub(crate) struct ReceivedRequest {
     endpoint: &'static Endpoint,
-    /// What the client sent.
+    /// The client's body.
     pub(crate) body: Bytes,
-    /// What its headers say.
+    /// The values of its headers.
     pub(crate) headers: CallHeaders,
     caller: Option<Caller>,
     id: RequestId,
@@ -83,16 +83,22 @@ pub(crate) struct Arrived {
     wire: Option<Arc<Wire>>,
 }
 
-/// A call that may be opened.
-struct Ready {
+/// A call that can be opened.
+struct PreparedCall {
     call: Call,
-    /// How it is to be answered.
-    asked: Box<Asked>,
-    /// The way to its models, where its name stands for others.
-    routed: Option<(Arc<Route>, Served)>,
+    context: Box<AnswerContext>,
+    /// `None` if its model is not an alias.
+    alias: Option<Alias>,
 }
 
-impl Arrived {
+/// The models that an alias stands for.
+struct Alias {
+    route: Arc<Route>,
+    /// The model that serves the call, once that is known.
+    served: Served,
+}
+
+impl ReceivedRequest {
     /// Reads `request`.
     ///
     /// # Errors
@@ -130,10 +136,10 @@ impl Arrived {
         }
     }
 
-    /// What its endpoint's check says of its body.
+    /// Checks its body.
     async fn check(&mut self) -> Result<Box<Checked>, HttpError> {
         let (check, body) = (self.endpoint.check, self.body.clone());
-        Ok(Box::new(beside(body.len(), move || check(&body)).await??))
+        Ok(Box::new(run_off_thread(body.len(), move || check(&body)).await??))
     }
 
     /// Ends the request with `error`.
@@ -141,9 +147,8 @@ impl Arrived {
         refusal(self.endpoint, &mut self.record, error)
     }
 
-    /// Answers the request with what comes of its call. While it waits it is part of the
-    /// connection's task: a client that goes away ends it, which drops the call's stream and so
-    /// cancels the call.
+    /// Opens the request's call and answers with its outputs. Runs in the connection's task: a client that goes away
+    /// ends that, which drops the call's stream and so cancels the call.
     pub(crate) fn answer<C: Core>(
         self: Box<Self>,
         edge: &Edge<C>,
@@ -152,49 +157,52 @@ impl Arrived {
         self.answer_kept(edge, checked, None)
     }
 
-    /// As [`Arrived::answer`], and `keeper` keeps the answer.
+    /// Like [`ReceivedRequest::answer`]; `keeper` stores the answer.
     pub(crate) async fn answer_kept<C: Core>(
         self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
-        let Ready { call, asked, routed } = match self.ask(edge, checked, keeper) {
-            Ok(ready) => *ready,
+        let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
+            Ok(prepared) => *prepared,
             Err(refusal) => return *refusal,
         };
-        match routed {
-            None => respond::answer(edge.core.open(call), asked, &edge.options).await,
-            Some((route, served)) => {
+        match alias {
+            None => respond::answer(edge.core.open(call), context, &edge.options).await,
+            Some(Alias { route, served }) => {
                 let call = Routed::open(edge.core.clone(), call, &route, served);
-                // In a box, so that requests that need no route do not hold room for it.
-                Box::pin(respond::answer(call, asked, &edge.options)).await
+                // Boxed, so that requests without an alias do not reserve space for this.
+                Box::pin(respond::answer(call, context, &edge.options)).await
             }
         }
     }
 
-    /// What is asked for, of whom, and how it is to be answered.
+    /// Makes the call, and what its answer needs.
     ///
     /// # Errors
     /// The response that refuses it.
-    fn ask<C: Core>(
+    fn prepare<C: Core>(
         mut self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
         keeper: Option<Keeper>,
-    ) -> Result<Box<Ready>, Box<Response>> {
+    ) -> Result<Box<PreparedCall>, Box<Response>> {
         let (form, call) = self.call(checked);
         let route = edge.models.route(&call.model);
         let grant = match self.grant(&call, route.as_deref(), edge) {
             Ok(grant) => grant,
             Err(error) => return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error))),
         };
-        let routed = route.map(|route| (route, Served::default()));
-        let served = routed.as_ref().map(|(_, served)| served.clone());
+        let alias = route.map(|route| Alias {
+            route,
+            served: Served::default(),
+        });
+        let served = alias.as_ref().map(|alias| alias.served.clone());
         self.record.called(&call, grant, served);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let created = created.map_or(0, |since| since.as_secs());
-        let asked = Box::new(Asked {
+        let context = Box::new(AnswerContext {
             form,
             identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
@@ -202,7 +210,7 @@ impl Arrived {
             wire: self.wire,
             keeper,
         });
-        Ok(Box::new(Ready { call, asked, routed }))
+        Ok(Box::new(PreparedCall { call, context, alias }))
     }
 
     fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {
@@ -224,13 +232,13 @@ impl Arrived {
         (checked.form, call)
     }
 
-    /// What the request's key says to the call.
+    /// Admits the call under its key's rights and limits.
     fn grant<C>(&self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<Option<Grant>, HttpError> {
         let Some(caller) = &self.caller else { return Ok(None) };
         if !caller.key().may_use(&call.model) {
             return Err(HttpError::ModelNotAllowed(call.model.clone()));
         }
-        // The first model's defaults bound the answer where the request does not.
+        // If the request does not bound the answer, the first model's defaults may.
         let target = route.and_then(|route| route.targets.first());
         let filled = || target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
         let tokens = || {

@@ -9,20 +9,20 @@ use crate::call::{CallError, Core};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 
-/// The process lives. Says nothing else: a restart does not bring the bus back.
+/// The process is alive. This says nothing of the bus: a restart would not bring it back.
 pub(crate) async fn live() -> Response {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#).into_response()
 }
 
 #[derive(serde::Serialize)]
-struct Ready {
+struct Readiness {
     status: &'static str,
-    /// What is wrong although requests are served.
+    /// A problem that does not stop requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
 }
 
-/// Requests can be served now.
+/// Whether requests can be served now.
 pub(crate) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
@@ -32,9 +32,9 @@ pub(crate) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Respon
         return Err(degraded.map_or(HttpError::Unauthorized(AuthError::NotReady), HttpError::NotReady));
     }
     edge.core.readiness().map_err(HttpError::NotReady)?;
-    // With keys that may be old, requests are still served: a load balancer should go on.
+    // The keys may be old, but requests are served: a load balancer should keep sending them.
     let status = "ready";
-    Ok(axum::Json(Ready { status, degraded }).into_response())
+    Ok(axum::Json(Readiness { status, degraded }).into_response())
 }
 
 /// The metrics as OpenMetrics text.

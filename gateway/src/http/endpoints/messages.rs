@@ -15,7 +15,7 @@ pub(crate) static ENDPOINT: Endpoint = Endpoint {
     error: error::envelope,
 };
 
-/// The number of a prompt's tokens.
+/// Counts the tokens of a prompt.
 pub(crate) static COUNT_TOKENS: Endpoint = Endpoint {
     path: "/v1/messages/count_tokens",
     kind: RequestKind::Tokenize,

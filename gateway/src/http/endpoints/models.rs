@@ -1,5 +1,4 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API ask for the same paths: they
-//! are known by the header that they all send.
+//! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API use the same paths; a header tells them apart.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -14,11 +13,11 @@ use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 use crate::http::request::dialect;
 
-/// Who asks, where there are keys.
-type Asking = Option<Extension<Caller>>;
+/// The caller, if there are keys.
+type MaybeCaller = Option<Extension<Caller>>;
 
-/// All models that the caller may use, aliases included.
-pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
+/// Lists the models that the caller may use, aliases included.
+pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
     let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
         Json(ModelPage::new(&models)).into_response()
@@ -27,17 +26,17 @@ pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, r
     }
 }
 
-/// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
+/// Describes one model. The id is the rest of the path, percent-decoded, because ids contain slashes.
 pub(crate) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
-    caller: Asking,
+    caller: MaybeCaller,
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let models = known(&edge, caller.as_deref());
     let id = match id {
         Ok(Path(id)) => id,
-        // Not UTF-8, so no model's name.
+        // Not UTF-8, so not the name of a model.
         Err(rejection) => rejection.body_text(),
     };
     let Some(model) = models.iter().find(|model| model.name == id) else {

@@ -1,4 +1,4 @@
-//! `POST /v1/rerank` and `POST /v1/score`, handed on for engines that have them.
+//! `POST /v1/rerank` and `POST /v1/score`, passed to engines that have them.
 
 use tokenbus_api::answer::envelope;
 use tokenbus_api::rank::{check_rerank, check_score};
@@ -6,7 +6,7 @@ use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
 
-/// Sorts documents by a query.
+/// Ranks documents by a query.
 pub(crate) static RERANK: Endpoint = Endpoint {
     path: "/v1/rerank",
     kind: RequestKind::Rerank,
@@ -15,7 +15,7 @@ pub(crate) static RERANK: Endpoint = Endpoint {
     error: envelope,
 };
 
-/// Other paths under which clients of other servers know it.
+/// Other servers' paths for reranking.
 pub(crate) const RERANK_ALIASES: [&str; 2] = ["/rerank", "/v2/rerank"];
 
 /// Scores pairs of texts.
@@ -27,5 +27,5 @@ pub(crate) static SCORE: Endpoint = Endpoint {
     error: envelope,
 };
 
-/// Another path under which clients of other servers know it.
+/// Another server's path for scoring.
 pub(crate) const SCORE_ALIAS: &str = "/score";

@@ -1,17 +1,17 @@
-//! `POST /v1/responses`, and what is kept of it: `GET` and `DELETE /v1/responses/{id}`,
+//! `POST /v1/responses`, and the stored responses: `GET` and `DELETE /v1/responses/{id}`,
 //! `GET /v1/responses/{id}/input_items`.
 
 use std::collections::HashSet;
 
-use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokenbus_api::answer::envelope;
 use tokenbus_api::request::{Checked, RequestError};
 use tokenbus_api::responses::kept::{Kept, Known, Page};
@@ -22,11 +22,11 @@ use crate::auth::Caller;
 use crate::call::Core;
 use crate::http::answer::keeping::Keeper;
 use crate::http::edge::Edge;
-use crate::http::endpoints::endpoint::{Arrived, Endpoint};
+use crate::http::endpoints::endpoint::{Endpoint, ReceivedRequest};
 use crate::http::error::HttpError;
 use crate::http::request::headers::CallHeaders;
 use crate::http::request::request_id::RequestId;
-use crate::http::request::run_off_thread::beside;
+use crate::http::request::run_off_thread::run_off_thread;
 use crate::responses_store::{ResponsesStore, StoreError};
 
 /// The endpoint.
@@ -38,7 +38,7 @@ pub(crate) static ENDPOINT: Endpoint = Endpoint {
     error: envelope,
 };
 
-/// The number of a prompt's tokens.
+/// Counts the tokens of a prompt.
 pub(crate) static INPUT_TOKENS: Endpoint = Endpoint {
     path: "/v1/responses/input_tokens",
     kind: RequestKind::Tokenize,
@@ -47,54 +47,56 @@ pub(crate) static INPUT_TOKENS: Endpoint = Endpoint {
     error: envelope,
 };
 
-/// Who asks, where there are keys.
-type Asking = Option<Extension<Caller>>;
+/// The caller, if there are keys.
+type MaybeCaller = Option<Extension<Caller>>;
 
-/// Items on a page when a client does not say, and at most: as OpenAI has it.
+/// Items on a page if the client gives no number, as at OpenAI.
 const PAGE: usize = 20;
+
+/// Most items on a page, as at OpenAI.
 const MAX_PAGE: usize = 100;
 
-/// Answers a request for a response.
+/// Creates a response.
 pub(crate) async fn create<C: Core>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let arrived = match Arrived::read(&edge, &ENDPOINT, id, request).await {
-        Ok(arrived) => arrived,
+    let received = match ReceivedRequest::read(&edge, &ENDPOINT, id, request).await {
+        Ok(received) => received,
         Err(refusal) => return *refusal,
     };
-    let tenant = arrived.headers.tenant.clone();
-    match translate(&edge.responses, &arrived.body, tenant).await {
-        Ok((translated, keeper)) => arrived.answer_kept(&edge, translated, keeper).await,
-        Err(error) => arrived.refuse(&error),
+    let tenant = received.headers.tenant.clone();
+    match translate(&edge.responses, &received.body, tenant).await {
+        Ok((translated, keeper)) => received.answer_kept(&edge, translated, keeper).await,
+        Err(error) => received.refuse(&error),
     }
 }
 
-/// Counts the tokens of what would be a request for a response.
+/// Counts the tokens of a request that would create a response.
 pub(crate) async fn input_tokens<C: Core>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let arrived = match Arrived::read(&edge, &INPUT_TOKENS, id, request).await {
-        Ok(arrived) => arrived,
+    let received = match ReceivedRequest::read(&edge, &INPUT_TOKENS, id, request).await {
+        Ok(received) => received,
         Err(refusal) => return *refusal,
     };
     let counted = async {
-        let create = read(&arrived.body).await?;
-        let known = known(&edge.responses, arrived.headers.tenant.as_deref(), &create).await?;
-        Ok(beside(arrived.body.len(), move || create.count(&known)).await??)
+        let create = read(&received.body).await?;
+        let known = known(&edge.responses, received.headers.tenant.as_deref(), &create).await?;
+        Ok(run_off_thread(received.body.len(), move || create.count(&known)).await??)
     };
     match counted.await {
-        Ok(checked) => arrived.answer(&edge, checked).await,
-        Err(error) => arrived.refuse(&error),
+        Ok(checked) => received.answer(&edge, checked).await,
+        Err(error) => received.refuse(&error),
     }
 }
 
 async fn read(body: &Bytes) -> Result<Create, HttpError> {
     let body = body.clone();
-    Ok(beside(body.len(), move || Create::read(&body)).await??)
+    Ok(run_off_thread(body.len(), move || Create::read(&body)).await??)
 }
 
 async fn translate(
@@ -109,13 +111,13 @@ async fn translate(
             store.ready().await.map_err(|error| not_kept("store", error))?;
             true
         }
-        // By the API's default, and where there is no place for it, told by the answer.
+        // The API's default is to store; if there is no store, the answer says so.
         None => store.ready().await.is_ok(),
     };
     let known = known(store, tenant.as_deref(), &create).await?;
-    // What was kept may be large where the body is not.
+    // Stored responses may be large although the body is small.
     let bytes = body.len() + known.values().map(Kept::bytes).sum::<usize>();
-    let translated = beside(bytes, move || create.translate(&known, keep)).await??;
+    let translated = run_off_thread(bytes, move || create.translate(&known, keep)).await??;
     let Translated { checked, shape, items } = translated;
     let keeper = keep.then(|| Keeper {
         store: store.clone(),
@@ -126,7 +128,7 @@ async fn translate(
     Ok((checked, keeper))
 }
 
-/// The responses that `create` refers to, as far as they are there.
+/// The stored responses that `create` refers to. Missing ones are left out.
 async fn known(store: &ResponsesStore, tenant: Option<&str>, create: &Create) -> Result<Known, HttpError> {
     let found = look_up(store, tenant, create.refers_to()?).await;
     let param = match create.previous {
@@ -136,7 +138,7 @@ async fn known(store: &ResponsesStore, tenant: Option<&str>, create: &Create) ->
     found.map_err(|error| not_kept(param, error))
 }
 
-/// The responses with these ids, as far as they are there.
+/// The stored responses with these ids. Missing ones are left out.
 async fn look_up(store: &ResponsesStore, tenant: Option<&str>, ids: HashSet<String>) -> Result<Known, StoreError> {
     let found = ids.into_iter().map(async |id| {
         let kept = store
@@ -152,13 +154,13 @@ fn not_kept(param: &'static str, error: StoreError) -> HttpError {
     HttpError::NotKept { param, error }
 }
 
-/// One kept response.
+/// Returns a stored response.
 pub(crate) async fn one<C: Core>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
     headers: HeaderMap,
-    caller: Asking,
+    caller: MaybeCaller,
 ) -> Result<Response, HttpError> {
     let Query(query) = query.map_err(|error| HttpError::Query(error.body_text()))?;
     if query.stream == Some(true) {
@@ -174,13 +176,13 @@ pub(crate) async fn one<C: Core>(
     Ok(json(kept.response().to_owned()))
 }
 
-/// What a kept response answered.
+/// Lists the input items of a stored response.
 pub(crate) async fn input_items<C: Core>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
     headers: HeaderMap,
-    caller: Asking,
+    caller: MaybeCaller,
 ) -> Result<Response, HttpError> {
     let Query(list) = query.map_err(|error| HttpError::Query(error.body_text()))?;
     let page = list.page()?;
@@ -188,31 +190,40 @@ pub(crate) async fn input_items<C: Core>(
     Ok(json(kept.page(&page)))
 }
 
-/// Forgets a kept response.
+/// Deletes a stored response.
 pub(crate) async fn delete<C: Core>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    caller: Asking,
+    caller: MaybeCaller,
 ) -> Result<Response, HttpError> {
     let (id, tenant) = (named(id)?, tenant(&edge, &headers, caller)?);
     match edge.responses.delete(tenant.as_deref(), &id).await {
         Ok(true) => {
-            let id = serde_json::Value::from(id);
-            Ok(json(format!(r#"{{"id":{id},"object":"response","deleted":true}}"#)))
+            let object = "response";
+            let deleted = true;
+            Ok(Json(Deleted { id, object, deleted }).into_response())
         }
         Ok(false) => Err(HttpError::ResponseNotFound(id)),
         Err(error) => Err(nowhere(id, error)),
     }
 }
 
-/// What is asked of a kept response.
+/// The answer to a deletion.
+#[derive(Serialize)]
+struct Deleted {
+    id: String,
+    object: &'static str,
+    deleted: bool,
+}
+
+/// The query of a request for a stored response.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Retrieve {
     stream: Option<bool>,
 }
 
-/// Which items are asked for.
+/// The query of a request for input items.
 #[derive(Debug, Deserialize)]
 pub(crate) struct List {
     after: Option<String>,
@@ -239,19 +250,19 @@ impl List {
     }
 }
 
-/// An id as the path has it. What is not UTF-8 is nobody's.
+/// The id in the path. One that is not UTF-8 belongs to no response.
 fn named(id: Result<Path<String>, PathRejection>) -> Result<String, HttpError> {
     let id = id.map_err(|rejection| HttpError::ResponseNotFound(rejection.body_text()))?;
     Ok(id.0)
 }
 
-async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap, caller: Asking) -> Result<Kept, HttpError> {
+async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap, caller: MaybeCaller) -> Result<Kept, HttpError> {
     let tenant = tenant(edge, headers, caller)?;
     match edge.responses.get(tenant.as_deref(), &id).await {
         Ok(Some(bytes)) => match Kept::decode(&bytes) {
             Ok(kept) => Ok(kept),
             Err(error) => {
-                tracing::warn!(response = id, %error, "what was kept cannot be read");
+                tracing::warn!(response = id, %error, "a stored response cannot be decoded");
                 Err(HttpError::ResponseNotFound(id))
             }
         },
@@ -260,7 +271,7 @@ async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap, caller: Asking
     }
 }
 
-/// Where no responses are kept, there is none with this id either.
+/// Without a store there is no response with this id.
 fn nowhere(id: String, error: StoreError) -> HttpError {
     match error {
         StoreError::Absent(_) => HttpError::ResponseNotFound(id),
@@ -268,8 +279,8 @@ fn nowhere(id: String, error: StoreError) -> HttpError {
     }
 }
 
-/// Whose responses are meant: where there are keys, the key says.
-fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap, caller: Asking) -> Result<Option<String>, HttpError> {
+/// The tenant that owns the responses: the key's, if there are keys.
+fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap, caller: MaybeCaller) -> Result<Option<String>, HttpError> {
     let mut headers = CallHeaders::read(headers, edge.options.request_timeout)?;
     if let Some(Extension(caller)) = caller {
         headers.bound(caller.key());

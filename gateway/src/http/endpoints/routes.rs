@@ -1,5 +1,5 @@
-//! The table of all routes. The OpenAPI document is held against it by a test, so a route that is
-//! added here is described in `openapi/`.
+//! The table of all routes. A test compares it with the OpenAPI document, so a new route must be described in
+//! `openapi/`.
 
 use axum::routing::{MethodRouter, get, post};
 
@@ -11,10 +11,10 @@ use crate::http::endpoints::{
 };
 use crate::http::{openapi, page};
 
-/// A path and what answers at it.
+/// A path and its handlers.
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);
 
-/// All of them.
+/// All routes.
 pub(crate) fn routes<C: Core>() -> Vec<Route<C>> {
     let mut routes: Vec<Route<C>> = endpoints().map(|(path, endpoint)| (path, endpoint.route())).collect();
     routes.extend([
@@ -42,7 +42,7 @@ pub fn paths<C: Core>() -> Vec<&'static str> {
     routes::<C>().into_iter().map(|(path, _)| path).collect()
 }
 
-/// The endpoints at which models are asked, with their paths.
+/// The endpoints that only check and call, with their paths.
 fn endpoints() -> impl Iterator<Item = (&'static str, &'static Endpoint)> {
     let endpoints = [
         &chat::ENDPOINT,

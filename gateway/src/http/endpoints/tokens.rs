@@ -1,4 +1,4 @@
-//! `POST /tokenize` and `POST /detokenize`, handed on for engines that have them.
+//! `POST /tokenize` and `POST /detokenize`, passed to engines that have them.
 
 use tokenbus_api::answer::envelope;
 use tokenbus_api::tokens::{check_detokenize, check_tokenize};
@@ -6,7 +6,7 @@ use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
 
-/// Text, or a chat, into token ids.
+/// Turns a text or a chat into token ids.
 pub(crate) static TOKENIZE: Endpoint = Endpoint {
     path: "/tokenize",
     kind: RequestKind::Tokenize,
@@ -15,7 +15,7 @@ pub(crate) static TOKENIZE: Endpoint = Endpoint {
     error: envelope,
 };
 
-/// Token ids into text.
+/// Turns token ids into text.
 pub(crate) static DETOKENIZE: Endpoint = Endpoint {
     path: "/detokenize",
     kind: RequestKind::Detokenize,

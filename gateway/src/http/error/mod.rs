@@ -1,4 +1,4 @@
-//! The one place where an error becomes a status, an OpenAI error object and a metrics outcome.
+//! The errors that clients see. Only this room knows their statuses, error objects and metrics outcomes: see `table.rs`.
 
 mod table;
 mod verdict;
@@ -18,33 +18,33 @@ use crate::responses_store::StoreError;
 pub(crate) use verdict::SHOULD_RETRY;
 pub use verdict::Verdict;
 
-/// Everything that a client may be told instead of an answer.
+/// Every error that a client may get instead of an answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum HttpError {
-    /// The body is no request.
+    /// The body is not a valid request.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// A header has no value that it may have.
+    /// A header has an illegal value.
     #[error("The header '{name}' is wrong: {reason}")]
     Header {
         /// Its name.
         name: &'static str,
-        /// What it should be.
+        /// Why it is wrong.
         reason: String,
     },
-    /// The body is larger than the limit in bytes.
+    /// The body is larger than the limit, in bytes.
     #[error("The body of your request is larger than the limit of {0} bytes")]
     BodyTooLarge(usize),
-    /// The client stopped sending in the middle of its body.
+    /// The client stopped in the middle of its body.
     #[error("The body of your request did not arrive in time")]
     BodyTimeout,
-    /// The body did not arrive whole.
+    /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
     /// The body is compressed.
     #[error("A request body with Content-Encoding {0:?} is not supported; send it uncompressed")]
     ContentEncoding(String),
-    /// No such path.
+    /// The path does not exist.
     #[error("Unknown request URL: {method} {path}. Chat is at POST /v1/chat/completions")]
     NotFound {
         /// The request's method.
@@ -52,7 +52,7 @@ pub enum HttpError {
         /// The request's path.
         path: String,
     },
-    /// The path has no such method.
+    /// The path does not have this method.
     #[error("Not allowed to {method} on {path}")]
     MethodNotAllowed {
         /// The request's method.
@@ -60,39 +60,39 @@ pub enum HttpError {
         /// The request's path.
         path: String,
     },
-    /// Whose request it is cannot be known.
+    /// The request has no valid key.
     #[error("{}", stranger(*.0))]
     Unauthorized(AuthError),
-    /// The request's key may not ask for this model.
+    /// The request's key may not use this model.
     #[error("Your API key may not use the model {0:?}")]
     ModelNotAllowed(String),
     /// The request's key may not read metrics.
     #[error("Your API key may not read metrics")]
     MetricsNotAllowed,
-    /// A limit of the request's key is reached.
+    /// The request's key has reached a limit.
     #[error("{}", limited(.0))]
     Limited(Refusal),
-    /// A query string has no value that it may have.
+    /// The query string has an illegal value.
     #[error("The query of your request is wrong: {0}")]
     Query(String),
-    /// No response is kept under this id.
+    /// No response with this id is stored.
     #[error("Response with id '{0}' not found")]
     ResponseNotFound(String),
-    /// A response that was to be kept, or to be built on, cannot be.
+    /// A response cannot be stored, or cannot be read to continue from it.
     #[error("'{param}' cannot be served: {error}")]
     NotKept {
-        /// The member that asks for it.
+        /// The request's member that needs it.
         param: &'static str,
-        /// Why.
+        /// The store's error.
         error: StoreError,
     },
-    /// Requests cannot be served now, and why.
+    /// The gateway cannot serve requests now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// What the worker sent is no answer.
+    /// The worker's output is not a valid answer.
     #[error(transparent)]
     Answer(#[from] AnswerError),
 }

@@ -101,7 +101,7 @@ impl HttpError {
         }
     }
 
-    /// As OpenAI tells it: the type says which limit it is.
+    /// As at OpenAI: the type names the limit.
     fn limited(&self, refusal: &Refusal) -> Verdict {
         let (kind, after) = match refusal {
             Refusal::Requests { after, .. } => ("requests", *after),
@@ -133,7 +133,7 @@ fn call(error: &CallError) -> Verdict {
         CallError::Full { retry_after, .. } => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
             .code("server_busy")
             .retry_after(*retry_after),
-        // Its time is over: a second try would put the same load on a cluster that was too slow.
+        // A retry would put the same load on a cluster that was too slow already.
         CallError::Deadline { .. } => Verdict {
             should_retry: Some(false),
             ..new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("deadline_exceeded")
@@ -156,7 +156,7 @@ fn engine(error: &EngineError) -> Verdict {
     use StatusCode as S;
     let new =
         |status, kind, outcome| Verdict::new(status, kind, outcome, error.message.clone()).param(error.param.clone());
-    // The engine's own code where it says more than ours, which is the second.
+    // The engine's own code, if there is one: it says more than ours.
     let told = |code: &'static str| error.engine_code.clone().map_or(Cow::Borrowed(code), Cow::Owned);
     let after = error.retry_after_ms.map_or(SHORT_RETRY, Duration::from_millis);
     match error.code {
@@ -167,7 +167,7 @@ fn engine(error: &EngineError) -> Verdict {
             verdict.param(param)
         }
         ErrorCode::ContentFilter => new(S::BAD_REQUEST, INVALID, Rejected).code("content_filter"),
-        // The statuses that the engine gave, but the client must not look for the fault in its key.
+        // The engine's status is passed on, but the client must not look for the fault in its own key.
         ErrorCode::UpstreamUnauthorized => {
             not_your_key(new(S::UNAUTHORIZED, "authentication_error", Failed).code("upstream_unauthorized"))
         }
@@ -196,7 +196,7 @@ fn engine(error: &EngineError) -> Verdict {
     }
 }
 
-/// The member of a request that asks for a feature.
+/// The request's member that asks for a feature.
 fn blamed(feature: Feature) -> &'static str {
     match feature {
         Feature::Tools => "tools",

@@ -12,10 +12,10 @@ use tokenbus_api::answer::{Failure, envelope};
 use crate::http::format::retry_seconds;
 use crate::metrics::Outcome;
 
-// The official SDKs obey it, whatever they think of the status.
+/// Tells the official SDKs whether to retry, whatever the status.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// How an error is told.
+/// The response that an error becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// HTTP status.
@@ -30,13 +30,13 @@ pub struct Verdict {
     pub message: String,
     /// For the `Retry-After` header.
     pub retry_after: Option<Duration>,
-    /// For the metrics.
+    /// The outcome in the metrics.
     pub outcome: Outcome,
-    /// Whether another try is worth it, where the status alone would mislead an SDK.
+    /// Whether to retry, if the status alone would mislead an SDK.
     pub should_retry: Option<bool>,
-    /// Whether the client is told how to say who it is.
+    /// Whether the response asks for a key.
     pub challenge: bool,
-    /// Whether the connection ends with the answer, because its request was not read to the end.
+    /// Whether the connection closes after the response, because the request was not read to its end.
     pub close: bool,
 }
 
@@ -76,7 +76,7 @@ impl Verdict {
         self
     }
 
-    /// What a client is told of it, in whichever form its API has.
+    /// The error as the API's form writes it.
     pub fn failure(&self) -> Failure<'_> {
         Failure {
             status: self.status.as_u16(),
@@ -93,7 +93,7 @@ impl Verdict {
         envelope(&self.failure())
     }
 
-    /// The response with this status, its headers and `body`, JSON.
+    /// The response with this status and its headers; `body` is JSON.
     pub fn into_response_with(self, body: Bytes) -> Response {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();

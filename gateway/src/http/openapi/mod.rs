@@ -1,7 +1,7 @@
-//! `GET /openapi.json`: what is written in the parts beside this file, put together.
+//! `GET /openapi.json`: one document, put together from the JSON parts in this folder.
 //!
-//! Each part is a piece of one OpenAPI document. What many operations share is a trait, written once
-//! in `base.json`: an operation names its traits, and has their members beside its own.
+//! `base.json` holds traits: members that many operations share. An operation names its traits and gets their members
+//! in addition to its own.
 
 use std::sync::LazyLock;
 
@@ -29,13 +29,13 @@ const PARTS: [&str; 13] = [
     include_str!("gateway.json"),
 ];
 
-/// The member of the document that has the traits, and that of an operation that names them.
+/// The document's member that holds the traits, and the operations' member that names them.
 const TRAITS: &str = "x-traits";
 
 static DOCUMENT: LazyLock<Result<Bytes, String>> =
     LazyLock::new(|| document().map(|document| Bytes::from(document.to_string())));
 
-/// Tells the document.
+/// Answers with the document.
 pub(crate) async fn show() -> Result<Response, HttpError> {
     match &*DOCUMENT {
         Ok(text) => Ok(([(CONTENT_TYPE, "application/json")], text.clone()).into_response()),
@@ -66,7 +66,7 @@ fn document() -> Result<Value, String> {
     Ok(whole)
 }
 
-/// Gives an operation the members of its traits; what it says itself is meant.
+/// Adds the members of an operation's traits; its own members win.
 fn expand(operation: &mut Value, traits: &Map<String, Value>) -> Result<(), String> {
     let named = operation.as_object_mut().and_then(|members| members.remove(TRAITS));
     let named: Vec<String> =
@@ -78,8 +78,7 @@ fn expand(operation: &mut Value, traits: &Map<String, Value>) -> Result<(), Stri
     Ok(())
 }
 
-/// Adds `from` to `into`: the members of objects and the elements of arrays. Of anything else, what
-/// is there already stays.
+/// Adds the members of objects and the elements of arrays in `from` to `into`. Any other value in `into` stays.
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {

@@ -1,5 +1,5 @@
-//! The built-in page at `/`: its files, which are part of the program. They hold no data:
-//! what the page shows it asks for like any other client, with the key that its user gives it.
+//! The files of the built-in page at `/`, which are part of the program. They hold no data: the page asks the API for
+//! everything, like any other client, with the key that its user enters.
 
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get};
@@ -7,20 +7,20 @@ use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
-/// Nothing but these files, and nobody but this gateway is spoken to. The icon is within the document.
+/// The page loads only these files and talks only to this gateway. The icon is in the document.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// One file of the page.
 #[derive(Debug)]
 pub(crate) struct File {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: &'static str,
     kind: &'static str,
     text: &'static str,
 }
 
-/// All of them. Anybody may read them, also where keys are asked for.
+/// All files. Anybody may read them, even if the gateway asks for keys.
 pub(crate) static FILES: [File; 4] = [
     File {
         path: "/",
@@ -57,7 +57,7 @@ impl File {
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (X_FRAME_OPTIONS, "DENY"),
             (REFERRER_POLICY, "no-referrer"),
-            // Another version of the gateway has another page.
+            // Another version of the gateway may have another page.
             (CACHE_CONTROL, "no-cache"),
         ];
         (headers, self.text).into_response()

@@ -1,6 +1,6 @@
-//! Who is let in: the API key of each request, and what it is told of its limits.
+//! Access: checks each request's API key, and tells the client its rate limits.
 //!
-//! Everything wants a key but what is named here, so that a new endpoint is not open by oversight.
+//! Every path needs a key except those named here, so that a new endpoint is not open by oversight.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::http::page;
 use crate::http::request::dialect;
 use crate::metrics::Metrics;
 
-/// Paths that anybody may ask for, beside the page's files: they say nothing but that the gateway is there.
+/// Paths that need no key, in addition to the page's files. They only tell that the gateway is there.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
-/// The path that only some keys may ask for.
+/// The path that only keys with the right to metrics may read.
 const METRICS: &str = "/metrics";
 
-/// The other header in which clients send their key.
+/// The header for a key, besides `Authorization`.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The headers that tell of the limits, which browsers must be let see.
+/// The headers that tell the rate limits. Browsers must be allowed to read them.
 pub(crate) const RATE_HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
@@ -45,8 +45,8 @@ pub(crate) struct Access {
     pub(crate) metrics: Metrics,
 }
 
-/// Lets nobody in without a key, and puts the [`Caller`] into the request's extensions. Only in
-/// place where keys are asked for.
+/// Refuses requests without a valid key, and puts the [`Caller`] into the extensions of the others. The router has this
+/// layer only if keys are configured.
 pub(crate) async fn layer(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if OPEN.contains(&path) || page::FILES.iter().any(|file| file.path == path) {
@@ -61,7 +61,7 @@ pub(crate) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
         Err(stranger) => {
             let reason = reason(stranger);
             access.metrics.unauthorized(reason);
-            tracing::debug!(path, reason, "request without a right");
+            tracing::debug!(path, reason, "request refused: no valid key");
             return dialect::refuse(&request, &HttpError::Unauthorized(stranger));
         }
     };
@@ -79,7 +79,7 @@ fn reason(stranger: AuthError) -> &'static str {
     }
 }
 
-/// The key that a request comes with.
+/// The key that a request carries.
 fn secret(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, secret) = value.as_bytes().split_at_checked(7)?;

@@ -1,4 +1,4 @@
-//! Reading a request's body, bounded in size and in time.
+//! Reads a request's body, bounded in size and in time.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -12,12 +12,11 @@ use crate::http::limits::{BODY_IDLE, COPIED};
 
 /// The body of `request`, at most `limit` bytes.
 ///
-/// What is announced as too large is refused without a byte of it being read, so that a client
-/// that waits for `100 Continue` sends none; what turns out to be too large is refused at the first
-/// byte beyond the limit.
+/// A body whose announced length is too large is refused unread, so that a client that waits for `100 Continue` sends
+/// nothing. Any other is refused at the first byte beyond the limit.
 ///
 /// # Errors
-/// [`HttpError`] when it is too large, compressed, or does not arrive.
+/// [`HttpError`] if the body is too large, compressed, or does not arrive.
 pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpError> {
     let announced = check(request.headers(), limit)?;
     let mut body = request.into_body();
@@ -41,13 +40,13 @@ pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpEr
     }
     Ok(match whole {
         Some(whole) => whole.freeze(),
-        // The body lives as long as its stream: as a piece of the connection's buffer it would keep all of that.
+        // The body lives as long as its stream. A slice would keep the connection's whole buffer alive.
         None if first.len() <= COPIED => Bytes::copy_from_slice(&first),
         None => first,
     })
 }
 
-/// The announced length, when there is one.
+/// The announced length, if any.
 fn check(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, HttpError> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
@@ -58,7 +57,7 @@ fn check(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, HttpError> 
     let Some(length) = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()) else {
         return Ok(None);
     };
-    // The HTTP library has seen to it that it is a number; one that does not fit is too large.
+    // The HTTP library has checked that it is a number; one that does not fit is too large.
     match length.parse::<usize>() {
         Ok(length) if length <= limit => Ok(Some(length)),
         _ => Err(HttpError::BodyTooLarge(limit)),
@@ -71,7 +70,7 @@ async fn frame(body: &mut Body) -> Result<Option<Bytes>, HttpError> {
             Err(_) => return Err(HttpError::BodyTimeout),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => return Err(HttpError::BodyBroken(error.to_string())),
-            // Trailers say nothing to us.
+            // Trailers are ignored.
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));

@@ -1,4 +1,4 @@
-//! Pages of other origins: which of them browsers let read our answers. None by default.
+//! Which web pages of other origins may read the answers. None by default.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::http::origin::Origin;
 use crate::http::request::access::RATE_HEADERS;
 use crate::http::request::request_id::{REQUEST_ID, X_REQUEST_ID};
 
-/// Time for which a browser remembers what it may send: most let nobody ask for more than this.
+/// Time for which a browser may cache a preflight. Most allow no more than this.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// Answers preflights and marks responses for `origins`; `None` where there are none.
+/// Answers preflights and marks responses for `origins`; `None` if there are none.
 pub(crate) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -37,7 +37,7 @@ pub(crate) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
         CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            // Clients send headers of their own (x-stainless-…), and none of ours is a danger.
+            // Clients send headers of their own (x-stainless-…), and no header is dangerous here.
             .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(exposed.collect::<Vec<_>>())
             .max_age(REMEMBERED),

@@ -1,5 +1,5 @@
-//! In which API's form an error is told that comes before any endpoint is asked: by the path, and where
-//! two APIs share one, by a header.
+//! The form of an error that comes before any endpoint: OpenAI's or Anthropic's. The path decides, and where both APIs
+//! share a path, a header.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -10,12 +10,12 @@ use tokenbus_api::messages::error as anthropic;
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
 
-/// The path of Anthropic's endpoint, and of those below it.
+/// The root of the paths that only Anthropic's API has.
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
-/// Whether a request for `path` with these headers is one of Anthropic's API.
+/// Whether a request for `path` with these headers speaks Anthropic's API.
 pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
     let at_or_below = |root| {
         let below = path.strip_prefix(root);

@@ -1,4 +1,4 @@
-//! What the headers of a request to a model say: its time limit, trace, priority and tenant.
+//! The headers of a request to a model: its time limit, trace, priority and tenant.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";
 const TENANT: &str = "x-tokenbus-tenant";
 
-/// What the headers of a request say.
+/// The values of a request's headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallHeaders {
-    /// Time for the whole request.
+    /// Time limit of the request.
     pub(crate) timeout: Duration,
-    /// W3C trace context, when it is well-formed.
+    /// W3C trace context, if it is well-formed.
     pub(crate) trace: Option<TraceContext>,
-    /// 0 when not given; kept within plus and minus [`MAX_PRIORITY`].
+    /// 0 if not given; clamped to plus and minus [`MAX_PRIORITY`].
     pub(crate) priority: i32,
     asked_priority: Option<i32>,
-    /// For whom.
+    /// The tenant that the request counts for.
     pub(crate) tenant: Option<String>,
 }
 
 impl CallHeaders {
-    /// Reads `headers`; `timeout` is what a request has at most.
+    /// Reads `headers`; `timeout` is the longest time limit.
     ///
     /// # Errors
-    /// [`HttpError::Header`] names the header that has no legal value.
+    /// [`HttpError::Header`] names the header with an illegal value.
     pub(crate) fn read(headers: &HeaderMap, timeout: Duration) -> Result<Self, HttpError> {
         let asked_priority = priority(headers)?;
         Ok(Self {
@@ -45,8 +45,7 @@ impl CallHeaders {
 }
 
 impl CallHeaders {
-    /// Keeps what the headers ask for within what `key` allows: for whom the request is, the key says;
-    /// its priority is the key's, or what the client asks for below it.
+    /// Limits the values to what `key` allows: the tenant is the key's, the priority at most the key's.
     pub(crate) fn bound(&mut self, key: &Key) {
         self.tenant = Some(key.tenant.clone());
         let asked = self.asked_priority.unwrap_or(key.priority);
@@ -73,7 +72,7 @@ fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, HttpError> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
     match seconds.map(Duration::try_from_secs_f64) {
         Some(Ok(timeout)) => Ok(Some(timeout)),
-        // More than a duration holds is more than the limit.
+        // A number too large for a duration is above the limit.
         Some(Err(_)) if seconds.is_some_and(f64::is_finite) => Ok(None),
         _ => Err(wrong(TIMEOUT, format!("{text:?} is no number of seconds above 0"))),
     }
@@ -99,7 +98,7 @@ fn tenant(headers: &HeaderMap) -> Result<Option<String>, HttpError> {
     }
 }
 
-/// A malformed trace is passed over, as W3C demands: it is not worth a failed request.
+/// Ignores a malformed trace, as W3C demands: it is not worth a failed request.
 fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let parent = headers.get("traceparent")?.to_str().ok()?.trim();
     if !is_traceparent(parent) {
@@ -117,7 +116,7 @@ fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     })
 }
 
-/// `version-trace-parent-flags` in lower-case hex; later versions may have more behind it.
+/// `version-trace-parent-flags` in lower-case hex; later versions may append more.
 fn is_traceparent(text: &str) -> bool {
     let hex = |part: Option<&str>, length: usize| {
         part.is_some_and(|part| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))

@@ -1,4 +1,4 @@
-//! What is read of a request before its call: who sends it, its headers, its id and its body.
+//! What the gateway reads of a request before it makes a call: the key, the id, the headers, the body.
 
 pub(crate) mod access;
 pub(crate) mod body;

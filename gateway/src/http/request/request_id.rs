@@ -1,4 +1,4 @@
-//! `x-request-id`: taken from the client or made up, and on every response, errors included.
+//! `x-request-id`: the client's or a new one, on every response, errors included.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -12,7 +12,7 @@ use crate::http::request::dialect::is_anthropic;
 /// The header.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The same in Anthropic's API.
+/// The same header in Anthropic's API.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// A request's id: 1 to [`MAX_REQUEST_ID`] characters that are safe in a header and in a log.
@@ -26,7 +26,7 @@ impl RequestId {
     }
 }
 
-/// The legal characters of what the client sent, up to the bound; `None` when there are none.
+/// The legal characters of the client's id, up to the bound; `None` if there are none.
 fn sanitized(sent: &[u8]) -> Option<String> {
     let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(byte);
     let text: String = sent

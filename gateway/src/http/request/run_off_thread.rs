@@ -1,14 +1,14 @@
-//! Work over many bytes, apart from the threads that serve connections.
+//! Runs work on many bytes off the threads that serve connections.
 
 use crate::call::CallError;
 use crate::http::error::HttpError;
 use crate::http::limits::INLINE;
 
-/// Runs `work`, which goes over `bytes`: at once where they are few, else on a thread that may block.
+/// Runs `work`, which reads `bytes` bytes: here if they are few, otherwise on a blocking thread.
 ///
 /// # Errors
-/// Only when `work` panicked, or the gateway stops.
-pub(crate) async fn beside<T: Send + 'static>(
+/// If `work` panicked or the gateway stops.
+pub(crate) async fn run_off_thread<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, HttpError> {

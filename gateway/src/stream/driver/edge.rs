@@ -1,4 +1,4 @@
-//! The driver as its client's edge sees it: what happens next, and what it means to leave.
+//! The driver as a `CallStream`: the next output, and the clean-up when the client leaves.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ impl CallStream for Driver {
             if self.steps.is_empty() {
                 self.happening().await;
             } else {
-                // In a box: what it takes to place a call is not kept through its whole answer.
+                // Boxed, so that the space to place a call is not held during the whole answer.
                 Box::pin(self.step()).await;
             }
         }
@@ -45,7 +45,7 @@ impl CallStream for Driver {
 
     fn splice(&mut self, splice: Option<Splice>) {
         if splice.is_some() && self.outputs.is_empty() {
-            // What comes now is rare, and the room of the beginning is not needed any more.
+            // Outputs are rare from now on: free the buffer.
             self.outputs = VecDeque::new();
         }
         self.splice = splice;
@@ -56,7 +56,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.streams.close(self.number);
         self.inbox.close();
-        // An `Accepted` that was not read yet names a worker that has to be told.
+        // An unread `Accepted` names a worker that must be told.
         while let Some(next) = self.inbox.pop() {
             if let Next::Event(event) = next
                 && event.is_accepted()

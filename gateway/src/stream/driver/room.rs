@@ -1,4 +1,4 @@
-//! What a stream has to do with the waiting room, beside waiting there.
+//! The stream's reports to the waiting room.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Driver;
 use crate::call::CallError;
 
 impl Driver {
-    /// Keeps true what is known of how long requests are with workers.
+    /// Reports when workers begin and end the request, for the drain rate.
     pub(super) fn follow_run(&mut self, now: Instant) {
         let model = &self.call.model;
         match self.under_way {
@@ -25,7 +25,7 @@ impl Driver {
         }
     }
 
-    /// There is no place for it in the waiting room, or no longer.
+    /// The waiting room has no place for it, or took its place away.
     pub(super) fn full(&mut self, retry_after: Duration) {
         self.leave_line();
         let model = self.call.model.clone();

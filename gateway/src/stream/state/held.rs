@@ -1,7 +1,7 @@
-//! What a worker's list of the streams that it has means for one of them.
+//! What a worker's answer to a roll call means for one stream.
 //!
-//! The list is a frame among the others: what was sent before it has arrived before it, or is lost. So
-//! it tells at once what would otherwise only be noticed by a silence: that last frames are missing.
+//! The answer is a frame among the others: what was sent before it has arrived before it, or is lost. So it shows at
+//! once that the last frames are missing; otherwise only a silence would.
 
 use tokenbus_protocol::Name;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use super::super::phase::Phase;
 use super::StreamState;
 
 impl StreamState {
-    /// `worker` has attempt and next frame `place` of this stream, or nothing of it.
+    /// `worker` holds this stream at `place` (attempt and next frame), or does not hold it.
     pub(super) fn on_held(
         &mut self,
         worker: &Name,
@@ -31,7 +31,7 @@ impl StreamState {
                 _ => self.lost("its last frames were lost", Blame::Worker, actions),
             },
             Phase::Placing { .. } => {
-                // It took an attempt that nobody knows to be taken: `Accepted` is lost.
+                // The worker took an attempt, and its `Accepted` is lost.
                 let lost = place.filter(|(attempt, _)| self.open.iter().any(|open| open.attempt == *attempt));
                 if let Some((attempt, _)) = lost {
                     actions.push(Action::Cancel {

@@ -1,4 +1,4 @@
-//! What can be read off a stream's state.
+//! Questions about a stream's state.
 
 use tokenbus_protocol::Name;
 
@@ -6,12 +6,12 @@ use super::super::phase::Phase;
 use super::StreamState;
 
 impl StreamState {
-    /// Whether a worker is to be chosen. An `Action::Place` is void when it is not any more.
+    /// Whether a worker is to be chosen. If not, a pending `Action::Place` is void.
     pub fn is_choosing(&self) -> bool {
         matches!(self.phase, Phase::Choosing)
     }
 
-    /// Whether nobody was subscribed to the queue subject when it was last tried.
+    /// Whether the queue subject had no subscriber at the last try.
     pub fn queue_empty(&self) -> bool {
         self.queue_empty
     }
@@ -21,22 +21,22 @@ impl StreamState {
         &self.excluded
     }
 
-    /// Publishes since the stream last waited or ran; nobody has taken any of them.
+    /// Publishes since the stream last waited or ran; no worker took any of them.
     pub fn untaken(&self) -> usize {
         self.tries
     }
 
-    /// Whether some worker has had it.
+    /// Whether any worker ever took it.
     pub fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Whether it has found no worker since it last had one or waited for room.
+    /// Whether it has found no worker since it last had one or waited for a slot.
     pub fn is_without_worker(&self) -> bool {
         self.without_worker.is_some()
     }
 
-    /// Whether it is given to a worker, which may not have answered yet.
+    /// Whether it was given to a worker, which may not have answered yet.
     pub fn is_under_way(&self) -> bool {
         matches!(self.phase, Phase::Placing { .. } | Phase::Running(_))
     }

@@ -1,4 +1,4 @@
-//! How a run ends before its answer does, and whether another one goes on.
+//! What follows when a run ends before its answer: another attempt, or an error.
 
 use tokenbus_protocol::{EngineError, ErrorCode};
 
@@ -10,12 +10,12 @@ use super::StreamState;
 use crate::call::{CallError, Output};
 
 impl StreamState {
-    /// The engine failed under the run, or its worker hands it over.
+    /// The run's engine failed, or its worker hands the stream over.
     pub(super) fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
         let handed_over = error.code == ErrorCode::Draining;
         let blame = if handed_over { Blame::Nobody } else { Blame::Engine };
         let Some(run) = self.end_run(blame) else { return };
-        // What failed because it was to go on from something may still be done from the start.
+        // A run that failed to resume may still succeed from the start.
         let resumed = self.in_one_piece && self.delivered.is_resumed();
         if !(error.retryable || resumed) || (!handed_over && self.losses.too_many()) {
             return self.fail(CallError::Engine(error), actions);
@@ -28,7 +28,7 @@ impl StreamState {
         self.place(actions);
     }
 
-    /// The run is lost: continue elsewhere if that can be done.
+    /// The run is lost: continues elsewhere if possible.
     pub(super) fn lost(&mut self, reason: &str, blame: Blame, actions: &mut Vec<Action>) {
         let Some(run) = self.end_run(blame) else { return };
         actions.push(Action::Cancel {
@@ -70,19 +70,19 @@ impl StreamState {
         }
     }
 
-    /// The bus is away or was: what is lost of the run from now on is not its worker's fault.
+    /// The bus is or was away: a loss of this run is not its worker's fault from now on.
     pub(super) fn note_bus_away(&mut self) {
         if let Phase::Running(run) = &mut self.phase {
             run.bus_was_away = true;
         }
     }
 
-    /// Of an answer in one piece nobody has seen anything yet: true when it may begin anew.
+    /// Begins the answer anew, if it is in one piece: the client has seen nothing of it. True if so.
     pub(super) fn begin_anew(&mut self, actions: &mut Vec<Action>) -> bool {
         if self.in_one_piece {
             self.losses.begun_anew();
             self.delivered = Delivered::new(self.not_resumable.is_none());
-            // No attempt that goes on from what is void now may be taken.
+            // No attempt may resume what is void now.
             self.open.clear();
             self.floor = self.next_attempt;
             actions.push(Action::Output(Output::Anew));

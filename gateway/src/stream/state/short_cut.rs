@@ -1,4 +1,4 @@
-//! What passes a stream's lane without asking its state machine, and how the machine is told of it.
+//! The state machine's side of the fast path: opens the lane, and books what has passed it.
 
 use super::super::phase::Phase;
 use super::StreamState;
@@ -6,7 +6,7 @@ use crate::fast_path::lane::{Lane, Passed};
 use crate::fast_path::splice::Splice;
 
 impl StreamState {
-    /// The run that text may pass for without asking, from its next frame on.
+    /// A lane for the current run, from its next frame on.
     pub fn lane(&self, splice: &Splice) -> Option<Lane> {
         match &self.phase {
             Phase::Running(run) => Some(Lane {
@@ -21,7 +21,7 @@ impl StreamState {
         }
     }
 
-    /// Text has passed for the run that is under way, and will be delivered.
+    /// Text of the current run has passed the lane and will be delivered.
     pub fn on_passed(&mut self, passed: &Passed) {
         if let Phase::Running(run) = &mut self.phase {
             run.next_seq = run.next_seq.wrapping_add(passed.frames);

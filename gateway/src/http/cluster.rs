@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Edge;
 use crate::auth::Caller;
-use crate::call::Core;
+use crate::call::Backend;
 use crate::placement::Overview;
 
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct Cluster {
 }
 
 /// Tells all of it, of the models that the caller may use.
-pub(super) async fn show<C: Core>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
+pub(super) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
     let mut overview = edge.core.overview();
     if let Some(caller) = caller {
         overview.retain(|model| caller.key().may_use(model));

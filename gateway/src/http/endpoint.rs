@@ -29,8 +29,8 @@ use super::request_id::RequestId;
 use super::wire::{ClientWire, Wire};
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
+use crate::call::Backend;
 use crate::call::Call;
-use crate::call::Core;
 use crate::model_config::{Route, Routed, Served};
 
 /// One endpoint.
@@ -50,7 +50,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Its route, for endpoints that need nothing between the check and the call.
-    pub(super) fn route<C: Core>(&'static self) -> MethodRouter<Edge<C>> {
+    pub(super) fn route<C: Backend>(&'static self) -> MethodRouter<Edge<C>> {
         post(
             move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
                 // In boxes, here and in there: the layers around this hand its future on from one to the next, and
@@ -98,7 +98,7 @@ impl Arrived {
     ///
     /// # Errors
     /// The response that refuses it.
-    pub(super) async fn read<C: Core>(
+    pub(super) async fn read<C: Backend>(
         edge: &Edge<C>,
         endpoint: &'static Endpoint,
         id: RequestId,
@@ -145,7 +145,7 @@ impl Arrived {
     /// Answers the request with what comes of its call. While it waits it is part of the
     /// connection's task: a client that goes away ends it, which drops the call's stream and so
     /// cancels the call.
-    pub(super) fn answer<C: Core>(
+    pub(super) fn answer<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
@@ -154,7 +154,7 @@ impl Arrived {
     }
 
     /// As [`Arrived::answer`], and `keeper` keeps the answer.
-    pub(super) async fn answer_kept<C: Core>(
+    pub(super) async fn answer_kept<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
@@ -178,7 +178,7 @@ impl Arrived {
     ///
     /// # Errors
     /// The response that refuses it.
-    fn ask<C: Core>(
+    fn ask<C: Backend>(
         mut self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,

@@ -7,8 +7,8 @@ use http::header::CONTENT_TYPE;
 use super::Edge;
 use super::error::HttpError;
 use crate::auth::AuthError;
+use crate::call::Backend;
 use crate::call::CallError;
-use crate::call::Core;
 
 /// The process lives. Says nothing else: a restart does not bring the bus back.
 pub(super) async fn live() -> Response {
@@ -24,7 +24,7 @@ struct Ready {
 }
 
 /// Requests can be served now.
-pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(super) async fn ready<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
     }
@@ -39,7 +39,7 @@ pub(super) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Respon
 }
 
 /// The metrics as OpenMetrics text.
-pub(super) async fn metrics<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(super) async fn metrics<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &edge.registry)
         .map_err(|error| CallError::Internal(format!("metrics: {error}")))?;

@@ -55,7 +55,7 @@ use self::access::Access;
 use self::endpoint::Endpoint;
 
 use crate::auth::Auth;
-use crate::call::Core;
+use crate::call::Backend;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
 use crate::responses_store::ResponsesStore;
@@ -85,7 +85,7 @@ pub struct Edge<C> {
 }
 
 /// All routes.
-pub fn router<C: Core>(edge: Edge<C>) -> Router {
+pub fn router<C: Backend>(edge: Edge<C>) -> Router {
     let access = Access {
         auth: edge.auth.clone(),
         metrics: edge.metrics.clone(),

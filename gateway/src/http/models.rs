@@ -11,14 +11,14 @@ use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
 use super::error::HttpError;
 use super::{Edge, dialect};
 use crate::auth::Caller;
+use crate::call::Backend;
 use crate::call::CallError;
-use crate::call::Core;
 
 /// Who asks, where there are keys.
 type Asking = Option<Extension<Caller>>;
 
 /// All models that the caller may use, aliases included.
-pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
+pub(super) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: Asking, request: Request) -> Response {
     let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
         Json(ModelPage::new(&models)).into_response()
@@ -28,7 +28,7 @@ pub(super) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: Asking, r
 }
 
 /// One model. The id is the rest of the path, percent-decoded: ids have slashes and worse.
-pub(super) async fn one<C: Core>(
+pub(super) async fn one<C: Backend>(
     State(edge): State<Edge<C>>,
     caller: Asking,
     id: Result<Path<String>, PathRejection>,
@@ -50,7 +50,7 @@ pub(super) async fn one<C: Core>(
     }
 }
 
-fn known<C: Core>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+fn known<C: Backend>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
     let mut models = edge.models.with_aliases(edge.core.models());
     if let Some(caller) = caller {
         models.retain(|model| caller.key().may_use(&model.name));

@@ -26,7 +26,7 @@ use super::headers::CallHeaders;
 use super::keeping::Keeper;
 use super::request_id::RequestId;
 use crate::auth::Caller;
-use crate::call::Core;
+use crate::call::Backend;
 use crate::responses_store::{ResponsesStore, StoreError};
 
 /// The endpoint.
@@ -55,7 +55,7 @@ const PAGE: usize = 20;
 const MAX_PAGE: usize = 100;
 
 /// Answers a request for a response.
-pub(super) async fn create<C: Core>(
+pub(super) async fn create<C: Backend>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
@@ -72,7 +72,7 @@ pub(super) async fn create<C: Core>(
 }
 
 /// Counts the tokens of what would be a request for a response.
-pub(super) async fn input_tokens<C: Core>(
+pub(super) async fn input_tokens<C: Backend>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
@@ -153,7 +153,7 @@ fn not_kept(param: &'static str, error: StoreError) -> HttpError {
 }
 
 /// One kept response.
-pub(super) async fn one<C: Core>(
+pub(super) async fn one<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
@@ -175,7 +175,7 @@ pub(super) async fn one<C: Core>(
 }
 
 /// What a kept response answered.
-pub(super) async fn input_items<C: Core>(
+pub(super) async fn input_items<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
@@ -189,7 +189,7 @@ pub(super) async fn input_items<C: Core>(
 }
 
 /// Forgets a kept response.
-pub(super) async fn delete<C: Core>(
+pub(super) async fn delete<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,

@@ -4,13 +4,13 @@
 use axum::routing::{MethodRouter, get, post};
 
 use super::{Edge, cluster, endpoints, health, models, openapi, page, responses};
-use crate::call::Core;
+use crate::call::Backend;
 
 /// A path and what answers at it.
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);
 
 /// All of them.
-pub(super) fn routes<C: Core>() -> Vec<Route<C>> {
+pub(super) fn routes<C: Backend>() -> Vec<Route<C>> {
     let mut routes: Vec<Route<C>> = endpoints().map(|(path, endpoint)| (path, endpoint.route())).collect();
     routes.extend([
         (responses::ENDPOINT.path, post(responses::create::<C>)),
@@ -33,6 +33,6 @@ pub(super) fn routes<C: Core>() -> Vec<Route<C>> {
 }
 
 /// The paths of all routes, in the order of the table.
-pub fn paths<C: Core>() -> Vec<&'static str> {
+pub fn paths<C: Backend>() -> Vec<&'static str> {
     routes::<C>().into_iter().map(|(path, _)| path).collect()
 }

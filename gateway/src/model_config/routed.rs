@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::model_table::{Route, Target};
 use super::splice::Defaults;
+use crate::call::{Backend, CallStream};
 use crate::call::{Call, CallError, Output};
-use crate::call::{CallStream, Core};
 use crate::limits::NO_WORKER_RETRY;
 use crate::stream::lane::Splice;
 
@@ -29,8 +29,8 @@ impl Served {
 }
 
 /// A call and the models that are left to try.
-pub struct Routed<C: Core> {
-    core: C,
+pub struct Routed<C: Backend> {
+    backend: C,
     /// As the client sent it, with the model name of its request.
     call: Call,
     /// The name is an alias.
@@ -44,16 +44,16 @@ pub struct Routed<C: Core> {
     served: Served,
 }
 
-impl<C: Core> Routed<C> {
+impl<C: Backend> Routed<C> {
     /// Opens `call` at the model of `route` that can take it soonest, as far as is known.
-    pub fn open(core: C, call: Call, route: &Route, served: Served) -> Self {
+    pub fn open(backend: C, call: Call, route: &Route, served: Served) -> Self {
         let mut targets: Vec<Target> = route.targets.clone();
         if targets.len() > 1 {
             // The sort is stable, so equals keep the configured order.
-            targets.sort_by_cached_key(|target| core.prospect(&target.model, call.all_needs()));
+            targets.sort_by_cached_key(|target| backend.prospect(&target.model, call.all_needs()));
         }
         let mut routed = Self {
-            core,
+            backend,
             alias: !targets.iter().all(|target| target.model == call.model),
             call,
             rest: targets.into(),
@@ -88,7 +88,7 @@ impl<C: Core> Routed<C> {
         }
         self.served.set(&target.model);
         call.model = target.model;
-        self.stream = Some(self.core.open(call));
+        self.stream = Some(self.backend.open(call));
         true
     }
 
@@ -164,7 +164,7 @@ fn severity(error: &CallError) -> Option<u8> {
     }
 }
 
-impl<C: Core> CallStream for Routed<C> {
+impl<C: Backend> CallStream for Routed<C> {
     async fn next(&mut self) -> Option<Result<Output, CallError>> {
         loop {
             let happened = match &mut self.stream {

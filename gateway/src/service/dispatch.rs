@@ -7,7 +7,7 @@ use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::call::{Core, Prospect};
+use crate::call::{Backend, Prospect};
 use crate::placement::Overview;
 use crate::placement::able::Able;
 use crate::shared::Shared;
@@ -24,7 +24,7 @@ impl Dispatch {
     }
 }
 
-impl Core for Dispatch {
+impl Backend for Dispatch {
     type Stream = Box<Driver>;
 
     fn open(&self, call: Call) -> Box<Driver> {

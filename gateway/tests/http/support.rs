@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::auth::Auth;
+use tokenbus_gateway::call::{Backend, CallStream, Prospect};
 use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::call::{CallStream, Core, Prospect};
 use tokenbus_gateway::http::server::Ending;
 use tokenbus_gateway::http::{Edge, HttpOptions, router, server};
 use tokenbus_gateway::metrics::Metrics;
@@ -133,7 +133,7 @@ pub(crate) struct Scripted {
     ready: Arc<Mutex<Result<(), String>>>,
 }
 
-impl Core for Scripted {
+impl Backend for Scripted {
     type Stream = ScriptedStream;
 
     fn open(&self, call: Call) -> ScriptedStream {

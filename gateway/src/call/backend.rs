@@ -13,7 +13,7 @@ use crate::placement::Overview;
 use crate::stream::lane::Splice;
 
 /// Places calls and knows the models.
-pub trait Core: Clone + Send + Sync + 'static {
+pub trait Backend: Clone + Send + Sync + 'static {
     /// One running call.
     type Stream: CallStream;
 

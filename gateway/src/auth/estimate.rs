@@ -12,7 +12,7 @@ const ENCODED: [&[u8]; 2] = [b";base64,", b"\"data\":\""];
 
 /// Tokens of the prompt in `body`, by its bytes. Encoded data (images, sounds) counts as an attachment, not by its
 /// length.
-pub fn prompt(body: &[u8]) -> u64 {
+pub(crate) fn prompt(body: &[u8]) -> u64 {
     let mut text = body.len() as u64;
     let mut attachments = 0;
     for mark in ENCODED {
@@ -43,7 +43,7 @@ struct Bounds {
 }
 
 /// Tokens of the answer to `body`, over all choices.
-pub fn completion(kind: RequestKind, body: &[u8]) -> u64 {
+pub(crate) fn completion(kind: RequestKind, body: &[u8]) -> u64 {
     if !kind.is_generated() {
         return 0;
     }

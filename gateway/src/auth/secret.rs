@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 /// Prefix of all keys, so that a misplaced one is recognized.
-pub const PREFIX: &str = "tb-";
+pub(crate) const PREFIX: &str = "tb-";
 
 /// Characters after the prefix: 62^43 is a little more than 2^256.
 const LENGTH: usize = 43;

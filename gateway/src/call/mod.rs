@@ -7,5 +7,6 @@ mod request;
 
 pub use backend::{Backend, CallStream, Prospect};
 pub use error::{CallError, Stage};
-pub use output::{Output, Written};
+pub use output::Output;
+pub(crate) use output::Written;
 pub use request::Call;

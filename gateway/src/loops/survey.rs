@@ -28,7 +28,7 @@ const ANSWERS: Duration = Duration::from_millis(700);
 const MAX_ANSWERS: usize = 10_000;
 
 /// Surveys for as long as the gateway runs.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut link = shared.bus.link();
     let mut measured = 0;
     loop {

@@ -10,7 +10,7 @@ use crate::limits::TELL_WAITING;
 use crate::shared::Shared;
 
 /// Reports once a second while requests wait, and once more when none do.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(TELL_WAITING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = false;

@@ -15,11 +15,11 @@ use crate::stream::lane::Splice;
 
 /// The model that a call went to last.
 #[derive(Debug, Clone, Default)]
-pub struct Served(Arc<Mutex<Option<String>>>);
+pub(crate) struct Served(Arc<Mutex<Option<String>>>);
 
 impl Served {
     /// The model, once the call is open.
-    pub fn model(&self) -> Option<String> {
+    pub(crate) fn model(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -29,7 +29,7 @@ impl Served {
 }
 
 /// A call and the models that are left to try.
-pub struct Routed<C: Backend> {
+pub(crate) struct Routed<C: Backend> {
     backend: C,
     /// As the client sent it, with the model name of its request.
     call: Call,
@@ -46,7 +46,7 @@ pub struct Routed<C: Backend> {
 
 impl<C: Backend> Routed<C> {
     /// Opens `call` at the model of `route` that can take it soonest, as far as is known.
-    pub fn open(backend: C, call: Call, route: &Route, served: Served) -> Self {
+    pub(crate) fn open(backend: C, call: Call, route: &Route, served: Served) -> Self {
         let mut targets: Vec<Target> = route.targets.clone();
         if targets.len() > 1 {
             // The sort is stable, so equals keep the configured order.

@@ -2,7 +2,7 @@
 //! lock is held for one read or one change, never across an await. Where two are needed, the view is locked before the
 //! waiting room.
 
-pub mod roll_call;
+pub(crate) mod roll_call;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -57,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Unix time in seconds.
-pub fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

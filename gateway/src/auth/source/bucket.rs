@@ -79,7 +79,7 @@ pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, Found), BucketError
 }
 
 /// Keeps `auth` current with `bucket`. While the bucket cannot be read, the keys read before stay valid.
-pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
+pub(crate) async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
     let mut follower = Follower::new(auth, &bus, bucket, metrics);
     let mut failures = 0;
     let mut link = bus.link();

@@ -95,7 +95,7 @@ pub(crate) async fn follow(
             }
             Err(reason) if refused.as_ref() != Some(&reason) => {
                 metrics.reloaded(what, false);
-                tracing::error!(what, %path, reason, "file cannot be used, what was read before stays");
+                tracing::error!(what, %path, reason, "file cannot be used, its last valid contents stay");
                 refused = Some(reason);
             }
             Err(_) => {}

@@ -33,7 +33,7 @@ pub(crate) fn prompt(body: &[u8]) -> u64 {
 
 /// The members that bound an answer's length.
 #[derive(Deserialize)]
-struct Bounds {
+struct AnswerBounds {
     #[serde(default)]
     max_tokens: Option<f64>,
     #[serde(default)]
@@ -48,8 +48,8 @@ pub(crate) fn completion(kind: RequestKind, body: &[u8]) -> u64 {
         return 0;
     }
     // The body was checked before. The engine refuses what is still not a number.
-    let bounds: Option<Bounds> = serde_json::from_slice(body).ok();
-    let asked = |bounds: &Bounds| bounds.max_completion_tokens.or(bounds.max_tokens);
+    let bounds: Option<AnswerBounds> = serde_json::from_slice(body).ok();
+    let asked = |bounds: &AnswerBounds| bounds.max_completion_tokens.or(bounds.max_tokens);
     let (each, choices) = match &bounds {
         Some(bounds) => (asked(bounds), bounds.n.unwrap_or(1.0)),
         None => (None, 1.0),

@@ -90,7 +90,7 @@ async fn publish(bus: &Bus, subject: &str, messages: Vec<Consumption>) {
         };
         if let Err(error) = sent {
             // The next message repeats everything in this one.
-            tracing::debug!(%error, "consumption of keys not told");
+            tracing::debug!(%error, "consumption of keys not sent");
         }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if std::mem::replace(&mut measured, epoch) != epoch
             && let Err(error) = shared.bus.round_trip().await
         {
-            tracing::debug!(%error, "the way to NATS was not measured");
+            tracing::debug!(%error, "the round trip to NATS was not measured");
         }
         // The wait ends with an event: the time is over, or the connection changed.
         let _ = tokio::time::timeout(EVERY, link.changed()).await;

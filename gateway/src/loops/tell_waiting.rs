@@ -24,7 +24,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         match tell(&shared, models).await {
             Ok(()) => told = any,
             // The next report follows within a second.
-            Err(error) => tracing::debug!(%error, "what waits was not told"),
+            Err(error) => tracing::debug!(%error, "the number of waiting requests was not sent"),
         }
     }
 }

@@ -72,7 +72,7 @@ impl ResponsesStore {
         if response.len() > limits::ONE {
             return Err(StoreError::TooLarge(response.len()));
         }
-        let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is no id")))?;
+        let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is not an id")))?;
         let part = self.part();
         let written = self.with(|store| {
             let (key, response) = (key.clone(), response.clone());

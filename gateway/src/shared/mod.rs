@@ -122,15 +122,15 @@ impl Shared {
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve.
     pub fn wake(&self, model: &str) {
-        self.call(|view, room| seek::call(view, room, model));
+        self.wake_with(|view, room| seek::call(view, room, model));
     }
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.
     pub fn wake_line(&self, model: &str, needs: Features) {
-        self.call(|view, room| seek::call_line(view, room, model, needs));
+        self.wake_with(|view, room| seek::call_line(view, room, model, needs));
     }
 
-    fn call(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
+    fn wake_with(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
         let called = {
             let view = self.view();
             let mut waiting = lock(&self.waiting);

@@ -230,7 +230,7 @@ fn json(member: &str, value: &toml::Value) -> Result<serde_json::Value, String> 
             Json::from(object)
         }
         toml::Value::Float(_) | toml::Value::Datetime(_) => {
-            return Err(format!("{member} has a value that JSON does not have"));
+            return Err(format!("{member} has no value in JSON"));
         }
     })
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::auth::source::KeySource;
-use tokenbus_gateway::http::Origin;
-use tokenbus_gateway::model_config::ModelFile;
-use tokenbus_gateway::usage::UsageStream;
+use tokenbus_gateway::KeySource;
+use tokenbus_gateway::ModelFile;
+use tokenbus_gateway::Origin;
+use tokenbus_gateway::UsageStream;
 use tokenbus_gateway::{GatewayError, Options};
 
 use crate::failure::{Failure, Unusable};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokenbus_gateway::Bounds;
 use tokenbus_gateway::Options;
-use tokenbus_gateway::waiting_room::Bounds;
 use tokenbus_protocol::Name;
 
 use crate::access::{self, AccessArgs};
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     keep_alive: Duration,
 
     /// Requests that may wait for room, all models together; when there are more, each tenant has an even share
-    #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::limits::WAITING)]
+    #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::DEFAULT_WAITING)]
     waiting: usize,
 
     /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503

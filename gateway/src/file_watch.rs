@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// A file cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// The system reported an error.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -39,7 +39,7 @@ pub enum ReadError {
 ///
 /// # Errors
 /// [`ReadError`].
-pub async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
+pub(crate) async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
     let file = tokio::fs::File::open(path).await?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).await?;
@@ -51,7 +51,7 @@ pub async fn read(path: &Path, limit: u64) -> Result<String, ReadError> {
 
 /// A file to follow.
 #[derive(Debug, Clone)]
-pub struct WatchedFile {
+pub(crate) struct WatchedFile {
     /// The name of its contents in logs and metrics: `keys`, `models`.
     pub what: &'static str,
     /// Its path.
@@ -64,7 +64,11 @@ pub struct WatchedFile {
 
 /// Passes the text of `file` to `apply` whenever it changes. A text that cannot be read or applied changes nothing; it
 /// is logged and counted.
-pub async fn follow(mut file: WatchedFile, metrics: Metrics, mut apply: impl FnMut(&str) -> Result<(), String> + Send) {
+pub(crate) async fn follow(
+    mut file: WatchedFile,
+    metrics: Metrics,
+    mut apply: impl FnMut(&str) -> Result<(), String> + Send,
+) {
     let mut watch = Watch::new(&file.path);
     // It may have changed before the watch began.
     watch.changed.notify_one();
@@ -91,7 +95,7 @@ pub async fn follow(mut file: WatchedFile, metrics: Metrics, mut apply: impl FnM
             }
             Err(reason) if refused.as_ref() != Some(&reason) => {
                 metrics.reloaded(what, false);
-                tracing::error!(what, %path, reason, "file cannot be used, what was read before stays");
+                tracing::error!(what, %path, reason, "file cannot be used, its last valid contents stay");
                 refused = Some(reason);
             }
             Err(_) => {}

@@ -1,20 +1,51 @@
 //! The OpenAI-compatible HTTP gateway: HTTP in, frames out.
+// Without `testing`, what that module re-exports is public for nobody.
+#![cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
 
-pub mod auth;
-pub mod call;
-pub mod fast_path;
-pub mod file_watch;
-pub mod http;
-pub mod limits;
-pub mod loops;
-pub mod metrics;
-pub mod model_config;
-pub mod placement;
-pub mod responses_store;
-pub mod service;
-pub mod shared;
-pub mod stream;
-pub mod usage;
-pub mod waiting_room;
+mod auth;
+mod call;
+mod fast_path;
+mod file_watch;
+mod http;
+mod limits;
+mod loops;
+mod metrics;
+mod model_config;
+mod placement;
+mod responses_store;
+mod service;
+mod shared;
+mod stream;
+mod usage;
+mod waiting_room;
 
+pub use auth::key_table::{KeyEntry, KeyTable};
+pub use auth::pattern::Pattern;
+pub use auth::secret::{KeyHash, Secret};
+pub use auth::source::KeySource;
+pub use auth::source::bucket::{BucketError, open as open_key_bucket};
+pub use http::Origin;
+pub use limits::WAITING as DEFAULT_WAITING;
+pub use model_config::ModelFile;
 pub use service::{GatewayError, Options, run};
+pub use usage::UsageStream;
+pub use waiting_room::Bounds;
+
+/// Re-exports for this crate's own tests and benchmarks.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::auth::Auth;
+    pub use crate::call::{Backend, Call, CallError, CallStream, Output, Prospect, Stage};
+    pub use crate::fast_path::lane::Lane;
+    pub use crate::fast_path::splice::{Outlet, Sent, Splice};
+    pub use crate::http::connection::server;
+    pub use crate::http::{Edge, HttpOptions, paths, router};
+    pub use crate::limits::STREAM_BUFFER;
+    pub use crate::metrics::Metrics;
+    pub use crate::model_config::{ModelConfig, ModelTable};
+    pub use crate::placement::{Choice, Overview, Tried, View};
+    pub use crate::responses_store::ResponsesStore;
+    pub use crate::stream::demux::Streams;
+    pub use crate::stream::inbox::{Fate, Inbox};
+    pub use crate::usage::Usage;
+}

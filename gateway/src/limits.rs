@@ -8,126 +8,126 @@ pub const STREAM_BUFFER: usize = 1024 * 1024;
 
 /// Bytes of text sent past a stream's reader before the reader wakes to account for them: thousands of tokens, yet
 /// little beside the stream's other memory.
-pub const TEXT_KEPT: usize = 16 * 1024;
+pub(crate) const TEXT_KEPT: usize = 16 * 1024;
 
 /// Messages that have already arrived and are read before anything is sent: a few hundred microseconds of work.
-pub const MESSAGES_IN_A_ROW: usize = 16;
+pub(crate) const MESSAGES_IN_A_ROW: usize = 16;
 
 /// Streams whose text is sent in a row before other tasks, such as new requests, get a turn: well under a millisecond
 /// of work.
-pub const SENDS_IN_A_ROW: usize = 64;
+pub(crate) const SENDS_IN_A_ROW: usize = 64;
 
 /// How often coordinators are told how many requests wait here: as often as they publish.
-pub const TELL_WAITING: Duration = Duration::from_secs(1);
+pub(crate) const TELL_WAITING: Duration = Duration::from_secs(1);
 
 /// How much longer than its measured time (see `placement::AcceptClock`) a worker may take to answer `Accepted` before
 /// the request is published again, up to [`ACCEPT_MAX`].
-pub const ACCEPT_MIN: Duration = Duration::from_millis(250);
+pub(crate) const ACCEPT_MIN: Duration = Duration::from_millis(250);
 
 /// The least patience with a worker with few measurements: TCP's value for an unknown host (RFC 6298). A dead worker is
 /// noticed by "no responders" long before.
-pub const ACCEPT_FIRST: Duration = Duration::from_secs(1);
+pub(crate) const ACCEPT_FIRST: Duration = Duration::from_secs(1);
 
 /// The longest wait for an `Accepted`. It covers lossy links half way round the world, and eight times [`ACCEPT_MIN`],
 /// the longest pause between copies of one request.
-pub const ACCEPT_MAX: Duration = Duration::from_secs(4);
+pub(crate) const ACCEPT_MAX: Duration = Duration::from_secs(4);
 
 /// Answers of a worker before its link counts as measured. A single fast answer may be luck on a link that is slow now
 /// and then.
-pub const MEASUREMENTS: u32 = 4;
+pub(crate) const MEASUREMENTS: u32 = 4;
 
 /// How many workers are pinged at once to measure them: a snapshot that brings ten thousand workers must not cause as
 /// many messages.
-pub const MEASURE_AT_ONCE: usize = 64;
+pub(crate) const MEASURE_AT_ONCE: usize = 64;
 
 /// Silence after which a worker counts as lost. Workers send `Alive` every second, so several signs of life are
 /// missing, and no slow prefill looks like this.
-pub const STALL: Duration = Duration::from_secs(5);
+pub(crate) const STALL: Duration = Duration::from_secs(5);
 
 /// Time after a reconnect of this gateway within which a stream's worker must be heard. Workers come back within 2 s
 /// (the longest reconnect pause) and send `Alive` for each silent stream.
-pub const AFTER_RECONNECT: Duration = Duration::from_millis(2500);
+pub(crate) const AFTER_RECONNECT: Duration = Duration::from_millis(2500);
 
 /// Silence after which a worker with streams of ours is pinged. NATS answers for a dead process at once ("no
 /// responders"), so the ping finds it within this time and a round trip. A slow link gets more pings than it needs;
 /// they do no harm, because only NATS answers "no responders". A new worker is pinged at the same interval until its
 /// link is measured.
-pub const PING_AFTER: Duration = Duration::from_millis(300);
+pub(crate) const PING_AFTER: Duration = Duration::from_millis(300);
 
 /// Runs of one request that may be lost in a row without progress, or fail in their engines in total, before the client
 /// gets an error. One poisonous request must not take down every engine in turn.
-pub const MAX_RUNS: u32 = 3;
+pub(crate) const MAX_RUNS: u32 = 3;
 
 /// Default time that a request which no worker has taken waits while NATS is away: longer than a restart or an
 /// election, shorter than a client waits on a silent connection.
-pub const BUS_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const BUS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a gateway remembers that some worker of a model had a feature: as long as an engine takes to restart. Until
 /// then, a request that needs the feature lacks a worker instead of being invalid.
-pub const ABLE_MEMORY: Duration = Duration::from_mins(1);
+pub(crate) const ABLE_MEMORY: Duration = Duration::from_mins(1);
 
 /// Different sets of features to remember per model. A cluster has a handful.
-pub const ABLE_SETS: usize = 16;
+pub(crate) const ABLE_SETS: usize = 16;
 
 /// Streams of one model that may move at once after a loss: those of several large workers.
-pub const REDISPATCH_BURST: f64 = 2048.0;
+pub(crate) const REDISPATCH_BURST: f64 = 2048.0;
 
 /// Streams of one model that may move per second after that burst.
-pub const REDISPATCH_RATE: f64 = 256.0;
+pub(crate) const REDISPATCH_RATE: f64 = 256.0;
 
 /// How long a stream that may not move yet pauses.
-pub const REDISPATCH_PAUSE: Duration = Duration::from_millis(250);
+pub(crate) const REDISPATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// Unanswered publishes of one request in a row before the bus is to blame and the request waits longer between tries.
-pub const MAX_OPEN: usize = 8;
+pub(crate) const MAX_OPEN: usize = 8;
 
 /// Age after which a capacity snapshot is no longer used: three are missing.
-pub const SNAPSHOT_FRESH: Duration = Duration::from_secs(3);
+pub(crate) const SNAPSHOT_FRESH: Duration = Duration::from_secs(3);
 
 /// Requests that may wait for a free slot, over all models, before the next one is answered 429.
 pub const WAITING: usize = 4096;
 
 /// Bytes of the bodies of waiting requests, over all models: some hundred requests with images, or eight of the largest
 /// size.
-pub const WAITING_BYTES: usize = 256 * 1024 * 1024;
+pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
 
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
-pub const WAIT_RETRY: Duration = Duration::from_millis(1000);
+pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);
 
 /// How long a request that some worker has had waits for another worker of its model, however the last one was lost.
-pub const NO_WORKER_GRACE: Duration = Duration::from_secs(10);
+pub(crate) const NO_WORKER_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a worker that NATS no longer knows may still return, because its NATS server died and not its process:
 /// longer than the longest pause between reconnects. It applies where NATS is a cluster.
-pub const WORKER_RETURN: Duration = Duration::from_secs(3);
+pub(crate) const WORKER_RETURN: Duration = Duration::from_secs(3);
 
 /// How long a request that found no worker, and may wait for one, pauses before it asks NATS again.
-pub const WORKER_RETRY: Duration = Duration::from_millis(300);
+pub(crate) const WORKER_RETRY: Duration = Duration::from_millis(300);
 
 /// `Retry-After` if no worker serves a model. Workers register again within seconds.
-pub const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
 
 /// Bounds of `Retry-After` if the waiting room is full. The header counts whole seconds, and estimates beyond the
 /// default time limit of requests are guesses.
-pub const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+pub(crate) const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
 /// The least assumed duration of a run while none has ended: an answer of some hundred tokens.
-pub const FIRST_RUNS: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_RUNS: Duration = Duration::from_secs(10);
 
 /// How long the waiting room empties at most before the first refused request may come back.
-pub const RETURN_SLACK: Duration = Duration::from_secs(30);
+pub(crate) const RETURN_SLACK: Duration = Duration::from_secs(30);
 
 /// Tenants per model whose `Retry-After` is remembered. The others share one entry.
-pub const TOLD_TENANTS: usize = 1024;
+pub(crate) const TOLD_TENANTS: usize = 1024;
 
 /// Cancels that wait for the bus. More are counted and dropped; the worker then stops at the request's deadline.
-pub const COURIER: usize = 16_384;
+pub(crate) const COURIER: usize = 16_384;
 
 /// Models to remember for "unknown model" errors and for listing.
-pub const KNOWN_MODELS: usize = 10_000;
+pub(crate) const KNOWN_MODELS: usize = 10_000;
 
 /// Time after which a model without workers is forgotten.
-pub const MODEL_MEMORY: Duration = Duration::from_secs(600);
+pub(crate) const MODEL_MEMORY: Duration = Duration::from_secs(600);
 
 /// How long the last usage records may take to be published when the gateway stops.
-pub const LAST_RECORDS: Duration = Duration::from_secs(3);
+pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);

@@ -4,9 +4,9 @@ use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
 use tokenbus_bus::jetstream::StreamError;
 use tokenbus_bus::{Bus, backoff};
-use tokenbus_gateway::auth::key_table::KeyEntry;
-use tokenbus_gateway::auth::source::KeySource;
-use tokenbus_gateway::auth::source::bucket::{self, BucketError};
+use tokenbus_gateway::KeyEntry;
+use tokenbus_gateway::KeySource;
+use tokenbus_gateway::{BucketError, open_key_bucket};
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 
@@ -38,7 +38,7 @@ impl Bucket {
             return Err(wrong(format!("NATS is not reachable at {servers}{because}{reason}")));
         }
         // A cluster without JetStream does not get it in a moment.
-        let opening = async || match bucket::open(&bus, &name).await {
+        let opening = async || match open_key_bucket(&bus, &name).await {
             Err(BucketError::Open {
                 source: StreamError::Absent(reason),
                 ..

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tokenbus_gateway::auth::key_table::{KeyEntry, KeyTable};
+use tokenbus_gateway::{KeyEntry, KeyTable};
 use tokenbus_protocol::Name;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
@@ -160,8 +160,8 @@ fn table(entry: &KeyEntry) -> Table {
 mod tests {
     use std::num::{NonZeroU32, NonZeroU64};
 
-    use tokenbus_gateway::auth::pattern::Pattern;
-    use tokenbus_gateway::auth::secret::KeyHash;
+    use tokenbus_gateway::KeyHash;
+    use tokenbus_gateway::Pattern;
 
     use super::*;
 

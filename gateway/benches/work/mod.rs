@@ -10,12 +10,8 @@ use bytes::BytesMut;
 use tokenbus_api::Identity;
 use tokenbus_api::answer::{Encoder as _, Template};
 use tokenbus_api::chat::ChunkEncoder;
-use tokenbus_gateway::fast_path::lane::Lane;
-use tokenbus_gateway::fast_path::splice::{Outlet, Sent, Splice};
-use tokenbus_gateway::limits::STREAM_BUFFER;
-use tokenbus_gateway::placement::{Choice, Tried, View};
-use tokenbus_gateway::stream::demux::Streams;
-use tokenbus_gateway::stream::inbox::{Fate, Inbox};
+use tokenbus_gateway::testing::STREAM_BUFFER;
+use tokenbus_gateway::testing::{Choice, Fate, Inbox, Lane, Outlet, Sent, Splice, Streams, Tried, View};
 use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
 use tokio::time::Instant;
 

@@ -12,7 +12,7 @@ const ENCODED: [&[u8]; 2] = [b";base64,", b"\"data\":\""];
 
 /// Tokens of the prompt in `body`, by its bytes. Encoded data (images, sounds) counts as an attachment, not by its
 /// length.
-pub fn prompt(body: &[u8]) -> u64 {
+pub(crate) fn prompt(body: &[u8]) -> u64 {
     let mut text = body.len() as u64;
     let mut attachments = 0;
     for mark in ENCODED {
@@ -33,7 +33,7 @@ pub fn prompt(body: &[u8]) -> u64 {
 
 /// The members that bound an answer's length.
 #[derive(Deserialize)]
-struct Bounds {
+struct AnswerBounds {
     #[serde(default)]
     max_tokens: Option<f64>,
     #[serde(default)]
@@ -43,13 +43,13 @@ struct Bounds {
 }
 
 /// Tokens of the answer to `body`, over all choices.
-pub fn completion(kind: RequestKind, body: &[u8]) -> u64 {
+pub(crate) fn completion(kind: RequestKind, body: &[u8]) -> u64 {
     if !kind.is_generated() {
         return 0;
     }
     // The body was checked before. The engine refuses what is still not a number.
-    let bounds: Option<Bounds> = serde_json::from_slice(body).ok();
-    let asked = |bounds: &Bounds| bounds.max_completion_tokens.or(bounds.max_tokens);
+    let bounds: Option<AnswerBounds> = serde_json::from_slice(body).ok();
+    let asked = |bounds: &AnswerBounds| bounds.max_completion_tokens.or(bounds.max_tokens);
     let (each, choices) = match &bounds {
         Some(bounds) => (asked(bounds), bounds.n.unwrap_or(1.0)),
         None => (None, 1.0),

@@ -11,7 +11,7 @@ use super::limiter::Scope;
 use super::limits::{GOSSIP, GOSSIP_GAP, REFRESH};
 
 /// Publishes and receives on `subject` while the gateway runs.
-pub async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
+pub(crate) async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
     let Some(inner) = &auth.0 else {
         return std::future::pending().await;
     };
@@ -90,7 +90,7 @@ async fn publish(bus: &Bus, subject: &str, messages: Vec<Consumption>) {
         };
         if let Err(error) = sent {
             // The next message repeats everything in this one.
-            tracing::debug!(%error, "consumption of keys not told");
+            tracing::debug!(%error, "consumption of keys not sent");
         }
     }
 }

@@ -75,7 +75,7 @@ impl KeyEntry {
         }
         match &self.models {
             Some(models) if models.is_empty() => {
-                return Err("models is empty, so the key could ask for nothing: leave it out to allow all".to_owned());
+                return Err("models is empty, so the key could use none: leave it out to allow all".to_owned());
             }
             Some(models) if models.len() > MAX_PATTERNS => {
                 return Err(format!("models has more than {MAX_PATTERNS} patterns"));
@@ -109,7 +109,7 @@ pub enum KeyTableError {
         message: String,
     },
     /// An invalid name.
-    #[error("{name:?} is no name of a key: letters, digits, - and _, at most 64")]
+    #[error("{name:?} is not a key's name: letters, digits, - and _, at most 64")]
     Name {
         /// The name.
         name: String,

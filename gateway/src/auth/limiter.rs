@@ -62,7 +62,7 @@ pub struct RemainingLimits {
 
 /// What must be told to the other gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct News {
+pub(crate) struct News {
     /// There is something that they do not know.
     pub some: bool,
     /// They must know now: so much of a limit is used up that they might exceed it, or a full limit has room again.
@@ -71,7 +71,7 @@ pub struct News {
 
 /// Which keys a message covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// The urgent ones.
     Urgent,
     /// The changed ones.
@@ -91,7 +91,7 @@ struct Peer {
 
 /// The limits of all keys, as one gateway knows them.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     me: Name,
     seq: u64,
     keys: HashMap<Name, KeyState>,
@@ -106,7 +106,7 @@ pub struct Limiter {
 
 impl Limiter {
     /// A limiter of the gateway `me`, without any consumption.
-    pub fn new(me: Name) -> Self {
+    pub(crate) fn new(me: Name) -> Self {
         Self {
             me,
             seq: 0,
@@ -124,7 +124,13 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Refusal`]; nothing is consumed then.
-    pub fn admit(&mut self, key: &Name, limits: Limits, tokens: u64, now: Instant) -> Result<(Charge, News), Refusal> {
+    pub(crate) fn admit(
+        &mut self,
+        key: &Name,
+        limits: Limits,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<(Charge, News), Refusal> {
         let state = self
             .keys
             .entry(key.clone())
@@ -144,7 +150,7 @@ impl Limiter {
     }
 
     /// A request has ended and used `tokens` tokens.
-    pub fn settle(&mut self, key: &Name, charge: &Charge, tokens: u64, now: Instant) -> News {
+    pub(crate) fn settle(&mut self, key: &Name, charge: &Charge, tokens: u64, now: Instant) -> News {
         let Some(state) = self.keys.get_mut(key) else {
             return News::default();
         };
@@ -171,7 +177,7 @@ impl Limiter {
     }
 
     /// What remains for `key`.
-    pub fn remaining(&self, key: &Name, limits: Limits, now: Instant) -> RemainingLimits {
+    pub(crate) fn remaining(&self, key: &Name, limits: Limits, now: Instant) -> RemainingLimits {
         match self.keys.get(key) {
             Some(state) => state.remaining(limits, now),
             None => KeyState::new(limits, now).remaining(limits, now),
@@ -179,7 +185,12 @@ impl Limiter {
     }
 
     /// Applies another gateway's message. `limits` finds a key's limits, if the key is known here.
-    pub fn hear(&mut self, told: &Consumption, limits: impl Fn(&str) -> Option<(Name, Limits)>, now: Instant) -> News {
+    pub(crate) fn hear(
+        &mut self,
+        told: &Consumption,
+        limits: impl Fn(&str) -> Option<(Name, Limits)>,
+        now: Instant,
+    ) -> News {
         if told.gateway == self.me {
             return News::default();
         }
@@ -230,7 +241,7 @@ impl Limiter {
     }
 
     /// The first message of this gateway's life.
-    pub fn hello(&mut self) -> Consumption {
+    pub(crate) fn hello(&mut self) -> Consumption {
         Consumption {
             hello: true,
             complete: true,
@@ -241,7 +252,7 @@ impl Limiter {
     /// The messages to send, each of bounded size. [`Scope::Active`] yields at least one, as a sign of life, and
     /// replaces [`Scope::Urgent`] when a new gateway needs the full state. Urgent news is sent again with the changed
     /// keys, in case it was lost.
-    pub fn tell(&mut self, scope: Scope, now: Instant) -> Vec<Consumption> {
+    pub(crate) fn tell(&mut self, scope: Scope, now: Instant) -> Vec<Consumption> {
         let asked = scope == Scope::Urgent && std::mem::take(&mut self.asked);
         let scope = if asked { Scope::Active } else { scope };
         let names = match scope {
@@ -284,7 +295,7 @@ impl Limiter {
 
     /// Forgets gateways that are gone, with their running requests, and drops idle keys. Call it about as often as
     /// gateways refresh.
-    pub fn age(&mut self, now: Instant) {
+    pub(crate) fn age(&mut self, now: Instant) {
         let lost = |peer: &Peer| now.saturating_duration_since(peer.heard) > PEER_LOST;
         let gone: Vec<Name> = self
             .peers
@@ -302,16 +313,11 @@ impl Limiter {
     }
 
     /// Keeps only the keys for which `known` holds.
-    pub fn retain(&mut self, known: impl Fn(&Name) -> bool) {
+    pub(crate) fn retain(&mut self, known: impl Fn(&Name) -> bool) {
         self.keys.retain(|name, _| known(name));
         for set in [&mut self.active, &mut self.changed, &mut self.urgent] {
             set.retain(&known);
         }
-    }
-
-    /// The number of other gateways.
-    pub fn peers(&self) -> usize {
-        self.peers.len()
     }
 }
 

@@ -3,64 +3,64 @@
 use std::time::Duration;
 
 /// Keys of one file or bucket. A table of this size takes some 30 MB.
-pub const MAX_KEYS: usize = 100_000;
+pub(crate) const MAX_KEYS: usize = 100_000;
 
 /// Largest key file in bytes: [`MAX_KEYS`] entries of some 300 bytes.
-pub const MAX_FILE: u64 = 32 * 1024 * 1024;
+pub(crate) const MAX_FILE: u64 = 32 * 1024 * 1024;
 
 /// Longest secret in bytes that is hashed. Ours have 46; those of other services have under 200.
-pub const MAX_SECRET: usize = 512;
+pub(crate) const MAX_SECRET: usize = 512;
 
 /// Model patterns per key.
-pub const MAX_PATTERNS: usize = 1000;
+pub(crate) const MAX_PATTERNS: usize = 1000;
 
 /// Longest time before others hear of consumption, unless it is urgent.
-pub const GOSSIP: Duration = Duration::from_millis(250);
+pub(crate) const GOSSIP: Duration = Duration::from_millis(250);
 
 /// Shortest time between two messages of one gateway. At its limit, each request of a key is urgent, and the others
 /// need not hear of each one separately.
-pub const GOSSIP_GAP: Duration = Duration::from_millis(10);
+pub(crate) const GOSSIP_GAP: Duration = Duration::from_millis(10);
 
 /// How often everything that is not idle is sent again, changed or not. It replaces lost messages, and shows that this
 /// gateway is alive.
-pub const REFRESH: Duration = Duration::from_secs(2);
+pub(crate) const REFRESH: Duration = Duration::from_secs(2);
 
 /// Silence after which a gateway is gone and its running requests no longer count: three missed refreshes.
-pub const PEER_LOST: Duration = Duration::from_secs(6);
+pub(crate) const PEER_LOST: Duration = Duration::from_secs(6);
 
 /// Other gateways to remember. Further ones do not count.
-pub const MAX_PEERS: usize = 1000;
+pub(crate) const MAX_PEERS: usize = 1000;
 
 /// Keys per message between gateways: with names of 64 bytes, it stays under 64 KiB.
-pub const KEYS_PER_MESSAGE: usize = 400;
+pub(crate) const KEYS_PER_MESSAGE: usize = 400;
 
 /// Assumed completion tokens of a request without a bound: most answers are shorter.
-pub const ASSUMED_COMPLETION: u64 = 512;
+pub(crate) const ASSUMED_COMPLETION: u64 = 512;
 
 /// Largest assumption of completion tokens, whatever bound a request sets: clients that ask for "as much as there is"
 /// mostly get a page.
-pub const MAX_ASSUMED_COMPLETION: u64 = 4096;
+pub(crate) const MAX_ASSUMED_COMPLETION: u64 = 4096;
 
 /// Assumed tokens of an image, a sound or a file in a request, whatever its size.
-pub const ASSUMED_ATTACHMENT: u64 = 1000;
+pub(crate) const ASSUMED_ATTACHMENT: u64 = 1000;
 
 /// Assumed bytes of text per token. English has four; the real count replaces the estimate at the end.
-pub const BYTES_PER_TOKEN: u64 = 4;
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// How long keys stay valid that vanished from their bucket without being revoked: long enough to wake somebody who
 /// restores a copy, short enough that an operator who wipes the bucket to lock everybody out succeeds.
-pub const KEYS_HOLD: Duration = Duration::from_secs(600);
+pub(crate) const KEYS_HOLD: Duration = Duration::from_secs(600);
 
 /// How often to check that the key bucket is still the watched one. A watch does not notice that its bucket was deleted
 /// or wiped.
-pub const KEYS_CHECK: Duration = Duration::from_secs(5);
+pub(crate) const KEYS_CHECK: Duration = Duration::from_secs(5);
 
 /// How often to check the bucket and its replicas, in units of [`KEYS_CHECK`].
-pub const KEYS_ENSURE: u32 = 12;
+pub(crate) const KEYS_ENSURE: u32 = 12;
 
 /// Silence during the first read of a bucket after which it is opened again: the bucket was emptied meanwhile, or lost
 /// its leader.
-pub const KEYS_SILENCE: Duration = Duration::from_secs(10);
+pub(crate) const KEYS_SILENCE: Duration = Duration::from_secs(10);
 
 /// Pause between two log lines about lost keys.
-pub const KEYS_COMPLAIN: Duration = Duration::from_secs(60);
+pub(crate) const KEYS_COMPLAIN: Duration = Duration::from_secs(60);

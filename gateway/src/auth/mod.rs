@@ -4,15 +4,15 @@
 //! current: `source/` loads the keys, and `gossip.rs` tells the other gateways. This file has the handle that requests
 //! use. See docs/keys.md and docs/limits.md.
 
-pub mod estimate;
+pub(crate) mod estimate;
 mod gossip;
-pub mod key_table;
+pub(crate) mod key_table;
 mod leaky_bucket;
-pub mod limiter;
-pub mod limits;
-pub mod pattern;
-pub mod secret;
-pub mod source;
+pub(crate) mod limiter;
+pub(crate) mod limits;
+pub(crate) mod pattern;
+pub(crate) mod secret;
+pub(crate) mod source;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,7 +21,7 @@ use tokenbus_protocol::Name;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use gossip::run as gossip;
+pub(crate) use gossip::run as gossip;
 use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, RemainingLimits};
 use limits::MAX_SECRET;

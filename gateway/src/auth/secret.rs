@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 /// Prefix of all keys, so that a misplaced one is recognized.
-pub const PREFIX: &str = "tb-";
+pub(crate) const PREFIX: &str = "tb-";
 
 /// Characters after the prefix: 62^43 is a little more than 2^256.
 const LENGTH: usize = 43;
@@ -19,7 +19,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 
 /// The system gives no random numbers.
 #[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers: {0}")]
+#[error("the system has no random numbers: {0}")]
 pub struct NoRandomness(#[from] getrandom::Error);
 
 /// A key as its client has it. `Debug` does not show it.
@@ -64,7 +64,7 @@ pub struct KeyHash([u8; 32]);
 
 /// The text is not the hash of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a hash is written sha256: and 64 hex digits")]
+#[error("a hash is sha256: followed by 64 hex digits")]
 pub struct InvalidHash;
 
 impl KeyHash {

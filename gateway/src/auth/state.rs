@@ -20,7 +20,7 @@ pub(super) struct Consumed {
 
 /// What a request was charged on admission.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Charge {
+pub(crate) struct Charge {
     tokens: u64,
     /// The level of the key's tokens right after the charge.
     level: f64,

@@ -40,6 +40,6 @@
 
 pub(crate) mod chunk_outlet;
 pub(crate) mod handover;
-pub mod lane;
-pub mod splice;
+pub(crate) mod lane;
+pub(crate) mod splice;
 pub(crate) mod wire;

@@ -3,118 +3,118 @@
 use std::time::Duration;
 
 /// Default limit of a request body in bytes: room for some images as data URLs, or for millions of tokens as text.
-pub const BODY_LIMIT: usize = 32 * 1024 * 1024;
+pub(crate) const BODY_LIMIT: usize = 32 * 1024 * 1024;
 
 /// Largest body in bytes that is checked on a thread that serves connections: some milliseconds of work. Larger ones
 /// (images as data URLs) go to a blocking thread.
-pub const INLINE: usize = 256 * 1024;
+pub(crate) const INLINE: usize = 256 * 1024;
 
 /// Silence of a client in the middle of its body that ends in a 408. Longer than a stall of a mobile link, short enough
 /// that half-sent bodies do not pile up in memory.
-pub const BODY_IDLE: Duration = Duration::from_secs(30);
+pub(crate) const BODY_IDLE: Duration = Duration::from_secs(30);
 
 /// Largest body in bytes that is copied out of the connection's buffer. Uncopied, it would hold the whole buffer as
 /// long as its stream lives. Such a copy costs a few microseconds.
-pub const COPIED: usize = 64 * 1024;
+pub(crate) const COPIED: usize = 64 * 1024;
 
 /// Default time limit of a request: the official SDKs give up after this time.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Default wait for the first output before the status is sent without it. Most errors come well within this time and
 /// so get a real status; proxies that cut silent connections wait for at least 30 s.
-pub const COMMIT_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const COMMIT_AFTER: Duration = Duration::from_secs(10);
 
 /// Default silence on an event stream after which a comment is sent.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Default grace: the time that running requests have to end at a shutdown.
-pub const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
 /// Time past a request's deadline after which the edge answers by itself. The core answers at the deadline; this only
 /// matters if it has a bug.
-pub const BACKSTOP: Duration = Duration::from_secs(5);
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(5);
 
 /// Bytes of events in one write; the rest goes with the next one. A stream with a backlog does not copy all of it at
 /// once.
-pub const MAX_WRITE: usize = 64 * 1024;
+pub(crate) const MAX_WRITE: usize = 64 * 1024;
 
 /// Longest request id in bytes that a client may choose; it appears in logs and on the bus.
-pub const MAX_REQUEST_ID: usize = 128;
+pub(crate) const MAX_REQUEST_ID: usize = 128;
 
 /// Longest tenant name in bytes.
-pub const MAX_TENANT: usize = 128;
+pub(crate) const MAX_TENANT: usize = 128;
 
 /// Longest `tracestate` in bytes that is passed on: W3C asks for at least 512.
-pub const MAX_TRACESTATE: usize = 512;
+pub(crate) const MAX_TRACESTATE: usize = 512;
 
 /// Priorities range from minus this to plus this.
-pub const MAX_PRIORITY: i32 = 1000;
+pub(crate) const MAX_PRIORITY: i32 = 1000;
 
 /// Most model names that a 404 lists; there may be thousands.
-pub const MAX_LISTED: usize = 50;
+pub(crate) const MAX_LISTED: usize = 50;
 
 /// Longest `Retry-After` in seconds. A longer one would mean "no".
-pub const MAX_RETRY_AFTER: u64 = 3600;
+pub(crate) const MAX_RETRY_AFTER: u64 = 3600;
 
 /// `Retry-After` for causes that pass within moments: a worker drains, the bus reconnects.
-pub const SHORT_RETRY: Duration = Duration::from_secs(1);
+pub(crate) const SHORT_RETRY: Duration = Duration::from_secs(1);
 
 /// Time limit for a new connection's first bytes. The HTTP library watches headers only once it knows the protocol's
 /// version.
-pub const OPENING: Duration = Duration::from_secs(30);
+pub(crate) const OPENING: Duration = Duration::from_secs(30);
 
 /// Bytes after which a connection counts as opened: the length of the HTTP/2 preface, which tells the version.
-pub const OPENING_BYTES: usize = 24;
+pub(crate) const OPENING_BYTES: usize = 24;
 
 /// Time limit between two requests on one connection, and for a request's header; the HTTP library has one bound for
 /// both. Longer than the 90 s for which Go's and Rust's clients keep idle connections: so the client closes them, and no
 /// request meets a closing connection.
-pub const HEADER_READ: Duration = Duration::from_secs(120);
+pub(crate) const HEADER_READ: Duration = Duration::from_secs(120);
 
 /// Time after which a client that leaves its socket full is disconnected. The core cancels its stream much earlier.
-pub const WRITE_STALL: Duration = Duration::from_secs(60);
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// Time after which unacknowledged bytes end the connection, and silence after which a keep-alive probe is sent. A
 /// closed laptop must not hold a slot for the quarter of an hour that TCP tries by itself.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+pub(crate) const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Time for which a closed connection, or the rest of an answered HTTP/2 request, is still read. Many clients look for
 /// an answer only when they have sent their whole body; without this they would get a reset instead of the answer. A
 /// slow uplink takes a while, and reading costs next to nothing.
-pub const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
 
 /// Silence of the client that ends the linger early: it has stopped sending, or has vanished.
-pub const LINGER_IDLE: Duration = Duration::from_secs(5);
+pub(crate) const LINGER_IDLE: Duration = Duration::from_secs(5);
 
 /// Most bytes that a linger reads and throws away: several times the default body limit.
-pub const LINGER_BYTES: usize = 256 * 1024 * 1024;
+pub(crate) const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Most streams per HTTP/2 connection. A proxy may carry all its clients over one connection; flow control bounds the
 /// buffers of each stream.
-pub const HTTP2_STREAMS: u32 = 10_000;
+pub(crate) const HTTP2_STREAMS: u32 = 10_000;
 
 /// Silence after which an HTTP/2 client is pinged, and the time that it has to answer.
-pub const HTTP2_PING: Duration = Duration::from_secs(20);
+pub(crate) const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// Most bytes of one HTTP/2 stream that wait in memory for a slow client. The library's 400 KB would be 4 GB for
 /// 10,000 streams.
-pub const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+pub(crate) const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
 /// First and longest pause after a failed accept (no file descriptors). Short, because a descriptor is free as soon as
 /// any connection ends.
-pub const ACCEPT_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(1);
+pub(crate) const ACCEPT_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(1);
 
 /// Time between the end of the grace, when the core ends its streams with an error event, and the cutting of the
 /// connections, so that the event still leaves.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Bytes of one read from a client: about what the system usually has of a large body.
-pub const READ_SCRATCH: usize = 64 * 1024;
+pub(crate) const READ_SCRATCH: usize = 64 * 1024;
 
 /// Bytes of one read before the protocol is known, and while a client is being answered. Most requests' headers fit, so
 /// the HTTP library gets them in one piece.
-pub const AHEAD: usize = 4 * 1024;
+pub(crate) const AHEAD: usize = 4 * 1024;
 
 /// Bytes of a streamed answer that wait in memory for a full socket before no more is taken from the stream. The core
 /// has a bound of its own.
-pub const UNSENT: usize = 64 * 1024;
+pub(crate) const UNSENT: usize = 64 * 1024;

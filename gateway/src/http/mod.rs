@@ -5,12 +5,12 @@
 //! [`error`] alone knows the status of an error.
 
 mod answer;
-pub mod connection;
+pub(crate) mod connection;
 mod edge;
 mod endpoints;
-pub mod error;
+pub(crate) mod error;
 mod format;
-pub mod limits;
+pub(crate) mod limits;
 mod openapi;
 mod options;
 mod origin;
@@ -19,8 +19,8 @@ mod request;
 mod router;
 
 pub use edge::Edge;
+#[cfg(feature = "testing")]
 pub use endpoints::routes::paths;
-pub use error::{HttpError, Verdict};
 pub use options::HttpOptions;
-pub use origin::{NoOrigin, Origin};
+pub use origin::Origin;
 pub use router::router;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 
-use crate::call::Core;
+use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::http::endpoints::routes::routes;
 use crate::http::error::HttpError;
@@ -14,7 +14,7 @@ use crate::http::request::access::{self, Access};
 use crate::http::request::{cors, dialect, request_id};
 
 /// The gateway's router.
-pub fn router<C: Core>(edge: Edge<C>) -> Router {
+pub fn router<C: Backend>(edge: Edge<C>) -> Router {
     let access = Access {
         auth: edge.auth.clone(),
         metrics: edge.metrics.clone(),

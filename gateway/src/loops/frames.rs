@@ -17,7 +17,7 @@ use crate::stream::event::Event;
 use crate::stream::inbox::{Fate, Inbox};
 
 /// Demultiplexes everything that comes back to this gateway.
-pub async fn run(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
+pub(crate) async fn run(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
     let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();

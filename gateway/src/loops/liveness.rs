@@ -23,7 +23,7 @@ pub(super) const RECONNECT_GRACE: Duration = Duration::from_millis(1500);
 /// connection is gone; a hanging worker is found by its streams' stall timers. After a reconnect of this gateway, asks
 /// each such worker for its streams until it answers. Pings a new worker a few times, to measure its answer time before
 /// it gets a request.
-pub async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
+pub(crate) async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
     let call = Control::RollCall(RollCall {
         gateway: shared.gateway.clone(),
     });

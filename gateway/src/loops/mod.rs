@@ -1,9 +1,9 @@
 //! The tasks that read from the bus and write to it. Each owns its subscription and ends only with it.
 
-pub mod courier;
-pub mod frames;
-pub mod liveness;
-pub mod news;
-pub mod pings;
-pub mod survey;
-pub mod tell_waiting;
+pub(crate) mod courier;
+pub(crate) mod frames;
+pub(crate) mod liveness;
+pub(crate) mod news;
+pub(crate) mod pings;
+pub(crate) mod survey;
+pub(crate) mod tell_waiting;

@@ -13,14 +13,14 @@ use super::liveness::RECONNECT_GRACE;
 use crate::shared::{Shared, unix_seconds};
 
 /// Receives capacity snapshots.
-pub async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         take_snapshot(&shared, &message.payload);
     }
 }
 
 /// Applies one snapshot.
-pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
+pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
             let now = Instant::now();
@@ -35,7 +35,7 @@ pub fn take_snapshot(shared: &Shared, payload: &[u8]) {
 }
 
 /// Receives hints that a full worker has a free slot again.
-pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
         let Some(model) = Subjects::parse_free(&message.subject) else {
@@ -56,7 +56,7 @@ pub async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
 }
 
 /// Receives the coordinator's events: a lost worker shortens its streams' wait.
-pub async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         match decode::<ClusterEvent>(&message.payload) {
             Ok(ClusterEvent {

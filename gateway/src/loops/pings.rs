@@ -11,7 +11,7 @@ pub(super) const PING_STREAM: u64 = 0;
 
 /// Pings that await an answer, each with its number, its worker and its time.
 #[derive(Debug, Default)]
-pub struct Pings(Mutex<VecDeque<(u32, Name, Instant)>>);
+pub(crate) struct Pings(Mutex<VecDeque<(u32, Name, Instant)>>);
 
 /// How many pings to remember. An answer comes within a round trip or not at all.
 const PINGS: usize = 1024;

@@ -28,7 +28,7 @@ const ANSWERS: Duration = Duration::from_millis(700);
 const MAX_ANSWERS: usize = 10_000;
 
 /// Surveys for as long as the gateway runs.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut link = shared.bus.link();
     let mut measured = 0;
     loop {
@@ -42,7 +42,7 @@ pub async fn run(shared: Arc<Shared>) {
         if std::mem::replace(&mut measured, epoch) != epoch
             && let Err(error) = shared.bus.round_trip().await
         {
-            tracing::debug!(%error, "the way to NATS was not measured");
+            tracing::debug!(%error, "the round trip to NATS was not measured");
         }
         // The wait ends with an event: the time is over, or the connection changed.
         let _ = tokio::time::timeout(EVERY, link.changed()).await;

@@ -10,7 +10,7 @@ use crate::limits::TELL_WAITING;
 use crate::shared::Shared;
 
 /// Reports once a second while requests wait, and once more when none do.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(TELL_WAITING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = false;
@@ -24,7 +24,7 @@ pub async fn run(shared: Arc<Shared>) {
         match tell(&shared, models).await {
             Ok(()) => told = any,
             // The next report follows within a second.
-            Err(error) => tracing::debug!(%error, "what waits was not told"),
+            Err(error) => tracing::debug!(%error, "the number of waiting requests was not sent"),
         }
     }
 }

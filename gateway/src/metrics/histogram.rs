@@ -42,6 +42,7 @@ impl Histogram {
     }
 
     /// Number of observations.
+    #[cfg(any(test, feature = "testing"))]
     pub fn count(&self) -> u64 {
         self.0
             .buckets

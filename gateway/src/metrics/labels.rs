@@ -15,7 +15,7 @@ pub(super) const UNKNOWN: &str = "(unknown)";
 pub(super) const OTHER: &str = "(other)";
 
 /// Status of a client that left before it was answered (nginx's number).
-pub const CLIENT_GONE: u16 = 499;
+pub(crate) const CLIENT_GONE: u16 = 499;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,10 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-pub use histogram::Histogram;
-pub use keys::Tokens;
-pub use labels::{CLIENT_GONE, Outcome};
-pub use meter::Meter;
+pub(crate) use histogram::Histogram;
+pub(crate) use keys::Tokens;
+pub(crate) use labels::{CLIENT_GONE, Outcome};
+pub(crate) use meter::Meter;
 
 use families::Families;
 
@@ -86,6 +86,7 @@ impl Metrics {
     }
 
     /// The number of reloads.
+    #[cfg(any(test, feature = "testing"))]
     pub fn reloads(&self, what: &'static str, applied: bool) -> u64 {
         self.0.keys.reloads(what, applied)
     }

@@ -3,7 +3,7 @@
 //! `model_table.rs` reads them and `splice.rs` applies the defaults (both pure). `routed.rs` is a call that tries one
 //! model after another until one takes it.
 
-pub mod model_table;
+pub(crate) mod model_table;
 mod routed;
 mod splice;
 
@@ -12,8 +12,9 @@ use tokenbus_api::models::ListedModel;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use model_table::{ModelTable, Route, Target};
-pub use routed::{Routed, Served};
+pub use model_table::ModelTable;
+pub(crate) use model_table::Route;
+pub(crate) use routed::{Routed, Served};
 
 use crate::file_watch::{self, WatchedFile};
 use crate::metrics::Metrics;
@@ -95,7 +96,7 @@ impl ModelConfig {
 ///
 /// # Errors
 /// [`ModelFileError`].
-pub async fn load(file: &ModelFile) -> Result<(ModelTable, WatchedFile), ModelFileError> {
+pub(crate) async fn load(file: &ModelFile) -> Result<(ModelTable, WatchedFile), ModelFileError> {
     let wrong = |path: &Path, reason: String| ModelFileError {
         path: path.to_owned(),
         reason,
@@ -113,7 +114,7 @@ pub async fn load(file: &ModelFile) -> Result<(ModelTable, WatchedFile), ModelFi
 }
 
 /// Keeps `config` current with `file`.
-pub async fn follow(config: ModelConfig, file: WatchedFile, shared: bool, metrics: Metrics) {
+pub(crate) async fn follow(config: ModelConfig, file: WatchedFile, shared: bool, metrics: Metrics) {
     let apply = |text: &str| {
         let table = ModelTable::parse(text, shared).map_err(|error| error.to_string())?;
         config.set(table);

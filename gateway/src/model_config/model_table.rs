@@ -185,7 +185,7 @@ impl ModelTable {
 fn named(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_MODEL_NAME {
         return Err(format!(
-            "a model's name has 1 to {MAX_MODEL_NAME} bytes, {name:?} has not"
+            "a model's name must have 1 to {MAX_MODEL_NAME} bytes, unlike {name:?}"
         ));
     }
     Ok(())
@@ -229,7 +229,9 @@ fn json(member: &str, value: &toml::Value) -> Result<serde_json::Value, String> 
             }
             Json::from(object)
         }
-        toml::Value::Float(_) | toml::Value::Datetime(_) => return Err(format!("{member} has no value of JSON")),
+        toml::Value::Float(_) | toml::Value::Datetime(_) => {
+            return Err(format!("{member} has no value in JSON"));
+        }
     })
 }
 
@@ -262,7 +264,7 @@ impl<'a> Draft<'a> {
                 return Ok(());
             }
             if found.len() >= MAX_TARGETS {
-                return Err(format!("it stands for more than {MAX_TARGETS} models"));
+                return Err(format!("it has more than {MAX_TARGETS} models"));
             }
             found.push(target);
             Ok(())

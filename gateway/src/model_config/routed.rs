@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use super::model_table::{Route, Target};
 use super::splice::Defaults;
-use crate::call::{Call, CallError, CallStream, Core, Output};
+use crate::call::{Backend, Call, CallError, CallStream, Output};
 use crate::fast_path::splice::Splice;
 use crate::limits::NO_WORKER_RETRY;
 
 /// The model that a call went to last.
 #[derive(Debug, Clone, Default)]
-pub struct Served(Arc<Mutex<Option<String>>>);
+pub(crate) struct Served(Arc<Mutex<Option<String>>>);
 
 impl Served {
     /// The model, once the call is open.
-    pub fn model(&self) -> Option<String> {
+    pub(crate) fn model(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -28,8 +28,8 @@ impl Served {
 }
 
 /// A call and the models that are left to try.
-pub struct Routed<C: Core> {
-    core: C,
+pub(crate) struct Routed<C: Backend> {
+    backend: C,
     /// As the client sent it, with the model name of its request.
     call: Call,
     /// The name is an alias.
@@ -43,16 +43,16 @@ pub struct Routed<C: Core> {
     served: Served,
 }
 
-impl<C: Core> Routed<C> {
+impl<C: Backend> Routed<C> {
     /// Opens `call` at the model of `route` that can take it soonest, as far as is known.
-    pub fn open(core: C, call: Call, route: &Route, served: Served) -> Self {
+    pub(crate) fn open(backend: C, call: Call, route: &Route, served: Served) -> Self {
         let mut targets: Vec<Target> = route.targets.clone();
         if targets.len() > 1 {
             // The sort is stable, so equals keep the configured order.
-            targets.sort_by_cached_key(|target| core.prospect(&target.model, call.all_needs()));
+            targets.sort_by_cached_key(|target| backend.prospect(&target.model, call.all_needs()));
         }
         let mut routed = Self {
-            core,
+            backend,
             alias: !targets.iter().all(|target| target.model == call.model),
             call,
             rest: targets.into(),
@@ -87,7 +87,7 @@ impl<C: Core> Routed<C> {
         }
         self.served.set(&target.model);
         call.model = target.model;
-        self.stream = Some(self.core.open(call));
+        self.stream = Some(self.backend.open(call));
         true
     }
 
@@ -163,7 +163,7 @@ fn severity(error: &CallError) -> Option<u8> {
     }
 }
 
-impl<C: Core> CallStream for Routed<C> {
+impl<C: Backend> CallStream for Routed<C> {
     async fn next(&mut self) -> Option<Result<Output, CallError>> {
         loop {
             let happened = match &mut self.stream {

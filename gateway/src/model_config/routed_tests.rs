@@ -19,7 +19,7 @@ struct Scripted {
 
 struct Script(VecDeque<Result<Output, CallError>>);
 
-impl Core for Scripted {
+impl Backend for Scripted {
     type Stream = Script;
 
     fn open(&self, call: Call) -> Script {
@@ -121,8 +121,8 @@ async fn done(name: &str, config: &str) -> Done {
     let mut seen = Vec::new();
     // Waiting and polling give the same result.
     for wait in [true, false] {
-        let (core, served) = (Scripted::default(), Served::default());
-        let mut stream = Routed::open(core.clone(), call(name), &route, served.clone());
+        let (backend, served) = (Scripted::default(), Served::default());
+        let mut stream = Routed::open(backend.clone(), call(name), &route, served.clone());
         let (mut text, mut error) = (String::new(), None);
         loop {
             match if wait { stream.next().await } else { stream.try_next() } {
@@ -132,7 +132,7 @@ async fn done(name: &str, config: &str) -> Done {
                 None => break,
             }
         }
-        let opened = core.opened.lock().unwrap().clone();
+        let opened = backend.opened.lock().unwrap().clone();
         seen.push(Done {
             text,
             error,
@@ -215,9 +215,9 @@ async fn what_the_next_model_could_not_help_is_told_at_once() {
 fn defaults_are_for_what_is_generated() {
     let table = ModelTable::parse("[models.m.defaults]\nmax_tokens = 3", false).unwrap();
     let route = table.route("m").unwrap();
-    let (core, mut call) = (Scripted::default(), call("m"));
+    let (backend, mut call) = (Scripted::default(), call("m"));
     call.kind = RequestKind::Embeddings;
     let body = call.body.clone();
-    drop(Routed::open(core.clone(), call, &route, Served::default()));
-    assert_eq!(core.opened.lock().unwrap()[0].body, body);
+    drop(Routed::open(backend.clone(), call, &route, Served::default()));
+    assert_eq!(backend.opened.lock().unwrap()[0].body, body);
 }

@@ -33,7 +33,7 @@ impl Defaults {
     pub(super) fn add(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
         let raw = serde_json::value::to_raw_value(value).map_err(|error| error.to_string())?;
         if SAME.contains(&name) && self.members.iter().any(|(known, _)| SAME.contains(&known.as_str())) {
-            return Err(format!("{} and {} are one", SAME[0], SAME[1]));
+            return Err(format!("{} and {} are one member", SAME[0], SAME[1]));
         }
         self.members.push((name.to_owned(), raw));
         Ok(())

@@ -21,12 +21,12 @@ pub enum Able {
 }
 
 /// Whether an engine with these features can serve `needs`.
-pub fn does(features: Features, needs: Features) -> bool {
+pub(crate) fn does(features: Features, needs: Features) -> bool {
     features.is_empty() || needs.minus(features).is_empty()
 }
 
 /// Judges the features of all workers that serve a model.
-pub fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
+pub(crate) fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
     let (mut can, mut least): (bool, Option<Features>) = (false, None);
     for features in workers {
         let missing = needs.minus(features);
@@ -45,7 +45,7 @@ pub fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
 }
 
 /// The part of `needs` that some workers of the model lack. Requests that agree in it can wait in one line.
-pub fn distinguishing(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
+pub(crate) fn distinguishing(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
     workers.fold(Features::NONE, |found, features| {
         if features.is_empty() {
             found
@@ -58,11 +58,11 @@ pub fn distinguishing(workers: impl Iterator<Item = Features>, needs: Features) 
 /// What ready workers of a model could do lately. While an able worker restarts, a request that needs it must not count
 /// as invalid.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct SeenFeatures(Vec<(Features, Instant)>);
+pub(crate) struct SeenFeatures(Vec<(Features, Instant)>);
 
 impl SeenFeatures {
     /// Records a ready worker with these features.
-    pub fn saw(&mut self, features: Features, now: Instant) {
+    pub(crate) fn saw(&mut self, features: Features, now: Instant) {
         match self.0.iter_mut().find(|(known, _)| *known == features) {
             Some((_, at)) => *at = now,
             None => {
@@ -75,7 +75,7 @@ impl SeenFeatures {
     }
 
     /// Whether a worker that can serve `needs` was there lately.
-    pub fn had(&self, needs: Features, now: Instant) -> bool {
+    pub(crate) fn had(&self, needs: Features, now: Instant) -> bool {
         self.0
             .iter()
             .any(|(features, at)| now < *at + ABLE_MEMORY && does(*features, needs))

@@ -12,7 +12,7 @@ use crate::limits::{ACCEPT_MAX, ACCEPT_MIN, MEASUREMENTS};
 /// counts per round trip: a hundred answers in one message are one measurement, and would hide how much the link
 /// varies.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AcceptClock {
+pub(crate) struct AcceptClock {
     time: Option<SmoothedTime>,
     /// Answers seen, counted up to [`MEASUREMENTS`].
     seen: u32,
@@ -23,7 +23,7 @@ pub struct AcceptClock {
 impl AcceptClock {
     /// The answer to what was `asked` came at `now`. An answer that took longer than [`ACCEPT_MAX`] came from a process
     /// that hung, and says nothing about the link.
-    pub fn observe(&mut self, asked: Instant, now: Instant) {
+    pub(crate) fn observe(&mut self, asked: Instant, now: Instant) {
         let took = now.saturating_duration_since(asked);
         if took > ACCEPT_MAX || self.at.is_some_and(|at| asked < at) {
             return;
@@ -37,12 +37,12 @@ impl AcceptClock {
     }
 
     /// Whether enough answers were seen to rely on.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.seen >= MEASUREMENTS
     }
 
     /// How long to wait; at least `first` until enough answers were seen.
-    pub fn patience(&self, first: Duration) -> Duration {
+    pub(crate) fn patience(&self, first: Duration) -> Duration {
         // A link with a constant delay has no deviation, but a busy machine adds some delay.
         let measured = |time: SmoothedTime| time.mean() + ACCEPT_MIN.max(time.margin());
         let least = if self.is_set() { ACCEPT_MIN } else { first };

@@ -12,7 +12,7 @@ use crate::limits::{KNOWN_MODELS, REDISPATCH_BURST, REDISPATCH_RATE};
 
 /// The token buckets of all models.
 #[derive(Debug, Default)]
-pub struct Budget(HashMap<String, TokenBucket>);
+pub(crate) struct Budget(HashMap<String, TokenBucket>);
 
 #[derive(Debug)]
 struct TokenBucket {
@@ -22,7 +22,7 @@ struct TokenBucket {
 
 impl Budget {
     /// Takes a token of `model`; false if there is none now.
-    pub fn take(&mut self, model: &str, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, model: &str, now: Instant) -> bool {
         if let Some(bucket) = self.0.get_mut(model) {
             return bucket.take(now);
         }

@@ -2,7 +2,7 @@
 
 /// What the score is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct WorkerLoad {
+pub(crate) struct WorkerLoad {
     /// Requests that it runs at once.
     pub slots: u32,
     /// Free slots, minus requests just placed there.
@@ -26,7 +26,7 @@ const TTFT_HALF_MS: f64 = 500.0;
 
 /// The cost of placing a request there; the lowest wins. The load is the share of busy slots; requests queued behind
 /// full slots raise it above 1.
-pub fn cost(worker: &WorkerLoad) -> f64 {
+pub(crate) fn cost(worker: &WorkerLoad) -> f64 {
     let slots = f64::from(worker.slots.max(1));
     let busy = slots - f64::from(worker.free.min(worker.slots));
     let load = (busy + f64::from(worker.queued)) / slots;

@@ -78,7 +78,7 @@ impl Bucket {
                 told.store = None;
                 let before = told.failed.replace((Instant::now(), error.clone()));
                 if before.is_none() {
-                    tracing::info!(%error, bucket = self.name, "responses are not kept");
+                    tracing::info!(%error, bucket = self.name, "responses are not stored");
                 }
             }
         }

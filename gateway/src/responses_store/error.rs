@@ -14,7 +14,7 @@ pub enum StoreError {
     #[error("kept responses cannot be reached at the moment: {0}")]
     Failed(String),
     /// Too large to store.
-    #[error("the response and its conversation have {0} bytes, more than are kept")]
+    #[error("the response and its conversation have {0} bytes, which is too large to store")]
     TooLarge(usize),
 }
 

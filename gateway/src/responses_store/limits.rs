@@ -3,32 +3,32 @@
 use std::time::Duration;
 
 /// Default time for which a response is stored: a conversation may go on the next morning.
-pub const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Default bytes of all stored responses. The oldest go first.
-pub const BYTES: u64 = 1024 * 1024 * 1024;
+pub(crate) const BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Bytes of one response with its conversation: the largest request, and an answer to it. Larger ones are answered but
 /// not stored.
-pub const ONE: usize = 64 * 1024 * 1024;
+pub(crate) const ONE: usize = 64 * 1024 * 1024;
 
 /// Bytes of one part, which is one message to JetStream: half of NATS's default limit.
-pub const PART: usize = 512 * 1024;
+pub(crate) const PART: usize = 512 * 1024;
 
 /// How long JetStream may take to open the bucket. Requests wait for it, once per connection.
-pub const OPEN: Duration = Duration::from_secs(1);
+pub(crate) const OPEN: Duration = Duration::from_secs(1);
 
 /// How long JetStream may take for one operation.
-pub const OPERATION: Duration = Duration::from_secs(2);
+pub(crate) const OPERATION: Duration = Duration::from_secs(2);
 
 /// How long JetStream may take to store one response with all its parts.
-pub const KEEP: Duration = Duration::from_secs(10);
+pub(crate) const KEEP: Duration = Duration::from_secs(10);
 
 /// Time after which the bucket is tried again on the same connection, if there is no JetStream or no room.
-pub const RETRY: Duration = Duration::from_secs(15);
+pub(crate) const RETRY: Duration = Duration::from_secs(15);
 
 /// Time after which a silent bucket is tried again. A cluster that lost a server elects new leaders within seconds.
-pub const RETRY_SOON: Duration = Duration::from_secs(2);
+pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
 
 /// How often a request checks that the bucket exists and has its replicas. The check is one short answer.
-pub const CHECK: Duration = Duration::from_secs(60);
+pub(crate) const CHECK: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@
 mod bucket;
 mod entry;
 mod error;
-pub mod limits;
+pub(crate) mod limits;
 mod options;
 
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use tokenbus_bus::Bus;
 use tokenbus_protocol::Name;
 use tokio::time::timeout;
 
-pub use error::StoreError;
-pub use options::ResponsesOptions;
+pub(crate) use error::StoreError;
+pub(crate) use options::ResponsesOptions;
 
 use bucket::{Bucket, Open};
 use entry::{find, key, remove, write};
@@ -72,7 +72,7 @@ impl ResponsesStore {
         if response.len() > limits::ONE {
             return Err(StoreError::TooLarge(response.len()));
         }
-        let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is no id")))?;
+        let key = key(tenant, id).ok_or_else(|| StoreError::Failed(format!("{id:?} is not an id")))?;
         let part = self.part();
         let written = self.with(|store| {
             let (key, response) = (key.clone(), response.clone());

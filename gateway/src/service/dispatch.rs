@@ -6,7 +6,7 @@ use tokenbus_api::models::ListedModel;
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
-use crate::call::{Call, Core, Prospect};
+use crate::call::{Backend, Call, Prospect};
 use crate::placement::Overview;
 use crate::placement::able::Able;
 use crate::shared::Shared;
@@ -23,7 +23,7 @@ impl Dispatch {
     }
 }
 
-impl Core for Dispatch {
+impl Backend for Dispatch {
     type Stream = Box<Driver>;
 
     fn open(&self, call: Call) -> Box<Driver> {

@@ -2,7 +2,7 @@
 //! lock is held for one read or one change, never across an await. Where two are needed, the view is locked before the
 //! waiting room.
 
-pub mod roll_call;
+pub(crate) mod roll_call;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,7 +30,7 @@ use crate::stream::state::StreamState;
 use crate::waiting_room::{Bounds, Door, Ticket, WaitingRoom};
 
 /// What all streams of a gateway share.
-pub struct Shared {
+pub(crate) struct Shared {
     /// The connection.
     pub bus: Bus,
     /// The cluster's subjects.
@@ -57,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Unix time in seconds.
-pub fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -66,7 +66,7 @@ pub fn unix_seconds() -> u64 {
 
 impl Shared {
     /// The shared state over `bus`, and the queue of messages that [`crate::loops::courier`] sends.
-    pub fn new(
+    pub(crate) fn new(
         bus: Bus,
         subjects: Subjects,
         gateway: Name,
@@ -92,12 +92,12 @@ impl Shared {
     }
 
     /// The view of the workers. Hold it for one read or one change.
-    pub fn view(&self) -> MutexGuard<'_, View> {
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
     }
 
     /// Where a request goes; see [`seek`].
-    pub fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Destination {
+    pub(crate) fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Destination {
         let random = &mut fastrand::Rng::new();
         let view = self.view();
         let waiting = lock(&self.waiting);
@@ -105,7 +105,7 @@ impl Shared {
     }
 
     /// A worker reported its free slots: wakes the requests that wait for one of its models.
-    pub fn room(&self, worker: &Name, room: Room, now: Instant) {
+    pub(crate) fn room(&self, worker: &Name, room: Room, now: Instant) {
         let models = {
             let mut view = self.view();
             view.room(worker, room, now);
@@ -121,16 +121,16 @@ impl Shared {
 
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve.
-    pub fn wake(&self, model: &str) {
-        self.call(|view, room| seek::take_from_lines(view, room, model));
+    pub(crate) fn wake(&self, model: &str) {
+        self.wake_with(|view, room| seek::take_from_lines(view, room, model));
     }
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.
-    pub fn wake_line(&self, model: &str, needs: Features) {
-        self.call(|view, room| seek::take_line(view, room, model, needs));
+    pub(crate) fn wake_line(&self, model: &str, needs: Features) {
+        self.wake_with(|view, room| seek::take_line(view, room, model, needs));
     }
 
-    fn call(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
+    fn wake_with(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
         let called = {
             let view = self.view();
             let mut waiting = lock(&self.waiting);
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// A worker is gone: wakes the requests that only it could serve.
-    pub fn gone(&self, worker: &Name) {
+    pub(crate) fn gone(&self, worker: &Name) {
         let models = {
             let mut view = self.view();
             view.gone(worker, Instant::now());
@@ -158,26 +158,26 @@ impl Shared {
     }
 
     /// A worker is lost: its streams are told, and no request goes there.
-    pub fn lost(&self, worker: &Name) {
+    pub(crate) fn lost(&self, worker: &Name) {
         tracing::warn!(%worker, "worker lost");
         self.gone(worker);
         self.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
     }
 
     /// A worker was restarted: its streams are told.
-    pub fn restarted(&self, worker: Name, instance: u64) {
+    pub(crate) fn restarted(&self, worker: Name, instance: u64) {
         tracing::warn!(%worker, "worker was restarted");
         self.streams.broadcast(&Event::WorkerInstance { worker, instance });
     }
 
     /// Counts and logs a message that cannot be decoded.
-    pub fn malformed(&self, subject: &str, error: &dyn std::fmt::Display) {
+    pub(crate) fn malformed(&self, subject: &str, error: &dyn std::fmt::Display) {
         self.bus.metrics().malformed.inc();
         tracing::warn!(subject, %error, "malformed message");
     }
 
     /// Wakes the requests for any model, after a snapshot.
-    pub fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         let models: Vec<String> = lock(&self.waiting).room.models().map(str::to_owned).collect();
         for model in models {
             self.wake(&model);
@@ -185,7 +185,7 @@ impl Shared {
     }
 
     /// Takes a place in the order of arrival.
-    pub fn ticket(&self, call: &Call) -> Ticket {
+    pub(crate) fn ticket(&self, call: &Call) -> Ticket {
         let room = &mut lock(&self.waiting).room;
         room.ticket(&call.model, call.priority, call.tenant.clone(), call.body.len())
     }
@@ -195,7 +195,7 @@ impl Shared {
     ///
     /// # Errors
     /// When to try again, if the room is full.
-    pub fn enter(
+    pub(crate) fn enter(
         &self,
         ticket: &mut Ticket,
         needs: Features,
@@ -215,41 +215,41 @@ impl Shared {
     }
 
     /// Leaves the waiting room.
-    pub fn leave(&self, ticket: &Ticket) {
+    pub(crate) fn leave(&self, ticket: &Ticket) {
         lock(&self.waiting).room.leave(ticket);
         self.count_waiting();
     }
 
     /// Requests that wait for `model`.
-    pub fn waiting(&self, model: &str) -> usize {
+    pub(crate) fn waiting(&self, model: &str) -> usize {
         lock(&self.waiting).room.waiting(model)
     }
 
     /// A worker was given a request for `model`; this feeds the estimate of `Retry-After`.
-    pub fn run_began(&self, model: &str, now: Instant) {
+    pub(crate) fn run_began(&self, model: &str, now: Instant) {
         lock(&self.waiting).began(model, now);
     }
 
     /// The run that began at `since` is over; `ended` when its request is answered.
-    pub fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
+    pub(crate) fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
         lock(&self.waiting).over(model, since, ended, now);
     }
 
     /// Whether a stream of `model` that lost its worker may be placed again now.
-    pub fn may_redispatch(&self, model: &str, now: Instant) -> bool {
+    pub(crate) fn may_redispatch(&self, model: &str, now: Instant) -> bool {
         lock(&self.budget).take(model, now)
     }
 
     /// How long to wait for an `Accepted` from `target`, or from whichever worker of `model` takes the request. For an
     /// unmeasured worker only the distance to NATS is known.
-    pub fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
+    pub(crate) fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
         let first = limits::ACCEPT_FIRST.max(self.bus.rtt().saturating_mul(3));
         let first = first.min(limits::ACCEPT_MAX);
         self.view().patience(target, model, first)
     }
 
     /// Queues a cancel without waiting, so that destructors may call it.
-    pub fn cancel(&self, worker: &Name, id: Uuid, attempt: u32) {
+    pub(crate) fn cancel(&self, worker: &Name, id: Uuid, attempt: u32) {
         let message = Control::Cancel(Cancel { id, attempt });
         let Ok(bytes) = encode(&message) else { return };
         if self
@@ -263,7 +263,7 @@ impl Shared {
     }
 
     /// The number of waiting requests, by model.
-    pub fn waiting_by_model(&self) -> Vec<(String, usize)> {
+    pub(crate) fn waiting_by_model(&self) -> Vec<(String, usize)> {
         let waiting = lock(&self.waiting);
         let models = waiting.room.models();
         models

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Workers that have not answered yet.
 #[derive(Debug, Default)]
-pub struct RollCall(Mutex<Missing>);
+pub(crate) struct RollCall(Mutex<Missing>);
 
 #[derive(Debug, Default)]
 struct Missing {
@@ -22,7 +22,7 @@ struct Missing {
 
 impl RollCall {
     /// Starts asking all of `workers`, until `until`. Forgets the previous roll call.
-    pub fn begin(&self, workers: impl IntoIterator<Item = Name>, until: Instant) {
+    pub(crate) fn begin(&self, workers: impl IntoIterator<Item = Name>, until: Instant) {
         *self.missing() = Missing {
             workers: workers.into_iter().collect(),
             until: Some(until),
@@ -30,12 +30,12 @@ impl RollCall {
     }
 
     /// `worker` has answered.
-    pub fn answered(&self, worker: &Name) {
+    pub(crate) fn answered(&self, worker: &Name) {
         self.missing().workers.remove(worker);
     }
 
     /// The workers to ask now.
-    pub fn due(&self, now: Instant) -> Vec<Name> {
+    pub(crate) fn due(&self, now: Instant) -> Vec<Name> {
         let mut missing = self.missing();
         if missing.until.is_some_and(|until| now >= until) {
             *missing = Missing::default();

@@ -8,7 +8,7 @@ use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
 /// The delivered output of each choice, over all attempts.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub struct Delivered {
+pub(crate) struct Delivered {
     /// The first choice. Nearly every stream has only this one, and needs no map.
     first: Option<ResumeChoice>,
     /// The choices from 1 on.
@@ -23,7 +23,7 @@ pub struct Delivered {
 
 impl Delivered {
     /// Nothing delivered yet. Without `keep_text` only counts are kept, and the stream is never resumed.
-    pub fn new(keep_text: bool) -> Self {
+    pub(crate) fn new(keep_text: bool) -> Self {
         Self {
             keep_text,
             ..Self::default()
@@ -31,7 +31,7 @@ impl Delivered {
     }
 
     /// Books a delta that goes to the client.
-    pub fn add(&mut self, delta: &Delta<'_>) {
+    pub(crate) fn add(&mut self, delta: &Delta<'_>) {
         self.any = true;
         let choice = choice(&mut self.first, &mut self.others, delta.choice);
         // An engine that does not count its tokens sends about one per delta with output. Members of the choice or the
@@ -56,7 +56,7 @@ impl Delivered {
     }
 
     /// Books plain text of the first choice.
-    pub fn add_text(&mut self, text: &str, tokens: u64) {
+    pub(crate) fn add_text(&mut self, text: &str, tokens: u64) {
         self.any = true;
         let choice = self.first.get_or_insert_default();
         choice.tokens += tokens;
@@ -66,12 +66,12 @@ impl Delivered {
     }
 
     /// Whether the client has received any output.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.any
     }
 
     /// Completion tokens delivered, all choices.
-    pub fn tokens(&self) -> u64 {
+    pub(crate) fn tokens(&self) -> u64 {
         self.choices().map(|choice| choice.tokens).sum()
     }
 
@@ -81,12 +81,12 @@ impl Delivered {
     }
 
     /// The current attempt has ended; what follows belongs to the next.
-    pub fn seam(&mut self) {
+    pub(crate) fn seam(&mut self) {
         self.earlier = self.tokens();
     }
 
     /// Whether the current attempt resumes earlier output.
-    pub fn is_resumed(&self) -> bool {
+    pub(crate) fn is_resumed(&self) -> bool {
         self.earlier > 0
     }
 
@@ -94,7 +94,7 @@ impl Delivered {
     ///
     /// # Errors
     /// Why the stream cannot be continued.
-    pub fn resume(&self) -> Result<Option<Resume>, &'static str> {
+    pub(crate) fn resume(&self) -> Result<Option<Resume>, &'static str> {
         if !self.any {
             return Ok(None);
         }
@@ -112,7 +112,7 @@ impl Delivered {
     }
 
     /// The call's `Finish`: the last attempt's counts plus the completion tokens of the attempts before it.
-    pub fn complete(&self, finish: Finish) -> Finish {
+    pub(crate) fn complete(&self, finish: Finish) -> Finish {
         if self.earlier == 0 {
             return finish;
         }

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::inbox::Inbox;
 
 /// Inboxes by stream number. The gateway assigns the numbers, so nobody can choose them to collide.
-pub type Inboxes = FxHashMap<u64, Arc<Inbox>>;
+pub(crate) type Inboxes = FxHashMap<u64, Arc<Inbox>>;
 
 /// The open streams of this gateway.
 #[derive(Debug, Default)]

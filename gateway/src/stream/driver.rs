@@ -27,7 +27,7 @@ mod edge;
 mod room;
 
 /// Drives one stream.
-pub struct Driver {
+pub(crate) struct Driver {
     shared: Arc<Shared>,
     call: Call,
     number: u64,
@@ -81,7 +81,7 @@ enum Step {
 
 impl Driver {
     /// Opens a stream for `call`. Sends nothing before [`CallStream::next`] is polled.
-    pub fn new(shared: Arc<Shared>, call: Call) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, call: Call) -> Self {
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
             state: StreamState::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece),

@@ -91,7 +91,7 @@ impl Event {
 
 /// Something that the driver has to do.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Give this output to the client.
     Output(Output),
     /// Choose a worker, and then call [`super::state::StreamState::publish`], [`super::state::StreamState::wait`] or
@@ -117,7 +117,7 @@ pub enum Action {
 
 /// The attempt that a publish announces.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// Its number.
     pub attempt: u32,
     /// The lowest attempt that still counts.

@@ -13,7 +13,7 @@ use crate::call::{Call, CallError};
 
 /// The values of a request message that are not the call's.
 #[derive(Debug, Clone, Copy)]
-pub struct Envelope<'a> {
+pub(crate) struct Envelope<'a> {
     /// The gateway that gets the frames.
     pub gateway: &'a Name,
     /// The stream's number there.
@@ -29,7 +29,7 @@ pub struct Envelope<'a> {
 ///
 /// # Errors
 /// [`CallError::Internal`] if the text delivered so far leaves no space for the request.
-pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result<(Bytes, usize), CallError> {
+pub(crate) fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result<(Bytes, usize), CallError> {
     let limit = envelope.max_payload.min(MAX_MESSAGE);
     let taken = REQUEST_OVERHEAD + attempt.resume.as_ref().map_or(0, size);
     let room = limit.checked_sub(taken).filter(|room| *room > 0);
@@ -67,7 +67,7 @@ pub fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) -> Result
 ///
 /// # Errors
 /// [`EncodeError`], which bytes do not cause.
-pub fn part(id: Uuid, attempt: u32, index: u32, data: &[u8]) -> Result<Bytes, EncodeError> {
+pub(crate) fn part(id: Uuid, attempt: u32, index: u32, data: &[u8]) -> Result<Bytes, EncodeError> {
     let data = ByteBuf::from(data);
     encode(&Control::Part(Part {
         id,

@@ -2,13 +2,13 @@
 //!
 //! Nothing here knows HTTP: the client's side reads a [`driver::Driver`] as a `CallStream`.
 
-pub mod delivered;
-pub mod demux;
-pub mod driver;
-pub mod event;
-pub mod inbox;
+pub(crate) mod delivered;
+pub(crate) mod demux;
+pub(crate) mod driver;
+pub(crate) mod event;
+pub(crate) mod inbox;
 mod losses;
-pub mod message;
+pub(crate) mod message;
 mod phase;
-pub mod seek;
-pub mod state;
+pub(crate) mod seek;
+pub(crate) mod state;

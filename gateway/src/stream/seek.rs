@@ -17,7 +17,7 @@ use crate::waiting_room::{Ticket, WaitingRoom};
 
 /// A request that seeks a worker.
 #[derive(Debug, Clone, Copy)]
-pub struct Seeker<'a> {
+pub(crate) struct Seeker<'a> {
     /// The model.
     pub model: &'a str,
     /// What the engine must be able to do.
@@ -34,7 +34,7 @@ pub struct Seeker<'a> {
 
 /// Where a seeking request goes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Destination {
+pub(crate) enum Destination {
     /// To this worker, or with `None` to the model's queue subject.
     To(Option<Name>),
     /// Into its line of the waiting room, or it stays there.
@@ -49,7 +49,7 @@ pub enum Destination {
 }
 
 /// Decides where `seeker` goes now.
-pub fn seek<T>(
+pub(crate) fn seek<T>(
     state: &mut StreamState,
     seeker: &Seeker<'_>,
     view: &View,
@@ -125,7 +125,7 @@ fn unsupported(seeker: &Seeker<'_>, missing: Features) -> Destination {
 
 /// Takes requests out of the lines of `model`, to wake them: as many as there are free slots, or all if no worker could
 /// serve them.
-pub fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -> Vec<T> {
+pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -> Vec<T> {
     let lines: Vec<(Features, usize)> = room.lines(model).collect();
     let mut taken = Vec::new();
     for (line, waiting) in lines {
@@ -140,7 +140,7 @@ pub fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -
 }
 
 /// Takes everyone out of the line of a request that found no worker, to wake them.
-pub fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Vec<T> {
+pub(crate) fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Vec<T> {
     let line = view.distinguishing(model, needs);
     std::iter::from_fn(|| room.next(model, line)).collect()
 }

@@ -23,7 +23,7 @@ mod short_cut;
 /// A stream's state.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub struct StreamState {
+pub(crate) struct StreamState {
     phase: Phase,
     delivered: Delivered,
     /// Attempts that were published and not answered yet.
@@ -54,7 +54,7 @@ pub struct StreamState {
 
 impl StreamState {
     /// A new stream, which the driver has to place first.
-    pub fn new(deadline: Instant, not_resumable: Option<&'static str>) -> Self {
+    pub(crate) fn new(deadline: Instant, not_resumable: Option<&'static str>) -> Self {
         Self {
             phase: Phase::Choosing,
             delivered: Delivered::new(not_resumable.is_none()),
@@ -77,20 +77,20 @@ impl StreamState {
     }
 
     /// Whether a run was lost and no attempt was published since. True once for each loss.
-    pub fn take_loss(&mut self) -> bool {
+    pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
     }
 
     /// Sets whether the client gets the answer in one piece, when it is complete.
     #[must_use]
-    pub fn in_one_piece(mut self, yes: bool) -> Self {
+    pub(crate) fn in_one_piece(mut self, yes: bool) -> Self {
         self.in_one_piece = yes;
         self
     }
 
     /// The client has left: cancels at every worker that may have the request. A worker that takes it from the queue
     /// subject later is cancelled when its `Accepted` comes for an unknown stream.
-    pub fn abandon(&mut self, actions: &mut Vec<Action>) {
+    pub(crate) fn abandon(&mut self, actions: &mut Vec<Action>) {
         if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Done) {
             actions.push(Action::Cancel {
                 worker: run.worker,
@@ -106,7 +106,7 @@ impl StreamState {
     }
 
     /// The latest time for the next [`StreamState::tick`].
-    pub fn timer(&self) -> Instant {
+    pub(crate) fn timer(&self) -> Instant {
         let timer = match &self.phase {
             Phase::Placing { retry } | Phase::Waiting { retry } => *retry,
             Phase::Running(run) => run.heard + limits::STALL,
@@ -119,7 +119,12 @@ impl StreamState {
     ///
     /// # Errors
     /// The stream cannot be continued and has failed.
-    pub fn publish(&mut self, target: Option<Name>, now: Instant, patience: Duration) -> Result<Attempt, CallError> {
+    pub(crate) fn publish(
+        &mut self,
+        target: Option<Name>,
+        now: Instant,
+        patience: Duration,
+    ) -> Result<Attempt, CallError> {
         let resume = self.delivered.resume().map_err(|reason| {
             self.phase = Phase::Done;
             CallError::WorkerLost {
@@ -147,7 +152,7 @@ impl StreamState {
     }
 
     /// The driver found no free slot: the stream waits until [`Event::Go`] or for `pause`.
-    pub fn wait(&mut self, now: Instant, pause: Duration) {
+    pub(crate) fn wait(&mut self, now: Instant, pause: Duration) {
         self.excluded.clear();
         self.tries = 0;
         self.queue_empty = false;
@@ -156,24 +161,24 @@ impl StreamState {
 
     /// No worker was found at all. True if the stream may wait for one: it had one before, however that was lost, or the
     /// bus was away (`recovering`).
-    pub fn may_wait_for_worker(&mut self, now: Instant, recovering: bool) -> bool {
+    pub(crate) fn may_wait_for_worker(&mut self, now: Instant, recovering: bool) -> bool {
         let since = *self.without_worker.get_or_insert(now);
         (self.begun || recovering) && now < since + limits::NO_WORKER_GRACE
     }
 
     /// There are workers, though none with a free slot: when they are gone, the grace begins anew.
-    pub fn found_worker(&mut self) {
+    pub(crate) fn found_worker(&mut self) {
         self.without_worker = None;
     }
 
     /// The stream fails with `error`.
-    pub fn fail(&mut self, error: CallError, actions: &mut Vec<Action>) {
+    pub(crate) fn fail(&mut self, error: CallError, actions: &mut Vec<Action>) {
         self.abandon(actions);
         actions.push(Action::Fail(error));
     }
 
     /// Time has passed; see [`StreamState::timer`].
-    pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(crate) fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.is_done() {
             return;
         }
@@ -201,7 +206,7 @@ impl StreamState {
     }
 
     /// Handles an event.
-    pub fn on_event(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+    pub(crate) fn on_event(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         if self.is_done() {
             return;
         }

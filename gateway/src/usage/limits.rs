@@ -4,26 +4,26 @@ use std::time::Duration;
 
 /// Records that wait to be published or confirmed: a minute of a gateway with a thousand requests per second, some 40
 /// MB. More are counted and dropped.
-pub const QUEUE: usize = 64 * 1024;
+pub(crate) const QUEUE: usize = 64 * 1024;
 
 /// Records that await their confirmation at one time.
-pub const UNCONFIRMED: usize = 256;
+pub(crate) const UNCONFIRMED: usize = 256;
 
 /// How long JetStream may take to confirm one record. An unconfirmed record is published again, and the stream
 /// recognizes its id.
-pub const CONFIRM: Duration = Duration::from_secs(5);
+pub(crate) const CONFIRM: Duration = Duration::from_secs(5);
 
 /// How long JetStream may take to answer about the stream.
-pub const ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
 /// First and longest pause before the stream is tried again.
-pub const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long the stream recognizes a repeated record. Each one costs the server some memory for this time.
-pub const REPEATS: Duration = Duration::from_secs(120);
+pub(crate) const REPEATS: Duration = Duration::from_secs(120);
 
 /// How often to check that the stream exists and has its replicas, even if nothing is published.
-pub const CHECK: Duration = Duration::from_secs(15);
+pub(crate) const CHECK: Duration = Duration::from_secs(15);
 
 /// Pause between two log lines about records that cannot be stored.
-pub const COMPLAIN: Duration = Duration::from_secs(30);
+pub(crate) const COMPLAIN: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 //! No request waits for its record. Records go through a bounded queue to the loop in `publish.rs`
 //! (`stream_publisher.rs`, if a stream stores them). If the queue is full, a record is counted and dropped.
 
-pub mod limits;
+pub(crate) mod limits;
 mod options;
 mod publish;
 mod stream_publisher;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use options::UsageStream;
-pub use publish::run;
+pub(crate) use publish::run;
 
 use crate::metrics::{Metrics, Outcome};
 use limits::{COMPLAIN, QUEUE};

@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 
 /// Publishes `records` on `subject` until the queue is closed. When `closing` is cancelled, the queued records are
 /// still published.
-pub async fn run(
+pub(crate) async fn run(
     bus: Bus,
     subject: String,
     records: mpsc::Receiver<UsageRecord>,

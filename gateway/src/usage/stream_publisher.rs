@@ -148,7 +148,7 @@ impl StreamPublisher {
                 self.metrics.usage_done(true);
                 progress.failures = 0;
                 if progress.complained.take().is_some() {
-                    tracing::info!(stream = self.wanted.config.name, "usage records are kept again");
+                    tracing::info!(stream = self.wanted.config.name, "usage records are stored again");
                 }
                 None
             }
@@ -184,7 +184,7 @@ impl StreamPublisher {
                 reason,
                 waiting,
                 room = QUEUE,
-                "usage records still wait for their stream: what goes beyond the room is lost"
+                "usage records still wait for their stream: those that the queue cannot hold are lost"
             ),
         }
         progress.complained = Some(now);

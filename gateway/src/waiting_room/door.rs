@@ -13,7 +13,7 @@ use crate::limits::KNOWN_MODELS;
 
 /// The waiting room, and how fast each model's requests end.
 #[derive(Debug)]
-pub struct Door<T> {
+pub(crate) struct Door<T> {
     /// The waiting room.
     pub room: WaitingRoom<T>,
     rates: HashMap<String, ServiceRate>,
@@ -21,7 +21,7 @@ pub struct Door<T> {
 
 /// A waiting request that had to give up its place.
 #[derive(Debug)]
-pub struct Displaced<T> {
+pub(crate) struct Displaced<T> {
     /// What wakes it.
     pub waker: T,
     /// When it should come back.
@@ -30,7 +30,7 @@ pub struct Displaced<T> {
 
 impl<T> Door<T> {
     /// An empty room.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             room: WaitingRoom::new(bounds),
             rates: HashMap::new(),
@@ -41,7 +41,7 @@ impl<T> Door<T> {
     ///
     /// # Errors
     /// When to come back, if the room is full.
-    pub fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, Duration> {
+    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, Duration> {
         let Ok(displaced) = self.room.enter(ticket, waker) else {
             return Err(self.retry_after(ticket, now));
         };
@@ -70,14 +70,14 @@ impl<T> Door<T> {
     }
 
     /// A worker is given a request for `model`.
-    pub fn began(&mut self, model: &str, now: Instant) {
+    pub(crate) fn began(&mut self, model: &str, now: Instant) {
         if let Some(rate) = self.rate(model) {
             rate.began(now);
         }
     }
 
     /// No worker runs it any more; `ended` if none will again.
-    pub fn over(&mut self, model: &str, since: Instant, ended: bool, now: Instant) {
+    pub(crate) fn over(&mut self, model: &str, since: Instant, ended: bool, now: Instant) {
         if let Some(rate) = self.rate(model) {
             rate.over(since, ended, now);
         }

@@ -11,7 +11,7 @@ use super::ticket::Ticket;
 /// The waiting requests of one gateway. `T` wakes one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub struct WaitingRoom<T> {
+pub(crate) struct WaitingRoom<T> {
     models: HashMap<String, Vec<(Features, Line<T>)>>,
     occupancy: Occupancy,
     waiting: usize,
@@ -62,7 +62,7 @@ impl<T> Default for Level<T> {
 
 impl<T> WaitingRoom<T> {
     /// An empty room with these bounds over all models.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             models: HashMap::new(),
             occupancy: Occupancy::new(bounds),
@@ -73,7 +73,7 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Takes a place in the order of arrival, for a request with a body of `bytes` bytes.
-    pub fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>, bytes: usize) -> Ticket {
+    pub(crate) fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>, bytes: usize) -> Ticket {
         self.next_order += 1;
         Ticket {
             order: self.next_order,
@@ -91,7 +91,7 @@ impl<T> WaitingRoom<T> {
     ///
     /// # Errors
     /// [`Full`] if there is no room.
-    pub fn enter(&mut self, ticket: &Ticket, waker: T) -> Result<Vec<(Arc<Ticket>, T)>, Full> {
+    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T) -> Result<Vec<(Arc<Ticket>, T)>, Full> {
         self.leave(ticket);
         let ticket = Arc::new(ticket.clone());
         let mut displaced = Vec::new();
@@ -120,7 +120,7 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Leaves without having been woken. Does nothing if the request is not there.
-    pub fn leave(&mut self, ticket: &Ticket) {
+    pub(crate) fn leave(&mut self, ticket: &Ticket) {
         if self.take(ticket).is_some() {
             self.occupancy.leave(ticket);
         }
@@ -140,7 +140,7 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Takes out the request whose turn it is in this line.
-    pub fn next(&mut self, model: &str, line: Features) -> Option<T> {
+    pub(crate) fn next(&mut self, model: &str, line: Features) -> Option<T> {
         let queue = self.line(model, line)?;
         let mut first = queue.levels.first_entry()?;
         let place = first.get_mut().next()?;
@@ -153,7 +153,7 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Whether this request is next in its line; true also if it does not wait.
-    pub fn is_next(&self, ticket: &Ticket) -> bool {
+    pub(crate) fn is_next(&self, ticket: &Ticket) -> bool {
         let mut lines = self.models.get(&ticket.model).into_iter().flatten();
         let line = lines.find(|(line, _)| *line == ticket.line);
         let first = line.and_then(|(_, line)| line.first());
@@ -161,52 +161,52 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Requests that wait for `model`.
-    pub fn waiting(&self, model: &str) -> usize {
+    pub(crate) fn waiting(&self, model: &str) -> usize {
         self.models
             .get(model)
             .map_or(0, |lines| lines.iter().map(|(_, line)| line.waiting).sum())
     }
 
     /// Requests that wait for `model` in this line.
-    pub fn waiting_in(&self, model: &str, line: Features) -> usize {
+    pub(crate) fn waiting_in(&self, model: &str, line: Features) -> usize {
         self.lines(model)
             .find(|(known, _)| *known == line)
             .map_or(0, |(_, waiting)| waiting)
     }
 
     /// The lines in which requests wait for `model`, with how many in each.
-    pub fn lines(&self, model: &str) -> impl Iterator<Item = (Features, usize)> {
+    pub(crate) fn lines(&self, model: &str) -> impl Iterator<Item = (Features, usize)> {
         let lines = self.models.get(model).into_iter().flatten();
         lines.map(|(features, line)| (*features, line.waiting))
     }
 
     /// Models for which requests wait.
-    pub fn models(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
         self.models.keys().map(String::as_str)
     }
 
     /// Waiting requests over all models.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting
     }
 
     /// Bytes of their bodies.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Tenants with waiting requests that have not begun.
-    pub fn tenants(&self) -> usize {
+    pub(crate) fn tenants(&self) -> usize {
         self.occupancy.tenants()
     }
 
     /// Whether three quarters of the places and of the bytes are free.
-    pub fn is_roomy(&self) -> bool {
+    pub(crate) fn is_roomy(&self) -> bool {
         self.occupancy.is_roomy()
     }
 
     /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 

@@ -11,11 +11,10 @@ mod occupancy;
 mod service_rate;
 mod ticket;
 
-pub use door::{Displaced, Door};
-pub use lines::WaitingRoom;
-pub use occupancy::{Bounds, Full};
-pub use service_rate::ServiceRate;
-pub use ticket::Ticket;
+pub(crate) use door::Door;
+pub(crate) use lines::WaitingRoom;
+pub use occupancy::Bounds;
+pub(crate) use ticket::Ticket;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

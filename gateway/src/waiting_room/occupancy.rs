@@ -27,7 +27,7 @@ pub struct Bounds {
 
 /// The waiting room is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
 /// The waiting requests that have not begun, by tenant.
 #[derive(Debug)]

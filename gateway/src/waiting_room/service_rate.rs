@@ -17,7 +17,7 @@ const MEMORY: f64 = 256.0;
 
 /// How fast one model's requests end.
 #[derive(Debug, Default)]
-pub struct ServiceRate {
+pub(crate) struct ServiceRate {
     running: u32,
     /// The time until which `busy` is counted.
     at: Option<Instant>,
@@ -35,7 +35,7 @@ pub struct ServiceRate {
 
 /// What waits for a model when a request is refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Backlog {
+pub(crate) struct Backlog {
     /// Requests that wait for it.
     pub waiting: usize,
     /// Tenants that share the waiting room.
@@ -44,13 +44,13 @@ pub struct Backlog {
 
 impl ServiceRate {
     /// Records that a run began.
-    pub fn began(&mut self, now: Instant) {
+    pub(crate) fn began(&mut self, now: Instant) {
         self.pass(now);
         self.running += 1;
     }
 
     /// Records that the run which began at `since` is over; `ended` if its request is answered.
-    pub fn over(&mut self, since: Instant, ended: bool, now: Instant) {
+    pub(crate) fn over(&mut self, since: Instant, ended: bool, now: Instant) {
         self.pass(now);
         self.running = self.running.saturating_sub(1);
         let took = now.saturating_duration_since(since).as_secs_f64();
@@ -92,7 +92,13 @@ impl ServiceRate {
 
     /// When a refused request of `tenant` should come back: when there is room, and after all that were told before.
     /// `spread`, from 0 to 1, is random for each.
-    pub fn retry_after(&mut self, backlog: Backlog, tenant: &Option<String>, now: Instant, spread: f64) -> Duration {
+    pub(crate) fn retry_after(
+        &mut self,
+        backlog: Backlog,
+        tenant: &Option<String>,
+        now: Instant,
+        spread: f64,
+    ) -> Duration {
         let each = self.between(now);
         // The first one comes when half of the waiting room is empty, or after some time at most: other requests arrive
         // too, and the duration of a run is uncertain.
@@ -116,7 +122,7 @@ impl ServiceRate {
     }
 
     /// There is room, so those that were told have come back or will not.
-    pub fn is_roomy(&mut self) {
+    pub(crate) fn is_roomy(&mut self) {
         self.told.clear();
     }
 }

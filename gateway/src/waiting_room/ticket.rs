@@ -4,7 +4,7 @@ use tokenbus_protocol::Features;
 
 /// The place of one waiting request. The request keeps it when it was woken in vain, so that it does not lose its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     /// Order of arrival over all models.
     pub order: u64,
     /// The model.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use tokenbus_api::models::ListedModel;
-use tokenbus_gateway::call::CallError;
-use tokenbus_gateway::http::HttpOptions;
-use tokenbus_gateway::model_config::{ModelConfig, ModelTable};
+use tokenbus_gateway::testing::CallError;
+use tokenbus_gateway::testing::HttpOptions;
+use tokenbus_gateway::testing::{ModelConfig, ModelTable};
 use tokenbus_protocol::{Capabilities, Name};
 
 use crate::support::*;

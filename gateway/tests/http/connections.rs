@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::call::CallError;
+use tokenbus_gateway::testing::CallError;
 use tokio::net::TcpStream;
 
 use crate::support::{Events, GRACE, Gateway, ask, counted, soon};

@@ -1,9 +1,9 @@
 //! Pages of other origins.
 
 use reqwest::Method;
-use tokenbus_gateway::auth::Auth;
-use tokenbus_gateway::http::HttpOptions;
-use tokenbus_gateway::metrics::Metrics;
+use tokenbus_gateway::testing::Auth;
+use tokenbus_gateway::testing::HttpOptions;
+use tokenbus_gateway::testing::Metrics;
 use tokenbus_protocol::Name;
 
 use crate::support::*;
@@ -90,7 +90,7 @@ async fn a_star_is_every_origin() {
 #[tokio::test]
 async fn a_preflight_needs_no_key_and_a_page_can_read_why_it_is_refused() {
     let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
-    auth.set(tokenbus_gateway::auth::key_table::KeyTable::default());
+    auth.set(tokenbus_gateway::KeyTable::default());
     let gateway = with(&[PAGE], auth).await;
     assert_eq!(preflight(&gateway, PAGE).await.status, 200);
     let refused = get(&gateway, PAGE).await;

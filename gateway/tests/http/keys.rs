@@ -3,12 +3,12 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokenbus_api::models::ListedModel;
-use tokenbus_gateway::auth::Auth;
-use tokenbus_gateway::auth::key_table::KeyTable;
-use tokenbus_gateway::auth::secret::KeyHash;
-use tokenbus_gateway::call::CallError;
-use tokenbus_gateway::http::HttpOptions;
-use tokenbus_gateway::metrics::Metrics;
+use tokenbus_gateway::KeyHash;
+use tokenbus_gateway::KeyTable;
+use tokenbus_gateway::testing::Auth;
+use tokenbus_gateway::testing::CallError;
+use tokenbus_gateway::testing::HttpOptions;
+use tokenbus_gateway::testing::Metrics;
 use tokenbus_protocol::{Capabilities, Name, UsageOutcome};
 
 use crate::support::*;

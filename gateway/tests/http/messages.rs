@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::call::{CallError, Stage};
-use tokenbus_gateway::http::HttpOptions;
+use tokenbus_gateway::testing::HttpOptions;
+use tokenbus_gateway::testing::{CallError, Stage};
 use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, RequestKind};
 use tokio::task::JoinHandle;
 

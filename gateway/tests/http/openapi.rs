@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::Value;
-use tokenbus_gateway::http::paths;
+use tokenbus_gateway::testing::paths;
 
 use crate::support::{Answer, Gateway, Scripted, soon};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::call::CallError;
-use tokenbus_gateway::http::HttpOptions;
+use tokenbus_gateway::testing::CallError;
+use tokenbus_gateway::testing::HttpOptions;
 use tokenbus_protocol::{Delta, Name};
 use tokio::io::AsyncReadExt as _;
 
@@ -159,11 +159,11 @@ async fn what_is_ready_leaves_in_one_write() {
     // One thread runs both sides: the edge wakes only when all of these are there.
     for n in 0..30 {
         call.sender()
-            .try_send(Ok(tokenbus_gateway::call::Output::Delta(delta(&format!("t{n} ")))))
+            .try_send(Ok(tokenbus_gateway::testing::Output::Delta(delta(&format!("t{n} ")))))
             .unwrap();
     }
     call.sender()
-        .try_send(Ok(tokenbus_gateway::call::Output::Finish(counted(1, 30))))
+        .try_send(Ok(tokenbus_gateway::testing::Output::Finish(counted(1, 30))))
         .unwrap();
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n0\r\n\r\n") {
@@ -251,7 +251,7 @@ async fn a_client_that_does_not_read_is_not_read_ahead_for() {
     // The sockets and the HTTP library hold some; then the edge must stop asking for more.
     while let Ok(taken) = tokio::time::timeout(
         Duration::from_millis(500),
-        say.send(Ok(tokenbus_gateway::call::Output::Delta(delta(&big)))),
+        say.send(Ok(tokenbus_gateway::testing::Output::Delta(delta(&big)))),
     )
     .await
     {

@@ -9,16 +9,16 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokenbus_api::models::ListedModel;
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::auth::Auth;
-use tokenbus_gateway::call::{Call, CallError, Output};
-use tokenbus_gateway::call::{CallStream, Core, Prospect};
-use tokenbus_gateway::http::connection::server::{self, Ending};
-use tokenbus_gateway::http::{Edge, HttpOptions, router};
-use tokenbus_gateway::metrics::Metrics;
-use tokenbus_gateway::model_config::ModelConfig;
-use tokenbus_gateway::placement::Overview;
-use tokenbus_gateway::responses_store::ResponsesStore;
-use tokenbus_gateway::usage::Usage;
+use tokenbus_gateway::testing::Auth;
+use tokenbus_gateway::testing::Metrics;
+use tokenbus_gateway::testing::ModelConfig;
+use tokenbus_gateway::testing::Overview;
+use tokenbus_gateway::testing::ResponsesStore;
+use tokenbus_gateway::testing::Usage;
+use tokenbus_gateway::testing::server::Ending;
+use tokenbus_gateway::testing::{Backend, CallStream, Prospect};
+use tokenbus_gateway::testing::{Call, CallError, Output};
+use tokenbus_gateway::testing::{Edge, HttpOptions, router, server};
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -133,7 +133,7 @@ pub(crate) struct Scripted {
     ready: Arc<Mutex<Result<(), String>>>,
 }
 
-impl Core for Scripted {
+impl Backend for Scripted {
     type Stream = ScriptedStream;
 
     fn open(&self, call: Call) -> ScriptedStream {

@@ -1,7 +1,7 @@
 //! Usage records: one for each request, whatever becomes of it.
 
 use serde_json::json;
-use tokenbus_gateway::call::CallError;
+use tokenbus_gateway::testing::CallError;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{EngineError, ErrorCode, Finish, Name, RequestKind, UsageOutcome};
 

@@ -48,7 +48,7 @@ pub enum BucketError {
     #[error("the watch on the bucket broke off: {0}")]
     Watcher(#[from] kv::WatcherError),
     /// The bucket has more entries than arrive.
-    #[error("the bucket's entries do not come")]
+    #[error("the bucket's entries do not arrive")]
     Silent,
     /// The watch ended.
     #[error("the watch on the bucket ended")]
@@ -79,7 +79,7 @@ pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, Found), BucketError
 }
 
 /// Keeps `auth` current with `bucket`. While the bucket cannot be read, the keys read before stay valid.
-pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
+pub(crate) async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
     let mut follower = Follower::new(auth, &bus, bucket, metrics);
     let mut failures = 0;
     let mut link = bus.link();
@@ -100,11 +100,11 @@ pub async fn follow(auth: Auth, bus: Bus, bucket: String, metrics: Metrics) {
         if let Err(error) = ended {
             let bucket = &follower.bucket;
             if failures == 1 {
-                tracing::warn!(%bucket, %error, "keys are not followed, what was read before stays");
+                tracing::warn!(%bucket, %error, "the key bucket cannot be read, its last known keys stay valid");
             } else {
-                tracing::debug!(%bucket, %error, "keys are not followed");
+                tracing::debug!(%bucket, %error, "the key bucket cannot be read");
             }
-            follower.trouble = Some(format!("the API keys are not followed: {error}"));
+            follower.trouble = Some(format!("the key bucket cannot be read: {error}"));
             follower.report_concern();
         }
         tokio::time::sleep(backoff::jittered(failures, RETRY.0, RETRY.1)).await;
@@ -288,7 +288,7 @@ impl Follower {
                 }
                 Err(error) => {
                     self.metrics.reloaded("keys", false);
-                    tracing::error!(%error, "the keys of the bucket cannot be used, what was read before stays");
+                    tracing::error!(%error, "the keys of the bucket cannot be used, the last valid ones stay");
                     return;
                 }
             }
@@ -296,7 +296,7 @@ impl Follower {
         if table.is_empty() {
             tracing::warn!(
                 bucket = self.bucket,
-                "there is no key: every request is refused until one is made"
+                "there is no key: every request is refused until one is created"
             );
         } else {
             tracing::info!(keys = table.len(), "keys were read");
@@ -311,11 +311,7 @@ impl Follower {
         let now = Instant::now();
         let lapsed = self.ledger.lapse(now);
         if lapsed > 0 {
-            tracing::error!(
-                bucket = self.bucket,
-                lapsed,
-                "API keys that had vanished hold no longer"
-            );
+            tracing::error!(bucket = self.bucket, lapsed, "API keys that had vanished have expired");
             if self.ledger.is_bereft() {
                 self.auth.forget();
             }

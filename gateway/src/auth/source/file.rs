@@ -20,7 +20,7 @@ pub struct FileError {
 ///
 /// # Errors
 /// [`FileError`].
-pub async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileError> {
+pub(crate) async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileError> {
     let wrong = |reason: String| FileError {
         path: path.to_owned(),
         reason,
@@ -38,7 +38,7 @@ pub async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileError> {
 }
 
 /// Keeps `auth` current with `file`.
-pub async fn follow(auth: Auth, file: WatchedFile, metrics: Metrics) {
+pub(crate) async fn follow(auth: Auth, file: WatchedFile, metrics: Metrics) {
     let apply = |text: &str| {
         let table = KeyTable::parse(text).map_err(|error| error.to_string())?;
         auth.set(table);

@@ -1,7 +1,7 @@
 //! Where keys come from: a file, or a bucket that all gateways share.
 
-pub mod bucket;
-pub mod file;
+pub(crate) mod bucket;
+pub(crate) mod file;
 mod ledger;
 
 use std::convert::Infallible;

@@ -7,7 +7,7 @@ use http::header::CACHE_CONTROL;
 use serde::Serialize;
 
 use crate::auth::Caller;
-use crate::call::Core;
+use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::placement::Overview;
 
@@ -24,7 +24,7 @@ struct Cluster {
 }
 
 /// Answers for the models that the caller may use.
-pub(crate) async fn show<C: Core>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
+pub(crate) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
     let mut overview = edge.core.overview();
     if let Some(caller) = caller {
         overview.retain(|model| caller.key().may_use(model));

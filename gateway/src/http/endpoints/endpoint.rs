@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
-use crate::call::{Call, Core};
+use crate::call::{Backend, Call};
 use crate::fast_path::wire::{ClientWire, Wire};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
@@ -49,7 +49,7 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// The route of an endpoint that does nothing between the check and the call.
-    pub(crate) fn route<C: Core>(&'static self) -> MethodRouter<Edge<C>> {
+    pub(crate) fn route<C: Backend>(&'static self) -> MethodRouter<Edge<C>> {
         post(
             move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
                 // Boxed, here and inside: the layers around this move its future, and while it waits for an answer it
@@ -103,7 +103,7 @@ impl ReceivedRequest {
     ///
     /// # Errors
     /// The response that refuses it.
-    pub(crate) async fn read<C: Core>(
+    pub(crate) async fn read<C: Backend>(
         edge: &Edge<C>,
         endpoint: &'static Endpoint,
         id: RequestId,
@@ -149,7 +149,7 @@ impl ReceivedRequest {
 
     /// Opens the request's call and answers with its outputs. Runs in the connection's task: a client that goes away
     /// ends that, which drops the call's stream and so cancels the call.
-    pub(crate) fn answer<C: Core>(
+    pub(crate) fn answer<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
@@ -158,7 +158,7 @@ impl ReceivedRequest {
     }
 
     /// Like [`ReceivedRequest::answer`]; `keeper` stores the answer.
-    pub(crate) async fn answer_kept<C: Core>(
+    pub(crate) async fn answer_kept<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
@@ -182,7 +182,7 @@ impl ReceivedRequest {
     ///
     /// # Errors
     /// The response that refuses it.
-    fn prepare<C: Core>(
+    fn prepare<C: Backend>(
         mut self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,

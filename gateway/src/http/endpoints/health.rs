@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
 
 use crate::auth::AuthError;
-use crate::call::{CallError, Core};
+use crate::call::{Backend, CallError};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 
@@ -23,7 +23,7 @@ struct Readiness {
 }
 
 /// Whether requests can be served now.
-pub(crate) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(crate) async fn ready<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
     }
@@ -38,7 +38,7 @@ pub(crate) async fn ready<C: Core>(State(edge): State<Edge<C>>) -> Result<Respon
 }
 
 /// The metrics as OpenMetrics text.
-pub(crate) async fn metrics<C: Core>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(crate) async fn metrics<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &edge.registry)
         .map_err(|error| CallError::Internal(format!("metrics: {error}")))?;

@@ -8,7 +8,7 @@ use tokenbus_api::messages::models::{ModelInfo, ModelPage};
 use tokenbus_api::models::{ListedModel, ModelList, ModelObject};
 
 use crate::auth::Caller;
-use crate::call::{CallError, Core};
+use crate::call::{Backend, CallError};
 use crate::http::edge::Edge;
 use crate::http::error::HttpError;
 use crate::http::request::dialect;
@@ -17,7 +17,7 @@ use crate::http::request::dialect;
 type MaybeCaller = Option<Extension<Caller>>;
 
 /// Lists the models that the caller may use, aliases included.
-pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
+pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
     let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
         Json(ModelPage::new(&models)).into_response()
@@ -27,7 +27,7 @@ pub(crate) async fn list<C: Core>(State(edge): State<Edge<C>>, caller: MaybeCall
 }
 
 /// Describes one model. The id is the rest of the path, percent-decoded, because ids contain slashes.
-pub(crate) async fn one<C: Core>(
+pub(crate) async fn one<C: Backend>(
     State(edge): State<Edge<C>>,
     caller: MaybeCaller,
     id: Result<Path<String>, PathRejection>,
@@ -49,7 +49,7 @@ pub(crate) async fn one<C: Core>(
     }
 }
 
-fn known<C: Core>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+fn known<C: Backend>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
     let mut models = edge.models.with_aliases(edge.core.models());
     if let Some(caller) = caller {
         models.retain(|model| caller.key().may_use(&model.name));

@@ -19,7 +19,7 @@ use tokenbus_api::responses::{Create, ID_PREFIX, Translated};
 use tokenbus_protocol::RequestKind;
 
 use crate::auth::Caller;
-use crate::call::Core;
+use crate::call::Backend;
 use crate::http::answer::keeping::Keeper;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::{Endpoint, ReceivedRequest};
@@ -57,7 +57,7 @@ const PAGE: usize = 20;
 const MAX_PAGE: usize = 100;
 
 /// Creates a response.
-pub(crate) async fn create<C: Core>(
+pub(crate) async fn create<C: Backend>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
@@ -74,7 +74,7 @@ pub(crate) async fn create<C: Core>(
 }
 
 /// Counts the tokens of a request that would create a response.
-pub(crate) async fn input_tokens<C: Core>(
+pub(crate) async fn input_tokens<C: Backend>(
     State(edge): State<Edge<C>>,
     Extension(id): Extension<RequestId>,
     request: Request,
@@ -155,7 +155,7 @@ fn not_kept(param: &'static str, error: StoreError) -> HttpError {
 }
 
 /// Returns a stored response.
-pub(crate) async fn one<C: Core>(
+pub(crate) async fn one<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
@@ -177,7 +177,7 @@ pub(crate) async fn one<C: Core>(
 }
 
 /// Lists the input items of a stored response.
-pub(crate) async fn input_items<C: Core>(
+pub(crate) async fn input_items<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
@@ -191,7 +191,7 @@ pub(crate) async fn input_items<C: Core>(
 }
 
 /// Deletes a stored response.
-pub(crate) async fn delete<C: Core>(
+pub(crate) async fn delete<C: Backend>(
     State(edge): State<Edge<C>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,

@@ -3,7 +3,7 @@
 
 use axum::routing::{MethodRouter, get, post};
 
-use crate::call::Core;
+use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::Endpoint;
 use crate::http::endpoints::{
@@ -15,7 +15,7 @@ use crate::http::{openapi, page};
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);
 
 /// All routes.
-pub(crate) fn routes<C: Core>() -> Vec<Route<C>> {
+pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {
     let mut routes: Vec<Route<C>> = endpoints().map(|(path, endpoint)| (path, endpoint.route())).collect();
     routes.extend([
         (responses::ENDPOINT.path, post(responses::create::<C>)),
@@ -38,7 +38,8 @@ pub(crate) fn routes<C: Core>() -> Vec<Route<C>> {
 }
 
 /// The paths of all routes, in the order of the table.
-pub fn paths<C: Core>() -> Vec<&'static str> {
+#[cfg(any(test, feature = "testing"))]
+pub fn paths<C: Backend>() -> Vec<&'static str> {
     routes::<C>().into_iter().map(|(path, _)| path).collect()
 }
 

@@ -16,11 +16,11 @@ use crate::http::format::go_duration;
 use crate::responses_store::StoreError;
 
 pub(crate) use verdict::SHOULD_RETRY;
-pub use verdict::Verdict;
+pub(crate) use verdict::Verdict;
 
 /// Every error that a client may get instead of an answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     /// The body is not a valid request.
     #[error(transparent)]
     Request(#[from] RequestError),

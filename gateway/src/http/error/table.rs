@@ -24,7 +24,7 @@ const RATE: &str = "rate_limit_error";
 
 impl HttpError {
     /// The status, the error object and the outcome of this error.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         use Outcome::{Cancelled, Failed, Rejected};
         use StatusCode as S;
         let new = |status, kind, outcome| Verdict::new(status, kind, outcome, self.to_string());

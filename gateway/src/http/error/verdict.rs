@@ -17,7 +17,7 @@ pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-re
 
 /// The response that an error becomes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// HTTP status.
     pub status: StatusCode,
     /// `error.type`.
@@ -77,7 +77,7 @@ impl Verdict {
     }
 
     /// The error as the API's form writes it.
-    pub fn failure(&self) -> Failure<'_> {
+    pub(crate) fn failure(&self) -> Failure<'_> {
         Failure {
             status: self.status.as_u16(),
             kind: self.kind,
@@ -89,12 +89,12 @@ impl Verdict {
     }
 
     /// The OpenAI error object as one line of JSON: `{"error":{…}}`.
-    pub fn envelope(&self) -> Bytes {
+    pub(crate) fn envelope(&self) -> Bytes {
         envelope(&self.failure())
     }
 
     /// The response with this status and its headers; `body` is JSON.
-    pub fn into_response_with(self, body: Bytes) -> Response {
+    pub(crate) fn into_response_with(self, body: Bytes) -> Response {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

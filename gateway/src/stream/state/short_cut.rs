@@ -7,7 +7,7 @@ use crate::fast_path::splice::Splice;
 
 impl StreamState {
     /// A lane for the current run, from its next frame on.
-    pub fn lane(&self, splice: &Splice) -> Option<Lane> {
+    pub(crate) fn lane(&self, splice: &Splice) -> Option<Lane> {
         match &self.phase {
             Phase::Running(run) => Some(Lane {
                 attempt: run.attempt,
@@ -22,7 +22,7 @@ impl StreamState {
     }
 
     /// Text of the current run has passed the lane and will be delivered.
-    pub fn on_passed(&mut self, passed: &Passed) {
+    pub(crate) fn on_passed(&mut self, passed: &Passed) {
         if let Phase::Running(run) = &mut self.phase {
             run.next_seq = run.next_seq.wrapping_add(passed.frames);
             run.heard = passed.heard.unwrap_or(run.heard);

@@ -13,7 +13,7 @@ use crate::fast_path::splice::Splice;
 use crate::placement::Overview;
 
 /// Places calls and knows the models.
-pub trait Core: Clone + Send + Sync + 'static {
+pub trait Backend: Clone + Send + Sync + 'static {
     /// One running call.
     type Stream: CallStream;
 

@@ -57,8 +57,8 @@ pub(crate) const DOWNLOAD_RETRY_LONGEST: Duration = Duration::from_secs(8);
 /// The largest answer of a JSON endpoint that is read (a model list, an error), bytes.
 pub(crate) const JSON_BODY_BYTES: usize = 8 * 1024 * 1024;
 
-/// The longest line of an event stream that is gathered, bytes. A line above it is an error.
-pub(crate) const SSE_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest event of a chat's answer, bytes. A longer one is an error.
+pub(crate) const SSE_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long a chat waits for the next byte of an answer before it says that nothing comes. The
 /// gateway sends comments while it waits, so silence means a dead connection.

@@ -12,6 +12,7 @@ fn every_source_file_keeps_the_rules_of_the_house() {
     let sources = tidy::sources(root);
     for room in [
         "protocol",
+        "http-parts",
         "bus",
         "engine",
         "api",

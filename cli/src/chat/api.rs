@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize};
+use tokenbus_http_parts::EventParser;
 
-use super::sse::Reader;
 use crate::{http, limits};
 
 /// Why there is no answer, or only a part of one.
@@ -142,12 +142,14 @@ impl Api {
             .body(body.to_string());
         let response = self.send(request).await?;
         let mut bytes = response.bytes_stream();
-        let (mut reader, mut answer) = (Reader::default(), Answer::default());
+        let (mut parser, mut answer) = (EventParser::new(limits::SSE_EVENT_BYTES), Answer::default());
         while !answer.done {
             let Some(chunk) = bytes.next().await else { break };
             let chunk = chunk.map_err(|error| ApiError::Broken(broken(&error)))?;
-            reader
-                .feed(&chunk, |data| answer.event(data, &mut each))
+            parser
+                .push(&chunk, |event| {
+                    answer.event(&String::from_utf8_lossy(event.data), &mut each);
+                })
                 .map_err(|error| ApiError::Strange(error.to_string()))?;
             if let Some(error) = answer.failed.take() {
                 return Err(error);

@@ -2,7 +2,6 @@
 
 pub mod api;
 mod interactive;
-mod sse;
 mod terminal;
 
 use std::io::{IsTerminal as _, Read as _};

@@ -18,7 +18,6 @@ use super::request::seam::{Seam, without_skipped};
 use super::target::{Target, UsageRule};
 use super::watch::shared::Shared;
 use super::wire::client::{AnswerBody, Path, header_text};
-use super::wire::sse::SseParser;
 use crate::engine::{Job, Running, Sink};
 
 /// Starts `job`; dropping what is returned closes its connection to the server.
@@ -116,7 +115,7 @@ impl Asked<'_> {
             return Err(no_stream(answer, &secrets).await.into());
         }
         let mut body = answer.into_body();
-        let mut parser = SseParser::new();
+        let (mut parser, mut read) = (EventParser::new(limits::MAX_EVENT), Vec::new());
         let mut answer = Answer::new(call, self.rule, &secrets);
         for (choice, text) in (0..).zip(&call.echoes) {
             let text = text.as_str().into();
@@ -130,10 +129,14 @@ impl Asked<'_> {
             )?;
         }
         let mut seam = call.seam.clone();
-        while let Some(fed) = body.feed(&mut |bytes| parser.push(bytes)).await {
+        while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
             fed.map_err(|reason| self.server.broken(&reason))?;
             self.server.shared.output_came();
-            while let Some(event) = parser.next().map_err(|reason| error::nonsense(&reason.to_string()))? {
+            let mut unread = read.as_slice();
+            while let Some(event) = parser
+                .next(&mut unread)
+                .map_err(|reason| error::nonsense(&reason.to_string()))?
+            {
                 let mut out = |delta: Delta<'_>| emit(self.output, delta);
                 let step = answer.event(event, &mut |delta| seam.pass(delta, &mut out))?;
                 match &seam {
@@ -146,6 +149,7 @@ impl Asked<'_> {
                     return Ok((without_skipped(answer.finish(), call.again), Some(body)));
                 }
             }
+            read.clear();
         }
         answer.ended()?;
         Ok((without_skipped(answer.finish(), call.again), None))

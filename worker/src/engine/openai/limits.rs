@@ -28,9 +28,6 @@ pub(super) const LINE_HEAD: usize = 16 * 1024;
 /// Most header fields of an answer that is tapped, count. hyper's own bound is 100.
 pub(super) const LINE_FIELDS: usize = 64;
 
-/// Most bytes of chunk extensions and trailers in one tapped body. Nobody sends any; they are passed over.
-pub(super) const LINE_PASSED_OVER: usize = 16 * 1024;
-
 /// Bytes that are read from a tapped connection at once: some dozens of tokens. On the stack, not of the stream.
 pub(super) const LINE_READ: usize = 8 * 1024;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
 use tokenbus_protocol::frame::DeltaExtra;
 use tokenbus_protocol::openai::RawJson;
 use tokenbus_protocol::{Delta, EngineError, Finish};
@@ -16,8 +17,6 @@ use crate::engine::openai::request::call::Call;
 use crate::engine::openai::request::count::{Counted, Counting};
 use crate::engine::openai::target::UsageRule;
 use crate::engine::openai::wire::chunk::{Choice, Chunk, Members, text_of};
-use crate::engine::openai::wire::pattern::Pattern;
-use crate::engine::openai::wire::sse::{Event, EventKind};
 
 /// Whether the answer goes on.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,9 +77,17 @@ pub(crate) struct Answer<'s> {
     counts: Counts,
     usages: u32,
     finish: Finish,
-    /// The shape of the last chunk that was nothing but text, and its choice at the engine.
-    plain: (Pattern, u32),
+    plain: PlainChunk,
     counted: Counted,
+}
+
+/// The last chunk that carried nothing but text.
+#[derive(Debug, Default)]
+struct PlainChunk {
+    pattern: CompletionPattern,
+    /// Its choice, by the client's index and by the engine's.
+    choice: u32,
+    engine_choice: u32,
 }
 
 /// The engine's `system_fingerprint`, which goes out with the first delta that is sent at all.
@@ -107,7 +114,7 @@ impl<'s> Answer<'s> {
             counts: Counts::default(),
             usages: 0,
             finish: Finish::default(),
-            plain: (Pattern::default(), 0),
+            plain: PlainChunk::default(),
             counted: Counted::new(call.counting),
         }
     }
@@ -121,18 +128,19 @@ impl<'s> Answer<'s> {
         event: Event<'_>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
     ) -> Result<Step, Stopped> {
+        let engine_choice = self.plain.engine_choice;
+        if !event.is_error()
+            && let Some(PatternMatch { text, counter }) = self.plain.pattern.read(event.data.trim_ascii())
+            && let Some(tokens) = counter.map_or(Some(1), |counter| self.counted.more(engine_choice, counter, true))
+        {
+            emit(plain(self.plain.choice, text, tokens))?;
+            return Ok(Step::More);
+        }
         let data =
             std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
         let data = data.trim();
-        if event.kind == EventKind::Error {
+        if event.is_error() {
             return Err(error::from_stream(data, self.secrets).into());
-        }
-        let (pattern, upstream) = &self.plain;
-        if let Some((text, counter)) = pattern.read(data)
-            && let Some(tokens) = counter.map_or(Some(1), |counter| self.counted.more(*upstream, counter, true))
-        {
-            emit(plain(pattern.choice, text, tokens))?;
-            return Ok(Step::More);
         }
         if data == "[DONE]" {
             // An engine that passes over `n` (Ollama) has given what it gives.
@@ -218,9 +226,11 @@ impl<'s> Answer<'s> {
         for choice in &chunk.choices {
             let is_plain = self.choice(choice, counter, &mut rest, emit)?;
             if let Some(content) = choice.content.filter(|_| alone && is_plain) {
-                let (pattern, upstream) = &mut self.plain;
-                pattern.learn(data, content, counter, self.choice.unwrap_or(choice.index));
-                *upstream = choice.index;
+                let text = content.get().trim_matches('"');
+                let plain = &mut self.plain;
+                plain.pattern.learn(data.as_bytes(), text, counter.map(RawValue::get));
+                plain.choice = self.choice.unwrap_or(choice.index);
+                plain.engine_choice = choice.index;
             }
         }
         // A chunk that said nothing else still may carry something for the client.

@@ -46,7 +46,7 @@ fn run_with(answer: &mut Answer<'_>, events: &[&str]) -> (Deltas, Result<Step, S
     let mut last = Ok(Step::More);
     for data in events {
         let event = Event {
-            kind: EventKind::Message,
+            name: b"",
             data: data.as_bytes(),
         };
         last = answer.event(event, &mut |delta: Delta<'_>| {
@@ -169,7 +169,7 @@ fn nonsense_fails_it() {
     let secrets = Secrets::default();
     let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
     let event = Event {
-        kind: EventKind::Message,
+        name: b"",
         data: b"\xff",
     };
     assert!(answer.event(event, &mut |_| Ok(())).is_err());
@@ -180,7 +180,7 @@ fn a_closed_sink_stops_it() {
     let secrets = Secrets::default();
     let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
     let event = Event {
-        kind: EventKind::Message,
+        name: b"",
         data: LLAMA[1].as_bytes(),
     };
     assert_eq!(answer.event(event, &mut |_| Err(Closed)), Err(Stopped::Closed));
@@ -325,12 +325,12 @@ proptest::proptest! {
     /// Whatever bytes come, at whatever boundaries: no panic, and nothing but errors and deltas.
     #[test]
     fn any_bytes_are_survived(chunks in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..64), 0..16)) {
-        let mut parser = crate::engine::openai::wire::sse::SseParser::new();
+        let mut parser = tokenbus_http_parts::EventParser::new(4096);
         let secrets = Secrets::default();
         let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
         for chunk in &chunks {
-            parser.push(chunk);
-            while let Ok(Some(event)) = parser.next() {
+            let mut unread = chunk.as_slice();
+            while let Ok(Some(event)) = parser.next(&mut unread) {
                 let _ = answer.event(event, &mut |_| Ok(()));
             }
         }
@@ -345,7 +345,7 @@ proptest::proptest! {
         data[place] = byte;
         let secrets = Secrets::default();
         let mut answer = Answer::new(&call(None, 1, 0), UsageRule::Last, &secrets);
-        let _ = answer.event(Event { kind: EventKind::Message, data: &data }, &mut |_| Ok(()));
+        let _ = answer.event(Event { name: b"", data: &data }, &mut |_| Ok(()));
     }
 
     /// Any text comes out as it went in, however it is escaped.

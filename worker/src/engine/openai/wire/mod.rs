@@ -3,6 +3,4 @@
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod credentials;
-pub(crate) mod pattern;
-pub(crate) mod sse;
 mod tap;

@@ -9,13 +9,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
+use tokenbus_http_parts::{ChunkedDecoder, LAST_CHUNK};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::chunked::Chunked;
 use crate::engine::openai::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
-
-/// The end of a chunked body, which the library gets when the reader has had it all.
-const EMPTY_BODY: &[u8] = b"0\r\n\r\n";
 
 /// The type of an answer that is a stream of events.
 const EVENTS: &[u8] = b"text/event-stream";
@@ -28,7 +25,7 @@ enum Phase {
     /// The head of an answer. It goes to the library when it is complete.
     Head,
     /// The body of a stream, for the reader.
-    Body(Chunked),
+    Body(ChunkedDecoder),
 }
 
 /// The incoming half of a connection.
@@ -108,7 +105,7 @@ impl<R: AsyncRead + Unpin> Line<R> {
             Head::Stream(length) => {
                 self.body = self.http.split_off(length);
                 self.bodies += 1;
-                Phase::Body(Chunked::default())
+                Phase::Body(ChunkedDecoder::default())
             }
             Head::Begun if !read.filled().is_empty() && self.http.len() < LINE_HEAD => Phase::Head,
             // The library says what is wrong with it, if anything is.
@@ -169,7 +166,8 @@ impl<R: AsyncRead + Unpin> Line<R> {
             take(data);
         }
         if chunked.has_ended() {
-            self.http.extend_from_slice(EMPTY_BODY);
+            // The library is told that the body was empty.
+            self.http.extend_from_slice(LAST_CHUNK);
             self.hand_back(bytes);
         }
         Ok(any)

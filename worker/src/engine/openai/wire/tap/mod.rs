@@ -3,7 +3,6 @@
 //! Through the library a token wakes two tasks, is handed over in a channel and leaves a small buffer of its
 //! own behind. Through the tap it wakes the task that wants it, which reads it from the socket.
 
-mod chunked;
 mod line;
 
 use std::future::{Future, poll_fn};

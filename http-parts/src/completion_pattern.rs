@@ -74,7 +74,9 @@ impl CompletionPattern {
         if inner.is_empty() {
             return None;
         }
-        let is_plain = inner.iter().all(|byte| *byte != b'"' && *byte != b'\\' && *byte >= b' ');
+        let is_plain = inner
+            .iter()
+            .all(|byte| *byte != b'"' && *byte != b'\\' && *byte >= b' ');
         let text = if is_plain {
             Cow::Borrowed(std::str::from_utf8(inner).ok()?)
         } else {

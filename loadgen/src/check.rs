@@ -1,9 +1,10 @@
 //! The checker of one streamed answer: what must come in which order, decided event by event.
 
+use tokenbus_http_parts::{CompletionPattern, Event};
+
 use super::failure::{Failure, Kind};
-use super::openai::{Choice, Chunk, Template, Text, Usage, error_parts};
+use super::openai::{Choice, Chunk, Text, Usage, error_parts};
 use super::sim_text::SimText;
-use super::sse::Event;
 
 /// How much is demanded of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +33,7 @@ pub(crate) struct Rules {
 pub(crate) struct StreamCheck {
     rules: Rules,
     id: String,
-    template: Template,
+    pattern: CompletionPattern,
     text: SimText,
     role_seen: bool,
     finished: bool,
@@ -48,7 +49,7 @@ impl StreamCheck {
         Self {
             rules,
             id: String::new(),
-            template: Template::default(),
+            pattern: CompletionPattern::default(),
             text: SimText::default(),
             role_seen: false,
             finished: false,
@@ -62,7 +63,7 @@ impl StreamCheck {
     /// Starts again for the next answer; keeps the buffers' memory.
     pub(crate) fn reset(&mut self) {
         self.id.clear();
-        self.template.clear();
+        self.pattern.clear();
         self.text.reset();
         self.role_seen = false;
         self.finished = false;
@@ -94,11 +95,11 @@ impl StreamCheck {
         }
         if !self.finished
             && event.name.is_empty()
-            && let Some(content) = self.template.content(event.data)
+            && let Some(found) = self.pattern.read(event.data)
         {
-            // The same bytes as a chunk that was checked, but for its content.
-            self.check_text(content);
-            return self.count_output(!content.is_empty());
+            // The chunk differs from one that was checked by its content alone.
+            self.check_text(&found.text);
+            return self.count_output(true);
         }
         if event.data == b"[DONE]" {
             self.done = true;
@@ -168,7 +169,7 @@ impl StreamCheck {
             if let Some(Text(std::borrow::Cow::Borrowed(content))) = content
                 && !content.is_empty()
             {
-                self.template.learn(event.data, content);
+                self.pattern.learn(event.data, content, None);
             }
         }
         output

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::sse::Parser;
+use crate::limits::MAX_EVENT_BYTES;
+use tokenbus_http_parts::EventParser;
 
 const SIM: Rules = Rules {
     level: Level::Sim,
@@ -57,7 +58,7 @@ fn good() -> Vec<String> {
 
 /// What the checker says of a stream given in these parts.
 fn verdict(rules: Rules, parts: &[&[u8]]) -> (Option<Kind>, u64, u64) {
-    let mut parser = Parser::default();
+    let mut parser = EventParser::new(MAX_EVENT_BYTES);
     let mut check = StreamCheck::new(rules);
     let mut output = 0;
     for part in parts {
@@ -154,7 +155,7 @@ fn an_error_event_is_a_failure_with_its_code_at_every_level() {
     for rules in [SIM, PROTOCOL, TRANSPORT] {
         for (event, code) in [(error, "worker_lost"), (named, "")] {
             let stream = [&good()[..3], &[event.to_owned(), DONE.to_owned()]].concat().concat();
-            let mut parser = Parser::default();
+            let mut parser = EventParser::new(MAX_EVENT_BYTES);
             let mut check = StreamCheck::new(rules);
             let mut output = false;
             parser.push(stream.as_bytes(), |e| output |= check.event(e)).unwrap();
@@ -174,7 +175,7 @@ fn transport_asks_only_for_an_end() {
 
 #[test]
 fn the_next_stream_starts_afresh() {
-    let mut parser = Parser::default();
+    let mut parser = EventParser::new(MAX_EVENT_BYTES);
     let mut check = StreamCheck::new(SIM);
     let mut output = false;
     for id in ["a", "a", "b"] {

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokenbus_http_parts::EventParser;
 
 use super::check::{Rules, StreamCheck, check_whole, excerpt};
 use super::conn::{Broken, Conn, Connector};
 use super::deadline::within;
 use super::failure::{Failure, Kind};
 use super::http1::Head;
-use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES};
+use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES, MAX_EVENT_BYTES};
 use super::openai::error_parts;
-use super::sse::Parser;
 
 /// What every request of a run has in common.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Stage {
 #[derive(Debug)]
 pub(crate) struct Session {
     conn: Option<Conn>,
-    parser: Parser,
+    parser: EventParser,
     check: StreamCheck,
     gaps: Vec<Duration>,
     progress: Progress,
@@ -101,7 +101,7 @@ impl Session {
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             conn: None,
-            parser: Parser::default(),
+            parser: EventParser::new(MAX_EVENT_BYTES),
             check: StreamCheck::new(rules),
             gaps: Vec::new(),
             progress: Progress::START,

@@ -3,14 +3,13 @@
 //! The body is handed on as it lies in the bytes that were read, without a copy and without an allocation: a load
 //! generator that costs more than the server measures itself.
 
+use tokenbus_http_parts::ChunkedDecoder;
+
 /// The longest head of an answer, bytes; as common servers and clients have it.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Most header fields of an answer, or lines of a chunked body's trailer.
+/// Most header fields of an answer.
 const MAX_FIELDS: usize = 100;
-
-/// The longest line of a chunk's size with its extensions, bytes.
-const MAX_SIZE_LINE: usize = 4 << 10;
 
 /// The answer is not valid HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,50 +103,34 @@ pub(crate) struct Decoder(State);
 
 #[derive(Debug)]
 enum State {
+    /// Bytes that are still to come.
     Length(u64),
+    Chunked(ChunkedDecoder),
     Close,
-    /// In the line of a chunk's size: what it is so far, how long the line is, and whether its digits are over.
-    Size {
-        size: u64,
-        length: usize,
-        digits_over: bool,
-    },
-    Data(u64),
-    /// Behind a chunk's data: so many bytes of the line end are missing.
-    DataEnd(u8),
-    /// In the trailer: the length of the line so far, and the lines so far.
-    Trailer {
-        length: usize,
-        lines: usize,
-    },
-    Done,
 }
-
-const NEW_SIZE: State = State::Size {
-    size: 0,
-    length: 0,
-    digits_over: false,
-};
 
 impl Decoder {
     /// For a body that ends as `framing` says.
     pub(crate) fn new(framing: Framing) -> Self {
         Self(match framing {
-            Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
-            Framing::Chunked => NEW_SIZE,
+            Framing::Chunked => State::Chunked(ChunkedDecoder::default()),
             Framing::Close => State::Close,
         })
     }
 
     /// Whether the body has ended.
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self.0, State::Done)
+        match &self.0 {
+            State::Length(left) => *left == 0,
+            State::Chunked(chunks) => chunks.has_ended(),
+            State::Close => false,
+        }
     }
 
     /// Whether the end of the connection is the end of the body.
     pub(crate) fn ends_with_connection(&self) -> bool {
-        matches!(self.0, State::Close | State::Done)
+        matches!(self.0, State::Close) || self.is_done()
     }
 
     /// Takes data from the front of `input`: the data, and what follows it. Without data all of `input` was used,
@@ -156,89 +139,14 @@ impl Decoder {
     /// # Errors
     /// [`HttpError`] where chunks are not as they should be.
     pub(crate) fn next<'a>(&mut self, mut input: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HttpError> {
-        loop {
-            match &mut self.0 {
-                State::Done => return Ok((b"", input)),
-                State::Close => return Ok((input, b"")),
-                State::Length(left) => {
-                    let (data, rest) = take(input, left);
-                    if *left == 0 {
-                        self.0 = State::Done;
-                    }
-                    return Ok((data, rest));
-                }
-                State::Data(left) => {
-                    let (data, rest) = take(input, left);
-                    if *left == 0 {
-                        self.0 = State::DataEnd(2);
-                    }
-                    return Ok((data, rest));
-                }
-                _ => {
-                    let Some((&byte, rest)) = input.split_first() else {
-                        return Ok((b"", input));
-                    };
-                    input = rest;
-                    self.line_byte(byte)?;
-                }
-            }
-        }
-    }
-
-    fn line_byte(&mut self, byte: u8) -> Result<(), HttpError> {
         match &mut self.0 {
-            State::Size {
-                size,
-                length,
-                digits_over,
-            } => {
-                *length += 1;
-                match (byte, char::from(byte).to_digit(16)) {
-                    (b'\n', _) if *length > 1 => self.0 = after_size(*size),
-                    (_, Some(digit)) if !*digits_over => {
-                        let more = size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit)));
-                        *size = more.ok_or(HttpError("a chunk of impossible size"))?;
-                    }
-                    (b'\r' | b';' | b' ' | b'\t', _) if *length > 1 => *digits_over = true,
-                    _ if *digits_over && *length < MAX_SIZE_LINE => {}
-                    _ => return Err(HttpError("no chunk size")),
-                }
+            State::Length(left) => Ok(take(input, left)),
+            State::Chunked(chunks) => {
+                let data = chunks.data(&mut input).map_err(|_| HttpError("chunks that are none"))?;
+                Ok((data.unwrap_or_default(), input))
             }
-            State::DataEnd(left) => {
-                let wanted = if *left == 2 { b'\r' } else { b'\n' };
-                if byte != wanted {
-                    return Err(HttpError("a chunk that is longer than its size"));
-                }
-                *left -= 1;
-                if *left == 0 {
-                    self.0 = NEW_SIZE;
-                }
-            }
-            State::Trailer { length, lines } => match byte {
-                b'\n' if *length == 0 => self.0 = State::Done,
-                b'\n' => {
-                    *length = 0;
-                    *lines += 1;
-                }
-                b'\r' => {}
-                _ => *length += 1,
-            },
-            State::Length(_) | State::Close | State::Data(_) | State::Done => {}
+            State::Close => Ok((input, b"")),
         }
-        match self.0 {
-            State::Trailer { length, lines } if length > MAX_SIZE_LINE || lines > MAX_FIELDS => {
-                Err(HttpError("a trailer without an end"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn after_size(size: u64) -> State {
-    if size == 0 {
-        State::Trailer { length: 0, lines: 0 }
-    } else {
-        State::Data(size)
     }
 }
 

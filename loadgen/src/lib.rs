@@ -1,7 +1,7 @@
 //! `tokenbus bench`: load on any OpenAI-compatible server, every answer checked, cost and latency reported.
 //!
-//! [`sse`], [`openai`], [`sim_text`] and [`check`] decide whether an answer is right; [`conn`],
-//! [`http1`] and [`exchange`] make one request; [`load`] makes many; [`stats`], [`usage`] and [`report`] say what came of it.
+//! [`openai`], [`sim_text`] and [`check`] decide whether an answer is right. [`conn`], [`http1`] and [`exchange`] make
+//! one request, [`load`] makes many. [`stats`], [`usage`] and [`report`] say what they cost.
 
 mod args;
 mod arrivals;
@@ -21,7 +21,6 @@ mod progress;
 mod report;
 mod run;
 mod sim_text;
-mod sse;
 mod stats;
 mod stream;
 mod target;

@@ -139,70 +139,15 @@ pub(crate) fn error_parts(raw: &RawValue) -> (String, String) {
     (code, message.unwrap_or_else(|| raw.get().to_owned()))
 }
 
-/// The shape of the last content chunk of a stream. Most servers repeat every byte of it but the
-/// content, and then the next chunk need not be parsed: if all the rest is the same and the content is
-/// a plain JSON string, then so is the meaning.
-#[derive(Debug, Default)]
-pub(crate) struct Template {
-    prefix: Vec<u8>,
-    suffix: Vec<u8>,
-}
-
-impl Template {
-    /// Forgets the shape, for the next stream.
-    pub(crate) fn clear(&mut self) {
-        self.prefix.clear();
-        self.suffix.clear();
-    }
-
-    /// Keeps the shape of `data`, whose only news is `content`, a part of `data`.
-    pub(crate) fn learn(&mut self, data: &[u8], content: &str) {
-        self.clear();
-        let at = (content.as_ptr() as usize).wrapping_sub(data.as_ptr() as usize);
-        let Some((prefix, rest)) = data.split_at_checked(at) else {
-            return;
-        };
-        let Some(suffix) = rest.strip_prefix(content.as_bytes()) else {
-            return;
-        };
-        if prefix.ends_with(b"\"") && suffix.starts_with(b"\"") {
-            self.prefix.extend_from_slice(prefix);
-            self.suffix.extend_from_slice(suffix);
-        }
-    }
-
-    /// The content of a chunk of the same shape.
-    pub(crate) fn content<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
-        if self.prefix.is_empty() {
-            return None;
-        }
-        let content = data
-            .strip_prefix(self.prefix.as_slice())?
-            .strip_suffix(self.suffix.as_slice())?;
-        let is_plain = content.iter().all(|&b| b >= b' ' && b != b'"' && b != b'\\');
-        if is_plain {
-            std::str::from_utf8(content).ok()
-        } else {
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn chunk(content: &str) -> String {
         serde_json::json!({"id": "c-1", "choices": [{"index": 0, "delta": {"content": content},
             "finish_reason": null}], "usage": null})
         .to_string()
-    }
-
-    fn content_of(data: &str) -> Option<String> {
-        let chunk: Chunk<'_> = serde_json::from_str(data).ok()?;
-        Some(Text::of(&chunk.choices?.first?.delta?.content).to_owned())
     }
 
     #[test]
@@ -245,27 +190,5 @@ mod tests {
         assert_eq!(parts(r#"{"code":503,"message":"gone"}"#), pair("503", "gone"));
         assert_eq!(parts(r#"{"code":null,"type":"api_error"}"#).0, "api_error");
         assert_eq!(parts(r#""gone""#), pair("", "gone"));
-    }
-
-    proptest! {
-        #[test]
-        fn a_template_says_what_a_parser_says(first in "[a-z]{1,4}", text in ".{0,12}", raw in "[\\\\\"ntu0-9a-z ]{0,8}") {
-            let one = chunk(&first);
-            let mut template = Template::default();
-            let parsed: Chunk<'_> = serde_json::from_str(&one).unwrap();
-            let content = parsed.choices.unwrap().first.unwrap().delta.unwrap().content.unwrap();
-            template.learn(one.as_bytes(), &content.0);
-            prop_assert_eq!(template.content(one.as_bytes()), Some(first.as_str()));
-
-            let same = chunk(&text);
-            if let Some(fast) = template.content(same.as_bytes()) {
-                prop_assert_eq!(fast, &text);
-            }
-            // Bytes put between the quotation marks as they are, valid JSON or not.
-            let other = one.replacen(&format!("\"content\":\"{first}\""), &format!("\"content\":\"{raw}\""), 1);
-            if let Some(fast) = template.content(other.as_bytes()) {
-                prop_assert_eq!(Some(fast.to_owned()), content_of(&other));
-            }
-        }
     }
 }

@@ -1,23 +1,13 @@
 //! The outlet of an HTTP/1.1 answer: events leave as chunks of its body.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokenbus_http_parts::encode_chunk;
 
 use crate::fast_path::splice::{Outlet, Sent};
 use crate::fast_path::wire::Wire;
 use crate::metrics::Histogram;
-
-/// Appends `data` as one chunk of an HTTP/1.1 body.
-pub(crate) fn push_chunk(to: &mut Vec<u8>, data: &[u8]) {
-    // An empty chunk ends the body.
-    if !data.is_empty() {
-        // Writing to a `Vec` cannot fail.
-        let _ = write!(to, "{:x}\r\n", data.len());
-        to.extend_from_slice(data);
-        to.extend_from_slice(b"\r\n");
-    }
-}
 
 /// Sends events as chunks of an HTTP/1.1 body and records their inter-token latency.
 #[derive(Debug)]
@@ -32,7 +22,7 @@ impl Outlet for ChunkOutlet {
             return Sent::All;
         }
         scratch.clear();
-        push_chunk(scratch, events);
+        encode_chunk(scratch, events);
         let sent = self.wire.send(scratch);
         if let (Sent::All | Sent::Kept, Some(pace), true) = (sent, &self.pace, tokens > 0) {
             pace.observe(gap / u32::try_from(tokens).unwrap_or(u32::MAX), tokens);

@@ -165,6 +165,7 @@ impl KeyFamilies {
         self.reload(what, applied).inc();
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn reloads(&self, what: &'static str, applied: bool) -> u64 {
         self.reload(what, applied).get()
     }

@@ -58,6 +58,7 @@ impl Streams {
     }
 
     /// Whether no stream is open.
+    #[cfg(any(test, feature = "testing"))]
     pub fn is_empty(&self) -> bool {
         self.table().is_empty()
     }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use bytes::{Buf as _, BytesMut};
 use hyper::body::Body as _;
+use tokenbus_http_parts::{LAST_CHUNK, encode_chunk};
 use tokio::io::AsyncWrite as _;
 
-use crate::fast_path::chunk_outlet::push_chunk;
 use crate::http::connection::socket::Socket;
 use crate::http::limits::UNSENT;
 
@@ -80,11 +80,11 @@ impl Chunked {
                         let frame = frame.map_err(io::Error::other)?;
                         // An answer has only data; trailers would be dropped.
                         if let Ok(data) = frame.into_data() {
-                            push_chunk(chunks, &data);
+                            encode_chunk(chunks, &data);
                         }
                     }
                     Poll::Ready(None) => {
-                        chunks.extend_from_slice(b"0\r\n\r\n");
+                        chunks.extend_from_slice(LAST_CHUNK);
                         self.ended = true;
                     }
                 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::try_join_all;
 use http::Response;
 use tokenbus_bus::task::{self, AbortOnDrop};
+use tokenbus_http_parts::EventParser;
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
 use super::answer::exchange::{Output, Server, emit, error_body, permitted};

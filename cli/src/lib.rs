@@ -3,7 +3,6 @@
 mod access;
 mod app;
 pub mod chat;
-mod child;
 mod config;
 mod coordinator;
 mod drain;

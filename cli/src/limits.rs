@@ -34,9 +34,6 @@ pub(crate) const CHILD_RESTART_LONGEST: Duration = Duration::from_secs(10);
 /// A child that lived this long is healthy again: its back-off starts from the beginning.
 pub(crate) const CHILD_HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// What is kept of a child's log for the message about its death, lines.
-pub(crate) const CHILD_TAIL_LINES: usize = 20;
-
 /// The longest line read from a child, bytes: a longer one is cut, not gathered.
 pub(crate) const CHILD_LINE_BYTES: u64 = 16 * 1024;
 

@@ -1,22 +1,18 @@
 //! A nats-server of the cluster's own: configured, started on loopback, watched, restarted.
 
-use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokenbus_bus::backoff::jittered;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokenbus_process::{Deaths, Lines, Process};
+use tokio::process::{ChildStderr, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::nats_log::{Line, read};
-use crate::child::tie_to_us;
 use crate::limits;
 use crate::ui::Screen;
 
@@ -159,7 +155,7 @@ enum Launched {
 
 /// A server that takes connections.
 struct Running {
-    child: Child,
+    process: Process,
     log: Log,
     port: u16,
 }
@@ -180,19 +176,19 @@ impl Launcher {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut child = tie_to_us(&mut command).spawn().map_err(|source| NatsError::Spawn {
+        let mut process = Process::start(command).await.map_err(|source| NatsError::Spawn {
             program: self.program.clone(),
             source,
         })?;
-        let Some(stderr) = child.stderr.take() else {
+        let Some(stderr) = process.take_stderr() else {
             return Err(NatsError::NotReady("its log cannot be read".to_owned()));
         };
         let mut log = Log::new(stderr);
         let ready = tokio::time::timeout(limits::NATS_START_TIMEOUT, until_ready(&mut log)).await;
         let reason = match ready {
-            Ok(Readiness::Ready(port)) => return Ok(Launched::Running(Box::new(Running { child, log, port }))),
+            Ok(Readiness::Ready(port)) => return Ok(Launched::Running(Box::new(Running { process, log, port }))),
             Ok(Readiness::PortTaken) => {
-                end(&mut child).await;
+                process.stop(limits::CHILD_STOP_TIMEOUT).await;
                 return Ok(Launched::PortTaken);
             }
             Ok(Readiness::Ended) => log.last_words(),
@@ -202,7 +198,7 @@ impl Launcher {
                 log.last_words()
             ),
         };
-        end(&mut child).await;
+        process.stop(limits::CHILD_STOP_TIMEOUT).await;
         Err(NatsError::NotReady(reason))
     }
 }
@@ -226,49 +222,35 @@ async fn until_ready(log: &mut Log) -> Readiness {
     Readiness::Ended
 }
 
-/// The server's log: read line by line, handed on, its end kept.
+/// The server's log: each line is logged, the last one is kept.
 struct Log {
-    reader: BufReader<ChildStderr>,
-    tail: VecDeque<String>,
-    line: Vec<u8>,
+    lines: Lines<ChildStderr>,
+    last: Option<String>,
 }
 
 impl Log {
     fn new(stderr: ChildStderr) -> Self {
         Self {
-            reader: BufReader::new(stderr),
-            tail: VecDeque::new(),
-            line: Vec::new(),
+            lines: Lines::new(stderr, limits::CHILD_LINE_BYTES),
+            last: None,
         }
     }
 
-    /// The next line, or `None` at the end. Cancel-safe: what was read of a line is kept.
+    /// The next line, or `None` at the end. Cancel-safe.
     async fn next(&mut self) -> Option<Line> {
-        let room = limits::CHILD_LINE_BYTES.saturating_sub(self.line.len() as u64);
-        let read_to = (&mut self.reader).take(room).read_until(b'\n', &mut self.line).await;
-        if read_to.is_err() || self.line.is_empty() {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&self.line).trim_end().to_owned();
-        self.line.clear();
+        let text = self.lines.next().await?;
         let line = read(&text);
         match &line {
             Line::Problem(problem) => tracing::warn!(nats = %problem, "nats-server"),
             _ => tracing::debug!(nats = %text, "nats-server"),
         }
-        if self.tail.len() == limits::CHILD_TAIL_LINES {
-            self.tail.pop_front();
-        }
-        self.tail.push_back(text);
+        self.last = Some(text);
         Some(line)
     }
 
-    /// The last line that says something, for a message.
+    /// The last line, for a message.
     fn last_words(&self) -> String {
-        self.tail
-            .back()
-            .cloned()
-            .unwrap_or_else(|| "it said nothing".to_owned())
+        self.last.clone().unwrap_or_else(|| "it said nothing".to_owned())
     }
 }
 
@@ -282,21 +264,22 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(self, mut running: Box<Running>) {
-        let mut deaths_in_a_row = 0;
+        let mut deaths = Deaths::new(limits::CHILD_HEALTHY_AFTER);
         loop {
             let since = Instant::now();
             let Some(how) = self.watch(&mut running).await else {
-                end(&mut running.child).await;
+                running.process.stop(limits::CHILD_STOP_TIMEOUT).await;
                 return;
             };
-            if since.elapsed() >= limits::CHILD_HEALTHY_AFTER {
-                deaths_in_a_row = 0;
-            }
-            let words = running.log.last_words();
+            let life = since.elapsed();
+            let Running { process, log, .. } = *running;
+            // A server that only closed its log still runs.
+            process.stop(limits::CHILD_STOP_TIMEOUT).await;
+            let words = log.last_words();
             self.screen.line(format_args!(
                 "nats-server ended ({how}; last it said: {words}); starting it again"
             ));
-            match self.start_again(&mut deaths_in_a_row).await {
+            match self.start_again(&mut deaths, life).await {
                 Some(again) => running = again,
                 None => return,
             }
@@ -313,23 +296,20 @@ impl Supervisor {
                 },
             }
         }
-        // Its log has ended, so it ends; a server that only closed its log is ended.
-        let ended = tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, running.child.wait()).await;
-        if ended.is_err() {
-            end(&mut running.child).await;
-        }
+        // The log is closed, so the server is ending.
+        let ended = tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, running.process.wait()).await;
         Some(describe(ended.ok()))
     }
 
     /// Starts the server until it runs; `None` when that is not wanted any more.
-    async fn start_again(&self, deaths_in_a_row: &mut usize) -> Option<Box<Running>> {
+    async fn start_again(&self, deaths: &mut Deaths, mut life: Duration) -> Option<Box<Running>> {
         loop {
-            *deaths_in_a_row += 1;
             let pause = jittered(
-                *deaths_in_a_row,
+                deaths.count(life),
                 limits::CHILD_RESTART_FIRST,
                 limits::CHILD_RESTART_LONGEST,
             );
+            life = Duration::ZERO;
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(pause) => {}
@@ -362,21 +342,6 @@ fn describe(ended: Option<io::Result<ExitStatus>>) -> String {
         Some(Ok(status)) => status.to_string(),
         Some(Err(error)) => error.to_string(),
         None => "it closed its log".to_owned(),
-    }
-}
-
-/// SIGTERM, and SIGKILL if that is not enough; returns when the child is gone.
-async fn end(child: &mut Child) {
-    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        // It may be gone already, which is what is wanted.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    }
-    if tokio::time::timeout(limits::CHILD_STOP_TIMEOUT, child.wait())
-        .await
-        .is_err()
-        && let Err(error) = child.kill().await
-    {
-        tracing::warn!(%error, "nats-server cannot be killed");
     }
 }
 

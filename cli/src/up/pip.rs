@@ -1,14 +1,15 @@
 //! Runs `pip install --target` for a pinned, hashed list, and says in a sentence why it failed.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokenbus_process::{Lines, Process};
+use tokio::io::AsyncRead;
 use tokio::process::Command;
 
 use super::python::Python;
-use crate::child::tie_to_us;
 use crate::limits;
 
 /// Why pip did not install the list. Each says what to do.
@@ -58,11 +59,10 @@ pub(crate) async fn install(
     scratch: &Path,
     report: impl Fn(u64, u64),
 ) -> Result<(), PipError> {
-    let mut command = command(python, list, target, scratch);
-    let mut child = tie_to_us(&mut command)
-        .spawn()
-        .map_err(|error| PipError::NotRun(error.to_string()))?;
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+    let not_run = |error: io::Error| PipError::NotRun(error.to_string());
+    let command = command(python, list, target, scratch);
+    let mut process = Process::start(command).await.map_err(not_run)?;
+    let (Some(stdout), Some(stderr)) = (process.take_stdout(), process.take_stderr()) else {
         return Err(PipError::NotRun("its output cannot be read".to_owned()));
     };
     let out = follow(stdout, |line| match progress(line) {
@@ -73,8 +73,8 @@ pub(crate) async fn install(
         None => true,
     });
     let err = follow(stderr, |_| true);
-    let (status, mut said, complaints) = tokio::join!(child.wait(), out, err);
-    let status = status.map_err(|error| PipError::NotRun(error.to_string()))?;
+    let (status, mut said, complaints) = tokio::join!(process.wait(), out, err);
+    let status = status.map_err(not_run)?;
     if status.success() {
         return Ok(());
     }
@@ -139,25 +139,16 @@ fn progress(line: &str) -> Option<(u64, u64)> {
 /// Reads lines until the end and returns the last of those that `keep` wants.
 async fn follow(stream: impl AsyncRead + Unpin, mut keep: impl FnMut(&str) -> bool) -> VecDeque<String> {
     let mut tail = VecDeque::new();
-    let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = (&mut reader)
-            .take(limits::CHILD_LINE_BYTES)
-            .read_until(b'\n', &mut line)
-            .await;
-        if !matches!(read, Ok(1..)) {
-            return tail;
-        }
-        let text = String::from_utf8_lossy(&line);
-        if keep(&text) {
+    let mut lines = Lines::new(stream, limits::CHILD_LINE_BYTES);
+    while let Some(line) = lines.next().await {
+        if keep(&line) {
             if tail.len() == limits::PIP_TAIL_LINES {
                 tail.pop_front();
             }
-            tail.push_back(text.trim_end().to_owned());
+            tail.push_back(line);
         }
     }
+    tail
 }
 
 /// Turns pip's output into one of the known causes. pip has no other way to tell them.

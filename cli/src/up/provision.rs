@@ -4,7 +4,6 @@
 use std::env::consts::{ARCH, OS};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokenbus_worker::engine::llama::LlamaRuntime;
@@ -15,7 +14,6 @@ use super::package::{self, Package};
 use super::path::look_up;
 use super::pip::{self, PipError};
 use super::python::{self, Demands, Python, PythonError};
-use crate::child::tie_to_us;
 use crate::limits;
 use crate::ui::Screen;
 
@@ -247,7 +245,7 @@ async fn verify_import(python: &Python, packages: &Path) -> Result<(), Provision
         .args(["-c", "import xllamacpp"])
         .env("PYTHONPATH", packages)
         .current_dir("/");
-    run(&mut command, limits::IMPORT_TIMEOUT).await.map_err(|reason| {
+    run(command, limits::IMPORT_TIMEOUT).await.map_err(|reason| {
         let reason = if reason.contains("libgomp") {
             "the OpenMP runtime is missing; install it (Debian, Ubuntu: apt-get install libgomp1) \
              and start again"
@@ -268,13 +266,14 @@ async fn verify_import(python: &Python, packages: &Path) -> Result<(), Provision
 }
 
 async fn output_of(program: &Path, arguments: &[&str]) -> Result<String, String> {
-    run(Command::new(program).args(arguments), limits::PROBE_TIMEOUT).await
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run(command, limits::PROBE_TIMEOUT).await
 }
 
 /// Runs a command to its end and returns its standard output, or a few words on its failure.
-async fn run(command: &mut Command, within: Duration) -> Result<String, String> {
-    let output = tie_to_us(command.stdin(Stdio::null())).output();
-    let output = match tokio::time::timeout(within, output).await {
+async fn run(command: Command, within: Duration) -> Result<String, String> {
+    let output = match tokio::time::timeout(within, tokenbus_process::output(command)).await {
         Err(_) => return Err(format!("no answer within {} s", within.as_secs())),
         Ok(Err(error)) => return Err(format!("it cannot be run: {error}")),
         Ok(Ok(output)) => output,

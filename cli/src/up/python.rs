@@ -2,12 +2,11 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde::Deserialize;
 use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::child::tie_to_us;
 use crate::limits;
 
 /// Names tried on PATH, in this order: the usual one first, then newer before older.
@@ -155,10 +154,9 @@ fn unfit(python: &Python, demands: Demands) -> Option<String> {
 async fn probe(program: &Path) -> Result<Python, String> {
     let mut command = Command::new(program);
     // Not in the caller's directory: a json.py lying there would be imported.
-    command.args(["-c", PROBE]).stdin(Stdio::null()).current_dir("/");
+    command.args(["-c", PROBE]).current_dir("/");
     let at = program.display();
-    let run = tie_to_us(&mut command).output();
-    let output = match tokio::time::timeout(limits::PROBE_TIMEOUT, run).await {
+    let output = match timeout(limits::PROBE_TIMEOUT, tokenbus_process::output(command)).await {
         Err(_) => {
             return Err(format!(
                 "{at} does not start (no answer within {} s)",

@@ -1,23 +1,25 @@
 //! A server process of our own: started, kept running, and gone when we are.
 
 mod log;
-mod process;
 mod words;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use tokenbus_bus::backoff;
 use tokenbus_bus::task::{self, AbortOnDrop};
+use tokenbus_process::{Deaths, Process};
+use tokio::process::Command;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use words::{WordsError, split};
 
 use super::limits;
 use log::Log;
-use process::{Process, Spawner};
+use words::fill;
 
 /// Loopback: a supervised server is nobody else's business.
 const HOST: &str = "127.0.0.1";
@@ -53,6 +55,25 @@ impl EngineCommand {
             log_dir: log_dir.into(),
             log_name: "engine.log".to_owned(),
         }
+    }
+
+    /// Starts the server for `host` and `port`.
+    async fn start(&self, host: &str, port: u16) -> Result<Process, SpawnError> {
+        let mut words = self.words.iter().map(|word| fill(word, host, port));
+        let program = words.next().unwrap_or_default();
+        let mut command = Command::new(&program);
+        command
+            .args(words)
+            .env("HOST", host)
+            .env("PORT", port.to_string())
+            .envs(self.env.iter().map(|(name, value)| (name, fill(value, host, port))))
+            // Held open and never written: a server may watch it to learn of our death.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Process::start(command)
+            .await
+            .map_err(|error| SpawnError::Failed { program, error })
     }
 }
 
@@ -174,20 +195,15 @@ impl Supervisor {
             path: log.path().to_owned(),
             error,
         })?;
-        let spawner = Spawner::new().map_err(|error| SpawnError::Failed {
-            program: command.words.first().cloned().unwrap_or_default(),
-            error,
-        })?;
         let (host, port) = address.choose()?;
-        let process = Process::start(&spawner, &command, host, port).await?;
+        let process = command.start(host, port).await?;
         let (orders, receiver) = mpsc::channel(4);
         let (state, states) = watch::channel(ProcessState::Running { port });
         let port = Arc::new(AtomicU16::new(port));
-        tracing::info!(program = ?command.words.first(), pid = process.child.id(), log = %log.path().display(), "engine process started");
+        tracing::info!(program = ?command.words.first(), pid = process.id(), log = %log.path().display(), "engine process started");
         let keeper = Keeper {
             command,
             address,
-            spawner,
             log: log.clone(),
             state,
             port: port.clone(),
@@ -240,7 +256,6 @@ enum Ended {
 struct Keeper {
     command: EngineCommand,
     address: Address,
-    spawner: Spawner,
     log: Log,
     state: watch::Sender<ProcessState>,
     port: Arc<AtomicU16>,
@@ -250,7 +265,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, first: Process) {
         let mut process = Some(first);
-        let mut deaths = 0_usize;
+        let mut deaths = Deaths::new(limits::RESTART_RESET);
         loop {
             let born = Instant::now();
             let ended = match process.take() {
@@ -265,11 +280,7 @@ impl Keeper {
                 Ended::Hung => "the server process did not work and was ended".to_owned(),
                 Ended::Stopped(reply) => return finished(reply),
             };
-            deaths = if born.elapsed() >= limits::RESTART_RESET {
-                1
-            } else {
-                deaths + 1
-            };
+            let deaths = deaths.count(born.elapsed());
             let pause = backoff::jittered(deaths, limits::RESTART_FIRST, limits::RESTART_LONGEST);
             tracing::error!(
                 reason,
@@ -288,19 +299,19 @@ impl Keeper {
 
     async fn start(&self) -> Result<Process, SpawnError> {
         let (host, port) = self.address.choose()?;
-        let process = Process::start(&self.spawner, &self.command, host, port).await?;
+        let process = self.command.start(host, port).await?;
         self.port.store(port, Ordering::Relaxed);
         self.state.send_replace(ProcessState::Running { port });
-        tracing::info!(pid = process.child.id(), "engine process started again");
+        tracing::info!(pid = process.id(), "engine process started again");
         Ok(process)
     }
 
     /// One life, from start to end. The process and its descendants are gone when this returns.
     async fn live(&mut self, mut process: Process) -> Ended {
         self.log.begin();
-        let (out, err) = (process.child.stdout.take(), process.child.stderr.take());
+        let (out, err) = (process.take_stdout(), process.take_stderr());
         // Held to the end of this life: its closing tells a watching server that we are gone.
-        let stdin = process.child.stdin.take();
+        let stdin = process.take_stdin();
         let log = self.log.clone();
         let carry = async move {
             if let (Some(out), Some(err)) = (out, err) {
@@ -312,7 +323,7 @@ impl Keeper {
         let ended = loop {
             tokio::select! {
                 () = &mut carry, if !carried => carried = true,
-                status = process.child.wait() => {
+                status = process.wait() => {
                     break Ended::Exited(match status {
                         Ok(status) => format!("the server process ended ({status})"),
                         Err(error) => format!("the server process cannot be waited for: {error}"),

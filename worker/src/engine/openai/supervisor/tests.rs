@@ -137,22 +137,6 @@ async fn stopping_leaves_nobody_behind_and_returns_when_they_are_gone() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_end_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let spawner = Spawner::new().unwrap();
-    let command = shell("trap '' TERM; echo ready; while :; do sleep 1000; done", folder.path());
-    let mut process = Process::start(&spawner, &command, HOST, 1).await.unwrap();
-    let mut out = tokio::io::BufReader::new(process.child.stdout.take().unwrap());
-    let mut ready = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut out, &mut ready)
-        .await
-        .unwrap();
-    let pid = i32::try_from(process.child.id().unwrap()).unwrap();
-    process.stop(Duration::from_millis(50)).await;
-    assert!(!runs(pid));
-}
-
-#[tokio::test]
 async fn dropping_the_supervisor_kills_the_group() {
     let folder = tempfile::tempdir().unwrap();
     let script = "trap '' TERM; sleep 1000 & echo child $!; wait; sleep 1000";

@@ -27,7 +27,7 @@ use crate::sync::lock;
 
 /// Makes connections that can be tapped.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) HttpConnector);
+pub(crate) struct Connector(pub(crate) HttpConnector);
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<Socket>;
@@ -46,7 +46,7 @@ impl Service<Uri> for Connector {
 
 /// A connection, as the library has it.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     tap: Tap,
     out: OwnedWriteHalf,
 }
@@ -128,7 +128,7 @@ pub(crate) struct TappedBody {
 
 impl TappedBody {
     /// The body of `answer`, or the library's where it is not tapped.
-    pub(super) fn of(answer: Response<Incoming>) -> Response<Result<Self, Incoming>> {
+    pub(crate) fn of(answer: Response<Incoming>) -> Response<Result<Self, Incoming>> {
         let (mut head, library) = answer.into_parts();
         let tapped = head.extensions.remove::<Tap>().and_then(|tap| {
             let number = tap.line().tapped()?;
@@ -142,7 +142,7 @@ impl TappedBody {
     }
 
     /// Waits for bytes and gives them to `take`. `None` at the end.
-    pub(super) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<io::Result<()>> {
+    pub(crate) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<io::Result<()>> {
         match poll_fn(|cx| self.tap.line().poll_body(self.number, cx, take)).await {
             Ok(true) => Some(Ok(())),
             Ok(false) => {

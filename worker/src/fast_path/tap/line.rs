@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::chunked::Chunked;
-use crate::engine::openai::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
+use crate::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
 
 /// The end of a chunked body, which the library gets when the reader has had it all.
 const EMPTY_BODY: &[u8] = b"0\r\n\r\n";

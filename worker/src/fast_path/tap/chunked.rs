@@ -1,6 +1,6 @@
 //! The chunked coding of a body (RFC 9112, section 7.1), undone piece by piece in the bytes as they were read.
 
-use crate::engine::openai::limits::LINE_PASSED_OVER;
+use crate::limits::LINE_PASSED_OVER;
 
 /// The bytes are not a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

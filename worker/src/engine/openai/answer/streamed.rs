@@ -12,11 +12,11 @@ use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};
-use crate::engine::openai::request::call::Call;
+use crate::engine::openai::request::engine_request::Call;
 use crate::engine::openai::request::count::{Counted, Counting};
 use crate::engine::openai::target::UsageRule;
-use crate::engine::openai::wire::chunk::{Choice, Chunk, Members, text_of};
-use crate::engine::openai::wire::pattern::Pattern;
+use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, Members, text_of};
+use crate::fast_path::pattern::Pattern;
 use crate::engine::openai::wire::sse::{Event, EventKind};
 
 /// Whether the answer goes on.
@@ -417,5 +417,5 @@ fn logprobs_count(logprobs: &RawValue) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "streamed_tests.rs"]
 mod tests;

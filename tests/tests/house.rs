@@ -39,6 +39,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["limits", "sync"],
             &["options"],
+            &["fast_path"],
             &["engine"],
             &["engine::openai::limits"],
             &["engine::openai::supervisor"],

@@ -10,6 +10,7 @@
 
 mod core;
 pub mod engine;
+mod fast_path;
 pub mod limits;
 mod options;
 mod outbox;

@@ -151,3 +151,13 @@ pub const SUBSCRIBE_RETRY_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest pause before a failed subscription is tried again.
 pub const SUBSCRIBE_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Longest head of an answer that is tapped, bytes. Engines send some hundred; hyper's own bound is for what
+/// is longer.
+pub const LINE_HEAD: usize = 16 * 1024;
+
+/// Most header fields of an answer that is tapped, count. hyper's own bound is 100.
+pub const LINE_FIELDS: usize = 64;
+
+/// Bytes that are read from a tapped connection at once: some dozens of tokens. On the stack, not of the stream.
+pub const LINE_READ: usize = 8 * 1024;

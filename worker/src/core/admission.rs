@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use tokenbus_protocol::RejectReason;
 use uuid::Uuid;
 
-use crate::core::seen::Seen;
+use crate::core::recent_keys::Seen;
 
 /// What admission must know of a request.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use tokenbus_protocol::control::RollCall;
 use tokenbus_protocol::{Control, Delta, Finish, Request};
 
 use super::*;
-use crate::core::bench::*;
+use crate::core::fixture::*;
 use crate::limits;
 
 fn name(text: &str) -> Name {

@@ -12,8 +12,8 @@ mod gateway_watch;
 mod gateways;
 pub(crate) mod intake;
 mod parts;
+mod recent_keys;
 mod requests;
-mod seen;
 mod tenure;
 mod timers;
 
@@ -361,7 +361,7 @@ fn handed_over() -> EngineError {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-pub(crate) mod bench;
+pub(crate) mod fixture;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

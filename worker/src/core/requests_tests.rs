@@ -4,7 +4,7 @@ use serde_bytes::ByteBuf;
 use tokenbus_protocol::{Control, Delta, Finish, Parts, ResumeChoice};
 
 use super::*;
-use crate::core::bench::*;
+use crate::core::fixture::*;
 
 #[tokio::test]
 async fn a_request_is_accepted_generated_and_its_slot_is_free_again() {

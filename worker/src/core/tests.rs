@@ -3,7 +3,7 @@
 use tokenbus_protocol::control::{Drain as DrainCommand, ModelCommand, Ping, Undrain};
 use tokenbus_protocol::{Control, ControlReply, Family, Finish, Request};
 
-use super::bench::*;
+use super::fixture::*;
 use super::*;
 
 #[tokio::test]

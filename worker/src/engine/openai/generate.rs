@@ -9,12 +9,12 @@ use tokenbus_http_parts::EventParser;
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
 use super::answer::exchange::{Output, Server, emit, error_body, permitted};
-use super::answer::stream::{Answer, Step, Stopped, merge};
+use super::answer::streamed::{Answer, Step, Stopped, merge};
 use super::answer::unary;
 use super::error;
 use super::limits;
 use super::request;
-use super::request::call::{Call, Plan};
+use super::request::engine_request::{Call, Plan};
 use super::request::seam::{Seam, without_skipped};
 use super::target::{Target, UsageRule};
 use super::watch::shared::Shared;

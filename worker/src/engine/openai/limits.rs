@@ -21,16 +21,6 @@ pub(super) const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 /// sent, was most likely closed by the server while idle: the request is sent once more.
 pub(super) const STALE_CONNECTION: Duration = Duration::from_millis(500);
 
-/// Longest head of an answer that is tapped, bytes. Engines send some hundred; hyper's own bound is for what
-/// is longer.
-pub(super) const LINE_HEAD: usize = 16 * 1024;
-
-/// Most header fields of an answer that is tapped, count. hyper's own bound is 100.
-pub(super) const LINE_FIELDS: usize = 64;
-
-/// Bytes that are read from a tapped connection at once: some dozens of tokens. On the stack, not of the stream.
-pub(super) const LINE_READ: usize = 8 * 1024;
-
 /// Longest event of a stream in bytes. An event is one token or a burst of them; logprobs of
 /// twenty alternatives for a burst stay well below this.
 pub(super) const MAX_EVENT: usize = 4 * 1024 * 1024;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode};
 
-use super::stream::Stopped;
+use super::streamed::Stopped;
 use crate::engine::openai::error;
 use crate::engine::openai::limits;
 use crate::engine::openai::watch::shared::Shared;

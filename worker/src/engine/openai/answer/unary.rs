@@ -16,7 +16,7 @@ use tokenbus_protocol::openai::{RawJson, RawJsonError, RawObject};
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish, RequestKind};
 
 use super::exchange::{Output, Server, emit, permitted};
-use super::stream::Stopped;
+use super::streamed::Stopped;
 use crate::engine::Job;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::limits;

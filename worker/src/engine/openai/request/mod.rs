@@ -1,7 +1,7 @@
 //! What of a request's body must change for the engine, and nothing else.
 
-pub(crate) mod call;
 pub(crate) mod count;
+pub(crate) mod engine_request;
 pub(crate) mod members;
 mod resume;
 pub(crate) mod seam;
@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
 
-use self::call::{Call, Plan};
 use self::count::{Counting, PER_TOKEN};
+use self::engine_request::{Call, Plan};
 use self::members::{demands_a_tool, encode, number, parsed, unwritable};
 use self::seam::Seam;
 use crate::engine::openai::error;

@@ -7,8 +7,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_protocol::openai::{RawJsonError, RawObject};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
-use super::call::{Call, Plan};
 use super::count::Counting;
+use super::engine_request::{Call, Plan};
 use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
 use crate::engine::openai::error::not_continuable;

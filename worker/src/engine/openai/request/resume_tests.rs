@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
 
-use super::super::call::Plan;
+use super::super::engine_request::Plan;
 use super::super::plan;
 use super::super::seam::Seam;
 use crate::engine::openai::target::{Continuation, ServerKind, Target};

@@ -15,10 +15,10 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::credentials::Credentials;
-use super::tap::{Connector, TappedBody};
 use crate::engine::openai::error::Secrets;
 use crate::engine::openai::limits;
 use crate::engine::openai::options::StartError;
+use crate::fast_path::tap::{Connector, TappedBody};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,5 @@
-//! Bytes to and from the server: the HTTP client, the tap on its streams, events, chunks and their shape.
+//! Bytes to and from the server: the HTTP client, credentials, events and completion chunks.
 
-pub(crate) mod chunk;
 pub(crate) mod client;
+pub(crate) mod completion_chunk;
 pub(crate) mod credentials;
-mod tap;

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use tokenbus_http_parts::{ChunkedDecoder, LAST_CHUNK};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::engine::openai::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
+use crate::limits::{LINE_FIELDS, LINE_HEAD, LINE_READ};
 
 /// The type of an answer that is a stream of events.
 const EVENTS: &[u8] = b"text/event-stream";

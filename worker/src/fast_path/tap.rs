@@ -1,9 +1,7 @@
-//! A tap on the HTTP library's connections: the bodies of streamed answers come past the library.
+//! A tap on hyper's connections: bodies of streamed answers bypass hyper.
 //!
 //! Through the library a token wakes two tasks, is handed over in a channel and leaves a small buffer of its
 //! own behind. Through the tap it wakes the task that wants it, which reads it from the socket.
-
-mod line;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,12 +19,12 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tower_service::Service;
 
-use self::line::Line;
+use super::line::Line;
 use crate::sync::lock;
 
 /// Makes connections that can be tapped.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(pub(super) HttpConnector);
+pub(crate) struct Connector(pub(crate) HttpConnector);
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<Socket>;
@@ -45,7 +43,7 @@ impl Service<Uri> for Connector {
 
 /// A connection, as the library has it.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     tap: Tap,
     out: OwnedWriteHalf,
 }
@@ -127,7 +125,7 @@ pub(crate) struct TappedBody {
 
 impl TappedBody {
     /// The body of `answer`, or the library's where it is not tapped.
-    pub(super) fn of(answer: Response<Incoming>) -> Response<Result<Self, Incoming>> {
+    pub(crate) fn of(answer: Response<Incoming>) -> Response<Result<Self, Incoming>> {
         let (mut head, library) = answer.into_parts();
         let tapped = head.extensions.remove::<Tap>().and_then(|tap| {
             let number = tap.line().tapped()?;
@@ -141,7 +139,7 @@ impl TappedBody {
     }
 
     /// Waits for bytes and gives them to `take`. `None` at the end.
-    pub(super) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<io::Result<()>> {
+    pub(crate) async fn feed(&mut self, take: &mut (dyn FnMut(&[u8]) + Send)) -> Option<io::Result<()>> {
         match poll_fn(|cx| self.tap.line().poll_body(self.number, cx, take)).await {
             Ok(true) => Some(Ok(())),
             Ok(false) => {
@@ -156,4 +154,6 @@ impl TappedBody {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#[path = "tap_tests.rs"]
+#[path = "tap_tests.rs"]
 mod tests;

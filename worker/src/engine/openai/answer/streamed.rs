@@ -13,10 +13,10 @@ use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};
-use crate::engine::openai::request::call::Call;
 use crate::engine::openai::request::count::{Counted, Counting};
+use crate::engine::openai::request::engine_request::Call;
 use crate::engine::openai::target::UsageRule;
-use crate::engine::openai::wire::chunk::{Choice, Chunk, Members, text_of};
+use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, Members, text_of};
 
 /// Whether the answer goes on.
 #[derive(Debug, PartialEq, Eq)]
@@ -427,5 +427,5 @@ fn logprobs_count(logprobs: &RawValue) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
+#[path = "streamed_tests.rs"]
 mod tests;

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
-use crate::jetstream::{Replicas, Seen, Streams};
+use crate::known_streams::KnownStreams;
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
+use crate::replicas::Replicas;
 use crate::{backoff, limits};
 
 /// Whether the connection is up, and how often it came up.
@@ -46,7 +47,7 @@ pub struct Bus {
     rtt: Arc<AtomicU64>,
     clustered: Arc<AtomicBool>,
     replicas: Replicas,
-    seen: Seen,
+    known_streams: KnownStreams,
 }
 
 /// Why something could not be done over the bus.
@@ -129,7 +130,7 @@ impl Bus {
             rtt,
             clustered: Arc::default(),
             replicas: options.replicas,
-            seen: Seen::default(),
+            known_streams: KnownStreams::default(),
         })
     }
 
@@ -138,17 +139,12 @@ impl Bus {
         &self.client
     }
 
-    /// Streams and buckets in JetStream, which has `answer` for each of its answers.
-    pub fn streams(&self, answer: Duration) -> Streams {
-        Streams::new(self.clone(), answer)
-    }
-
     pub(crate) fn replicas(&self) -> Replicas {
         self.replicas
     }
 
-    pub(crate) fn seen(&self) -> &Seen {
-        &self.seen
+    pub(crate) fn known_streams(&self) -> &KnownStreams {
+        &self.known_streams
     }
 
     /// Counters of this connection.

@@ -6,12 +6,16 @@
 
 pub mod backoff;
 mod connection;
-pub mod jetstream;
-pub mod limits;
+mod jetstream;
+mod known_streams;
+mod limits;
 mod metrics;
 mod options;
+mod replicas;
 pub mod task;
 
 pub use connection::{Bus, BusError, Link};
+pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use metrics::BusMetrics;
 pub use options::{BusOptions, OptionsError};
+pub use replicas::{Replicas, ReplicasError};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::jetstream::Replicas;
 use crate::limits::SUBSCRIPTION_CAPACITY;
+use crate::replicas::Replicas;
 
 /// How to reach NATS. `Default` is one server on loopback.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokenbus_bus::BusOptions;
-use tokenbus_bus::jetstream::Replicas;
+use tokenbus_bus::Replicas;
 use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::{kv, stream};
 use bytes::Bytes;
-use tokenbus_bus::jetstream::{StreamError, Streams, Wanted};
 use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{StreamError, Streams, WantedStream};
 use tokenbus_protocol::Name;
 use tokio::sync::watch;
 
@@ -205,7 +205,7 @@ impl Keeper {
     }
 
     async fn open(&self) -> Result<Store, LeaseError> {
-        let mut wanted = Wanted::bucket(&self.bucket, "Which coordinator of tokenbus leads");
+        let mut wanted = WantedStream::bucket(&self.bucket, "Which coordinator of tokenbus leads");
         wanted.config.max_age = LEASE;
         wanted.config.duplicate_window = LEASE;
         wanted.config.storage = stream::StorageType::Memory;

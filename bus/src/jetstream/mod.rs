@@ -6,16 +6,12 @@
 //! too few and never lowered; else it keeps the settings that it has.
 
 mod plan;
-mod replicas;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::context::{
     ContextBuilder, CreateStreamError, CreateStreamErrorKind, KeyValueError, RequestErrorKind,
 };
-
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode, stream};
@@ -23,11 +19,10 @@ use async_nats::jetstream::{Context, Error as ServerError, ErrorCode, stream};
 use crate::connection::Bus;
 use crate::limits;
 use plan::{Plan, Refusal, Step};
-pub use replicas::{Replicas, ReplicasError};
 
 /// A stream as it is wanted.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct WantedStream {
     /// How it is made where there is none. Its replicas are those of the options.
     pub config: stream::Config,
     /// Whether one that is there gets the age of what it keeps from here.
@@ -37,7 +32,7 @@ pub struct Wanted {
     pub same_reads: bool,
 }
 
-impl From<stream::Config> for Wanted {
+impl From<stream::Config> for WantedStream {
     fn from(config: stream::Config) -> Self {
         Self {
             config,
@@ -47,7 +42,7 @@ impl From<stream::Config> for Wanted {
     }
 }
 
-impl Wanted {
+impl WantedStream {
     /// A key-value bucket of this name, as clients of NATS make one; it keeps one value for a key.
     pub fn bucket(name: &str, description: &str) -> Self {
         Self::from(stream::Config {
@@ -71,7 +66,7 @@ fn stream_of(bucket: &str) -> String {
 
 /// A stream that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundStream {
     /// Which it is: one that was made again under the same name has another mark.
     pub mark: i128,
     /// Messages in it.
@@ -112,17 +107,6 @@ pub enum StreamError {
     },
 }
 
-/// What is remembered of the streams of one connection.
-pub(crate) type Seen = Arc<Mutex<HashMap<String, Memory>>>;
-
-/// What is remembered of one stream.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    mark: Option<i128>,
-    /// It was said that it has too few replicas.
-    short: bool,
-}
-
 /// Makes and finds streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Streams {
@@ -132,14 +116,18 @@ pub struct Streams {
     limit: Duration,
 }
 
-impl Streams {
-    /// With `answer` as the time that JetStream has for one answer.
-    pub(crate) fn new(bus: Bus, answer: Duration) -> Self {
-        let context = ContextBuilder::new().timeout(answer).build(bus.client().clone());
-        let limit = answer.saturating_mul(limits::STREAM_ANSWERS);
-        Self { bus, context, limit }
+impl Bus {
+    /// Streams and buckets in JetStream. JetStream may take `answer` for each of its answers.
+    pub fn streams(&self, answer: Duration) -> Streams {
+        Streams {
+            bus: self.clone(),
+            context: ContextBuilder::new().timeout(answer).build(self.client().clone()),
+            limit: answer.saturating_mul(limits::STREAM_ANSWERS),
+        }
     }
+}
 
+impl Streams {
     /// JetStream itself, to publish and to read.
     pub fn context(&self) -> &Context {
         &self.context
@@ -149,7 +137,7 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+    pub async fn ensure(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
         let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
         let found = ensured.unwrap_or(Err(StreamError::Silent))?;
         self.remember(&wanted.config.name, &found);
@@ -160,7 +148,7 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure_bucket(&self, name: &str, wanted: &Wanted) -> Result<(Store, Found), StreamError> {
+    pub async fn ensure_bucket(&self, name: &str, wanted: &WantedStream) -> Result<(Store, FoundStream), StreamError> {
         let found = self.ensure(wanted).await?;
         let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
         let store = store.map_err(|_| StreamError::Silent)?;
@@ -175,11 +163,11 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`], [`StreamError::Gone`] where there is none.
-    pub async fn look(&self, name: &str) -> Result<Found, StreamError> {
+    pub async fn look(&self, name: &str) -> Result<FoundStream, StreamError> {
         self.info(&stream_of(name)).await.map(|info| found(&info, false))
     }
 
-    async fn find_or_make(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+    async fn find_or_make(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
         let name = &wanted.config.name;
         match self.info(name).await {
             Ok(info) => Ok(self.mend(wanted, info).await),
@@ -209,7 +197,7 @@ impl Streams {
     }
 
     /// Makes it, as large and with as many replicas as it can be; `None` where it is there already.
-    async fn make(&self, wanted: &Wanted) -> Result<Option<stream::Info>, StreamError> {
+    async fn make(&self, wanted: &WantedStream) -> Result<Option<stream::Info>, StreamError> {
         let name = &wanted.config.name;
         let mut plan = Plan::new(self.bus.replicas(), wanted.config.max_bytes);
         loop {
@@ -250,7 +238,7 @@ impl Streams {
 
     /// Sets what must be as told, and raises the replicas. A stream that cannot be changed is used
     /// as it is.
-    async fn mend(&self, wanted: &Wanted, info: stream::Info) -> Found {
+    async fn mend(&self, wanted: &WantedStream, info: stream::Info) -> FoundStream {
         let mut found = found(&info, false);
         let name = &info.config.name;
         let mut config = info.config.clone();
@@ -271,7 +259,7 @@ impl Streams {
         let clustered = info.cluster.as_ref().is_some_and(|cluster| cluster.name.is_some());
         let replicas = self.bus.replicas().wanted(clustered);
         if config.num_replicas >= replicas {
-            self.seen().entry(name.clone()).or_default().short = false;
+            self.bus.known_streams().note_short(name, false);
             return found;
         }
         let before = std::mem::replace(&mut config.num_replicas, replicas);
@@ -279,12 +267,10 @@ impl Streams {
             Ok(_) => {
                 tracing::info!(stream = %name, before, replicas, "stream has more replicas now");
                 found.replicas = replicas;
-                self.seen().entry(name.clone()).or_default().short = false;
+                self.bus.known_streams().note_short(name, false);
             }
             Err(error) => {
-                let mut seen = self.seen();
-                let memory = seen.entry(name.clone()).or_default();
-                if !std::mem::replace(&mut memory.short, true) {
+                if !self.bus.known_streams().note_short(name, true) {
                     tracing::warn!(stream = %name, replicas = before, wanted = replicas, %error,
                         "the stream has fewer replicas than wanted, and cannot have more now");
                 }
@@ -293,10 +279,8 @@ impl Streams {
         found
     }
 
-    fn remember(&self, name: &str, found: &Found) {
-        let mut seen = self.seen();
-        let before = seen.entry(name.to_owned()).or_default().mark.replace(found.mark);
-        if before.is_some_and(|before| before != found.mark) {
+    fn remember(&self, name: &str, found: &FoundStream) {
+        if self.bus.known_streams().note_mark(name, found.mark) {
             self.bus.metrics().streams_remade.inc();
             tracing::warn!(
                 stream = name,
@@ -304,15 +288,10 @@ impl Streams {
             );
         }
     }
-
-    fn seen(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
-        // Whole after each change.
-        self.bus.seen().lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn found(info: &stream::Info, made: bool) -> Found {
-    Found {
+fn found(info: &stream::Info, made: bool) -> FoundStream {
+    FoundStream {
         mark: info.created.unix_timestamp_nanos(),
         messages: info.state.messages,
         made,

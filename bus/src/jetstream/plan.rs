@@ -2,8 +2,8 @@
 
 use async_nats::jetstream::ErrorCode;
 
-use super::replicas::Replicas;
 use crate::limits::{SAFE_REPLICAS, SMALLEST_PART, SMALLEST_STREAM};
+use crate::replicas::Replicas;
 
 /// Why the servers refused to make a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

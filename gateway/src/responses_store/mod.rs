@@ -15,7 +15,7 @@ use async_nats::jetstream::kv::{Operation, Store};
 use async_nats::jetstream::stream;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokenbus_bus::Bus;
-use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
+use tokenbus_bus::{FoundStream, StreamError, Streams, WantedStream};
 use tokenbus_protocol::{Name, model_token};
 use tokio::time::{Instant, timeout};
 
@@ -76,7 +76,7 @@ struct Opened {
 #[derive(Debug, Clone)]
 struct Open {
     store: Store,
-    found: Found,
+    found: FoundStream,
     at: Instant,
 }
 
@@ -247,8 +247,8 @@ impl Inner {
 
     /// A key-value bucket as clients make one, but for what happens when it is full. An operator's
     /// bucket keeps its settings, but for the age.
-    fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::bucket(&self.bucket, "Responses that tokenbus keeps for their conversations");
+    fn wanted(&self) -> WantedStream {
+        let mut wanted = WantedStream::bucket(&self.bucket, "Responses that tokenbus keeps for their conversations");
         wanted.config.max_age = self.options.ttl;
         wanted.config.max_bytes = i64::try_from(self.options.bytes).unwrap_or(i64::MAX);
         wanted.config.duplicate_window = DUPLICATES.min(self.options.ttl);

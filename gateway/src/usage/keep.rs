@@ -14,8 +14,8 @@ use async_nats::jetstream::{Error as ServerError, ErrorCode, stream};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokenbus_bus::jetstream::{StreamError, Streams, Wanted};
 use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{StreamError, Streams, WantedStream};
 use tokenbus_protocol::{UsageRecord, encode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -46,7 +46,7 @@ pub(super) struct Keeper {
     streams: Streams,
     /// As [`Self::streams`], with the time for a confirmation.
     confirmed: Streams,
-    wanted: Wanted,
+    wanted: WantedStream,
     subject: String,
     metrics: Metrics,
 }
@@ -76,7 +76,7 @@ impl Keeper {
         Self {
             streams: bus.streams(ANSWER),
             confirmed: bus.streams(CONFIRM),
-            wanted: Wanted::from(config),
+            wanted: WantedStream::from(config),
             subject,
             metrics,
             bus,

@@ -22,7 +22,7 @@ pub struct ReplicasError;
 
 impl Replicas {
     /// The replicas that a stream should have, where the servers are a cluster or are not.
-    pub(super) fn wanted(self, clustered: bool) -> usize {
+    pub(crate) fn wanted(self, clustered: bool) -> usize {
         match self {
             Self::Auto if clustered => SAFE_REPLICAS,
             Self::Auto => 1,

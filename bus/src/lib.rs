@@ -1,8 +1,8 @@
-//! Connecting to NATS: options, jittered reconnect, connection state, confirmed subscriptions,
-//! and the one way to spawn a task.
+//! The connection to NATS: options, reconnect with jitter, connection state, confirmed subscriptions, streams and
+//! buckets of JetStream, and the one way to spawn a task.
 //!
-//! Roles get a [`Bus`]: a cloneable handle over one connection. What they share beyond it is the
-//! wire (`tokenbus-protocol`), never each other.
+//! A role gets a [`Bus`]: a cloneable handle to one connection. Beyond it, roles share only the wire
+//! (`tokenbus-protocol`).
 
 pub mod backoff;
 mod connection;

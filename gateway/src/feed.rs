@@ -8,12 +8,9 @@ use std::time::Duration;
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::control::{FreeHint, Ping, RollCall};
-use tokenbus_protocol::event::EventKind;
-use tokenbus_protocol::subject::Out;
 use tokenbus_protocol::{
-    BatchReader, Body, Capacity, Control, ControlReply, Event as ClusterEvent, Frame, Held, Name, Subjects, decode,
-    encode,
+    BatchReader, Body, Capacity, Control, ControlReply, Event as ClusterEvent, EventKind, Frame, FreeHint, Held, Name,
+    Out, Ping, RollCall, Subjects, decode, encode,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;

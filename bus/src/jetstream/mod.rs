@@ -1,9 +1,9 @@
-//! Streams and buckets in JetStream: the one way to make them, for every role.
+//! Streams and buckets in JetStream. Every role makes them here.
 //!
-//! [`Streams::ensure`] gives what there is, or makes it: with as many replicas as the cluster has
-//! room for, and no larger than the servers can keep. One that was there before and is gone is made
-//! again, with a warning and a count. Of one that is there, the replicas are raised where they are
-//! too few and never lowered; else it keeps the settings that it has.
+//! [`Streams::ensure`] finds a stream or makes it, with as many replicas as the cluster has room for and no larger
+//! than the servers can store. If a stream has vanished, it is made again, with a warning and a count. If an
+//! existing stream has too few replicas, they are raised; they are never lowered. Otherwise an existing stream
+//! keeps its settings.
 
 mod plan;
 
@@ -20,15 +20,15 @@ use crate::connection::Bus;
 use crate::limits;
 use plan::{Plan, Refusal, Step};
 
-/// A stream as it is wanted.
+/// A stream as a role wants it.
 #[derive(Debug, Clone)]
 pub struct WantedStream {
-    /// How it is made where there is none. Its replicas are those of the options.
+    /// The configuration of a new stream. Its replicas come from the options of the connection.
     pub config: stream::Config,
-    /// Whether one that is there gets the age of what it keeps from here.
+    /// Whether an existing stream gets `max_age` from here.
     pub same_age: bool,
-    /// Whether one that is there gets from here whether any replica answers who reads, also one that
-    /// does not know of the newest writes.
+    /// Whether an existing stream gets `allow_direct` from here. With it any replica answers reads, even one that
+    /// lacks the newest writes.
     pub same_reads: bool,
 }
 
@@ -43,7 +43,7 @@ impl From<stream::Config> for WantedStream {
 }
 
 impl WantedStream {
-    /// A key-value bucket of this name, as clients of NATS make one; it keeps one value for a key.
+    /// A key-value bucket named `name`, as NATS clients make them. It keeps one value per key.
     pub fn bucket(name: &str, description: &str) -> Self {
         Self::from(stream::Config {
             name: stream_of(name),
@@ -64,29 +64,29 @@ fn stream_of(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
-/// A stream that is there.
+/// An existing stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundStream {
-    /// Which it is: one that was made again under the same name has another mark.
+    /// Identifies the stream. A stream that was made again under the same name has another mark.
     pub mark: i128,
     /// Messages in it.
     pub messages: u64,
-    /// It was made just now.
+    /// Whether it was made just now.
     pub made: bool,
     /// Its replicas.
     pub replicas: usize,
 }
 
-/// Why a stream cannot be had.
+/// Why a stream cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// Nobody answers in time: JetStream is without a leader, or the servers that have it are away.
+    /// JetStream did not answer in time: it has no leader, or the servers that have it are away.
     #[error("JetStream does not answer")]
     Silent,
     /// NATS has no JetStream, or not for this user.
     #[error("JetStream is not there: {0}")]
     Absent(String),
-    /// There is none of this name.
+    /// No stream has this name.
     #[error("there is no stream {0}")]
     Gone(String),
     /// The servers have no room for it.
@@ -112,7 +112,7 @@ pub enum StreamError {
 pub struct Streams {
     bus: Bus,
     context: Context,
-    /// Time for all that one call of [`Streams::ensure`] asks.
+    /// Time limit for one call of [`Streams::ensure`].
     limit: Duration,
 }
 
@@ -128,12 +128,12 @@ impl Bus {
 }
 
 impl Streams {
-    /// JetStream itself, to publish and to read.
+    /// JetStream itself, for publishing and reading.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Sees to it that the stream is there, with as many replicas as are wanted.
+    /// Makes sure that the stream exists and has enough replicas.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -144,7 +144,7 @@ impl Streams {
         Ok(found)
     }
 
-    /// As [`Streams::ensure`], for a bucket.
+    /// Like [`Streams::ensure`], for a bucket.
     ///
     /// # Errors
     /// [`StreamError`].
@@ -159,10 +159,10 @@ impl Streams {
         Ok((store.map_err(refused)?, found))
     }
 
-    /// What there is of the bucket `name`, without making it.
+    /// Looks up the bucket `name` without making it.
     ///
     /// # Errors
-    /// [`StreamError`], [`StreamError::Gone`] where there is none.
+    /// [`StreamError`]; [`StreamError::Gone`] when it does not exist.
     pub async fn look(&self, name: &str) -> Result<FoundStream, StreamError> {
         self.info(&stream_of(name)).await.map(|info| found(&info, false))
     }
@@ -196,7 +196,7 @@ impl Streams {
         }
     }
 
-    /// Makes it, as large and with as many replicas as it can be; `None` where it is there already.
+    /// Makes the stream as large and with as many replicas as possible. Returns `None` when it exists already.
     async fn make(&self, wanted: &WantedStream) -> Result<Option<stream::Info>, StreamError> {
         let name = &wanted.config.name;
         let mut plan = Plan::new(self.bus.replicas(), wanted.config.max_bytes);
@@ -236,8 +236,8 @@ impl Streams {
         }
     }
 
-    /// Sets what must be as told, and raises the replicas. A stream that cannot be changed is used
-    /// as it is.
+    /// Applies the wanted settings and raises the replicas. If the server refuses a change, the stream is used as
+    /// it is.
     async fn mend(&self, wanted: &WantedStream, info: stream::Info) -> FoundStream {
         let mut found = found(&info, false);
         let name = &info.config.name;
@@ -255,7 +255,7 @@ impl Streams {
             tracing::warn!(stream = %name, %error, "the stream keeps settings that are not wanted");
             config = info.config.clone();
         }
-        // A server by itself tells of no cluster, and cannot have more than one replica.
+        // A single server names no cluster and cannot have more than one replica.
         let clustered = info.cluster.as_ref().is_some_and(|cluster| cluster.name.is_some());
         let replicas = self.bus.replicas().wanted(clustered);
         if config.num_replicas >= replicas {

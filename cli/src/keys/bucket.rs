@@ -2,8 +2,7 @@
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
-use tokenbus_bus::StreamError;
-use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{Bus, StreamError, backoff};
 use tokenbus_gateway::auth::source::KeySource;
 use tokenbus_gateway::auth::source::bucket::{self, BucketError};
 use tokenbus_gateway::auth::table::KeyEntry;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
+use tokenbus_protocol::{RawJsonError, RawObject};
 
 /// Members of a request by name. Two names of one thing are one: a request that sets either is not
 /// given the other.

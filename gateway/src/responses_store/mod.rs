@@ -14,9 +14,8 @@ use std::time::Duration;
 use async_nats::jetstream::kv::{Operation, Store};
 use async_nats::jetstream::stream;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use tokenbus_bus::Bus;
-use tokenbus_bus::{FoundStream, StreamError, Streams, WantedStream};
-use tokenbus_protocol::{Name, model_token};
+use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream};
+use tokenbus_protocol::{Name, encode_model};
 use tokio::time::{Instant, timeout};
 
 /// Settings of the kept responses.
@@ -285,7 +284,7 @@ fn key(tenant: Option<&str>, id: &str) -> Option<String> {
     }
     Some(match tenant {
         None => format!("all.{id}"),
-        Some(tenant) => format!("of.{}.{id}", model_token::encode(tenant)),
+        Some(tenant) => format!("of.{}.{id}", encode_model(tenant)),
     })
 }
 

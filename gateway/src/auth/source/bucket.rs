@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, Entry, Operation, Store, Watch};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_bus::{Bus, backoff};
-use tokenbus_bus::{FoundStream, StreamError, Streams, WantedStream};
+use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream, backoff};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::super::Auth;

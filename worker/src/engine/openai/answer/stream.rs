@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{Delta, EngineError, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson};
 
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};

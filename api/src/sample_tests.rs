@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawJson};
 
 use crate::answer::form::{Failure, Form};
 use crate::{AnswerError, Identity};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// The pause before attempt number `attempt` (from 1): `first`, doubled each time, at most `max`,
-/// of which a random part between half and all is taken ("equal jitter"), so that clients that
-/// lost one server do not return together.
+/// The pause before attempt number `attempt`, counted from 1. The full pause is `first`, doubled with each attempt,
+/// up to `max`. The result is a random part of it between half and all ("equal jitter"), so that clients that lost
+/// one server do not return together.
 pub fn jittered(attempt: usize, first: Duration, max: Duration) -> Duration {
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
     let full = first.saturating_mul(1 << doublings).min(max);

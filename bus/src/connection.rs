@@ -1,4 +1,4 @@
-//! One connection to NATS and what is known of its state.
+//! One connection to NATS and its state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,47 +9,47 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
-use crate::jetstream::{Replicas, Seen, Streams};
+use crate::known_streams::KnownStreams;
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
+use crate::replicas::Replicas;
 use crate::{backoff, limits};
 
-/// Whether the connection is up, and how often it came up.
+/// The state of the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Link {
-    /// Connected at this moment.
+    /// Whether it is up now.
     pub connected: bool,
-    /// How many connections there have been; another number than before means that messages may
-    /// have been lost in between.
+    /// How often the connection was made. If the number has changed, messages may have been lost.
     pub epoch: u64,
-    /// What the server or the client last complained of, empty when connected.
+    /// The last complaint of the server or the client; empty when connected.
     pub reason: String,
     /// When the present connection was made.
     pub connected_at: Option<Instant>,
 }
 
 impl Link {
-    /// Whether the connection was lost and came back less than `window` before `now`: others may
-    /// still be on their way back.
+    /// Whether the connection came back after a loss less than `window` before `now`. Other processes may still be
+    /// reconnecting then.
     pub fn is_recovering(&self, now: Instant, window: Duration) -> bool {
         self.epoch > 1 && self.connected_at.is_some_and(|at| now < at + window)
     }
 }
 
-/// A cloneable handle over one connection to NATS.
+/// A cloneable handle to one connection to NATS.
 #[derive(Debug, Clone)]
 pub struct Bus {
     client: Client,
     link: Arc<watch::Sender<Link>>,
     metrics: BusMetrics,
-    /// Microseconds of the newest round trip; 0 before the first.
+    /// The last round trip in microseconds; 0 before the first.
     rtt: Arc<AtomicU64>,
     clustered: Arc<AtomicBool>,
     replicas: Replicas,
-    seen: Seen,
+    known_streams: KnownStreams,
 }
 
-/// Why something could not be done over the bus.
+/// Why an operation on the bus failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// The options are unusable.
@@ -58,7 +58,7 @@ pub enum BusError {
     /// The connection could not be set up.
     #[error("cannot connect to NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
-    /// The client refused the subscription (a bad subject, or it is closed).
+    /// The client refused the subscription: the subject is invalid or the client is closed.
     #[error("cannot subscribe to {subject}: {source}")]
     Subscribe {
         /// The subject.
@@ -66,7 +66,8 @@ pub enum BusError {
         /// Why.
         source: async_nats::SubscribeError,
     },
-    /// The client refused the message (a bad subject, over `max_payload`, or it is closed).
+    /// The client refused the message: the subject is invalid, the message exceeds `max_payload`, or the client is
+    /// closed.
     #[error("cannot publish on {subject}: {source}")]
     Publish {
         /// The subject.
@@ -74,18 +75,18 @@ pub enum BusError {
         /// Why.
         source: async_nats::PublishError,
     },
-    /// The server did not answer, or the client's queue did not drain, in this time.
+    /// The server did not answer, or the client's queue stayed full, for this long.
     #[error("no answer from NATS within {0:?}")]
     Timeout(Duration),
 }
 
 impl Bus {
-    /// Starts connecting and returns at once; the connection is made, and made again whenever it
-    /// is lost, in the background. [`Bus::connected`] waits for it.
+    /// Starts connecting and returns at once. The client connects and reconnects in the background;
+    /// [`Bus::connected`] waits for it.
     ///
     /// # Errors
-    /// [`BusError::Options`] for addresses or credentials that cannot be used, and
-    /// [`BusError::Connect`] when the client cannot be set up.
+    /// [`BusError::Options`] for unusable addresses or credentials, [`BusError::Connect`] when the client cannot be
+    /// set up.
     pub async fn connect(options: &BusOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
         let link = Arc::new(watch::Sender::new(Link::default()));
@@ -98,7 +99,7 @@ impl Bus {
             .client_capacity(limits::CLIENT_CAPACITY)
             .subscription_capacity(options.subscription_capacity)
             .retry_on_initial_connect()
-            // As the user said; a server that is frozen costs one time-out before the next is tried.
+            // The user decides the order. A frozen server costs one time-out before the next is tried.
             .retain_servers_order()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempt| {
@@ -129,26 +130,21 @@ impl Bus {
             rtt,
             clustered: Arc::default(),
             replicas: options.replicas,
-            seen: Seen::default(),
+            known_streams: KnownStreams::default(),
         })
     }
 
-    /// The client itself, for requests and the services protocol.
+    /// The NATS client, for requests and the services protocol.
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// Streams and buckets in JetStream, which has `answer` for each of its answers.
-    pub fn streams(&self, answer: Duration) -> Streams {
-        Streams::new(self.clone(), answer)
     }
 
     pub(crate) fn replicas(&self) -> Replicas {
         self.replicas
     }
 
-    pub(crate) fn seen(&self) -> &Seen {
-        &self.seen
+    pub(crate) fn known_streams(&self) -> &KnownStreams {
+        &self.known_streams
     }
 
     /// Counters of this connection.
@@ -156,17 +152,17 @@ impl Bus {
         &self.metrics
     }
 
-    /// Watches the connection's state.
+    /// Watches the state of the connection.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
 
-    /// Whether the connection is up at this moment.
+    /// Whether the connection is up now.
     pub fn is_connected(&self) -> bool {
         self.link.borrow().connected
     }
 
-    /// Whether the server was one of a cluster at the newest [`Bus::round_trip`].
+    /// Whether the server belonged to a cluster at the last [`Bus::round_trip`].
     pub fn is_clustered(&self) -> bool {
         self.clustered.load(Ordering::Relaxed)
     }
@@ -177,7 +173,7 @@ impl Bus {
         let _ = self.link.subscribe().wait_for(|link| link.connected).await;
     }
 
-    /// Largest message that the server takes, in bytes, or NATS's default before it told.
+    /// Largest message in bytes that the server accepts; NATS's default until the server has reported it.
     pub fn max_payload(&self) -> usize {
         match self.client.max_payload() {
             0 => 1024 * 1024,
@@ -185,7 +181,7 @@ impl Bus {
         }
     }
 
-    /// Subscribes to `subject`. The server knows of it once [`Bus::round_trip`] has returned.
+    /// Subscribes to `subject`. The server has the subscription once [`Bus::round_trip`] has returned.
     ///
     /// # Errors
     /// [`BusError::Subscribe`].
@@ -207,8 +203,8 @@ impl Bus {
             .map_err(|source| BusError::Subscribe { subject, source })
     }
 
-    /// Publishes, waiting at most [`limits::PUBLISH_TIMEOUT`] for room in the client's queue. The
-    /// message is then on its way, not delivered: only an answer proves that.
+    /// Publishes; waits at most `limits::PUBLISH_TIMEOUT` for room in the client's queue. Success does not mean
+    /// that the message was delivered: only an answer proves that.
     ///
     /// # Errors
     /// [`BusError::Publish`] or [`BusError::Timeout`]; both are counted.
@@ -217,7 +213,7 @@ impl Bus {
         self.sent(subject, sent).await
     }
 
-    /// As [`Bus::publish`], with a subject to which the server sends "no responders".
+    /// Like [`Bus::publish`], with a reply subject. The server sends "no responders" to it.
     ///
     /// # Errors
     /// As [`Bus::publish`].
@@ -240,12 +236,12 @@ impl Bus {
         result
     }
 
-    /// Waits until the server has worked off all that this connection sent before: subscriptions
-    /// are then known to it, unsubscriptions done. (`Client::flush` only empties a buffer.)
+    /// Waits until the server has processed everything that this connection sent before. New subscriptions are then
+    /// in place, and ended ones gone. (`Client::flush` only empties a buffer.)
     ///
     /// # Errors
-    /// [`BusError::Timeout`] after [`limits::ROUND_TRIP_TIMEOUT`], or what subscribing to or
-    /// publishing on an own inbox gave.
+    /// [`BusError::Timeout`] after `limits::ROUND_TRIP_TIMEOUT`, or the error of subscribing to or publishing on
+    /// the connection's own inbox.
     pub async fn round_trip(&self) -> Result<(), BusError> {
         let from = Instant::now();
         let inbox = self.client.new_inbox();
@@ -257,7 +253,7 @@ impl Bus {
             Ok(Some(_)) => {
                 let micros = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.rtt.store(micros, Ordering::Relaxed);
-                // Kept, because to ask the client copies all that the server told.
+                // Kept here, because asking the client copies the whole server info.
                 let clustered = self.client.server_info().cluster.is_some();
                 self.clustered.store(clustered, Ordering::Relaxed);
                 Ok(())
@@ -266,13 +262,13 @@ impl Bus {
         }
     }
 
-    /// How long the newest [`Bus::round_trip`] took; zero before the first.
+    /// Duration of the last [`Bus::round_trip`]; zero before the first.
     pub fn rtt(&self) -> Duration {
         Duration::from_micros(self.rtt.load(Ordering::Relaxed))
     }
 }
 
-/// Books one event of the client.
+/// Records one event of the client.
 fn note(event: &Event, link: &watch::Sender<Link>, metrics: &BusMetrics) {
     match event {
         Event::Connected => {

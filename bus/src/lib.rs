@@ -1,17 +1,21 @@
-//! Connecting to NATS: options, jittered reconnect, connection state, confirmed subscriptions,
-//! and the one way to spawn a task.
+//! The connection to NATS: options, reconnect with jitter, connection state, confirmed subscriptions, streams and
+//! buckets of JetStream, and the one way to spawn a task.
 //!
-//! Roles get a [`Bus`]: a cloneable handle over one connection. What they share beyond it is the
-//! wire (`tokenbus-protocol`), never each other.
+//! A role gets a [`Bus`]: a cloneable handle to one connection. Beyond it, roles share only the wire
+//! (`tokenbus-protocol`).
 
 pub mod backoff;
 mod connection;
-pub mod jetstream;
-pub mod limits;
+mod jetstream;
+mod known_streams;
+mod limits;
 mod metrics;
 mod options;
+mod replicas;
 pub mod task;
 
 pub use connection::{Bus, BusError, Link};
+pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use metrics::BusMetrics;
 pub use options::{BusOptions, OptionsError};
+pub use replicas::{Replicas, ReplicasError};

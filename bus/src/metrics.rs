@@ -9,13 +9,13 @@ use prometheus_client::registry::Registry;
 pub struct BusMetrics {
     /// 1 while connected.
     pub connected: Gauge,
-    /// Connections made, the first included.
+    /// Connections made, including the first.
     pub connects: Counter,
     /// Connections lost.
     pub disconnects: Counter,
-    /// Times that the client reported that a subscription dropped messages.
+    /// The client's reports that a subscription dropped messages.
     pub slow_consumers: Counter,
-    /// Errors that the server reported (a forbidden subject, say).
+    /// Errors that the server reported, for example a forbidden subject.
     pub server_errors: Counter,
     /// Publishes that failed or timed out.
     pub publish_failures: Counter,
@@ -26,7 +26,7 @@ pub struct BusMetrics {
 }
 
 impl BusMetrics {
-    /// Registers all of them as `nats_*` under the registry's prefix.
+    /// Registers all of them as `nats_*` under the prefix of the registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("nats_connected", "1 while connected to NATS", self.connected.clone());
         registry.register("nats_connects", "Connections made to NATS", self.connects.clone());
@@ -53,7 +53,7 @@ impl BusMetrics {
         );
         registry.register(
             "nats_streams_remade",
-            "Streams and buckets that had vanished and were made again, by whomever",
+            "Streams and buckets that had vanished and were made again, by any process",
             self.streams_remade.clone(),
         );
     }

@@ -2,24 +2,24 @@
 
 use std::path::PathBuf;
 
-use crate::jetstream::Replicas;
 use crate::limits::SUBSCRIPTION_CAPACITY;
+use crate::replicas::Replicas;
 
 /// How to reach NATS. `Default` is one server on loopback.
 #[derive(Debug, Clone)]
 pub struct BusOptions {
-    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`, in the order in which they are
-    /// tried: the first that answers is used, at the start and after a lost connection.
+    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`. They are tried in this order, at the start and
+    /// after a lost connection; the first that answers is used.
     pub urls: Vec<String>,
     /// A NATS credentials file (JWT and seed).
     pub credentials: Option<PathBuf>,
-    /// PEM file with certificate authorities that are trusted beside the system's.
+    /// PEM file with certificate authorities that are trusted in addition to the system's.
     pub tls_ca: Option<PathBuf>,
-    /// Name of this connection, as the server's monitoring shows it.
+    /// Name of this connection in the server's monitoring.
     pub name: String,
-    /// Messages that each subscription holds for a reader that is behind.
+    /// Messages that each subscription buffers for a slow reader.
     pub subscription_capacity: usize,
-    /// Replicas of what is kept in JetStream.
+    /// Replicas of streams and buckets in JetStream.
     pub replicas: Replicas,
 }
 
@@ -36,13 +36,13 @@ impl Default for BusOptions {
     }
 }
 
-/// Why options cannot be used.
+/// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
     /// No server was named.
     #[error("no NATS server was named")]
     NoServer,
-    /// A server's address is no URL.
+    /// A server's address is not a URL.
     #[error("not a NATS address: {url}: {source}")]
     Url {
         /// The address without its password.
@@ -61,14 +61,14 @@ pub enum OptionsError {
 }
 
 impl BusOptions {
-    /// The same servers under another connection name.
+    /// The same options under another connection name.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The servers for logs: without user and password.
+    /// The servers for logs, without user and password.
     pub fn display_urls(&self) -> String {
         self.urls.iter().map(|url| redact(url)).collect::<Vec<_>>().join(",")
     }
@@ -89,7 +89,7 @@ impl BusOptions {
     }
 }
 
-/// `url` without what stands between the scheme and `@`.
+/// `url` without user and password.
 fn redact(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);

@@ -1,4 +1,4 @@
-//! The one way to spawn a task: named, and its panic is never silent.
+//! The one way to spawn a task. Each task has a name, and its panic is logged.
 
 use std::future::Future;
 
@@ -6,8 +6,8 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-/// Spawns `future` as a task named `name`. A panic is logged with the name and then goes on to
-/// the [`JoinHandle`], so that an owner that awaits it sees it too.
+/// Spawns `future` as a task named `name`. A panic is logged with the name and then reaches the [`JoinHandle`], so
+/// that an owner that awaits the task sees it too.
 pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -31,19 +31,19 @@ where
     tokio::spawn(guarded.instrument(tracing::debug_span!("task", name)))
 }
 
-/// A task that is aborted when this is dropped.
+/// Aborts its task when dropped.
 #[derive(Debug)]
 pub struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T> AbortOnDrop<T> {
-    /// Ties `handle`'s task to the life of this value.
+    /// Ties the task of `handle` to the life of this value.
     pub fn new(handle: JoinHandle<T>) -> Self {
         Self(handle)
     }
 
-    /// Waits for the task's end, however it ends.
+    /// Waits for the end of the task, also by a panic.
     pub async fn ended(mut self) {
-        // Its panic was logged where it happened.
+        // A panic was logged where it happened.
         let _ = (&mut self.0).await;
     }
 }

@@ -8,9 +8,10 @@ use async_nats::{RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, BusError};
-use tokenbus_protocol::control::{Drain, Ping, Undrain};
-use tokenbus_protocol::status::WorkerState;
-use tokenbus_protocol::{Control, ControlReply, DecodeError, EncodeError, Name, Status, Subjects, decode, encode};
+use tokenbus_protocol::{
+    Control, ControlReply, DecodeError, Drain, EncodeError, Name, Ping, Status, Subjects, Undrain, WorkerState, decode,
+    encode,
+};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -277,9 +278,11 @@ struct Watch {
 
 impl Watch {
     fn on_status(&mut self, status: &Status) -> Step {
-        match status.state {
+        match status.report.state {
             WorkerState::Stopped => Step::Idle(Idle::Gone),
-            WorkerState::Draining if status.active == 0 && status.queued == 0 => Step::Idle(Idle::Drained),
+            WorkerState::Draining if status.report.active == 0 && status.report.queued == 0 => {
+                Step::Idle(Idle::Drained)
+            }
             WorkerState::Draining => {
                 self.draining = true;
                 Step::Wait
@@ -294,28 +297,30 @@ impl Watch {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use tokenbus_protocol::status::{Quantiles, Totals};
+    use tokenbus_protocol::{Quantiles, Totals, WorkerReport};
 
     use super::*;
 
     fn status(state: WorkerState, active: u32, queued: u32) -> Status {
         Status {
-            worker: Name::new("w").unwrap(),
-            instance: 1,
-            seq: 1,
-            version: String::new(),
-            host: String::new(),
-            engine: "sim".to_owned(),
-            state,
-            started_at_ms: 0,
-            models: vec![],
-            slots: 4,
-            active,
-            queued,
-            tokens_per_second: 0.0,
-            ttft: Quantiles::default(),
-            itl: Quantiles::default(),
-            kv_used: None,
+            report: WorkerReport {
+                worker: Name::new("w").unwrap(),
+                instance: 1,
+                seq: 1,
+                version: String::new(),
+                host: String::new(),
+                engine: "sim".to_owned(),
+                state,
+                started_at_ms: 0,
+                models: vec![],
+                slots: 4,
+                active,
+                queued,
+                tokens_per_second: 0.0,
+                ttft: Quantiles::default(),
+                itl: Quantiles::default(),
+                kv_used: None,
+            },
             totals: Totals::default(),
             loads: Vec::new(),
         }

@@ -4,8 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokenbus_bus::BusOptions;
-use tokenbus_bus::jetstream::Replicas;
+use tokenbus_bus::{BusOptions, Replicas};
 use tokenbus_protocol::Name;
 use tracing_subscriber::EnvFilter;
 

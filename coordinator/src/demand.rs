@@ -1,16 +1,15 @@
-//! How long a new request waits, and how many workers the load asks for.
+//! The estimated wait of a new request, and the number of workers that the load needs.
 //!
-//! **Estimated wait.** 0 while a slot is free. Otherwise `(queued + 1) × S / slots` milliseconds:
-//! with all `slots` busy one of them falls free every `S / slots` on average, and a new request has
-//! `queued` others before it. `S`, the time that a request holds its slot, is
-//! `ttft.p50 + itl.p50 × (tokens per request - 1)`, the mean over the ready workers that have
-//! measured it, weighted by their slots; tokens per request is counted since the worker's start.
-//! Unknown (`None`) without a ready worker, or when none has finished a request.
+//! **Estimated wait.** 0 while a slot is free. Otherwise `(queued + 1) × S / slots` milliseconds: when all `slots`
+//! are busy, one becomes free every `S / slots` on average, and `queued` requests are ahead of a new one. `S` is
+//! the time that a request holds its slot: `ttft.p50 + itl.p50 × (tokens per request - 1)`, averaged over the ready
+//! workers that have measured it, weighted by their slots. Tokens per request are counted since the worker's start.
+//! `None` without a ready worker, or when no request has finished yet.
 //!
-//! **Desired workers.** `ceil((active + queued) / (slots per worker × 0.8))`, at least 1 as long as
-//! the model is listed: demand is reported by workers, so with none of them nobody could ask for
-//! the first. More is asked for at once; fewer only when the highest demand of the last 60 s has
-//! fallen, so that a pause in the traffic does not stop machines that take minutes to start.
+//! **Desired workers.** `ceil((active + queued) / (slots per worker × 0.8))`, and at least 1 while the model is
+//! listed: workers report the demand, so without any of them nobody could ask for the first. More workers are asked
+//! for at once. Fewer are asked for only when the highest demand of the last 60 s has fallen, so that a pause in
+//! the traffic does not stop machines that take minutes to start.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
@@ -19,7 +18,7 @@ use tokenbus_protocol::Status;
 
 use crate::limits::{DEMAND_SAMPLE, SCALE_DOWN_AFTER, TARGET_UTILISATION};
 
-/// Mean time in milliseconds that a request holds a slot of this worker, where it is known.
+/// Mean time in milliseconds that a request holds a slot of this worker, if known.
 pub(crate) fn service_ms(status: &Status) -> Option<f64> {
     let totals = &status.totals;
     let ended = totals
@@ -31,13 +30,13 @@ pub(crate) fn service_ms(status: &Status) -> Option<f64> {
     }
     #[allow(clippy::cast_precision_loss, reason = "a mean needs no 64 bits")]
     let tokens = totals.tokens as f64 / ended as f64;
-    let service = status.ttft.p50 + status.itl.p50 * (tokens - 1.0).max(0.0);
+    let service = status.report.ttft.p50 + status.report.itl.p50 * (tokens - 1.0).max(0.0);
     (service.is_finite() && service > 0.0).then_some(service)
 }
 
-/// What a model's ready workers can take, as far as the wait depends on it.
+/// The capacity of a model's ready workers, as input to the wait.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Room {
+pub(crate) struct ModelRoom {
     /// Ready workers.
     pub(crate) workers: u32,
     /// Their slots.
@@ -50,8 +49,8 @@ pub(crate) struct Room {
     pub(crate) service_ms: Option<f64>,
 }
 
-/// Milliseconds that a new request will wait for a slot.
-pub(crate) fn estimated_wait_ms(room: &Room) -> Option<u64> {
+/// Estimated wait of a new request for a slot, in milliseconds.
+pub(crate) fn estimated_wait_ms(room: &ModelRoom) -> Option<u64> {
     if room.workers == 0 || room.slots == 0 {
         return None;
     }
@@ -68,7 +67,7 @@ pub(crate) fn estimated_wait_ms(room: &Room) -> Option<u64> {
     Some(wait)
 }
 
-/// Workers that this load asks for at this moment; `load` is what runs and waits.
+/// Workers that this load needs now; `load` is the number of running and waiting requests.
 pub(crate) fn workers_for(load: u64, slots_per_worker: f64) -> u32 {
     let capacity = slots_per_worker.max(1.0) * TARGET_UTILISATION;
     #[allow(clippy::cast_precision_loss, reason = "a count of requests")]
@@ -82,19 +81,19 @@ pub(crate) fn workers_for(load: u64, slots_per_worker: f64) -> u32 {
     workers.max(1)
 }
 
-/// Holds the highest demand of the last minute for each model.
+/// The highest demand for each model in the last minute.
 #[derive(Debug, Default)]
 pub(crate) struct Demand {
     models: HashMap<String, Window>,
 }
 
-/// Demands with the time they were seen, newest last and smallest last: a demand that a later one
-/// reached can never be the highest again.
+/// Demands and when they were seen, newest and smallest last. An earlier demand that a later one has reached can
+/// never be the highest again, so it is dropped.
 #[derive(Debug, Default)]
 struct Window(VecDeque<(Instant, u32)>);
 
 impl Demand {
-    /// Notes that `model` asks for `workers` at `now`, and tells how many to ask for.
+    /// Notes that the load of `model` needs `workers` at `now`, and returns how many to ask for.
     pub(crate) fn hold(&mut self, model: &str, workers: u32, now: Instant) -> u32 {
         if let Some(window) = self.models.get_mut(model) {
             return window.hold(workers, now);
@@ -113,7 +112,7 @@ impl Window {
         while self.0.back().is_some_and(|(_, smaller)| *smaller <= workers) {
             self.0.pop_back();
         }
-        // A lower demand than one seen within the same half second adds nothing but an entry.
+        // A lower demand within the same half second would only add an entry.
         if self
             .0
             .back()
@@ -138,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    fn room(slots: u32, free: u32, queued: u32, service_ms: Option<f64>) -> Room {
-        Room {
+    fn room(slots: u32, free: u32, queued: u32, service_ms: Option<f64>) -> ModelRoom {
+        ModelRoom {
             workers: 1,
             slots,
             free,
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn what_nobody_measured_is_not_invented() {
         assert_eq!(estimated_wait_ms(&room(4, 0, 7, None)), None);
-        assert_eq!(estimated_wait_ms(&Room::default()), None);
+        assert_eq!(estimated_wait_ms(&ModelRoom::default()), None);
         assert_eq!(estimated_wait_ms(&room(0, 0, 0, Some(1.0))), None);
     }
 

@@ -1,50 +1,49 @@
-//! Who leads. A state machine over heartbeats, the lease and the time.
+//! The election of the leader: a state machine over heartbeats, the lease and the time.
 //!
-//! Every coordinator sends a heartbeat twice a second that says whether it leads, and these rules
-//! hold with and without JetStream:
+//! Every coordinator sends a heartbeat twice a second that says whether it leads. These rules hold with and without
+//! JetStream:
 //!
-//! 1. A leader that is heard is followed.
-//! 2. Of two leaders that hear each other the one with the lower id stays.
-//! 3. With no leader heard, the lease decides where there is JetStream; where there is none, the
-//!    lowest live id leads, after it has listened for a while.
-//! 4. A leader that was cut off from NATS or asleep for longer than the others wait for it leads
-//!    no more: it begins again as a follower.
+//! 1. A coordinator that hears a leader follows it.
+//! 2. Of two leaders that hear each other, the one with the lower id stays.
+//! 3. When no leader is heard, the lease decides. Without JetStream, the lowest live id leads, after it has
+//!    listened for a while.
+//! 4. A leader that was cut off from NATS or asleep for longer than the others wait stops leading and begins again
+//!    as a follower.
 //!
-//! The lease makes 3 safe when heartbeats are lost or late; heartbeats make 1 and 2 work when
-//! JetStream goes away and comes back while somebody leads.
+//! The lease makes rule 3 safe when heartbeats are lost or late. Heartbeats make rules 1 and 2 work when JetStream
+//! goes away and returns while somebody leads.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::Name;
-use tokenbus_protocol::event::CoordinatorBeat;
+use tokenbus_protocol::{CoordinatorBeat, Name};
 
 use crate::limits::{LISTEN_FIRST, MAX_PEERS, PEER_LOST_AFTER};
 
-/// What is known of the lease.
+/// What this coordinator knows of the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lease {
+pub(crate) enum LeaseState {
     /// Not asked yet.
     Unknown,
-    /// There is no JetStream, or it does not answer.
+    /// JetStream is absent or does not answer.
     Absent,
-    /// Another holds it.
+    /// Another coordinator holds it.
     Taken,
-    /// It is ours until then.
+    /// This coordinator holds it.
     Held {
-        /// When it runs out if it is not renewed.
+        /// When it expires unless renewed.
         until: Instant,
     },
 }
 
-/// What an election says at one moment.
+/// The result of the election at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// This coordinator leads.
     pub(crate) leading: bool,
-    /// Who leads, as far as is known.
+    /// The leader, if known.
     pub(crate) leader: Option<Name>,
-    /// The lease should be ours, if there is one.
+    /// Whether this coordinator should try to get or keep the lease.
     pub(crate) campaign: bool,
 }
 
@@ -63,12 +62,12 @@ pub(crate) struct Election {
 struct Peer {
     heard: Instant,
     leading: bool,
-    /// When it gave up leading: it is then no candidate for as long as a silent one counts.
+    /// When it stopped leading. It is then no candidate for the time after which a silent peer counts as gone.
     resigned: Option<Instant>,
 }
 
 impl Election {
-    /// The election as `me` sees it, not connected yet.
+    /// The election as seen by `me`, not connected yet.
     pub(crate) fn new(me: Name, now: Instant) -> Self {
         Self {
             me,
@@ -80,7 +79,7 @@ impl Election {
         }
     }
 
-    /// The connection to NATS came or went.
+    /// The connection to NATS came up or went down.
     pub(crate) fn link(&mut self, connected: bool, now: Instant) {
         if self.connected != connected {
             self.connected = connected;
@@ -94,7 +93,7 @@ impl Election {
         self.listening_since = now;
     }
 
-    /// A heartbeat came. Tells whether its sender is new here, and should hear of us at once.
+    /// Takes a heartbeat. Returns whether its sender is new and should hear from this coordinator at once.
     pub(crate) fn heard(&mut self, beat: CoordinatorBeat, now: Instant) -> bool {
         if beat.coordinator == self.me {
             return false;
@@ -133,9 +132,9 @@ impl Election {
         }
     }
 
-    /// Who leads at `now`. To be asked at every heartbeat, whenever one comes, and when the lease
+    /// Decides who leads at `now`. To be called with each own heartbeat, with each one received, and when the lease
     /// or the connection changes.
-    pub(crate) fn decide(&mut self, lease: Lease, now: Instant) -> Verdict {
+    pub(crate) fn decide(&mut self, lease: LeaseState, now: Instant) -> Verdict {
         let slept = now.saturating_duration_since(self.decided) >= PEER_LOST_AFTER;
         self.decided = now;
         if !self.connected {
@@ -168,25 +167,25 @@ impl Election {
         }
     }
 
-    fn stays(&self, rival: Option<&Name>, lease: Lease, now: Instant) -> bool {
+    fn stays(&self, rival: Option<&Name>, lease: LeaseState, now: Instant) -> bool {
         if rival.is_some_and(|rival| *rival < self.me) {
             return false;
         }
         match lease {
-            Lease::Held { until } => now < until,
-            Lease::Taken => false,
-            Lease::Absent | Lease::Unknown => true,
+            LeaseState::Held { until } => now < until,
+            LeaseState::Taken => false,
+            LeaseState::Absent | LeaseState::Unknown => true,
         }
     }
 
-    fn rises(&self, rival: &Option<Name>, lease: Lease, now: Instant) -> bool {
+    fn rises(&self, rival: &Option<Name>, lease: LeaseState, now: Instant) -> bool {
         if rival.is_some() {
             return false;
         }
         match lease {
-            Lease::Held { until } => now < until,
-            Lease::Unknown | Lease::Taken => false,
-            Lease::Absent => {
+            LeaseState::Held { until } => now < until,
+            LeaseState::Unknown | LeaseState::Taken => false,
+            LeaseState::Absent => {
                 let listened = now.saturating_duration_since(self.listening_since) >= LISTEN_FIRST;
                 let candidates = self.peers.iter().filter(|(_, peer)| peer.resigned.is_none());
                 listened && candidates.map(|(id, _)| id).all(|id| self.me < *id)
@@ -194,7 +193,7 @@ impl Election {
         }
     }
 
-    /// How long a verdict may be acted upon without another: as long as the others wait.
+    /// How long a verdict is valid: as long as the others wait for a silent leader.
     pub(crate) const VALID_FOR: Duration = PEER_LOST_AFTER;
 }
 
@@ -222,14 +221,14 @@ mod tests {
         }
     }
 
-    fn held(seconds: f64) -> Lease {
-        Lease::Held {
+    fn held(seconds: f64) -> LeaseState {
+        LeaseState::Held {
             until: at(seconds) + LEASE,
         }
     }
 
-    /// Decides every quarter second, and gives the last verdict.
-    fn run(election: &mut Election, lease: Lease, from: f64, to: f64) -> Verdict {
+    /// Decides every quarter of a second, and returns the last verdict.
+    fn run(election: &mut Election, lease: LeaseState, from: f64, to: f64) -> Verdict {
         let mut verdict = election.decide(lease, at(from));
         let mut now = from;
         while now < to {
@@ -242,8 +241,8 @@ mod tests {
     #[test]
     fn alone_without_jetstream_one_leads_after_listening() {
         let mut a = election("a");
-        assert!(!run(&mut a, Lease::Absent, 0.0, 0.5).leading);
-        let verdict = run(&mut a, Lease::Absent, 0.5, 0.75);
+        assert!(!run(&mut a, LeaseState::Absent, 0.0, 0.5).leading);
+        let verdict = run(&mut a, LeaseState::Absent, 0.5, 0.75);
         assert!(verdict.leading && verdict.leader == Some(name("a")));
     }
 
@@ -251,7 +250,7 @@ mod tests {
     fn alone_with_jetstream_one_leads_with_the_lease() {
         let mut a = election("a");
         assert_eq!(
-            a.decide(Lease::Unknown, at(0.0)),
+            a.decide(LeaseState::Unknown, at(0.0)),
             Verdict {
                 leading: false,
                 leader: None,
@@ -267,15 +266,15 @@ mod tests {
         assert!(a.heard(beat("b", false), at(0.1)), "a newcomer");
         assert!(!a.heard(beat("b", false), at(0.6)));
         b.heard(beat("a", false), at(0.6));
-        assert!(a.decide(Lease::Absent, at(0.8)).leading);
-        assert!(!b.decide(Lease::Absent, at(0.8)).leading);
+        assert!(a.decide(LeaseState::Absent, at(0.8)).leading);
+        assert!(!b.decide(LeaseState::Absent, at(0.8)).leading);
     }
 
     #[test]
     fn a_newcomer_with_a_lower_id_follows_who_leads() {
         let mut a = election("a");
         a.heard(beat("b", true), at(0.1));
-        let verdict = a.decide(Lease::Absent, at(0.9));
+        let verdict = a.decide(LeaseState::Absent, at(0.9));
         assert_eq!(
             verdict,
             Verdict {
@@ -290,8 +289,8 @@ mod tests {
     fn a_silent_leader_is_replaced_in_time() {
         let mut b = election("b");
         b.heard(beat("a", true), at(0.5));
-        assert_eq!(run(&mut b, Lease::Absent, 0.5, 1.75).leader, Some(name("a")));
-        let verdict = run(&mut b, Lease::Absent, 1.75, 2.0);
+        assert_eq!(run(&mut b, LeaseState::Absent, 0.5, 1.75).leader, Some(name("a")));
+        let verdict = run(&mut b, LeaseState::Absent, 1.75, 2.0);
         assert!(verdict.leading, "1.5 s after the last heartbeat");
     }
 
@@ -300,15 +299,15 @@ mod tests {
         let mut b = election("b");
         let mut c = election("c");
         for election in [&mut b, &mut c] {
-            run(election, Lease::Absent, 0.0, 0.5);
+            run(election, LeaseState::Absent, 0.0, 0.5);
             election.heard(beat("a", true), at(1.0));
-            election.decide(Lease::Absent, at(1.0));
+            election.decide(LeaseState::Absent, at(1.0));
             election.heard(beat("a", false), at(1.2));
         }
         b.heard(beat("c", false), at(1.1));
         c.heard(beat("b", false), at(1.1));
-        assert!(b.decide(Lease::Absent, at(1.2)).leading);
-        assert!(!c.decide(Lease::Absent, at(1.2)).leading);
+        assert!(b.decide(LeaseState::Absent, at(1.2)).leading);
+        assert!(!c.decide(LeaseState::Absent, at(1.2)).leading);
     }
 
     #[test]
@@ -318,7 +317,7 @@ mod tests {
         for n in 1..=5_u32 {
             b.heard(beat("a", false), at(0.1) + BEAT_PERIOD * n);
         }
-        let verdict = b.decide(Lease::Absent, at(2.7));
+        let verdict = b.decide(LeaseState::Absent, at(2.7));
         assert!(!verdict.leading, "a is lower, alive, and resigned long ago");
     }
 
@@ -326,11 +325,11 @@ mod tests {
     fn of_two_leaders_the_lower_stays() {
         let (mut a, mut b) = (election("a"), election("b"));
         for election in [&mut a, &mut b] {
-            assert!(run(election, Lease::Absent, 0.0, 1.0).leading);
+            assert!(run(election, LeaseState::Absent, 0.0, 1.0).leading);
         }
         a.heard(beat("b", true), at(1.1));
         b.heard(beat("a", true), at(1.1));
-        assert!(a.decide(Lease::Absent, at(1.2)).leading);
+        assert!(a.decide(LeaseState::Absent, at(1.2)).leading);
         let verdict = b.decide(held(1.0), at(1.2));
         assert_eq!(
             verdict,
@@ -346,7 +345,7 @@ mod tests {
     fn the_lease_of_another_and_a_lease_run_out_end_leading() {
         let mut a = election("a");
         assert!(a.decide(held(0.0), at(0.1)).leading);
-        assert!(!a.decide(Lease::Taken, at(0.2)).leading);
+        assert!(!a.decide(LeaseState::Taken, at(0.2)).leading);
         assert!(a.decide(held(0.3), at(0.3)).leading);
         run(&mut a, held(0.3), 0.3, 2.2);
         assert!(!a.decide(held(0.3), at(2.3)).leading);
@@ -356,8 +355,8 @@ mod tests {
     fn a_leader_stays_when_jetstream_goes_away_and_comes_back() {
         let mut a = election("a");
         assert!(a.decide(held(0.0), at(0.1)).leading);
-        assert!(a.decide(Lease::Absent, at(0.5)).leading);
-        let verdict = run(&mut a, Lease::Absent, 0.5, 20.0);
+        assert!(a.decide(LeaseState::Absent, at(0.5)).leading);
+        let verdict = run(&mut a, LeaseState::Absent, 0.5, 20.0);
         assert!(verdict.leading && verdict.campaign);
         assert!(a.decide(held(20.1), at(20.1)).leading);
     }
@@ -366,10 +365,10 @@ mod tests {
     fn a_follower_does_not_ask_for_the_lease_while_a_leader_is_heard() {
         let mut b = election("b");
         b.heard(beat("a", true), at(0.1));
-        assert!(!b.decide(Lease::Unknown, at(0.2)).campaign);
+        assert!(!b.decide(LeaseState::Unknown, at(0.2)).campaign);
         assert!(!b.decide(held(0.2), at(0.3)).leading, "not even if it has it");
         assert!(
-            run(&mut b, Lease::Unknown, 0.3, 1.7).campaign,
+            run(&mut b, LeaseState::Unknown, 0.3, 1.7).campaign,
             "and does when it is heard no more"
         );
     }
@@ -377,16 +376,16 @@ mod tests {
     #[test]
     fn whoever_was_asleep_or_cut_off_begins_again() {
         let mut a = election("a");
-        assert!(run(&mut a, Lease::Absent, 0.0, 1.0).leading);
+        assert!(run(&mut a, LeaseState::Absent, 0.0, 1.0).leading);
         assert!(
-            !a.decide(Lease::Absent, at(11.0)).leading,
+            !a.decide(LeaseState::Absent, at(11.0)).leading,
             "it slept: another may lead by now"
         );
         a.heard(beat("b", true), at(11.1));
-        assert_eq!(a.decide(Lease::Absent, at(11.1)).leader, Some(name("b")));
+        assert_eq!(a.decide(LeaseState::Absent, at(11.1)).leader, Some(name("b")));
 
         let mut a = election("a");
-        assert!(run(&mut a, Lease::Absent, 0.0, 1.0).leading);
+        assert!(run(&mut a, LeaseState::Absent, 0.0, 1.0).leading);
         a.link(false, at(1.1));
         assert_eq!(
             a.decide(held(1.0), at(1.2)),
@@ -397,8 +396,8 @@ mod tests {
             }
         );
         a.link(true, at(1.5));
-        assert!(!run(&mut a, Lease::Absent, 1.5, 2.0).leading);
-        assert!(run(&mut a, Lease::Absent, 2.0, 2.25).leading);
+        assert!(!run(&mut a, LeaseState::Absent, 1.5, 2.0).leading);
+        assert!(run(&mut a, LeaseState::Absent, 2.0, 2.25).leading);
     }
 
     #[test]

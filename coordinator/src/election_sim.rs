@@ -1,25 +1,24 @@
-//! Elections among many under faults, with a seed for each run.
+//! Elections among many coordinators under faults, with a seed for each run.
 
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::Name;
-use tokenbus_protocol::event::CoordinatorBeat;
+use tokenbus_protocol::{CoordinatorBeat, Name};
 
-use crate::election::{Election, Lease};
+use crate::election::{Election, LeaseState};
 use crate::limits::{LEASE, LEASE_RENEW};
 use crate::registry::fixture::at;
 
 const STEP: Duration = Duration::from_millis(250);
 
-/// Coordinators, with the lease of a JetStream or without.
+/// Coordinators, with or without the lease of a JetStream.
 struct World {
     all: Vec<Election>,
     leading: Vec<bool>,
     campaigning: Vec<bool>,
-    /// Who holds the lease until when; `None` where there is no JetStream.
+    /// The holder of the lease and its end; `None` without JetStream.
     lease: Option<(usize, Instant)>,
     jetstream: bool,
-    /// Those that run at this step; the others sleep.
+    /// Which coordinators run at this step; the others sleep.
     awake: Vec<bool>,
     random: fastrand::Rng,
     log: String,
@@ -52,7 +51,7 @@ impl World {
             .count()
     }
 
-    /// One step; heartbeats arrive with a probability of `heard` in ten.
+    /// One step. Each heartbeat arrives with a probability of `heard` in ten.
     fn step(&mut self, step: u32, heard: u8) {
         let now = at(0.0) + STEP * step;
         for (from, leads) in self
@@ -88,31 +87,31 @@ impl World {
         }
     }
 
-    /// What the keeper of `n` does and knows.
-    fn keeper(&mut self, n: usize, now: Instant) -> Lease {
+    /// What the lease keeper of `n` does and knows.
+    fn keeper(&mut self, n: usize, now: Instant) -> LeaseState {
         if !self.jetstream {
-            return Lease::Absent;
+            return LeaseState::Absent;
         }
         let holder = self.lease.filter(|(_, until)| now < *until);
         match holder {
             _ if !self.campaigning[n] => {
                 self.lease = holder.filter(|(by, _)| *by != n);
-                Lease::Unknown
+                LeaseState::Unknown
             }
-            Some((by, _)) if by != n => Lease::Taken,
+            Some((by, _)) if by != n => LeaseState::Taken,
             Some((_, until)) if until.saturating_duration_since(now) > LEASE.saturating_sub(LEASE_RENEW) => {
-                Lease::Held { until }
+                LeaseState::Held { until }
             }
             Some(_) | None => {
                 let until = now + LEASE;
                 self.lease = Some((n, until));
-                Lease::Held { until }
+                LeaseState::Held { until }
             }
         }
     }
 }
 
-/// A stormy part, in which heartbeats are lost and coordinators sleep, and a calm one.
+/// A stormy part, in which heartbeats are lost and coordinators sleep, and then a calm one.
 fn run(jetstream: bool, seed: u64) -> String {
     let mut world = World::new(5, jetstream, seed);
     for step in 0..400 {

@@ -1,4 +1,4 @@
-//! The registry and the snapshot for who has no coordinator at hand: the command line.
+//! The registry and the snapshot for the command line, which may have no coordinator at hand.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::snapshot::{Stamp, fold};
 use crate::waiting::WaitingAtGateways;
 
-/// Statuses in, a snapshot out, as a coordinator would make it.
+/// Makes a snapshot from statuses, as a coordinator would.
 #[derive(Debug)]
 pub struct Glance {
     registry: Registry,
@@ -29,14 +29,14 @@ impl Default for Glance {
 }
 
 impl Glance {
-    /// Takes a status that came at `now`; late and repeated ones are passed over.
+    /// Takes a status that came at `now`; skips late and repeated ones.
     pub fn observe(&mut self, status: Status, now: Instant) {
-        // Refused is what a newer one is known of; nothing to do about it here.
+        // A status is refused when a newer one is known, so nothing is lost here.
         let _ = self.registry.observe(status, now);
     }
 
-    /// What the workers that were heard within the last three seconds can take at `now`. `by`
-    /// stands as the coordinator, `at_ms` is Unix time in milliseconds.
+    /// The capacity at `now` of the workers that were heard within the last three seconds. `by` stands as the
+    /// coordinator; `at_ms` is Unix time in milliseconds.
     pub fn capacity(&mut self, by: Name, at_ms: u64, now: Instant) -> Capacity {
         self.registry.tick(now);
         self.seq += 1;
@@ -45,7 +45,7 @@ impl Glance {
             seq: self.seq,
             at_ms,
         };
-        // Gateways tell a coordinator, and nobody else, what waits at them.
+        // Only coordinators hear what waits at gateways.
         fold(
             &self.registry,
             &WaitingAtGateways::default(),

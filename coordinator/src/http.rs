@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::leader::Leadership;
 use crate::limits::{SHUTDOWN, WARM_UP};
 
-/// Who leads, as far as this coordinator knows: a follower answers with what it sees itself.
+/// The leader, if known. A follower answers with its own snapshot.
 const LEADER: HeaderName = HeaderName::from_static("x-tokenbus-leader");
 
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -39,7 +39,7 @@ pub(crate) struct Page {
     pub(crate) metrics: Arc<Registry>,
 }
 
-/// Serves the page until `shutdown`, and then what is being answered for [`SHUTDOWN`] at most.
+/// Serves the page until `shutdown`. Open requests then get [`SHUTDOWN`] to finish.
 pub(crate) async fn run(page: Page, listener: TcpListener, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -69,7 +69,7 @@ fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
 }
 
-/// Why this coordinator does not know what happens, or nothing.
+/// Why this coordinator does not see the workers, or `None` if it does.
 fn not_ready(page: &Page) -> Option<String> {
     let link = page.bus.link().borrow().clone();
     if !link.connected {
@@ -103,7 +103,7 @@ async fn metrics(State(page): State<Page>) -> Response {
 
 /// The newest snapshot of this coordinator, whether it leads or not.
 async fn capacity(State(page): State<Page>) -> Response {
-    // Right after the start the first one is awaited: an empty one would be a lie.
+    // Right after the start this waits for the first snapshot: an empty one would be wrong.
     let mut newest = page.newest.clone();
     let first = newest.wait_for(|capacity| capacity.seq > 0);
     let capacity = match tokio::time::timeout(2 * WARM_UP, first).await {

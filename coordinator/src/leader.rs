@@ -1,17 +1,16 @@
-//! The loop of the election: heartbeats out and in, the lease, and who leads.
+//! The loop of the election: sends and receives heartbeats, watches the lease, and decides who leads.
 
 use std::time::Instant;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::event::CoordinatorBeat;
-use tokenbus_protocol::{Name, Subjects, codec};
+use tokenbus_protocol::{CoordinatorBeat, Name, Subjects, decode, encode};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::election::{Election, Lease};
+use crate::election::{Election, LeaseState};
 use crate::limits::{BEAT_PERIOD, JETSTREAM_TIMEOUT};
 
 /// Who leads, for the other loops.
@@ -19,14 +18,14 @@ use crate::limits::{BEAT_PERIOD, JETSTREAM_TIMEOUT};
 pub(crate) struct Leadership {
     /// This coordinator leads, until [`Leadership::valid_until`].
     pub(crate) leading: bool,
-    /// Who leads, as far as is known.
+    /// The leader, if known.
     pub(crate) leader: Option<Name>,
-    /// After this the verdict is too old to act upon: the election's loop hangs.
+    /// After this the verdict is too old: the loop of the election hangs.
     pub(crate) valid_until: Instant,
 }
 
 impl Leadership {
-    /// Nobody is known to lead.
+    /// No leader is known.
     pub(crate) fn unknown(now: Instant) -> Self {
         Self {
             leading: false,
@@ -54,18 +53,18 @@ pub(crate) struct Leader {
     pub(crate) bus: Bus,
     /// The subjects.
     pub(crate) subjects: Subjects,
-    /// All coordinators' heartbeats.
+    /// The heartbeats of all coordinators.
     pub(crate) beats: Subscriber,
-    /// Whether the lease is wanted.
+    /// Tells the lease keeper whether the lease is wanted.
     pub(crate) wanted: watch::Sender<bool>,
-    /// What is known of the lease.
-    pub(crate) lease: watch::Receiver<Lease>,
-    /// Where the verdict goes.
+    /// The state of the lease.
+    pub(crate) lease: watch::Receiver<LeaseState>,
+    /// Publishes the verdict to the other loops.
     pub(crate) leadership: watch::Sender<Leadership>,
 }
 
 impl Leader {
-    /// Runs until `shutdown`, then gives up the lease and says so.
+    /// Runs until `shutdown`, then gives the lease back and says so.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let mut election = Election::new(self.me.clone(), Instant::now());
         let mut link = self.bus.link();
@@ -96,9 +95,9 @@ impl Leader {
         self.resign().await;
     }
 
-    /// Takes one heartbeat; tells whether to answer it at once.
+    /// Takes one heartbeat. Returns whether to answer it at once.
     fn heard(&self, message: &async_nats::Message, election: &mut Election) -> bool {
-        match codec::decode::<CoordinatorBeat>(&message.payload) {
+        match decode::<CoordinatorBeat>(&message.payload) {
             Ok(beat) if message.subject.as_str() == self.subjects.coordinator(&beat.coordinator) => {
                 election.heard(beat, Instant::now())
             }
@@ -110,7 +109,7 @@ impl Leader {
         }
     }
 
-    /// Decides who leads; tells whether that is news for the others.
+    /// Decides who leads. Returns whether the other coordinators should know at once.
     fn decide(&self, election: &mut Election) -> bool {
         let now = Instant::now();
         let verdict = election.decide(*self.lease.borrow(), now);
@@ -134,7 +133,7 @@ impl Leader {
             coordinator: self.me.clone(),
             leading,
         };
-        let payload = match codec::encode(&beat) {
+        let payload = match encode(&beat) {
             Ok(payload) => payload,
             Err(error) => {
                 tracing::error!(%error, "cannot encode a heartbeat");
@@ -150,12 +149,12 @@ impl Leader {
         }
     }
 
-    /// Gives the lease back first, so that whoever hears of it can take it.
+    /// Gives the lease back before the last heartbeat, so that whoever hears that heartbeat can take it.
     async fn resign(mut self) {
         let was_leading = self.leadership.borrow().leading;
         self.leadership.send_replace(Leadership::unknown(Instant::now()));
         self.wanted.send_replace(false);
-        let given_back = self.lease.wait_for(|lease| !matches!(lease, Lease::Held { .. }));
+        let given_back = self.lease.wait_for(|lease| !matches!(lease, LeaseState::Held { .. }));
         let _ = tokio::time::timeout(JETSTREAM_TIMEOUT, given_back).await;
         if was_leading && self.bus.is_connected() {
             self.beat(false).await;

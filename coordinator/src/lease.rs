@@ -1,29 +1,27 @@
-//! The leader's lease: one key in a JetStream key-value bucket, taken and renewed by
-//! compare-and-set.
+//! The leader's lease: one key in a JetStream key-value bucket, taken and renewed by compare-and-set.
 //!
-//! The bucket `{ns}_coordinator` forgets a key two seconds after its last renewal, so that a lease
-//! is free exactly when there is no key. A bucket that exists already (made by an operator, say) keeps
-//! its settings but for that age and its replicas, which are raised. It is kept in memory: a lease that
-//! survives a restart of NATS would only keep everybody waiting.
+//! The bucket `{ns}_coordinator` drops a key two seconds after its last renewal, so the lease is free exactly when
+//! the key is absent. An existing bucket (made by an operator, say) keeps its settings; only this age is set, and
+//! its replicas are raised. The bucket is kept in memory: a lease that survived a restart of NATS would only delay
+//! the next leader.
 
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKind};
 use async_nats::jetstream::{kv, stream};
 use bytes::Bytes;
-use tokenbus_bus::jetstream::{StreamError, Streams, Wanted};
-use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{Bus, StreamError, Streams, WantedStream, backoff};
 use tokenbus_protocol::Name;
 use tokio::sync::watch;
 
-use crate::election::Lease;
+use crate::election::LeaseState;
 use crate::limits::{
     JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_CHECK, LEASE_RENEW, LEASE_RETRY,
 };
 
 const KEY: &str = "leader";
 
-/// Why an operation on the lease failed; JetStream is then taken for absent.
+/// Why an operation on the lease failed. JetStream then counts as absent.
 #[derive(Debug, thiserror::Error)]
 enum LeaseError {
     #[error("JetStream did not answer within {JETSTREAM_TIMEOUT:?}")]
@@ -38,41 +36,41 @@ enum LeaseError {
     Read(#[from] kv::EntryError),
 }
 
-/// What an attempt to take or to renew the lease came to.
+/// The result of an attempt to take or renew the lease.
 enum Outcome {
     Ours { revision: u64 },
     Taken,
 }
 
-/// Keeps the lease for as long as it is wanted.
-pub(crate) struct Keeper {
+/// Holds the lease for as long as it is wanted.
+pub(crate) struct LeaseKeeper {
     bus: Bus,
     streams: Streams,
     bucket: String,
-    /// What stands in the key while it is ours: unlike any other coordinator's, and than that of
-    /// an earlier life of this one.
+    /// The value of the key while this coordinator holds it. It differs from that of any other coordinator, and of
+    /// an earlier run of this one.
     mark: Bytes,
     wanted: watch::Receiver<bool>,
-    lease: watch::Sender<Lease>,
-    /// The bucket, and when it was made sure of.
+    lease: watch::Sender<LeaseState>,
+    /// The bucket, and when its existence was last checked.
     store: Option<(Store, Instant)>,
     revision: Option<u64>,
-    /// Failures of JetStream in a row, since the last connection.
+    /// Failures of JetStream in a row since the last connection.
     failures: usize,
-    /// That JetStream is away has been said.
+    /// Whether the log already says that JetStream is away.
     away: bool,
 }
 
-impl Keeper {
-    /// A keeper that takes the lease for `me` while `wanted` says so, and tells of it in the
+impl LeaseKeeper {
+    /// A keeper that takes the lease for `me` while `wanted` says so. It reports the state of the lease through the
     /// receiver.
     pub(crate) fn new(
         bus: Bus,
         namespace: &Name,
         me: &Name,
         wanted: watch::Receiver<bool>,
-    ) -> (Self, watch::Receiver<Lease>) {
-        let (lease, told) = watch::channel(Lease::Unknown);
+    ) -> (Self, watch::Receiver<LeaseState>) {
+        let (lease, told) = watch::channel(LeaseState::Unknown);
         let keeper = Self {
             streams: bus.streams(JETSTREAM_TIMEOUT),
             bucket: format!("{namespace}_coordinator"),
@@ -88,7 +86,7 @@ impl Keeper {
         (keeper, told)
     }
 
-    /// Runs until nobody can want the lease any more.
+    /// Runs until the sender of `wanted` is gone.
     pub(crate) async fn run(mut self) {
         let mut link = self.bus.link();
         loop {
@@ -106,7 +104,7 @@ impl Keeper {
             tokio::select! {
                 changed = self.wanted.changed() => if changed.is_err() { break },
                 _ = link.changed() => {
-                    // Another server may have JetStream where this one had not.
+                    // The new server may have JetStream although the old one had not.
                     self.store = None;
                     self.failures = 0;
                 }
@@ -119,29 +117,29 @@ impl Keeper {
     fn forget(&mut self) {
         self.store = None;
         self.revision = None;
-        self.tell(Lease::Unknown);
+        self.tell(LeaseState::Unknown);
     }
 
-    fn tell(&self, lease: Lease) {
+    fn tell(&self, lease: LeaseState) {
         self.lease
             .send_if_modified(|told| std::mem::replace(told, lease) != lease);
     }
 
-    /// Takes or renews the lease once, and tells after which pause to try again.
+    /// Takes or renews the lease once, and returns the pause before the next try.
     async fn pursue(&mut self) -> Duration {
-        // The lease ends for us before it ends for the server, which counts from later.
+        // Counting from here ends the lease earlier for this coordinator than for the server.
         let begun = Instant::now();
         match self.attempt().await {
             Ok(Outcome::Ours { revision }) => {
                 self.recovered();
                 self.revision = Some(revision);
-                self.tell(Lease::Held { until: begun + LEASE });
+                self.tell(LeaseState::Held { until: begun + LEASE });
                 LEASE_RENEW.saturating_sub(begun.elapsed())
             }
             Ok(Outcome::Taken) => {
                 self.recovered();
                 self.revision = None;
-                self.tell(Lease::Taken);
+                self.tell(LeaseState::Taken);
                 LEASE_RETRY
             }
             Err(error) => {
@@ -151,7 +149,7 @@ impl Keeper {
                 }
                 self.store = None;
                 self.revision = None;
-                self.tell(Lease::Absent);
+                self.tell(LeaseState::Absent);
                 backoff::jittered(self.failures, JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST)
             }
         }
@@ -165,7 +163,7 @@ impl Keeper {
     }
 
     async fn attempt(&mut self) -> Result<Outcome, LeaseError> {
-        // Replicas that the servers had no room for may be possible by now.
+        // The servers may have room for missing replicas by now.
         let known = self.store.clone().filter(|(_, opened)| opened.elapsed() < LEASE_CHECK);
         let store = match known {
             Some((store, _)) => store,
@@ -189,7 +187,7 @@ impl Keeper {
         }
     }
 
-    /// There is a key: another's, or our own whose confirmation was lost.
+    /// The key exists: another coordinator's, or our own, the confirmation of which was lost.
     async fn who_has_it(&self, store: &Store) -> Result<Outcome, LeaseError> {
         let entry = limited(store.entry(KEY)).await??;
         Ok(
@@ -205,7 +203,7 @@ impl Keeper {
     }
 
     async fn open(&self) -> Result<Store, LeaseError> {
-        let mut wanted = Wanted::bucket(&self.bucket, "Which coordinator of tokenbus leads");
+        let mut wanted = WantedStream::bucket(&self.bucket, "Which coordinator of tokenbus leads");
         wanted.config.max_age = LEASE;
         wanted.config.duplicate_window = LEASE;
         wanted.config.storage = stream::StorageType::Memory;
@@ -219,7 +217,7 @@ impl Keeper {
         {
             tracing::debug!(%error, "the lease was not given back: it runs out by itself");
         }
-        self.tell(Lease::Unknown);
+        self.tell(LeaseState::Unknown);
     }
 }
 

@@ -1,12 +1,12 @@
 //! The coordinator: worker status in, capacity out.
 //!
-//! It is never in the data path. [`run`] watches `{ns}.v1.status.*`, keeps the newest status of
-//! every worker, and folds them into one snapshot ([`tokenbus_protocol::Capacity`]) that gateways
-//! place by, `/metrics` exports and the command line shows. Several may run: one leads and
-//! publishes, the others know the same and take over within 3 s.
+//! It is never in the data path. [`run`] watches `{ns}.v1.status.*`, keeps the newest status of every worker, and
+//! folds them into one snapshot ([`tokenbus_protocol::Capacity`]). Gateways place requests by it, `/metrics`
+//! exports it and the command line shows it. Several coordinators may run: one leads and publishes, the others know
+//! the same and take over within 3 s.
 //!
-//! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`.
-//! Loops: `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
+//! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`. Loops:
+//! `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
 
 mod demand;
 mod election;
@@ -17,7 +17,7 @@ mod glance;
 mod http;
 mod leader;
 mod lease;
-pub mod limits;
+mod limits;
 mod metrics;
 mod options;
 mod outbound;

@@ -1,4 +1,4 @@
-//! What `/metrics` tells.
+//! The metrics of `/metrics`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use tokio::sync::watch;
 pub(crate) struct Metrics {
     /// 1 while this coordinator leads.
     pub(crate) leading: Gauge,
-    /// Statuses that came.
+    /// Statuses received.
     pub(crate) statuses: Counter,
-    /// Statuses that were not taken: late, repeated, of a replaced instance, one too many.
+    /// Statuses refused: late, repeated, of a replaced instance, or one too many.
     pub(crate) refused: Counter,
     /// Snapshots published.
     pub(crate) snapshots: Counter,
     /// Events published.
     pub(crate) events: Counter,
-    /// Snapshots, answers and events dropped because the bus did not take them.
+    /// Snapshots, answers and events dropped because the bus did not accept them.
     pub(crate) unsent: Counter,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn registry(metrics: &Metrics, bus: &BusMetrics, newest: watch::Recei
     registry
 }
 
-/// Tells the newest snapshot at each scrape, so that a model that is gone leaves no number behind.
+/// Encodes the newest snapshot at each scrape, so that a model that is gone leaves no number behind.
 struct CapacityCollector {
     newest: watch::Receiver<Arc<Capacity>>,
 }
@@ -68,7 +68,11 @@ impl Collector for CapacityCollector {
         let capacity = Arc::clone(&self.newest.borrow());
         let mut family = encoder.encode_descriptor("workers", "Workers by state", None, MetricType::Gauge)?;
         for state in WorkerState::ALL {
-            let count = capacity.workers.iter().filter(|worker| worker.state == *state).count();
+            let count = capacity
+                .workers
+                .iter()
+                .filter(|worker| worker.report.state == *state)
+                .count();
             family
                 .encode_family(&[("state", state.as_str())])?
                 .encode_gauge(&count)?;
@@ -97,10 +101,10 @@ impl Collector for CapacityCollector {
     }
 }
 
-type Sum = fn(&Total) -> f64;
+type TotalGauge = fn(&Total) -> f64;
 
-/// What is told of all ready workers together, each counted once.
-const TOTALS: [(&str, &str, Sum); 6] = [
+/// The gauges over all ready workers, each counted once.
+const TOTALS: [(&str, &str, TotalGauge); 6] = [
     ("slots", "Slots of all ready workers", |total| total.slots.into()),
     ("free_slots", "Free slots of all ready workers", |total| {
         total.free.into()
@@ -123,10 +127,10 @@ const TOTALS: [(&str, &str, Sum); 6] = [
     ),
 ];
 
-type Count = fn(&ModelCapacity) -> u32;
+type ModelGauge = fn(&ModelCapacity) -> u32;
 
-/// The whole numbers that are told of each model.
-const MODEL_COUNTS: [(&str, &str, Count); 7] = [
+/// The integer gauges of each model.
+const MODEL_COUNTS: [(&str, &str, ModelGauge); 7] = [
     ("model_workers", "Ready workers that serve the model", |model| {
         model.workers
     }),
@@ -181,24 +185,23 @@ fn gauge<V: EncodeGaugeValue>(
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use prometheus_client::encoding::text::encode;
-    use tokenbus_protocol::{Name, Status};
+    use tokenbus_protocol::Name;
 
     use super::*;
     use crate::demand::Demand;
     use crate::limits::LOST_AFTER;
-    use crate::registry::fixture::{at, info, status};
+    use crate::registry::fixture::{at, info, reporting, status};
     use crate::snapshot::{Stamp, fold};
     use crate::waiting::WaitingAtGateways;
 
     #[test]
     fn models_are_told_with_awkward_names_and_vanish_with_the_model() {
         let mut workers = crate::registry::Registry::new(LOST_AFTER);
-        let busy = Status {
-            models: vec![info("a \"b\"\\\n/c")],
-            active: 4,
-            queued: 2,
-            ..status("w", 1, 1)
-        };
+        let busy = reporting(status("w", 1, 1), |report| {
+            report.models = vec![info("a \"b\"\\\n/c")];
+            report.active = 4;
+            report.queued = 2;
+        });
         workers.observe(busy, at(0.0)).unwrap();
         let stamp = Stamp {
             coordinator: Name::new("c").unwrap(),

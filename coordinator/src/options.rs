@@ -1,4 +1,4 @@
-//! What a coordinator is told, and why it ends.
+//! The options of a coordinator, and why it ends.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use tokenbus_protocol::Name;
 
 use crate::limits::LOST_AFTER;
 
-/// What a coordinator is told.
+/// The options of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How to reach NATS.
     pub bus: BusOptions,
     /// The cluster's namespace.
     pub namespace: Name,
-    /// Its id, unlike any other coordinator's in the cluster; `None`: one is drawn.
+    /// Its id, unique in the cluster; `None` for a random one.
     pub id: Option<Name>,
-    /// Silence after which a worker is lost; at least one status period (1 s) makes sense.
+    /// Silence after which a worker is lost; longer than one status period (1 s).
     pub lost_after: Duration,
 }
 
 impl Options {
-    /// A coordinator of `namespace` on `bus`, with an id of its own and the usual patience.
+    /// A coordinator of `namespace` on `bus`, with a random id and the default patience.
     pub fn new(bus: BusOptions, namespace: Name) -> Self {
         Self {
             bus,
@@ -32,19 +32,19 @@ impl Options {
     }
 }
 
-/// Why a coordinator could not start, or did not go on.
+/// Why a coordinator could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
-    /// The bus cannot be used at all (its options are wrong). A server that is away is awaited.
+    /// The bus is unusable because its options are wrong. A server that is away is awaited.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The listener does not tell its address.
+    /// The listener's address is unknown.
     #[error("cannot tell the listener's address: {0}")]
     Address(#[from] std::io::Error),
-    /// An option that makes no sense.
+    /// `lost_after` is too short.
     #[error("lost-after is {0:?}, but workers report once a second: it must be longer than that")]
     LostAfter(Duration),
-    /// One of the loops ended or panicked, which none does before it is told to.
+    /// One of the loops ended or panicked before it was told to end.
     #[error("the coordinator's {0} ended unexpectedly")]
     Ended(&'static str),
 }

@@ -1,35 +1,33 @@
-//! The loop that puts snapshots, answers and events on the bus.
+//! The loop that publishes snapshots, answers and events.
 //!
-//! It is apart from the loop that watches the workers, so that a bus that blocks for a while does
-//! not keep statuses waiting.
+//! It is separate from the loop that watches the workers, so that a blocked bus does not delay statuses.
 
 use async_nats::Subject;
 use bytes::Bytes;
 use std::sync::Arc;
 
 use tokenbus_bus::Bus;
-use tokenbus_protocol::limits::MAX_MESSAGE;
-use tokenbus_protocol::{Capacity, Event, Subjects, WorkerState, codec};
+use tokenbus_protocol::{Capacity, EncodeError, Event, MAX_MESSAGE, Subjects, WorkerState, encode};
 use tokio::sync::mpsc;
 
-/// Something to be said.
+/// A message to publish.
 #[derive(Debug)]
 pub(crate) enum Outbound {
-    /// The snapshot, to everybody.
+    /// The snapshot, for everybody.
     Snapshot(Arc<Capacity>),
-    /// The snapshot, to who asked for it.
+    /// The snapshot, for the one who asked.
     Answer(Subject, Arc<Capacity>),
     /// An event.
     Event(Event),
 }
 
-/// Publishes what comes until nobody can send any more.
+/// Publishes messages until all senders are gone.
 pub(crate) async fn run(bus: Bus, subjects: Subjects, mut messages: mpsc::Receiver<Outbound>) {
     let mut trimmed_before = false;
     while let Some(message) = messages.recv().await {
         let limit = bus.max_payload().min(MAX_MESSAGE);
         let (subject, payload) = match message {
-            Outbound::Event(event) => (subjects.event(), codec::encode(&event).map(|bytes| (bytes, 0))),
+            Outbound::Event(event) => (subjects.event(), encode(&event).map(|bytes| (bytes, 0))),
             Outbound::Snapshot(capacity) => (subjects.capacity(), fit(&capacity, limit)),
             Outbound::Answer(reply, capacity) => (reply.into_string(), fit(&capacity, limit)),
         };
@@ -51,23 +49,22 @@ pub(crate) async fn run(bus: Bus, subjects: Subjects, mut messages: mpsc::Receiv
     }
 }
 
-/// Encodes `capacity` in at most `limit` bytes, with as many workers as fit, and tells how many
-/// were left out. Those that can take requests stay longest. The models always count all workers.
-fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), codec::EncodeError> {
-    let mut bytes = codec::encode(capacity)?;
+/// Encodes `capacity` in at most `limit` bytes, with as many workers as fit, and returns how many were left out.
+/// Workers that can take requests are kept longest. The models always count all workers.
+fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), EncodeError> {
+    let mut bytes = encode(capacity)?;
     if bytes.len() <= limit {
         return Ok((bytes, 0));
     }
     let all = capacity.workers.len();
     let mut smaller = capacity.clone();
-    smaller.workers.sort_by_key(|worker| {
-        let room = worker.slots.saturating_sub(worker.active).saturating_sub(worker.queued);
-        (worker.state != WorkerState::Ready, room == 0)
-    });
+    smaller
+        .workers
+        .sort_by_key(|worker| (worker.report.state != WorkerState::Ready, worker.report.free() == 0));
     while bytes.len() > limit && !smaller.workers.is_empty() {
         let keep = smaller.workers.len() * limit / bytes.len();
         smaller.workers.truncate(keep.min(smaller.workers.len() - 1));
-        bytes = codec::encode(&smaller)?;
+        bytes = encode(&smaller)?;
     }
     Ok((bytes, all - smaller.workers.len()))
 }
@@ -75,13 +72,13 @@ fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), codec::Enc
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use tokenbus_protocol::{Name, Status};
+    use tokenbus_protocol::{Name, decode};
 
     use super::*;
     use crate::demand::Demand;
     use crate::limits::LOST_AFTER;
     use crate::registry::Registry;
-    use crate::registry::fixture::{at, status};
+    use crate::registry::fixture::{at, reporting, status};
     use crate::snapshot::{Stamp, fold};
 
     fn cluster(workers: u32) -> Capacity {
@@ -93,11 +90,10 @@ mod tests {
                 WorkerState::Ready
             };
             let active = if n % 4 == 1 { 4 } else { 0 };
-            let status = Status {
-                state,
-                active,
-                ..status(&format!("worker-{n:05}"), 1, 1)
-            };
+            let status = reporting(status(&format!("worker-{n:05}"), 1, 1), |report| {
+                report.state = state;
+                report.active = active;
+            });
             registry.observe(status, at(0.0)).unwrap();
         }
         let stamp = Stamp {
@@ -119,7 +115,7 @@ mod tests {
         let capacity = cluster(200);
         let (bytes, left_out) = fit(&capacity, 1024 * 1024).unwrap();
         assert_eq!(left_out, 0);
-        assert_eq!(codec::decode::<Capacity>(&bytes).unwrap(), capacity);
+        assert_eq!(decode::<Capacity>(&bytes).unwrap(), capacity);
     }
 
     #[test]
@@ -127,7 +123,7 @@ mod tests {
         let capacity = cluster(10_000);
         let (bytes, left_out) = fit(&capacity, 1024 * 1024).unwrap();
         assert!(bytes.len() <= 1024 * 1024);
-        let sent: Capacity = codec::decode(&bytes).unwrap();
+        let sent: Capacity = decode(&bytes).unwrap();
         assert_eq!(sent.models, capacity.models);
         assert_eq!(sent.workers.len() + left_out, 10_000);
         assert!(sent.workers.len() > 2000, "{}", sent.workers.len());
@@ -135,7 +131,7 @@ mod tests {
             sent.workers
                 .iter()
                 .take(2000)
-                .all(|w| w.state == WorkerState::Ready && w.active == 0)
+                .all(|w| w.report.state == WorkerState::Ready && w.report.active == 0)
         );
     }
 

@@ -1,24 +1,23 @@
 //! When the next snapshot is due.
 //!
-//! Once a second in any case. A change of structure (a worker joins, leaves, is lost, changes its
-//! state, models or slots) makes it due at once, though at most 20 times a second: the first
-//! change goes out immediately, those that follow within the gap go out together at its end. A
-//! worker that becomes full or has room again makes it due 250 ms after the last one. Other
-//! changes of load wait for the second.
+//! A snapshot is due every second. A change of structure (a worker joins, leaves, is lost, or changes its state,
+//! models or slots) makes it due at once, at most 20 times a second: the first change goes out immediately, and the
+//! changes within the gap go out together at its end. A worker that becomes full or has a free slot again makes it
+//! due 250 ms after the last snapshot. Other changes of load wait for the next second.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::{GAP_PER_WORKER, ROOM_GAP, SNAPSHOT_PERIOD, STRUCTURE_GAP};
 
-/// How soon a change should be told.
+/// How soon a change should be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) enum Urgency {
-    /// With the next snapshot, whenever that is.
+    /// With the next regular snapshot.
     #[default]
     Periodic,
-    /// A worker became full, or has room again.
+    /// A worker became full or has a free slot again.
     Room,
-    /// Somebody joined, left or changed.
+    /// A worker joined, left or changed.
     Structure,
 }
 
@@ -59,8 +58,8 @@ impl Pacer {
 
     /// A snapshot was made at `now`.
     pub(crate) fn sent(&mut self, now: Instant) {
-        // Counted from when it was due, the rhythm stays at a second although a timer is a little
-        // late each time; unless it was very late.
+        // The next one is due a second after this one was due, so that late timers do not make the rhythm drift.
+        // After a long delay the rhythm starts anew.
         let rhythm = self.due + SNAPSHOT_PERIOD;
         let early_or_late = self.due > now || now.saturating_duration_since(self.due) > Duration::from_millis(100);
         self.due = if early_or_late { now + SNAPSHOT_PERIOD } else { rhythm };

@@ -1,4 +1,4 @@
-//! Puts a coordinator together and runs it.
+//! Assembles a coordinator and runs it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,16 +13,16 @@ use tracing::Instrument as _;
 
 use crate::http::Page;
 use crate::leader::{Leader, Leadership};
-use crate::lease::Keeper;
+use crate::lease::LeaseKeeper;
 use crate::limits::{OUTBOUND, SHUTDOWN, STATUS_PERIOD};
 use crate::metrics::{self, Metrics};
 use crate::options::{CoordinatorError, Options};
-use crate::watcher::{self, Watcher, Wires};
+use crate::watcher::{self, Watcher, WatcherChannels};
 use crate::{http, outbound};
 
-/// Runs a coordinator until `shutdown` completes, with its status page on `listener`. Logs one
-/// line, `coordinator ready`, once NATS has confirmed its subscriptions. Dropping the future ends
-/// it as a crash would: nothing is given back, and another takes over when its lease has run out.
+/// Runs a coordinator until `shutdown` completes, with its status page on `listener`. Logs one line, `coordinator
+/// ready`, once NATS has confirmed its subscriptions. Dropping the future ends it like a crash: it gives nothing
+/// back, and another coordinator takes over when the lease has expired.
 ///
 /// # Errors
 /// [`CoordinatorError`] when it cannot start, or when one of its loops ends by itself.
@@ -60,7 +60,7 @@ pub async fn run(
     if let Some(name) = ended {
         return Err(CoordinatorError::Ended(name));
     }
-    // What was said last has to reach the server before the connection goes.
+    // The last messages must reach the server before the connection closes.
     if bus.is_connected() {
         let _ = tokio::time::timeout(SHUTDOWN, bus.round_trip()).await;
     }
@@ -68,7 +68,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The id that it was given, or one that no other has drawn.
+/// The id from the options, or a random one.
 fn id(options: &Options) -> Name {
     options
         .id
@@ -95,7 +95,7 @@ async fn assemble(
     let (leadership, led) = watch::channel(Leadership::unknown(Instant::now()));
     let (wanted, wants) = watch::channel(false);
     let (out, messages) = mpsc::channel(OUTBOUND);
-    let (keeper, lease) = Keeper::new(bus.clone(), &options.namespace, me, wants);
+    let (keeper, lease) = LeaseKeeper::new(bus.clone(), &options.namespace, me, wants);
     let page = Page {
         bus: bus.clone(),
         subscribed,
@@ -112,7 +112,7 @@ async fn assemble(
         lease,
         leadership,
     };
-    let wires = Wires {
+    let channels = WatcherChannels {
         statuses,
         questions,
         leadership: led,
@@ -125,12 +125,12 @@ async fn assemble(
         subjects.clone(),
         options.lost_after,
         metrics,
-        &wires,
+        &channels,
     );
 
     let mut loops = Loops(JoinSet::new());
     loops.spawn("status page", http::run(page, listener, stop.clone()));
-    loops.spawn("watcher", watcher.run(wires, stop.clone()));
+    loops.spawn("watcher", watcher.run(channels, stop.clone()));
     loops.spawn("election", leader.run(stop.clone()));
     loops.spawn("lease keeper", keeper.run());
     loops.spawn("publisher", outbound::run(bus.clone(), subjects, messages));
@@ -145,7 +145,7 @@ impl Loops {
         let guarded = async move {
             let task = tokenbus_bus::task::spawn(name, run);
             let _abort = AbortHandle(task.abort_handle());
-            // A panic has been logged with its name; the end is what counts here.
+            // A panic was logged with its name; only the end matters here.
             let _ = task.await;
             name
         };

@@ -1,9 +1,9 @@
 //! Folds the registry into one snapshot.
 //!
-//! A model's slots, free slots, load and tokens per second are those of its **ready** workers. The slots of
-//! a worker with several models are open to each of them and stand at each; what runs, waits and comes out
-//! stands at its own model only. The total counts each worker once. Starting, draining and unavailable
-//! workers stand in the list of workers only.
+//! A model's slots, free slots, load and tokens per second are those of its **ready** workers. All models of a
+//! worker share its slots, so each of them lists all of them; running and waiting requests and tokens count for
+//! their own model only. The total counts each worker once. Starting, draining and unavailable workers appear only
+//! in the list of workers.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use tokenbus_protocol::{
     Capabilities, Capacity, ModelCapacity, ModelInfo, ModelLoad, Name, Status, Total, WorkerCapacity, WorkerState,
 };
 
-use crate::demand::{self, Demand, Room};
+use crate::demand::{self, Demand, ModelRoom};
 use crate::registry::{Model, Registry, Worker};
 use crate::waiting::WaitingAtGateways;
 
@@ -21,13 +21,13 @@ use crate::waiting::WaitingAtGateways;
 pub(crate) struct Stamp {
     /// The coordinator that makes it.
     pub(crate) coordinator: Name,
-    /// One more in each of its snapshots.
+    /// Grows by one with each of its snapshots.
     pub(crate) seq: u64,
     /// Unix time in milliseconds.
     pub(crate) at_ms: u64,
 }
 
-/// What the cluster can take at `now`. Notes each model's demand.
+/// The capacity of the cluster at `now`. Notes the demand of each model.
 pub(crate) fn fold(
     registry: &Registry,
     waiting: &WaitingAtGateways,
@@ -40,10 +40,10 @@ pub(crate) fn fold(
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for worker in registry
         .workers()
-        .filter(|worker| worker.status.state == WorkerState::Ready)
+        .filter(|worker| worker.status.report.state == WorkerState::Ready)
     {
         add(&mut total, &worker.status);
-        for (info, load) in worker.status.models.iter().zip(loads(&worker.status)) {
+        for (info, load) in worker.status.report.models.iter().zip(loads(&worker.status)) {
             sums.entry(&info.name).or_default().add(&worker.status, info, &load);
         }
     }
@@ -70,27 +70,27 @@ pub(crate) fn fold(
 
 fn add(total: &mut Total, status: &Status) {
     total.workers += 1;
-    total.slots = total.slots.saturating_add(status.slots);
-    total.free = total.free.saturating_add(Worker::free(status));
-    total.active = total.active.saturating_add(status.active);
-    total.queued = total.queued.saturating_add(status.queued);
-    total.tokens_per_second += status.tokens_per_second;
+    total.slots = total.slots.saturating_add(status.report.slots);
+    total.free = total.free.saturating_add(status.report.free());
+    total.active = total.active.saturating_add(status.report.active);
+    total.queued = total.queued.saturating_add(status.report.queued);
+    total.tokens_per_second += status.report.tokens_per_second;
 }
 
-/// What each model of a worker has of its load, in their order. A worker of an older version does not tell:
-/// then each has an equal part, so that the parts are still the whole.
+/// The share of each model in a worker's load, in the order of its models. A worker of an older version does not
+/// report shares; its models then get equal ones, so that the sum is right.
 fn loads(status: &Status) -> Vec<ModelLoad> {
-    let count = u32::try_from(status.models.len()).unwrap_or(u32::MAX).max(1);
-    let parts = (0..count).zip(&status.models).map(|(place, info)| {
+    let count = u32::try_from(status.report.models.len()).unwrap_or(u32::MAX).max(1);
+    let parts = (0..count).zip(&status.report.models).map(|(place, info)| {
         let part = |whole: u32| whole / count + u32::from(place < whole % count);
         let told = status.loads.iter().find(|load| load.model == info.name);
         match told {
             Some(load) => load.clone(),
             None if status.loads.is_empty() => ModelLoad {
                 model: info.name.clone(),
-                active: part(status.active),
-                queued: part(status.queued),
-                tokens_per_second: status.tokens_per_second / f64::from(count),
+                active: part(status.report.active),
+                queued: part(status.report.queued),
+                tokens_per_second: status.report.tokens_per_second / f64::from(count),
             },
             None => ModelLoad {
                 model: info.name.clone(),
@@ -104,29 +104,14 @@ fn loads(status: &Status) -> Vec<ModelLoad> {
 }
 
 fn worker(worker: &Worker, now: Instant) -> WorkerCapacity {
-    let status = &worker.status;
+    let age = now.saturating_duration_since(worker.seen);
     WorkerCapacity {
-        worker: status.worker.clone(),
-        instance: status.instance,
-        seq: status.seq,
-        version: status.version.clone(),
-        host: status.host.clone(),
-        engine: status.engine.clone(),
-        state: status.state,
-        started_at_ms: status.started_at_ms,
-        models: status.models.clone(),
-        slots: status.slots,
-        active: status.active,
-        queued: status.queued,
-        tokens_per_second: status.tokens_per_second,
-        ttft: status.ttft,
-        itl: status.itl,
-        kv_used: status.kv_used,
-        age_ms: u64::try_from(now.saturating_duration_since(worker.seen).as_millis()).unwrap_or(u64::MAX),
+        report: worker.status.report.clone(),
+        age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
-/// What the ready workers of one model add up to.
+/// Sums over the ready workers of one model.
 #[derive(Debug, Default)]
 struct Sum {
     workers: u32,
@@ -134,11 +119,11 @@ struct Sum {
     free: u32,
     active: u32,
     queued: u32,
-    /// Requests of any model that wait on these workers: they go before a new one.
+    /// Requests for any model that wait on these workers: they are ahead of a new one.
     ahead: u32,
     waiting: u32,
     tokens_per_second: f64,
-    /// Service times weighted by slots, and the slots that gave them weight.
+    /// The sum of service times weighted by slots, and the sum of those slots.
     service: (f64, f64),
     context_length: Option<u64>,
     capabilities: Capabilities,
@@ -147,14 +132,14 @@ struct Sum {
 impl Sum {
     fn add(&mut self, status: &Status, info: &ModelInfo, load: &ModelLoad) {
         self.workers += 1;
-        self.slots = self.slots.saturating_add(status.slots);
-        self.free = self.free.saturating_add(Worker::free(status));
+        self.slots = self.slots.saturating_add(status.report.slots);
+        self.free = self.free.saturating_add(status.report.free());
         self.active = self.active.saturating_add(load.active);
         self.queued = self.queued.saturating_add(load.queued);
-        self.ahead = self.ahead.saturating_add(status.queued);
+        self.ahead = self.ahead.saturating_add(status.report.queued);
         self.tokens_per_second += load.tokens_per_second;
         if let Some(service) = demand::service_ms(status) {
-            let weight = f64::from(status.slots.max(1));
+            let weight = f64::from(status.report.slots.max(1));
             self.service.0 += service * weight;
             self.service.1 += weight;
         }
@@ -163,7 +148,7 @@ impl Sum {
     }
 
     fn capacity(self, name: &str, model: &Model, demand: &mut Demand, now: Instant) -> ModelCapacity {
-        let room = Room {
+        let room = ModelRoom {
             workers: self.workers,
             slots: self.slots,
             free: self.free,
@@ -199,7 +184,7 @@ impl Sum {
     }
 }
 
-/// What at least one of two can do.
+/// What at least one of the two can do.
 fn either(a: Capabilities, b: Capabilities) -> Capabilities {
     a.features().or(b.features()).into()
 }
@@ -209,12 +194,11 @@ fn either(a: Capabilities, b: Capabilities) -> Capabilities {
 mod tests {
     use std::time::Duration;
 
-    use tokenbus_protocol::Quantiles;
-    use tokenbus_protocol::status::Totals;
+    use tokenbus_protocol::{Quantiles, Totals};
 
     use super::*;
     use crate::limits::LOST_AFTER;
-    use crate::registry::fixture::{at, info, status};
+    use crate::registry::fixture::{at, info, reporting, status};
 
     fn snapshot(statuses: Vec<Status>) -> Capacity {
         let mut registry = Registry::new(LOST_AFTER);
@@ -235,26 +219,24 @@ mod tests {
     }
 
     fn loaded(worker: &str, slots: u32, active: u32, queued: u32) -> Status {
-        Status {
-            slots,
-            active,
-            queued,
-            ..status(worker, 1, 1)
-        }
+        reporting(status(worker, 1, 1), |report| {
+            report.slots = slots;
+            report.active = active;
+            report.queued = queued;
+        })
     }
 
     #[test]
     fn a_model_adds_up_what_its_ready_workers_have() {
-        let draining = Status {
-            state: WorkerState::Draining,
-            ..loaded("w3", 100, 100, 50)
-        };
+        let draining = reporting(loaded("w3", 100, 100, 50), |report| {
+            report.state = WorkerState::Draining
+        });
         let all = snapshot(vec![loaded("w2", 4, 4, 3), loaded("w1", 8, 2, 0), draining]);
         let model = &all.models[0];
         assert_eq!((model.workers, model.slots, model.free), (2, 12, 6));
         assert_eq!((model.active, model.queued), (6, 3));
         assert_eq!(model.estimated_wait_ms, Some(0));
-        let names: Vec<_> = all.workers.iter().map(|w| w.worker.as_str()).collect();
+        let names: Vec<_> = all.workers.iter().map(|w| w.report.worker.as_str()).collect();
         assert_eq!(names, ["w1", "w2", "w3"]);
         assert_eq!((all.seq, all.at_ms, all.coordinator.as_str()), (7, 42, "c"));
     }
@@ -268,16 +250,16 @@ mod tests {
             tokens_per_second,
         };
         let told = Status {
-            models: vec![info("a"), info("b"), info("c")],
             loads: vec![load("b", 5, 0, 20.0), load("a", 2, 1, 10.0)],
-            tokens_per_second: 30.0,
-            ..loaded("w1", 8, 7, 1)
+            ..reporting(loaded("w1", 8, 7, 1), |report| {
+                report.models = vec![info("a"), info("b"), info("c")];
+                report.tokens_per_second = 30.0;
+            })
         };
-        let alone = Status {
-            tokens_per_second: 5.0,
-            models: vec![info("a")],
-            ..loaded("w2", 4, 1, 0)
-        };
+        let alone = reporting(loaded("w2", 4, 1, 0), |report| {
+            report.tokens_per_second = 5.0;
+            report.models = vec![info("a")];
+        });
         let all = snapshot(vec![told, alone]);
         let of = |m: &ModelCapacity| (m.workers, m.slots, m.free, m.active, m.queued, m.tokens_per_second);
         let models: Vec<_> = all.models.iter().map(of).collect();
@@ -299,11 +281,10 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_tell_its_models_apart_has_its_load_in_equal_parts() {
-        let older = Status {
-            models: vec![info("a"), info("b")],
-            tokens_per_second: 30.0,
-            ..loaded("w", 4, 3, 1)
-        };
+        let older = reporting(loaded("w", 4, 3, 1), |report| {
+            report.models = vec![info("a"), info("b")];
+            report.tokens_per_second = 30.0;
+        });
         let all = snapshot(vec![older]);
         let of = |m: &ModelCapacity| (m.slots, m.active, m.queued, m.tokens_per_second);
         assert_eq!(
@@ -352,12 +333,12 @@ mod tests {
     #[test]
     fn the_wait_follows_from_what_workers_measured_weighted_by_slots() {
         let mut fast = loaded("w1", 3, 3, 2);
-        fast.ttft = Quantiles {
+        fast.report.ttft = Quantiles {
             p50: 100.0,
             p90: 0.0,
             p99: 0.0,
         };
-        fast.itl = Quantiles {
+        fast.report.itl = Quantiles {
             p50: 10.0,
             p90: 0.0,
             p99: 0.0,
@@ -369,7 +350,7 @@ mod tests {
             ..Totals::default()
         };
         let mut slow = loaded("w2", 1, 1, 1);
-        slow.ttft = Quantiles {
+        slow.report.ttft = Quantiles {
             p50: 800.0,
             p90: 0.0,
             p99: 0.0,
@@ -400,15 +381,14 @@ mod tests {
         let mut registry = Registry::new(LOST_AFTER);
         let mut demand = Demand::default();
         let mut busy = loaded("w", 4, 4, 12);
-        busy.models[0].context_length = Some(8192);
-        busy.models[0].capabilities.chat = true;
+        busy.report.models[0].context_length = Some(8192);
+        busy.report.models[0].capabilities.chat = true;
         registry.observe(busy.clone(), at(0.0)).unwrap();
         assert_eq!(take(&registry, &mut demand, at(0.0)).models[0].desired_workers, 5);
-        let stopped = Status {
-            state: WorkerState::Stopped,
-            seq: 2,
-            ..busy
-        };
+        let stopped = reporting(busy, |report| {
+            report.state = WorkerState::Stopped;
+            report.seq = 2;
+        });
         registry.observe(stopped, at(1.0)).unwrap();
         let all = take(&registry, &mut demand, at(1.0));
         assert!(all.workers.is_empty());
@@ -426,10 +406,10 @@ mod tests {
     #[test]
     fn a_model_can_do_what_one_of_its_workers_can_and_has_the_longest_context() {
         let mut a = loaded("w1", 1, 0, 0);
-        a.models[0].capabilities.tools = true;
-        a.models[0].context_length = Some(4096);
+        a.report.models[0].capabilities.tools = true;
+        a.report.models[0].context_length = Some(4096);
         let mut b = loaded("w2", 1, 0, 0);
-        b.models[0].capabilities.vision = true;
+        b.report.models[0].capabilities.vision = true;
         let all = snapshot(vec![a, b]);
         let capabilities = all.models[0].capabilities;
         assert!(capabilities.tools && capabilities.vision && !capabilities.chat);
@@ -447,9 +427,9 @@ mod tests {
     #[test]
     fn sums_saturate_and_numbers_that_are_none_do_no_harm() {
         let mut a = loaded("w1", u32::MAX, u32::MAX, u32::MAX);
-        a.tokens_per_second = f64::NAN;
-        a.ttft.p50 = f64::INFINITY;
-        a.itl.p50 = -5.0;
+        a.report.tokens_per_second = f64::NAN;
+        a.report.ttft.p50 = f64::INFINITY;
+        a.report.itl.p50 = -5.0;
         a.totals = Totals {
             finished: u64::MAX,
             failed: u64::MAX,
@@ -458,10 +438,7 @@ mod tests {
         };
         let all = snapshot(vec![
             a.clone(),
-            Status {
-                worker: Name::new("w2").unwrap(),
-                ..a
-            },
+            reporting(a, |report| report.worker = Name::new("w2").unwrap()),
         ]);
         let model = &all.models[0];
         assert_eq!((model.slots, model.active, model.free), (u32::MAX, u32::MAX, 0));

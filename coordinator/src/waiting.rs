@@ -1,4 +1,4 @@
-//! What waits at the gateways, as they tell it. Pure.
+//! The requests that wait at gateways, as the gateways report them. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -7,14 +7,14 @@ use tokenbus_protocol::{Name, Waiting};
 
 use crate::limits::{MAX_GATEWAYS, WAITING_HELD};
 
-/// The newest word of each gateway.
+/// The newest message of each gateway.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingAtGateways {
     gateways: HashMap<Name, (Instant, Waiting)>,
 }
 
 impl WaitingAtGateways {
-    /// Takes what a gateway tells at `now`.
+    /// Takes a gateway's message at `now`.
     pub(crate) fn note(&mut self, waiting: Waiting, now: Instant) {
         self.forget(now);
         if waiting.models.is_empty() {
@@ -35,7 +35,7 @@ impl WaitingAtGateways {
         sums
     }
 
-    /// Forgets the gateways that are silent: they have gone.
+    /// Forgets gateways that have fallen silent.
     fn forget(&mut self, now: Instant) {
         self.gateways.retain(|_, (at, _)| is_held(*at, now));
     }

@@ -1,4 +1,4 @@
-//! The loop that watches the workers: statuses in, snapshots, answers and events out.
+//! The loop that watches the workers: statuses in; snapshots, answers and events out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::event::{Event, EventKind};
-use tokenbus_protocol::{Capacity, Name, Status, Subjects, Total, Waiting, codec};
+use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -21,19 +20,19 @@ use crate::limits::{
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
-use crate::registry::{Change, Refused, Registry};
+use crate::registry::{Change, RefusedStatus, Registry};
 use crate::snapshot::{Stamp, fold};
 use crate::waiting::WaitingAtGateways;
 
-/// What the loop is connected to.
-pub(crate) struct Wires {
-    /// All workers' statuses.
+/// The channels of the loop.
+pub(crate) struct WatcherChannels {
+    /// The statuses of all workers.
     pub(crate) statuses: Subscriber,
     /// Questions for the snapshot.
     pub(crate) questions: Subscriber,
     /// Who leads.
     pub(crate) leadership: watch::Receiver<Leadership>,
-    /// What goes out.
+    /// Messages to publish.
     pub(crate) out: mpsc::Sender<Outbound>,
     /// The newest snapshot, for HTTP and metrics.
     pub(crate) newest: watch::Sender<Arc<Capacity>>,
@@ -56,15 +55,15 @@ pub(crate) struct Watcher {
     made: Instant,
     seq: u64,
     leadership: Leadership,
-    /// From when on the registry knows everybody; `None` before the first connection.
+    /// When the registry knows every worker; `None` before the first connection.
     warm_at: Option<Instant>,
-    /// Who asked before that.
+    /// The questions that came before that.
     asked_early: Vec<Subject>,
-    /// Events that the leader may have died before telling.
+    /// Events that the leader may have died before publishing.
     untold: VecDeque<(Instant, Event)>,
 }
 
-/// A snapshot of nothing, for before the first.
+/// An empty snapshot, until the first is made.
 pub(crate) fn nothing(me: &Name) -> Arc<Capacity> {
     let (workers, models) = (Vec::new(), Vec::new());
     Arc::new(Capacity {
@@ -82,7 +81,7 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An event of this kind now, about nobody yet.
+/// An event of this kind, at this time, with no subject yet.
 fn event(kind: EventKind) -> Event {
     Event {
         kind,
@@ -95,14 +94,14 @@ fn event(kind: EventKind) -> Event {
 }
 
 impl Watcher {
-    /// A watcher that knows nobody yet.
+    /// A watcher that knows no worker yet.
     pub(crate) fn new(
         me: Name,
         bus: Bus,
         subjects: Subjects,
         lost_after: Duration,
         metrics: Metrics,
-        wires: &Wires,
+        channels: &WatcherChannels,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -115,8 +114,8 @@ impl Watcher {
             demand: Demand::default(),
             pacer: Pacer::new(now),
             metrics,
-            out: wires.out.clone(),
-            newest: wires.newest.clone(),
+            out: channels.out.clone(),
+            newest: channels.newest.clone(),
             made: now,
             seq: 0,
             leadership: Leadership::unknown(now),
@@ -127,7 +126,7 @@ impl Watcher {
     }
 
     /// Runs until `shutdown`.
-    pub(crate) async fn run(mut self, mut wires: Wires, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, mut channels: WatcherChannels, shutdown: CancellationToken) {
         let mut link = self.bus.link();
         self.linked(link.borrow_and_update().connected);
         let mut tick = tokio::time::interval(TICK);
@@ -135,19 +134,19 @@ impl Watcher {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                status = wires.statuses.next() => match status {
+                status = channels.statuses.next() => match status {
                     Some(message) => self.status(&message),
                     None => return,
                 },
-                question = wires.questions.next() => match question {
+                question = channels.questions.next() => match question {
                     Some(message) => self.question(message),
                     None => return,
                 },
                 _ = tick.tick() => self.tick(link.borrow().connected),
                 () = tokio::time::sleep_until(self.pacer.due().into()) => self.snapshot(Instant::now()),
-                changed = wires.leadership.changed() => {
+                changed = channels.leadership.changed() => {
                     if changed.is_err() { return }
-                    let next = wires.leadership.borrow_and_update().clone();
+                    let next = channels.leadership.borrow_and_update().clone();
                     self.led_by(next);
                 }
                 _ = link.changed() => {
@@ -158,7 +157,7 @@ impl Watcher {
         }
     }
 
-    /// The connection came or went.
+    /// The connection came up or went down.
     fn linked(&mut self, connected: bool) {
         let now = Instant::now();
         if connected && self.warm_at.is_none() {
@@ -177,20 +176,21 @@ impl Watcher {
         let status = if message.payload.len() > MAX_STATUS {
             None
         } else {
-            codec::decode::<Status>(&message.payload).ok()
+            decode::<Status>(&message.payload).ok()
         };
-        // A worker may speak for itself only: permissions are by subject.
-        let Some(status) = status.filter(|status| message.subject.as_str() == self.subjects.status(&status.worker))
+        // A worker may report only itself: permissions are by subject.
+        let Some(status) =
+            status.filter(|status| message.subject.as_str() == self.subjects.status(&status.report.worker))
         else {
             self.bus.metrics().malformed.inc();
             tracing::debug!(subject = %message.subject, bytes = message.payload.len(), "not a worker's status");
             return;
         };
         self.metrics.statuses.inc();
-        let (worker, instance) = (status.worker.clone(), status.instance);
+        let (worker, instance) = (status.report.worker.clone(), status.report.instance);
         match self.registry.observe(status, now) {
             Ok(change) => self.apply(change, now),
-            Err(Refused::Stale) => {
+            Err(RefusedStatus::Stale) => {
                 self.metrics.refused.inc();
             }
             Err(reason) => {
@@ -237,7 +237,7 @@ impl Watcher {
         }
     }
 
-    /// Tells an event, or keeps it for the case that the leader cannot.
+    /// Publishes an event, or keeps it in case the leader cannot.
     fn tell(&mut self, event: Event, now: Instant) {
         if self.leadership.leads(now) {
             self.metrics.events.inc();
@@ -254,7 +254,7 @@ impl Watcher {
 
     fn send(&self, message: Outbound) {
         if self.out.try_send(message).is_err() {
-            // The bus is away, or slower than what happens; the next snapshot tells all.
+            // The bus is away or too slow; the next snapshot shows everything.
             self.metrics.unsent.inc();
         }
     }
@@ -279,7 +279,7 @@ impl Watcher {
         self.hurry(Urgency::Structure, now);
     }
 
-    /// Makes a snapshot; publishes it if this coordinator leads.
+    /// Makes a snapshot, and publishes it if this coordinator leads.
     fn snapshot(&mut self, now: Instant) {
         self.pacer.sent(now);
         if !self.warm(now) {
@@ -313,9 +313,10 @@ impl Watcher {
         capacity
     }
 
-    /// A gateway tells what waits at it. Of two coordinators both hear it, so that a successor knows.
+    /// Takes a gateway's message about its waiting requests. All coordinators hear it, so that a successor knows it
+    /// too.
     fn told_waiting(&mut self, payload: &[u8], now: Instant) {
-        let told = (payload.len() <= MAX_WAITING).then(|| codec::decode::<Waiting>(payload).ok());
+        let told = (payload.len() <= MAX_WAITING).then(|| decode::<Waiting>(payload).ok());
         match told.flatten() {
             Some(waiting) => self.waiting.note(waiting, now),
             None => {
@@ -325,7 +326,7 @@ impl Watcher {
         }
     }
 
-    /// Answers a question for the snapshot, unless another coordinator will.
+    /// Answers a question for the snapshot, unless another coordinator does.
     fn question(&mut self, message: Message) {
         let now = Instant::now();
         let Some(reply) = message.reply else {

@@ -11,11 +11,12 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Coordinator, Events, NOISE, NatsServer, Snapshots, Worker, ask, name, say, soon, status, subjects};
-use tokenbus_protocol::event::EventKind;
-use tokenbus_protocol::{Capacity, Status, WorkerState};
+use support::{
+    Coordinator, Events, NOISE, NatsServer, Snapshots, Worker, ask, name, reporting, say, soon, status, subjects,
+};
+use tokenbus_protocol::{Capacity, EventKind, WorkerState};
 
-/// The design's promise for another coordinator to take over.
+/// The promised time for another coordinator to take over.
 const TAKE_OVER: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,20 +42,14 @@ async fn joining_leaving_and_being_lost_are_told() {
 
     say(
         &client,
-        &Status {
-            state: WorkerState::Draining,
-            ..status("w1", 2)
-        },
+        &reporting(status("w1", 2), |report| report.state = WorkerState::Draining),
     )
     .await;
     assert_eq!(events.next().await.kind, EventKind::WorkerDraining);
     assert_eq!(events.next().await.kind, EventKind::ModelVanished);
     say(
         &client,
-        &Status {
-            state: WorkerState::Stopped,
-            ..status("w1", 3)
-        },
+        &reporting(status("w1", 3), |report| report.state = WorkerState::Stopped),
     )
     .await;
     assert_eq!(events.next().await.kind, EventKind::WorkerLeft);
@@ -79,7 +74,7 @@ async fn the_snapshot_comes_every_second_at_once_on_a_change_and_on_request() {
     let mut snapshots = Snapshots::listen(&client).await;
     let coordinator = Coordinator::start(&nats.url(), "c").await;
 
-    // Over HTTP and on the bus, even the very first answer knows the worker.
+    // Over HTTP and on the bus, even the first answer knows the worker.
     let (head, body) = coordinator.get("/capacity").await;
     assert!(
         head.starts_with("http/1.1 200") && head.contains("x-tokenbus-leader: c"),
@@ -88,9 +83,12 @@ async fn the_snapshot_comes_every_second_at_once_on_a_change_and_on_request() {
     let json: Capacity = serde_json::from_str(&body).unwrap();
     assert_eq!(json.workers.len(), 1);
     let asked = ask(&client).await;
-    assert_eq!((asked.workers[0].worker.as_str(), asked.models[0].free), ("w1", 3));
+    assert_eq!(
+        (asked.workers[0].report.worker.as_str(), asked.models[0].free),
+        ("w1", 3)
+    );
 
-    // A busy machine delays one or the other; not all of them.
+    // A busy machine may delay some of them, but not all.
     let mut measured = Vec::new();
     while !measured.iter().any(|seconds| (1.7..2.3).contains(seconds)) {
         assert!(measured.len() < 5, "two periods took {measured:?} s");
@@ -102,7 +100,7 @@ async fn the_snapshot_comes_every_second_at_once_on_a_change_and_on_request() {
         assert!(third.seq > first.seq && third.coordinator == name("c"));
     }
 
-    // Six changes, each of which would take a second to be told by the next snapshot in turn.
+    // Six changes. With regular snapshots alone each would take a second to show.
     let begun = Instant::now();
     let mut others = Vec::new();
     for number in 2..=7 {
@@ -147,7 +145,7 @@ async fn the_other_takes_over(jetstream: bool) {
     let first = snapshots.next().await.coordinator;
     let (leader, follower) = if first == a.id { (a, b) } else { (b, a) };
 
-    // While both live only the leader speaks, and the follower knows the same.
+    // While both live, only the leader publishes, and the follower knows the same.
     for _ in 0..3 {
         assert_eq!(snapshots.next().await.coordinator, leader.id);
     }
@@ -170,8 +168,8 @@ async fn the_other_takes_over(jetstream: bool) {
         led = events.until(EventKind::LeaderChanged, &never).await;
     }
 
-    // A leader that stops as it should hands over at once: never so fast after a crash, and of three
-    // times not always slowly because the machine is busy.
+    // A leader that stops in order hands over at once, which is never so fast after a crash. Three tries, because
+    // the machine may be busy.
     let mut leader = follower;
     let mut quickest = Duration::MAX;
     for id in ["c", "d", "e"] {
@@ -226,15 +224,15 @@ async fn a_restart_of_nats_loses_nobody_with_or_without_jetstream_afterwards() {
         })
         .await;
         assert!(away.contains("NATS is away"), "{away}");
-        // Longer than a worker may be silent: it is the coordinator who was away.
+        // Longer than a worker may be silent, but the coordinator was away itself.
         tokio::time::sleep(Duration::from_millis(3500)).await;
         nats.start_again(jetstream).await;
         let (capacity, took) = snapshots
             .until("snapshot after the restart", |c| !c.workers.is_empty())
             .await;
         println!("back after {took:?} (JetStream: {jetstream})");
-        assert_eq!(capacity.workers[0].worker, name("w1"));
-        // They agree again on one of them.
+        assert_eq!(capacity.workers[0].report.worker, name("w1"));
+        // They agree on one of them again.
         let mut agreed = (capacity.coordinator, 0);
         while agreed.1 < 3 {
             let by = snapshots.next().await.coordinator;
@@ -284,7 +282,7 @@ async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
     let coordinator = Coordinator::start(&nats.url(), "c").await;
     assert!(coordinator.get("/capacity").await.0.starts_with("http/1.1 200"));
     assert_eq!(ask(&client).await.workers.len(), 1);
-    let impostor = tokenbus_protocol::codec::encode(&status("w2", 1)).unwrap();
+    let impostor = tokenbus_protocol::encode(&status("w2", 1)).unwrap();
     for payload in [vec![], vec![0x01], vec![0xff; 64], vec![0x01; 300 * 1024], impostor] {
         client
             .publish(subjects().status(&name("w1")), payload.into())
@@ -302,7 +300,11 @@ async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
     client.flush().await.unwrap();
     let capacity = ask(&client).await;
     assert_eq!(
-        capacity.workers.iter().map(|w| w.worker.as_str()).collect::<Vec<_>>(),
+        capacity
+            .workers
+            .iter()
+            .map(|w| w.report.worker.as_str())
+            .collect::<Vec<_>>(),
         ["w1"]
     );
     let counted = soon("seven malformed messages", async {

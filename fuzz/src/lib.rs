@@ -1,7 +1,7 @@
 //! What the check of a request promises in every API, for the targets that feed them.
 
 use tokenbus_api::request::{Checked, RequestError};
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::MAX_MODEL_NAME;
 
 /// Asserts that `checked`, which came of `bytes`, is a request that can be placed or an error that can be told.
 ///

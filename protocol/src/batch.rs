@@ -1,8 +1,8 @@
 //! Many frames in one message.
 //!
-//! A batch is the format byte, then a MessagePack array (with a 32-bit length, so that the writer
-//! can fill it in last) of frames. The writer appends encoded frames to one buffer; the reader
-//! hands out frames one by one, borrowing from the message.
+//! A batch is the format byte, then a MessagePack array of frames. The array has a 32-bit length, so that the
+//! writer can fill it in last. The writer appends encoded frames to one buffer; the reader hands out frames one by
+//! one and borrows from the message.
 
 use serde::Deserialize as _;
 
@@ -14,8 +14,8 @@ use crate::plain;
 /// Format byte, array marker, 32-bit count.
 const HEADER: [u8; 6] = [FORMAT, 0xdd, 0, 0, 0, 0];
 
-/// Puts frames into batches of at most [`MAX_BATCH`] bytes; only a single frame that is larger by
-/// itself makes a larger one.
+/// Collects frames in batches of at most [`MAX_BATCH`] bytes. Only a single frame that is larger makes a larger
+/// batch.
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     bytes: Vec<u8>,
@@ -28,26 +28,26 @@ impl BatchWriter {
         Self::default()
     }
 
-    /// Whether no frame is in it.
+    /// Whether it has no frames.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Frames in it.
+    /// The number of frames in it.
     pub fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// Bytes of the message as it stands, 0 when empty.
+    /// Bytes of the message so far; 0 when empty.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends a frame. When it does not fit under [`MAX_BATCH`] any more, the batch so far is
-    /// returned, finished, and the frame begins the next one.
+    /// Appends a frame. If the frame does not fit under [`MAX_BATCH`], the batch so far is sealed and returned, and
+    /// the frame begins the next batch.
     ///
     /// # Errors
-    /// [`EncodeError`] for a frame that cannot be encoded; the batch is then as it was.
+    /// [`EncodeError`] for a frame that cannot be encoded; the batch is then unchanged.
     pub fn push(&mut self, frame: &Frame<'_>) -> Result<Option<Vec<u8>>, EncodeError> {
         if self.bytes.is_empty() {
             self.bytes.extend_from_slice(&HEADER);
@@ -72,7 +72,7 @@ impl BatchWriter {
         Ok(None)
     }
 
-    /// Takes the finished message; `None` when no frame is in it.
+    /// Takes the finished message; `None` when it has no frames.
     pub fn seal(&mut self) -> Option<Vec<u8>> {
         if self.count == 0 {
             return None;
@@ -91,7 +91,7 @@ impl BatchWriter {
 pub struct BatchReader<'a>(&'a [u8]);
 
 impl<'a> BatchReader<'a> {
-    /// Checks size and format byte of `message`.
+    /// Checks the size and the format byte of `message`.
     ///
     /// # Errors
     /// [`DecodeError`].
@@ -99,7 +99,7 @@ impl<'a> BatchReader<'a> {
         codec::payload(message).map(Self)
     }
 
-    /// Calls `each` with every frame, in order. Frames before a malformed one are handed out.
+    /// Calls `each` with every frame, in order, up to the first malformed one.
     ///
     /// # Errors
     /// [`DecodeError`] at the first malformed frame.

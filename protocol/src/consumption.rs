@@ -1,52 +1,50 @@
-//! What the gateways tell each other about API keys, so that limits hold across all of them.
+//! Gateways share the consumption of API keys, so that limits hold across all of them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
+use crate::wire::is_default;
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// What one gateway's clients have consumed. Counts only grow (or, where an estimate was too
-/// high, are taken back) over a gateway's life, so that a lost message is made good by the next.
+/// The consumption of one gateway's clients. Counts accumulate from the start of the gateway, so the next message
+/// makes up for a lost one. A count only falls when an estimate was too high.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Consumption {
-    /// Whose. An id is never used twice, so the counts of one begin with 0.
+    /// The gateway. Ids are never reused, so the counts of each id begin at 0.
     pub gateway: Name,
-    /// One more in each message of this gateway, from 0. What is older than what was heard is void.
+    /// Grows by one with each message of this gateway, from 0. Receivers drop messages that are older than the last
+    /// one.
     pub seq: u64,
-    /// The gateway starts: it knows nothing yet, and whoever knows something should say so.
+    /// The gateway has just started and asks its peers for what they know.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hello: bool,
-    /// With this, everything that is not idle has been told.
+    /// This message completes a round: the gateway has now sent every key that is not idle.
     #[serde(default, skip_serializing_if = "is_default")]
     pub complete: bool,
-    /// The keys that there is something to tell of; others are as they were.
+    /// Keys with news; the others are unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyConsumption>,
 }
 
-/// What was consumed with one key at one gateway.
+/// The consumption of one key at one gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyConsumption {
-    /// The key's name.
+    /// Name of the key.
     #[serde(rename = "k")]
     pub key: String,
     /// Requests since the gateway's start.
     #[serde(rename = "r", default, skip_serializing_if = "is_default")]
     pub requests: u64,
-    /// Tokens since the gateway's start; estimates of running requests included.
+    /// Tokens since the gateway's start, including estimates for running requests.
     #[serde(rename = "t", default, skip_serializing_if = "is_default")]
     pub tokens: i64,
-    /// Requests that run at this moment.
+    /// Requests that are running now.
     #[serde(rename = "s", default, skip_serializing_if = "is_default")]
     pub streams: u32,
-    /// Requests of all gateways that have not been worked off at the key's rate, as this one knows
-    /// them: for a peer that has just come.
+    /// Level of the request bucket over all gateways, as this gateway knows it: requests that the key's rate has
+    /// not worked off yet. For a peer that has just started.
     #[serde(rename = "x", default, skip_serializing_if = "is_default")]
     pub requests_level: f64,
-    /// The same of tokens.
+    /// The same for tokens.
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub tokens_level: f64,
 }

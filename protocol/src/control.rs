@@ -7,17 +7,17 @@ use uuid::Uuid;
 use crate::frame::Room;
 use crate::name::Name;
 use crate::status::WorkerState;
-use crate::wire_enum::wire_union;
+use crate::wire::wire_union;
 
 wire_union! {
-    /// What a gateway, the coordinator or an operator tells one worker. Sent with a reply subject,
-    /// each is answered by a [`ControlReply`]; cancels and parts are sent without one.
+    /// A command to one worker from a gateway, the coordinator, an operator or another worker. With a reply subject
+    /// it is answered by a [`ControlReply`]; `Cancel` and `Part` are sent without one.
     Control, {
-        /// Stop generating: the client left, or another worker has the stream.
+        /// Stop generating: the client has gone, or another worker has the stream.
         Cancel(Cancel) = "cancel",
         /// A further part of a large request body.
         Part(Part) = "part",
-        /// Take no new requests, finish what runs.
+        /// Take no new requests and finish those that run.
         Drain(Drain) = "drain",
         /// Take requests again.
         Undrain(Undrain) = "undrain",
@@ -27,9 +27,9 @@ wire_union! {
         Unload(ModelCommand) = "unload",
         /// Are you there?
         Ping(Ping) = "ping",
-        /// Which streams of mine do you have? Answered by a frame among the others.
+        /// Which of my streams do you hold? Answered by a frame, in sequence with the others.
         RollCall(RollCall) = "roll_call",
-        /// This id is mine. From a worker to whoever else has its id; never answered.
+        /// This id is mine. Sent by a worker to any other worker with its id; never answered.
         Claim(Claim) = "claim",
     }
 }
@@ -39,7 +39,7 @@ wire_union! {
 pub struct Cancel {
     /// The request.
     pub id: Uuid,
-    /// Attempts up to and including this one; a later one under the same id goes on.
+    /// The last attempt to stop. A later attempt under the same id continues.
     pub attempt: u32,
 }
 
@@ -50,7 +50,7 @@ pub struct Part {
     pub id: Uuid,
     /// The attempt that the part belongs to.
     pub attempt: u32,
-    /// From 1: part 0 came in the request.
+    /// Counted from 1: part 0 came in the request.
     pub index: u32,
     /// The bytes.
     pub data: ByteBuf,
@@ -59,8 +59,7 @@ pub struct Part {
 /// Take no new requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Drain {
-    /// Milliseconds after which streams that still run are handed over; the worker's own grace
-    /// period when absent.
+    /// Milliseconds until streams that still run are handed over. If absent, the worker uses its own grace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
 }
@@ -80,20 +79,19 @@ pub struct ModelCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ping {}
 
-/// Which streams of this gateway does the worker have? The answer is `Body::Held` in a frame for stream
-/// 0, so that its place among the others says what was lost. A worker also sends it unasked after a
-/// reconnect of its own.
+/// Which streams of this gateway does the worker hold? The answer is `Body::Held` in a frame for stream 0: its
+/// place among the other frames shows what was lost. A worker also sends it unasked after it has reconnected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollCall {
     /// Who asks.
     pub gateway: Name,
 }
 
-/// This id is mine: who says so in vain ends. Of two that run under one id the one that was started later
-/// keeps it, and at the same millisecond the one with the higher instance.
+/// This id is mine. Of two workers with one id, the one that was started later keeps it; at the same millisecond,
+/// the one with the higher instance. The other ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Which life of the worker says so.
+    /// Instance of the worker that claims the id.
     pub instance: u64,
     /// Unix time of its start in milliseconds, by its own clock.
     pub started_at_ms: u64,
@@ -102,11 +100,11 @@ pub struct Claim {
 wire_union! {
     /// A worker's answer to a control message.
     ControlReply, {
-        /// It is there.
+        /// The worker is there.
         Pong(Pong) = "pong",
         /// Done, or begun.
         Done(Done) = "done",
-        /// It will not, and why.
+        /// The worker refuses, and why.
         Refused(Refused) = "refused",
     }
 }
@@ -116,11 +114,11 @@ wire_union! {
 pub struct Pong {
     /// Which worker.
     pub worker: Name,
-    /// Which life of it: another number than in `Accepted` means that it was restarted.
+    /// Its instance. If it differs from the one in `Accepted`, the worker was restarted.
     pub instance: u64,
     /// Its state.
     pub state: WorkerState,
-    /// Its room.
+    /// Its free slots and its queue.
     pub room: Room,
 }
 
@@ -128,18 +126,18 @@ pub struct Pong {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Done {}
 
-/// It will not.
+/// The worker refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Why, for a human.
+    /// Why, for people to read.
     pub message: String,
 }
 
-/// A hint on `{ns}.v1.free.{model}`: a worker that was full has room again.
+/// A hint on `{ns}.v1.free.{model}`: a worker that was full has free slots again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreeHint {
     /// Which worker.
     pub worker: Name,
-    /// Its room.
+    /// Its free slots and its queue.
     pub room: Room,
 }

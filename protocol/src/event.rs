@@ -1,16 +1,16 @@
-//! What the coordinator saw happen.
+//! Events that the coordinator publishes.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
-use crate::wire_enum::wire_enum;
+use crate::wire::wire_enum;
 
 wire_enum! {
     /// Kinds of events.
     EventKind, other = Other, {
         /// A worker's first status.
         WorkerJoined = "worker_joined",
-        /// A worker said that it stops.
+        /// A worker announced that it stops.
         WorkerLeft = "worker_left",
         /// A worker missed its statuses, or a new instance took its id.
         WorkerLost = "worker_lost",
@@ -18,7 +18,7 @@ wire_enum! {
         WorkerDraining = "worker_draining",
         /// A model has its first ready worker.
         ModelAppeared = "model_appeared",
-        /// A model has no ready worker any more.
+        /// A model has lost its last ready worker.
         ModelVanished = "model_vanished",
         /// Another coordinator leads now.
         LeaderChanged = "leader_changed",
@@ -30,20 +30,20 @@ wire_enum! {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// What.
+    /// The kind.
     pub kind: EventKind,
     /// Unix time in milliseconds by the coordinator's clock.
     pub at_ms: u64,
-    /// Which worker.
+    /// The worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
-    /// Which life of it.
+    /// Its instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<u64>,
-    /// Which model.
+    /// The model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Which coordinator leads now.
+    /// The new leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator: Option<Name>,
 }
@@ -51,7 +51,7 @@ pub struct Event {
 /// A coordinator's heartbeat to its peers, for the election without JetStream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoordinatorBeat {
-    /// Who.
+    /// The coordinator.
     pub coordinator: Name,
     /// Whether it leads.
     pub leading: bool,

@@ -1,4 +1,4 @@
-//! What a request may need of an engine, and sets of such needs.
+//! Features that a request may need of an engine, and sets of them.
 
 use std::fmt;
 
@@ -6,11 +6,10 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::status::Capabilities;
-use crate::wire_enum::wire_enum;
+use crate::wire::wire_enum;
 
 wire_enum! {
-    /// Something that some engines can do and others cannot. The names are those of the members of
-    /// [`Capabilities`].
+    /// A feature that some engines have and others lack. The names are those of the members of [`Capabilities`].
     Feature, other = Other, {
         /// Chat completions.
         Chat = "chat",
@@ -18,7 +17,7 @@ wire_enum! {
         Completion = "completion",
         /// Embeddings.
         Embeddings = "embeddings",
-        /// Sorting documents by how well they answer a query.
+        /// Sorting documents by relevance to a query.
         Rerank = "rerank",
         /// Scoring pairs of texts.
         Score = "score",
@@ -30,13 +29,13 @@ wire_enum! {
         JsonSchema = "json_schema",
         /// Image parts.
         Vision = "vision",
-        /// Audio parts, or an answer in sound.
+        /// Audio parts, or spoken answers.
         Audio = "audio",
         /// Log probabilities.
         Logprobs = "logprobs",
         /// Continuing an answer from `resume`.
         Continuation = "continuation",
-        /// Something that only a newer version knows; whether an engine can is for it to say.
+        /// A feature that only a newer version knows. The engine itself must say whether it has it.
         Other = "other",
     }
 }
@@ -47,22 +46,21 @@ impl Feature {
     }
 }
 
-/// A set of features. On the wire it is a list of their names; those that only a newer version
-/// knows are passed over.
+/// A set of features. On the wire it is a list of names; names that only a newer version knows are skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Features(u32);
 
 impl Features {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// This set and `feature`.
+    /// This set with `feature`.
     #[must_use]
     pub const fn with(self, feature: Feature) -> Self {
         Self(self.0 | feature.bit())
     }
 
-    /// This set, and `feature` where `needed`.
+    /// This set, with `feature` if `needed`.
     #[must_use]
     pub const fn with_if(self, needed: bool, feature: Feature) -> Self {
         if needed { self.with(feature) } else { self }
@@ -74,40 +72,40 @@ impl Features {
         Self(self.0 & !feature.bit())
     }
 
-    /// What is in this set and not in `other`.
+    /// The features of this set that are not in `other`.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// What is in both sets.
+    /// The features in both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// What is in one of the sets.
+    /// The features in either set.
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether `feature` is in it.
+    /// Whether `feature` is in the set.
     pub const fn has(self, feature: Feature) -> bool {
         self.0 & feature.bit() != 0
     }
 
-    /// How many there are.
+    /// The number of features.
     pub const fn count(self) -> u32 {
         self.0.count_ones()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Its features, in a fixed order.
+    /// The features, in a fixed order.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
         Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
     }
@@ -169,8 +167,8 @@ impl<'de> Deserialize<'de> for Features {
     }
 }
 
-/// A family of requests that has request subjects of its own, so that a worker only ever gets from
-/// a queue what its engine can do.
+/// A family of requests with its own subjects. A worker joins the families that its engine can serve, so that no
+/// queue hands it a request that it cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// Chat and text completions.
@@ -187,7 +185,7 @@ impl Family {
     /// Every family.
     pub const ALL: [Self; 4] = [Self::Generate, Self::Embed, Self::Rank, Self::Tokens];
 
-    /// The token that stands for it in subjects.
+    /// Its token in subjects.
     pub const fn token(self) -> &'static str {
         match self {
             Self::Generate => "req",
@@ -197,7 +195,7 @@ impl Family {
         }
     }
 
-    /// What an engine must be capable of, one of these, for its worker to join.
+    /// An engine needs one of these for its worker to join.
     pub const fn features(self) -> Features {
         match self {
             Self::Generate => Features::NONE.with(Feature::Chat).with(Feature::Completion),
@@ -209,7 +207,7 @@ impl Family {
 }
 
 impl Capabilities {
-    /// The families that an engine of these capabilities serves.
+    /// The families that an engine with these capabilities serves.
     pub fn families(self) -> impl Iterator<Item = Family> {
         let serves = move |family: &Family| !family.features().and(self.features()).is_empty();
         Family::ALL.into_iter().filter(serves)

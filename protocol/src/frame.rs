@@ -1,7 +1,7 @@
-//! Frames from a worker to a gateway: what happened to one stream.
+//! Frames from a worker to a gateway: the events of one stream.
 //!
-//! A frame names its stream by the number that the gateway gave it, the attempt that it belongs
-//! to, and its place in that attempt's sequence. Keys are one letter: a frame is sent per token.
+//! A frame names its stream by the gateway's number, its attempt, and its place in the sequence of that attempt.
+//! Keys are one letter, because a frame is sent per token.
 
 use std::borrow::Cow;
 
@@ -10,22 +10,18 @@ use uuid::Uuid;
 
 use crate::name::Name;
 use crate::openai::RawJson;
-use crate::wire_enum::{wire_enum, wire_union};
+use crate::wire::{is_default, wire_enum, wire_union};
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// One frame. Stream 0 is no stream: its frames are about the worker itself.
+/// One frame. Stream 0 stands for the worker itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frame<'a> {
     /// The gateway's number for the stream, from the request.
     #[serde(rename = "s")]
     pub stream: u64,
-    /// The attempt that produced this frame; a gateway drops frames of attempts that it has left.
+    /// The attempt that produced this frame. A gateway drops frames of abandoned attempts.
     #[serde(rename = "a", default, skip_serializing_if = "is_default")]
     pub attempt: u32,
-    /// 0 for an attempt's first frame, then one more for each. A hole is a lost message.
+    /// 0 for the first frame of an attempt, then one more for each. A hole means that a message was lost.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub seq: u32,
     /// What happened.
@@ -91,7 +87,7 @@ impl Delta<'_> {
 }
 
 wire_union! {
-    /// What a frame says.
+    /// The content of a frame.
     Body<'a>, {
         /// The worker has the request, and a slot or a place in its queue.
         Accepted(Accepted) = "a",
@@ -103,11 +99,11 @@ wire_union! {
         Reject(Reject) = "r",
         /// The engine or the worker failed. Nothing follows.
         Error(EngineError) = "e",
-        /// The stream lives, though nothing was produced: sent each second of a long prefill.
+        /// The stream is alive but has no output yet. Sent every second during a long prefill.
         Alive(Alive) = "l",
-        /// The worker's room; in frames for stream 0.
+        /// The worker's room, in frames for stream 0.
         Room(Room) = "m",
-        /// The streams of this gateway that the worker has; in frames for stream 0.
+        /// The streams of this gateway that the worker holds, in frames for stream 0.
         Held(Held) = "h",
     }
 }
@@ -115,13 +111,13 @@ wire_union! {
 /// The worker has taken the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The request's id: a gateway that no longer knows the stream can still cancel it.
+    /// The request's id. A gateway that no longer knows the stream can still cancel it.
     #[serde(rename = "u")]
     pub id: Uuid,
-    /// Which worker.
+    /// The worker.
     #[serde(rename = "w")]
     pub worker: Name,
-    /// Which life of that worker: a number drawn at its start.
+    /// Its instance: a random number that it draws at each start.
     #[serde(rename = "i")]
     pub instance: u64,
     /// Place in the worker's queue; 0 when it runs at once.
@@ -138,49 +134,49 @@ pub struct Delta<'a> {
     /// The choice's index.
     #[serde(rename = "c", default, skip_serializing_if = "is_default")]
     pub choice: u32,
-    /// Text, perhaps of several tokens, perhaps empty.
+    /// Text of any number of tokens, possibly empty.
     #[serde(rename = "t", default, borrow, skip_serializing_if = "str::is_empty")]
     pub text: Cow<'a, str>,
-    /// Completion tokens in this delta; 0 where the engine does not tell.
+    /// Completion tokens in this delta; 0 when the engine does not report them.
     #[serde(rename = "n", default, skip_serializing_if = "is_default")]
     pub tokens: u32,
-    /// The ids of these tokens, where the engine tells them.
+    /// The ids of these tokens, when the engine reports them.
     #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
     pub token_ids: Vec<u32>,
-    /// Set in the last delta of its choice: `stop`, `length`, `tool_calls`, `content_filter`, or
-    /// whatever the engine said.
+    /// Set in the last delta of its choice: `stop`, `length`, `tool_calls`, `content_filter`, or whatever the
+    /// engine sent.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub finish_reason: Option<String>,
-    /// All that is not plain text; rare, hence boxed.
+    /// Everything that is not plain text. Rare, hence boxed.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Box<DeltaExtra>>,
 }
 
-/// The parts of a delta that tokenbus carries as the engine sent them: raw JSON objects without
-/// the members that have a field of their own.
+/// Parts of a delta that tokenbus passes on as the engine sent them: raw JSON objects without the members that have
+/// a field of their own.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DeltaExtra {
-    /// Members of the choice's `delta` beside `content` and `role`: `tool_calls`, `refusal`,
-    /// `reasoning_content`, and what we do not know.
+    /// Members of the choice's `delta` other than `content` and `role`: `tool_calls`, `refusal`,
+    /// `reasoning_content`, and unknown ones.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<RawJson>,
     /// The choice's `logprobs`.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<RawJson>,
-    /// Members of the choice beside `index`, `delta`, `logprobs` and `finish_reason`.
+    /// Members of the choice other than `index`, `delta`, `logprobs` and `finish_reason`.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<RawJson>,
-    /// Members of the chunk beside `id`, `object`, `created`, `model`, `choices`, `usage` and
+    /// Members of the chunk other than `id`, `object`, `created`, `model`, `choices`, `usage` and
     /// `system_fingerprint`.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<RawJson>,
-    /// The engine's `system_fingerprint`, sent once with the first delta that knows it.
+    /// The engine's `system_fingerprint`, sent once, with the first delta after it is known.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
 }
 
 impl DeltaExtra {
-    /// Bytes of JSON that it holds.
+    /// Bytes of JSON in it.
     pub fn weight(&self) -> usize {
         [&self.delta, &self.logprobs, &self.choice, &self.chunk]
             .into_iter()
@@ -190,18 +186,17 @@ impl DeltaExtra {
     }
 }
 
-/// The stream is complete; each choice's finish reason came in its last delta.
+/// The stream is complete. The finish reason of each choice came in its last delta.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Finish {
-    /// Prompt tokens of the whole request, where the engine counts them.
+    /// Prompt tokens of the whole request, when the engine counts them.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u64>,
-    /// Completion tokens of this attempt alone, all choices, where the engine counts them. What a
-    /// `resume` brought along is neither prompt nor completion here: the worker takes it out where
-    /// the engine counted it.
+    /// Completion tokens of this attempt, over all choices, when the engine counts them. The tokens of `resume` are
+    /// neither prompt nor completion here: the worker subtracts them if the engine counted them.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u64>,
-    /// The engine's `usage` object as it sent it, with all its details.
+    /// The engine's `usage` object, unchanged.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<RawJson>,
     /// Members of the last chunk that belong to no choice (`timings`, …).
@@ -212,19 +207,19 @@ pub struct Finish {
 wire_enum! {
     /// Why a worker does not take a request.
     RejectReason, other = Other, {
-        /// No slot and no place in its queue.
+        /// It has no free slot and no place in its queue.
         Busy = "busy",
         /// It is shutting down.
         Draining = "draining",
-        /// Its engine is not up (starting, crashed, circuit open).
+        /// Its engine is not up: starting, crashed, or the circuit is open.
         Unavailable = "unavailable",
-        /// It does not serve this model (any longer).
+        /// It does not serve this model, or no longer.
         UnknownModel = "unknown_model",
-        /// It is running this very request already, under another attempt.
+        /// It already runs this request, under another attempt.
         Duplicate = "duplicate",
-        /// The engine cannot do what the request asks; another engine might.
+        /// Its engine cannot do what the request needs; another engine might.
         Unsupported = "unsupported",
-        /// The request's time was over when it arrived.
+        /// The request's deadline had passed when it arrived.
         Expired = "expired",
         /// A reason that only a newer version knows; treated as busy.
         Other = "other",
@@ -237,36 +232,36 @@ pub struct Reject {
     /// Why.
     #[serde(rename = "r")]
     pub reason: RejectReason,
-    /// Which worker.
+    /// The worker.
     #[serde(rename = "w")]
     pub worker: Name,
     /// Its room at this moment.
     #[serde(rename = "m")]
     pub room: Room,
-    /// A sentence for a human, where there is more to say than the reason.
+    /// A sentence for people, when there is more to say than the reason.
     #[serde(rename = "t", default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Milliseconds after which it is worth another try, where known.
+    /// Milliseconds after which a retry makes sense, if known.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
 wire_enum! {
-    /// What kind of failure ended a stream. The gateway alone turns it into an HTTP status.
+    /// The kind of failure that ended a stream. Only the gateway turns it into an HTTP status.
     ErrorCode, other = Internal, {
         /// The engine refused the request as malformed.
         BadRequest = "bad_request",
-        /// Prompt and completion do not fit the model's context.
+        /// Prompt and completion exceed the model's context.
         ContextLengthExceeded = "context_length_exceeded",
-        /// Refused by the engine's or provider's content filter.
+        /// The content filter of the engine or provider refused it.
         ContentFilter = "content_filter",
-        /// The engine or provider did not accept the worker's own credentials (401).
+        /// The engine or provider rejected the worker's own credentials (401).
         UpstreamUnauthorized = "upstream_unauthorized",
         /// The engine or provider forbids it (403).
         UpstreamForbidden = "upstream_forbidden",
         /// The engine does not know the model (404).
         ModelNotFound = "model_not_found",
-        /// Larger than the engine takes (413).
+        /// The request is larger than the engine accepts (413).
         TooLarge = "too_large",
         /// The engine or provider limits the rate (429).
         RateLimited = "rate_limited",
@@ -274,7 +269,7 @@ wire_enum! {
         EngineUnavailable = "engine_unavailable",
         /// The engine did not answer in time.
         Timeout = "timeout",
-        /// The worker could not keep this stream (its queue to the gateway was full, say).
+        /// The worker had to drop this stream, for example because its queue to the gateway was full.
         WorkerOverloaded = "worker_overloaded",
         /// The worker is shutting down and hands the stream over.
         Draining = "draining",
@@ -291,53 +286,53 @@ pub struct EngineError {
     /// What kind of failure.
     #[serde(rename = "c")]
     pub code: ErrorCode,
-    /// A sentence for the client; never with credentials or internal addresses in it.
+    /// A sentence for the client, without credentials or internal addresses.
     #[serde(rename = "t")]
     pub message: String,
-    /// The request field that is to blame, where known.
+    /// The request field that caused it, if known.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub param: Option<String>,
-    /// The `code` of the engine's own error object, where it had one.
+    /// The `code` of the engine's own error object, if it had one.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub engine_code: Option<String>,
     /// Whether the same request may succeed on another worker.
     #[serde(rename = "r", default, skip_serializing_if = "is_default")]
     pub retryable: bool,
-    /// Milliseconds after which to try again, where the engine said so.
+    /// Milliseconds after which to retry, if the engine said so.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-/// The stream lives.
+/// The stream is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Alive {
-    /// Place in the worker's queue; 0 when the engine is at work on it.
+    /// Place in the worker's queue; 0 when the engine works on it.
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub queue_position: u32,
 }
 
-/// The streams of one gateway that a worker has, at the place of this frame among the others: what was
-/// sent before it has arrived before it, or never will.
+/// The streams of one gateway that a worker holds, as of this frame: whatever the worker sent before has arrived
+/// before it, or never will.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Which life of the worker.
+    /// The worker's instance.
     #[serde(rename = "i")]
     pub instance: u64,
-    /// All of them.
+    /// All of these streams.
     #[serde(rename = "s", default)]
     pub streams: Vec<HeldStream>,
 }
 
-/// A stream that a worker has.
+/// A stream that a worker holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldStream {
     /// The gateway's number for it.
     #[serde(rename = "s")]
     pub stream: u64,
-    /// The attempt that it is.
+    /// Its attempt.
     #[serde(rename = "a", default, skip_serializing_if = "is_default")]
     pub attempt: u32,
-    /// The number of its next frame.
+    /// The sequence number of its next frame.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub next_seq: u32,
 }

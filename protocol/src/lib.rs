@@ -1,45 +1,59 @@
-//! What travels on the bus: subjects, frames and their codec.
+//! What travels on the bus: subjects, messages and their codec.
 //!
-//! Nothing in this crate awaits, reads a clock, or touches a socket. Every subject is made in
-//! [`subject`], every message is encoded and decoded by [`codec`], every bound on what a peer may
-//! send stands in [`limits`]. Wire structs are MessagePack maps with short keys, so that a newer
-//! peer may add fields and an older one passes over them.
+//! Nothing in this crate awaits, reads a clock or opens a socket. Every subject is made by [`Subjects`], every
+//! message is encoded by [`encode`] and decoded by [`decode`], and every bound on a peer's messages is in
+//! `limits.rs`. Wire structs are MessagePack maps, so that a newer peer may add fields and an older one skips them.
 
-pub mod batch;
-pub mod capacity;
-pub mod codec;
-pub mod consumption;
-pub mod control;
-pub mod event;
-pub mod feature;
-pub mod frame;
-pub mod limits;
-pub mod model_token;
-pub mod name;
-pub mod openai;
+mod batch;
+mod capacity;
+mod codec;
+mod consumption;
+mod control;
+mod event;
+mod feature;
+mod frame;
+mod limits;
+mod model_mark;
+mod model_token;
+mod name;
+mod openai;
 mod plain;
-pub mod request;
+mod request;
 mod smoothed_time;
-pub mod status;
-pub mod subject;
-pub mod usage;
-pub mod waiting;
-mod wire_enum;
+mod status;
+mod subject;
+mod usage;
+mod waiting;
+mod wire;
 
 pub use batch::{BatchReader, BatchWriter};
 pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
-pub use control::{Control, ControlReply, FreeHint};
-pub use event::Event;
+pub use control::{
+    Cancel, Claim, Control, ControlReply, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused, RollCall,
+    Undrain,
+};
+pub use event::{CoordinatorBeat, Event, EventKind};
 pub use feature::{Family, Feature, Features};
 pub use frame::{
-    Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Reject, RejectReason, Room,
+    Accepted, Alive, Body, Delta, DeltaExtra, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Reject,
+    RejectReason, Room,
 };
+pub use limits::{MAX_BATCH, MAX_BODY, MAX_MESSAGE, MAX_MODEL_NAME, MAX_NAME, MAX_PARTS, REQUEST_OVERHEAD};
+pub use model_mark::{is_model_mark, model_mark};
+pub use model_token::encode_model;
 pub use name::{Name, NameError};
+pub use openai::{RawJson, RawJsonError, RawObject};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
-pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, WorkerState};
-pub use subject::Subjects;
+pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
+pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};
+
+/// What only tests and fuzz targets use.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::limits::FORMAT;
+}

@@ -1,21 +1,21 @@
 //! A model id as one subject token, and back.
 //!
-//! Every byte outside `A–Z a–z 0–9 - _` becomes `=` and two upper-case hex digits, so that
-//! `qwen2.5:0.5b` is `qwen2=2E5=3A0=2E5b`. The encoding is total and reversible: model ids with
-//! slashes, colons, dots, spaces, `*`, `>` or Unicode all make a legal token.
+//! Every byte outside `A–Z a–z 0–9 - _` becomes `=` and two upper-case hex digits: `qwen2.5:0.5b` becomes
+//! `qwen2=2E5=3A0=2E5b`. Every model id has a legal token, also with slashes, colons, dots, spaces, `*`, `>` or
+//! Unicode, and the token decodes to the same id.
 
 use std::fmt::Write as _;
 
-/// Why a subject token is no model id.
+/// Why a subject token is not a model id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelTokenError {
-    /// A byte that the encoding never leaves as it is.
+pub(crate) enum ModelTokenError {
+    /// A byte that should have been escaped.
     #[error("byte 0x{0:02X} cannot stand in a model token")]
     Byte(u8),
-    /// `=` without two upper-case hex digits behind it, or an escape for a byte that needs none.
+    /// `=` without two upper-case hex digits, or an escape for a byte that needs none.
     #[error("broken escape at byte {0} of a model token")]
     Escape(usize),
-    /// The bytes are no UTF-8.
+    /// The bytes are not UTF-8.
     #[error("a model token does not hold UTF-8")]
     Utf8,
 }
@@ -24,9 +24,9 @@ fn is_plain(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'-' || b == b'_'
 }
 
-/// The subject token of `model`. An empty id gives an empty token, which no subject allows: the
-/// API refuses an empty model name before it comes here.
-pub fn encode(model: &str) -> String {
+/// The subject token of `model`. An empty id gives an empty token, which is illegal in a subject: the API refuses
+/// empty model names before.
+pub fn encode_model(model: &str) -> String {
     let mut token = String::with_capacity(model.len() + 8);
     for b in model.bytes() {
         if is_plain(b) {
@@ -39,12 +39,12 @@ pub fn encode(model: &str) -> String {
     token
 }
 
-/// The model id that `token` stands for.
+/// The model id of `token`.
 ///
 /// # Errors
-/// [`ModelTokenError`] for anything that [`encode`] does not produce, so that a model has exactly
-/// one token.
-pub fn decode(token: &str) -> Result<String, ModelTokenError> {
+/// [`ModelTokenError`] for any token that [`encode_model`] does not produce, so that each model has exactly one
+/// token.
+pub(crate) fn decode_model(token: &str) -> Result<String, ModelTokenError> {
     let mut bytes = Vec::with_capacity(token.len());
     let mut rest = token.as_bytes();
     let mut at = 0;
@@ -85,31 +85,34 @@ mod tests {
 
     #[test]
     fn the_example_of_the_design() {
-        assert_eq!(encode("qwen2.5:0.5b"), "qwen2=2E5=3A0=2E5b");
-        assert_eq!(encode("meta-llama/Llama 3>*é"), "meta-llama=2FLlama=203=3E=2A=C3=A9");
+        assert_eq!(encode_model("qwen2.5:0.5b"), "qwen2=2E5=3A0=2E5b");
+        assert_eq!(
+            encode_model("meta-llama/Llama 3>*é"),
+            "meta-llama=2FLlama=203=3E=2A=C3=A9"
+        );
     }
 
     #[test]
     fn only_what_encode_makes_is_decoded() {
-        assert_eq!(decode("a.b"), Err(ModelTokenError::Byte(b'.')));
-        assert_eq!(decode("a=2"), Err(ModelTokenError::Escape(1)));
-        assert_eq!(decode("a=2e"), Err(ModelTokenError::Escape(1)), "lower-case hex");
-        assert_eq!(decode("=41"), Err(ModelTokenError::Escape(0)), "an escaped 'A'");
-        assert_eq!(decode("=FF"), Err(ModelTokenError::Utf8));
+        assert_eq!(decode_model("a.b"), Err(ModelTokenError::Byte(b'.')));
+        assert_eq!(decode_model("a=2"), Err(ModelTokenError::Escape(1)));
+        assert_eq!(decode_model("a=2e"), Err(ModelTokenError::Escape(1)), "lower-case hex");
+        assert_eq!(decode_model("=41"), Err(ModelTokenError::Escape(0)), "an escaped 'A'");
+        assert_eq!(decode_model("=FF"), Err(ModelTokenError::Utf8));
     }
 
     proptest! {
         #[test]
         fn every_model_id_comes_back(model in "\\PC*") {
-            let token = encode(&model);
+            let token = encode_model(&model);
             prop_assert!(token.bytes().all(|b| is_plain(b) || b == b'='));
-            prop_assert_eq!(decode(&token), Ok(model));
+            prop_assert_eq!(decode_model(&token), Ok(model));
         }
 
         #[test]
         fn any_token_decodes_or_is_refused_and_a_decoded_one_is_canonical(token in "[A-Za-z0-9=_.-]{0,24}") {
-            if let Ok(model) = decode(&token) {
-                prop_assert_eq!(encode(&model), token);
+            if let Ok(model) = decode_model(&token) {
+                prop_assert_eq!(encode_model(&model), token);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Names that stand in a subject as one token: namespaces, gateway ids, worker ids.
+//! Names that are one token of a subject: namespaces, gateway ids, worker ids.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,27 +7,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits::MAX_NAME;
 
-/// A subject-safe name: 1 to [`MAX_NAME`] characters of `A–Z a–z 0–9 - _`, not starting with `-`
-/// (a leading `-` marks a reply subject). Cheap to clone.
+/// A name that is safe in subjects: 1 to [`MAX_NAME`] characters of `A–Z a–z 0–9 - _`. It does not start with `-`,
+/// which marks a reply subject. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
 /// Why a text is not a [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// It has no characters, or more than [`MAX_NAME`].
+    /// It is empty, or longer than [`MAX_NAME`].
     #[error("a name has 1 to {MAX_NAME} characters, this one has {0}")]
     Length(usize),
-    /// It has a character that a subject token of ours may not have.
+    /// It contains a character that a name may not have.
     #[error("a name has letters, digits, '-' and '_' only and does not start with '-': {0:?}")]
     Character(String),
 }
 
 impl Name {
-    /// Checks `text` and keeps it.
+    /// Makes a name of a legal `text`.
     ///
     /// # Errors
-    /// [`NameError`] when it is empty, too long or has another character.
+    /// [`NameError`] when `text` is empty, too long or contains an illegal character.
     pub fn new(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > MAX_NAME {
             return Err(NameError::Length(text.len()));
@@ -39,8 +39,8 @@ impl Name {
         Ok(Self(text.into()))
     }
 
-    /// Makes a name of any text: illegal characters become `-`, the length is cut. Host names
-    /// become worker ids this way. `fallback` is used when nothing legal is left.
+    /// Makes a name of any text: replaces illegal characters by `-` and cuts it to length. If nothing legal is
+    /// left, returns `fallback`. Host names become worker ids this way.
     pub fn sanitized(text: &str, fallback: &Name) -> Self {
         let mapped: String = text
             .chars()

@@ -1,8 +1,7 @@
-//! The frame that is sent for nearly every token, by hand: a delta that is text and nothing else.
+//! A hand-written codec for the most frequent frame: a delta with text and nothing else.
 //!
-//! The bytes are those that serde writes for it (a property test holds the two together), and
-//! whatever is not exactly of this shape is left to serde. A frame costs a fifth of the
-//! instructions this way, on both ends; see `docs/performance.md`.
+//! It writes the same bytes as serde (a property test compares them) and leaves every other frame to serde. It
+//! takes a fifth of serde's instructions per frame, on both ends; see `docs/performance.md`.
 //!
 //! MessagePack: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
@@ -10,7 +9,7 @@ use std::borrow::Cow;
 
 use crate::frame::{Body, Delta, Frame};
 
-/// Whether `frame` is a delta of text alone, and so has an encoding here.
+/// The delta of `frame`, if it has only text.
 fn plain<'f>(frame: &'f Frame<'_>) -> Option<&'f Delta<'f>> {
     match &frame.body {
         Body::Delta(delta) if delta.extra.is_none() && delta.finish_reason.is_none() && delta.token_ids.is_empty() => {
@@ -20,7 +19,7 @@ fn plain<'f>(frame: &'f Frame<'_>) -> Option<&'f Delta<'f>> {
     }
 }
 
-/// Appends the frame when it is a delta of text alone; false when it is not, and nothing was done.
+/// Appends the frame if it is a delta with only text. Otherwise returns false and appends nothing.
 pub(crate) fn append(bytes: &mut Vec<u8>, frame: &Frame<'_>) -> bool {
     let Some(delta) = plain(frame) else { return false };
     let Ok(length) = u32::try_from(delta.text.len()) else {
@@ -99,8 +98,8 @@ fn text(bytes: &mut Vec<u8>, length: u32, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
-/// Reads a delta of text alone from the beginning of `bytes`, and what stands behind it. `None` for
-/// everything else, be it another frame or none at all.
+/// Reads a delta with only text from the start of `bytes`, and returns the rest. `None` for any other frame, and
+/// for bytes that are not a frame.
 pub(crate) fn read(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     let mut at = Cursor(bytes);
     let members = at.byte()?.wrapping_sub(0x80);
@@ -141,7 +140,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(Frame<'_>, &[u8])> {
     Some((frame, at.0))
 }
 
-/// A member that is a number, or is not there.
+/// A number, or an absent member.
 struct Number {
     value: u32,
     members: u8,
@@ -208,11 +207,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The bytes of the first MessagePack value in `bytes`, whatever it is; `None` when it is cut off
-/// or no MessagePack. Does not recurse, however deep the value is.
+/// The bytes of the first MessagePack value in `bytes`. `None` if it is cut off or not MessagePack. Does not
+/// recurse, however deep the value is.
 pub(crate) fn value(bytes: &[u8]) -> Option<&[u8]> {
     let mut at = Cursor(bytes);
-    // Each value takes a byte at least, so a promise of more than there is ends the loop.
+    // Each value takes at least one byte, so a count that exceeds the data ends the loop.
     let mut open: u64 = 1;
     while open > 0 {
         let marker = at.byte()?;
@@ -223,7 +222,7 @@ pub(crate) fn value(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..bytes.len() - at.0.len())
 }
 
-/// Bytes that follow a marker, and values inside it.
+/// Bytes that follow a marker, and the number of values inside it.
 fn extent(marker: u8, at: &mut Cursor<'_>) -> Option<(usize, u64)> {
     Some(match marker {
         0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff => (0, 0),
@@ -253,7 +252,7 @@ fn extent(marker: u8, at: &mut Cursor<'_>) -> Option<(usize, u64)> {
     })
 }
 
-/// The number of elements that an array announces, and what stands behind its header.
+/// The number of elements of an array, and the bytes behind its header.
 pub(crate) fn array(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut at = Cursor(bytes);
     let count = match at.byte()? {
@@ -312,7 +311,7 @@ mod tests {
             prop_assert_eq!((back, rest), (frame, &[0xc0][..]));
         }
 
-        /// Where both understand the bytes, they understand the same.
+        /// If both decoders accept the bytes, they read the same.
         #[test]
         fn damaged_bytes_are_never_read_otherwise_than_by_serde(
             at in any::<prop::sample::Index>(), byte in any::<u8>(), text in "[a-z]{0,3}",

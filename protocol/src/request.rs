@@ -7,14 +7,10 @@ use uuid::Uuid;
 
 use crate::feature::{Family, Feature, Features};
 use crate::name::Name;
-use crate::wire_enum::wire_enum;
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
+use crate::wire::{is_default, wire_enum};
 
 wire_enum! {
-    /// Which API family a request belongs to; the engine must be capable of it.
+    /// The kind of a request; the engine must support it.
     RequestKind, other = Other, {
         /// OpenAI chat completion.
         Chat = "chat",
@@ -22,15 +18,15 @@ wire_enum! {
         Completion = "completion",
         /// Embeddings.
         Embeddings = "embeddings",
-        /// Documents sorted by a query.
+        /// Sorting documents by relevance to a query.
         Rerank = "rerank",
-        /// Pairs of texts scored.
+        /// Scoring pairs of texts.
         Score = "score",
-        /// Text into token ids.
+        /// Turning text into token ids.
         Tokenize = "tokenize",
-        /// Token ids into text.
+        /// Turning token ids into text.
         Detokenize = "detokenize",
-        /// Something that only a newer version knows; a worker rejects it as unsupported.
+        /// A kind that only a newer version knows; a worker rejects it as unsupported.
         Other = "other",
     }
 }
@@ -46,13 +42,13 @@ impl RequestKind {
         }
     }
 
-    /// Whether tokens are generated for it, one after the other. Anything else is answered in one
-    /// piece, which travels as text.
+    /// Whether the engine generates tokens for it one after the other. Other kinds are answered in one piece, which
+    /// travels as text.
     pub const fn is_generated(self) -> bool {
         matches!(self, Self::Chat | Self::Completion)
     }
 
-    /// What an engine must be capable of to serve this kind at all.
+    /// The feature that an engine needs for this kind.
     pub const fn feature(self) -> Feature {
         match self {
             Self::Chat => Feature::Chat,
@@ -66,35 +62,35 @@ impl RequestKind {
     }
 }
 
-/// One attempt at one client request.
+/// One attempt at a client request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request<'a> {
     /// UUID v7; the same in all attempts. A worker never runs an id twice at once.
     pub id: Uuid,
-    /// Where frames go: `{ns}.v1.out.{gateway}.{worker}`.
+    /// The gateway that receives the frames, on `{ns}.v1.out.{gateway}.{worker}`.
     pub gateway: Name,
-    /// The gateway's number for the stream, never 0, never used twice in a gateway's life.
+    /// The gateway's number for the stream. Never 0, and never reused in the life of a gateway.
     pub stream: u64,
     /// 0 for the first publish, one more for each further one.
     pub attempt: u32,
-    /// The lowest attempt whose frames the gateway still takes. A worker that runs an older one
-    /// under this id stops it; one that runs a newer or equal one answers `Duplicate`.
+    /// The lowest attempt whose frames the gateway still accepts. A worker that runs an older attempt of this id
+    /// stops it; one that runs this or a newer attempt answers `Duplicate`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub floor: u32,
-    /// What is asked.
+    /// The kind of request.
     pub kind: RequestKind,
     /// The model, by the name under which the worker announced it.
     pub model: String,
-    /// What the engine must be able to do, beside the kind itself, as far as the gateway has seen.
+    /// Features that the request needs besides its kind, as far as the gateway can tell.
     #[serde(default, skip_serializing_if = "is_default")]
     pub needs: Features,
-    /// Milliseconds that were left until the client's deadline at the moment of publishing. A
-    /// duration and not a time of day, because machines' clocks differ.
+    /// Milliseconds left until the client's deadline, at the moment of publishing. A duration rather than a time of
+    /// day, because the clocks of machines differ.
     pub budget_ms: u64,
     /// Higher is served earlier.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
-    /// For whom, for fair queueing and accounting.
+    /// The tenant, for fair queueing and accounting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The client's `x-request-id`, for logs.
@@ -103,13 +99,13 @@ pub struct Request<'a> {
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,
-    /// What was already delivered to the client by earlier attempts.
+    /// The output that earlier attempts have delivered to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
-    /// Set when the body comes in parts; `body` then is the first of them.
+    /// Set when the body comes in parts; `body` is then the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Parts>,
-    /// The OpenAI request, JSON, byte for byte as the client sent it.
+    /// The OpenAI request: JSON, byte for byte as the client sent it.
     #[serde(borrow, with = "body_bytes")]
     pub body: Cow<'a, [u8]>,
 }
@@ -117,13 +113,13 @@ pub struct Request<'a> {
 /// A body larger than the server's `max_payload`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// How many parts, the one in the request included; at least 2.
+    /// Number of parts, including the one in the request; at least 2.
     pub count: u32,
     /// Bytes of the whole body.
     pub bytes: u64,
 }
 
-/// W3C trace context headers, as received or made by the gateway.
+/// W3C trace context headers, received or made by the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     /// `traceparent`.
@@ -133,7 +129,7 @@ pub struct TraceContext {
     pub state: Option<String>,
 }
 
-/// What the client has already: the engine continues from here.
+/// What the client has already: the engine continues from there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resume {
     /// One entry for each choice that has begun, by index.
@@ -147,9 +143,9 @@ pub struct ResumeChoice {
     pub index: u32,
     /// Text delivered.
     pub text: String,
-    /// Completion tokens delivered (counted, or estimated as one per delta).
+    /// Completion tokens delivered: counted, or estimated as one per delta.
     pub tokens: u64,
-    /// Their ids, where all of them are known.
+    /// Their ids, if all of them are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_ids: Vec<u32>,
     /// Reasoning text delivered.
@@ -166,7 +162,7 @@ mod body_bytes {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    // serde hands the field's own type to a `with` module.
+    // serde passes the type of the field to a `with` module.
     #[allow(clippy::ptr_arg)]
     pub(super) fn serialize<S: Serializer>(body: &Cow<'_, [u8]>, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_bytes(body)

@@ -1,9 +1,9 @@
-//! What a worker says of itself, once a second and at once on a change.
+//! What a worker reports of itself, once a second and on each change.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
-use crate::wire_enum::wire_enum;
+use crate::wire::wire_enum;
 
 wire_enum! {
     /// A worker's state.
@@ -12,23 +12,23 @@ wire_enum! {
         Starting = "starting",
         /// It takes requests.
         Ready = "ready",
-        /// It finishes what it has and takes nothing new.
+        /// It finishes its requests and takes no new ones.
         Draining = "draining",
         /// The engine is down; the worker waits for it.
         Unavailable = "unavailable",
-        /// Its last status: it leaves of its own will.
+        /// Its last status: it leaves of its own accord.
         Stopped = "stopped",
     }
 }
 
-/// A worker's state.
+/// What a worker reports of itself. It travels in its [`Status`], and from there in each snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct WorkerReport {
     /// The worker's id; unique in the cluster at any time.
     pub worker: Name,
-    /// A number drawn at each start.
+    /// A random number that the worker draws at each start.
     pub instance: u64,
-    /// One more in each status of an instance, so that a late one is recognised.
+    /// Grows by one with each status of an instance, so that a late status is recognised.
     pub seq: u64,
     /// tokenbus version.
     pub version: String,
@@ -42,33 +42,48 @@ pub struct Status {
     pub started_at_ms: u64,
     /// The models it serves.
     pub models: Vec<ModelInfo>,
-    /// Requests that it runs at once.
+    /// Requests that it can run at once.
     pub slots: u32,
     /// Requests running.
     pub active: u32,
-    /// Requests accepted that wait for a slot.
+    /// Accepted requests that wait for a slot.
     pub queued: u32,
     /// Completion tokens per second over the last few seconds.
     #[serde(default)]
     pub tokens_per_second: f64,
-    /// Time to first token of recent requests.
+    /// Time to first token of recent requests, in milliseconds.
     #[serde(default)]
     pub ttft: Quantiles,
-    /// Inter-token latency of recent requests.
+    /// Inter-token latency of recent requests, in milliseconds.
     #[serde(default)]
     pub itl: Quantiles,
-    /// Part of the KV cache in use, 0 to 1, where the engine tells.
+    /// Used part of the KV cache, 0 to 1, where the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_used: Option<f64>,
-    /// Since the start.
+}
+
+impl WorkerReport {
+    /// Slots in which a new request would start at once.
+    pub fn free(&self) -> u32 {
+        self.slots.saturating_sub(self.active).saturating_sub(self.queued)
+    }
+}
+
+/// A worker's status, published once a second and on each change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// What the snapshot repeats.
+    #[serde(flatten)]
+    pub report: WorkerReport,
+    /// Counts since the start.
     #[serde(default)]
     pub totals: Totals,
-    /// What each of its models has of that, where there are several.
+    /// The share of each model in the load, if there are several models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<ModelLoad>,
 }
 
-/// One model's part of a worker's load. Slots have no parts: whichever model comes first takes one.
+/// One model's share of a worker's load. Slots are shared: each goes to whichever model needs it first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelLoad {
     /// The model's name.
@@ -76,7 +91,7 @@ pub struct ModelLoad {
     /// Requests running.
     #[serde(default)]
     pub active: u32,
-    /// Requests accepted that wait for a slot.
+    /// Accepted requests that wait for a slot.
     #[serde(default)]
     pub queued: u32,
     /// Completion tokens per second.
@@ -104,7 +119,7 @@ pub struct Totals {
     pub tokens: u64,
 }
 
-/// Quantiles of a latency in milliseconds; all 0 when nothing was measured lately.
+/// Quantiles of a latency in milliseconds; all 0 without recent measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Quantiles {
     /// Median.
@@ -118,9 +133,9 @@ pub struct Quantiles {
 /// One model on one worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
-    /// Name under which clients ask for it.
+    /// The name under which clients ask for it.
     pub name: String,
-    /// Tokens of context per request, where known.
+    /// Tokens of context per request, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u64>,
     /// What the engine can do with it.
@@ -128,7 +143,7 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
 }
 
-/// What an engine can do with a model. Absent means no.
+/// What an engine can do with a model. An absent member means no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct Capabilities {
@@ -141,7 +156,7 @@ pub struct Capabilities {
     /// Embeddings.
     #[serde(default)]
     pub embeddings: bool,
-    /// Sorting documents by how well they answer a query.
+    /// Sorting documents by relevance to a query.
     #[serde(default)]
     pub rerank: bool,
     /// Scoring pairs of texts.

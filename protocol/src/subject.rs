@@ -1,10 +1,10 @@
-//! The one place where subjects are made and taken apart.
+//! Subjects are made and parsed only here.
 
 use crate::feature::Family;
-use crate::model_token;
+use crate::model_token::{decode_model, encode_model};
 use crate::name::Name;
 
-/// The queue group that all workers of a model share.
+/// The queue group of all workers.
 pub const QUEUE_GROUP: &str = "workers";
 
 /// Name under which workers register with the NATS services protocol.
@@ -16,18 +16,17 @@ pub struct Subjects {
     namespace: Name,
 }
 
-/// What a message on a gateway's `out` subject is.
+/// The kind of a message on a gateway's `out` subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out<'a> {
     /// A batch of frames from this worker.
     Worker(&'a str),
-    /// An answer to what this stream published under this attempt: NATS's own "no responders", or
-    /// a worker's `ControlReply` to a ping.
+    /// An answer to a publish of this attempt: "no responders" from NATS, or a worker's `ControlReply` to a ping.
     Reply {
         /// The gateway's number for the stream.
         stream: u64,
-        /// The attempt. It is in the subject so that a late answer to one attempt is never taken
-        /// for an answer to the next.
+        /// The attempt. It is part of the subject, so that a late answer to one attempt is never taken for an
+        /// answer to the next.
         attempt: u32,
     },
 }
@@ -43,15 +42,14 @@ impl Subjects {
         &self.namespace
     }
 
-    /// `{ns}.v1.req.{model}`, or another family's token for `req`: a request for whichever worker
-    /// of the queue group takes it.
+    /// `{ns}.v1.req.{model}`, or another family's token for `req`: a request for any worker of the queue group.
     pub fn request(&self, family: Family, model: &str) -> String {
-        let model = model_token::encode(model);
+        let model = encode_model(model);
         format!("{}.v1.{}.{model}", self.namespace, family.token())
     }
 
-    /// `{ns}.v1.req.{model}.{worker}`, or another family's token for `req`: a request that the
-    /// gateway placed itself.
+    /// `{ns}.v1.req.{model}.{worker}`, or another family's token for `req`: a request for the worker that the
+    /// gateway chose.
     pub fn request_to(&self, family: Family, model: &str, worker: &Name) -> String {
         format!("{}.{worker}", self.request(family, model))
     }
@@ -61,7 +59,7 @@ impl Subjects {
         format!("{}.v1.out.{gateway}.{worker}", self.namespace)
     }
 
-    /// `{ns}.v1.out.{gateway}.*`: all that comes back to a gateway, in one subscription.
+    /// `{ns}.v1.out.{gateway}.*`: everything for one gateway, in one subscription.
     pub fn out_all(&self, gateway: &Name) -> String {
         format!("{}.v1.out.{gateway}.*", self.namespace)
     }
@@ -71,7 +69,7 @@ impl Subjects {
         format!("{}.v1.out.{gateway}.-{stream}-{attempt}", self.namespace)
     }
 
-    /// Takes apart the last token of a subject under [`Subjects::out_all`].
+    /// Parses the last token of a subject under [`Subjects::out_all`].
     pub fn parse_out(subject: &str) -> Option<Out<'_>> {
         let last = subject.rsplit('.').next()?;
         match last.strip_prefix('-') {
@@ -87,19 +85,19 @@ impl Subjects {
         }
     }
 
-    /// `{ns}.v1.free.{model}`: a full worker of this model has room again.
+    /// `{ns}.v1.free.{model}`: a worker of this model that was full has free slots again.
     pub fn free(&self, model: &str) -> String {
-        format!("{}.v1.free.{}", self.namespace, model_token::encode(model))
+        format!("{}.v1.free.{}", self.namespace, encode_model(model))
     }
 
-    /// `{ns}.v1.free.*`: hints for all models, for gateways.
+    /// `{ns}.v1.free.*`: the hints for all models, for gateways.
     pub fn free_all(&self) -> String {
         format!("{}.v1.free.*", self.namespace)
     }
 
     /// The model of a subject under [`Subjects::free_all`].
     pub fn parse_free(subject: &str) -> Option<String> {
-        model_token::decode(subject.rsplit('.').next()?).ok()
+        decode_model(subject.rsplit('.').next()?).ok()
     }
 
     /// `{ns}.v1.ctl.{worker}`: control messages for one worker.
@@ -107,13 +105,13 @@ impl Subjects {
         format!("{}.v1.ctl.{worker}", self.namespace)
     }
 
-    /// `{ns}.v1.ctl.{worker}.-{gateway}`: the reply subject of a batch with which a worker finds out
-    /// whether this gateway is there. Nobody publishes here but NATS, its "no responders".
+    /// `{ns}.v1.ctl.{worker}.-{gateway}`: the reply subject of a batch that probes this gateway. Only NATS
+    /// publishes here: "no responders", when the gateway has gone.
     pub fn watch(&self, worker: &Name, gateway: &Name) -> String {
         format!("{}.v1.ctl.{worker}.-{gateway}", self.namespace)
     }
 
-    /// `{ns}.v1.ctl.{worker}.*`: NATS's word on all gateways of a worker, in one subscription.
+    /// `{ns}.v1.ctl.{worker}.*`: NATS's answers about all gateways of a worker, in one subscription.
     pub fn watch_all(&self, worker: &Name) -> String {
         format!("{}.v1.ctl.{worker}.*", self.namespace)
     }
@@ -123,12 +121,12 @@ impl Subjects {
         Name::new(subject.rsplit('.').next()?.strip_prefix('-')?).ok()
     }
 
-    /// `{ns}.v1.status.{worker}`: that worker's state.
+    /// `{ns}.v1.status.{worker}`: the status of one worker.
     pub fn status(&self, worker: &Name) -> String {
         format!("{}.v1.status.{worker}", self.namespace)
     }
 
-    /// `{ns}.v1.status.*`: all workers' states, for coordinators.
+    /// `{ns}.v1.status.*`: the statuses of all workers, for coordinators.
     pub fn status_all(&self) -> String {
         format!("{}.v1.status.*", self.namespace)
     }
@@ -138,29 +136,28 @@ impl Subjects {
         format!("{}.v1.capacity", self.namespace)
     }
 
-    /// `{ns}.v1.capacity.get`: ask for the current snapshot (request/reply). Without a reply subject, a gateway
-    /// tells here what waits at it ([`crate::Waiting`]): coordinators hear it, and no further permission is needed.
+    /// `{ns}.v1.capacity.get`: a request for the current snapshot. Without a reply subject, a gateway tells
+    /// coordinators here which requests wait at it ([`crate::Waiting`]), so that this needs no further permission.
     pub fn capacity_get(&self) -> String {
         format!("{}.v1.capacity.get", self.namespace)
     }
 
-    /// `{ns}.v1.event`: what the coordinator saw happen.
+    /// `{ns}.v1.event`: events that the coordinator publishes.
     pub fn event(&self) -> String {
         format!("{}.v1.event", self.namespace)
     }
 
-    /// `{ns}.v1.limits`: what gateways tell each other about the consumption of keys.
+    /// `{ns}.v1.limits`: the consumption of API keys, among gateways.
     pub fn limits(&self) -> String {
         format!("{}.v1.limits", self.namespace)
     }
 
-    /// `{ns}.v1.usage`: what each request used.
+    /// `{ns}.v1.usage`: the usage of each request.
     pub fn usage(&self) -> String {
         format!("{}.v1.usage", self.namespace)
     }
 
-    /// `{ns}.v1.coordinator.{id}`: coordinators' heartbeats among each other, for the election
-    /// without JetStream.
+    /// `{ns}.v1.coordinator.{id}`: heartbeats among coordinators, for the election without JetStream.
     pub fn coordinator(&self, id: &Name) -> String {
         format!("{}.v1.coordinator.{id}", self.namespace)
     }

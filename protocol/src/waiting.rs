@@ -1,15 +1,15 @@
-//! What waits at a gateway, which no worker can tell of.
+//! The requests that wait at a gateway. No worker knows of them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
-/// The requests that wait at one gateway for a worker with room. Told on `capacity.get` without a reply
-/// subject, once a second while there are any and once when there are none any more; what was told holds
-/// until the next, or until the gateway is silent.
+/// The requests that wait at one gateway for a free slot. The gateway publishes it on `capacity.get` without a
+/// reply subject: once a second while requests wait, and once when none waits any more. It holds until the next
+/// one, or until the gateway falls silent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// Which gateway.
+    /// The gateway.
     pub gateway: Name,
     /// The models that requests wait for.
     #[serde(default)]
@@ -22,7 +22,7 @@ pub struct ModelWaiting {
     /// The model's name.
     #[serde(rename = "m")]
     pub model: String,
-    /// How many.
+    /// Number of requests.
     #[serde(rename = "n", default)]
     pub requests: u32,
 }

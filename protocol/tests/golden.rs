@@ -1,16 +1,9 @@
-//! The bytes of each message, so that a change of the wire is seen: a peer of yesterday must read
-//! them tomorrow. A test that fails here asks for a new `v` in the subjects, not for new bytes.
+//! The bytes of each message, so that a change of the wire does not go unnoticed: peers of other versions must read
+//! them. If a test fails here, change the version in the subjects, not the bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
 
-use tokenbus_protocol::control::{
-    Cancel, Claim, Done, Drain, ModelCommand, Part, Ping, Pong, Refused, RollCall, Undrain,
-};
-use tokenbus_protocol::event::{CoordinatorBeat, EventKind};
-use tokenbus_protocol::frame::{Alive, DeltaExtra};
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::status::Totals;
 use tokenbus_protocol::*;
 use uuid::Uuid;
 
@@ -24,7 +17,7 @@ fn json(text: &str) -> Option<RawJson> {
 
 const ID: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
-/// Printable bytes as they are, others as `\xx`.
+/// Printable bytes unchanged, others as `\xx`.
 fn show(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes {
@@ -303,26 +296,28 @@ fn consumption() -> Consumption {
 
 fn status() -> Status {
     Status {
-        worker: name("w1"),
-        instance: 9,
-        seq: 5,
-        version: "0.1.0".into(),
-        host: "h".into(),
-        engine: "sim".into(),
-        state: WorkerState::Ready,
-        started_at_ms: 1,
-        models: vec![model()],
-        slots: 8,
-        active: 2,
-        queued: 1,
-        tokens_per_second: 1.5,
-        ttft: Quantiles {
-            p50: 1.0,
-            p90: 2.0,
-            p99: 3.0,
+        report: WorkerReport {
+            worker: name("w1"),
+            instance: 9,
+            seq: 5,
+            version: "0.1.0".into(),
+            host: "h".into(),
+            engine: "sim".into(),
+            state: WorkerState::Ready,
+            started_at_ms: 1,
+            models: vec![model()],
+            slots: 8,
+            active: 2,
+            queued: 1,
+            tokens_per_second: 1.5,
+            ttft: Quantiles {
+                p50: 1.0,
+                p90: 2.0,
+                p99: 3.0,
+            },
+            itl: Quantiles::default(),
+            kv_used: Some(0.5),
         },
-        itl: Quantiles::default(),
-        kv_used: Some(0.5),
         totals: Totals {
             finished: 1,
             failed: 2,
@@ -341,22 +336,24 @@ fn status() -> Status {
 
 fn capacity() -> Capacity {
     let worker = WorkerCapacity {
-        worker: name("w1"),
-        instance: 9,
-        seq: 5,
-        version: "0.1.0".into(),
-        host: "h".into(),
-        engine: "sim".into(),
-        state: WorkerState::Draining,
-        started_at_ms: 1,
-        models: vec![model()],
-        slots: 8,
-        active: 2,
-        queued: 1,
-        tokens_per_second: 1.5,
-        ttft: Quantiles::default(),
-        itl: Quantiles::default(),
-        kv_used: Some(0.5),
+        report: WorkerReport {
+            worker: name("w1"),
+            instance: 9,
+            seq: 5,
+            version: "0.1.0".into(),
+            host: "h".into(),
+            engine: "sim".into(),
+            state: WorkerState::Draining,
+            started_at_ms: 1,
+            models: vec![model()],
+            slots: 8,
+            active: 2,
+            queued: 1,
+            tokens_per_second: 1.5,
+            ttft: Quantiles::default(),
+            itl: Quantiles::default(),
+            kv_used: Some(0.5),
+        },
         age_ms: 20,
     };
     let model = ModelCapacity {

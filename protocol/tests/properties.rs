@@ -1,4 +1,4 @@
-//! Whatever is encoded comes back; whatever bytes come never panic.
+//! Every encoded message decodes to itself; no bytes cause a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::borrow::Cow;
@@ -6,11 +6,7 @@ use std::borrow::Cow;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tokenbus_protocol::control::{Cancel, Claim, Drain, Part, Ping, RollCall};
-use tokenbus_protocol::frame::{Alive, DeltaExtra};
-use tokenbus_protocol::limits::{FORMAT, MAX_BATCH};
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::status::Totals;
+use tokenbus_protocol::testing::FORMAT;
 use tokenbus_protocol::*;
 use uuid::Uuid;
 
@@ -240,33 +236,35 @@ fn status() -> impl Strategy<Value = Status> {
         0.0..1e6_f64,
     )
         .prop_map(|(worker, numbers, state, models, rate)| Status {
-            worker,
-            instance: numbers.0,
-            seq: numbers.1,
-            version: "0.1.0".into(),
-            host: "h".into(),
-            engine: "sim".into(),
-            state,
-            started_at_ms: numbers.2,
-            models: models
-                .into_iter()
-                .map(|name| ModelInfo {
-                    name,
-                    context_length: Some(9),
-                    capabilities: Capabilities::default(),
-                })
-                .collect(),
-            slots: numbers.3,
-            active: numbers.4,
-            queued: numbers.5,
-            tokens_per_second: rate,
-            ttft: Quantiles {
-                p50: rate,
-                p90: 1.0,
-                p99: 2.0,
+            report: WorkerReport {
+                worker,
+                instance: numbers.0,
+                seq: numbers.1,
+                version: "0.1.0".into(),
+                host: "h".into(),
+                engine: "sim".into(),
+                state,
+                started_at_ms: numbers.2,
+                models: models
+                    .into_iter()
+                    .map(|name| ModelInfo {
+                        name,
+                        context_length: Some(9),
+                        capabilities: Capabilities::default(),
+                    })
+                    .collect(),
+                slots: numbers.3,
+                active: numbers.4,
+                queued: numbers.5,
+                tokens_per_second: rate,
+                ttft: Quantiles {
+                    p50: rate,
+                    p90: 1.0,
+                    p99: 2.0,
+                },
+                itl: Quantiles::default(),
+                kv_used: Some(0.5),
             },
-            itl: Quantiles::default(),
-            kv_used: Some(0.5),
             totals: Totals {
                 tokens: numbers.0,
                 ..Totals::default()
@@ -377,7 +375,7 @@ fn a_frame_larger_than_a_batch_is_a_batch_of_its_own() {
 
 #[test]
 fn nesting_is_bounded() {
-    // 0x91 is an array of one element: a tower of them must be refused, not overflow the stack.
+    // 0x91 is an array of one element. A tower of them must be refused and not overflow the stack.
     let mut tower = vec![FORMAT];
     tower.extend(std::iter::repeat_n(0x91, 1_000_000));
     assert!(decode::<Capacity>(&tower).is_err());

@@ -7,7 +7,7 @@ pub fn ask(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Hello?"}]})
 }
 
-/// As [`ask`], for at most `tokens` tokens.
+/// Like [`ask`], for at most `tokens` tokens.
 pub fn ask_for(model: &str, tokens: u64) -> Value {
     with(ask(model), "max_tokens", json!(tokens))
 }
@@ -19,7 +19,7 @@ pub fn with(mut request: Value, member: &str, value: Value) -> Value {
     request
 }
 
-/// What the simulated engine says in `tokens` tokens.
+/// The simulated engine's first `tokens` tokens.
 pub fn sim_text(tokens: u64) -> String {
     (0..tokens).map(|number| format!("t{number} ")).collect()
 }

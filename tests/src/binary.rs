@@ -1,4 +1,4 @@
-//! Where the programs are that the tests start.
+//! Finds the programs that the tests start.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,10 +10,10 @@ use tokio::process::Command;
 use crate::child::die_with_us;
 use crate::wait::within_time;
 
-/// The `tokenbus` binary: `TOKENBUS_BIN`, else the one that was built beside the test.
+/// The `tokenbus` binary: `TOKENBUS_BIN`, or else the one built beside the test.
 ///
 /// # Panics
-/// When there is none.
+/// When it does not exist.
 pub fn tokenbus() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -27,18 +27,18 @@ pub fn tokenbus() -> &'static Path {
     })
 }
 
-/// `target/{profile}/tokenbus`, seen from `target/{profile}/deps/{test}`.
+/// `target/{profile}/tokenbus`, relative to `target/{profile}/deps/{test}`.
 fn beside_the_test() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.ancestors().nth(2).expect("a test lies in target/{profile}/deps");
     profile.join("tokenbus")
 }
 
-/// The nats-server: `TOKENBUS_NATS_SERVER`, else the one on PATH when it is 2.10 or newer, else the
-/// one that `tokenbus provision nats` fetches into its cache.
+/// The nats-server: `TOKENBUS_NATS_SERVER`, or else the one on PATH if it is 2.10 or newer, or else the one that
+/// `tokenbus provision nats` fetches into its cache.
 ///
 /// # Panics
-/// When none of them is to be had, with what was tried.
+/// When none is available; names what was tried.
 pub fn nats_server() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -60,7 +60,7 @@ pub fn nats_server() -> &'static Path {
     })
 }
 
-/// Major and minor version of the nats-server at `path`; `None` when there is none.
+/// Major and minor version of the nats-server at `path`; `None` when it is absent.
 fn version(path: &Path) -> Option<(u32, u32)> {
     let output = std::process::Command::new(path)
         .arg("--version")
@@ -94,9 +94,9 @@ fn provisioned() -> PathBuf {
     })
 }
 
-/// What a command that ends by itself said.
+/// The output of a command that has ended.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
     /// Standard output.
@@ -105,11 +105,11 @@ pub struct Said {
     pub stderr: String,
 }
 
-/// Runs `tokenbus` with `args` to its end, in an environment without settings of tokenbus.
+/// Runs `tokenbus` with `args` to its end, without settings of tokenbus in its environment.
 ///
 /// # Panics
 /// When it does not end within `limit`.
-pub async fn run(limit: Duration, args: &[&str]) -> Said {
+pub async fn run(limit: Duration, args: &[&str]) -> CommandOutput {
     let mut command = command();
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     die_with_us(&mut command);
@@ -118,18 +118,18 @@ pub async fn run(limit: Duration, args: &[&str]) -> Said {
         .await
         .expect("the tokenbus binary can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said {
+    CommandOutput {
         code: output.status.code(),
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
     }
 }
 
-/// A `tokenbus` command in an environment without settings of tokenbus.
+/// A `tokenbus` command without settings of tokenbus in its environment.
 pub fn command() -> Command {
     let mut command = Command::new(tokenbus());
     for (key, _) in std::env::vars_os() {
-        // Coverage and sanitizer settings pass, and so does where provisioned things lie.
+        // Coverage and sanitizer settings stay, and so does the folder of provisioned files.
         if key.to_string_lossy().starts_with("TOKENBUS_") && key != "TOKENBUS_CACHE" {
             command.env_remove(key);
         }

@@ -1,8 +1,8 @@
-//! A Chromium and its driver, where the machine has them.
+//! Chromium and its driver, if the machine has them.
 
 use std::path::{Path, PathBuf};
 
-/// Where they are.
+/// The paths of both.
 #[derive(Debug)]
 pub struct Browser {
     /// The browser.
@@ -12,7 +12,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Those on PATH; `None` where one is missing, which is said on standard error.
+    /// Finds both on PATH. If one is missing, says so on standard error and returns `None`.
     ///
     /// # Panics
     /// When one is missing and `TOKENBUS_REQUIRE_BROWSER` is set, as it is before a merge.

@@ -13,7 +13,7 @@ use crate::limits::STOP;
 use crate::logs::Logs;
 use crate::wait::within_time;
 
-/// A running process with its log. Killed when dropped, and by the kernel when the test dies.
+/// A running process with its log. It is killed when dropped, and by the kernel when the test dies.
 #[derive(Debug)]
 pub struct Child {
     name: String,
@@ -24,7 +24,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `command`; what it writes to standard error is its log.
+    /// Starts `command`; its standard error is its log.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -46,7 +46,7 @@ impl Child {
             .expect("stderr is piped")
             .into_owned_fd()
             .expect("a pipe has an fd");
-        // The thread reads with blocking calls; tokio had set the pipe to non-blocking.
+        // The thread makes blocking reads, but tokio has set the pipe to non-blocking.
         let flags = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_GETFL).expect("flags of a pipe");
         let flags = nix::fcntl::OFlag::from_bits_retain(flags) - nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFL(flags)).expect("flags of a pipe");
@@ -78,29 +78,29 @@ impl Child {
     /// Sends `signal`.
     ///
     /// # Panics
-    /// When the process is gone already: a test that signals it believes it alive.
+    /// When the process has ended already: the test believes that it runs.
     pub fn signal(&self, signal: Signal) {
         assert!(self.status.is_none(), "{} has ended already", self.name);
         kill(self.pid, signal).unwrap_or_else(|error| panic!("cannot send {signal} to {}: {error}", self.name));
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Kills it with SIGKILL and waits for its end.
     pub async fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.exited(STOP).await;
     }
 
-    /// Freezes it: its connections stay, nothing answers.
+    /// Freezes it: its connections stay open, but nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen process go on.
+    /// Lets a frozen process continue.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Waits until it has ended.
+    /// Waits for its end.
     ///
     /// # Panics
     /// After `limit`.
@@ -113,7 +113,7 @@ impl Child {
         status
     }
 
-    /// Whether it runs at this moment.
+    /// Whether it is running.
     pub fn is_running(&mut self) -> bool {
         self.process.try_wait().expect("a child can be waited for").is_none()
     }
@@ -122,7 +122,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.status.is_none() && self.is_running() {
-            // Waiting without reaping leaves the reaping to tokio, and the ports and files free.
+            // This waits without reaping: tokio does that. Ports and files are free afterwards.
             if kill(self.pid, Signal::SIGKILL).is_ok() {
                 let _ = waitid(Id::Pid(self.pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
             }
@@ -141,7 +141,7 @@ pub(crate) fn die_with_us(command: &mut Command) {
     let us = nix::unistd::getpid();
     let tie = move || {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // We may have died between fork and prctl; then no signal will ever come.
+        // The parent may have died between fork and prctl; then no signal would ever come.
         if nix::unistd::getppid() != us {
             return Err(std::io::Error::from_raw_os_error(nix::libc::ESRCH));
         }

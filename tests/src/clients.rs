@@ -1,5 +1,5 @@
-//! Published clients that tests run against a cluster, installed by `clients/install.py` into a folder of the user's
-//! cache.
+//! Published clients that tests run against a cluster. `clients/install.py` installs them into a folder of the
+//! user's cache.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,19 +9,19 @@ use tokio::process::Command;
 
 use crate::wait::within_time;
 
-/// How long an installation may take on a slow network.
+/// Time limit for an installation on a slow network.
 const INSTALL: Duration = Duration::from_secs(600);
 
-/// How long a script may run.
+/// Time limit for a script.
 const RUN: Duration = Duration::from_secs(180);
 
-/// What `install.py` ends with when a registry cannot be reached.
+/// Exit code of `install.py` when a registry cannot be reached.
 const OFFLINE: i32 = 75;
 
-/// And when there is no Node.js.
+/// Exit code of `install.py` without Node.js.
 const NO_NODE: i32 = 69;
 
-/// A set of clients and what runs their scripts.
+/// A set of clients and the program that runs their scripts.
 #[derive(Debug)]
 pub struct Clients {
     set: String,
@@ -29,8 +29,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// The clients of `requirements/SET.txt`, or of `node/package-lock.json` for the set `node`. `None` where they
-    /// cannot be had: the registry is out of reach, or there is no Node.js; which is said on standard error.
+    /// The clients of `requirements/SET.txt`, or of `node/package-lock.json` for the set `node`. If the registry
+    /// cannot be reached or Node.js is missing, says so on standard error and returns `None`.
     ///
     /// # Panics
     /// When the installation fails in any other way.
@@ -56,10 +56,11 @@ impl Clients {
     /// Runs `script` (below `tests/clients/`) with `args`.
     ///
     /// # Panics
-    /// When it fails; with what it said.
+    /// When it fails; shows its output.
     pub async fn run(&self, script: &str, args: &[&str]) {
         let path = folder().join(script);
-        // What a script leaves lies here and goes with it. Node.js looks for packages beside the script only.
+        // The script's files go here and are deleted with the folder. Node.js looks for packages only beside the
+        // script.
         let beside = tempfile::tempdir().expect("a folder");
         let mut command = if self.set == "node" {
             let copy = beside.path().join(Path::new(script).file_name().expect("a script"));
@@ -78,10 +79,10 @@ impl Clients {
     }
 }
 
-/// Runs `script` (below `tests/clients/`), which needs nothing that is not there.
+/// Runs `script` (below `tests/clients/`), which needs no installed clients.
 ///
 /// # Panics
-/// When it fails; with what it said.
+/// When it fails; shows its output.
 pub async fn shell(script: &str, args: &[&str]) {
     run(Command::new("bash").arg(folder().join(script)).args(args), script).await;
 }

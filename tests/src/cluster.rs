@@ -8,20 +8,20 @@ use crate::nats::{NatsOptions, NatsServer};
 use crate::process::{Process, Role};
 use crate::wait::eventually;
 
-/// A nats-server and the roles on it. Everything is killed when it is dropped.
+/// A nats-server and its roles. All of them are killed when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Gateways, in the order in which they were asked for.
+    /// Gateways, in order of creation.
     pub gateways: Vec<Process>,
     /// Coordinators.
     pub coordinators: Vec<Process>,
-    /// Workers, in the order in which they were added.
+    /// Workers, in order of creation.
     pub workers: Vec<Process>,
-    /// The server; last, so that the roles are gone before it.
+    /// The server. Last, so that it is dropped after the roles.
     pub nats: NatsServer,
 }
 
-/// What a [`Cluster`] is made of.
+/// The parts of a [`Cluster`].
 #[derive(Debug, Clone)]
 pub struct Plan {
     nats: NatsOptions,
@@ -53,12 +53,12 @@ impl Cluster {
         self.settled().await;
     }
 
-    /// The capacity that the first coordinator tells.
+    /// The capacity that the first coordinator reports.
     pub async fn capacity(&self) -> Value {
         self.coordinators[0].client().get("/capacity").await.ok()
     }
 
-    /// Waits until every coordinator counts exactly the workers that run here, all of them ready.
+    /// Waits until every coordinator counts exactly the workers of this cluster, all of them ready.
     pub async fn settled(&self) {
         let workers = self.workers.len();
         for coordinator in &self.coordinators {
@@ -94,14 +94,14 @@ impl Cluster {
         }
     }
 
-    /// Running requests of all workers, as the first coordinator tells; up to a second old.
+    /// Running requests of all workers as the first coordinator reports them, up to a second old.
     pub async fn active(&self) -> u64 {
         let capacity = self.capacity().await;
         let workers = capacity["workers"].as_array().into_iter().flatten();
         workers.filter_map(|worker| worker["active"].as_u64()).sum()
     }
 
-    /// Waits until the workers report `active` running requests, all together.
+    /// Waits until the workers together report `active` running requests.
     pub async fn wait_active(&self, active: u64) {
         eventually(&format!("{active} running requests in the capacity"), async || {
             let seen = self.active().await;
@@ -116,7 +116,7 @@ impl Cluster {
 }
 
 impl Plan {
-    /// How the nats-server is to be.
+    /// Options of the nats-server.
     #[must_use]
     pub fn nats(mut self, options: NatsOptions) -> Self {
         self.nats = options;
@@ -137,7 +137,7 @@ impl Plan {
         self
     }
 
-    /// This many coordinators; with none, the gateways know nothing but what they see themselves.
+    /// This many coordinators. Without any, gateways know only what they see themselves.
     #[must_use]
     pub fn coordinators(mut self, count: usize) -> Self {
         self.coordinators = numbered(Role::coordinator, "coordinator", count);
@@ -152,15 +152,15 @@ impl Plan {
         self
     }
 
-    /// Starts all of it, and waits until every role is ready, every coordinator knows every worker
-    /// and every gateway lists what the first coordinator lists.
+    /// Starts everything. Waits until every role is ready, every coordinator knows every worker, and every gateway
+    /// lists the models of the first coordinator.
     pub async fn start(self) -> Cluster {
         let nats = NatsServer::start_with(self.nats.clone()).await;
         let url = nats.url();
         self.start_on(nats, &url).await
     }
 
-    /// As [`Plan::start`], on this server, at the addresses `url`.
+    /// Like [`Plan::start`], with this server, at the addresses `url`.
     pub async fn start_on(self, nats: NatsServer, url: &str) -> Cluster {
         let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| role.start(url)));
         let (gateways, coordinators, workers) =

@@ -1,18 +1,16 @@
-//! A worker whose every frame the test writes: what no real worker would do, and what a gateway
-//! must stand.
+//! A worker whose every frame the test writes. It does what no real worker would, and the gateway must cope.
 
 use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokenbus_protocol::subject::QUEUE_GROUP;
 use tokenbus_protocol::{
-    Accepted, BatchReader, BatchWriter, Body, Control, Delta, Family, Finish, Frame, Name, Request, Room, Subjects,
-    decode,
+    Accepted, BatchReader, BatchWriter, Body, Control, Delta, Family, Finish, Frame, Name, QUEUE_GROUP, Request, Room,
+    Subjects, decode,
 };
 use uuid::Uuid;
 
 use crate::nats::NatsServer;
-use crate::within;
+use crate::wait::within;
 
 /// A worker on the bus that does nothing by itself.
 #[derive(Debug)]
@@ -25,27 +23,27 @@ pub struct FakeWorker {
     control: Subscriber,
 }
 
-/// A request that it was given.
+/// A request that it received.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct TakenRequest {
     /// The request's id.
     pub id: Uuid,
-    /// Where frames go.
+    /// The gateway that gets the frames.
     pub gateway: Name,
-    /// The gateway's number of the stream.
+    /// The gateway's number for the stream.
     pub stream: u64,
     /// The attempt.
     pub attempt: u32,
-    /// Attempts below are dead.
+    /// Lower attempts are dead.
     pub floor: u32,
-    /// What an earlier attempt delivered, where there was one.
+    /// The output of earlier attempts, if there were any.
     pub resume: Option<tokenbus_protocol::Resume>,
     /// The OpenAI request.
     pub body: Bytes,
 }
 
 impl FakeWorker {
-    /// Joins the namespace `tb` under `name`, serving `model`; NATS knows it when this returns.
+    /// Joins the namespace `tb` under `name`, serving `model`. NATS has its subscriptions when this returns.
     pub async fn join(nats: &NatsServer, name: &str, model: &str) -> Self {
         let client = nats.client().await;
         let subjects = Subjects::new(Name::new("tb").expect("a legal name"));
@@ -67,12 +65,12 @@ impl FakeWorker {
     }
 
     /// The next request for its model.
-    pub async fn next_request(&mut self) -> Taken {
+    pub async fn next_request(&mut self) -> TakenRequest {
         let message = within("a request at the fake worker", self.queue.next())
             .await
             .expect("it is subscribed");
         let request: Request<'_> = decode(&message.payload).expect("a gateway's request can be decoded");
-        Taken {
+        TakenRequest {
             id: request.id,
             gateway: request.gateway,
             stream: request.stream,
@@ -83,7 +81,7 @@ impl FakeWorker {
         }
     }
 
-    /// The next control message but for pings, which are passed over unanswered.
+    /// The next control message. Pings are skipped and not answered.
     pub async fn next_control(&mut self) -> Control {
         loop {
             let message = within("a control message", self.control.next())
@@ -96,8 +94,8 @@ impl FakeWorker {
         }
     }
 
-    /// Sends frames of `taken` as one batch, with the sequence numbers given.
-    pub async fn send(&self, taken: &Taken, frames: Vec<(u32, Body<'_>)>) {
+    /// Sends frames of `taken` as one batch, with the given sequence numbers.
+    pub async fn send(&self, taken: &TakenRequest, frames: Vec<(u32, Body<'_>)>) {
         let mut batch = BatchWriter::new();
         for (seq, body) in frames {
             let frame = Frame {
@@ -113,15 +111,15 @@ impl FakeWorker {
             .await;
     }
 
-    /// Sends bytes where frames of `taken` go.
-    pub async fn publish(&self, taken: &Taken, bytes: Bytes) {
+    /// Sends bytes to the subject of `taken`'s frames.
+    pub async fn publish(&self, taken: &TakenRequest, bytes: Bytes) {
         let subject = self.subjects.out(&taken.gateway, &self.name);
         self.client.publish(subject, bytes).await.expect("the connection is up");
         self.client.flush().await.expect("the connection is up");
     }
 
-    /// `Accepted` of `taken` in its name.
-    pub fn accepted(&self, taken: &Taken, resumable: bool) -> Body<'static> {
+    /// `Accepted` for `taken` in its name.
+    pub fn accepted(&self, taken: &TakenRequest, resumable: bool) -> Body<'static> {
         Body::Accepted(Accepted {
             id: taken.id,
             worker: self.name.clone(),
@@ -168,7 +166,7 @@ pub fn room(free: u32) -> Room {
     Room { free, queued: 0 }
 }
 
-/// Waits until the server has worked off all that `client` sent before.
+/// Waits until the server has processed everything that `client` sent before.
 pub async fn round_trip(client: &Client) {
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await.expect("a subscription");
@@ -178,10 +176,10 @@ pub async fn round_trip(client: &Client) {
         .expect("the connection is up");
 }
 
-/// The frames of a message, decoded and owned by nobody but the closure.
+/// Decodes the frames of a message.
 ///
 /// # Panics
-/// When the message is no batch.
+/// When the message is not a batch.
 pub fn each_frame(message: &[u8], each: impl FnMut(Frame<'_>)) {
     BatchReader::new(message)
         .and_then(|batch| batch.for_each(each))

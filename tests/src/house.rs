@@ -1,19 +1,19 @@
-//! The plan of the house: which file of a crate imports which, read from the text of its sources.
+//! The plan of the house: which file of a crate imports which, read from the text of the sources.
 //!
-//! Two things are looked for: circles, that is files that all import each other in the end, and imports that
-//! run from a lower floor to a higher one. Test code may import what it likes.
+//! It finds circles (files that import each other, directly or through others) and imports from a lower floor to a
+//! higher one. Test code may import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::{Source, production};
 
-/// Most files of a circle: a module and its helper may know each other.
+/// Most files of a circle: a module and its helper may import each other.
 pub const CIRCLE_FILES: usize = 2;
 
-/// A module within its crate: `core::claim`; empty for the crate's root.
+/// A module within its crate, such as `core::claim`; empty for the root of the crate.
 pub type Module = String;
 
-/// The modules of one crate, each with those that it imports.
+/// The modules of one crate, each with its imports.
 #[derive(Debug, Default, Clone)]
 pub struct Imports(BTreeMap<Module, BTreeSet<Module>>);
 
@@ -33,14 +33,14 @@ pub fn crates(sources: &[Source]) -> BTreeMap<String, Imports> {
         .collect()
 }
 
-/// Whether the file at `path` is a test; the harness itself is not.
+/// Whether the file at `path` is test code. The harness itself is not.
 fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     path.contains("/tests/") || name == "tests.rs" || name.ends_with("_tests.rs")
 }
 
 impl Imports {
-    /// Reads them from the text of each module.
+    /// Reads the imports from the text of each module.
     fn of(mut files: Vec<(Module, String)>) -> Self {
         let tests: Vec<Module> = files
             .iter()
@@ -76,7 +76,7 @@ impl Imports {
         circles.into_iter().collect()
     }
 
-    /// What `from` imports in the end, through others.
+    /// All modules that `from` imports, directly or through others.
     fn reach<'i>(&'i self, from: &'i Module) -> BTreeSet<&'i Module> {
         let mut reached = BTreeSet::new();
         let mut left = vec![from];
@@ -87,9 +87,9 @@ impl Imports {
         reached
     }
 
-    /// Imports that do not run downwards, one sentence each. `floors` are a crate's from the lowest up, each a
-    /// list of rooms; a module is in the room with the longest name that it lies in. The crate's root is above
-    /// all floors, and rooms beside each other on one floor do not know each other.
+    /// Imports that do not run downwards, one sentence each. `floors` are the floors of a crate from the lowest up,
+    /// each a list of rooms. A module is in the room with the longest matching name. The root of the crate is above
+    /// all floors. Rooms on the same floor may not import each other.
     pub fn upward(&self, floors: &[&[&str]]) -> Vec<String> {
         let mut complaints = Vec::new();
         for (module, others) in &self.0 {
@@ -103,7 +103,7 @@ impl Imports {
             for other in others {
                 let fine = match place(other, floors) {
                     Some((other_room, other_floor)) => other_room == room || other_floor < floor,
-                    None => !other.is_empty(), // said at its own turn
+                    None => !other.is_empty(), // `other` has its own complaint
                 };
                 if !fine {
                     let name = if other.is_empty() { "the crate's root" } else { other };
@@ -115,7 +115,7 @@ impl Imports {
     }
 }
 
-/// The room that `module` is in, and its floor.
+/// The room of `module`, and its floor.
 fn place<'f>(module: &str, floors: &[&'f [&'f str]]) -> Option<(&'f str, usize)> {
     let rooms = floors
         .iter()
@@ -126,7 +126,7 @@ fn place<'f>(module: &str, floors: &[&'f [&'f str]]) -> Option<(&'f str, usize)>
         .max_by_key(|(room, _)| room.len())
 }
 
-/// Whether `module` is `folder` or lies in it; everything lies in the root.
+/// Whether `module` is `folder` or lies in it. Everything lies in the root.
 pub fn is_within(module: &str, folder: &str) -> bool {
     let rest = module.strip_prefix(folder);
     folder.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -142,7 +142,7 @@ fn module(path: &str) -> Module {
     }
 }
 
-/// Modules that are declared in `text` for tests alone.
+/// Modules that `text` declares for tests only.
 fn test_modules(module: &str, text: &str) -> Vec<Module> {
     let mut found = Vec::new();
     let mut lines = text.lines();
@@ -170,14 +170,14 @@ fn without_comments(text: &str) -> String {
     text.lines().map(code).collect()
 }
 
-/// Every path of two names or more in `text`, and every one that is imported. `a::{b, c::d}` is two.
+/// Every path of two names or more in `text`, and every imported one. `a::{b, c::d}` counts as two.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(is_name) {
         let end = rest[start..].find(|c| !is_name(c)).map_or(rest.len(), |at| start + at);
         let imported = &rest[start..end] == "use";
-        // A tree begins behind `use`, any other path with its first name.
+        // A use tree begins behind `use`, any other path with its first name.
         let (tree, after) = tree(&rest[if imported { end } else { start }..]);
         found.extend(tree.into_iter().filter(|path| imported || path.len() > 1));
         rest = after;
@@ -185,7 +185,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The paths of the use tree with which `text` begins, and what follows it.
+/// The paths of the use tree at the start of `text`, and the rest of `text`.
 fn tree(text: &str) -> (Vec<Vec<String>>, &str) {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -197,7 +197,7 @@ fn tree(text: &str) -> (Vec<Vec<String>>, &str) {
             }
             let (branch, after) = tree(rest);
             if after.len() == rest.len() {
-                return (all, after); // no use tree
+                return (all, after); // not a use tree
             }
             all.extend(branch);
             rest = after.trim_start();
@@ -227,7 +227,7 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// A path from the crate's root; `None` when it leads out of the crate or to something local.
+/// The path from the crate's root; `None` when it leads out of the crate or to something local.
 fn absolute(module: &str, path: &[String], known: &BTreeSet<Module>) -> Option<Vec<String>> {
     let own = |module: &str| {
         module
@@ -251,7 +251,7 @@ fn absolute(module: &str, path: &[String], known: &BTreeSet<Module>) -> Option<V
     }
 }
 
-/// The module that a path from the root leads to: its longest beginning that is one.
+/// The module of a path from the root: its longest prefix that is a module.
 fn nearest(path: &[String], known: &BTreeSet<Module>) -> Module {
     let beginnings = (0..=path.len()).rev().map(|names| path[..names].join("::"));
     beginnings

@@ -1,4 +1,4 @@
-//! An HTTP client whose every call has a connection of its own, closed the moment it is dropped.
+//! An HTTP client with a new connection for each call, which closes when the call is dropped.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::sse::{Sse, Transcript};
-use crate::within;
+use crate::sse_client::{Sse, Transcript};
+use crate::wait::within;
 
 /// A client of one address.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// An answer whose body is still to come. Dropping it closes the connection.
+/// An answer without its body so far. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Response {
     /// Its status.
@@ -59,14 +59,14 @@ impl Drop for Connection {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum HttpError {
-    /// No connection.
+    /// The connection failed.
     Connect(std::io::Error),
     /// The connection ended before the head of an answer.
     Broken(hyper::Error),
 }
 
 impl Client {
-    /// Talks to `address`.
+    /// A client of `address`.
     pub fn new(address: SocketAddr) -> Self {
         Self { address }
     }
@@ -79,7 +79,7 @@ impl Client {
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
-    /// [`HttpError`] when there is no connection, or it ends before that.
+    /// [`HttpError`] when the connection fails or ends before the head.
     pub async fn try_send(&self, mut request: Request<Full<Bytes>>) -> Result<Response, HttpError> {
         let stream = TcpStream::connect(self.address).await.map_err(HttpError::Connect)?;
         stream.set_nodelay(true).map_err(HttpError::Connect)?;
@@ -120,7 +120,7 @@ impl Client {
         self.request(Method::GET, path, &[], Bytes::new()).await
     }
 
-    /// GET `path`, where nobody may be listening.
+    /// GET `path`, although the server may be away.
     ///
     /// # Errors
     /// As [`Client::try_send`].
@@ -129,45 +129,45 @@ impl Client {
         Ok(self.try_send(request).await?.collect().await)
     }
 
-    /// Any request, its whole answer.
+    /// Sends any request; returns its whole answer.
     pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
         self.send(build(method, path, headers, body)).await.collect().await
     }
 
-    /// POST of a JSON value; the answer's body is still to come.
+    /// POSTs a JSON value; the body of the answer is still to come.
     pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
         self.send(build(Method::POST, path, headers, body.to_string().into()))
             .await
     }
 
-    /// A chat completion, its whole answer.
+    /// Requests a chat completion; returns the whole answer.
     pub async fn chat(&self, body: &Value) -> Answer {
         self.chat_with(&[], body).await
     }
 
-    /// A chat completion with further headers, its whole answer.
+    /// Like [`Client::chat`], with further headers.
     pub async fn chat_with(&self, headers: &[(&str, &str)], body: &Value) -> Answer {
         self.post(CHAT, headers, body).await.collect().await
     }
 
-    /// A streaming chat completion; `stream: true` is added to `body`.
+    /// Requests a streaming chat completion: adds `stream: true` to `body`.
     pub async fn stream(&self, body: &Value) -> Sse {
         self.stream_with(&[], body).await
     }
 
-    /// As [`Client::stream`], with further headers.
+    /// Like [`Client::stream`], with further headers.
     pub async fn stream_with(&self, headers: &[(&str, &str)], body: &Value) -> Sse {
         self.stream_at(CHAT, headers, body).await
     }
 
-    /// As [`Client::stream_with`], at another path.
+    /// Like [`Client::stream_with`], at another path.
     pub async fn stream_at(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Sse {
         let mut body = body.clone();
         body["stream"] = Value::Bool(true);
         Sse::new(self.post(path, headers, &body).await)
     }
 
-    /// A streaming chat completion to its end.
+    /// Requests a streaming chat completion and reads it to its end.
     pub async fn transcript(&self, body: &Value) -> Transcript {
         self.stream(body).await.transcript().await
     }
@@ -176,10 +176,10 @@ impl Client {
 /// The path of chat completions.
 pub const CHAT: &str = "/v1/chat/completions";
 
-/// A request for [`Client::send`]; JSON, when it has a body.
+/// A request for [`Client::send`], as JSON if it has a body.
 ///
 /// # Panics
-/// For a path or a header that HTTP does not allow.
+/// When the path or a header is illegal in HTTP.
 pub fn build(method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Request<Full<Bytes>> {
     let mut request = Request::builder().method(method).uri(path);
     if !body.is_empty()
@@ -221,7 +221,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -279,7 +279,7 @@ impl Answer {
     /// `Retry-After` in seconds.
     ///
     /// # Panics
-    /// When it is absent or no number of at least 1.
+    /// When it is absent or less than 1.
     #[track_caller]
     pub fn retry_after(&self) -> u64 {
         let value = self

@@ -1,9 +1,9 @@
-//! The harness of the promises: a real nats-server, real `tokenbus` processes, links that can be
-//! cut, an upstream that does what a test says, and a client that notes when each event came.
+//! The harness of the tests: a real nats-server, real `tokenbus` processes, links that can be cut, a scriptable
+//! upstream, and a client that records the time of each event.
 //!
-//! Every wait has a deadline and says what it waited for; a failed test prints the logs of its
-//! processes; nothing that is started here outlives the test.
-// A harness reports by panicking; the product's rule is for the product.
+//! Every wait has a deadline and names what it waits for. A failed test prints the logs of its processes. Nothing
+//! that is started here outlives its test.
+// A harness reports failures by panicking; the lints are for the product.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,7 +11,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr
 )]
-// Its tasks end with their test's runtime, and their panics fail the test.
+// The tasks of a test end with its runtime, and their panics fail the test.
 #![allow(clippy::disallowed_methods)]
 
 pub mod ask;
@@ -33,7 +33,7 @@ pub mod nats;
 pub mod port;
 pub mod process;
 pub mod promises;
-pub mod sse;
+pub mod sse_client;
 pub mod tidy;
 pub mod upstream;
 pub mod wait;

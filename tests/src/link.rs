@@ -10,20 +10,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-/// How late what a [`Link`] is given comes out. It stays in order: what is behind something late is
-/// late, too.
+/// The delay of a [`Link`]. Data stays in order: whatever follows delayed data is delayed too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
-    /// All of it by this much.
+    /// Everything by this much.
     By(Duration),
-    /// Now not at all, now by this much.
+    /// Every other read by this much.
     InTurn(Duration),
-    /// One of so many reads by this much, as where TCP had to send a packet again.
+    /// One of this many reads by this much, as when TCP retransmits a packet.
     Lost(u32, Duration),
 }
 
 impl Late {
-    /// By how much the `number`th read is late.
+    /// The delay of the read numbered `number`.
     fn of(self, number: u32) -> Duration {
         match self {
             Self::By(time) => time,
@@ -34,14 +33,14 @@ impl Late {
     }
 }
 
-/// What a [`Link`] does with what it is given.
+/// What a [`Link`] does with the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
-    /// Hands it on, this late.
+    /// Passes it on with this delay.
     Open(Late),
-    /// Keeps connections and takes nothing more, like a cable pulled out: nobody is told.
+    /// Keeps connections and takes no more data, like a pulled cable: nobody is told.
     Frozen,
-    /// Closes every connection, and each new one at once.
+    /// Closes every connection, and new ones at once.
     Cut,
 }
 
@@ -53,21 +52,21 @@ pub struct Link {
     accepting: JoinHandle<()>,
 }
 
-/// Reads that are under way on a link at once: seconds of what a worker sends in small pieces.
+/// Delayed reads on a link at once: enough for seconds of a worker's small messages.
 const UNDER_WAY: usize = 4096;
 
 const AT_ONCE: Flow = Flow::Open(Late::By(Duration::ZERO));
 
 impl Link {
-    /// Starts one in front of `target`, open and without delay.
+    /// Starts a link to `target`, open and without delay.
     pub async fn to(target: SocketAddr) -> Self {
         Self::to_one_of(vec![target]).await
     }
 
-    /// Starts one in front of several servers: each connection goes to the next of them that takes it.
+    /// Starts a link to several servers. Each connection goes to the next server that accepts it.
     ///
     /// # Panics
-    /// Without any.
+    /// Without servers.
     pub async fn to_one_of(targets: Vec<SocketAddr>) -> Self {
         assert!(!targets.is_empty(), "a link needs somewhere to go");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
@@ -91,22 +90,22 @@ impl Link {
         self.flow.send_replace(Flow::Cut);
     }
 
-    /// Hands nothing on any more, and tells nobody, until [`Link::open`].
+    /// Passes nothing on, without telling anybody, until [`Link::open`].
     pub fn freeze(&self) {
         self.flow.send_replace(Flow::Frozen);
     }
 
-    /// Hands everything on at once.
+    /// Passes everything on at once.
     pub fn open(&self) {
         self.flow.send_replace(AT_ONCE);
     }
 
-    /// Hands everything on `delay` after it came.
+    /// Passes everything on `delay` after its arrival.
     pub fn delay(&self, delay: Duration) {
         self.late(Late::By(delay));
     }
 
-    /// Hands everything on, in order, this late.
+    /// Passes everything on in order, with this delay.
     pub fn late(&self, late: Late) {
         self.flow.send_replace(Flow::Open(late));
     }
@@ -149,8 +148,8 @@ async fn connect(near: TcpStream, targets: Vec<SocketAddr>, flow: watch::Receive
     }
 }
 
-/// Hands on what `from` gives to `to`, in order, until either end is closed; then closes `to`. What is
-/// late is late by as much as was said however much is under way before it.
+/// Passes data from `from` to `to`, in order, until either end closes, and then closes `to`. The delay of each
+/// piece is as given, however much is on its way before it.
 async fn carry(from: OwnedReadHalf, to: OwnedWriteHalf, flow: watch::Receiver<Flow>) {
     let (queue, under_way) = mpsc::channel(UNDER_WAY);
     tokio::join!(take(from, queue, flow.clone()), hand(under_way, to, flow));
@@ -162,7 +161,7 @@ async fn take(mut from: OwnedReadHalf, queue: mpsc::Sender<(Instant, Vec<u8>)>, 
         if flow.wait_for(|flow| *flow != Flow::Frozen).await.is_err() {
             return;
         }
-        // The other end may be closed while nothing comes from this one.
+        // The other end may close while this one is silent.
         let read = tokio::select! {
             read = from.read(&mut bytes) => read,
             () = queue.closed() => return,
@@ -190,7 +189,7 @@ async fn hand(
 ) {
     while let Some((due, bytes)) = under_way.recv().await {
         tokio::time::sleep_until(due).await;
-        // Frozen meanwhile: they stay here until the link opens again.
+        // The link was frozen meanwhile: the data stays here until it opens.
         if flow.wait_for(|flow| *flow != Flow::Frozen).await.is_err() {
             return;
         }
@@ -204,7 +203,7 @@ async fn hand(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::within;
+    use crate::wait::within;
 
     async fn pair(link: &Link, listener: &TcpListener) -> (TcpStream, TcpStream) {
         let (near, far) = tokio::join!(TcpStream::connect(link.address()), listener.accept());
@@ -252,7 +251,7 @@ mod tests {
         link.delay(Duration::from_millis(500));
         let sent = Instant::now();
         let mut four = [0; 4];
-        // Ten one after the other: the last would be late by five seconds where each waits for the one before.
+        // Ten pieces in a row. If each waited for the one before, the last would be five seconds late.
         let send = async {
             for _ in 0..10 {
                 near.write_all(b"more").await.unwrap();
@@ -291,7 +290,7 @@ mod tests {
         let _first = pair(&link, &one).await;
         let _second = pair(&link, &two).await;
         drop(two);
-        // One that takes none is passed over.
+        // A server that does not accept is skipped.
         let _third = pair(&link, &one).await;
         let _fourth = pair(&link, &one).await;
     }

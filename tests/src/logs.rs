@@ -1,4 +1,4 @@
-//! The log of a child process, line by line, as it comes.
+//! The log of a child process, line by line as it comes.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
@@ -14,11 +14,11 @@ use crate::wait::within_time;
 #[derive(Debug, Default)]
 struct Kept {
     lines: VecDeque<String>,
-    /// Lines that made room for newer ones; the first kept line has this number.
+    /// Dropped lines, which is the number of the first line that is kept.
     dropped: usize,
 }
 
-/// What a process has written to its log so far; clones see the same lines.
+/// The log of a process so far. Clones see the same lines.
 #[derive(Debug, Clone)]
 pub struct Logs {
     name: String,
@@ -28,8 +28,8 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Reads `pipe` to its end in a thread of its own, so that the process never waits for a test
-    /// that is busy, and so that its last words are there when a test fails.
+    /// Reads `pipe` to its end in its own thread. So the process never waits for a busy test, and its last lines
+    /// are there when a test fails.
     pub fn follow(name: &str, pipe: impl Read + Send + 'static) -> Self {
         let kept = Arc::new(Mutex::new(Kept::default()));
         let (count, written) = watch::channel(0);
@@ -60,25 +60,25 @@ impl Logs {
         logs
     }
 
-    /// Every line that is kept.
+    /// The lines that are kept.
     pub fn lines(&self) -> Vec<String> {
         lock(&self.kept).lines.iter().cloned().collect()
     }
 
-    /// How many lines there have been: a place from which [`Logs::wait_from`] looks.
+    /// The number of lines so far: a place from which [`Logs::wait_from`] looks.
     pub fn mark(&self) -> usize {
         *self.written.borrow()
     }
 
-    /// Waits for the first line of which `pick` makes something, lines of the past included.
+    /// Waits for the first line that `pick` accepts, among past and future lines.
     ///
     /// # Panics
-    /// After `limit`, or when the log ends without one; with the log.
+    /// After `limit`, or when the log ends without such a line; shows the log.
     pub async fn wait_for<T>(&self, limit: Duration, what: &str, pick: impl FnMut(&str) -> Option<T>) -> T {
         self.wait_from(0, limit, what, pick).await
     }
 
-    /// As [`Logs::wait_for`], from the line numbered `mark` on.
+    /// Like [`Logs::wait_for`], from the line numbered `mark` on.
     ///
     /// # Panics
     /// As [`Logs::wait_for`].
@@ -98,7 +98,7 @@ impl Logs {
                     return Some(found);
                 }
                 if written.changed().await.is_err() {
-                    // The writer is gone; what it wrote between the two looks is seen now.
+                    // The writer is gone. This finds what it wrote between the two looks.
                     return self.search(&mut next, &mut pick);
                 }
             }
@@ -129,7 +129,7 @@ impl Logs {
         .await;
     }
 
-    /// The last lines, for a person.
+    /// The last lines, for people.
     pub fn tail(&self) -> String {
         let lines = self.lines();
         let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
@@ -141,7 +141,7 @@ impl Logs {
             .collect()
     }
 
-    /// Gives the thread a moment to read what a process wrote before it was killed.
+    /// Gives the thread time to read the last lines of a killed process.
     pub(crate) fn settle(&self) {
         let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = ended.recv_timeout(LAST_WORDS);

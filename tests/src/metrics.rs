@@ -1,4 +1,4 @@
-//! Reading a metrics page.
+//! Reads a metrics page.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Sample {
 /// The samples of a page in OpenMetrics or Prometheus text.
 ///
 /// # Panics
-/// For a line that is neither a sample nor a comment.
+/// On a line that is neither a sample nor a comment.
 pub fn parse(page: &str) -> Vec<Sample> {
     let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines

@@ -1,4 +1,4 @@
-//! A real nats-server of a test's own.
+//! A real nats-server for one test.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::binary::nats_server;
 use crate::child::Child;
 use crate::limits::{READY, STOP};
 
-/// How a [`NatsServer`] is to be. `Default` is as `deploy/nats.conf`, but for JetStream, which is
-/// off, and `max_payload`, which is NATS's default.
+/// Options of a [`NatsServer`]. The default is `deploy/nats.conf`, but without JetStream and with NATS's default
+/// `max_payload`.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
-    /// Whether JetStream is on, with a store that goes away with the server's value.
+    /// Whether JetStream is on. Its store is deleted with the server.
     pub jetstream: bool,
-    /// Most bytes that JetStream keeps in files; without a bound where it is 0.
+    /// Most bytes that JetStream stores in files; 0 for no bound.
     pub max_file_store: u64,
     /// Largest message in bytes.
     pub max_payload: usize,
@@ -35,10 +35,10 @@ impl Default for NatsOptions {
     }
 }
 
-/// Folder of JetStream's files, within the server's own.
+/// Folder of JetStream's files within the server's own.
 const STORE: &str = "store";
 
-/// A nats-server on a port of its own, which it keeps over restarts; killed when dropped.
+/// A nats-server on its own port, which it keeps over restarts. Killed when dropped.
 #[derive(Debug)]
 pub struct NatsServer {
     process: Option<Child>,
@@ -48,12 +48,12 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one with the default options and waits until it takes connections.
+    /// Starts a server with the default options and waits until it accepts connections.
     pub async fn start() -> Self {
         Self::start_with(NatsOptions::default()).await
     }
 
-    /// Starts one with JetStream.
+    /// Starts a server with JetStream.
     pub async fn start_with_jetstream() -> Self {
         Self::start_with(NatsOptions {
             jetstream: true,
@@ -62,10 +62,10 @@ impl NatsServer {
         .await
     }
 
-    /// Starts one and waits until it takes connections.
+    /// Starts a server and waits until it accepts connections.
     ///
     /// # Panics
-    /// When it does not start; with its log.
+    /// When it does not start; shows its log.
     pub async fn start_with(options: NatsOptions) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("tokenbus-nats-")
@@ -95,11 +95,11 @@ impl NatsServer {
         server
     }
 
-    /// Starts three that route to each other, with JetStream, and waits until it can be used. They keep
-    /// their routes over restarts, and tell clients of no other server than the one they dialled.
+    /// Starts a cluster of three servers with JetStream and waits until it can be used. The servers keep their
+    /// routes over restarts, and tell clients only of the server that they dialled.
     ///
     /// # Panics
-    /// When one does not start, or JetStream is not there in time.
+    /// When one does not start, or JetStream is not available in time.
     pub async fn cluster() -> Vec<Self> {
         let ports = [(); 3].map(|()| crate::port::lasting());
         let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
@@ -116,7 +116,7 @@ impl NatsServer {
         let servers = futures_util::future::join_all(ports.into_iter().enumerate().map(node)).await;
         for server in &servers {
             let context = async_nats::jetstream::new(server.client().await);
-            crate::eventually("a leader of JetStream", async || context.query_account().await).await;
+            crate::wait::eventually("a leader of JetStream", async || context.query_account().await).await;
         }
         servers
     }
@@ -126,7 +126,7 @@ impl NatsServer {
         self.client().await.server_info().server_name
     }
 
-    /// Throws away all that JetStream keeps, while the server is stopped.
+    /// Deletes JetStream's files while the server is stopped.
     pub fn wipe(&self) {
         assert!(self.process.is_none(), "the nats-server runs");
         std::fs::remove_dir_all(self.folder.path().join(STORE)).expect("there is a store");
@@ -163,14 +163,14 @@ impl NatsServer {
         self.process.as_ref().expect("the nats-server is stopped")
     }
 
-    /// Ends it in order (SIGTERM) and waits until it is gone.
+    /// Ends it with SIGTERM and waits for its end.
     pub async fn stop(&mut self) {
         let mut process = self.process.take().expect("the nats-server is stopped already");
         process.signal(Signal::SIGTERM);
         process.exited(STOP).await;
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Kills it with SIGKILL and waits for its end.
     pub async fn kill(&mut self) {
         let mut process = self.process.take().expect("the nats-server is stopped already");
         process.kill().await;
@@ -189,10 +189,10 @@ impl NatsServer {
         self.start_again().await;
     }
 
-    /// A client of the test's own.
+    /// A client for the test.
     pub async fn client(&self) -> async_nats::Client {
         let connected = async_nats::connect(self.url());
-        crate::within("a connection to the nats-server", connected)
+        crate::wait::within("a connection to the nats-server", connected)
             .await
             .expect("the nats-server takes connections")
     }
@@ -203,7 +203,7 @@ mod tests {
     use futures_util::StreamExt as _;
 
     use super::*;
-    use crate::within;
+    use crate::wait::within;
 
     #[tokio::test]
     async fn a_server_carries_messages_and_comes_back_on_its_port() {

@@ -1,21 +1,20 @@
-//! Ports for servers that a test stops and starts again at the same address.
+//! Ports for servers that a test stops and restarts at the same address.
 //!
-//! A port that the system chose comes from the range out of which every outgoing connection takes its
-//! own: while its server is away, one of hundreds of clients can be given it, and the server cannot come
-//! back. These lie below that range.
+//! A port that the system chooses comes from the range for outgoing connections. While its server is away, one of
+//! hundreds of clients may get that port, and the server cannot return. These ports lie below that range.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 
-/// Where Linux (from 32768) and macOS (from 49152) take no ports for outgoing connections.
+/// A range from which Linux (from 32768) and macOS (from 49152) take no ports for outgoing connections.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// A port of loopback that nobody listens on and that no outgoing connection is given.
+/// A port of loopback that is free and that no outgoing connection gets.
 ///
 /// # Panics
 /// When there is none.
 pub fn lasting() -> u16 {
-    // The hasher's keys are drawn by the system: tests that run at the same time draw others.
+    // The system draws the keys of the hasher, so that tests at the same time get different seeds.
     let seed = RandomState::new().hash_one(std::process::id());
     let size = u64::from(RANGE.end - RANGE.start);
     let free = (0..size)

@@ -14,7 +14,7 @@ use crate::http::Client;
 use crate::limits::{READY, STOP};
 use crate::upstream::Upstream;
 
-/// The command line of one role, but for the address of NATS.
+/// The command line of one role, without the address of NATS.
 #[derive(Debug, Clone)]
 pub struct Role {
     name: String,
@@ -32,7 +32,7 @@ impl Role {
         }
     }
 
-    /// A gateway on a port of loopback at which it can be started again.
+    /// A gateway on a port of loopback where it can be restarted.
     pub fn gateway() -> Self {
         Self::new("gateway").args(&["--listen", &format!("127.0.0.1:{}", crate::port::lasting())])
     }
@@ -42,8 +42,8 @@ impl Role {
         Self::new("coordinator").args(&["--listen", "127.0.0.1:0"])
     }
 
-    /// A worker with the simulated engine: `slots` requests at once, no time to the first token and
-    /// none between tokens unless [`Role::pace`] says so.
+    /// A worker with the simulated engine and `slots` slots. The engine needs no time unless [`Role::pace`] says
+    /// so.
     pub fn sim(model: &str, slots: u32) -> Self {
         Self::new("worker")
             .args(&["--engine", "sim"])
@@ -52,14 +52,14 @@ impl Role {
             .pace("0ms", "0ms")
     }
 
-    /// A worker that proxies `upstream`, with the models that the upstream tells.
+    /// A worker that proxies `upstream` and serves its models.
     pub fn proxy(upstream: &Upstream, slots: u32) -> Self {
         Self::new("worker")
             .args(&["--engine", "openai", "--url", &upstream.url()])
             .slots(slots)
     }
 
-    /// Serves `model` (of a proxy: by this name).
+    /// Serves `model`. A proxy serves it under this name.
     #[must_use]
     pub fn model(self, model: &str) -> Self {
         self.args(&["--model", model])
@@ -69,7 +69,7 @@ impl Role {
         self.args(&["--slots", &slots.to_string()])
     }
 
-    /// Time to the first token and between tokens of the simulated engine.
+    /// Sets the simulated engine's time to first token and between tokens.
     #[must_use]
     pub fn pace(self, ttft: &str, itl: &str) -> Self {
         self.without("--sim-ttft")
@@ -105,17 +105,17 @@ impl Role {
         self
     }
 
-    /// Starts it against the NATS at `nats` and waits for its ready line.
+    /// Starts it with the NATS at `nats` and waits for its ready line.
     ///
     /// # Panics
-    /// When it ends or is silent instead; with its log.
+    /// When it ends or stays silent; shows its log.
     pub async fn start(self, nats: &str) -> Process {
         let process = self.launch(nats);
         let told = process.logs().wait_for(READY, "its ready line", ready).await;
         Process { told, ..process }
     }
 
-    /// Starts it and does not wait for it to be ready.
+    /// Starts it without waiting for its ready line.
     ///
     /// # Panics
     /// When the program cannot be started.
@@ -143,13 +143,13 @@ fn ready(line: &str) -> Option<Value> {
         .then(|| fields.clone())
 }
 
-/// The address that a ready line tells, where it does.
+/// The address in a ready line, if it has one.
 fn address(ready: &Value) -> Option<SocketAddr> {
     let mut texts = ready.as_object()?.values().filter_map(Value::as_str);
     texts.find_map(|text| text.trim_start_matches("http://").parse().ok())
 }
 
-/// A role that runs; killed when dropped.
+/// A running role; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -160,15 +160,15 @@ impl Process {
     /// Where it listens.
     ///
     /// # Panics
-    /// When its ready line did not say.
+    /// When its ready line has no address.
     pub fn address(&self) -> SocketAddr {
         address(&self.told).unwrap_or_else(|| panic!("{} did not say where it listens: {}", self.name(), self.told))
     }
 
-    /// The id under which it is known on the bus, by its ready line.
+    /// Its id on the bus, from its ready line.
     ///
     /// # Panics
-    /// When its ready line did not say.
+    /// When its ready line has no id.
     pub fn id(&self) -> String {
         let told = ["worker", "gateway", "coordinator", "id"]
             .iter()
@@ -187,15 +187,15 @@ impl Process {
         self.told = self.logs().wait_for(READY, "its ready line", ready).await;
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Ends it with SIGTERM and waits for its end.
     ///
     /// # Panics
-    /// When it does not within [`STOP`].
+    /// When it does not end within [`STOP`].
     pub async fn stop(&mut self) -> ExitStatus {
         self.stop_within(STOP).await
     }
 
-    /// As [`Process::stop`], within `limit`.
+    /// Like [`Process::stop`], within `limit`.
     pub async fn stop_within(&mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.exited(limit).await

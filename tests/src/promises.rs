@@ -1,10 +1,10 @@
-//! The list of promises, held against the tests that keep them.
+//! Compares the list of promises with the tests that keep them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tidy::{Source, function_name};
 
-/// The list, from the root of the repository.
+/// Path of the list from the root of the repository.
 pub const LIST: &str = "tests/PROMISES.md";
 
 /// The tests that the list must name.
@@ -18,7 +18,7 @@ const WITHOUT_TESTS: [&str; 2] = ["What users of other gateways complain of", "N
 struct Mention<'a> {
     /// Path of the file from the root of the repository.
     path: String,
-    /// Name of the test; `*` is every test of the file.
+    /// Name of the test; `*` for every test of the file.
     test: &'a str,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Mention<'a> {
     }
 }
 
-/// What the list and the tests in `sources` do not agree on, one sentence each.
+/// The differences between the list and the tests in `sources`, one sentence each.
 pub fn complaints(list: &str, sources: &[Source]) -> Vec<String> {
     let tests: BTreeMap<&str, BTreeSet<&str>> = sources
         .iter()
@@ -81,7 +81,7 @@ fn promises(list: &str) -> (BTreeSet<Mention<'_>>, Vec<String>) {
     (mentions, bare)
 }
 
-/// What stands between backticks in `line`.
+/// The texts between backticks in `line`.
 fn code(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }

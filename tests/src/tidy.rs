@@ -1,14 +1,14 @@
-//! The rules of the house that no lint knows, as functions over a file's text.
+//! The rules of the house that no lint checks, as functions over the text of a file.
 
 use std::path::{Path, PathBuf};
 
 /// Most lines of a file: what can be read in one sitting.
 pub const FILE_LINES: usize = 500;
 
-/// Most lines of a function, signature and braces included.
+/// Most lines of a function, including its signature and braces.
 pub const FUNCTION_LINES: usize = 70;
 
-/// The crates that are roles: what they share is the wire, never each other.
+/// The crates that are roles. They share only the wire and never import each other.
 const ROLES: [&str; 3] = ["gateway", "worker", "coordinator"];
 
 /// One source file.
@@ -21,19 +21,19 @@ pub struct Source {
 }
 
 impl Source {
-    /// The part of the tree in which it lies.
+    /// The top-level folder of the file.
     fn room(&self) -> &str {
         self.path.split('/').next().unwrap_or_default()
     }
 
-    /// Whether it is test code as a whole; unit tests within a file are found by [`production`].
+    /// Whether the whole file is test code. [`production`] cuts off unit tests within a file.
     fn is_test(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         self.room() == "tests" || self.path.contains("/tests/") || name == "tests.rs" || name.ends_with("_tests.rs")
     }
 }
 
-/// Every `.rs` file under `root` that belongs to the repository, sorted by path.
+/// Every `.rs` file of the repository under `root`, sorted by path.
 ///
 /// # Panics
 /// When a folder or file cannot be read.
@@ -60,7 +60,7 @@ pub fn sources(root: &Path) -> Vec<Source> {
     found
 }
 
-/// What is wrong with `source`, one sentence each with its place.
+/// The violations in `source`, one sentence each, with their place.
 pub fn complaints(source: &Source) -> Vec<String> {
     let mut all = Vec::new();
     all.extend(first_line(source));
@@ -88,8 +88,8 @@ fn length(source: &Source) -> Option<String> {
     (lines > FILE_LINES).then(|| format!("{}: {lines} lines, more than {FILE_LINES}", source.path))
 }
 
-/// Functions over the limit. The code is formatted, so a function ends at the first line that is a
-/// closing brace at its own indentation.
+/// Functions over the limit. The code is formatted, so a function ends at the first closing brace with its own
+/// indentation.
 fn functions(source: &Source) -> Vec<String> {
     let lines: Vec<&str> = source.text.lines().collect();
     let mut long = Vec::new();
@@ -148,7 +148,7 @@ fn unfinished(source: &Source) -> Vec<String> {
     at_lines(source, found, "nothing is left unfinished in the tree")
 }
 
-/// Roles never import each other; nor does anything below them import a role.
+/// Roles never import each other, and nothing below them imports a role.
 fn foreign_roles(source: &Source) -> Vec<String> {
     let room = source.room();
     let below = ["protocol", "http-parts", "bus", "api", "engine", "sim", "loadgen"].contains(&room);
@@ -180,7 +180,7 @@ fn bare_spawns(source: &Source) -> Vec<String> {
     )
 }
 
-/// The text before the unit tests, which stand last in a file.
+/// The text before the unit tests, which come last in a file.
 pub(crate) fn production(text: &str) -> &str {
     let mut from = 0;
     while let Some(at) = text[from..].find("\n#[cfg(test)]\n").map(|at| from + at) {

@@ -1,4 +1,4 @@
-//! Waiting with a deadline: no test hangs, and each says what it was waiting for.
+//! Waiting with a deadline: no test hangs, and a failure names what it waited for.
 
 use std::future::Future;
 use std::panic::Location;
@@ -9,7 +9,7 @@ use crate::limits::{LOOK, PATIENCE};
 /// Awaits `future` for at most [`PATIENCE`].
 ///
 /// # Panics
-/// After that, naming `what` and the caller.
+/// After that; names `what` and the caller.
 #[track_caller]
 pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
     within_time(PATIENCE, what, future)
@@ -18,7 +18,7 @@ pub fn within<F: Future>(what: &str, future: F) -> impl Future<Output = F::Outpu
 /// Awaits `future` for at most `limit`.
 ///
 /// # Panics
-/// After that, naming `what` and the caller.
+/// After that; names `what` and the caller.
 #[track_caller]
 pub fn within_time<F: Future>(limit: Duration, what: &str, future: F) -> impl Future<Output = F::Output> {
     let (what, caller) = (what.to_owned(), Location::caller());
@@ -30,10 +30,10 @@ pub fn within_time<F: Future>(limit: Duration, what: &str, future: F) -> impl Fu
     }
 }
 
-/// Looks again and again until `look` gives `Ok`: for state that announces no changes.
+/// Calls `look` again and again until it returns `Ok`. For state that announces no changes.
 ///
 /// # Panics
-/// After [`PATIENCE`], naming `what`, the caller and the last `Err`.
+/// After [`PATIENCE`]; names `what`, the caller and the last `Err`.
 #[track_caller]
 pub fn eventually<T, E, F, L>(what: &str, look: L) -> impl Future<Output = T>
 where
@@ -44,10 +44,10 @@ where
     eventually_in(PATIENCE, what, look)
 }
 
-/// As [`eventually`], for at most `limit`.
+/// Like [`eventually`], for at most `limit`.
 ///
 /// # Panics
-/// After `limit`, naming `what`, the caller and the last `Err`.
+/// After `limit`; names `what`, the caller and the last `Err`.
 #[track_caller]
 pub fn eventually_in<T, E, F, L>(limit: Duration, what: &str, mut look: L) -> impl Future<Output = T>
 where

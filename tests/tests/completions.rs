@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use serde_json::{Value, json};
-use tokenbus_tests::sse::Sse;
+use tokenbus_tests::sse_client::Sse;
 use tokenbus_tests::{Client, Cluster, Gate, Role, Script, Upstream};
 
 const PATH: &str = "/v1/completions";

@@ -156,10 +156,10 @@ async fn all_say_that_they_are_idle(statuses: &mut async_nats::Subscriber, worke
     while idle.len() < workers {
         let message = within("a worker's status", statuses.next()).await.unwrap();
         let status: Status = decode(&message.payload).unwrap();
-        if status.active == 0 {
-            idle.insert(status.worker);
+        if status.report.active == 0 {
+            idle.insert(status.report.worker);
         } else {
-            idle.remove(&status.worker);
+            idle.remove(&status.report.worker);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::http::Answer;
 use tokenbus_tests::limits::STOP;
 use tokenbus_tests::metrics::{parse, sum};
-use tokenbus_tests::sse::Sse;
+use tokenbus_tests::sse_client::Sse;
 use tokenbus_tests::{Client, Cluster, Role, Script, Upstream, eventually, within};
 
 /// Slots of the worker that goes.

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokenbus_tests::ask::{ask_for, sim_text};
 use tokenbus_tests::chaos::{Setting, Stage};
-use tokenbus_tests::sse::{Sse, Transcript};
+use tokenbus_tests::sse_client::{Sse, Transcript};
 use tokenbus_tests::wait::within_time;
 use tokenbus_tests::{Client, Cluster, Role};
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokenbus_tests::http::CHAT;
-use tokenbus_tests::sse::{Event, Sse, Transcript};
+use tokenbus_tests::sse_client::{Event, Sse, Transcript};
 use tokenbus_tests::{Cluster, Process, Role, eventually, metrics};
 
 const TOKENS: u64 = 80;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tokenbus_tests::ask::sim_text;
-use tokenbus_tests::sse::{Event, Sse};
+use tokenbus_tests::sse_client::{Event, Sse};
 use tokenbus_tests::{Cluster, Role, eventually};
 
 const TOKENS: u64 = 60;

@@ -3,8 +3,7 @@
 
 use std::process::ExitStatus;
 
-use tokenbus_protocol::control::Ping;
-use tokenbus_protocol::{Control, ControlReply, Name, Subjects};
+use tokenbus_protocol::{Control, ControlReply, Name, Ping, Subjects};
 use tokenbus_tests::ask::{ask_for, sim_text};
 use tokenbus_tests::limits::STOP;
 use tokenbus_tests::{Cluster, Process, Role, eventually};

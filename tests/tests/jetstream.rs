@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokenbus_protocol::{UsageRecord, decode};
 use tokenbus_tests::ask::ask_for;
-use tokenbus_tests::binary::{Said, run};
+use tokenbus_tests::binary::{CommandOutput, run};
 use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::metrics::{parse, sum};
 use tokenbus_tests::{Cluster, NatsOptions, NatsServer, Process, Role, eventually, within};
@@ -25,7 +25,7 @@ async fn context(nats: &NatsServer) -> Context {
     async_nats::jetstream::new(nats.client().await)
 }
 
-async fn keys(url: &str, args: &[&str]) -> Said {
+async fn keys(url: &str, args: &[&str]) -> CommandOutput {
     let mut all = vec!["keys"];
     all.extend(args);
     all.extend(["--keys", "kv", "--nats", url]);

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use serde_json::json;
 use tokenbus_tests::ask::{ask_for, with};
-use tokenbus_tests::binary::{Said, run};
+use tokenbus_tests::binary::{CommandOutput, run};
 use tokenbus_tests::limits::{PATIENCE, STOP};
 use tokenbus_tests::metrics::{parse, sum};
 use tokenbus_tests::{Client, Cluster, NatsOptions, NatsServer, Process, Role, eventually};
 
-async fn keys(args: &[&str]) -> Said {
+async fn keys(args: &[&str]) -> CommandOutput {
     let mut all = vec!["keys"];
     all.extend(args);
     run(PATIENCE, &all).await

@@ -67,7 +67,7 @@ async fn an_engine_that_breaks_off_is_an_error_event() {
         .await;
     let mut last = Value::Null;
     while let Some((_, event)) = stream.next().await {
-        if let tokenbus_tests::sse::Event::Chunk(event) = event {
+        if let tokenbus_tests::sse_client::Event::Chunk(event) = event {
             assert_ne!(event["type"], "message_stop");
             last = event;
         }

@@ -2,8 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use async_nats::RequestErrorKind;
-use tokenbus_protocol::control::Ping;
-use tokenbus_protocol::{Control, Name, Subjects};
+use tokenbus_protocol::{Control, Name, Ping, Subjects};
 use tokenbus_tests::{NatsServer, Role, eventually};
 
 /// Whether worker `id` is connected to `server`, which is routed to no other.

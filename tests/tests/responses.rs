@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use tokenbus_tests::http::Answer;
-use tokenbus_tests::sse::Event;
+use tokenbus_tests::sse_client::Event;
 use tokenbus_tests::{Client, Cluster, NatsOptions, Role, Script, Upstream, eventually};
 
 const RESPONSES: &str = "/v1/responses";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::event::{Event, EventKind};
+use tokenbus_protocol::{Event, EventKind};
 use tokenbus_tests::link::Late;
 use tokenbus_tests::load::{Load, Report};
 use tokenbus_tests::{Cluster, Link, NatsServer, Role};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::fake_worker::{FakeWorker, finish, last, text};
 use tokenbus_tests::http::{CHAT, build};
-use tokenbus_tests::sse::Event;
+use tokenbus_tests::sse_client::Event;
 use tokenbus_tests::{Cluster, Gate, Role, Script, Upstream, within};
 
 async fn behind(upstream: &Upstream, slots: u32) -> Cluster {

@@ -226,7 +226,7 @@ async fn streams_that_have_begun_are_let_into_a_full_room_when_their_worker_is_l
         } else {
             cluster.workers[0].kill().await;
         }
-        let streams = streams.into_iter().map(tokenbus_tests::sse::Sse::transcript);
+        let streams = streams.into_iter().map(tokenbus_tests::sse_client::Sse::transcript);
         for transcript in within("all streams", join_all(streams)).await {
             assert_eq!(transcript.error(), None, "orderly: {orderly}");
             assert!(sim_text(200).ends_with(&transcript.text()), "{}", transcript.text());

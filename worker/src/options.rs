@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokenbus_bus::BusOptions;
-use tokenbus_protocol::Name;
-use tokenbus_protocol::control::Claim;
-use tokenbus_protocol::limits::MAX_NAME;
+use tokenbus_protocol::{Claim, MAX_NAME, Name};
 
 use crate::limits;
 

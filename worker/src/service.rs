@@ -12,8 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use serde_json::{Value, json};
 use tokenbus_bus::{Bus, BusError};
-use tokenbus_protocol::WorkerState;
-use tokenbus_protocol::subject::SERVICE_NAME;
+use tokenbus_protocol::{SERVICE_NAME, WorkerState};
 use tokio::sync::watch;
 
 use crate::options::Identity;

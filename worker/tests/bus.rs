@@ -9,9 +9,9 @@ use std::time::Duration;
 use common::{Gateway, Nats, Running, name, sim, sim_text, status_until, subjects, within};
 use futures_util::StreamExt as _;
 use serde_bytes::ByteBuf;
-use tokenbus_protocol::control::{Drain, ModelCommand, Part, Ping, Undrain};
 use tokenbus_protocol::{
-    Control, ControlReply, Family, FreeHint, ModelInfo, Parts, Resume, ResumeChoice, Status, WorkerState,
+    Control, ControlReply, Drain, Family, FreeHint, ModelCommand, ModelInfo, Part, Parts, Ping, Resume, ResumeChoice,
+    Status, Undrain, WorkerState,
 };
 use tokio::time::Instant;
 
@@ -266,33 +266,40 @@ async fn the_status_tells_the_load_soon_and_the_end_at_once() {
     client.flush().await.unwrap();
     let worker = Running::start(&nats, "w1", sim(3, 20, 5)).await;
     let gateway = Gateway::start(&nats, "g").await;
-    let idle = status_until(&mut statuses, "ready", |s| s.state == WorkerState::Ready).await;
+    let idle = status_until(&mut statuses, "ready", |s| s.report.state == WorkerState::Ready).await;
     assert_eq!(
-        (idle.worker.as_str(), idle.slots, idle.active, idle.engine.as_str()),
+        (
+            idle.report.worker.as_str(),
+            idle.report.slots,
+            idle.report.active,
+            idle.report.engine.as_str()
+        ),
         ("w1", 3, 0, "sim")
     );
     // Ten changes, which would take at least nine seconds to be told by the statuses in turn.
     let before = Instant::now();
     for stream in 101..=105 {
         gateway.send(&gateway.request(stream, 0, LONG)).await;
-        let busy = status_until(&mut statuses, "one active", |s| s.active == 1).await;
-        assert!(busy.seq > idle.seq && busy.instance == idle.instance);
+        let busy = status_until(&mut statuses, "one active", |s| s.report.active == 1).await;
+        assert!(busy.report.seq > idle.report.seq && busy.report.instance == idle.report.instance);
         gateway.cancel("w1", stream, 0).await;
-        status_until(&mut statuses, "none active", |s| s.active == 0).await;
+        status_until(&mut statuses, "none active", |s| s.report.active == 0).await;
     }
     assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
     gateway.send(&gateway.request(1, 0, LONG)).await;
     // A busy machine delays tokens, and those behind them come at once: awaited, not read once.
     status_until(&mut statuses, "rates", |s| {
-        s.tokens_per_second > 50.0 && (4.0..400.0).contains(&s.itl.p50) && (15.0..2000.0).contains(&s.ttft.p50)
+        s.report.tokens_per_second > 50.0
+            && (4.0..400.0).contains(&s.report.itl.p50)
+            && (15.0..2000.0).contains(&s.report.ttft.p50)
     })
     .await;
     gateway.cancel("w1", 1, 0).await;
-    let free = status_until(&mut statuses, "none active", |s| s.active == 0).await;
+    let free = status_until(&mut statuses, "none active", |s| s.report.active == 0).await;
     assert_eq!(free.totals.cancelled, 6);
     worker.stopped().await;
-    let last = status_until(&mut statuses, "stopped", |s| s.state == WorkerState::Stopped).await;
-    assert!(last.seq > free.seq);
+    let last = status_until(&mut statuses, "stopped", |s| s.report.state == WorkerState::Stopped).await;
+    assert!(last.report.seq > free.report.seq);
 }
 
 #[tokio::test]
@@ -311,7 +318,7 @@ async fn models_appear_and_vanish_while_it_runs() {
         ControlReply::Done(_)
     ));
     let has = |models: &[ModelInfo]| models.iter().any(|m| m.name == command.model);
-    status_until(&mut statuses, "new model", |s: &Status| has(&s.models)).await;
+    status_until(&mut statuses, "new model", |s: &Status| has(&s.report.models)).await;
     // The reply came from the engine; the subscription follows a moment later.
     let subject = subjects().request(request.kind.family(), &request.model);
     until_responders(&gateway, &subject, true).await;
@@ -321,7 +328,7 @@ async fn models_appear_and_vanish_while_it_runs() {
         gateway.ask("w1", &Control::Unload(command.clone())).await,
         ControlReply::Done(_)
     ));
-    status_until(&mut statuses, "model gone", |s: &Status| !has(&s.models)).await;
+    status_until(&mut statuses, "model gone", |s: &Status| !has(&s.report.models)).await;
     until_responders(&gateway, &subject, false).await;
     assert!(matches!(
         gateway.ask("w1", &Control::Unload(command)).await,
@@ -356,15 +363,15 @@ async fn a_stopping_worker_finishes_what_it_has_and_refuses_what_comes() {
     gateway.send(&gateway.request(1, 0, &tokens(100))).await;
     gateway.accepted(1, 0).await;
     worker.ask_to_stop();
-    let draining = status_until(&mut statuses, "draining", |s| s.state == WorkerState::Draining).await;
-    assert_eq!(draining.active, 1);
+    let draining = status_until(&mut statuses, "draining", |s| s.report.state == WorkerState::Draining).await;
+    assert_eq!(draining.report.active, 1);
     // What is published from now on is refused, or meets nobody; it is never swallowed.
     let subject = subjects().request(Family::Generate, "m");
     until_responders(&gateway, &subject, false).await;
     assert_eq!(gateway.ended(1, 0).await, "finish 100");
     assert_eq!(gateway.seen(1, 0).text, sim_text(0..100));
     worker.stopped().await;
-    status_until(&mut statuses, "stopped", |s| s.state == WorkerState::Stopped).await;
+    status_until(&mut statuses, "stopped", |s| s.report.state == WorkerState::Stopped).await;
 }
 
 #[tokio::test]

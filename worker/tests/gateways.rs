@@ -43,12 +43,12 @@ async fn dies(ttft_ms: u64) {
         mortal.send(&mortal.request(stream, 0, LONG)).await;
         mortal.accepted(stream, 0).await;
     }
-    status_until(&mut statuses, "five streams", |status| status.active == 5).await;
+    status_until(&mut statuses, "five streams", |status| status.report.active == 5).await;
     let died = Instant::now();
     drop(mortal);
-    let after = status_until(&mut statuses, "four streams stopped", |status| status.active < 5).await;
+    let after = status_until(&mut statuses, "four streams stopped", |status| status.report.active < 5).await;
     assert!(died.elapsed() < Duration::from_secs(5) + NOISE, "{:?}", died.elapsed());
-    assert_eq!((after.active, after.totals.cancelled), (1, 4));
+    assert_eq!((after.report.active, after.totals.cancelled), (1, 4));
     assert_eq!(metric(&registry(&worker), "worker_gateways_lost_total"), 1);
     let before = other.seen(100, 0).next_seq;
     other
@@ -87,7 +87,7 @@ async fn a_gateway_that_is_back_in_two_seconds_keeps_its_streams() {
             tokenbus_protocol::decode(&statuses.next().await.unwrap().payload).unwrap()
         })
         .await;
-        assert_eq!(status.active, 3);
+        assert_eq!(status.report.active, 3);
     }
     for stream in 1..=3 {
         gateway.until(stream, 0, "frame", |seen| seen.broken).await;
@@ -96,7 +96,7 @@ async fn a_gateway_that_is_back_in_two_seconds_keeps_its_streams() {
     for stream in 1..=3 {
         gateway.cancel("w1", stream, 0).await;
     }
-    status_until(&mut statuses, "idle worker", |status| status.active == 0).await;
+    status_until(&mut statuses, "idle worker", |status| status.report.active == 0).await;
 }
 
 /// A connection that subscribes as a gateway and then reads nothing at all.
@@ -137,10 +137,12 @@ async fn a_gateway_that_does_not_read_loses_its_own_streams_only() {
         request.id = uuid::Uuid::from_u128(u128::from(stream));
         quick.send(&request).await;
     }
-    status_until(&mut statuses, "all streams", |status| status.active == 64).await;
+    status_until(&mut statuses, "all streams", |status| status.report.active == 64).await;
     // Its bound is met at the server, which closes its connection; the worker then misses it.
     let (mut longest, mut last) = (Duration::ZERO, Instant::now());
-    let stopped = status_until(&mut statuses, "end of the deaf gateway's streams", |s| s.active == 4);
+    let stopped = status_until(&mut statuses, "end of the deaf gateway's streams", |s| {
+        s.report.active == 4
+    });
     let mut stopped = std::pin::pin!(stopped);
     loop {
         tokio::select! {

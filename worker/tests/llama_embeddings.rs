@@ -7,8 +7,7 @@ mod openai_support;
 use openai_support::llama::{chat, engine_with, gravity, of_kind};
 use openai_support::ready;
 use serde_json::{Value, json};
-use tokenbus_protocol::openai::whole::is_model_mark;
-use tokenbus_protocol::{Delta, RequestKind};
+use tokenbus_protocol::{Delta, RequestKind, is_model_mark};
 use tokenbus_worker::engine::Engine as _;
 use tokenbus_worker::engine::llama::{Extras, Pooling};
 

@@ -41,7 +41,7 @@ async fn after_a_restart_of_nats_the_worker_serves_and_says_so_at_once() {
     let mut gateway = Gateway::start(&nats, "g").await;
     let mut statuses = gateway.client.subscribe(subjects().status_all()).await.unwrap();
     let status = status_until(&mut statuses, "status after the restart", |_| true).await;
-    assert_eq!((status.state, status.active), (WorkerState::Ready, 0));
+    assert_eq!((status.report.state, status.report.active), (WorkerState::Ready, 0));
     gateway.send(&gateway.request(1, 0, r#"{"max_tokens":30}"#)).await;
     assert_eq!(gateway.ended(1, 0).await, "finish 30");
     assert_eq!(gateway.seen(1, 0).text, sim_text(0..30));
@@ -88,7 +88,7 @@ async fn while_nats_is_away_the_outbox_keeps_its_bound_and_streams_fail_rather_t
     let mut gateway = Gateway::start(&nats, "g2").await;
     let mut statuses = gateway.client.subscribe(subjects().status_all()).await.unwrap();
     let status = status_until(&mut statuses, "status after the restart", |_| true).await;
-    assert_eq!((status.active, status.totals.failed), (0, 64));
+    assert_eq!((status.report.active, status.totals.failed), (0, 64));
     gateway.send(&gateway.request(100, 0, r#"{"max_tokens":30}"#)).await;
     assert_eq!(gateway.ended(100, 0).await, "finish 30");
     assert_eq!(gateway.rooms["w1"].free, 64);
@@ -185,7 +185,7 @@ async fn streams_that_lose_frames_in_a_restart_of_nats_go_on_in_the_slots_that_t
     let again = streams.iter().filter(|stream| stream.attempt > 0).count();
     assert!(again > 40, "{again} of {STREAMS} streams lost frames");
     let mut statuses = nats.client().await.subscribe(subjects().status_all()).await.unwrap();
-    let idle = status_until(&mut statuses, "idle", |status| status.active == 0).await;
+    let idle = status_until(&mut statuses, "idle", |status| status.report.active == 0).await;
     assert_eq!(
         (idle.totals.rejected, idle.totals.failed),
         (0, 0),

@@ -4,8 +4,7 @@
 mod openai_support;
 
 use serde_json::{Value, json};
-use tokenbus_protocol::openai::whole::is_model_mark;
-use tokenbus_protocol::{ErrorCode, Feature, Features, RequestKind};
+use tokenbus_protocol::{ErrorCode, Feature, Features, RequestKind, is_model_mark};
 use tokenbus_worker::engine::openai::{OpenAiEngine, OpenAiOptions};
 use tokenbus_worker::engine::{Engine as _, Job, Overrides};
 

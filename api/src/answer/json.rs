@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 /// Appends `text` as a JSON string, quotes included.
 pub(crate) fn push_string(out: &mut BytesMut, text: &str) {

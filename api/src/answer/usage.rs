@@ -107,7 +107,7 @@ impl Counts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tokenbus_protocol::openai::RawJson;
+    use tokenbus_protocol::RawJson;
 
     use super::*;
 

@@ -2,8 +2,7 @@
 //! rerank, score, tokenize. Only the model is named as the client named it.
 
 use bytes::{Bytes, BytesMut};
-use tokenbus_protocol::openai::whole::is_model_mark;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, Finish, is_model_mark};
 
 use crate::answer::events::push_error;
 use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
@@ -84,7 +83,7 @@ impl Encoder for Verbatim {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tokenbus_protocol::openai::whole::model_mark;
+    use tokenbus_protocol::model_mark;
     use uuid::Uuid;
 
     use super::*;

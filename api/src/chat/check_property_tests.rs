@@ -17,7 +17,7 @@ const VALID: &str = r#"{"model":"m","messages":[{"role":"system","content":"s\u0
 fn never_panics_and_keeps_its_promises(body: &[u8]) -> Result<(), TestCaseError> {
     match check(body) {
         Ok(view) => {
-            prop_assert!(!view.model.is_empty() && view.model.len() <= tokenbus_protocol::limits::MAX_MODEL_NAME);
+            prop_assert!(!view.model.is_empty() && view.model.len() <= tokenbus_protocol::MAX_MODEL_NAME);
             prop_assert!((1..=crate::limits::MAX_CHOICES).contains(&view.n));
         }
         Err(RequestError::NotUtf8(at)) => prop_assert!(std::str::from_utf8(&body[..at]).is_ok() && at < body.len()),

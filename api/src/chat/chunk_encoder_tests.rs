@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 use uuid::Uuid;
 
 use super::*;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 #[derive(Deserialize)]
 struct OfChat<'a> {

@@ -2,8 +2,7 @@
 //! are OpenAI's older ones.
 
 use bytes::{BufMut as _, BytesMut};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
 
 use crate::answer::events::{DONE, push_error};
 use crate::answer::form::{Encoder, Failure, envelope};

@@ -1,7 +1,7 @@
 //! Golden events of a streamed text completion.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 use uuid::Uuid;
 
 use super::*;

@@ -1,8 +1,7 @@
 //! Joining a stream into one answer, for clients that do not stream.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, Finish, RawJson};
 
 use crate::answer::form::Collect;
 use crate::answer::json::{push_number, push_string};

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
 
 use crate::answer::events::{DONE, push_error};
 use crate::answer::form::{Encoder, Failure, Template, envelope};
@@ -194,7 +193,7 @@ impl ChunkEncoder {
         }
     }
 
-    fn close(&self, chunk: Option<&tokenbus_protocol::openai::RawJson>, out: &mut BytesMut) {
+    fn close(&self, chunk: Option<&tokenbus_protocol::RawJson>, out: &mut BytesMut) {
         out.extend_from_slice(self.no_usage);
         push_members(out, chunk);
         out.extend_from_slice(CHUNK_END);

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJson, RawObject};
+use tokenbus_protocol::{RawJson, RawObject};
 
 use crate::answer::json::push_string;
 use crate::limits::{MAX_MEMBERS, MAX_TOOL_CALLS};

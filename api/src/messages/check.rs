@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 use super::message::{Shape, Stops};
 use super::{error, input, thinking, tools};

@@ -1,7 +1,7 @@
 //! Whether the model is to think, and whether its client is to see it.
 
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 use super::message::Thoughts;
 use crate::request::fields::Whole;

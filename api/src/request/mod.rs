@@ -8,8 +8,7 @@ pub(crate) mod prompt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokenbus_protocol::Features;
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::{Features, MAX_MODEL_NAME};
 
 use crate::answer::form::Form;
 use crate::limits::MAX_CHOICES;

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 use crate::answer::json::{push_number, push_string};
 

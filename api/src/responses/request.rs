@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 use super::Shape;
 use super::echo::Echo;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 use crate::request::member_reader::{Taken, unsupported, wrong_type};
 use crate::request::{RequestError, field};

@@ -7,8 +7,7 @@
 
 use std::collections::VecDeque;
 
-use tokenbus_protocol::Delta;
-use tokenbus_protocol::frame::DeltaExtra;
+use tokenbus_protocol::{Delta, DeltaExtra};
 
 use crate::AnswerError;
 use crate::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TOOL_CALLS};

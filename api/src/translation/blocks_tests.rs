@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
+use tokenbus_protocol::{RawJsonError, RawObject};
 
 use crate::request::RequestError;
 

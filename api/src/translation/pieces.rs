@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 /// The members of a delta that are read.
 #[derive(Deserialize, Default)]

@@ -1,21 +1,17 @@
-//! Streams and buckets in JetStream: the one way to make them, for every role.
+//! Streams and buckets in JetStream. Every role makes them here.
 //!
-//! [`Streams::ensure`] gives what there is, or makes it: with as many replicas as the cluster has
-//! room for, and no larger than the servers can keep. One that was there before and is gone is made
-//! again, with a warning and a count. Of one that is there, the replicas are raised where they are
-//! too few and never lowered; else it keeps the settings that it has.
+//! [`Streams::ensure`] finds a stream or makes it, with as many replicas as the cluster has room for and no larger
+//! than the servers can store. If a stream has vanished, it is made again, with a warning and a count. If an
+//! existing stream has too few replicas, they are raised; they are never lowered. Otherwise an existing stream
+//! keeps its settings.
 
 mod plan;
-mod replicas;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::context::{
     ContextBuilder, CreateStreamError, CreateStreamErrorKind, KeyValueError, RequestErrorKind,
 };
-
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode, stream};
@@ -23,21 +19,20 @@ use async_nats::jetstream::{Context, Error as ServerError, ErrorCode, stream};
 use crate::connection::Bus;
 use crate::limits;
 use plan::{Plan, Refusal, Step};
-pub use replicas::{Replicas, ReplicasError};
 
-/// A stream as it is wanted.
+/// A stream as a role wants it.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// How it is made where there is none. Its replicas are those of the options.
+pub struct WantedStream {
+    /// The configuration of a new stream. Its replicas come from the options of the connection.
     pub config: stream::Config,
-    /// Whether one that is there gets the age of what it keeps from here.
+    /// Whether an existing stream gets `max_age` from here.
     pub same_age: bool,
-    /// Whether one that is there gets from here whether any replica answers who reads, also one that
-    /// does not know of the newest writes.
+    /// Whether an existing stream gets `allow_direct` from here. With it any replica answers reads, even one that
+    /// lacks the newest writes.
     pub same_reads: bool,
 }
 
-impl From<stream::Config> for Wanted {
+impl From<stream::Config> for WantedStream {
     fn from(config: stream::Config) -> Self {
         Self {
             config,
@@ -47,8 +42,8 @@ impl From<stream::Config> for Wanted {
     }
 }
 
-impl Wanted {
-    /// A key-value bucket of this name, as clients of NATS make one; it keeps one value for a key.
+impl WantedStream {
+    /// A key-value bucket named `name`, as NATS clients make them. It keeps one value per key.
     pub fn bucket(name: &str, description: &str) -> Self {
         Self::from(stream::Config {
             name: stream_of(name),
@@ -69,29 +64,29 @@ fn stream_of(bucket: &str) -> String {
     format!("KV_{bucket}")
 }
 
-/// A stream that is there.
+/// An existing stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// Which it is: one that was made again under the same name has another mark.
+pub struct FoundStream {
+    /// Identifies the stream. A stream that was made again under the same name has another mark.
     pub mark: i128,
     /// Messages in it.
     pub messages: u64,
-    /// It was made just now.
+    /// Whether it was made just now.
     pub made: bool,
     /// Its replicas.
     pub replicas: usize,
 }
 
-/// Why a stream cannot be had.
+/// Why a stream cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// Nobody answers in time: JetStream is without a leader, or the servers that have it are away.
+    /// JetStream did not answer in time: it has no leader, or the servers that have it are away.
     #[error("JetStream does not answer")]
     Silent,
     /// NATS has no JetStream, or not for this user.
     #[error("JetStream is not there: {0}")]
     Absent(String),
-    /// There is none of this name.
+    /// No stream has this name.
     #[error("there is no stream {0}")]
     Gone(String),
     /// The servers have no room for it.
@@ -112,55 +107,48 @@ pub enum StreamError {
     },
 }
 
-/// What is remembered of the streams of one connection.
-pub(crate) type Seen = Arc<Mutex<HashMap<String, Memory>>>;
-
-/// What is remembered of one stream.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    mark: Option<i128>,
-    /// It was said that it has too few replicas.
-    short: bool,
-}
-
 /// Makes and finds streams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Streams {
     bus: Bus,
     context: Context,
-    /// Time for all that one call of [`Streams::ensure`] asks.
+    /// Time limit for one call of [`Streams::ensure`].
     limit: Duration,
 }
 
-impl Streams {
-    /// With `answer` as the time that JetStream has for one answer.
-    pub(crate) fn new(bus: Bus, answer: Duration) -> Self {
-        let context = ContextBuilder::new().timeout(answer).build(bus.client().clone());
-        let limit = answer.saturating_mul(limits::STREAM_ANSWERS);
-        Self { bus, context, limit }
+impl Bus {
+    /// Streams and buckets in JetStream. JetStream may take `answer` for each of its answers.
+    pub fn streams(&self, answer: Duration) -> Streams {
+        Streams {
+            bus: self.clone(),
+            context: ContextBuilder::new().timeout(answer).build(self.client().clone()),
+            limit: answer.saturating_mul(limits::STREAM_ANSWERS),
+        }
     }
+}
 
-    /// JetStream itself, to publish and to read.
+impl Streams {
+    /// JetStream itself, for publishing and reading.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Sees to it that the stream is there, with as many replicas as are wanted.
+    /// Makes sure that the stream exists and has enough replicas.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+    pub async fn ensure(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
         let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
         let found = ensured.unwrap_or(Err(StreamError::Silent))?;
         self.remember(&wanted.config.name, &found);
         Ok(found)
     }
 
-    /// As [`Streams::ensure`], for a bucket.
+    /// Like [`Streams::ensure`], for a bucket.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure_bucket(&self, name: &str, wanted: &Wanted) -> Result<(Store, Found), StreamError> {
+    pub async fn ensure_bucket(&self, name: &str, wanted: &WantedStream) -> Result<(Store, FoundStream), StreamError> {
         let found = self.ensure(wanted).await?;
         let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
         let store = store.map_err(|_| StreamError::Silent)?;
@@ -171,15 +159,15 @@ impl Streams {
         Ok((store.map_err(refused)?, found))
     }
 
-    /// What there is of the bucket `name`, without making it.
+    /// Looks up the bucket `name` without making it.
     ///
     /// # Errors
-    /// [`StreamError`], [`StreamError::Gone`] where there is none.
-    pub async fn look(&self, name: &str) -> Result<Found, StreamError> {
+    /// [`StreamError`]; [`StreamError::Gone`] when it does not exist.
+    pub async fn look(&self, name: &str) -> Result<FoundStream, StreamError> {
         self.info(&stream_of(name)).await.map(|info| found(&info, false))
     }
 
-    async fn find_or_make(&self, wanted: &Wanted) -> Result<Found, StreamError> {
+    async fn find_or_make(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
         let name = &wanted.config.name;
         match self.info(name).await {
             Ok(info) => Ok(self.mend(wanted, info).await),
@@ -208,8 +196,8 @@ impl Streams {
         }
     }
 
-    /// Makes it, as large and with as many replicas as it can be; `None` where it is there already.
-    async fn make(&self, wanted: &Wanted) -> Result<Option<stream::Info>, StreamError> {
+    /// Makes the stream as large and with as many replicas as possible. Returns `None` when it exists already.
+    async fn make(&self, wanted: &WantedStream) -> Result<Option<stream::Info>, StreamError> {
         let name = &wanted.config.name;
         let mut plan = Plan::new(self.bus.replicas(), wanted.config.max_bytes);
         loop {
@@ -248,9 +236,9 @@ impl Streams {
         }
     }
 
-    /// Sets what must be as told, and raises the replicas. A stream that cannot be changed is used
-    /// as it is.
-    async fn mend(&self, wanted: &Wanted, info: stream::Info) -> Found {
+    /// Applies the wanted settings and raises the replicas. If the server refuses a change, the stream is used as
+    /// it is.
+    async fn mend(&self, wanted: &WantedStream, info: stream::Info) -> FoundStream {
         let mut found = found(&info, false);
         let name = &info.config.name;
         let mut config = info.config.clone();
@@ -267,11 +255,11 @@ impl Streams {
             tracing::warn!(stream = %name, %error, "the stream keeps settings that are not wanted");
             config = info.config.clone();
         }
-        // A server by itself tells of no cluster, and cannot have more than one replica.
+        // A single server names no cluster and cannot have more than one replica.
         let clustered = info.cluster.as_ref().is_some_and(|cluster| cluster.name.is_some());
         let replicas = self.bus.replicas().wanted(clustered);
         if config.num_replicas >= replicas {
-            self.seen().entry(name.clone()).or_default().short = false;
+            self.bus.known_streams().note_short(name, false);
             return found;
         }
         let before = std::mem::replace(&mut config.num_replicas, replicas);
@@ -279,12 +267,10 @@ impl Streams {
             Ok(_) => {
                 tracing::info!(stream = %name, before, replicas, "stream has more replicas now");
                 found.replicas = replicas;
-                self.seen().entry(name.clone()).or_default().short = false;
+                self.bus.known_streams().note_short(name, false);
             }
             Err(error) => {
-                let mut seen = self.seen();
-                let memory = seen.entry(name.clone()).or_default();
-                if !std::mem::replace(&mut memory.short, true) {
+                if !self.bus.known_streams().note_short(name, true) {
                     tracing::warn!(stream = %name, replicas = before, wanted = replicas, %error,
                         "the stream has fewer replicas than wanted, and cannot have more now");
                 }
@@ -293,10 +279,8 @@ impl Streams {
         found
     }
 
-    fn remember(&self, name: &str, found: &Found) {
-        let mut seen = self.seen();
-        let before = seen.entry(name.to_owned()).or_default().mark.replace(found.mark);
-        if before.is_some_and(|before| before != found.mark) {
+    fn remember(&self, name: &str, found: &FoundStream) {
+        if self.bus.known_streams().note_mark(name, found.mark) {
             self.bus.metrics().streams_remade.inc();
             tracing::warn!(
                 stream = name,
@@ -304,15 +288,10 @@ impl Streams {
             );
         }
     }
-
-    fn seen(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
-        // Whole after each change.
-        self.bus.seen().lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-fn found(info: &stream::Info, made: bool) -> Found {
-    Found {
+fn found(info: &stream::Info, made: bool) -> FoundStream {
+    FoundStream {
         mark: info.created.unix_timestamp_nanos(),
         messages: info.state.messages,
         made,

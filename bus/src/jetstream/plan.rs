@@ -1,25 +1,25 @@
-//! With which size and replicas a stream is made, and what is tried after a refusal. Pure.
+//! Size and replicas of a new stream, and the next try after a refusal. Pure.
 
 use async_nats::jetstream::ErrorCode;
 
-use super::replicas::Replicas;
 use crate::limits::{SAFE_REPLICAS, SMALLEST_PART, SMALLEST_STREAM};
+use crate::replicas::Replicas;
 
 /// Why the servers refused to make a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is larger than what they can keep.
+    /// The stream is larger than the servers can store.
     NoRoom,
-    /// They are fewer than its replicas.
+    /// There are fewer servers than replicas.
     FewServers,
-    /// There is one of this name.
+    /// A stream of this name exists.
     There,
     /// Something else.
     Other,
 }
 
 impl Refusal {
-    /// What the server's answer means. Only its text tells too few servers from too little room.
+    /// Interprets the server's answer. Only its text tells too few servers from too little room.
     pub(super) fn of(code: ErrorCode, text: &str) -> Self {
         match code {
             ErrorCode::STORAGE_RESOURCES_EXCEEDED
@@ -35,12 +35,12 @@ impl Refusal {
     }
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Another try, with what the plan says now.
+    /// Try again with the new size and replicas of the plan.
     Again,
-    /// The stream is there already.
+    /// The stream exists already.
     There,
     /// There is nothing left to try.
     GiveUp,
@@ -56,7 +56,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For a stream of `bytes`; without a bound where that is not above 0.
+    /// A plan for a stream of `bytes`; 0 or less means unbounded.
     pub(super) fn new(replicas: Replicas, bytes: i64) -> Self {
         let (replicas, fewer) = match replicas {
             Replicas::Auto => (SAFE_REPLICAS, true),
@@ -78,7 +78,7 @@ impl Plan {
         self.bytes
     }
 
-    /// Rather smaller than with fewer replicas, and rather either than not at all.
+    /// Prefers a smaller stream to fewer replicas, and either to none.
     pub(super) fn after(&mut self, refusal: Refusal) -> Step {
         match refusal {
             Refusal::There => Step::There,

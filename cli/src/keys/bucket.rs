@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
-use tokenbus_bus::jetstream::StreamError;
+use tokenbus_bus::StreamError;
 use tokenbus_bus::{Bus, backoff};
 use tokenbus_gateway::KeyEntry;
 use tokenbus_gateway::KeySource;

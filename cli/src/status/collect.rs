@@ -7,8 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, BusError, BusOptions};
 use tokenbus_coordinator::Glance;
-use tokenbus_protocol::event::CoordinatorBeat;
-use tokenbus_protocol::{Capacity, Name, Status, Subjects, codec};
+use tokenbus_protocol::{Capacity, CoordinatorBeat, Name, Status, Subjects, decode};
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 
 use super::error::StatusError;
@@ -48,7 +47,7 @@ async fn coordinators(bus: &Bus, subjects: &Subjects) -> Result<BTreeMap<Name, b
     let deadline = Deadline::now() + BEATS;
     let mut heard = BTreeMap::new();
     while let Ok(Some(message)) = timeout_at(deadline, beats.next()).await {
-        if let Ok(beat) = codec::decode::<CoordinatorBeat>(&message.payload) {
+        if let Ok(beat) = decode::<CoordinatorBeat>(&message.payload) {
             heard.insert(beat.coordinator, beat.leading);
         }
     }
@@ -59,7 +58,7 @@ async fn coordinators(bus: &Bus, subjects: &Subjects) -> Result<BTreeMap<Name, b
 async fn ask(bus: &Bus, subjects: &Subjects) -> Result<Option<Capacity>, StatusError> {
     let request = bus.client().request(subjects.capacity_get(), Bytes::new());
     match timeout(ANSWER, request).await {
-        Ok(Ok(answer)) => Ok(Some(codec::decode(&answer.payload)?)),
+        Ok(Ok(answer)) => Ok(Some(decode(&answer.payload)?)),
         Ok(Err(error)) => {
             tracing::debug!(%error, "no coordinator answered");
             Ok(None)
@@ -74,7 +73,7 @@ async fn listen(bus: &Bus, subjects: &Subjects) -> Result<Capacity, StatusError>
     let deadline = Deadline::now() + STATUSES;
     let mut glance = Glance::default();
     while let Ok(Some(message)) = timeout_at(deadline, statuses.next()).await {
-        if let Ok(status) = codec::decode::<Status>(&message.payload) {
+        if let Ok(status) = decode::<Status>(&message.payload) {
             glance.observe(status, Instant::now());
         }
     }

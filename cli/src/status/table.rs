@@ -91,16 +91,16 @@ const WORKER_HEADER: [&str; 11] = [
 
 fn workers(workers: &[WorkerCapacity]) -> Vec<String> {
     let rows = workers.iter().map(|worker| {
-        let (p50, p99) = ttft(worker.ttft);
+        let (p50, p99) = ttft(worker.report.ttft);
         vec![
-            text(worker.worker.as_str()),
-            text(&worker.host),
-            text(&worker.engine),
-            worker.state.to_string(),
+            text(worker.report.worker.as_str()),
+            text(&worker.report.host),
+            text(&worker.report.engine),
+            worker.report.state.to_string(),
             served(worker),
-            format!("{}/{}", worker.active, worker.slots),
-            worker.queued.to_string(),
-            rate(worker.tokens_per_second),
+            format!("{}/{}", worker.report.active, worker.report.slots),
+            worker.report.queued.to_string(),
+            rate(worker.report.tokens_per_second),
             p50,
             p99,
             milliseconds(worker.age_ms),
@@ -111,12 +111,13 @@ fn workers(workers: &[WorkerCapacity]) -> Vec<String> {
 
 fn served(worker: &WorkerCapacity) -> String {
     let named: Vec<&str> = worker
+        .report
         .models
         .iter()
         .take(MODELS_NAMED)
         .map(|model| model.name.as_str())
         .collect();
-    let more = worker.models.len().saturating_sub(MODELS_NAMED);
+    let more = worker.report.models.len().saturating_sub(MODELS_NAMED);
     let named = text(&named.join(", "));
     match (named.is_empty(), more) {
         (true, _) => "-".to_owned(),
@@ -249,8 +250,8 @@ b            1      8     6       2       0        7     100.0     -        1
     #[test]
     fn what_came_over_the_bus_cannot_steer_the_terminal() {
         let mut hostile = worker("w", 0, 0.0);
-        hostile.host = "\u{1b}[2J\u{1b}]0;x\u{7}\r\n\u{202e}".to_owned();
-        hostile.engine = "e".repeat(5000);
+        hostile.report.host = "\u{1b}[2J\u{1b}]0;x\u{7}\r\n\u{202e}".to_owned();
+        hostile.report.engine = "e".repeat(5000);
         let all = lines(&view(vec![hostile], vec![model("m\u{9b}31m", None)]));
         assert!(all.iter().all(|line| line.chars().all(is_harmless)), "{all:?}");
         assert!(all.iter().all(|line| line.chars().count() < 300));
@@ -264,9 +265,9 @@ b            1      8     6       2       0        7     100.0     -        1
             capabilities: Default::default(),
         };
         let mut many = worker("w", 0, 0.0);
-        many.models = (0..5).map(|n| info(format!("m{n}"))).collect();
+        many.report.models = (0..5).map(|n| info(format!("m{n}"))).collect();
         assert_eq!(served(&many), "m0, m1, m2 +2");
-        many.models.clear();
+        many.report.models.clear();
         assert_eq!(served(&many), "-");
     }
 

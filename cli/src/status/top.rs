@@ -10,8 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_coordinator::Glance;
-use tokenbus_protocol::event::CoordinatorBeat;
-use tokenbus_protocol::{Capacity, Name, Status, Subjects, codec};
+use tokenbus_protocol::{Capacity, CoordinatorBeat, Name, Status, Subjects, decode};
 use tokio::time::MissedTickBehavior;
 
 use super::collect::{nobody, unix_ms};
@@ -103,7 +102,7 @@ impl Top {
     }
 
     fn snapshot(&mut self, payload: &[u8]) -> bool {
-        let decoded = codec::decode::<Capacity>(payload);
+        let decoded = decode::<Capacity>(payload);
         if let Ok(capacity) = decoded {
             self.newest = Some((capacity, Instant::now()));
             return true;
@@ -112,13 +111,13 @@ impl Top {
     }
 
     fn status(&mut self, payload: &[u8]) {
-        if let Ok(status) = codec::decode::<Status>(payload) {
+        if let Ok(status) = decode::<Status>(payload) {
             self.glance.observe(status, Instant::now());
         }
     }
 
     fn beat(&mut self, payload: &[u8]) {
-        if let Ok(beat) = codec::decode::<CoordinatorBeat>(payload) {
+        if let Ok(beat) = decode::<CoordinatorBeat>(payload) {
             self.coordinators
                 .insert(beat.coordinator, (beat.leading, Instant::now()));
         }

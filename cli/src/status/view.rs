@@ -61,7 +61,7 @@ impl Order {
     /// Sorts both lists; equals stay in the order of their names.
     pub(super) fn sort(self, capacity: &mut Capacity) {
         capacity.models.sort_by(|a, b| a.model.cmp(&b.model));
-        capacity.workers.sort_by(|a, b| a.worker.cmp(&b.worker));
+        capacity.workers.sort_by(|a, b| a.report.worker.cmp(&b.report.worker));
         capacity.models.sort_by(|a, b| self.directed(self.models(a, b)));
         capacity.workers.sort_by(|a, b| self.directed(self.workers(a, b)));
     }
@@ -83,53 +83,51 @@ impl Order {
 
     fn workers(self, a: &WorkerCapacity, b: &WorkerCapacity) -> Ordering {
         match self.key {
-            SortKey::Name => a.worker.cmp(&b.worker),
-            SortKey::Active => b.active.cmp(&a.active),
-            SortKey::Queued => b.queued.cmp(&a.queued),
-            SortKey::Free => free(b).cmp(&free(a)),
-            SortKey::Tokens => b.tokens_per_second.total_cmp(&a.tokens_per_second),
-            SortKey::Latency => b.ttft.p50.total_cmp(&a.ttft.p50),
+            SortKey::Name => a.report.worker.cmp(&b.report.worker),
+            SortKey::Active => b.report.active.cmp(&a.report.active),
+            SortKey::Queued => b.report.queued.cmp(&a.report.queued),
+            SortKey::Free => b.report.free().cmp(&a.report.free()),
+            SortKey::Tokens => b.report.tokens_per_second.total_cmp(&a.report.tokens_per_second),
+            SortKey::Latency => b.report.ttft.p50.total_cmp(&a.report.ttft.p50),
         }
     }
-}
-
-fn free(worker: &WorkerCapacity) -> u32 {
-    worker.slots.saturating_sub(worker.active).saturating_sub(worker.queued)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 pub(super) mod tests {
-    use tokenbus_protocol::{Capabilities, ModelInfo, Quantiles, Total, WorkerState};
+    use tokenbus_protocol::{Capabilities, ModelInfo, Quantiles, Total, WorkerReport, WorkerState};
 
     use super::*;
 
     pub(in super::super) fn worker(id: &str, active: u32, tokens_per_second: f64) -> WorkerCapacity {
         WorkerCapacity {
-            worker: Name::new(id).unwrap(),
-            instance: 1,
-            seq: 1,
-            version: "0.1.0".to_owned(),
-            host: "box".to_owned(),
-            engine: "sim".to_owned(),
-            state: WorkerState::Ready,
-            started_at_ms: 0,
-            models: vec![ModelInfo {
-                name: "m".to_owned(),
-                context_length: None,
-                capabilities: Capabilities::default(),
-            }],
-            slots: 8,
-            active,
-            queued: 0,
-            tokens_per_second,
-            ttft: Quantiles {
-                p50: 20.4,
-                p90: 50.0,
-                p99: 1234.0,
+            report: WorkerReport {
+                worker: Name::new(id).unwrap(),
+                instance: 1,
+                seq: 1,
+                version: "0.1.0".to_owned(),
+                host: "box".to_owned(),
+                engine: "sim".to_owned(),
+                state: WorkerState::Ready,
+                started_at_ms: 0,
+                models: vec![ModelInfo {
+                    name: "m".to_owned(),
+                    context_length: None,
+                    capabilities: Capabilities::default(),
+                }],
+                slots: 8,
+                active,
+                queued: 0,
+                tokens_per_second,
+                ttft: Quantiles {
+                    p50: 20.4,
+                    p90: 50.0,
+                    p99: 1234.0,
+                },
+                itl: Quantiles::default(),
+                kv_used: None,
             },
-            itl: Quantiles::default(),
-            kv_used: None,
             age_ms: 420,
         }
     }
@@ -181,7 +179,7 @@ pub(super) mod tests {
         let models = vec![model("y", Some(7)), model("x", None), model("z", Some(9))];
         let mut capacity = view(workers, models).capacity;
         Order { key, reversed }.sort(&mut capacity);
-        let workers = capacity.workers.iter().map(|w| w.worker.to_string()).collect();
+        let workers = capacity.workers.iter().map(|w| w.report.worker.to_string()).collect();
         (workers, capacity.models.iter().map(|m| m.model.clone()).collect())
     }
 

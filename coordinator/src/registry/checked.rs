@@ -1,23 +1,23 @@
-//! A status as it may be trusted: bounded, without repetitions, with numbers that are numbers.
+//! Checks of a status: bounded, without duplicates, with finite numbers.
 
 use std::collections::HashSet;
 
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
-use tokenbus_protocol::{Quantiles, Status};
+use tokenbus_protocol::{MAX_MODEL_NAME, Quantiles, Status};
 
 use crate::limits::MAX_MODELS_PER_WORKER;
 
-/// `status` without what a broken or hostile worker may have put into it.
+/// `status` without the nonsense that a broken or hostile worker may send.
 pub(super) fn status(mut status: Status) -> Status {
     let mut seen = HashSet::new();
-    status.models.retain(|model| {
+    status.report.models.retain(|model| {
         !model.name.is_empty() && model.name.len() <= MAX_MODEL_NAME && seen.insert(model.name.clone())
     });
-    status.models.truncate(MAX_MODELS_PER_WORKER);
-    status.tokens_per_second = positive(status.tokens_per_second);
-    status.ttft = quantiles(status.ttft);
-    status.itl = quantiles(status.itl);
-    status.kv_used = status
+    status.report.models.truncate(MAX_MODELS_PER_WORKER);
+    status.report.tokens_per_second = positive(status.report.tokens_per_second);
+    status.report.ttft = quantiles(status.report.ttft);
+    status.report.itl = quantiles(status.report.itl);
+    status.report.kv_used = status
+        .report
         .kv_used
         .filter(|part| part.is_finite())
         .map(|part| part.clamp(0.0, 1.0));

@@ -1,4 +1,4 @@
-//! What is known of every worker: the newest status of each, and who is lost.
+//! The registry of workers: the newest status of each, and who is lost.
 
 mod checked;
 #[cfg(test)]
@@ -16,8 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::event::EventKind;
-use tokenbus_protocol::{Name, Status, WorkerState};
+use tokenbus_protocol::{EventKind, Name, Status, WorkerState};
 
 use lateness::Lateness;
 pub(crate) use models::{Model, Models};
@@ -25,15 +24,15 @@ pub(crate) use models::{Model, Models};
 use crate::limits::{DEPARTED_FOR, MAX_FORMER, MAX_WORKERS, STALL, TICK};
 use crate::pacer::Urgency;
 
-/// The newest status of every worker, with when it came by the coordinator's own clock.
+/// The newest status of every worker, and when it came by the coordinator's own clock.
 #[derive(Debug)]
 pub(crate) struct Registry {
     lost_after: Duration,
     workers: BTreeMap<Name, Worker>,
-    /// The last status of workers that left or were lost, so that a late one brings nobody back.
+    /// The last status of workers that left or were lost, so that a late one does not bring them back.
     departed: HashMap<Name, Departed>,
     models: Models,
-    /// Until then nobody is lost: the coordinator itself was away.
+    /// Nobody is lost before this time, because the coordinator itself was away.
     excused_until: Option<Instant>,
     ticked: Option<Instant>,
 }
@@ -43,7 +42,7 @@ pub(crate) struct Registry {
 pub(crate) struct Worker {
     /// Its newest status.
     pub(crate) status: Status,
-    /// When that came.
+    /// When it came.
     pub(crate) seen: Instant,
     /// How late its statuses come.
     lateness: Lateness,
@@ -58,34 +57,34 @@ struct Departed {
     at: Instant,
 }
 
-/// Something that the cluster should be told.
+/// Something to publish as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Happening {
-    /// What.
+    /// The kind.
     pub(crate) kind: EventKind,
-    /// Which worker, and which life of it.
+    /// The worker and its instance.
     pub(crate) worker: Option<(Name, u64)>,
-    /// Which model.
+    /// The model.
     pub(crate) model: Option<String>,
 }
 
-/// What a status or the time changed.
+/// The effect of a status or of time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Change {
     /// What happened, in order.
     pub(crate) happenings: Vec<Happening>,
-    /// How soon the snapshot should tell it.
+    /// How soon the snapshot should show it.
     pub(crate) urgency: Urgency,
 }
 
-/// Why a status was not taken.
+/// Why a status was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// A newer one of the same instance came before it, or the same one.
+pub(crate) enum RefusedStatus {
+    /// The same or a newer status of this instance came before.
     Stale,
-    /// It is of an instance that another one replaced: late, or two workers share one id.
+    /// Its instance was replaced by another: the status is late, or two workers share one id.
     Replaced,
-    /// There are [`MAX_WORKERS`] already.
+    /// The registry has [`MAX_WORKERS`] workers already.
     Full,
 }
 
@@ -93,21 +92,14 @@ impl Happening {
     fn worker(kind: EventKind, status: &Status) -> Self {
         Self {
             kind,
-            worker: Some((status.worker.clone(), status.instance)),
+            worker: Some((status.report.worker.clone(), status.report.instance)),
             model: None,
         }
     }
 }
 
-impl Worker {
-    /// Slots in which a new request would start at once.
-    pub(crate) fn free(status: &Status) -> u32 {
-        status.slots.saturating_sub(status.active).saturating_sub(status.queued)
-    }
-}
-
 impl Registry {
-    /// An empty registry that takes a worker for lost after `lost_after` without a status.
+    /// An empty registry that declares a worker lost after `lost_after` without a status.
     pub(crate) fn new(lost_after: Duration) -> Self {
         Self {
             lost_after,
@@ -124,12 +116,12 @@ impl Registry {
         self.workers.values()
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     pub(crate) fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// The models that are listed.
+    /// The listed models.
     pub(crate) fn models(&self) -> &Models {
         &self.models
     }
@@ -137,16 +129,16 @@ impl Registry {
     /// Takes a status that came at `now`.
     ///
     /// # Errors
-    /// [`Refused`] when it is not the newest of its worker; nothing has changed then.
-    pub(crate) fn observe(&mut self, status: Status, now: Instant) -> Result<Change, Refused> {
+    /// [`RefusedStatus`] when it is not the newest of its worker; nothing has changed then.
+    pub(crate) fn observe(&mut self, status: Status, now: Instant) -> Result<Change, RefusedStatus> {
         let mut status = checked::status(status);
         self.admit(&status)?;
         self.models.clip(&mut status);
-        if status.state == WorkerState::Stopped {
+        if status.report.state == WorkerState::Stopped {
             return Ok(self.leave(&status, now));
         }
         let mut happenings = Vec::new();
-        let before = self.workers.remove(&status.worker);
+        let before = self.workers.remove(&status.report.worker);
         let mut former = VecDeque::new();
         let mut lateness = Lateness::default();
         let (old, was_draining) = match before {
@@ -154,20 +146,20 @@ impl Registry {
                 former = before.former;
                 lateness = before.lateness;
                 let gap = now.saturating_duration_since(before.seen);
-                // A gap for which it would have been lost is the coordinator's own absence.
+                // A gap in which it would have been lost is the coordinator's own absence.
                 if self.excused_until.is_none() && gap < self.lost_after + lateness.allowance() {
                     lateness.observe(gap);
                 }
-                let same_life = before.status.instance == status.instance;
+                let same_life = before.status.report.instance == status.report.instance;
                 if !same_life {
                     happenings.push(Happening::worker(EventKind::WorkerLost, &before.status));
                     happenings.push(Happening::worker(EventKind::WorkerJoined, &status));
-                    former.push_back(before.status.instance);
+                    former.push_back(before.status.report.instance);
                     if former.len() > MAX_FORMER {
                         former.pop_front();
                     }
                 }
-                let draining = same_life && before.status.state == WorkerState::Draining;
+                let draining = same_life && before.status.report.state == WorkerState::Draining;
                 (Some(before.status), draining)
             }
             None => {
@@ -175,7 +167,7 @@ impl Registry {
                 (None, false)
             }
         };
-        if status.state == WorkerState::Draining && !was_draining {
+        if status.report.state == WorkerState::Draining && !was_draining {
             happenings.push(Happening::worker(EventKind::WorkerDraining, &status));
         }
         happenings.extend(self.models.change(old.as_ref(), Some(&status), now));
@@ -184,9 +176,9 @@ impl Registry {
         } else {
             Urgency::Structure
         };
-        self.departed.remove(&status.worker);
+        self.departed.remove(&status.report.worker);
         self.workers.insert(
-            status.worker.clone(),
+            status.report.worker.clone(),
             Worker {
                 status,
                 seen: now,
@@ -197,35 +189,39 @@ impl Registry {
         Ok(Change { happenings, urgency })
     }
 
-    /// Whether `status` is news.
-    fn admit(&self, status: &Status) -> Result<(), Refused> {
-        if let Some(gone) = self.departed.get(&status.worker)
-            && gone.instance == status.instance
-            && status.seq <= gone.seq
+    /// Whether `status` is new.
+    fn admit(&self, status: &Status) -> Result<(), RefusedStatus> {
+        if let Some(gone) = self.departed.get(&status.report.worker)
+            && gone.instance == status.report.instance
+            && status.report.seq <= gone.seq
         {
-            return Err(Refused::Stale);
+            return Err(RefusedStatus::Stale);
         }
-        match self.workers.get(&status.worker) {
-            Some(known) if known.status.instance == status.instance && status.seq <= known.status.seq => {
-                Err(Refused::Stale)
-            }
-            // A former instance may be listened to again only once its successor is gone: two
-            // workers under one id would otherwise replace each other every second.
+        match self.workers.get(&status.report.worker) {
             Some(known)
-                if known.status.instance != status.instance
-                    && (known.former.contains(&status.instance) || status.state == WorkerState::Stopped) =>
+                if known.status.report.instance == status.report.instance
+                    && status.report.seq <= known.status.report.seq =>
             {
-                Err(Refused::Replaced)
+                Err(RefusedStatus::Stale)
             }
-            None if self.workers.len() >= MAX_WORKERS => Err(Refused::Full),
+            // A former instance counts again only once its successor is gone. Otherwise two workers under one id
+            // would replace each other every second.
+            Some(known)
+                if known.status.report.instance != status.report.instance
+                    && (known.former.contains(&status.report.instance)
+                        || status.report.state == WorkerState::Stopped) =>
+            {
+                Err(RefusedStatus::Replaced)
+            }
+            None if self.workers.len() >= MAX_WORKERS => Err(RefusedStatus::Full),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// A worker's last word.
+    /// Takes a worker's last status.
     fn leave(&mut self, status: &Status, now: Instant) -> Change {
         let mut change = Change::default();
-        if let Some(known) = self.workers.remove(&status.worker) {
+        if let Some(known) = self.workers.remove(&status.report.worker) {
             change.happenings.push(Happening::worker(EventKind::WorkerLeft, status));
             change
                 .happenings
@@ -237,27 +233,26 @@ impl Registry {
     }
 
     fn depart(&mut self, status: &Status, now: Instant) {
-        // Bounded like the workers themselves; under a flood of ids the oldest memory is worth least.
+        // Bounded like the workers. Under a flood of ids, departures are no longer remembered.
         if self.departed.len() < MAX_WORKERS {
             let departed = Departed {
-                instance: status.instance,
-                seq: status.seq,
+                instance: status.report.instance,
+                seq: status.report.seq,
                 at: now,
             };
-            self.departed.insert(status.worker.clone(), departed);
+            self.departed.insert(status.report.worker.clone(), departed);
         }
     }
 
-    /// The coordinator was cut off or asleep until `now`, and workers may need until `until` to be
-    /// heard again: nobody is lost before that.
+    /// The coordinator was cut off or asleep, and workers may need until `until` to be heard again. Nobody is lost
+    /// before that.
     pub(crate) fn excuse(&mut self, until: Instant) {
         if !self.workers.is_empty() {
             self.excused_until = self.excused_until.max(Some(until));
         }
     }
 
-    /// Looks for workers that have been silent for too long, and for models to forget. To be
-    /// called every [`TICK`].
+    /// Looks for workers that have been silent for too long, and for models to forget. To be called every [`TICK`].
     pub(crate) fn tick(&mut self, now: Instant) -> Change {
         let slept = self
             .ticked
@@ -301,13 +296,16 @@ impl Registry {
     }
 }
 
-/// How soon a change from `old` to `new` of one worker should be told.
+/// How soon a change of one worker from `old` to `new` should be published.
 fn urgency(old: Option<&Status>, new: &Status) -> Urgency {
     let Some(old) = old else { return Urgency::Structure };
-    if old.state != new.state || old.slots != new.slots || old.models != new.models {
+    if old.report.state != new.report.state
+        || old.report.slots != new.report.slots
+        || old.report.models != new.report.models
+    {
         return Urgency::Structure;
     }
-    if (Worker::free(old) == 0) != (Worker::free(new) == 0) {
+    if (old.report.free() == 0) != (new.report.free() == 0) {
         return Urgency::Room;
     }
     Urgency::Periodic

@@ -1,15 +1,14 @@
-//! Which models are listed, and how many ready workers serve each.
+//! The listed models, and the number of ready workers of each.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokenbus_protocol::event::EventKind;
-use tokenbus_protocol::{Capabilities, ModelInfo, Status, WorkerState};
+use tokenbus_protocol::{Capabilities, EventKind, ModelInfo, Status, WorkerState};
 
 use super::Happening;
 use crate::limits::{MAX_MODELS, MODEL_LISTED_FOR};
 
-/// The models that workers have told of, by name.
+/// The models that workers have named, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Models {
     listed: BTreeMap<String, Model>,
@@ -20,13 +19,13 @@ pub(crate) struct Models {
 pub(crate) struct Model {
     /// Ready workers that serve it.
     pub(super) ready: u32,
-    /// Workers that name it, in whatever state.
+    /// Workers that name it, in any state.
     pub(super) named: u32,
-    /// Since when nobody names it.
+    /// Since when no worker names it.
     pub(super) unnamed_since: Option<Instant>,
-    /// What its last ready worker said of it.
+    /// The context length from its last ready worker.
     pub(crate) context_length: Option<u64>,
-    /// See `context_length`.
+    /// The capabilities from its last ready worker.
     pub(crate) capabilities: Capabilities,
     /// Slots of its last ready worker.
     pub(crate) slots_per_worker: u32,
@@ -43,11 +42,10 @@ impl Models {
         self.listed.contains_key(name)
     }
 
-    /// Takes the models out of `status` for which there is no room any more. What is never taken
-    /// in need not be counted out.
+    /// Removes those models from `status` for which there is no room. A model that never enters need not leave.
     pub(super) fn clip(&self, status: &mut Status) {
         let mut room = MAX_MODELS.saturating_sub(self.listed.len());
-        status.models.retain(|info| {
+        status.report.models.retain(|info| {
             if self.is_listed(&info.name) {
                 return true;
             }
@@ -57,28 +55,31 @@ impl Models {
         });
     }
 
-    /// A worker went from `old` to `new` (`None`: it was, or is, not there). Tells which models
-    /// appeared or vanished by it.
+    /// A worker's status changed from `old` to `new`; `None` means that the worker is absent. Returns the models
+    /// that appeared or vanished.
     pub(super) fn change(&mut self, old: Option<&Status>, new: Option<&Status>, now: Instant) -> Vec<Happening> {
         if let (Some(old), Some(new)) = (old, new)
-            && old.models == new.models
+            && old.report.models == new.report.models
             && is_ready(old) == is_ready(new)
-            && old.slots == new.slots
+            && old.report.slots == new.report.slots
         {
             return Vec::new();
         }
-        // First what comes, then what goes, so that a worker that only changes makes no model
-        // vanish in between. What is compared is before and after.
+        // Additions come before removals, so that a worker that only changes does not make a model vanish in
+        // between. Only the states before and after are compared.
         let mut touched: BTreeMap<String, bool> = BTreeMap::new();
         for info in models_of(old).chain(models_of(new)) {
             let before = self.listed.get(&info.name).is_some_and(|model| model.ready > 0);
             touched.entry(info.name.clone()).or_insert(before);
         }
         if let Some(new) = new {
-            new.models.iter().for_each(|info| self.add(info, new));
+            new.report.models.iter().for_each(|info| self.add(info, new));
         }
         if let Some(old) = old {
-            old.models.iter().for_each(|info| self.remove(info, is_ready(old), now));
+            old.report
+                .models
+                .iter()
+                .for_each(|info| self.remove(info, is_ready(old), now));
         }
         touched
             .into_iter()
@@ -110,7 +111,7 @@ impl Models {
         if is_ready(worker) || model.ready == 0 {
             model.context_length = info.context_length;
             model.capabilities = info.capabilities;
-            model.slots_per_worker = worker.slots;
+            model.slots_per_worker = worker.report.slots;
         }
     }
 
@@ -127,7 +128,7 @@ impl Models {
         }
     }
 
-    /// Forgets models that nobody has named for [`MODEL_LISTED_FOR`]; tells whether there were any.
+    /// Forgets models that no worker has named for [`MODEL_LISTED_FOR`]. Returns whether there were any.
     pub(super) fn forget(&mut self, now: Instant) -> bool {
         let before = self.listed.len();
         self.listed.retain(|_, model| {
@@ -140,9 +141,9 @@ impl Models {
 }
 
 fn models_of(status: Option<&Status>) -> impl Iterator<Item = &ModelInfo> {
-    status.into_iter().flat_map(|status| &status.models)
+    status.into_iter().flat_map(|status| &status.report.models)
 }
 
 fn is_ready(status: &Status) -> bool {
-    status.state == WorkerState::Ready
+    status.report.state == WorkerState::Ready
 }

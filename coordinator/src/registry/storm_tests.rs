@@ -1,6 +1,6 @@
-//! The registry with many workers, with sleep, and with what no worker should send.
+//! The registry with many workers, with sleep, and with statuses that no worker should send.
 
-use super::fixture::{at, info, status};
+use super::fixture::{at, info, reporting, status};
 use super::tests::{happened, registry, ticks, told};
 use super::*;
 
@@ -10,8 +10,7 @@ use EventKind::{ModelAppeared, ModelVanished, WorkerLost};
 fn two_hundred_workers_with_jitter_never_flap() {
     let mut registry = registry();
     let mut random = fastrand::Rng::with_seed(7);
-    // Each status is up to 0.9 s late, as on machines that are out of breath, and every tenth is
-    // lost on the way: silences of up to 2.9 s.
+    // Each status is up to 0.9 s late, as on overloaded machines, and every tenth is lost: silences of up to 2.9 s.
     let mut events: Vec<(u64, u64, u64)> = Vec::new();
     for worker in 0..200_u64 {
         let mut last = 0;
@@ -62,7 +61,7 @@ fn a_coordinator_that_slept_blames_nobody() {
     let mut registry = registry();
     registry.observe(status("w", 1, 1), at(0.0)).unwrap();
     ticks(&mut registry, 0.0, 1.0);
-    // Stopped for ten seconds; the first thing that runs then is the tick, before the statuses.
+    // Stopped for ten seconds. The tick runs first then, before the statuses.
     assert_eq!(ticks(&mut registry, 11.0, 13.75), []);
     registry.observe(status("w", 1, 2), at(13.8)).unwrap();
     assert_eq!(ticks(&mut registry, 14.0, 16.5), []);
@@ -94,7 +93,10 @@ fn workers_are_bounded_and_known_ones_keep_their_place() {
     for worker in 0..MAX_WORKERS {
         registry.observe(status(&format!("w{worker}"), 1, 1), at(0.0)).unwrap();
     }
-    assert_eq!(registry.observe(status("one-more", 1, 1), at(0.0)), Err(Refused::Full));
+    assert_eq!(
+        registry.observe(status("one-more", 1, 1), at(0.0)),
+        Err(RefusedStatus::Full)
+    );
     assert!(registry.observe(status("w5", 1, 2), at(0.0)).is_ok());
     assert!(registry.observe(status("w5", 2, 1), at(0.0)).is_ok());
     assert_eq!(registry.len(), MAX_WORKERS);
@@ -103,21 +105,19 @@ fn workers_are_bounded_and_known_ones_keep_their_place() {
 #[test]
 fn models_are_bounded_and_places_are_given_again() {
     let mut registry = registry();
-    let many = |worker: usize, seq| Status {
-        models: (0..300).map(|n| info(&format!("m{worker}-{n}"))).collect(),
-        ..status(&format!("w{worker}"), 1, seq)
+    let many = |worker: usize, seq| {
+        reporting(status(&format!("w{worker}"), 1, seq), |report| {
+            report.models = (0..300).map(|n| info(&format!("m{worker}-{n}"))).collect()
+        })
     };
     for worker in 0..50 {
         registry.observe(many(worker, 1), at(0.0)).unwrap();
     }
     assert_eq!(registry.models().iter().count(), crate::limits::MAX_MODELS);
     let first = registry.workers().next().unwrap();
-    assert_eq!(first.status.models.len(), crate::limits::MAX_MODELS_PER_WORKER);
+    assert_eq!(first.status.report.models.len(), crate::limits::MAX_MODELS_PER_WORKER);
     assert!(!registry.models().is_listed("m49-0"));
-    let stopped = Status {
-        state: WorkerState::Stopped,
-        ..many(0, 2)
-    };
+    let stopped = reporting(many(0, 2), |report| report.state = WorkerState::Stopped);
     registry.observe(stopped, at(1.0)).unwrap();
     registry.excuse(at(10_000.0));
     registry.tick(at(1000.0));
@@ -129,14 +129,14 @@ fn models_are_bounded_and_places_are_given_again() {
 fn a_status_is_cleaned_of_what_no_worker_would_say() {
     let mut registry = registry();
     let mut odd = status("w", 1, 1);
-    odd.models = vec![info("m"), info(""), info("m"), info(&"x".repeat(257))];
-    odd.kv_used = Some(7.0);
-    odd.tokens_per_second = f64::NEG_INFINITY;
+    odd.report.models = vec![info("m"), info(""), info("m"), info(&"x".repeat(257))];
+    odd.report.kv_used = Some(7.0);
+    odd.report.tokens_per_second = f64::NEG_INFINITY;
     registry.observe(odd, at(0.0)).unwrap();
     let kept = &registry.workers().next().unwrap().status;
-    assert_eq!(kept.models, [info("m")]);
-    assert_eq!(kept.kv_used, Some(1.0));
-    assert!(kept.tokens_per_second.abs() < f64::EPSILON);
+    assert_eq!(kept.report.models, [info("m")]);
+    assert_eq!(kept.report.kv_used, Some(1.0));
+    assert!(kept.report.tokens_per_second.abs() < f64::EPSILON);
 }
 
 #[test]
@@ -155,23 +155,28 @@ fn any_storm_of_statuses_keeps_the_counts_true() {
             .map(|_| info(&format!("m{}", random.u8(0..4))))
             .collect();
         let state = states[random.usize(0..4)];
-        let status = Status {
-            models,
-            state,
-            ..status(
+        let status = reporting(
+            status(
                 &format!("w{}", random.u8(0..6)),
                 random.u64(0..3),
                 random.u64(0..step + 2),
-            )
-        };
+            ),
+            |report| {
+                report.models = models;
+                report.state = state;
+            },
+        );
         let _ = registry.observe(status, now);
         if step % 12 == 0 {
             registry.tick(now);
         }
         for (name, model) in registry.models().iter() {
-            let named = |w: &&Worker| w.status.models.iter().any(|info| info.name == name);
+            let named = |w: &&Worker| w.status.report.models.iter().any(|info| info.name == name);
             let workers: Vec<_> = registry.workers().filter(named).collect();
-            let ready = workers.iter().filter(|w| w.status.state == WorkerState::Ready).count();
+            let ready = workers
+                .iter()
+                .filter(|w| w.status.report.state == WorkerState::Ready)
+                .count();
             assert_eq!(
                 (model.named as usize, model.ready as usize),
                 (workers.len(), ready),

@@ -1,6 +1,6 @@
-//! The registry under every order of statuses that a network can make.
+//! The registry under every order of statuses that a network can produce.
 
-use super::fixture::{at, info, status};
+use super::fixture::{at, info, reporting, status};
 use super::*;
 use crate::limits::{LOST_AFTER, MODEL_LISTED_FOR};
 
@@ -8,7 +8,7 @@ pub(super) fn registry() -> Registry {
     Registry::new(LOST_AFTER)
 }
 
-/// The kinds of what happened, with who or what.
+/// The kinds of the happenings, each with its worker or model.
 pub(super) fn told(change: &Change) -> Vec<(EventKind, String)> {
     let who = |h: &Happening| match (&h.worker, &h.model) {
         (Some((name, instance)), _) => format!("{name}/{instance}"),
@@ -23,10 +23,7 @@ pub(super) fn happened(kind: EventKind, who: &str) -> (EventKind, String) {
 }
 
 fn in_state(state: WorkerState, seq: u64) -> Status {
-    Status {
-        state,
-        ..status("w", 1, seq)
-    }
+    reporting(status("w", 1, seq), |report| report.state = state)
 }
 
 use EventKind::{ModelAppeared, ModelVanished, WorkerDraining, WorkerJoined, WorkerLeft, WorkerLost};
@@ -53,19 +50,16 @@ fn registering_again_neither_duplicates_nor_tells() {
 #[test]
 fn late_and_repeated_statuses_are_dropped() {
     let mut registry = registry();
-    let busy = Status {
-        active: 3,
-        ..status("w", 1, 5)
-    };
+    let busy = reporting(status("w", 1, 5), |report| report.active = 3);
     registry.observe(busy, at(0.0)).unwrap();
     for seq in [5, 4, 0] {
         assert_eq!(
             registry.observe(status("w", 1, seq), at(0.1)),
-            Err(Refused::Stale),
+            Err(RefusedStatus::Stale),
             "seq {seq}"
         );
     }
-    assert_eq!(registry.workers().next().unwrap().status.active, 3);
+    assert_eq!(registry.workers().next().unwrap().status.report.active, 3);
     assert_eq!(
         registry.workers().next().unwrap().seen,
         at(0.0),
@@ -84,17 +78,17 @@ fn a_new_life_under_the_same_id_replaces_the_old_one_and_the_model_stays() {
     );
     assert_eq!(change.urgency, Urgency::Structure);
     assert_eq!(registry.len(), 1);
-    assert_eq!(registry.observe(status("w", 1, 91), at(0.6)), Err(Refused::Replaced));
-    let stopped = Status {
-        state: WorkerState::Stopped,
-        ..status("w", 1, 92)
-    };
+    assert_eq!(
+        registry.observe(status("w", 1, 91), at(0.6)),
+        Err(RefusedStatus::Replaced)
+    );
+    let stopped = reporting(status("w", 1, 92), |report| report.state = WorkerState::Stopped);
     assert_eq!(
         registry.observe(stopped, at(0.7)),
-        Err(Refused::Replaced),
+        Err(RefusedStatus::Replaced),
         "the old life's end is not the new one's"
     );
-    assert_eq!(registry.workers().next().unwrap().status.instance, 2);
+    assert_eq!(registry.workers().next().unwrap().status.report.instance, 2);
 }
 
 #[test]
@@ -106,7 +100,7 @@ fn two_workers_under_one_id_do_not_make_it_flap_and_the_survivor_gets_it() {
         let now = f64::from(second);
         assert_eq!(
             registry.observe(status("w", 1, u64::from(second) + 1), at(now)),
-            Err(Refused::Replaced)
+            Err(RefusedStatus::Replaced)
         );
         assert!(
             registry
@@ -117,10 +111,7 @@ fn two_workers_under_one_id_do_not_make_it_flap_and_the_survivor_gets_it() {
         );
         assert!(registry.tick(at(now + 0.2)).happenings.is_empty());
     }
-    let stopped = Status {
-        state: WorkerState::Stopped,
-        ..status("w", 2, 100)
-    };
+    let stopped = reporting(status("w", 2, 100), |report| report.state = WorkerState::Stopped);
     registry.observe(stopped, at(60.0)).unwrap();
     let change = registry.observe(status("w", 1, 61), at(60.1)).unwrap();
     assert_eq!(
@@ -136,10 +127,13 @@ fn former_lives_are_remembered_up_to_a_bound() {
         registry.observe(status("w", instance, 1), at(0.0)).unwrap();
     }
     assert_eq!(registry.workers().next().unwrap().former.len(), MAX_FORMER);
-    assert_eq!(registry.observe(status("w", 999, 2), at(0.0)), Err(Refused::Replaced));
+    assert_eq!(
+        registry.observe(status("w", 999, 2), at(0.0)),
+        Err(RefusedStatus::Replaced)
+    );
 }
 
-/// Ticks as the loop does, every quarter second, from `from` to `to`.
+/// Ticks every quarter of a second from `from` to `to`, as the loop does.
 pub(super) fn ticks(registry: &mut Registry, from: f64, to: f64) -> Vec<(EventKind, String)> {
     let mut all = Vec::new();
     let mut now = from;
@@ -170,7 +164,7 @@ fn a_lost_worker_that_speaks_again_rejoins() {
     ticks(&mut registry, 0.0, 3.0);
     assert_eq!(
         registry.observe(status("w", 1, 7), at(3.1)),
-        Err(Refused::Stale),
+        Err(RefusedStatus::Stale),
         "a late one is no return"
     );
     let change = registry.observe(status("w", 1, 8), at(3.2)).unwrap();
@@ -190,10 +184,10 @@ fn a_worker_that_stops_leaves_at_once_and_its_late_statuses_do_not_bring_it_back
         [happened(WorkerLeft, "w/1"), happened(ModelVanished, "m")]
     );
     assert_eq!(registry.len(), 0);
-    assert_eq!(registry.observe(status("w", 1, 8), at(0.2)), Err(Refused::Stale));
+    assert_eq!(registry.observe(status("w", 1, 8), at(0.2)), Err(RefusedStatus::Stale));
     assert_eq!(
         registry.observe(in_state(WorkerState::Stopped, 9), at(0.3)),
-        Err(Refused::Stale)
+        Err(RefusedStatus::Stale)
     );
     let change = registry.observe(status("w", 2, 1), at(0.4)).unwrap();
     assert_eq!(told(&change).first(), Some(&happened(WorkerJoined, "w/2")));
@@ -238,10 +232,7 @@ fn a_model_vanishes_with_its_last_worker() {
     let mut registry = registry();
     registry.observe(status("a", 1, 1), at(0.0)).unwrap();
     registry.observe(status("b", 1, 1), at(0.0)).unwrap();
-    let stop = |worker: &str| Status {
-        state: WorkerState::Stopped,
-        ..status(worker, 1, 2)
-    };
+    let stop = |worker: &str| reporting(status(worker, 1, 2), |report| report.state = WorkerState::Stopped);
     assert_eq!(
         told(&registry.observe(stop("a"), at(0.1)).unwrap()),
         [happened(WorkerLeft, "a/1")]
@@ -253,18 +244,12 @@ fn a_model_vanishes_with_its_last_worker() {
 fn a_model_that_a_worker_loads_or_unloads_is_told() {
     let mut registry = registry();
     registry.observe(status("w", 1, 1), at(0.0)).unwrap();
-    let both = Status {
-        models: vec![info("m"), info("n")],
-        ..status("w", 1, 2)
-    };
+    let both = reporting(status("w", 1, 2), |report| report.models = vec![info("m"), info("n")]);
     assert_eq!(
         told(&registry.observe(both, at(1.0)).unwrap()),
         [happened(ModelAppeared, "n")]
     );
-    let other = Status {
-        models: vec![info("n")],
-        ..status("w", 1, 3)
-    };
+    let other = reporting(status("w", 1, 3), |report| report.models = vec![info("n")]);
     let change = registry.observe(other, at(2.0)).unwrap();
     assert_eq!(told(&change), [happened(ModelVanished, "m")]);
     assert_eq!(change.urgency, Urgency::Structure);
@@ -296,10 +281,7 @@ fn a_model_that_comes_back_is_not_forgotten() {
 #[test]
 fn load_waits_and_room_hurries() {
     let mut registry = registry();
-    let active = |active, seq| Status {
-        active,
-        ..status("w", 1, seq)
-    };
+    let active = |active, seq| reporting(status("w", 1, seq), |report| report.active = active);
     registry.observe(active(0, 1), at(0.0)).unwrap();
     assert_eq!(
         registry.observe(active(3, 2), at(0.1)).unwrap().urgency,
@@ -315,9 +297,6 @@ fn load_waits_and_room_hurries() {
         Urgency::Room,
         "room again"
     );
-    let slots = Status {
-        slots: 8,
-        ..status("w", 1, 5)
-    };
+    let slots = reporting(status("w", 1, 5), |report| report.slots = 8);
     assert_eq!(registry.observe(slots, at(0.4)).unwrap().urgency, Urgency::Structure);
 }

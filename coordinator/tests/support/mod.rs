@@ -1,4 +1,4 @@
-//! A real nats-server, coordinators and workers' statuses for the tests of the coordinator.
+//! A real nats-server, coordinators and worker statuses for the coordinator's tests.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,10 +9,9 @@ use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tokenbus_bus::{BusOptions, task};
 use tokenbus_coordinator::{CoordinatorError, Options};
-use tokenbus_protocol::event::EventKind;
-use tokenbus_protocol::status::Totals;
 use tokenbus_protocol::{
-    Capabilities, Capacity, Event, ModelInfo, Name, Quantiles, Status, Subjects, WorkerState, codec,
+    Capabilities, Capacity, Event, EventKind, ModelInfo, Name, Quantiles, Status, Subjects, Totals, WorkerReport,
+    WorkerState, decode, encode,
 };
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// What a busy machine may add to a promised time before the promise counts as broken.
+/// Allowance for a busy machine on top of a promised time.
 pub(crate) const NOISE: Duration = Duration::from_secs(2);
 
 /// Longest wait for anything that should happen.
@@ -59,7 +58,7 @@ impl NatsServer {
         self.child.kill().await.unwrap();
     }
 
-    /// Starts it again, after [`NatsServer::kill`], on the same port.
+    /// Starts it again on the same port, after [`NatsServer::kill`].
     pub(crate) async fn start_again(&mut self, jetstream: bool) {
         (self.child, _) = launch(self.port, jetstream, self.folder.path()).await;
     }
@@ -77,8 +76,8 @@ impl NatsServer {
     }
 }
 
-/// A port that no outgoing connection is given while the server on it is away: one below the range out
-/// of which the system takes those.
+/// A port that no outgoing connection gets while its server is away: one below the range from which the system
+/// takes those.
 fn lasting_port() -> u16 {
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| fastrand::u16(20_000..32_000))
@@ -192,41 +191,49 @@ pub(crate) fn status(worker: &str, seq: u64) -> Status {
         ..Capabilities::default()
     };
     Status {
-        worker: name(worker),
-        instance: 7,
-        seq,
-        version: "0.1.0".to_owned(),
-        host: "host".to_owned(),
-        engine: "sim".to_owned(),
-        state: WorkerState::Ready,
-        started_at_ms: 0,
-        models: vec![ModelInfo {
-            name: "m".to_owned(),
-            context_length: Some(4096),
-            capabilities,
-        }],
-        slots: 4,
-        active: 1,
-        queued: 0,
-        tokens_per_second: 12.5,
-        ttft: Quantiles::default(),
-        itl: Quantiles::default(),
-        kv_used: None,
+        report: WorkerReport {
+            worker: name(worker),
+            instance: 7,
+            seq,
+            version: "0.1.0".to_owned(),
+            host: "host".to_owned(),
+            engine: "sim".to_owned(),
+            state: WorkerState::Ready,
+            started_at_ms: 0,
+            models: vec![ModelInfo {
+                name: "m".to_owned(),
+                context_length: Some(4096),
+                capabilities,
+            }],
+            slots: 4,
+            active: 1,
+            queued: 0,
+            tokens_per_second: 12.5,
+            ttft: Quantiles::default(),
+            itl: Quantiles::default(),
+            kv_used: None,
+        },
         totals: Totals::default(),
         loads: Vec::new(),
     }
 }
 
+/// `status` with a changed report.
+pub(crate) fn reporting(mut status: Status, change: impl FnOnce(&mut WorkerReport)) -> Status {
+    change(&mut status.report);
+    status
+}
+
 pub(crate) async fn say(client: &Client, status: &Status) {
-    let payload = codec::encode(status).unwrap();
+    let payload = encode(status).unwrap();
     client
-        .publish(subjects().status(&status.worker), payload.into())
+        .publish(subjects().status(&status.report.worker), payload.into())
         .await
         .unwrap();
     client.flush().await.unwrap();
 }
 
-/// A worker that says that it lives, twice a second, until it is dropped.
+/// A worker that sends a status twice a second, until it is dropped.
 pub(crate) struct Worker(JoinHandle<()>);
 
 impl Worker {
@@ -260,10 +267,10 @@ impl Snapshots {
 
     pub(crate) async fn next(&mut self) -> Capacity {
         let message = soon("snapshot", self.0.next()).await.unwrap();
-        codec::decode(&message.payload).unwrap()
+        decode(&message.payload).unwrap()
     }
 
-    /// The next one that is as awaited, with the time that it took.
+    /// The next one that fits, and the time that it took.
     pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&Capacity) -> bool) -> (Capacity, Duration) {
         let begun = Instant::now();
         soon(what, async {
@@ -290,13 +297,13 @@ impl Events {
 
     pub(crate) async fn next(&mut self) -> Event {
         let message = soon("event", self.0.next()).await.unwrap();
-        codec::decode(&message.payload).unwrap()
+        decode(&message.payload).unwrap()
     }
 
-    /// The next one, up to a message that is no event.
+    /// The next message; `None` if it is not an event.
     pub(crate) async fn next_if_any(&mut self) -> Option<Event> {
         let message = soon("event or end", self.0.next()).await.unwrap();
-        codec::decode(&message.payload).ok()
+        decode(&message.payload).ok()
     }
 
     /// The next one of this kind; none of `never` may come before it.
@@ -316,5 +323,5 @@ pub(crate) async fn ask(client: &Client) -> Capacity {
     let answer = soon("answer", client.request(subjects().capacity_get(), Default::default()))
         .await
         .unwrap();
-    codec::decode(&answer.payload).unwrap()
+    decode(&answer.payload).unwrap()
 }

@@ -189,7 +189,7 @@ mod tests {
             ..text("x", 1)
         };
         let alive = Frame {
-            body: Body::Alive(tokenbus_protocol::frame::Alive::default()),
+            body: Body::Alive(tokenbus_protocol::Alive::default()),
             ..frame(2, 7, text("", 0))
         };
         let long_ways = [

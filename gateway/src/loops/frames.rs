@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::subject::Out;
+use tokenbus_protocol::Out;
 use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Subjects, decode};
 use tokio::time::Instant;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokenbus_protocol::control::{Ping, RollCall};
 use tokenbus_protocol::{Control, encode};
+use tokenbus_protocol::{Ping, RollCall};
 use tokio::time::Instant;
 
 use super::pings::{PING_STREAM, Pings};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_protocol::control::FreeHint;
-use tokenbus_protocol::event::EventKind;
+use tokenbus_protocol::EventKind;
+use tokenbus_protocol::FreeHint;
 use tokenbus_protocol::{Capacity, Event as ClusterEvent, Subjects, decode};
 use tokio::time::Instant;
 

@@ -11,8 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::subject::SERVICE_NAME;
-use tokenbus_protocol::{Features, Name};
+use tokenbus_protocol::{Features, Name, SERVICE_NAME};
 use tokio::time::Instant;
 
 use super::news;

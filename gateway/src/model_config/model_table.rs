@@ -7,8 +7,7 @@ use serde::Deserialize;
 use tokenbus_api::chat::check;
 use tokenbus_api::models::ListedModel;
 use tokenbus_api::request::Checked;
-use tokenbus_protocol::Capabilities;
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
 
 use super::splice::Defaults;
 

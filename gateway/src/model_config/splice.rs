@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
+use tokenbus_protocol::{RawJsonError, RawObject};
 
 /// Two names of one member. A request that sets either does not get the other.
 const SAME: [&str; 2] = ["max_tokens", "max_completion_tokens"];

@@ -1,7 +1,7 @@
 //! Snapshots for tests.
 
 use tokenbus_protocol::{
-    Capabilities, Capacity, ModelCapacity, ModelInfo, Name, Quantiles, Total, WorkerCapacity, WorkerState,
+    Capabilities, Capacity, ModelCapacity, ModelInfo, Name, Quantiles, Total, WorkerCapacity, WorkerReport, WorkerState,
 };
 
 /// A name.
@@ -12,26 +12,28 @@ pub(crate) fn name(text: &str) -> Name {
 /// A ready worker of the model `m`, in a snapshot in which its status is `age_ms` old.
 pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCapacity {
     WorkerCapacity {
-        worker: name(id),
-        instance: 1,
-        seq: 1,
-        version: "0".into(),
-        host: "h".into(),
-        engine: "sim".into(),
-        state: WorkerState::Ready,
-        started_at_ms: 0,
-        models: vec![ModelInfo {
-            name: "m".into(),
-            context_length: None,
-            capabilities: Capabilities::default(),
-        }],
-        slots,
-        active,
-        queued: 0,
-        tokens_per_second: 0.0,
-        ttft: Quantiles::default(),
-        itl: Quantiles::default(),
-        kv_used: None,
+        report: WorkerReport {
+            worker: name(id),
+            instance: 1,
+            seq: 1,
+            version: "0".into(),
+            host: "h".into(),
+            engine: "sim".into(),
+            state: WorkerState::Ready,
+            started_at_ms: 0,
+            models: vec![ModelInfo {
+                name: "m".into(),
+                context_length: None,
+                capabilities: Capabilities::default(),
+            }],
+            slots,
+            active,
+            queued: 0,
+            tokens_per_second: 0.0,
+            ttft: Quantiles::default(),
+            itl: Quantiles::default(),
+            kv_used: None,
+        },
         age_ms,
     }
 }
@@ -40,7 +42,7 @@ pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCa
 pub(crate) fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
     let live = workers
         .iter()
-        .filter(|worker| worker.state == WorkerState::Ready)
+        .filter(|worker| worker.report.state == WorkerState::Ready)
         .count();
     let model = ModelCapacity {
         model: "m".into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream;
 use tokenbus_bus::Bus;
-use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
+use tokenbus_bus::{FoundStream, StreamError, Streams, WantedStream};
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 
@@ -35,7 +35,7 @@ pub(super) struct Opened {
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) store: Store,
-    pub(super) found: Found,
+    pub(super) found: FoundStream,
     at: Instant,
 }
 
@@ -113,8 +113,8 @@ impl Bucket {
 
     /// A key-value bucket as clients create it, except that a full one drops the oldest entries. An operator's bucket
     /// keeps its settings, except for the age.
-    fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::bucket(&self.name, "Responses that tokenbus keeps for their conversations");
+    fn wanted(&self) -> WantedStream {
+        let mut wanted = WantedStream::bucket(&self.name, "Responses that tokenbus keeps for their conversations");
         wanted.config.max_age = self.options.ttl;
         wanted.config.max_bytes = i64::try_from(self.options.bytes).unwrap_or(i64::MAX);
         wanted.config.duplicate_window = DUPLICATES.min(self.options.ttl);

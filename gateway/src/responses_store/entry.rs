@@ -3,7 +3,7 @@
 use async_nats::jetstream::kv::{Operation, Store};
 use async_nats::jetstream::stream;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use tokenbus_protocol::model_token;
+use tokenbus_protocol::encode_model;
 use tokio::time::timeout;
 
 use super::error::{StoreError, failed, limited};
@@ -23,7 +23,7 @@ pub(super) fn key(tenant: Option<&str>, id: &str) -> Option<String> {
     }
     Some(match tenant {
         None => format!("all.{id}"),
-        Some(tenant) => format!("of.{}.{id}", model_token::encode(tenant)),
+        Some(tenant) => format!("of.{}.{id}", encode_model(tenant)),
     })
 }
 

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::control::Cancel;
-use tokenbus_protocol::{Control, Features, Name, Room, Subjects, encode};
+use tokenbus_protocol::{Cancel, Control, Features, Name, Room, Subjects, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokenbus_protocol::openai::{RawJson, RawObject};
-use tokenbus_protocol::{Delta, Finish, Resume, ResumeChoice};
+use tokenbus_protocol::{Delta, Finish, RawJson, RawObject, Resume, ResumeChoice};
 
 /// The delivered output of each choice, over all attempts.
 #[derive(Debug, Default)]
@@ -173,7 +172,7 @@ fn add_usage(usage: &RawJson, prompt: Option<u64>, completion: Option<u64>) -> O
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use tokenbus_protocol::frame::DeltaExtra;
+    use tokenbus_protocol::DeltaExtra;
 
     use super::*;
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use serde_bytes::ByteBuf;
-use tokenbus_protocol::control::Part;
-use tokenbus_protocol::limits::{MAX_MESSAGE, REQUEST_OVERHEAD};
-use tokenbus_protocol::{Control, EncodeError, Name, Parts, Request, Resume, ResumeChoice, encode};
+use tokenbus_protocol::{
+    Control, EncodeError, MAX_MESSAGE, Name, Part, Parts, REQUEST_OVERHEAD, Request, Resume, ResumeChoice, encode,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 

@@ -1,7 +1,6 @@
 //! The state machine, event by event.
 
-use tokenbus_protocol::frame::Alive;
-use tokenbus_protocol::{Delta, Finish, Room};
+use tokenbus_protocol::{Alive, Delta, Finish, Room};
 
 use crate::call::Output;
 

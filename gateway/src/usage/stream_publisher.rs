@@ -13,8 +13,7 @@ use async_nats::jetstream::{Error as ServerError, ErrorCode, stream};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokenbus_bus::jetstream::{StreamError, Streams, Wanted};
-use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{Bus, StreamError, Streams, WantedStream, backoff};
 use tokenbus_protocol::{UsageRecord, encode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -45,7 +44,7 @@ pub(super) struct StreamPublisher {
     streams: Streams,
     /// Like [`Self::streams`], with the time-out of a confirmation.
     confirmed: Streams,
-    wanted: Wanted,
+    wanted: WantedStream,
     subject: String,
     metrics: Metrics,
 }
@@ -75,7 +74,7 @@ impl StreamPublisher {
         Self {
             streams: bus.streams(ANSWER),
             confirmed: bus.streams(CONFIRM),
-            wanted: Wanted::from(config),
+            wanted: WantedStream::from(config),
             subject,
             metrics,
             bus,

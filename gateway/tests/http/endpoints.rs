@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::CallError;
-use tokenbus_protocol::openai::whole::model_mark;
+use tokenbus_protocol::model_mark;
 use tokenbus_protocol::{Delta, Feature, Features, Finish, RequestKind};
 use tokio::task::JoinHandle;
 

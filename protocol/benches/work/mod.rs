@@ -1,4 +1,4 @@
-//! What the codec does for a cluster, as work that can be repeated: for the benchmarks and the instruction count.
+//! The codec's work for a cluster, repeatable: for the benchmarks and the instruction count.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -6,7 +6,7 @@ use std::hint::black_box;
 use tokenbus_protocol::{BatchReader, BatchWriter, Body, Delta, Frame, Name, Request, RequestKind, decode, encode};
 use uuid::Uuid;
 
-/// Streams that run side by side: a token of each is one step of an engine.
+/// Streams that run side by side. A step of an engine makes one token for each.
 pub const STREAMS: u64 = 512;
 
 /// A frame of one token.
@@ -24,7 +24,7 @@ pub fn token(stream: u64, seq: u32, text: &str) -> Frame<'_> {
     }
 }
 
-/// The messages of one step: a token for each stream. `extend` makes of each frame what it is to be.
+/// The messages of one step: a token for each stream. `extend` may change each frame.
 pub fn step<'a>(seq: u32, text: &'a str, extend: impl Fn(&mut Frame<'a>)) -> Vec<Vec<u8>> {
     let mut writer = BatchWriter::new();
     let mut messages = Vec::new();
@@ -37,7 +37,7 @@ pub fn step<'a>(seq: u32, text: &'a str, extend: impl Fn(&mut Frame<'a>)) -> Vec
     messages
 }
 
-/// A frame that is more than text, and so takes the general way.
+/// A frame with more than text, which takes the general path.
 pub fn finished(frame: &mut Frame<'_>) {
     if let Body::Delta(delta) = &mut frame.body {
         delta.finish_reason = Some("length".to_owned());

@@ -2,7 +2,6 @@
 
 mod raw_json;
 mod raw_object;
-pub mod whole;
 
 pub use raw_json::{RawJson, RawJsonError};
 pub use raw_object::RawObject;

@@ -1,4 +1,4 @@
-//! A JSON value kept as the text that its sender wrote.
+//! A JSON value, kept as the text of its sender.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,23 +6,22 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-/// Valid JSON on one line. Numbers keep their digits and objects their order and duplicates: what
-/// the engine sent reaches the client unchanged. On the bus it is a MessagePack text; in a JSON
-/// document it is spliced in.
+/// Valid JSON on one line. Numbers keep their digits, and objects their order and duplicates: the client gets what
+/// the engine sent. On the bus it is a MessagePack text; in a JSON document it is inserted as it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawJson(Box<str>);
 
-/// The text is no JSON.
+/// The text is not JSON.
 #[derive(Debug, thiserror::Error)]
 #[error("not JSON: {0}")]
 pub struct RawJsonError(#[from] serde_json::Error);
 
 impl RawJson {
-    /// Checks `text` and keeps it. Line breaks between tokens become blanks, because the value
-    /// will stand in a line of an event stream.
+    /// Keeps `text` if it is JSON. Line breaks between tokens become blanks, because an event stream sends the
+    /// value in one line.
     ///
     /// # Errors
-    /// [`RawJsonError`] when it is not one JSON value.
+    /// [`RawJsonError`] when it is not exactly one JSON value.
     pub fn new(text: impl Into<String>) -> Result<Self, RawJsonError> {
         let text: String = text.into();
         let _: &RawValue = serde_json::from_str(&text)?;
@@ -45,12 +44,12 @@ impl RawJson {
     /// Reads it as `T`.
     ///
     /// # Errors
-    /// [`RawJsonError`] when it is no `T`.
+    /// [`RawJsonError`] when it is not a `T`.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RawJsonError> {
         Ok(serde_json::from_str(&self.0)?)
     }
 
-    // A raw line break can only stand between tokens: inside a string JSON demands an escape.
+    // Raw line breaks occur only between tokens: JSON demands escapes in strings.
     fn one_line(text: String) -> Self {
         let trimmed = text.trim_ascii();
         let line = if trimmed.contains(['\n', '\r']) {

@@ -6,12 +6,12 @@ use serde_json::value::RawValue;
 
 use super::{RawJson, RawJsonError};
 
-/// The members of a JSON object in the order in which they came, each with its text untouched.
-/// Of members with one name the last one counts, as in every common JSON library.
+/// The members of a JSON object in their original order and text. Of several members with one name the last counts,
+/// as in every common JSON library.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RawObject {
-    // Hashed, because a hostile body may have a million members.
+    // A hash map, because a hostile body may have a million members.
     members: IndexMap<String, Box<RawValue>>,
 }
 
@@ -19,7 +19,7 @@ impl RawObject {
     /// Reads an object.
     ///
     /// # Errors
-    /// [`RawJsonError`] when `json` is no JSON object.
+    /// [`RawJsonError`] when `json` is not a JSON object.
     pub fn parse(json: &[u8]) -> Result<Self, RawJsonError> {
         Ok(serde_json::from_slice(json)?)
     }
@@ -29,7 +29,7 @@ impl RawObject {
         self.members.get(name).map(|value| &**value)
     }
 
-    /// Sets a member: in its old place where it had one, otherwise at the end.
+    /// Sets a member: in its old place if it exists, otherwise at the end.
     ///
     /// # Errors
     /// [`RawJsonError`] when serde cannot express `value` as JSON.
@@ -39,17 +39,17 @@ impl RawObject {
         Ok(())
     }
 
-    /// Takes a member out.
+    /// Removes a member and returns it.
     pub fn remove(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.members.shift_remove(name)
     }
 
-    /// Whether there is no member.
+    /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Names and texts in order.
+    /// Names and texts, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
         self.members.iter().map(|(key, value)| (key.as_str(), &**value))
     }
@@ -57,7 +57,7 @@ impl RawObject {
     /// The object as one line of JSON.
     ///
     /// # Errors
-    /// [`RawJsonError`]; not seen for members that were read or set.
+    /// [`RawJsonError`]; never for members that were parsed or set.
     pub fn to_json(&self) -> Result<RawJson, RawJsonError> {
         RawJson::from_serialize(self)
     }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenbus_engine::Job;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume, ResumeChoice};
+use tokenbus_protocol::{EngineError, ErrorCode, RawJson, RequestKind, Resume, ResumeChoice};
 
 use super::error;
 use super::prompted::Prompted;

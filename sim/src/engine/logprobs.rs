@@ -1,7 +1,7 @@
 //! Log probabilities of the simulated engine's tokens: each is half as likely as certain. Pure.
 
 use serde_json::{Value, json};
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 /// What each token's probability is: one half.
 const LOGPROB: f64 = -std::f64::consts::LN_2;

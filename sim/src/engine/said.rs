@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::RawJson;
 
 use super::prompted::Prompted;
 use super::schema;

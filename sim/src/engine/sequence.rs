@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokenbus_engine::{Closed, Sink};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::openai::whole::model_mark;
-use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, EngineError, ErrorCode, Finish, RawJson, model_mark};
 
 use super::ask::{Plan, Script};
 use super::logprobs;

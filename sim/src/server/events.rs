@@ -3,9 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawJson};
 
 /// What an answer is called.
 #[derive(Debug, Clone)]

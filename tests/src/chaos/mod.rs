@@ -1,5 +1,5 @@
-//! A whole cluster that can be hurt: the stage of the fault tests, and seeded runs that mix the
-//! faults, one after the other or two at once.
+//! A whole cluster with faults: the stage of the fault tests, and seeded runs that mix the faults, one or two at a
+//! time.
 
 pub mod pairs;
 pub mod plan;

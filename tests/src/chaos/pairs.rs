@@ -1,4 +1,4 @@
-//! What a seeded run that breaks two things at once does and when: pure, the same for the same seed.
+//! The plan of a seeded run with two faults at a time. Pure: the same seed gives the same plan.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::plan::{Act, Cast, SplitMix};
 pub struct Pair {
     /// The pause before the first.
     pub pause: Duration,
-    /// What begins.
+    /// The first fault.
     pub first: Act,
-    /// How long after it the second begins: the first is not healed yet.
+    /// How long after the first fault the second begins. The first is not healed by then.
     pub lag: Duration,
-    /// What comes on top.
+    /// The second fault.
     pub second: Act,
 }
 
-/// What a run does: endless, in order.
+/// The faults of a run: endless, in order.
 #[derive(Debug, Clone)]
 pub struct Pairs {
     random: SplitMix,
@@ -26,7 +26,7 @@ pub struct Pairs {
     nodes: usize,
 }
 
-/// What an act takes for itself while it lasts.
+/// What a fault occupies while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thing {
     Worker(usize),
@@ -64,7 +64,7 @@ impl Thing {
 }
 
 impl Pairs {
-    /// The plan of this seed, with so many servers of NATS.
+    /// The plan of this seed, with `nodes` NATS servers.
     pub fn new(seed: u64, cast: Cast, nodes: usize) -> Self {
         Self {
             random: SplitMix(seed),
@@ -93,7 +93,7 @@ impl Pairs {
             18 => Act::RestartGateway(random.one_of(gateways)),
             19..=20 => Act::KillNode(random.one_of(self.nodes), random.millis(300, 3_000)),
             21..=22 => Act::FreezeNode(random.one_of(self.nodes), random.millis(500, 6_000)),
-            // Well within the time that a stream waits for its last worker's successor.
+            // Well within the time that a stream waits for a successor of its last worker.
             _ => Act::KillAllWorkers(random.millis(0, 3_000)),
         }
     }
@@ -149,7 +149,7 @@ mod tests {
         let some = |seed| plan(seed).take(200).collect::<Vec<_>>();
         assert_eq!(some(1), some(1));
         assert_ne!(some(1), some(2));
-        // Golden: a seed that is written down in a report still means this.
+        // Golden: a seed in a report must keep its meaning.
         let first: Vec<String> = plan(1).take(3).map(|pair| pair.to_string()).collect();
         assert_eq!(first, GOLDEN);
     }
@@ -170,8 +170,8 @@ mod tests {
             )
         };
         let met: HashSet<_> = pairs.iter().map(kinds).collect();
-        // 13 kinds, any two of them, in both orders: but two of gateways (4) or of servers of NATS (4),
-        // every worker twice (1), or every worker and one of them (2 × 7).
+        // 13 kinds, any two of them, in both orders, except: two gateways (4), two NATS servers (4), all workers
+        // twice (1), all workers and one of them (2 × 7).
         assert_eq!(met.len(), 13 * 13 - 4 - 4 - 1 - 14);
         for pair in pairs {
             let (one, two) = (Thing::of(pair.first), Thing::of(pair.second));

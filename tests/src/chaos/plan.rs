@@ -1,51 +1,51 @@
-//! What a seeded run does and when: pure, the same for the same seed.
+//! The plan of a seeded run. Pure: the same seed gives the same plan.
 
 use std::fmt;
 use std::time::Duration;
 
-/// One fault, healed before the next one of the same thing.
+/// One fault. It is healed before the next one of the same target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// kill -9 of a worker, started again this much later.
+    /// kill -9 of a worker, restarted after this time.
     KillWorker(usize, Duration),
-    /// SIGSTOP of a worker, SIGCONT this much later.
+    /// SIGSTOP of a worker, SIGCONT after this time.
     FreezeWorker(usize, Duration),
-    /// SIGTERM of a worker, and a new start.
+    /// SIGTERM of a worker, and a restart.
     RestartWorker(usize),
-    /// A worker's link to NATS closed, and refused, for this long.
+    /// A worker's link to NATS is closed and refuses connections for this long.
     CutLink(usize, Duration),
-    /// A worker's link to NATS carries nothing for this long, and tells nobody.
+    /// A worker's link to NATS carries nothing for this long, without telling anybody.
     StallLink(usize, Duration),
-    /// A worker's link to NATS is late by 100 ms for this long.
+    /// A worker's link to NATS is delayed by 100 ms for this long.
     SlowLink(usize, Duration),
-    /// kill -9 of a coordinator, started again this much later.
+    /// kill -9 of a coordinator, restarted after this time.
     KillCoordinator(usize, Duration),
-    /// kill -9 of a gateway, started again this much later. Its clients see their connections break.
+    /// kill -9 of a gateway, restarted after this time. Its clients see their connections break.
     KillGateway(usize, Duration),
-    /// SIGTERM of a gateway, and a new start.
+    /// SIGTERM of a gateway, and a restart.
     RestartGateway(usize),
-    /// kill -9 of the nats-server, started again this much later.
+    /// kill -9 of the nats-server, restarted after this time.
     KillNats(Duration),
-    /// kill -9 of one of the servers of a NATS cluster, started again this much later.
+    /// kill -9 of one server of a NATS cluster, restarted after this time.
     KillNode(usize, Duration),
-    /// SIGSTOP of one of the servers of a NATS cluster, SIGCONT this much later.
+    /// SIGSTOP of one server of a NATS cluster, SIGCONT after this time.
     FreezeNode(usize, Duration),
     /// A worker's link to NATS loses packets for this long.
     LossyLink(usize, Duration),
-    /// kill -9 of every worker, all started again this much later.
+    /// kill -9 of every worker, all restarted after this time.
     KillAllWorkers(Duration),
 }
 
-/// An act, and how long after the end of the one before it begins.
+/// A fault, and the pause between the end of the previous one and its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The pause before it.
     pub pause: Duration,
-    /// What is done.
+    /// The fault.
     pub act: Act,
 }
 
-/// How many of each role a plan may hurt.
+/// The number of targets of each role.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     /// Workers.
@@ -56,7 +56,7 @@ pub struct Cast {
     pub coordinators: usize,
 }
 
-/// What a run does: endless, in order.
+/// The faults of a run: endless, in order.
 #[derive(Debug, Clone)]
 pub struct Plan {
     random: SplitMix,
@@ -98,7 +98,8 @@ impl Iterator for Plan {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        // Long enough for a stream to go on in between: three losses in a row without progress are told.
+        // Long enough for streams to make progress in between: after three losses in a row without progress the
+        // client gets an error.
         let pause = self.random.millis(700, 2_500);
         let act = self.act();
         Some(Step { pause, act })
@@ -126,7 +127,7 @@ impl fmt::Display for Act {
     }
 }
 
-/// Steele, Lea and Flood's SplitMix64: written out so that a seed means the same plan for ever.
+/// Steele, Lea and Flood's SplitMix64, written out so that a seed always gives the same plan.
 #[derive(Debug, Clone)]
 pub(super) struct SplitMix(pub(super) u64);
 
@@ -139,17 +140,17 @@ impl SplitMix {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`; the tiny bias of the remainder does no harm here.
+    /// A number below `bound`. The tiny bias of the remainder is harmless here.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }
 
-    /// A time of `from` to `to` milliseconds.
+    /// A time between `from` and `to` milliseconds.
     pub(super) fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.below(to - from))
     }
 
-    /// One of so many.
+    /// An index below `count`.
     pub(super) fn one_of(&mut self, count: usize) -> usize {
         usize::try_from(self.below(count as u64)).expect("a small number")
     }
@@ -170,7 +171,7 @@ mod tests {
         let plan = |seed| Plan::new(seed, CAST).take(200).collect::<Vec<_>>();
         assert_eq!(plan(1), plan(1));
         assert_ne!(plan(1), plan(2));
-        // Golden: a seed that is written down in a report still means this.
+        // Golden: a seed in a report must keep its meaning.
         let first: Vec<String> = plan(1).iter().take(3).map(|step| step.act.to_string()).collect();
         assert_eq!(first, GOLDEN);
     }

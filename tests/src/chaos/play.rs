@@ -1,4 +1,4 @@
-//! Carries acts out on the parts of a stage, and notes what clients may see of them.
+//! Carries out faults on the parts of a stage, and records what clients may see of them.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,10 @@ use super::stage::{Parts, stop_gateway, stop_worker};
 use crate::link::Late;
 use crate::process::Process;
 
-/// What a slow link adds.
+/// The delay of a slow link.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// A link that loses packets: one of so many is late by as long as TCP takes to send it again.
+/// A link that loses packets: one in five reads is delayed by TCP's retransmission time.
 const LOSSY: Late = Late::Lost(5, Duration::from_millis(300));
 
 /// A time without any worker.
@@ -27,7 +27,7 @@ pub struct Deserted {
     pub to: Instant,
 }
 
-/// What clients may see of what was done.
+/// What clients may see of the faults.
 #[derive(Debug, Default)]
 pub struct Wounds {
     /// Gateways that were killed, and when.
@@ -36,14 +36,14 @@ pub struct Wounds {
     pub deserted: Vec<Deserted>,
 }
 
-/// Carries acts out; several at a time, where they are of different things.
+/// Carries out faults. Faults of different targets may run at the same time.
 pub struct Play<'s> {
     parts: Parts<'s>,
     wounds: &'s Mutex<Wounds>,
 }
 
 impl<'s> Play<'s> {
-    /// On these parts.
+    /// A player for these parts.
     pub fn new(parts: Parts<'s>, wounds: &'s Mutex<Wounds>) -> Self {
         Self { parts, wounds }
     }
@@ -52,7 +52,7 @@ impl<'s> Play<'s> {
         note(&mut self.wounds.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Does it and heals it.
+    /// Carries out a fault and heals it.
     pub async fn act(&self, act: Act) {
         let parts = &self.parts;
         match act {

@@ -1,4 +1,4 @@
-//! Carries a seeded plan out on a stage under load.
+//! Carries out a seeded plan on a stage under load.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,34 +11,34 @@ use super::play::{Play, Wounds};
 use super::stage::{Setting, Stage};
 use crate::load::{Failure, Report, Running, Sample};
 
-/// How long after the first worker is ready again a gateway may not know of it yet: a second for the
-/// next snapshot, and as much again for a busy machine.
+/// How long a gateway may not know that the first worker is ready again: a second until the next snapshot, and as
+/// much again for a busy machine.
 const KNOWN_BY: Duration = Duration::from_secs(2);
 
-/// Time without any worker that a stream of the run survives for sure: what is promised (10 s) less what
-/// its worker took to be missed and its successor to be known.
+/// Time without any worker that a stream certainly survives: the promised 10 s, less the time to notice the loss
+/// and the successor.
 const SURVIVED: Duration = Duration::from_secs(7);
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// Every stream.
     pub report: Report,
-    /// When the first act began.
+    /// When the first fault began.
     pub from: Instant,
-    /// When the last one was over.
+    /// When the last fault was over.
     pub to: Instant,
     /// What clients may see.
     pub wounds: Wounds,
-    /// Acts carried out.
+    /// Number of faults.
     pub acts: usize,
-    /// What was hurt: it lives on, so that its logs are printed when the outcome is found wanting.
+    /// The stage. It lives on, so that its logs are printed when the outcome is bad.
     pub stage: Stage,
 }
 
 impl Outcome {
-    /// Whether a stream broke because the gateway that held its connection was killed: the only
-    /// thing that a client sees of all that a run that breaks one thing at a time does.
+    /// Whether a stream broke because the gateway with its connection was killed. This is all that a client sees of
+    /// a run with one fault at a time.
     pub fn lost_with_its_gateway(&self, sample: &Sample) -> bool {
         let within = |at: Instant| sample.began <= at && sample.ended + Duration::from_secs(1) >= at;
         let mut lost = self.wounds.gateways_lost.iter();
@@ -46,8 +46,8 @@ impl Outcome {
             && lost.any(|(gateway, at)| *gateway == sample.gateway && within(*at))
     }
 
-    /// Whether a client was told that there is no worker while there was none: 503 with Retry-After
-    /// for what had not begun; for what had, an error event, and only where none came back in time.
+    /// Whether a client was told that there is no worker while there was none. A new request gets a 503 with
+    /// Retry-After. A running stream gets an error event, and only if no worker came back in time.
     pub fn told_of_no_worker(&self, sample: &Sample) -> bool {
         self.wounds.deserted.iter().any(|deserted| {
             let then = sample.ended >= deserted.from && sample.ended <= deserted.to + KNOWN_BY;
@@ -64,7 +64,7 @@ impl Outcome {
         })
     }
 
-    /// Whether this failure, if it is one, was promised to nobody.
+    /// Whether this failure, if any, breaks no promise.
     pub fn is_allowed(&self, sample: &Sample) -> bool {
         self.lost_with_its_gateway(sample) || self.told_of_no_worker(sample)
     }
@@ -76,11 +76,10 @@ const CAST: Cast = Cast {
     coordinators: 2,
 };
 
-/// Plays the plan of `seed` for `time` under `streams` streams, one act at a time, and prints each
-/// with its time.
+/// Plays the plan of `seed` for `time` under `streams` streams, one fault at a time, and prints each with its time.
 ///
 /// # Panics
-/// When something hangs, or a role that was asked to stop does not end well.
+/// When something hangs, or a role does not stop in good order.
 pub async fn run(seed: u64, time: Duration, streams: usize) -> Outcome {
     let mut stage = Stage::start_with(setting("10s", false)).await;
     eprintln!("chaos seed {seed} for {time:?} with {streams} streams");
@@ -100,7 +99,7 @@ pub async fn run(seed: u64, time: Duration, streams: usize) -> Outcome {
     end(stage, load, from, wounds, acts).await
 }
 
-/// As [`run`], with two acts at once, on a NATS cluster of three servers of which one may be missing.
+/// Like [`run`], with two faults at a time, on a NATS cluster of three servers of which one may be missing.
 ///
 /// # Panics
 /// As [`run`].
@@ -129,7 +128,7 @@ pub async fn run_double(seed: u64, time: Duration, streams: usize) -> Outcome {
     end(stage, load, from, wounds, acts).await
 }
 
-/// One worker more than the load needs, and one more that may be missing.
+/// One worker more than the load needs, and another that may be missing.
 fn setting(grace: &'static str, three_nodes: bool) -> Setting {
     Setting {
         workers: CAST.workers,
@@ -148,11 +147,11 @@ async fn begin(stage: &Stage, streams: usize) -> Running {
     load
 }
 
-/// Nothing may be left: no stream, no request that waits, no worker that is not known.
+/// Checks that nothing is left over: no stream, no waiting request, no unknown worker.
 async fn end(stage: Stage, load: Running, from: Instant, wounds: Mutex<Wounds>, acts: usize) -> Outcome {
     let to = Instant::now();
     let mut report = load.finish().await;
-    report.epoch = from; // the acts' times count from there, too
+    report.epoch = from; // the faults' times count from there too
     stage.settled().await;
     stage.idle().await;
     Outcome {

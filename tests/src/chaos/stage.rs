@@ -1,5 +1,5 @@
-//! The cluster that the fault tests hurt: each role can be killed, frozen, stopped, started again
-//! under the same id and address, and cut off.
+//! The cluster of the fault tests. Each role can be killed, frozen, stopped, cut off, and restarted under the same
+//! id and address.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::wait::eventually;
 /// The model that the workers of a [`Stage`] serve.
 pub const MODEL: &str = "m";
 
-/// How a [`Stage`] is set.
+/// The settings of a [`Stage`].
 #[derive(Debug, Clone)]
 pub struct Setting {
     /// Gateways.
@@ -36,11 +36,11 @@ pub struct Setting {
     pub itl: &'static str,
     /// Further arguments of the gateways.
     pub gateway_args: Vec<&'static str>,
-    /// Whether NATS is a cluster of three rather than one server.
+    /// Whether NATS is a cluster of three servers and not a single one.
     pub three_nodes: bool,
 }
 
-/// Two gateways, two coordinators, three workers of which any two have room for 200 streams.
+/// Two gateways, two coordinators, and three workers of which any two have slots for 200 streams.
 impl Default for Setting {
     fn default() -> Self {
         Self {
@@ -56,27 +56,27 @@ impl Default for Setting {
     }
 }
 
-/// A cluster that can be hurt.
+/// A cluster with faults.
 #[derive(Debug)]
 pub struct Stage {
-    /// The processes, and the first server of NATS.
+    /// The processes, and the first NATS server.
     pub cluster: Cluster,
-    /// Of each worker, what stands between it and NATS.
+    /// The link of each worker to NATS.
     pub links: Vec<Link>,
-    /// The servers of NATS after the first.
+    /// The NATS servers after the first.
     nodes: Vec<NatsServer>,
     roles: Roles,
 }
 
-/// How each role is started, also after a restart.
+/// How each role is started and restarted.
 #[derive(Debug)]
 struct Roles {
     setting: Setting,
-    /// Of each gateway, where it listens.
+    /// The address of each gateway.
     addresses: Vec<SocketAddr>,
-    /// Of each worker, where its link listens.
+    /// The address of each worker's link.
     links: Vec<SocketAddr>,
-    /// Where the others find NATS.
+    /// The NATS address of the other roles.
     nats: String,
 }
 
@@ -103,8 +103,7 @@ impl Roles {
     }
 }
 
-/// The parts of a [`Stage`], so that several can be hurt at once. Each is held from the beginning of
-/// a fault to its end.
+/// The parts of a [`Stage`], so that several can have faults at once. Each is locked for the duration of its fault.
 #[derive(Debug)]
 pub struct Parts<'s> {
     /// Workers.
@@ -115,13 +114,13 @@ pub struct Parts<'s> {
     pub coordinators: Vec<Mutex<&'s mut Process>>,
     /// Servers of NATS.
     pub nodes: Vec<Mutex<&'s mut NatsServer>>,
-    /// Of each worker, what stands between it and NATS.
+    /// The link of each worker to NATS.
     pub links: &'s [Link],
     roles: &'s Roles,
 }
 
 impl Parts<'_> {
-    /// Starts a worker anew under its old id, in place of `gone`, and waits until it is ready.
+    /// Restarts a worker under its old id, in place of `gone`, and waits until it is ready.
     pub async fn start_worker(&self, number: usize, gone: &mut Process) {
         *gone = self.roles.worker(number).await;
     }
@@ -137,28 +136,28 @@ impl Parts<'_> {
     }
 }
 
-/// SIGTERM to a worker, and its end, which must be well.
+/// Stops a worker with SIGTERM. It must end in good order.
 ///
 /// # Panics
-/// When it is not.
+/// When it does not.
 pub async fn stop_worker(worker: &mut Process) {
     let status = worker.stop().await;
     assert!(status.success(), "{}: {status}", worker.name());
 }
 
-/// SIGTERM to a gateway, and its end, which must be well.
+/// Stops a gateway with SIGTERM. It must end in good order.
 ///
 /// # Panics
-/// When it is not.
+/// When it does not.
 pub async fn stop_gateway(gateway: &mut Process) {
     gateway.signal(Signal::SIGTERM);
-    // Its streams have up to their own length, and its listener up to its drain delay.
+    // Its streams may take their own length, and its listener its drain delay.
     let status = gateway.exited(STOP + Duration::from_secs(10)).await;
     assert!(status.success(), "{}: {status}", gateway.name());
 }
 
 impl Stage {
-    /// As [`Stage::start_with`] the default setting.
+    /// [`Stage::start_with`] the default settings.
     pub async fn start() -> Self {
         Self::start_with(Setting::default()).await
     }
@@ -210,7 +209,7 @@ impl Stage {
         stage
     }
 
-    /// Everything that can be hurt, each by itself.
+    /// Everything that can have a fault, each by itself.
     pub fn parts(&mut self) -> Parts<'_> {
         fn each<T>(all: &mut [T]) -> Vec<Mutex<&mut T>> {
             all.iter_mut().map(Mutex::new).collect()
@@ -232,7 +231,7 @@ impl Stage {
         }
     }
 
-    /// Where the gateways listen.
+    /// The addresses of the gateways.
     pub fn gateways(&self) -> &[SocketAddr] {
         &self.roles.addresses
     }
@@ -242,18 +241,18 @@ impl Stage {
         Load::new(&self.roles.addresses, MODEL, streams)
     }
 
-    /// Everyone knows everyone, and every gateway is ready.
+    /// Waits until all roles know each other and every gateway is ready.
     pub async fn settled(&self) {
         self.cluster.settled().await;
         self.cluster.lists(MODEL).await;
     }
 
-    /// Waits until the workers report this many running requests, all together.
+    /// Waits until the workers together report this many running requests.
     pub async fn active(&self, count: u64) {
         self.cluster.wait_active(count).await;
     }
 
-    /// Running requests of one worker, as a coordinator tells; up to a second old.
+    /// Running requests of one worker as a coordinator reports them, up to a second old.
     pub async fn active_of(&self, number: usize) -> u64 {
         let capacity = self.cluster.capacity().await;
         let id = format!("w{number}");
@@ -267,12 +266,12 @@ impl Stage {
         self.cluster.workers[number].kill().await;
     }
 
-    /// Starts a worker anew under its old id, and waits until it is ready.
+    /// Restarts a worker under its old id and waits until it is ready.
     pub async fn start_worker(&mut self, number: usize) {
         self.cluster.workers[number] = self.roles.worker(number).await;
     }
 
-    /// SIGTERM to a worker, its end, and its new start. It must end well.
+    /// Stops a worker with SIGTERM and restarts it. It must end in good order.
     pub async fn restart_worker(&mut self, number: usize) {
         stop_worker(&mut self.cluster.workers[number]).await;
         self.start_worker(number).await;
@@ -288,7 +287,7 @@ impl Stage {
         self.cluster.gateways[number] = self.roles.gateway(number).await;
     }
 
-    /// SIGTERM to a gateway, its end, and its new start. It must end well.
+    /// Stops a gateway with SIGTERM and restarts it. It must end in good order.
     pub async fn restart_gateway(&mut self, number: usize) {
         stop_gateway(&mut self.cluster.gateways[number]).await;
         self.start_gateway(number).await;
@@ -319,7 +318,7 @@ impl Stage {
         }
     }
 
-    /// The first gateway's answer to whether it is ready.
+    /// Whether the gateway says that it is ready.
     pub async fn ready(&self, number: usize) -> bool {
         let answer = self.cluster.gateways[number].client().try_get("/readyz").await;
         answer.is_ok_and(|answer| answer.status == 200)
@@ -335,7 +334,7 @@ impl Stage {
         total
     }
 
-    /// The newest capacity, whoever tells it.
+    /// The newest capacity from any coordinator.
     pub async fn capacity(&self) -> Value {
         self.cluster.capacity().await
     }

@@ -1,4 +1,4 @@
-//! What one stream must be: decided event by event, pure.
+//! The check of one stream, event by event. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// How a stream failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No gateway answered anything: the request may be sent again.
+    /// No gateway answered: the request may be sent again.
     Refused(String),
     /// A status other than 200.
     Status {
@@ -29,7 +29,7 @@ pub enum Failure {
     },
     /// The connection broke in the middle of the body.
     Broken,
-    /// The body ended as if it were whole, and is not.
+    /// The body ended like a complete one, but is not complete.
     Truncated(String),
     /// Something came that must not come.
     Wrong(String),
@@ -51,8 +51,8 @@ impl Failure {
         }
     }
 
-    /// Whether the client was told the truth: a status, an error event, or a connection that
-    /// visibly broke. Wrong text, a silent end and a hang are lies.
+    /// Whether the client was told the truth: a status, an error event, or a connection that visibly broke. Wrong
+    /// text, a silent end and a hang are lies.
     pub fn is_honest(&self) -> bool {
         !matches!(self, Self::Truncated(_) | Self::Wrong(_) | Self::Hang)
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a stream must say.
+/// The expected content of a stream.
 #[derive(Debug, Clone)]
 pub struct Expected {
     text: Arc<str>,
@@ -78,15 +78,15 @@ pub struct Expected {
     pub tokens: u64,
     prompt_tokens: u64,
     finish_reason: &'static str,
-    /// At temperature 0.
+    /// Whether the temperature is 0.
     pub greedy: bool,
 }
 
 impl Expected {
-    /// The first `tokens` tokens of `text`, a text of the simulated engine that is long enough.
+    /// The first `tokens` tokens of `text`, which is a text of the simulated engine.
     ///
     /// # Panics
-    /// When it is not.
+    /// When `text` is too short.
     pub fn sim(text: &Arc<str>, tokens: u64, prompt_tokens: u64) -> Self {
         let ends = text.match_indices(' ').map(|(at, _)| at + 1);
         let length = ends.take(usize::try_from(tokens).expect("tokens fit")).last();
@@ -100,7 +100,7 @@ impl Expected {
         }
     }
 
-    /// The body of an answer in one piece.
+    /// Checks the body of an answer in one piece.
     ///
     /// # Errors
     /// [`Failure::Wrong`] for any other answer.
@@ -173,7 +173,7 @@ struct Told<'a> {
 #[derive(Debug)]
 pub struct Check<'e> {
     expected: &'e Expected,
-    /// Bytes of text that have come.
+    /// Bytes of text so far.
     at: usize,
     id: String,
     role: bool,
@@ -183,7 +183,7 @@ pub struct Check<'e> {
 }
 
 impl<'e> Check<'e> {
-    /// Nothing has come yet.
+    /// A check at the start of a stream.
     pub fn new(expected: &'e Expected) -> Self {
         Self {
             expected,
@@ -196,10 +196,10 @@ impl<'e> Check<'e> {
         }
     }
 
-    /// The data of one event. True when it brought text.
+    /// Takes the data of one event. Returns whether it brought text.
     ///
     /// # Errors
-    /// The failure that it is or reveals; the stream is not looked at any more.
+    /// The failure that it is or reveals. The check is then over.
     pub fn event(&mut self, data: &str) -> Result<bool, Failure> {
         if self.done {
             return Err(self.wrong("something follows [DONE]", data));
@@ -274,10 +274,10 @@ impl<'e> Check<'e> {
         Ok(())
     }
 
-    /// The body has ended.
+    /// Takes the end of the body.
     ///
     /// # Errors
-    /// [`Failure::Truncated`] when the stream is not whole.
+    /// [`Failure::Truncated`] when the stream is incomplete.
     pub fn end(&self) -> Result<(), Failure> {
         if self.done {
             return Ok(());

@@ -1,4 +1,4 @@
-//! One checked stream over a connection of its own.
+//! One checked stream over its own connection.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::check::{Check, Expected, Failure};
 use super::report::Sample;
 use crate::http::{CHAT, Client, HttpError, Response, build};
 
-/// Asks the gateway for a whole answer in one piece and checks it. No answer for `limit` is a hang.
+/// Requests an answer in one piece and checks it. No answer for `limit` is a hang.
 pub async fn unary(gateway: SocketAddr, model: &str, expected: &Expected, limit: Duration) -> Sample {
     let mut sample = Sample::begin(gateway);
     sample.unary = true;
@@ -32,8 +32,7 @@ async fn whole(gateway: SocketAddr, model: &str, expected: &Expected, limit: Dur
     expected.whole(&body.to_bytes())
 }
 
-/// Asks the gateway for a stream and checks it as it comes. `begun` is called with the first
-/// text. Nothing on it for `limit` is a hang.
+/// Requests a stream and checks it as it comes. Calls `begun` at the first text. Silence for `limit` is a hang.
 pub async fn exchange(
     gateway: SocketAddr,
     model: &str,
@@ -129,7 +128,7 @@ async fn status(response: Response) -> Failure {
     }
 }
 
-/// Bytes in, whole events out.
+/// Bytes in, complete events out.
 #[derive(Debug, Default)]
 struct Lines {
     bytes: Vec<u8>,

@@ -1,9 +1,8 @@
 //! A load of many concurrent streams, each checked token by token as it comes.
 //!
-//! A [`Load`] keeps a number of streams going: the moment one has ended the next begins, on the
-//! same gateway in turn. A client goes to another gateway only when its own has answered nothing
-//! at all, as any HTTP client behind a load balancer may, and obeys Retry-After. What came of every stream is in the
-//! [`Report`].
+//! A [`Load`] keeps a number of streams running: when one has ended, the next begins at the next gateway. Like any
+//! HTTP client behind a load balancer, a client tries another gateway only when its own did not answer at all, and
+//! it obeys Retry-After. The [`Report`] has the outcome of every stream.
 
 mod check;
 mod client;
@@ -24,23 +23,22 @@ pub use report::{Quantiles, Report, Sample};
 use crate::ask::sim_text;
 use crate::wait::within_time;
 
-/// Longest silence on one stream before it counts as hanging. Far beyond the longest outage that
-/// a fault test makes (20 s), and the same for every stream.
+/// Silence after which a stream counts as hanging. Far beyond the longest outage of a fault test (20 s).
 pub const HANG: Duration = Duration::from_secs(60);
 
-/// Words of the prompt of every stream; the simulated engine counts words.
+/// Words in the prompt of every stream; the simulated engine counts words.
 pub const PROMPT_WORDS: u64 = 7;
 
-/// One request of so many asks for its answer in one piece, without a stream.
+/// One in this many requests asks for its answer in one piece.
 const UNARY_EVERY: usize = 10;
 
-/// Tries of one stream that no gateway answered. They are spread over time by [`RETRY_PAUSE`].
+/// Most tries of a stream that no gateway answers. [`RETRY_PAUSE`] spreads them over time.
 const REFUSED_TRIES: usize = 40;
 
-/// Pause before a client that every gateway refused goes round again.
+/// Pause before a client that every gateway refused tries them again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// What is asked, of whom, and by how many at once.
+/// The requests, their gateways, and how many streams run at once.
 #[derive(Debug, Clone)]
 pub struct Load {
     gateways: Vec<SocketAddr>,
@@ -51,7 +49,7 @@ pub struct Load {
     greedy: bool,
 }
 
-/// A load that runs. Dropping it closes all of its connections.
+/// A running load. Dropping it closes all of its connections.
 #[derive(Debug)]
 pub struct Running {
     shared: Arc<Shared>,
@@ -64,12 +62,12 @@ struct Shared {
     load: Load,
     stop: AtomicBool,
     next: AtomicUsize,
-    /// Streams whose first token has come, since the start, and answers in one piece asked for.
+    /// Streams with a first token so far, and requested answers in one piece.
     begun: watch::Sender<usize>,
 }
 
 impl Load {
-    /// `streams` at once for `model` at these gateways, in turn, of up to 200 tokens each.
+    /// `streams` concurrent streams for `model`, at these gateways in turn, of up to 200 tokens each.
     pub fn new(gateways: &[SocketAddr], model: &str, streams: usize) -> Self {
         Self {
             gateways: gateways.to_vec(),
@@ -81,7 +79,7 @@ impl Load {
         }
     }
 
-    /// Streams of half as many up to `tokens` tokens: they end and begin at all times.
+    /// Streams of between `tokens / 2` and `tokens` tokens, so that they begin and end at different times.
     #[must_use]
     pub fn tokens(mut self, tokens: u64) -> Self {
         self.tokens = tokens;
@@ -89,13 +87,13 @@ impl Load {
         self
     }
 
-    /// At temperature 0, where the same request has the same answer.
+    /// Uses temperature 0, at which the same request has the same answer.
     #[must_use]
     pub fn greedy(self) -> Self {
         Self { greedy: true, ..self }
     }
 
-    /// Begins.
+    /// Starts the load.
     pub fn start(self) -> Running {
         let streams = self.streams;
         let shared = Arc::new(Shared {
@@ -122,15 +120,15 @@ impl Load {
 }
 
 impl Running {
-    /// Waits until as many further streams as run at once have had their first token: then the
-    /// load is up, and streams are at every place between their begin and end.
+    /// Waits until as many further streams as run at once have had their first token. Then the load is up, with
+    /// streams at every stage.
     ///
     /// # Panics
     /// When they do not within [`HANG`].
     pub async fn flowing(&self) {
         let mut begun = self.shared.begun.subscribe();
         let have = *begun.borrow();
-        // The first round may have begun already; it is not waited for twice, long streams never end.
+        // The first round may have begun already. It is not awaited twice, because long streams never end.
         let goal = if have < self.streams {
             self.streams
         } else {
@@ -141,10 +139,10 @@ impl Running {
         drop(seen.expect("the load is kept by this value"));
     }
 
-    /// Begins no further stream, and waits until all that run have ended.
+    /// Starts no further streams and waits for the end of those that run.
     ///
     /// # Panics
-    /// When a task of the load panicked. No stream can hang: each has its own limit.
+    /// When a task of the load panicked. No stream can hang, because each has its own limit.
     pub async fn finish(mut self) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut samples = Vec::new();
@@ -169,7 +167,7 @@ async fn keep_going(shared: Arc<Shared>) -> Vec<Sample> {
     samples
 }
 
-/// One stream, at the first gateway that answers anything.
+/// Runs one stream at the first gateway that answers.
 async fn one(shared: &Shared, number: usize) -> Sample {
     let load = &shared.load;
     let expected = load.expected(number);

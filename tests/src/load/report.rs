@@ -1,4 +1,4 @@
-//! What came of a load: every stream, and how long each was silent.
+//! The outcome of a load: every stream, and its silences.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::check::Failure;
 
-/// Silence that is kept. Shorter ones are the pace of the engine on a busy machine.
+/// Silences from this length on are kept. Shorter ones are the pace of the engine on a busy machine.
 const SILENCE: Duration = Duration::from_millis(200);
 
-/// Failures of each kind that are shown.
+/// Most failures of each kind that are shown.
 const SHOWN: usize = 4;
 
 /// One stream, from its request to its end.
@@ -18,20 +18,20 @@ const SHOWN: usize = 4;
 pub struct Sample {
     /// The gateway that answered.
     pub gateway: SocketAddr,
-    /// When it was asked for, first of all tries.
+    /// When the first try was sent.
     pub began: Instant,
     /// When the status came.
     pub head: Option<Instant>,
     /// When it ended.
     pub ended: Instant,
-    /// What came of it.
+    /// Its outcome.
     pub result: Result<(), Failure>,
-    /// Requests that it took.
+    /// Number of requests that it took.
     pub tries: usize,
-    /// Whether the answer was asked for in one piece.
+    /// Whether the answer was requested in one piece.
     pub unary: bool,
-    /// Times without text longer than 200 ms, the one before the first text included. None of an
-    /// answer in one piece: it is silent until it is complete.
+    /// Times without text longer than 200 ms, including the one before the first text. An answer in one piece has
+    /// none: it is silent until complete.
     silences: Vec<(Instant, Instant)>,
     heard: Instant,
     begun: bool,
@@ -54,7 +54,7 @@ impl Sample {
         }
     }
 
-    /// Text came; true for the first.
+    /// Records text; returns whether it is the first.
     pub(super) fn text(&mut self, now: Instant) -> bool {
         if now.duration_since(self.heard) >= SILENCE {
             self.silences.push((self.heard, now));
@@ -70,7 +70,7 @@ impl Sample {
         }
     }
 
-    /// It was first asked for at `began`, at a gateway that did not answer.
+    /// Its first try was at `began`, at a gateway that did not answer.
     pub(super) fn waited_since(&mut self, began: Instant) {
         if let Some(first) = self.silences.first_mut().filter(|first| first.0 == self.began) {
             first.0 = began;
@@ -78,7 +78,7 @@ impl Sample {
         self.began = began;
     }
 
-    /// How long its client was asked to wait before the next.
+    /// How long its client was told to wait before the next try.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self.result {
             Err(Failure::Status { retry_after, .. }) => retry_after.map(Duration::from_secs),
@@ -86,7 +86,7 @@ impl Sample {
         }
     }
 
-    /// The longest silence with any part of it between `from` and `to`.
+    /// The longest silence that overlaps `from` to `to`.
     fn silence(&self, from: Instant, to: Instant) -> Option<Duration> {
         let within = self.silences.iter().filter(|(begin, end)| *begin <= to && *end >= from);
         within.map(|(begin, end)| end.duration_since(*begin)).max()
@@ -96,7 +96,7 @@ impl Sample {
 /// Quantiles of times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quantiles {
-    /// How many times there are.
+    /// Number of times.
     pub count: usize,
     /// The median.
     pub p50: Duration,
@@ -107,7 +107,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Those of `times`.
+    /// The quantiles of `times`.
     pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
@@ -120,12 +120,12 @@ impl Quantiles {
     }
 }
 
-/// What came of a load.
+/// The outcome of a load.
 #[derive(Debug)]
 pub struct Report {
     /// Every stream.
     pub samples: Vec<Sample>,
-    /// From when failures' times count: when the first of them began, unless told otherwise.
+    /// Start of the time scale for failures: the start of the first one, unless set.
     pub epoch: Instant,
 }
 
@@ -139,7 +139,7 @@ impl Report {
         Self { samples, epoch }
     }
 
-    /// Streams that were whole.
+    /// Number of complete streams.
     pub fn whole(&self) -> usize {
         self.samples.iter().filter(|sample| sample.result.is_ok()).count()
     }
@@ -160,26 +160,26 @@ impl Report {
         kinds
     }
 
-    /// Every stream was whole.
+    /// Checks that every stream was complete.
     ///
     /// # Panics
-    /// When one was not, with the failures by kind.
+    /// When one was not; lists the failures by kind.
     #[track_caller]
     pub fn assert_whole(&self) {
         self.assert_whole_where(|_| true);
     }
 
-    /// Every stream that `which` picks was whole.
+    /// Checks that every stream that `which` picks was complete.
     ///
     /// # Panics
-    /// When one was not, with the failures by kind.
+    /// When one was not; lists the failures by kind.
     #[track_caller]
     pub fn assert_whole_where(&self, which: impl Fn(&Sample) -> bool) {
         let failures = self.failures(which);
         assert!(failures.is_empty(), "{}{}", self.summary(), listed(&failures));
     }
 
-    /// No stream that failed was told a lie.
+    /// Checks that no failed stream was told a lie.
     ///
     /// # Panics
     /// When one was.
@@ -189,8 +189,7 @@ impl Report {
         assert!(lies.is_empty(), "{}{}", self.summary(), listed(&lies));
     }
 
-    /// The silences that clients met between `from` and `to`: of each stream that had one of at
-    /// least 200 ms there, the longest.
+    /// The silences between `from` and `to`: the longest of each stream that had one of at least 200 ms.
     pub fn silences(&self, from: Instant, to: Instant) -> Quantiles {
         Quantiles::of(
             self.samples
@@ -200,12 +199,12 @@ impl Report {
         )
     }
 
-    /// One line: how many streams, how many whole.
+    /// One line: the numbers of streams and of complete streams.
     pub fn summary(&self) -> String {
         format!("{} of {} streams whole", self.whole(), self.samples.len())
     }
 
-    /// Prints what was measured between `from` and `to` as one line of JSON, for docs/faults.md.
+    /// Prints the measurements between `from` and `to` as one line of JSON, for docs/faults.md.
     pub fn record(&self, scenario: &str, from: Instant, to: Instant) {
         let silences = self.silences(from, to);
         let line = serde_json::json!({

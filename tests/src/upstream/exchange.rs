@@ -1,4 +1,4 @@
-//! One request at an upstream, and what became of it.
+//! One request at an upstream, and its outcome.
 
 use std::time::Instant;
 
@@ -7,18 +7,18 @@ use http::HeaderMap;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::within;
+use crate::wait::within;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is being answered.
+    /// The answer is in progress.
     Running,
-    /// Its answer was handed to the connection whole.
+    /// The whole answer was handed to the connection.
     Complete,
-    /// The upstream closed the connection, as its script says.
+    /// The upstream closed the connection, as scripted.
     Cut,
-    /// The other side closed the connection before the answer was whole, at this time.
+    /// The other side closed the connection before the answer was complete, at this time.
     Abandoned(Instant),
 }
 
@@ -31,7 +31,7 @@ pub struct Exchange {
     pub headers: HeaderMap,
     /// Its body, byte for byte.
     pub body: Bytes,
-    /// When it had come in whole.
+    /// When it had arrived completely.
     pub at: Instant,
     outcome: watch::Sender<Outcome>,
 }
@@ -50,12 +50,12 @@ impl Exchange {
     /// Its body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("a request is JSON")
     }
 
-    /// What has become of it so far.
+    /// The outcome so far.
     pub fn outcome(&self) -> Outcome {
         *self.outcome.borrow()
     }
@@ -64,10 +64,10 @@ impl Exchange {
         self.outcome.send_replace(outcome);
     }
 
-    /// Waits until the other side has closed the connection, and says when.
+    /// Waits until the other side closes the connection, and returns when.
     ///
     /// # Panics
-    /// When the answer was complete instead, or after the deadline.
+    /// When the answer was completed instead, or after the deadline.
     pub async fn abandoned(&self) -> Instant {
         let mut outcome = self.outcome.subscribe();
         let ended = outcome.wait_for(|outcome| *outcome != Outcome::Running);

@@ -1,4 +1,4 @@
-//! An OpenAI-compatible server that does what a test says, and remembers what was asked of it.
+//! A scriptable OpenAI-compatible server that records its requests.
 
 mod exchange;
 mod script;
@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 pub use exchange::{Exchange, Outcome};
 pub use script::{Gate, Script};
 
-use crate::within;
+use crate::wait::within;
 
-/// A running upstream; its socket and all its connections are closed when it is dropped.
+/// A running upstream. Dropping it closes its socket and all connections.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -27,7 +27,7 @@ pub struct Upstream {
     serving: JoinHandle<()>,
 }
 
-/// What the connections and the test both see.
+/// The state that the connections share with the test.
 #[derive(Debug)]
 pub(crate) struct Shared {
     models: Mutex<Vec<Value>>,
@@ -39,14 +39,13 @@ pub(crate) struct Shared {
 }
 
 impl Upstream {
-    /// Starts one that serves `models` and answers every chat request with `Hello world`.
+    /// Starts an upstream that serves `models` and answers every chat request with `Hello world`.
     pub async fn start(models: &[&str]) -> Self {
         let models = models.iter().map(|id| json!({"id": id, "object": "model"}));
         Self::start_with(models.collect()).await
     }
 
-    /// As [`Upstream::start`]; it tells of its one model that it is capable of these features and of no
-    /// others.
+    /// Like [`Upstream::start`]; its one model declares these features and no others.
     pub async fn start_capable(model: &str, features: &[&str]) -> Self {
         let all = Feature::ALL.iter().map(|feature| feature.as_str());
         let capabilities: Map<String, Value> = all
@@ -76,7 +75,7 @@ impl Upstream {
         }
     }
 
-    /// Its base URL, `/v1` included.
+    /// Its base URL, including `/v1`.
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
@@ -86,17 +85,17 @@ impl Upstream {
         self.address
     }
 
-    /// Answers the next request that has no script yet with `script`.
+    /// Answers the next request without a script with `script`.
     pub fn next(&self, script: Script) {
         lock(&self.shared.scripts).push_back(script);
     }
 
-    /// Answers every request that has no script of its own with `script`.
+    /// Answers every request without its own script with `script`.
     pub fn always(&self, script: Script) {
         *lock(&self.shared.default) = script;
     }
 
-    /// The request numbered `index` (from 0); waits for it.
+    /// Waits for request `index`, counted from 0.
     pub async fn request(&self, index: usize) -> Arc<Exchange> {
         let mut exchanges = self.shared.exchanges.subscribe();
         let what = format!("request {index} at the upstream");
@@ -109,7 +108,7 @@ impl Upstream {
         self.shared.exchanges.borrow().clone()
     }
 
-    /// Chat requests that run at this moment.
+    /// Chat requests that are running.
     pub fn running(&self) -> usize {
         self.shared.running.borrow().0
     }
@@ -119,7 +118,7 @@ impl Upstream {
         self.shared.running.borrow().1
     }
 
-    /// Waits until `count` chat requests run.
+    /// Waits until `count` chat requests are running.
     pub async fn wait_running(&self, count: usize) {
         let mut running = self.shared.running.subscribe();
         let what = format!("{count} requests to run at the upstream");

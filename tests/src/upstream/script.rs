@@ -1,4 +1,4 @@
-//! What an upstream does with one request, as a test writes it down.
+//! The script of an upstream for one request, written by a test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// Something that an upstream waits for until the test opens it. Clones are the same gate.
+/// A gate at which an upstream waits until the test opens it. Clones are the same gate.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<watch::Sender<bool>>);
 
@@ -23,7 +23,7 @@ impl Gate {
         Self::default()
     }
 
-    /// Lets everybody through, those who come later too.
+    /// Opens the gate, also for those who come later.
     pub fn open(&self) {
         self.0.send_replace(true);
     }
@@ -35,20 +35,20 @@ impl Gate {
     }
 }
 
-/// One thing that an upstream does.
+/// One step of an upstream.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// Writes bytes of the body.
     Send(Bytes),
     /// Waits for the test.
     Wait(Gate),
-    /// Lets time pass.
+    /// Waits for a time.
     Pause(Duration),
     /// Closes the connection in the middle of the body.
     Break,
 }
 
-/// An answer of an upstream: its head, and what it then does, in order.
+/// An answer of an upstream: its head, and then its steps.
 #[derive(Debug, Clone)]
 pub struct Script {
     pub(crate) before_head: Vec<Step>,
@@ -58,7 +58,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// A stream of events; what it brings is added step by step.
+    /// An empty event stream; add its content step by step.
     pub fn stream() -> Self {
         Self {
             before_head: Vec::new(),
@@ -68,8 +68,8 @@ impl Script {
         }
     }
 
-    /// A whole stream of one choice: the role, each of `texts` as a chunk of its own, `stop`, usage
-    /// (7 prompt tokens, one completion token for each text), `[DONE]`.
+    /// A complete stream of one choice: the role, each of `texts` as its own chunk, `stop`, usage (7 prompt tokens,
+    /// one completion token per text), `[DONE]`.
     pub fn texts(texts: &[&str]) -> Self {
         let script = texts
             .iter()
@@ -77,7 +77,7 @@ impl Script {
         script.finish("stop").usage(7, texts.len()).done()
     }
 
-    /// An answer that is a JSON body with this status.
+    /// An answer with this status and a JSON body.
     pub fn json(status: u16, body: &Value) -> Self {
         Self {
             before_head: Vec::new(),
@@ -87,7 +87,7 @@ impl Script {
         }
     }
 
-    /// The body is these bytes, and nothing else.
+    /// An answer with exactly these bytes as its body.
     #[must_use]
     pub fn raw_body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.steps = vec![Step::Send(bytes.into())];
@@ -107,7 +107,7 @@ impl Script {
         self
     }
 
-    /// Sends not even a head before `gate` is open.
+    /// Holds back even the head until `gate` is open.
     #[must_use]
     pub fn after(mut self, gate: &Gate) -> Self {
         self.before_head.push(Step::Wait(gate.clone()));
@@ -119,13 +119,13 @@ impl Script {
         self
     }
 
-    /// Waits for `gate` before it goes on.
+    /// Waits for `gate` at this point.
     #[must_use]
     pub fn gate(self, gate: &Gate) -> Self {
         self.step(Step::Wait(gate.clone()))
     }
 
-    /// Says nothing for a while.
+    /// Pauses at this point.
     #[must_use]
     pub fn pause(self, pause: Duration) -> Self {
         self.step(Step::Pause(pause))
@@ -149,13 +149,13 @@ impl Script {
         self.raw(format!("data: {data}\n\n"))
     }
 
-    /// A chunk with the given choices; other members are those of any chunk.
+    /// A chunk with the given choices; its other members have default values.
     #[must_use]
     pub fn choices(self, choices: &Value) -> Self {
         self.chunk(json!({ "choices": choices }))
     }
 
-    /// A chunk: the members given, and those of any chunk where they are not.
+    /// A chunk with the given members and default values for the others.
     #[must_use]
     pub fn chunk(self, members: Value) -> Self {
         let mut chunk = json!({
@@ -193,7 +193,7 @@ impl Script {
         self.choices(&json!([{"index": 0, "delta": {}, "finish_reason": reason}]))
     }
 
-    /// The usage, in a chunk of its own behind the finish.
+    /// The usage, in its own chunk behind the finish.
     #[must_use]
     pub fn usage(self, prompt: usize, completion: usize) -> Self {
         let usage = json!({

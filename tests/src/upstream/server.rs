@@ -38,7 +38,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-    // A peer that goes away is what many tests are about; the exchange has it on record.
+    // Many tests let a peer go away; the exchange records that.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -68,7 +68,7 @@ fn page(status: StatusCode, body: String) -> Response<Body> {
     page
 }
 
-/// What it answers as its scripts say.
+/// The paths that it answers by script.
 const PATHS: [&str; 7] = [
     "/v1/chat/completions",
     "/v1/completions",
@@ -102,7 +102,7 @@ async fn scripted(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Res
     Ok(response.body(body.boxed()).expect("a script's head is legal"))
 }
 
-/// The frames of a script's body. Dropped early, it has the exchange booked as abandoned.
+/// The frames of a script's body. If it is dropped early, the exchange is recorded as abandoned.
 fn frames(steps: Vec<Step>, running: Running) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> {
     stream::unfold((steps.into_iter(), Some(running)), |(mut steps, running)| async move {
         let running = running?;
@@ -118,15 +118,15 @@ fn frames(steps: Vec<Step>, running: Running) -> impl Stream<Item = Result<Frame
     })
 }
 
-/// Does one step; gives what is to be sent, if anything.
+/// Runs one step; returns the bytes to send, if any.
 async fn play(step: Step, running: &Running) -> Option<Result<Bytes, std::io::Error>> {
     match step {
         Step::Send(bytes) => return Some(Ok(bytes)),
         Step::Wait(gate) => gate.opened().await,
         Step::Pause(pause) => tokio::time::sleep(pause).await,
         Step::Break => {
-            // hyper sends what it has once the body has nothing more at the moment; without this
-            // it would close the connection with the first half of the answer still in its buffer.
+            // hyper sends its buffer once the body pauses. Without this yield it would close the connection with
+            // the first half of the answer still in its buffer.
             tokio::task::yield_now().await;
             running.exchange.ended(Outcome::Cut);
             return Some(Err(std::io::Error::other("the script says so")));
@@ -135,7 +135,7 @@ async fn play(step: Step, running: &Running) -> Option<Result<Bytes, std::io::Er
     None
 }
 
-/// An exchange that is being answered; dropping it before its end means that the peer went away.
+/// An exchange in progress. Dropping it before its end means that the peer went away.
 #[derive(Debug)]
 struct Running {
     exchange: Arc<Exchange>,

@@ -11,8 +11,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, BusError};
-use tokenbus_protocol::control::{Claim, Ping, Pong};
-use tokenbus_protocol::{Control, ControlReply, Name};
+use tokenbus_protocol::{Claim, Control, ControlReply, Name, Ping, Pong};
 use tokio::time::{Duration, Instant as TokioInstant};
 
 use crate::core::Core;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::control::{Done, Drain, ModelCommand, Pong, Refused};
-use tokenbus_protocol::{Control, ControlReply};
+use tokenbus_protocol::{Control, ControlReply, Done, Drain, ModelCommand, Pong, Refused};
 
 use crate::core::Core;
 use crate::core::admission::Cancelled;

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task;
 use tokenbus_engine::job_channel;
-use tokenbus_protocol::control::Cancel;
-use tokenbus_protocol::{Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
+use tokenbus_protocol::{Cancel, Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
 use tokio::sync::mpsc;
 
 use super::*;

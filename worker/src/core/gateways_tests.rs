@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::control::RollCall;
-use tokenbus_protocol::{Control, Delta, Finish, Request};
+use tokenbus_protocol::{Control, Delta, Finish, Request, RollCall};
 
 use super::*;
 use crate::core::fixture::*;

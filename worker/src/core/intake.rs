@@ -10,8 +10,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokenbus_bus::{Bus, BusError, backoff};
-use tokenbus_protocol::subject::QUEUE_GROUP;
-use tokenbus_protocol::{Family, Name, Subjects};
+use tokenbus_protocol::{Family, Name, QUEUE_GROUP, Subjects};
 use tokio::task::JoinSet;
 
 use crate::limits;

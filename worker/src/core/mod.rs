@@ -21,8 +21,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
-use tokenbus_protocol::{Body, EngineError, ErrorCode, FreeHint, Subjects, WorkerState};
+use tokenbus_protocol::{Body, EngineError, ErrorCode, FreeHint, MAX_MODEL_NAME, Subjects, WorkerState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;

@@ -1,8 +1,7 @@
 //! Puts a request body together from its parts.
 
 use bytes::{Bytes, BytesMut};
-use tokenbus_protocol::Parts;
-use tokenbus_protocol::limits::{MAX_BODY, MAX_PARTS};
+use tokenbus_protocol::{MAX_BODY, MAX_PARTS, Parts};
 
 /// Why parts make no body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

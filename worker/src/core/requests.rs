@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokenbus_protocol::control::Part;
 use tokenbus_protocol::{
-    Accepted, Body, Capabilities, ErrorCode, Frame, Reject, RejectReason, Request, RequestKind, Resume,
+    Accepted, Body, Capabilities, ErrorCode, Frame, Part, Reject, RejectReason, Request, RequestKind, Resume,
 };
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokenbus_protocol::control::Claim;
+use tokenbus_protocol::Claim;
 
 use crate::limits;
 

@@ -1,7 +1,8 @@
 //! Tests of the worker's mind: queue, hints, time, drain, control messages.
 
-use tokenbus_protocol::control::{Drain as DrainCommand, ModelCommand, Ping, Undrain};
-use tokenbus_protocol::{Control, ControlReply, Family, Finish, Request};
+use tokenbus_protocol::{
+    Control, ControlReply, Drain as DrainCommand, Family, Finish, ModelCommand, Ping, Request, Undrain,
+};
 
 use super::fixture::*;
 use super::*;

@@ -2,7 +2,7 @@
 //! be generated again, and its beginning skipped, on an engine that cannot go on from a part.
 
 use serde::Deserialize;
-use tokenbus_protocol::openai::RawObject;
+use tokenbus_protocol::RawObject;
 
 /// Whether an answer to `body` with `n` choices is decided by the request alone, as far as an engine's
 /// arithmetic goes. What comes out otherwise is noticed: the beginnings are compared.

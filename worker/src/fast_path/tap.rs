@@ -155,5 +155,4 @@ impl TappedBody {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 #[path = "tap_tests.rs"]
-#[path = "tap_tests.rs"]
 mod tests;

@@ -15,9 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::{Bus, BusError};
-use tokenbus_protocol::limits::MAX_BATCH;
-use tokenbus_protocol::openai::RawJson;
-use tokenbus_protocol::{BatchWriter, Body, Delta, EncodeError, Frame};
+use tokenbus_protocol::{BatchWriter, Body, Delta, EncodeError, Frame, MAX_BATCH, RawJson};
 use tokio::sync::Notify;
 
 use crate::limits;

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tokenbus_protocol::frame::Alive;
-use tokenbus_protocol::{Accepted, Body, Delta, EngineError, ErrorCode, Finish, Frame, HeldStream};
+use tokenbus_protocol::{Accepted, Alive, Body, Delta, EngineError, ErrorCode, Finish, Frame, HeldStream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -176,7 +175,7 @@ impl Stream {
         let more = finish.completion_tokens.unwrap_or(0).saturating_sub(state.tokens);
         self.parts.metrics.generated(more);
         self.parts.share.generated(more);
-        let raw = |json: &Option<tokenbus_protocol::openai::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
+        let raw = |json: &Option<tokenbus_protocol::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
         let bytes = raw(&finish.usage) + raw(&finish.chunk);
         if bytes > self.parts.max_frame {
             let error = too_large(bytes, self.parts.max_frame);

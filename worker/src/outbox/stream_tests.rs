@@ -212,9 +212,9 @@ fn a_text_over_the_frame_limit_is_split_and_joined_again_it_is_the_same() {
 fn what_cannot_be_split_and_is_too_large_ends_the_stream_with_an_error() {
     let s = setup(1 << 24, 100);
     let mut sink = StreamSink::new(Arc::clone(&s.stream));
-    let huge = tokenbus_protocol::openai::RawJson::new(format!("\"{}\"", "x".repeat(200))).unwrap();
+    let huge = tokenbus_protocol::RawJson::new(format!("\"{}\"", "x".repeat(200))).unwrap();
     let delta = Delta {
-        extra: Some(Box::new(tokenbus_protocol::frame::DeltaExtra {
+        extra: Some(Box::new(tokenbus_protocol::DeltaExtra {
             logprobs: Some(huge),
             ..Default::default()
         })),

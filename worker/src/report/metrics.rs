@@ -10,8 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tokenbus_protocol::status::Totals;
-use tokenbus_protocol::{Quantiles, RejectReason};
+use tokenbus_protocol::{Quantiles, RejectReason, Totals};
 
 use crate::limits::LATENCY_WINDOW;
 use crate::report::recent::Latencies;

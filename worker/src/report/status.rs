@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Link};
-use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerState};
+use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerReport, WorkerState};
 use tokio::sync::watch;
 
 use crate::limits;
@@ -205,22 +205,24 @@ impl Heartbeat {
     fn compose(&self, snapshot: &Snapshot, seq: u64, rates: &mut Rates, now: Instant) -> Status {
         let totals = self.metrics.totals();
         Status {
-            worker: self.identity.worker.clone(),
-            instance: self.identity.instance,
-            seq,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            host: self.identity.host.clone(),
-            engine: snapshot.engine.to_owned(),
-            state: snapshot.state,
-            started_at_ms: self.identity.started_at_ms,
-            models: snapshot.models.clone(),
-            slots: snapshot.slots,
-            active: self.load.running(),
-            queued: self.load.queued(),
-            tokens_per_second: rates.all.sample(now, totals.tokens),
-            ttft: self.metrics.ttft(now),
-            itl: self.metrics.itl(now),
-            kv_used: snapshot.kv_used,
+            report: WorkerReport {
+                worker: self.identity.worker.clone(),
+                instance: self.identity.instance,
+                seq,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                host: self.identity.host.clone(),
+                engine: snapshot.engine.to_owned(),
+                state: snapshot.state,
+                started_at_ms: self.identity.started_at_ms,
+                models: snapshot.models.clone(),
+                slots: snapshot.slots,
+                active: self.load.running(),
+                queued: self.load.queued(),
+                tokens_per_second: rates.all.sample(now, totals.tokens),
+                ttft: self.metrics.ttft(now),
+                itl: self.metrics.itl(now),
+                kv_used: snapshot.kv_used,
+            },
             totals,
             loads: rates.loads(&self.load, now),
         }

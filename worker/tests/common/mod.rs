@@ -20,9 +20,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{BusOptions, task};
-use tokenbus_protocol::control::Cancel;
 use tokenbus_protocol::{
-    BatchReader, Body, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status, Subjects,
+    BatchReader, Body, Cancel, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status,
+    Subjects,
 };
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, Entry, Operation, Store, Watch};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_bus::jetstream::{Found, StreamError, Streams, Wanted};
-use tokenbus_bus::{Bus, backoff};
+use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream, backoff};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::super::Auth;
@@ -58,8 +57,8 @@ pub enum BucketError {
     Vanished,
 }
 
-fn wanted(bucket: &str) -> Wanted {
-    let mut wanted = Wanted::bucket(bucket, "API keys of tokenbus");
+fn wanted(bucket: &str) -> WantedStream {
+    let mut wanted = WantedStream::bucket(bucket, "API keys of tokenbus");
     // A replica that lags behind would not know of a new key.
     wanted.config.allow_direct = false;
     wanted.same_reads = true;
@@ -70,7 +69,7 @@ fn wanted(bucket: &str) -> Wanted {
 ///
 /// # Errors
 /// [`BucketError`].
-pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, Found), BucketError> {
+pub async fn open(bus: &Bus, bucket: &str) -> Result<(Store, FoundStream), BucketError> {
     let opened = bus.streams(ANSWER).ensure_bucket(bucket, &wanted(bucket)).await;
     opened.map_err(|source| BucketError::Open {
         bucket: bucket.to_owned(),
@@ -172,7 +171,7 @@ impl Follower {
     }
 
     /// Applies each change, and checks that the bucket is still the watched one.
-    async fn keep_up(&mut self, found: Found, watch: &mut Watch, mut check: Interval) -> Result<(), BucketError> {
+    async fn keep_up(&mut self, found: FoundStream, watch: &mut Watch, mut check: Interval) -> Result<(), BucketError> {
         let mut checks: u32 = 0;
         loop {
             tokio::select! {
@@ -227,7 +226,7 @@ impl Follower {
     }
 
     /// The first read is complete.
-    fn loaded(&mut self, found: Found, loading: Loading) {
+    fn loaded(&mut self, found: FoundStream, loading: Loading) {
         let lost = self
             .ledger
             .read(found.mark, loading.entries, &loading.revoked, Instant::now());

@@ -56,8 +56,8 @@ impl View {
         let mut restarted = Vec::new();
         for told in &capacity.workers {
             self.told(told, now);
-            if self.instance(&told.worker, told.instance) {
-                restarted.push((told.worker.clone(), told.instance));
+            if self.instance(&told.report.worker, told.report.instance) {
+                restarted.push((told.report.worker.clone(), told.report.instance));
             }
         }
         // A worker that the coordinator does not know gets nothing new. If it still runs our requests, it stays until
@@ -98,31 +98,31 @@ impl View {
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
         let worker = self
             .workers
-            .entry(told.worker.clone())
+            .entry(told.report.worker.clone())
             .or_insert_with(|| Worker::new(now));
         // A batch sent after that status has newer numbers.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         worker.in_snapshot = true;
-        worker.ready = told.state == WorkerState::Ready;
+        worker.ready = told.report.state == WorkerState::Ready;
         if worker.gone.is_some_and(|gone| worker.ready && told_at <= gone) {
             // The coordinator learns of a loss later than those who send to the worker.
             worker.ready = false;
         } else {
             worker.gone = None;
         }
-        let models = told.models.iter();
+        let models = told.report.models.iter();
         worker.models = models
             .map(|model| (model.name.clone(), model.capabilities.features()))
             .collect();
-        worker.ttft_ms = told.ttft.p50;
+        worker.ttft_ms = told.report.ttft.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             worker.room = Room {
-                free: told.slots.saturating_sub(told.active),
-                queued: told.queued,
+                free: told.report.slots.saturating_sub(told.report.active),
+                queued: told.report.queued,
             };
             worker.room_at = told_at;
         }
-        worker.slots = told.slots;
+        worker.slots = told.report.slots;
     }
 
     fn model(&mut self, name: &str, now: Instant, unix: u64) -> Option<&mut Model> {

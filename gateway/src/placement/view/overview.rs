@@ -154,18 +154,18 @@ impl SeenModel {
 impl From<&tokenbus_protocol::WorkerCapacity> for SeenWorker {
     fn from(told: &tokenbus_protocol::WorkerCapacity) -> Self {
         Self {
-            worker: told.worker.clone(),
-            host: Some(told.host.clone()),
-            engine: Some(told.engine.clone()),
-            version: Some(told.version.clone()),
-            state: told.state,
-            models: told.models.iter().map(|model| model.name.clone()).collect(),
-            slots: told.slots,
-            active: told.active,
-            queued: told.queued,
-            tokens_per_second: Some(told.tokens_per_second),
-            ttft_ms: Some(told.ttft).filter(|ttft| *ttft != Quantiles::default()),
-            kv_used: told.kv_used,
+            worker: told.report.worker.clone(),
+            host: Some(told.report.host.clone()),
+            engine: Some(told.report.engine.clone()),
+            version: Some(told.report.version.clone()),
+            state: told.report.state,
+            models: told.report.models.iter().map(|model| model.name.clone()).collect(),
+            slots: told.report.slots,
+            active: told.report.active,
+            queued: told.report.queued,
+            tokens_per_second: Some(told.report.tokens_per_second),
+            ttft_ms: Some(told.report.ttft).filter(|ttft| *ttft != Quantiles::default()),
+            kv_used: told.report.kv_used,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of the displayed view.
 
-use tokenbus_protocol::{Capabilities, ModelCapacity, ModelInfo, Room, Total, WorkerCapacity};
+use tokenbus_protocol::{Capabilities, ModelCapacity, ModelInfo, Room, Total, WorkerCapacity, WorkerReport};
 use tokio::time::Duration;
 
 use super::*;
@@ -17,22 +17,24 @@ fn worker(id: &str, models: &[&str]) -> WorkerCapacity {
         capabilities: Capabilities::default(),
     };
     WorkerCapacity {
-        worker: name(id),
-        instance: 1,
-        seq: 1,
-        version: "1".into(),
-        host: "h".into(),
-        engine: "sim".into(),
-        state: WorkerState::Ready,
-        started_at_ms: 0,
-        models: models.iter().map(info).collect(),
-        slots: 4,
-        active: 3,
-        queued: 2,
-        tokens_per_second: 12.5,
-        ttft: Quantiles::default(),
-        itl: Quantiles::default(),
-        kv_used: None,
+        report: WorkerReport {
+            worker: name(id),
+            instance: 1,
+            seq: 1,
+            version: "1".into(),
+            host: "h".into(),
+            engine: "sim".into(),
+            state: WorkerState::Ready,
+            started_at_ms: 0,
+            models: models.iter().map(info).collect(),
+            slots: 4,
+            active: 3,
+            queued: 2,
+            tokens_per_second: 12.5,
+            ttft: Quantiles::default(),
+            itl: Quantiles::default(),
+            kv_used: None,
+        },
         age_ms: 0,
     }
 }

@@ -124,10 +124,8 @@ fn refusals_lead_to_another_worker_then_to_the_queue_then_to_waiting() {
 #[test]
 fn draining_and_lost_workers_get_nothing() {
     let now = Instant::now();
-    let draining = WorkerCapacity {
-        state: WorkerState::Draining,
-        ..worker("a", 4, 0, 0)
-    };
+    let mut draining = worker("a", 4, 0, 0);
+    draining.report.state = WorkerState::Draining;
     let mut view = view(vec![draining, worker("b", 4, 0, 0)], now);
     assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("b")));
     view.gone(&name("b"), now);
@@ -212,7 +210,7 @@ fn a_restart_under_the_same_id_is_noticed_once() {
 
 fn able(id: &str, slots: u32, active: u32, features: &[Feature]) -> WorkerCapacity {
     let mut worker = worker(id, slots, active, 0);
-    worker.models[0].capabilities = features.iter().copied().collect::<Features>().into();
+    worker.report.models[0].capabilities = features.iter().copied().collect::<Features>().into();
     worker
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
+use tokenbus_protocol::MAX_MODEL_NAME;
 
 use super::supervisor::EngineCommand;
 use crate::engine::Overrides;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
-use tokenbus_protocol::frame::DeltaExtra;
-use tokenbus_protocol::openai::RawJson;
+use tokenbus_protocol::DeltaExtra;
+use tokenbus_protocol::RawJson;
 use tokenbus_protocol::{Delta, EngineError, Finish};
 
 use crate::engine::Closed;

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::whole::model_mark;
-use tokenbus_protocol::openai::{RawJson, RawJsonError, RawObject};
-use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish, RequestKind};
+use tokenbus_protocol::{
+    Delta, EngineError, ErrorCode, Finish, RawJson, RawJsonError, RawObject, RequestKind, model_mark,
+};
 
 use super::exchange::{Output, Server, emit, permitted};
 use super::streamed::Stopped;

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
-use tokenbus_protocol::{EngineError, ErrorCode};
+use tokenbus_protocol::{EngineError, ErrorCode, RawJsonError, RawObject};
 
 use crate::engine::openai::error;
 

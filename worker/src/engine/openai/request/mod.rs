@@ -9,8 +9,7 @@ mod text;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
-use tokenbus_protocol::{EngineError, ErrorCode, RequestKind, Resume};
+use tokenbus_protocol::{EngineError, ErrorCode, RawJsonError, RawObject, RequestKind, Resume};
 
 use self::count::{Counting, PER_TOKEN};
 use self::engine_request::{Call, Plan};

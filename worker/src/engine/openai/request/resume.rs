@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokenbus_protocol::openai::{RawJsonError, RawObject};
-use tokenbus_protocol::{EngineError, RequestKind, Resume, ResumeChoice};
+use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice};
 
 use super::count::Counting;
 use super::engine_request::{Call, Plan};

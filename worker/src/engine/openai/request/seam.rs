@@ -6,8 +6,7 @@
 
 use std::borrow::Cow;
 
-use tokenbus_protocol::openai::{RawJson, RawObject};
-use tokenbus_protocol::{Delta, Finish, ResumeChoice};
+use tokenbus_protocol::{Delta, Finish, RawJson, RawObject, ResumeChoice};
 
 use crate::engine::Closed;
 use crate::engine::openai::limits::MAX_HELD_DELTAS;

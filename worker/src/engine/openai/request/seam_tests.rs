@@ -1,7 +1,7 @@
 //! Seams in every position: a stop string across them, and answers that are generated again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use tokenbus_protocol::frame::DeltaExtra;
+use tokenbus_protocol::DeltaExtra;
 
 use super::*;
 

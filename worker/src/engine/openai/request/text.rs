@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::RawObject;
-use tokenbus_protocol::{EngineError, RequestKind};
+use tokenbus_protocol::{EngineError, RawObject, RequestKind};
 
 use super::members::{number, parsed};
 use crate::engine::openai::error;

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::limits::MAX_MODEL_NAME;
-use tokenbus_protocol::{Feature, ModelInfo};
+use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;

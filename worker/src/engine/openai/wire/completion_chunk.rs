@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
-use tokenbus_protocol::openai::{RawJson, RawJsonError};
+use tokenbus_protocol::{RawJson, RawJsonError};
 
 /// `{"id": …, "choices": […], …}` of chat and text completions.
 #[derive(Debug, Default)]

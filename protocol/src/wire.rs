@@ -1,6 +1,11 @@
-//! A macro for enums that travel as a short text, where a newer peer may send one we do not know.
+//! What the wire types share. The macros define enums that accept variants of a newer peer.
 
-/// Defines a fieldless enum that is encoded as the given text; any other text decodes as `$other`.
+/// Whether a field has its default value and need not be sent.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Defines a fieldless enum that is encoded as the given text. Any other text decodes as `$other`.
 macro_rules! wire_enum {
     ($(#[$meta:meta])* $name:ident, other = $other:ident, { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -8,7 +13,7 @@ macro_rules! wire_enum {
         pub enum $name { $($(#[$vmeta])* $variant),+ }
 
         impl $name {
-            /// The text that stands for it on the wire, in logs and in metrics.
+            /// Its text on the wire, in logs and in metrics.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
@@ -40,15 +45,15 @@ macro_rules! wire_enum {
 
 pub(crate) use wire_enum;
 
-/// Defines an enum of newtype variants that is encoded as a map of one entry, `{tag: value}`. A
-/// tag that this version does not know decodes as `Unknown`, so that a newer peer is not cut off.
+/// Defines an enum of newtype variants that is encoded as a map of one entry, `{tag: value}`. A tag that this
+/// version does not know decodes as `Unknown`, so that the rest of a newer peer's message stays readable.
 macro_rules! wire_union {
     ($(#[$meta:meta])* $name:ident $(<$lt:lifetime>)?, { $($(#[$vmeta:meta])* $variant:ident($inner:ty) = $tag:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq)]
         pub enum $name $(<$lt>)? {
             $($(#[$vmeta])* $variant($inner),)+
-            /// Something that only a newer version knows. Never sent.
+            /// A variant that only a newer version knows. Never sent.
             Unknown,
         }
 

@@ -1,4 +1,4 @@
-//! Server-sent events as a client sees them: each with the time at which it came.
+//! Server-sent events as a client sees them, each with its time of arrival.
 
 use std::time::Instant;
 
@@ -6,12 +6,12 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::http::Response;
-use crate::within;
+use crate::wait::within;
 
 /// One event of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The data of an event that is JSON.
+    /// An event with JSON data.
     Chunk(Value),
     /// `data: [DONE]`.
     Done,
@@ -22,13 +22,13 @@ pub enum Event {
 /// How a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// As HTTP says that a body ends.
+    /// The body ended as HTTP demands.
     Clean,
-    /// The connection broke in the middle of it.
+    /// The connection broke in the middle of the body.
     Broken,
 }
 
-/// A stream that is being received. Dropping it closes the connection.
+/// A stream in progress. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Sse {
     /// The head of the answer.
@@ -37,17 +37,17 @@ pub struct Sse {
     end: Option<End>,
 }
 
-/// Everything that a stream brought.
+/// A complete stream.
 #[derive(Debug)]
 pub struct Transcript {
-    /// The events, with the time at which each came.
+    /// The events, each with its time of arrival.
     pub events: Vec<(Instant, Event)>,
     /// How the body ended.
     pub end: End,
 }
 
 impl Sse {
-    /// Reads the events of `response`; that it is a stream is checked with the first event.
+    /// Reads the events of `response`. The first event checks that it is a stream.
     pub(crate) fn new(response: Response) -> Self {
         Self {
             response,
@@ -56,16 +56,16 @@ impl Sse {
         }
     }
 
-    /// Whether the answer is a stream at all, rather than an error.
+    /// Whether the answer is a stream and not an error.
     pub fn is_stream(&self) -> bool {
         let kind = self.response.headers.get(http::header::CONTENT_TYPE);
         self.response.status == 200 && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
     }
 
-    /// The next event, `None` at the end.
+    /// The next event; `None` at the end.
     ///
     /// # Panics
-    /// After the deadline, and for anything that is no event stream.
+    /// After the deadline, and when the answer is not an event stream.
     pub async fn next(&mut self) -> Option<(Instant, Event)> {
         if !self.is_stream() {
             let body = self.response.body.collect_some().await;
@@ -91,7 +91,7 @@ impl Sse {
         }
     }
 
-    /// The next event that is a chunk, comments skipped.
+    /// The next chunk; skips comments.
     ///
     /// # Panics
     /// When the stream ends first.
@@ -105,7 +105,7 @@ impl Sse {
         }
     }
 
-    /// The next text of the first choice: chunks without any are skipped.
+    /// The next text of the first choice; skips chunks without text.
     pub async fn text(&mut self) -> String {
         loop {
             let chunk = self.chunk().await;
@@ -131,7 +131,7 @@ impl Sse {
 }
 
 impl Transcript {
-    /// The chunks, errors included.
+    /// The chunks, including errors.
     pub fn chunks(&self) -> impl Iterator<Item = &Value> {
         self.events.iter().filter_map(|(_, event)| match event {
             Event::Chunk(chunk) => Some(chunk),
@@ -139,7 +139,7 @@ impl Transcript {
         })
     }
 
-    /// The comments.
+    /// The number of comments.
     pub fn comments(&self) -> usize {
         self.events
             .iter()
@@ -147,7 +147,7 @@ impl Transcript {
             .count()
     }
 
-    /// The text of the choice numbered `index`.
+    /// The text of choice `index`.
     pub fn text_of(&self, index: u64) -> String {
         self.choices(index)
             .filter_map(|choice| choice["delta"]["content"].as_str())
@@ -169,7 +169,7 @@ impl Transcript {
         pieces.filter(|(_, text)| !text.is_empty()).collect()
     }
 
-    /// The finish reasons of the choice numbered `index`; a whole stream has one.
+    /// The finish reasons of choice `index`. A complete stream has exactly one.
     pub fn finish_reasons(&self, index: u64) -> Vec<String> {
         self.choices(index)
             .filter_map(|choice| choice["finish_reason"].as_str())
@@ -177,14 +177,14 @@ impl Transcript {
             .collect()
     }
 
-    /// The `usage` of the stream, where one came.
+    /// The `usage` of the stream, if it came.
     pub fn usage(&self) -> Option<&Value> {
         self.chunks()
             .filter_map(|chunk| chunk.get("usage"))
             .find(|usage| !usage.is_null())
     }
 
-    /// The `error` of the stream, where one came.
+    /// The `error` of the stream, if it came.
     pub fn error(&self) -> Option<&Value> {
         self.chunks().find_map(|chunk| chunk.get("error"))
     }
@@ -199,12 +199,12 @@ impl Transcript {
         choices.filter(move |choice| choice["index"] == index)
     }
 
-    /// Checks everything that a whole stream of one choice promises, and gives its text: a clean
-    /// end, `[DONE]` last and once, one id, `created` and model, the role in the first delta and
-    /// there alone, one finish reason, no text behind it, no error.
+    /// Checks a complete stream of one choice, and returns its text: it ends cleanly, with `[DONE]` once and last;
+    /// `id`, `created` and model stay the same; the role is in the first delta only; there is one finish reason
+    /// with no text behind it; there is no error.
     ///
     /// # Panics
-    /// When one of them is broken.
+    /// When a check fails.
     #[track_caller]
     pub fn whole(&self) -> String {
         assert_eq!(self.error(), None, "{self:#?}");
@@ -242,8 +242,8 @@ impl Transcript {
         self.text()
     }
 
-    /// The error with which a stream ended that could not go on: one error event, then the end,
-    /// without a finish and without `[DONE]` before it.
+    /// The error of a stream that could not continue: one error event and then the end, with no finish reason and
+    /// no `[DONE]` before it.
     ///
     /// # Panics
     /// When the stream ended otherwise.
@@ -275,7 +275,7 @@ impl Parser {
         self.bytes.is_empty()
     }
 
-    /// The next whole event; every one ends with an empty line.
+    /// The next complete event; each ends with an empty line.
     fn event(&mut self) -> Option<Event> {
         let end = self.bytes.windows(2).position(|two| two == b"\n\n")?;
         let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
@@ -300,7 +300,7 @@ impl Parser {
     }
 }
 
-/// The body of an answer that should have been something else, as text.
+/// The body of an unexpected answer, as text.
 trait CollectSome {
     async fn collect_some(&mut self) -> String;
 }

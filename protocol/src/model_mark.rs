@@ -1,16 +1,16 @@
-//! Answers that are one JSON document (embeddings, rerank, …). They travel as text, in as many deltas
-//! as it takes.
+//! The model's name in an answer that is one JSON document (embeddings, rerank, …). Such an answer travels as text,
+//! in any number of deltas.
 //!
-//! Only the gateway knows under which name its client asked for the model. Where the engine names
-//! it, the text stops and an empty delta stands for the name; see [`model_mark`].
+//! Only the gateway knows under which name its client asked for the model. Where the engine names the model, the
+//! text pauses and an empty delta, the mark, stands for the name.
 
-use super::RawJson;
 use crate::frame::{Delta, DeltaExtra};
+use crate::openai::RawJson;
 
-/// The member of the chunk by which a mark is known.
+/// The chunk that identifies a mark.
 const MARK: &str = r#"{"model":null}"#;
 
-/// The delta that stands where the gateway puts the model's name, a JSON string.
+/// The mark: the gateway replaces it by the model's name, as a JSON string.
 pub fn model_mark() -> Delta<'static> {
     let chunk = RawJson::new(MARK).ok();
     Delta {

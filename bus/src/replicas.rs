@@ -8,21 +8,21 @@ use crate::limits::{MAX_REPLICAS, SAFE_REPLICAS};
 /// How many replicas streams and buckets have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Replicas {
-    /// Three where the cluster of servers has room for them, else one.
+    /// Three if the cluster of servers has room for them, otherwise one.
     #[default]
     Auto,
-    /// This many, or the stream is not made.
+    /// Exactly this many; otherwise the stream is not made.
     Exactly(usize),
 }
 
-/// No number of replicas.
+/// The text is not a number of replicas.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("write auto, or a number from 1 to {MAX_REPLICAS}")]
 pub struct ReplicasError;
 
 impl Replicas {
-    /// The replicas that a stream should have, where the servers are a cluster or are not.
-    pub(super) fn wanted(self, clustered: bool) -> usize {
+    /// Wanted replicas of a stream, given whether the servers are a cluster.
+    pub(crate) fn wanted(self, clustered: bool) -> usize {
         match self {
             Self::Auto if clustered => SAFE_REPLICAS,
             Self::Auto => 1,

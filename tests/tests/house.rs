@@ -37,7 +37,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "protocol",
         &[
-            &["limits", "wire"],
+            &["limits", "smoothed_time", "wire"],
             &["codec", "model_token", "name", "openai"],
             &["consumption", "event", "frame", "status", "waiting"],
             &["capacity", "control", "feature", "model_mark", "plain"],

@@ -9,6 +9,7 @@ mod budget;
 mod check;
 mod conn;
 mod deadline;
+mod error;
 mod exchange;
 mod failure;
 mod http1;
@@ -30,6 +31,7 @@ mod text;
 mod usage;
 
 pub use args::{Args, Arrivals, Check, NamedPid};
+pub use error::Error;
 pub use procfs::ProcError;
-pub use run::{Error, run};
+pub use run::run;
 pub use target::TargetError;

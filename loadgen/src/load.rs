@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::args::Arrivals;
 use super::arrivals::DueTimes;
 use super::budget::Budget;
 use super::conn::Connector;
+use super::error::Error;
 use super::exchange::{Outcome, Plan, Session};
 use super::failure::Kind;
 use super::limits::{BACKOFF, BACKOFF_MAX, PACER_QUEUE, PACER_SLICE};

@@ -1,9 +1,9 @@
 //! The request before the run that finds out which check applies.
 
-use super::Error;
 use super::args::{Args, Check};
 use super::check::{Level, Rules};
 use super::conn::Connector;
+use super::error::Error;
 use super::exchange::{Plan, Session};
 use super::failure::Kind;
 use super::limits::PROBE_TOKENS;

@@ -185,7 +185,9 @@ pub(crate) fn production(text: &str) -> &str {
     let mut from = 0;
     while let Some(at) = text[from..].find("\n#[cfg(test)]\n").map(|at| from + at) {
         let behind = text[at + 1..].lines().find(|line| !line.starts_with("#["));
-        if behind.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{')) {
+        if behind.is_some_and(|line| {
+            (line.starts_with("mod ") || line.starts_with("pub")) && line.contains("mod ") && line.ends_with('{')
+        }) {
             return &text[..at];
         }
         from = at + 1;

@@ -105,16 +105,6 @@ const ALLOWED: &[AllowedCircle] = &[
         5,
         "to be opened: its files use what mod.rs declares",
     ),
-    (
-        "cli",
-        "keys",
-        3,
-        "to be opened: both stores use what the command declares",
-    ),
-    ("cli", "", 7, "to be opened: `status` uses what main.rs declares"),
-    ("loadgen", "", 5, "to be opened: its files use what lib.rs declares"),
-    ("sim", "engine", 5, "to be opened: its files use what mod.rs declares"),
-    ("sim", "server", 3, "to be opened: an answer and its documents"),
 ];
 
 fn sources() -> Vec<tidy::Source> {

@@ -10,7 +10,7 @@ use tokenbus_gateway::{BucketError, open_key_bucket};
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 
-use super::KeysError;
+use super::error::KeysError;
 use crate::limits::{KEYS_CONNECT, KEYS_PATIENCE, KEYS_RETRY};
 use crate::shared::{BusArgs, KeptArgs, Shared};
 

@@ -12,7 +12,7 @@ use tokenbus_gateway::{KeyEntry, KeyTable};
 use tokenbus_protocol::Name;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use super::KeysError;
+use super::error::KeysError;
 
 /// A new file is its owner's alone.
 const MODE: u32 = 0o600;

@@ -1,6 +1,7 @@
 //! `tokenbus keys`: make, list and revoke API keys, in a file or in the bucket that gateways share.
 
 mod bucket;
+mod error;
 mod file;
 
 use std::num::{NonZeroU32, NonZeroU64};
@@ -16,6 +17,7 @@ use tokenbus_gateway::{KeyHash, Secret};
 use tokenbus_protocol::Name;
 
 use self::bucket::Bucket;
+use self::error::KeysError;
 use self::file::File;
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, KeptArgs};
@@ -101,20 +103,6 @@ struct Revoke {
     /// The key's name
     #[arg(value_name = "NAME")]
     name: Name,
-}
-
-/// Why keys cannot be read or changed.
-#[derive(Debug, thiserror::Error)]
-enum KeysError {
-    /// The name is taken.
-    #[error("there is a key {0} already: revoke it first, or choose another name")]
-    Exists(Name),
-    /// There is no such key.
-    #[error("there is no key {0}; `tokenbus keys list` lists those that there are")]
-    Unknown(Name),
-    /// The file or the bucket.
-    #[error("{place}: {reason}")]
-    Place { place: String, reason: String },
 }
 
 /// Where keys are kept.

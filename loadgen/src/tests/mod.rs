@@ -18,10 +18,11 @@ use super::args::Args;
 use super::budget::Budget;
 use super::check::{Level, Rules};
 use super::conn::Connector;
+use super::error::Error;
 use super::exchange::Plan;
 use super::load::{Live, LoadThread, Phase, Shape};
 use super::report::Report;
-use super::run::{Error, make};
+use super::run::make;
 use super::target::{Target, body};
 
 #[derive(Debug, Parser)]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokenbus_engine::Job;
 use tokenbus_protocol::{EngineError, ErrorCode, RawJson, RequestKind, Resume, ResumeChoice};
 
-use super::error;
+use super::error::error;
 use super::prompted::Prompted;
 use super::said::{self, Said, ScriptedCall, Tool};
 use super::whole;

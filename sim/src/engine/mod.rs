@@ -21,6 +21,7 @@
 
 mod ask;
 mod batch;
+mod error;
 mod logprobs;
 mod prompted;
 mod said;
@@ -38,7 +39,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_bus::task;
 use tokenbus_engine::{Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, Running, Sink, job_channel};
-use tokenbus_protocol::{EngineError, ErrorCode, Feature, ModelInfo};
+use tokenbus_protocol::{Feature, ModelInfo};
 use tokio::sync::{mpsc, watch};
 
 use self::ask::Plan;
@@ -230,17 +231,5 @@ fn obey(batch: &mut Batch, command: Command, now: Instant) {
     match command {
         Command::Add(key, sequence) => batch.add(key, *sequence, now),
         Command::Remove(key) => batch.remove(key),
-    }
-}
-
-/// An error of the engine's.
-fn error(code: ErrorCode, message: String, param: Option<&str>) -> EngineError {
-    EngineError {
-        code,
-        message,
-        param: param.map(str::to_owned),
-        engine_code: None,
-        retryable: false,
-        retry_after_ms: None,
     }
 }

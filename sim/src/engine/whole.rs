@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind};
 
-use super::error;
+use super::error::error;
 use super::said::{Piece, Said};
 
 /// Numbers of a vector whose request does not say how many.

@@ -14,7 +14,7 @@ use tokenbus_protocol::{Delta, EngineError, Finish};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::Counted;
-use super::documents;
+use super::documents::{self, Choice};
 use super::events::Chunks;
 use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, UNREAD_BYTES};
 
@@ -35,15 +35,6 @@ pub(super) enum Form {
     Stream(Chunks),
     /// The choices' texts, with their finish reasons, for one document at the end.
     Whole(Vec<Choice>),
-}
-
-/// One choice of an answer that is not streamed.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Choice {
-    /// Its text.
-    pub(super) text: String,
-    /// Why it ended.
-    pub(super) finish_reason: Option<String>,
 }
 
 struct State {

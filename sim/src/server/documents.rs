@@ -3,8 +3,16 @@
 use serde_json::json;
 use tokenbus_protocol::{EngineError, ErrorCode, Finish};
 
-use super::answer::Choice;
 use super::events::{Identity, usage};
+
+/// One choice of an answer that is not streamed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Choice {
+    /// Its text.
+    pub(super) text: String,
+    /// Why it ended.
+    pub(super) finish_reason: Option<String>,
+}
 
 /// An OpenAI error object.
 pub(super) fn envelope(error: &EngineError) -> String {

@@ -1,8 +1,11 @@
-//! OpenAI's chat completions: the check of a request, and the events of its answer.
+//! OpenAI's chat completions: how a request is checked, and how its answer is written.
 
 mod check;
+mod style;
 #[cfg(test)]
 mod text_tests;
 
-pub use crate::generation::encoder::ChunkEncoder;
-pub use check::{ChatView, check};
+pub use check::check_chat;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use check::chat_view;
+pub(crate) use style::ChatStyle;

@@ -1,35 +1,31 @@
-//! Checking an embeddings request.
+//! Checks an embeddings request.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::answer::verbatim::Whole;
-use crate::request::fields::Whole as WholeNumber;
+use crate::request::fields::Integer;
 use crate::request::prompt::Prompt;
 use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
 
-/// The members that are looked at.
+/// The members that the check reads.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct EmbeddingsRequest {
     model: Option<String>,
     input: Option<Prompt>,
-    // What some engines take in place of `input`.
+    // Some engines take these in place of `input`.
     messages: Option<IgnoredAny>,
     content: Option<IgnoredAny>,
     #[serde(rename = "encoding_format")]
     _encoding_format: Option<String>,
-    dimensions: Option<WholeNumber>,
+    dimensions: Option<Integer>,
 }
 
-/// Why embeddings are not continued elsewhere once a part of them has come.
-const NOT_RESUMABLE: &str = "its answer is no text that could be continued";
-
-/// Checks `body`.
+/// Checks an embeddings request.
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
-pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
+pub fn check_embeddings(body: &[u8]) -> Result<Checked, RequestError> {
     let request: EmbeddingsRequest = request::parse(body)?;
     let model = request::model(request.model)?;
     match request.input {
@@ -38,15 +34,7 @@ pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
         _ => {}
     }
     at_least_one("dimensions", request.dimensions)?;
-    Ok(whole(model))
-}
-
-/// A request whose answer is handed on as the engine gives it.
-pub(crate) fn whole(model: String) -> Checked {
-    Checked {
-        not_resumable: Some(NOT_RESUMABLE),
-        ..Checked::new(model, Whole)
-    }
+    Ok(Checked::verbatim(model))
 }
 
 #[cfg(test)]
@@ -55,7 +43,7 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> (Option<String>, &'static str) {
-        match check(body.as_bytes()) {
+        match check_embeddings(body.as_bytes()) {
             Err(RequestError::Field { param, code, .. }) => (param, code),
             other => (Some(format!("{other:?}")), ""),
         }
@@ -71,13 +59,13 @@ mod tests {
             r#""a","encoding_format":"base64","dimensions":256,"user":"u","x":[{}]"#,
         ] {
             let body = format!(r#"{{"model":"m","input":{input}}}"#);
-            let checked = check(body.as_bytes()).unwrap();
+            let checked = check_embeddings(body.as_bytes()).unwrap();
             assert_eq!(checked.model, "m");
             assert!(!checked.form.is_stream() && checked.needs.is_empty() && checked.body.is_none());
             assert!(checked.not_resumable.is_some());
         }
         assert!(
-            check(br#"{"model":"m","messages":[]}"#).is_ok(),
+            check_embeddings(br#"{"model":"m","messages":[]}"#).is_ok(),
             "chat embeddings of vLLM"
         );
     }
@@ -102,6 +90,6 @@ mod tests {
             (param.unwrap().as_str(), code),
             ("dimensions", "integer_below_min_value")
         );
-        assert_eq!(check(b"[]").unwrap_err(), RequestError::NotAnObject);
+        assert_eq!(check_embeddings(b"[]").unwrap_err(), RequestError::NotAnObject);
     }
 }

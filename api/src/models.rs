@@ -6,19 +6,19 @@ use tokenbus_protocol::Capabilities;
 /// A model as `/v1/models` lists it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListedModel {
-    /// Name under which clients ask for it.
+    /// The name that clients use.
     pub name: String,
-    /// When the cluster saw it first, Unix time in seconds.
+    /// When the cluster first saw the model, Unix time in seconds.
     pub created: u64,
-    /// Tokens of context per request, where known.
+    /// Tokens of context per request, if known.
     pub context_length: Option<u64>,
-    /// What its engines can do with it.
+    /// What the model's engines can do.
     pub capabilities: Capabilities,
-    /// Whether a live worker serves it.
+    /// Whether a live worker serves the model.
     pub live: bool,
 }
 
-/// One model, in OpenAI's shape with what tokenbus knows beside it.
+/// One model in OpenAI's form, with further members of tokenbus.
 #[derive(Debug, Serialize)]
 pub struct ModelObject<'a> {
     id: &'a str,

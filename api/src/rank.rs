@@ -1,13 +1,12 @@
-//! Checking rerank and score requests. Engines differ in what they take beside the query and the
-//! documents; that is left to them.
+//! Checks rerank and score requests. Engines accept different members beside the query and the documents; those are
+//! left to the engine.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::embeddings::whole;
-use crate::request::fields::{TextOrObject, Whole as WholeNumber};
+use crate::request::fields::{Integer, TextOrObject};
 use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
 
 #[derive(Deserialize)]
@@ -16,9 +15,9 @@ struct RerankRequest {
     model: Option<String>,
     query: Option<TextOrObject>,
     documents: Option<Documents>,
-    // As other servers' clients call them; llama.cpp takes both.
+    // The name in other servers' APIs; llama.cpp accepts both.
     texts: Option<Documents>,
-    top_n: Option<WholeNumber>,
+    top_n: Option<Integer>,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +26,7 @@ struct ScoreRequest {
     model: Option<String>,
 }
 
-/// Documents to be sorted: texts or objects, or one object that holds them. How many.
+/// The number of documents to sort. They are strings or objects, or one object that holds them.
 #[derive(Debug, Clone, Copy)]
 struct Documents(usize);
 
@@ -71,7 +70,7 @@ pub fn check_rerank(body: &[u8]) -> Result<Checked, RequestError> {
         Some(Documents(_)) => {}
     }
     at_least_one("top_n", request.top_n)?;
-    Ok(whole(model))
+    Ok(Checked::verbatim(model))
 }
 
 /// Checks a score request.
@@ -80,7 +79,7 @@ pub fn check_rerank(body: &[u8]) -> Result<Checked, RequestError> {
 /// [`RequestError`] says what is wrong and where.
 pub fn check_score(body: &[u8]) -> Result<Checked, RequestError> {
     let request: ScoreRequest = request::parse(body)?;
-    Ok(whole(request::model(request.model)?))
+    Ok(Checked::verbatim(request::model(request.model)?))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawJson};
 
-use crate::answer::form::{Failure, Form};
-use crate::{AnswerError, Identity};
+use crate::answer::{AnswerError, Identity};
+use crate::answer::{Failure, Form};
 
 /// One answer.
 pub(crate) struct Sample {

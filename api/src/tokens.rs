@@ -1,9 +1,8 @@
-//! Checking tokenize and detokenize requests, in the forms that vLLM, SGLang and llama.cpp have.
+//! Checks tokenize and detokenize requests, in the forms of vLLM, SGLang and llama.cpp.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::embeddings::whole;
 use crate::request::prompt::Prompt;
 use crate::request::{self, Checked, RequestError, missing};
 
@@ -11,9 +10,11 @@ use crate::request::{self, Checked, RequestError, missing};
 #[serde(expecting = "an object")]
 struct TokenizeRequest {
     model: Option<String>,
-    // vLLM and SGLang; a chat; llama.cpp.
+    // The text for vLLM and SGLang.
     prompt: Option<IgnoredAny>,
+    // A chat.
     messages: Option<Vec<IgnoredAny>>,
+    // The text for llama.cpp.
     content: Option<IgnoredAny>,
 }
 
@@ -34,7 +35,7 @@ pub fn check_tokenize(body: &[u8]) -> Result<Checked, RequestError> {
     if request.prompt.is_none() && request.messages.is_none() && request.content.is_none() {
         return Err(missing("prompt"));
     }
-    Ok(whole(model))
+    Ok(Checked::verbatim(model))
 }
 
 /// Checks a detokenize request.
@@ -47,7 +48,7 @@ pub fn check_detokenize(body: &[u8]) -> Result<Checked, RequestError> {
     if request.tokens.is_none() {
         return Err(missing("tokens"));
     }
-    Ok(whole(model))
+    Ok(Checked::verbatim(model))
 }
 
 #[cfg(test)]

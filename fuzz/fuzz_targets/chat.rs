@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::chat::check;
-use tokenbus_api::limits::MAX_CHOICES;
+use tokenbus_api::check_chat;
+use tokenbus_api::MAX_CHOICES;
 use tokenbus_fuzz::assert_checked;
 
 fuzz_target!(|bytes: &[u8]| {
-    let view = check(bytes);
+    let view = check_chat(bytes);
     if let Ok(view) = &view {
         assert!((1..=MAX_CHOICES).contains(&view.n));
     }

@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::completions::check;
+use tokenbus_api::check_completion;
 use tokenbus_fuzz::assert_checked;
 
 fuzz_target!(|bytes: &[u8]| {
-    let view = check(bytes);
+    let view = check_completion(bytes);
     if let Ok(view) = &view {
         assert!(view.choices >= 1);
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::embeddings::check;
+use tokenbus_api::check_embeddings;
 use tokenbus_fuzz::assert_checked;
 
-fuzz_target!(|bytes: &[u8]| assert_checked(bytes, &check(bytes)));
+fuzz_target!(|bytes: &[u8]| assert_checked(bytes, &check_embeddings(bytes)));

@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::messages::{check, check_count};
+use tokenbus_api::{check_message, check_message_count};
 use tokenbus_fuzz::{assert_becomes_chat, assert_checked};
 
 fuzz_target!(|bytes: &[u8]| {
-    let checked = check(bytes);
+    let checked = check_message(bytes);
     assert_checked(bytes, &checked);
     assert_becomes_chat(&checked);
-    assert_checked(bytes, &check_count(bytes));
+    assert_checked(bytes, &check_message_count(bytes));
 });

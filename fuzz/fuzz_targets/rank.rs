@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::rank::{check_rerank, check_score};
+use tokenbus_api::{check_rerank, check_score};
 use tokenbus_fuzz::assert_checked;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,18 +4,18 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::responses::Create;
-use tokenbus_api::responses::kept::Known;
+use tokenbus_api::ResponseRequest;
+use tokenbus_api::KnownResponses;
 use tokenbus_fuzz::{assert_becomes_chat, assert_checked, assert_error};
 
 fuzz_target!(|bytes: &[u8]| {
-    let known = Known::new();
-    if let Err(error) = Create::read(bytes).and_then(|create| create.refers_to()) {
+    let known = KnownResponses::new();
+    if let Err(error) = ResponseRequest::read(bytes).and_then(|create| create.refers_to()) {
         assert_error(bytes, &error);
     }
-    let checked = Create::read(bytes).and_then(|create| create.translate(&known, true));
+    let checked = ResponseRequest::read(bytes).and_then(|create| create.translate(&known, true));
     let checked = checked.map(|translated| translated.checked);
     assert_checked(bytes, &checked);
     assert_becomes_chat(&checked);
-    assert_checked(bytes, &Create::read(bytes).and_then(|create| create.count(&known)));
+    assert_checked(bytes, &ResponseRequest::read(bytes).and_then(|create| create.count(&known)));
 });

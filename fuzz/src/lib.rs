@@ -1,6 +1,6 @@
 //! What the check of a request promises in every API, for the targets that feed them.
 
-use tokenbus_api::request::{Checked, RequestError};
+use tokenbus_api::{Checked, RequestError};
 use tokenbus_protocol::MAX_MODEL_NAME;
 
 /// Asserts that `checked`, which came of `bytes`, is a request that can be placed or an error that can be told.
@@ -24,7 +24,7 @@ pub fn assert_becomes_chat(checked: &Result<Checked, RequestError>) {
         .body
         .as_deref()
         .expect("a translated request has a body of its own");
-    let chat = tokenbus_api::chat::check(body).expect("what was translated to is a chat request");
+    let chat = tokenbus_api::check_chat(body).expect("what was translated to is a chat request");
     assert_eq!(chat.model, request.model);
 }
 

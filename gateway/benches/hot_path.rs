@@ -31,7 +31,7 @@ fn events(criterion: &mut Criterion) {
     let mut out = BytesMut::with_capacity(4096);
     for (name, text) in [("a token", "token "), ("a token with escapes", "\"a\\b\"\n\u{1}é")] {
         let mut encoder = work::encoder();
-        group.bench_function(name, |b| b.iter(|| work::event(&mut encoder, text, &mut out)));
+        group.bench_function(name, |b| b.iter(|| work::event(&mut *encoder, text, &mut out)));
     }
     group.finish();
 }

@@ -50,7 +50,7 @@ fn demultiplexer(straight: bool) -> Step {
 
 fn events(text: &'static str) -> Step {
     let (mut encoder, mut out) = (work::encoder(), BytesMut::with_capacity(4096));
-    Box::new(move || work::event(&mut encoder, text, &mut out))
+    Box::new(move || work::event(&mut *encoder, text, &mut out))
 }
 
 fn main() {

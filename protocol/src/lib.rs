@@ -4,6 +4,9 @@
 //! message is encoded by [`encode`] and decoded by [`decode`], and every bound on a peer's messages is in
 //! `limits.rs`. Wire structs are MessagePack maps, so that a newer peer may add fields and an older one skips them.
 
+// Without `testing`, what that module re-exports is public for nobody.
+#![cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
+
 mod batch;
 mod capacity;
 mod codec;

@@ -1,37 +1,37 @@
-//! What an API makes of a call's output: the seam between the one path through the cluster and the
-//! many shapes in which clients want its answers.
+//! The traits that turn a call's output into an API's answer.
 //!
-//! An API is a translation: its request becomes the body of a call, and a [`Form`] writes what
-//! comes back. Nothing here waits, and no API has a path of its own through the cluster.
+//! An API is a translation: its request becomes the body of a call, and its [`Form`] writes the answer. Nothing here
+//! waits, and no API has a path of its own through the cluster.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
-use crate::answer::events::KEEP_ALIVE;
-use crate::answer::json::{push_escaped, push_string};
-use crate::{AnswerError, Identity};
+use super::error::AnswerError;
+use super::events::KEEP_ALIVE;
+use super::failure::{Failure, openai_envelope};
+use super::identity::Identity;
+use super::json::push_escaped;
 
 /// The form in which one client wants its answer.
 pub trait Form: Send + Sync + std::fmt::Debug {
     /// Whether the answer is streamed.
     fn is_stream(&self) -> bool;
 
-    /// Writes a streamed answer.
+    /// Makes the writer of a streamed answer.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder>;
 
-    /// Collects an answer that is wanted in one piece.
+    /// Makes the collector of an answer that the client wants in one piece.
     fn collector(&self, identity: Identity) -> Box<dyn Collect>;
 
-    /// The body of an error that is told instead of an answer, JSON.
+    /// The JSON body of an error that is sent instead of an answer.
     fn error(&self, failure: &Failure<'_>) -> Bytes {
-        envelope(failure)
+        openai_envelope(failure)
     }
 }
 
-/// How a delta that is text and nothing else is written, as long as nothing else has come: what
-/// stands before and after the text.
+/// The event of a delta that is text and nothing else, as the bytes before and after that text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     before: Box<[u8]>,
@@ -39,7 +39,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// A template; the text goes, escaped as the inside of a JSON string, between the two.
+    /// A template. The text goes between the two, escaped as the inside of a JSON string.
     pub fn new(before: impl AsRef<[u8]>, after: impl AsRef<[u8]>) -> Self {
         Self {
             before: before.as_ref().into(),
@@ -47,10 +47,10 @@ impl Template {
         }
     }
 
-    /// Appends the event for `text`. Inlined, as the lane that calls it for each token lies in another crate.
+    /// Appends the event for `text`. Inlined, because the lane that calls it for each token is in another crate.
     #[inline]
     pub fn write(&self, text: &str, out: &mut BytesMut) {
-        // Room for a text of which little has to be escaped, as it nearly always is.
+        // Nearly every text needs few escapes; an eighth more leaves room for them.
         out.reserve(self.before.len() + text.len() + text.len() / 8 + self.after.len());
         out.extend_from_slice(&self.before);
         push_escaped(out, text);
@@ -60,17 +60,17 @@ impl Template {
 
 /// Writes the events of one streamed answer.
 pub trait Encoder: Send {
-    /// Appends what stands before any output; called once, when the status is sent.
+    /// Appends the events before any output. Called once, when the status is sent.
     fn begin(&mut self, _out: &mut BytesMut) {}
 
     /// Appends the events for `delta`.
     ///
     /// # Errors
-    /// [`AnswerError`] when what the worker sent is no answer.
+    /// [`AnswerError`] when the worker's output is no answer.
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError>;
 
-    /// What [`Encoder::delta`] would do now with text of the first choice and nothing else, where
-    /// that is always the same. Asked after each delta.
+    /// What [`Encoder::delta`] would write now for text of the first choice alone, where that is always the same.
+    /// Asked for after each delta.
     fn template(&self) -> Option<Arc<Template>> {
         None
     }
@@ -78,10 +78,10 @@ pub trait Encoder: Send {
     /// Appends the end of the stream.
     ///
     /// # Errors
-    /// [`AnswerError`] when what the worker sent is no answer.
+    /// [`AnswerError`] when the worker's output is no answer.
     fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError>;
 
-    /// Appends the event for a failure after the status has been sent. Nothing follows.
+    /// Appends the event for a failure after the status has been sent. Nothing follows it.
     fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut);
 
     /// A comment or event that keeps the connection alive.
@@ -92,62 +92,15 @@ pub trait Encoder: Send {
 
 /// Collects the deltas of one call into one answer.
 pub trait Collect: Send {
-    /// Takes a delta in.
+    /// Adds a delta.
     ///
     /// # Errors
-    /// [`AnswerError`] when what the worker sent is no answer, or too large.
+    /// [`AnswerError`] when the worker's output is no answer, or too large.
     fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError>;
 
-    /// The whole answer, JSON.
+    /// The whole answer as JSON.
     ///
     /// # Errors
-    /// [`AnswerError`] when what the worker sent is no answer.
+    /// [`AnswerError`] when the worker's output is no answer.
     fn finish(self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError>;
-}
-
-/// A failure as a client is told of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Failure<'a> {
-    /// The HTTP status that it has, or would have had before the answer's own was sent.
-    pub status: u16,
-    /// OpenAI's `error.type`.
-    pub kind: &'a str,
-    /// A sentence.
-    pub message: &'a str,
-    /// The member of the request that is to blame.
-    pub param: Option<&'a str>,
-    /// A word for programs.
-    pub code: Option<&'a str>,
-    /// The id of the request, for APIs that tell it with the error.
-    pub request_id: Option<&'a str>,
-}
-
-impl<'a> Failure<'a> {
-    /// The same, of the request `id`.
-    #[must_use]
-    pub fn of(self, id: &'a str) -> Self {
-        Self {
-            request_id: Some(id),
-            ..self
-        }
-    }
-}
-
-/// OpenAI's error object as one line of JSON: `{"error":{…}}`.
-pub fn envelope(failure: &Failure<'_>) -> Bytes {
-    let mut out = BytesMut::with_capacity(128 + failure.message.len());
-    let optional = |out: &mut BytesMut, text: Option<&str>| match text {
-        Some(text) => push_string(out, text),
-        None => out.extend_from_slice(b"null"),
-    };
-    out.extend_from_slice(b"{\"error\":{\"message\":");
-    push_string(&mut out, failure.message);
-    out.extend_from_slice(b",\"type\":");
-    push_string(&mut out, failure.kind);
-    out.extend_from_slice(b",\"param\":");
-    optional(&mut out, failure.param);
-    out.extend_from_slice(b",\"code\":");
-    optional(&mut out, failure.code);
-    out.extend_from_slice(b"}}");
-    out.freeze()
 }

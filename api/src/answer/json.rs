@@ -1,9 +1,61 @@
-//! Writing JSON straight into a buffer: strings are escaped on the way, no value tree is built.
+//! JSON written straight into a buffer, without a value tree.
+//!
+//! Beside the escapes that JSON demands, U+0085, U+2028 and U+2029 are escaped. They are legal in JSON and in event
+//! streams, but line readers of several languages (Python's `str.splitlines`, on which httpx's `iter_lines` is built)
+//! end a line at them and would tear the event apart.
 
 use std::fmt::Write as _;
+use std::io;
 
 use bytes::{BufMut as _, BytesMut};
+use serde::Serialize;
+use serde_json::ser::Formatter;
 use tokenbus_protocol::RawJson;
+
+/// Appends `value` as JSON on one line.
+pub(crate) fn push(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
+    let mut serializer = serde_json::Serializer::with_formatter(out.writer(), OneLine);
+    // A growing buffer takes every write, and no type of ours refuses to be serialized.
+    let _ = value.serialize(&mut serializer);
+}
+
+/// Appends `value`, which is an object, with the members of `more` at its end as their sender wrote them.
+pub(crate) fn push_object(out: &mut BytesMut, value: &impl Serialize, more: Option<&RawJson>) {
+    push(out, value);
+    let more = more.map_or("", members);
+    if !more.is_empty() {
+        reopen(out);
+        push_members(out, more);
+        out.put_u8(b'}');
+    }
+}
+
+/// Removes the brace that closes the object at the end of `out`, so that more members can follow.
+pub(crate) fn reopen(out: &mut BytesMut) {
+    out.truncate(out.len().saturating_sub(1));
+}
+
+/// Escapes what [`push_escaped`] escapes beyond serde's own rules.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((plain, tail)) = rest.find(ends_a_line).and_then(|at| rest.split_at_checked(at)) {
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = tail.chars();
+            if let Some(c) = chars.next() {
+                write!(writer, "\\u{:04x}", u32::from(c))?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+fn ends_a_line(c: char) -> bool {
+    matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
+}
 
 /// Appends `text` as a JSON string, quotes included.
 pub(crate) fn push_string(out: &mut BytesMut, text: &str) {
@@ -12,11 +64,15 @@ pub(crate) fn push_string(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
 }
 
+/// Appends `text` as a JSON string, or `null`.
+pub(crate) fn push_optional(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        Some(text) => push_string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
 /// Appends `text` as the inside of a JSON string.
-///
-/// Beside what JSON demands, U+0085, U+2028 and U+2029 are escaped: they are legal in JSON and in
-/// event streams, but line readers of several languages (Python's `str.splitlines`, which httpx's
-/// `iter_lines` is made of) end a line at them and would tear the event apart.
 pub(crate) fn push_escaped(out: &mut BytesMut, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(may_need_escape) {
@@ -33,7 +89,7 @@ pub(crate) fn push_escaped(out: &mut BytesMut, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-// First bytes of the characters that are escaped: 0xC2 begins U+0085, 0xE2 U+2028 and U+2029.
+// The first bytes of all characters that are escaped: 0xC2 begins U+0085, 0xE2 begins U+2028 and U+2029.
 fn may_need_escape(byte: u8) -> bool {
     matches!(byte, 0..=0x1f | b'"' | b'\\' | 0xC2 | 0xE2)
 }
@@ -60,14 +116,14 @@ fn push_char(out: &mut BytesMut, c: char) {
     out.extend_from_slice(short);
 }
 
-/// Appends what `text` formats to, unescaped: numbers and the like.
+/// Appends `text` as it formats, without escapes: for numbers and the like.
 pub(crate) fn push_number(out: &mut BytesMut, text: impl std::fmt::Display) {
-    // Writing into a growing buffer does not fail.
+    // A growing buffer takes every write.
     let _ = write!(out, "{text}");
 }
 
-/// The inside of a JSON object, without its braces: what can be spliced in among other members.
-/// Empty when `json` is an empty object or no object.
+/// The inside of a JSON object, without its braces, so that it can be placed among other members. Empty when `json`
+/// is an empty object or no object.
 pub(crate) fn members(json: &RawJson) -> &str {
     json.get()
         .strip_prefix('{')
@@ -75,9 +131,8 @@ pub(crate) fn members(json: &RawJson) -> &str {
         .map_or("", str::trim_ascii)
 }
 
-/// Appends `,` and the members of `json`, or nothing when it has none.
-pub(crate) fn push_members(out: &mut BytesMut, json: Option<&RawJson>) {
-    let members = json.map_or("", members);
+/// Appends `,` and `members`, or nothing when there are none.
+pub(crate) fn push_members(out: &mut BytesMut, members: &str) {
     if !members.is_empty() {
         out.put_u8(b',');
         out.extend_from_slice(members.as_bytes());
@@ -118,6 +173,33 @@ mod tests {
             escaped("\u{2027}\u{202a}\u{84}\u{86}é"),
             "\"\u{2027}\u{202a}\u{84}\u{86}é\""
         );
+    }
+
+    #[test]
+    fn serialized_values_are_escaped_like_strings() {
+        for text in [
+            "",
+            "a\"b\\c/d",
+            "\n\r\t\u{8}\u{c}\0\u{1f}\u{7f}",
+            "\u{85}\u{2028}b\u{2029}",
+            "漢🦀\u{2027}é",
+        ] {
+            let mut out = BytesMut::new();
+            push(&mut out, text);
+            assert_eq!(out, escaped(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn more_members_follow_as_they_were_written() {
+        let with = |more: &str| {
+            let mut out = BytesMut::new();
+            let object = std::collections::BTreeMap::from([("a", 1)]);
+            push_object(&mut out, &object, Some(&RawJson::new(more).unwrap()));
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        assert_eq!(with(r#"{ "b" : 1.50 }"#), r#"{"a":1,"b" : 1.50}"#);
+        assert_eq!(with("{ }"), r#"{"a":1}"#);
     }
 
     #[test]

@@ -1,47 +1,54 @@
 //! The `usage` object of an answer.
 
-use bytes::BytesMut;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokenbus_protocol::Finish;
+use tokenbus_protocol::RawJson;
 
-use crate::answer::json::push_number;
-
-/// Appends the usage object and returns true, or returns false when the counts are not known.
-///
-/// The engine's own object goes through as it is, details and all. Where the engine sent none it
-/// is made of the counts, but only when both are known: clients with typed parsers take no object
-/// with a member missing or null, and a 0 would be a lie.
-pub(crate) fn push_usage(finish: &Finish, out: &mut BytesMut) -> bool {
-    if let Some(usage) = finish.usage.as_ref().filter(|usage| usage.get().starts_with('{')) {
-        out.extend_from_slice(usage.get().as_bytes());
-        return true;
-    }
-    let (Some(prompt), Some(completion)) = (finish.prompt_tokens, finish.completion_tokens) else {
-        return false;
-    };
-    let total = prompt.saturating_add(completion);
-    push_number(
-        out,
-        format_args!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total}}}"#),
-    );
-    true
+/// The `usage` object of chats and text completions.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Usage<'a> {
+    /// The engine's own object, unchanged.
+    Engine(&'a RawJson),
+    /// Made of the worker's counts.
+    Counted {
+        prompt_tokens: u64,
+        completion_tokens: u64,
+        total_tokens: u64,
+    },
 }
 
-/// The counts of an answer, for APIs that name them otherwise.
+impl<'a> Usage<'a> {
+    /// The engine's object, or one made of the counts when both are known. Clients with typed parsers refuse an
+    /// object with a missing or null member, and a 0 would be a lie.
+    pub(crate) fn of(finish: &'a Finish) -> Option<Self> {
+        if let Some(usage) = finish.usage.as_ref().filter(|usage| usage.get().starts_with('{')) {
+            return Some(Self::Engine(usage));
+        }
+        let (prompt_tokens, completion_tokens) = (finish.prompt_tokens?, finish.completion_tokens?);
+        Some(Self::Counted {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+        })
+    }
+}
+
+/// The counts of an answer, for APIs with other names for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Of the prompt, cached ones included.
+    /// Tokens of the prompt, cached ones included.
     pub(crate) prompt: u64,
-    /// Of the answer, reasoning included.
+    /// Tokens of the answer, reasoning included.
     pub(crate) completion: u64,
-    /// Of the prompt, those that the engine had cached; where it tells.
+    /// Tokens of the prompt that the engine had cached, if it says.
     pub(crate) cached: Option<u64>,
-    /// Of the answer, those of its reasoning; where the engine tells.
+    /// Tokens of the answer that were reasoning, if the engine says.
     pub(crate) reasoning: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
-struct Usage {
+struct EngineUsage {
     #[serde(default)]
     prompt_tokens: Option<u64>,
     #[serde(default)]
@@ -66,8 +73,8 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
-impl Usage {
-    /// Of the prompt, those that the engine had cached, by any of the names that engines have for it.
+impl EngineUsage {
+    /// Cached tokens of the prompt, under any of the names that engines use.
     fn cached(&self) -> Option<u64> {
         let details = self.prompt_tokens_details.as_ref();
         details
@@ -76,17 +83,17 @@ impl Usage {
     }
 }
 
-/// Tokens of the prompt that the engine had in its cache; 0 where it does not say.
+/// Tokens of the prompt that the engine had in its cache; 0 when it does not say.
 pub fn cached_tokens(finish: &Finish) -> u64 {
     let told = finish.usage.as_ref().filter(|usage| usage.get().contains("cache"));
-    let usage = told.and_then(|usage| usage.parse::<Usage>().ok());
+    let usage = told.and_then(|usage| usage.parse::<EngineUsage>().ok());
     usage.and_then(|usage| usage.cached()).unwrap_or(0)
 }
 
 impl Counts {
-    /// The counts, where both sums are known: by the engine's own object, else by the worker's.
+    /// The engine's counts, or the worker's where the engine's are missing; `None` unless both sums are known.
     pub(crate) fn of(finish: &Finish) -> Option<Self> {
-        let usage = finish.usage.as_ref().and_then(|json| json.parse::<Usage>().ok());
+        let usage = finish.usage.as_ref().and_then(|json| json.parse::<EngineUsage>().ok());
         let usage = usage.unwrap_or_default();
         let cached = usage.cached();
         let reasoning = usage
@@ -97,7 +104,7 @@ impl Counts {
         Some(Self {
             prompt,
             completion,
-            // A part is not more than the whole, whatever the engine says.
+            // A part is at most the whole, whatever the engine says.
             cached: cached.map(|cached| cached.min(prompt)),
             reasoning: reasoning.map(|reasoning| reasoning.min(completion)),
         })
@@ -107,13 +114,10 @@ impl Counts {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use tokenbus_protocol::RawJson;
-
     use super::*;
 
     fn usage(finish: &Finish) -> Option<String> {
-        let mut out = BytesMut::new();
-        push_usage(finish, &mut out).then(|| String::from_utf8(out.to_vec()).unwrap())
+        Usage::of(finish).map(|usage| serde_json::to_string(&usage).unwrap())
     }
 
     #[test]

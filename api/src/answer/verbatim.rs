@@ -1,31 +1,33 @@
-//! Answers that the engine gives in one piece, and that are handed on as it wrote them: embeddings,
-//! rerank, score, tokenize. Only the model is named as the client named it.
+//! Answers that an engine gives in one piece and the client gets unchanged: embeddings, rerank, score, tokenize. Only
+//! the model's name is replaced by the one that the client used.
 
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish, is_model_mark};
 
-use crate::answer::events::push_error;
-use crate::answer::form::{Collect, Encoder, Failure, Form, envelope};
-use crate::answer::json::push_string;
+use super::error::AnswerError;
+use super::events::push_failure;
+use super::failure::Failure;
+use super::form::{Collect, Encoder, Form};
+use super::identity::Identity;
+use super::json::push_string;
 use crate::limits::MAX_ANSWER;
-use crate::{AnswerError, Identity};
 
-/// The form of an answer in one piece.
+/// The form of an answer that is passed on as the engine wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whole;
+pub(crate) struct Verbatim;
 
-impl Form for Whole {
+impl Form for Verbatim {
     fn is_stream(&self) -> bool {
         false
     }
 
-    /// The bytes as they come. Nobody asks for it: the form is never streamed.
+    /// Passes the bytes on as they come. Never called, because the form is never streamed.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder> {
-        Box::new(Verbatim(identity))
+        Box::new(VerbatimEncoder(identity))
     }
 
     fn collector(&self, identity: Identity) -> Box<dyn Collect> {
-        Box::new(WholeAnswer {
+        Box::new(VerbatimCollector {
             identity,
             text: BytesMut::new(),
         })
@@ -41,12 +43,12 @@ fn push(identity: &Identity, delta: &Delta<'_>, out: &mut BytesMut) {
 }
 
 #[derive(Debug)]
-struct WholeAnswer {
+struct VerbatimCollector {
     identity: Identity,
     text: BytesMut,
 }
 
-impl Collect for WholeAnswer {
+impl Collect for VerbatimCollector {
     fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
         if self.text.len() + delta.text.len() > MAX_ANSWER {
             return Err(AnswerError::TooLarge);
@@ -63,9 +65,9 @@ impl Collect for WholeAnswer {
     }
 }
 
-struct Verbatim(Identity);
+struct VerbatimEncoder(Identity);
 
-impl Encoder for Verbatim {
+impl Encoder for VerbatimEncoder {
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
         push(&self.0, delta, out);
         Ok(())
@@ -76,7 +78,7 @@ impl Encoder for Verbatim {
     }
 
     fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut) {
-        push_error(&envelope(failure), out);
+        push_failure(failure, out);
     }
 }
 
@@ -96,7 +98,7 @@ mod tests {
     }
 
     fn collector() -> Box<dyn Collect> {
-        Whole.collector(Identity::prefixed("embd-", Uuid::nil(), 1, "a \"name\""))
+        Verbatim.collector(Identity::new("embd-", Uuid::nil(), 1, "a \"name\""))
     }
 
     #[test]

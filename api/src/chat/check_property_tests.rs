@@ -15,10 +15,10 @@ const VALID: &str = r#"{"model":"m","messages":[{"role":"system","content":"s\u0
 "unknown":[[[{}]]]}"#;
 
 fn never_panics_and_keeps_its_promises(body: &[u8]) -> Result<(), TestCaseError> {
-    match check(body) {
+    match chat_view(body) {
         Ok(view) => {
             prop_assert!(!view.model.is_empty() && view.model.len() <= tokenbus_protocol::MAX_MODEL_NAME);
-            prop_assert!((1..=crate::limits::MAX_CHOICES).contains(&view.n));
+            prop_assert!((1..=crate::limits::MAX_CHOICES).contains(&view.choices));
         }
         Err(RequestError::NotUtf8(at)) => prop_assert!(std::str::from_utf8(&body[..at]).is_ok() && at < body.len()),
         Err(error) => prop_assert!(!error.to_string().is_empty()),
@@ -28,7 +28,7 @@ fn never_panics_and_keeps_its_promises(body: &[u8]) -> Result<(), TestCaseError>
 
 #[test]
 fn the_body_that_is_damaged_below_is_valid() {
-    assert_eq!(check(VALID.as_bytes()).unwrap().n, 2);
+    assert_eq!(chat_view(VALID.as_bytes()).unwrap().choices, 2);
 }
 
 proptest! {
@@ -78,7 +78,7 @@ proptest! {
             _ => format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"{member}":{value}}}"#),
         };
         never_panics_and_keeps_its_promises(body.as_bytes())?;
-        if let Err(RequestError::Field { param: Some(param), .. }) = check(body.as_bytes()) {
+        if let Err(RequestError::Field { param: Some(param), .. }) = chat_view(body.as_bytes()) {
             prop_assert!(param.starts_with(member), "{} for {}", param, body);
         }
     }

@@ -13,15 +13,15 @@ fn request(change: Value) -> String {
     request.to_string()
 }
 
-fn passes(change: Value) -> ChatView {
+fn passes(change: Value) -> GenerationView {
     let text = request(change);
-    check(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    chat_view(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// The field and the code that the refusal names.
 fn refused(change: Value) -> (String, &'static str) {
     let text = request(change);
-    match check(text.as_bytes()) {
+    match chat_view(text.as_bytes()) {
         Err(RequestError::Field { param, code, message }) => {
             let param = param.unwrap();
             assert!(message.contains(&format!("'{param}'")), "{message}");
@@ -45,11 +45,11 @@ fn messages(message: Value) -> Value {
 fn the_view_has_what_the_gateway_needs() {
     assert_eq!(
         passes(json!({})),
-        ChatView {
+        GenerationView {
             model: "m".to_owned(),
             stream: false,
             include_usage: false,
-            n: 1,
+            choices: 1,
             needs: Features::NONE,
             not_resumable: None
         }
@@ -57,7 +57,7 @@ fn the_view_has_what_the_gateway_needs() {
     let view =
         passes(json!({"model": "org/модель:7b", "stream": true, "n": 128, "stream_options": {"include_usage": true}}));
     assert!(view.stream && view.include_usage);
-    assert_eq!((view.model.as_str(), view.n), ("org/модель:7b", 128));
+    assert_eq!((view.model.as_str(), view.choices), ("org/модель:7b", 128));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn unknown_fields_pass_whatever_they_hold() {
 
 #[test]
 fn broken_json_is_located() {
-    let error = check(b"{\n  \"model\": \"m\",\n  \"messages\": [,]\n}").unwrap_err();
+    let error = chat_view(b"{\n  \"model\": \"m\",\n  \"messages\": [,]\n}").unwrap_err();
     let RequestError::Syntax {
         line,
         column,
@@ -326,25 +326,25 @@ fn broken_json_is_located() {
         "{'model': 1}",
         "{\"a\":\"\n\"}",
     ] {
-        let error = check(bad.as_bytes());
+        let error = chat_view(bad.as_bytes());
         assert!(matches!(error, Err(RequestError::Syntax { .. })), "{bad:?}: {error:?}");
     }
     let deep = format!("{{\"messages\":{}", "[".repeat(200_000));
-    assert!(check(deep.as_bytes()).is_err());
+    assert!(chat_view(deep.as_bytes()).is_err());
 }
 
 #[test]
 fn json_that_is_no_object_is_refused() {
     for bad in ["[]", "\"x\"", "1", "null", "true", " [1]"] {
-        assert_eq!(check(bad.as_bytes()), Err(RequestError::NotAnObject), "{bad:?}");
+        assert_eq!(chat_view(bad.as_bytes()), Err(RequestError::NotAnObject), "{bad:?}");
     }
-    assert_eq!(check(b"{\"x\":\"a\xffb\"}"), Err(RequestError::NotUtf8(7)));
+    assert_eq!(chat_view(b"{\"x\":\"a\xffb\"}"), Err(RequestError::NotUtf8(7)));
 }
 
 #[test]
 fn a_field_that_comes_twice_is_refused() {
     // The gateway and the engine might otherwise read different ones.
-    let error = check(br#"{"model":"a","model":"b","messages":[]}"#).unwrap_err();
+    let error = chat_view(br#"{"model":"a","model":"b","messages":[]}"#).unwrap_err();
     assert!(matches!(&error, RequestError::Field { param: None, message, .. } if message.contains("`model`")));
 }
 

@@ -5,7 +5,14 @@ use serde_json::{Value, json};
 use tokenbus_protocol::RawJson;
 use uuid::Uuid;
 
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
+
 use super::*;
+use crate::answer::{AnswerError, Encoder as _, Identity};
+use crate::generation::encoder::ChunkEncoder as Chunks;
+use crate::limits::MAX_CHOICES;
+
+type ChunkEncoder = Chunks<ChatStyle>;
 
 const HEAD: &str = concat!(
     r#"data: {"id":"chatcmpl-00000000000000000000000000000001","object":"chat.completion.chunk","#,
@@ -13,7 +20,10 @@ const HEAD: &str = concat!(
 );
 
 fn encoder(include_usage: bool) -> ChunkEncoder {
-    ChunkEncoder::new(Identity::new(Uuid::from_u128(1), 1_700_000_000, "m"), include_usage)
+    ChunkEncoder::new(
+        Identity::new("chatcmpl-", Uuid::from_u128(1), 1_700_000_000, "m"),
+        include_usage,
+    )
 }
 
 fn text(text: &str) -> Delta<'static> {
@@ -264,7 +274,7 @@ fn nonsense_from_a_worker_is_an_error_and_no_event() {
 
 #[test]
 fn a_hostile_model_name_stays_inside_its_string() {
-    let identity = Identity::new(Uuid::from_u128(1), 1, "a\",\"x\":\"\n\n");
+    let identity = Identity::new("chatcmpl-", Uuid::from_u128(1), 1, "a\",\"x\":\"\n\n");
     let mut encoder = ChunkEncoder::new(identity, false);
     let events = events(&encode(&mut encoder, &[text("a")]));
     assert_eq!(events[0]["model"], "a\",\"x\":\"\n\n");

@@ -1,8 +1,12 @@
-//! OpenAI's chat completions: the check of a request, and the events of its answer.
+//! OpenAI's chat completions: how a request is checked, and how its answer is written.
 
 mod check;
+mod style;
 #[cfg(test)]
 mod text_tests;
 
-pub use crate::generation::encoder::ChunkEncoder;
-pub use check::{ChatView, check};
+#[cfg(test)]
+pub(crate) use check::chat_view;
+pub use check::check_chat;
+#[cfg(test)]
+pub(crate) use style::ChatStyle;

@@ -7,9 +7,10 @@ use serde_json::Value;
 use tokenbus_protocol::{Delta, Finish};
 use uuid::Uuid;
 
-use super::{ChunkEncoder, check};
-use crate::Identity;
+use super::{ChatStyle, chat_view};
+use crate::answer::{Collect as _, Encoder as _, Identity};
 use crate::generation::collector::Collector;
+use crate::generation::encoder::ChunkEncoder;
 
 fn delta(text: &str) -> Delta<'static> {
     Delta {
@@ -53,9 +54,9 @@ fn nasty() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_text_comes_back_from_the_event_stream(parts in prop::collection::vec(nasty(), 1..6), model in nasty()) {
-        let identity = Identity::new(Uuid::nil(), 0, &model);
-        let mut encoder = ChunkEncoder::new(identity.clone(), false);
-        let mut collector = Collector::new(identity);
+        let identity = Identity::new("chatcmpl-", Uuid::nil(), 0, &model);
+        let mut encoder = ChunkEncoder::<ChatStyle>::new(identity.clone(), false);
+        let mut collector = Collector::<ChatStyle>::new(identity);
         let mut out = BytesMut::new();
         for part in &parts {
             encoder.delta(&delta(part), &mut out).unwrap();
@@ -82,13 +83,13 @@ proptest! {
         }
         prop_assert!(done);
         prop_assert_eq!(&text, &parts.concat());
-        let whole: Value = serde_json::from_slice(&collector.finish(&Finish::default()).unwrap()).unwrap();
+        let whole: Value = serde_json::from_slice(&Box::new(collector).finish(&Finish::default()).unwrap()).unwrap();
         prop_assert_eq!(whole["choices"][0]["message"]["content"].as_str().unwrap(), text);
     }
 
     #[test]
     fn any_bytes_as_a_request_are_an_answer_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = check(&bytes);
+        let _ = chat_view(&bytes);
     }
 
     #[test]
@@ -97,7 +98,7 @@ proptest! {
         for name in names.into_iter().chain([field.as_str()]) {
             let mut request = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
             request[name] = value.clone();
-            let _ = check(request.to_string().as_bytes());
+            let _ = chat_view(request.to_string().as_bytes());
         }
     }
 }

@@ -13,14 +13,14 @@ fn request(change: &Value) -> String {
     request.to_string()
 }
 
-fn passes(change: &Value) -> CompletionView {
+fn passes(change: &Value) -> GenerationView {
     let text = request(change);
-    check(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    completion_view(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn refused(change: &Value) -> (String, &'static str) {
     let text = request(change);
-    match check(text.as_bytes()) {
+    match completion_view(text.as_bytes()) {
         Err(RequestError::Field { param, code, .. }) => (param.unwrap(), code),
         other => panic!("{text}: {other:?}"),
     }
@@ -31,7 +31,7 @@ fn the_view_has_what_the_gateway_needs() {
     let plain = passes(&json!({}));
     assert_eq!(
         plain,
-        CompletionView {
+        GenerationView {
             model: "m".to_owned(),
             stream: false,
             include_usage: false,
@@ -56,7 +56,7 @@ fn every_form_of_prompt_passes() {
     ] {
         assert_eq!(passes(&json!({ "prompt": prompt })).choices, choices, "{prompt}");
     }
-    assert!(check(br#"{"model":"m","prompt_embeds":"AAAA"}"#).is_ok());
+    assert!(completion_view(br#"{"model":"m","prompt_embeds":"AAAA"}"#).is_ok());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Log probabilities of text completions: OpenAI's older form, which some engines (llama.cpp) give in
-//! the form of chats.
+//! Log probabilities of text completions, in OpenAI's older form. Some engines (llama.cpp) send them in the form of
+//! chats.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::RawJson;
 
 #[derive(Deserialize)]
-struct OfChat<'a> {
+struct ChatLogprobs<'a> {
     #[serde(borrow)]
     content: Option<Vec<Token<'a>>>,
 }
@@ -33,23 +33,23 @@ struct Top<'a> {
 }
 
 #[derive(Default, Serialize)]
-struct OfText<'a> {
+struct TextLogprobs<'a> {
     tokens: Vec<&'a str>,
     token_logprobs: Vec<&'a RawValue>,
     top_logprobs: Vec<Option<BTreeMap<&'a str, &'a RawValue>>>,
     text_offset: Vec<usize>,
 }
 
-/// `logprobs` in the form of text completions; `characters` of the text stand before them. What is
-/// in that form already, or in none that is known, is handed on.
+/// `logprobs` in the form of text completions; `characters` of the text come before them. They pass unchanged where
+/// they have that form already, or an unknown one.
 pub(crate) fn in_text_form(logprobs: Option<&RawJson>, characters: usize) -> Option<Cow<'_, RawJson>> {
     let logprobs = logprobs?;
     Some(converted(logprobs, characters).map_or(Cow::Borrowed(logprobs), Cow::Owned))
 }
 
 fn converted(logprobs: &RawJson, characters: usize) -> Option<RawJson> {
-    let tokens = logprobs.parse::<OfChat<'_>>().ok()?.content?;
-    let mut of_text = OfText::default();
+    let tokens = logprobs.parse::<ChatLogprobs<'_>>().ok()?.content?;
+    let mut of_text = TextLogprobs::default();
     let mut offset = characters;
     for token in &tokens {
         let top = token.top_logprobs.as_ref().filter(|top| !top.is_empty());

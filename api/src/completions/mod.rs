@@ -1,7 +1,9 @@
-//! OpenAI's text completions: the check of a request, and the events of its answer.
+//! OpenAI's text completions: how a request is checked, and how its answer is written.
 
 mod check;
-pub(crate) mod logprobs;
-mod text_encoder;
+mod logprobs;
+mod style;
 
-pub use check::{CompletionView, check};
+pub use check::check_completion;
+#[cfg(test)]
+pub(crate) use style::TextStyle;

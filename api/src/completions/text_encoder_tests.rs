@@ -4,11 +4,15 @@
 use tokenbus_protocol::RawJson;
 use uuid::Uuid;
 
-use super::*;
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
 
-fn encoder(include_usage: bool) -> TextEncoder {
-    let identity = Identity::prefixed("cmpl-", Uuid::from_u128(1), 1_700_000_000, "m");
-    TextEncoder::new(identity, include_usage)
+use super::*;
+use crate::answer::{AnswerError, Encoder as _, Identity};
+use crate::generation::encoder::ChunkEncoder;
+
+fn encoder(include_usage: bool) -> ChunkEncoder<TextStyle> {
+    let identity = Identity::new("cmpl-", Uuid::from_u128(1), 1_700_000_000, "m");
+    ChunkEncoder::new(identity, include_usage)
 }
 
 fn text(choice: u32, text: &str) -> Delta<'static> {
@@ -19,7 +23,7 @@ fn text(choice: u32, text: &str) -> Delta<'static> {
     }
 }
 
-fn encoded(encoder: &mut TextEncoder, deltas: &[Delta<'_>], finish: &Finish) -> Vec<String> {
+fn encoded(encoder: &mut ChunkEncoder<TextStyle>, deltas: &[Delta<'_>], finish: &Finish) -> Vec<String> {
     let mut out = BytesMut::new();
     for delta in deltas {
         encoder.delta(delta, &mut out).unwrap();

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use serde_json::{Value, json};
-use tokenbus_protocol::DeltaExtra;
+use tokenbus_protocol::{DeltaExtra, RawJson};
 use uuid::Uuid;
 
 use super::*;
+use crate::chat::ChatStyle;
+use crate::completions::TextStyle;
+use crate::limits::MAX_CHOICES;
 
-fn collector() -> Collector {
-    Collector::new(Identity::new(Uuid::from_u128(1), 1_700_000_000, "m"))
+fn collector() -> Collector<ChatStyle> {
+    Collector::new(Identity::new("chatcmpl-", Uuid::from_u128(1), 1_700_000_000, "m"))
 }
 
 fn text(choice: u32, text: &str) -> Delta<'static> {
@@ -43,7 +46,7 @@ fn answer(deltas: &[Delta<'_>], finish: &Finish) -> String {
     for delta in deltas {
         collector.delta(delta).unwrap();
     }
-    String::from_utf8(collector.finish(finish).unwrap().to_vec()).unwrap()
+    String::from_utf8(Box::new(collector).finish(finish).unwrap().to_vec()).unwrap()
 }
 
 #[test]
@@ -186,7 +189,10 @@ fn choices_are_sorted_and_keep_their_first_finish_reason() {
 
 #[test]
 fn nonsense_and_excess_are_errors() {
-    assert_eq!(collector().finish(&Finish::default()), Err(AnswerError::NoAnswer));
+    assert_eq!(
+        Box::new(collector()).finish(&Finish::default()),
+        Err(AnswerError::NoAnswer)
+    );
     assert_eq!(
         collector().delta(&text(MAX_CHOICES, "a")),
         Err(AnswerError::TooManyChoices(MAX_CHOICES))
@@ -201,8 +207,8 @@ fn nonsense_and_excess_are_errors() {
 
 #[test]
 fn a_text_completion_byte_for_byte() {
-    let identity = Identity::prefixed("cmpl-", Uuid::from_u128(1), 1_700_000_000, "m");
-    let mut collector = Collector::of_texts(identity);
+    let identity = Identity::new("cmpl-", Uuid::from_u128(1), 1_700_000_000, "m");
+    let mut collector = Collector::<TextStyle>::new(identity);
     let chat = r#"{"content":[{"token":"b","logprob":-0.5,"top_logprobs":[]}]}"#;
     let with = |json: &str| DeltaExtra {
         logprobs: raw(json),
@@ -225,7 +231,7 @@ fn a_text_completion_byte_for_byte() {
         completion_tokens: Some(2),
         ..Finish::default()
     };
-    let answer = String::from_utf8(collector.finish(&finish).unwrap().to_vec()).unwrap();
+    let answer = String::from_utf8(Box::new(collector).finish(&finish).unwrap().to_vec()).unwrap();
     assert_eq!(
         answer,
         concat!(

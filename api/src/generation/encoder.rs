@@ -1,39 +1,40 @@
-//! Server-sent events of a streamed chat completion.
+//! Server-sent events of a streamed answer.
 //!
-//! A token is a template: a prefix that is made once per stream, the text escaped straight into
-//! the buffer, a suffix. No value tree and no allocation per token.
+//! A chunk with a token is a template: a prefix that is made once per stream, the text escaped straight into the
+//! buffer, a suffix. A token costs no value tree and no allocation.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
-use tokenbus_protocol::{Delta, DeltaExtra, Finish};
+use serde::Serialize;
+use tokenbus_protocol::DeltaExtra;
+use tokenbus_protocol::{Delta, Finish};
 
-use crate::answer::events::{DONE, push_error};
-use crate::answer::form::{Encoder, Failure, Template, envelope};
-use crate::answer::json::{members, push_escaped, push_members, push_number, push_string};
-use crate::answer::usage::push_usage;
-use crate::limits::MAX_CHOICES;
-use crate::{AnswerError, Identity};
+use super::style::{RichDelta, Style};
+use crate::answer::events::{DONE, push_failure, push_unnamed};
+use crate::answer::json::{self, members, push_escaped, push_members};
+use crate::answer::usage::Usage;
+use crate::answer::{AnswerError, Encoder, Failure, Identity, Template};
 
-// The parts of a chunk that carries text of one choice.
-const FIRST_CHOICE: &[u8] = b"{\"index\":0,\"delta\":{";
-const TEXT_BEGIN: &[u8] = b"\"content\":\"";
-const TEXT_END: &[u8] = b"\"},\"logprobs\":null,\"finish_reason\":null}]";
 const CHUNK_END: &[u8] = b"}\n\n";
 
 /// Encodes the chunks of one stream.
 #[derive(Debug)]
-pub struct ChunkEncoder {
+pub(crate) struct ChunkEncoder<S> {
     identity: Identity,
     fingerprint: Option<String>,
-    // Everything before the first choice.
+    /// Everything before the first choice.
     prefix: Vec<u8>,
-    // Text of the first choice.
+    /// Writes text of the first choice.
     template: Arc<Template>,
-    // What goes between the choices and the closing brace of a chunk that carries no usage.
+    /// What stands between the choices and the closing brace of a chunk without usage.
     no_usage: &'static [u8],
     include_usage: bool,
     choices: Vec<Progress>,
+    /// Characters of each choice's text so far, where the style counts them.
+    characters: Vec<usize>,
+    style: PhantomData<S>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,10 +43,31 @@ struct Progress {
     finished: bool,
 }
 
-impl ChunkEncoder {
-    /// Begins a stream. `include_usage` is the client's `stream_options.include_usage`: a last chunk
-    /// with the usage and no choices, and `"usage":null` in all others.
-    pub fn new(identity: Identity, include_usage: bool) -> Self {
+/// The members with which every chunk begins.
+#[derive(Serialize)]
+struct Head<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Chunk<'a, C> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    choices: &'a [C],
+    /// Null where the client asked for the usage and it comes later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Usage<'a>>>,
+}
+
+impl<S: Style> ChunkEncoder<S> {
+    /// Begins a stream. `include_usage` is the client's `stream_options.include_usage`: the last chunk then carries
+    /// the usage and no choices, and all others carry `"usage":null`.
+    pub(crate) fn new(identity: Identity, include_usage: bool) -> Self {
         let mut encoder = Self {
             identity,
             fingerprint: None,
@@ -54,59 +76,46 @@ impl ChunkEncoder {
             no_usage: if include_usage { b",\"usage\":null" } else { b"" },
             include_usage,
             choices: Vec::new(),
+            characters: Vec::new(),
+            style: PhantomData,
         };
         encoder.prepare();
         encoder
     }
 
-    // Makes the prefix: at the start, and again should the fingerprint become known or change.
+    /// Makes the prefix: at the start, and again when the engine's fingerprint becomes known or changes.
     fn prepare(&mut self) {
-        let mut out = BytesMut::new();
-        out.extend_from_slice(b"data: {\"id\":");
-        push_string(&mut out, &self.identity.id);
-        out.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
-        push_number(&mut out, self.identity.created);
-        out.extend_from_slice(b",\"model\":");
-        push_string(&mut out, &self.identity.model);
-        if let Some(fingerprint) = &self.fingerprint {
-            out.extend_from_slice(b",\"system_fingerprint\":");
-            push_string(&mut out, fingerprint);
-        }
+        let mut out = BytesMut::from("data: ");
+        json::push(&mut out, &self.head());
+        json::reopen(&mut out);
         out.extend_from_slice(b",\"choices\":[");
         self.prefix = out.to_vec();
-        out.extend_from_slice(FIRST_CHOICE);
-        out.extend_from_slice(TEXT_BEGIN);
-        self.template = Arc::new(Template::new(&out, [TEXT_END, self.no_usage, CHUNK_END].concat()));
+        S::push_before_text(0, &mut out);
+        let mut after = BytesMut::new();
+        S::push_after_text(0, &mut after);
+        self.template = Arc::new(Template::new(&out, [&after, self.no_usage, CHUNK_END].concat()));
     }
 
-    /// Appends the events for `delta`: the choice's role first, when it has just begun.
-    ///
-    /// # Errors
-    /// [`AnswerError::TooManyChoices`] when the choice is none that a request can ask for.
-    pub fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
-        let extra = delta.extra.as_deref();
-        self.learn_fingerprint(extra);
-        let progress = self.progress(delta.choice)?;
-        let begins = !std::mem::replace(&mut progress.begun, true);
-        // One finish reason per choice, whatever the engine repeats.
-        let reason = delta.finish_reason.as_deref().filter(|_| !progress.finished);
-        progress.finished |= reason.is_some();
-        if begins {
-            self.open(delta.choice, out);
-            out.extend_from_slice(
-                b"\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]",
-            );
-            self.close(None, out);
+    fn head(&self) -> Head<'_> {
+        Head {
+            id: &self.identity.id,
+            object: S::CHUNK,
+            created: self.identity.created,
+            model: &self.identity.model,
+            system_fingerprint: self.fingerprint.as_deref(),
         }
-        match extra {
-            None if reason.is_none() => self.text(delta, out),
-            None => self.rich(delta, &DeltaExtra::default(), reason, out),
-            Some(extra) => self.rich(delta, extra, reason, out),
-        }
-        Ok(())
     }
 
-    // The common case: text and nothing else.
+    /// A chunk with one choice that carries no usage.
+    fn chunk<'a, C>(&'a self, choice: &'a C) -> Chunk<'a, C> {
+        Chunk {
+            head: self.head(),
+            choices: std::slice::from_ref(choice),
+            usage: self.include_usage.then_some(None),
+        }
+    }
+
+    /// Writes the common case: text and nothing else.
     fn text(&self, delta: &Delta<'_>, out: &mut BytesMut) {
         if delta.text.is_empty() {
             return;
@@ -114,88 +123,23 @@ impl ChunkEncoder {
         if delta.choice == 0 {
             return self.template.write(&delta.text, out);
         }
-        self.open(delta.choice, out);
-        out.extend_from_slice(TEXT_BEGIN);
+        out.extend_from_slice(&self.prefix);
+        S::push_before_text(delta.choice, out);
         push_escaped(out, &delta.text);
-        out.extend_from_slice(TEXT_END);
-        self.close(None, out);
+        S::push_after_text(delta.choice, out);
+        out.extend_from_slice(self.no_usage);
+        out.extend_from_slice(CHUNK_END);
     }
 
-    fn rich(&self, delta: &Delta<'_>, extra: &DeltaExtra, reason: Option<&str>, out: &mut BytesMut) {
-        let inner = extra.delta.as_ref().map_or("", members);
-        let outer = extra.choice.as_ref().map_or("", members);
-        let chunk = extra.chunk.as_ref().map_or("", members);
-        let says_nothing = delta.text.is_empty()
-            && inner.is_empty()
-            && outer.is_empty()
-            && chunk.is_empty()
-            && extra.logprobs.is_none()
-            && reason.is_none();
-        if says_nothing {
+    /// Writes a delta with more than text.
+    fn rich(&self, piece: &RichDelta<'_>, out: &mut BytesMut) {
+        if S::is_silent(piece) {
             return;
         }
-        self.open(delta.choice, out);
-        if !delta.text.is_empty() {
-            out.extend_from_slice(b"\"content\":\"");
-            push_escaped(out, &delta.text);
-            out.put_u8(b'"');
-            if !inner.is_empty() {
-                out.put_u8(b',');
-            }
-        }
-        out.extend_from_slice(inner.as_bytes());
-        out.extend_from_slice(b"},\"logprobs\":");
-        let logprobs = extra.logprobs.as_ref().map_or("null", |json| json.get());
-        out.extend_from_slice(logprobs.as_bytes());
-        out.extend_from_slice(b",\"finish_reason\":");
-        match reason {
-            Some(reason) => push_string(out, reason),
-            None => out.extend_from_slice(b"null"),
-        }
-        push_members(out, extra.choice.as_ref());
-        out.extend_from_slice(b"}]");
-        self.close(extra.chunk.as_ref(), out);
-    }
-
-    /// Appends the end of the stream: the usage when the client asked for it and it is known, what
-    /// else the engine's last chunk said, and `[DONE]`.
-    ///
-    /// # Errors
-    /// [`AnswerError::NoAnswer`] when no choice has begun; nothing has been appended then.
-    pub fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {
-        if !self.choices.iter().any(|choice| choice.begun) {
-            return Err(AnswerError::NoAnswer);
-        }
-        let mut usage = BytesMut::new();
-        let chunk = finish.chunk.as_ref().filter(|json| !members(json).is_empty());
-        if self.include_usage && push_usage(finish, &mut usage) {
-            out.extend_from_slice(&self.prefix);
-            out.extend_from_slice(b"],\"usage\":");
-            out.extend_from_slice(&usage);
-            push_members(out, chunk);
-            out.extend_from_slice(b"}\n\n");
-        } else if chunk.is_some() {
-            // With a choice in it: clients that did not ask for usage index `choices[0]` blindly.
-            self.open(0, out);
-            out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
-            self.close(chunk, out);
-        }
-        out.extend_from_slice(DONE);
-        Ok(())
-    }
-
-    fn open(&self, choice: u32, out: &mut BytesMut) {
         out.extend_from_slice(&self.prefix);
-        if choice == 0 {
-            out.extend_from_slice(FIRST_CHOICE);
-        } else {
-            push_number(out, format_args!("{{\"index\":{choice},\"delta\":{{"));
-        }
-    }
-
-    fn close(&self, chunk: Option<&tokenbus_protocol::RawJson>, out: &mut BytesMut) {
+        S::push_choice(piece, out);
         out.extend_from_slice(self.no_usage);
-        push_members(out, chunk);
+        push_members(out, piece.chunk);
         out.extend_from_slice(CHUNK_END);
     }
 
@@ -208,7 +152,7 @@ impl ChunkEncoder {
     }
 
     fn progress(&mut self, choice: u32) -> Result<&mut Progress, AnswerError> {
-        if choice >= MAX_CHOICES {
+        if choice >= S::MAX_CHOICES {
             return Err(AnswerError::TooManyChoices(choice));
         }
         let index = usize::try_from(choice).map_err(|_| AnswerError::TooManyChoices(choice))?;
@@ -217,27 +161,81 @@ impl ChunkEncoder {
         }
         self.choices.get_mut(index).ok_or(AnswerError::TooManyChoices(choice))
     }
+
+    /// Counts the characters of `delta`, and returns how many came before.
+    fn count_characters(&mut self, delta: &Delta<'_>) -> usize {
+        if !S::COUNTS_CHARACTERS {
+            return 0;
+        }
+        self.characters.resize(self.choices.len(), 0);
+        let index = usize::try_from(delta.choice).ok();
+        let count = index.and_then(|index| self.characters.get_mut(index));
+        count.map_or(0, |count| std::mem::replace(count, *count + delta.text.chars().count()))
+    }
 }
 
-impl Encoder for ChunkEncoder {
+impl<S: Style> Encoder for ChunkEncoder<S> {
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
-        Self::delta(self, delta, out)
+        let extra = delta.extra.as_deref();
+        self.learn_fingerprint(extra);
+        let progress = self.progress(delta.choice)?;
+        let begins = !std::mem::replace(&mut progress.begun, true);
+        // A choice has one finish reason, even if the engine repeats it.
+        let reason = delta.finish_reason.as_deref().filter(|_| !progress.finished);
+        progress.finished |= reason.is_some();
+        let characters = self.count_characters(delta);
+        if begins && let Some(choice) = S::opening(delta.choice) {
+            push_unnamed(out, &self.chunk(&choice), None);
+        }
+        if extra.is_none() && reason.is_none() {
+            self.text(delta, out);
+            return Ok(());
+        }
+        let none = DeltaExtra::default();
+        let extra = extra.unwrap_or(&none);
+        let piece = RichDelta {
+            index: delta.choice,
+            text: &delta.text,
+            reason,
+            extra,
+            delta: extra.delta.as_ref().map_or("", members),
+            choice: extra.choice.as_ref().map_or("", members),
+            chunk: extra.chunk.as_ref().map_or("", members),
+            characters,
+        };
+        self.rich(&piece, out);
+        Ok(())
     }
 
     fn template(&self) -> Option<Arc<Template>> {
-        let first = self.choices.first()?;
+        let first = self.choices.first().filter(|_| S::GIVES_TEMPLATE)?;
         (first.begun && !first.finished).then(|| Arc::clone(&self.template))
     }
 
+    /// Appends the usage when the client asked for it and it is known, the members of the engine's last chunk, and
+    /// `[DONE]`. Appends nothing when no choice has begun.
     fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {
-        Self::finish(self, finish, out)
+        if !self.choices.iter().any(|choice| choice.begun) {
+            return Err(AnswerError::NoAnswer);
+        }
+        let usage = Usage::of(finish).filter(|_| self.include_usage);
+        let more = finish.chunk.as_ref().filter(|json| !members(json).is_empty());
+        if usage.is_some() {
+            let chunk = Chunk::<()> {
+                head: self.head(),
+                choices: &[],
+                usage: Some(usage),
+            };
+            push_unnamed(out, &chunk, more);
+        } else if more.is_some() {
+            // With a choice in it: clients that did not ask for the usage read `choices[0]` of every chunk.
+            push_unnamed(out, &self.chunk(&S::blank()), more);
+        }
+        out.put_slice(DONE);
+        Ok(())
     }
 
     fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut) {
-        push_error(&envelope(failure), out);
+        push_failure(failure, out);
     }
 }
-
-#[cfg(test)]
-#[path = "../chat/chunk_encoder_tests.rs"]
-mod tests;

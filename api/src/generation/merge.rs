@@ -1,13 +1,12 @@
-//! Joining the pieces of a streamed message into the members of a whole one.
+//! Joins the pieces of a streamed message into the members of a whole one.
 
-use bytes::{BufMut as _, BytesMut};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokenbus_protocol::{RawJson, RawObject};
 
-use crate::answer::json::push_string;
 use crate::limits::{MAX_MEMBERS, MAX_TOOL_CALLS};
 
-/// What kind of object is merged; it decides what a second value of a member means.
+/// The kind of object that is merged. It decides what a second value of a member means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A choice's delta: strings and arrays grow, tool calls are merged by index.
@@ -18,7 +17,7 @@ pub(crate) enum Kind {
     ToolCall,
     /// A tool call's `function` or `custom`: arguments grow, the name comes once.
     Function,
-    /// Members of a choice or of a chunk: the newest counts.
+    /// Members of a choice or of a chunk: the newest value counts.
     Newest,
 }
 
@@ -40,30 +39,34 @@ impl Kind {
             }
             (Self::Message | Self::Logprobs, _) | (Self::Function, "arguments" | "input") => Policy::Grow,
             (Self::ToolCall, "id" | "type") | (Self::Function, "name") => Policy::First,
-            // Only pieces are numbered; the whole calls stand in order.
+            // Pieces are numbered; whole calls stand in order.
             (Self::ToolCall, "index") => Policy::Skip,
             (Self::ToolCall | Self::Function | Self::Newest, _) => Policy::Newest,
         }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
 enum Value {
     Text(String),
     List(Vec<Box<RawValue>>),
     Object(Members),
-    Calls(Vec<Call>),
+    Calls(Vec<PartialCall>),
     Raw(Box<RawValue>),
 }
 
-#[derive(Debug)]
-struct Call {
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct PartialCall {
+    #[serde(skip)]
     index: Option<u64>,
+    #[serde(skip)]
     id: Option<String>,
     members: Members,
 }
 
-/// The members of an object that comes in pieces, in the order in which they came first.
+/// The members of an object that comes in pieces, in the order in which each came first.
 #[derive(Debug)]
 pub(crate) struct Members {
     kind: Kind,
@@ -78,7 +81,7 @@ impl Members {
         }
     }
 
-    /// Adds a piece. What is no object is passed over.
+    /// Adds a piece. A piece that is no object is ignored.
     pub(crate) fn absorb(&mut self, piece: Option<&RawJson>) {
         if let Some(object) = piece.and_then(|json| RawObject::parse(json.get().as_bytes()).ok()) {
             self.merge(&object);
@@ -113,24 +116,11 @@ impl Members {
             }
         }
     }
+}
 
-    /// Appends `,"name":value` for each member.
-    pub(crate) fn push(&self, out: &mut BytesMut) {
-        for (name, value) in &self.members {
-            out.put_u8(b',');
-            push_string(out, name);
-            out.put_u8(b':');
-            value.push(out);
-        }
-    }
-
-    /// Appends the object, braces included.
-    pub(crate) fn push_object(&self, out: &mut BytesMut) {
-        let mut inner = BytesMut::new();
-        self.push(&mut inner);
-        out.put_u8(b'{');
-        out.extend_from_slice(inner.get(1..).unwrap_or_default());
-        out.put_u8(b'}');
+impl Serialize for Members {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.members.iter().map(|(name, value)| (name, value)))
     }
 }
 
@@ -159,7 +149,7 @@ impl Value {
     }
 
     fn add(&mut self, raw: &RawValue, policy: &Policy) {
-        // A null adds nothing: engines send it beside the member that a chunk is about.
+        // A null adds nothing: engines send nulls beside the member that a chunk carries.
         if raw.get() == "null" {
             return;
         }
@@ -187,36 +177,15 @@ impl Value {
     fn is_blank(&self) -> bool {
         matches!(self, Self::Raw(raw) if matches!(raw.get(), "null" | "\"\""))
     }
-
-    fn push(&self, out: &mut BytesMut) {
-        match self {
-            Self::Text(text) => push_string(out, text),
-            Self::Object(members) => members.push_object(out),
-            Self::Raw(raw) => out.extend_from_slice(raw.get().as_bytes()),
-            Self::List(list) => push_list(out, list, |out, raw| out.extend_from_slice(raw.get().as_bytes())),
-            Self::Calls(calls) => push_list(out, calls, |out, call| call.members.push_object(out)),
-        }
-    }
 }
 
-fn push_list<T>(out: &mut BytesMut, items: &[T], push: impl Fn(&mut BytesMut, &T)) {
-    out.put_u8(b'[');
-    for (n, item) in items.iter().enumerate() {
-        if n > 0 {
-            out.put_u8(b',');
-        }
-        push(out, item);
-    }
-    out.put_u8(b']');
-}
-
-fn merge_calls(calls: &mut Vec<Call>, pieces: &[RawObject]) {
+fn merge_calls(calls: &mut Vec<PartialCall>, pieces: &[RawObject]) {
     for piece in pieces {
         let index: Option<u64> = piece.get("index").and_then(parse);
         let id: Option<String> = piece.get("id").and_then(parse).filter(|id: &String| !id.is_empty());
         let at = match index {
             Some(_) => calls.iter().position(|call| call.index == index),
-            // Engines that number nothing send whole calls, or pieces of the newest one.
+            // Engines that do not number calls send whole ones, or pieces of the newest one.
             None if id.is_some() => calls.iter().position(|call| call.id == id),
             None => calls.len().checked_sub(1),
         };
@@ -226,10 +195,10 @@ fn merge_calls(calls: &mut Vec<Call>, pieces: &[RawObject]) {
         } else if calls.len() < MAX_TOOL_CALLS {
             let mut members = Members::new(Kind::ToolCall);
             members.merge(piece);
-            calls.push(Call { index, id, members });
+            calls.push(PartialCall { index, id, members });
         }
     }
-    // Stable, so that calls without a number stay where they came.
+    // A stable sort keeps calls without a number in the order in which they came.
     calls.sort_by_key(|call| call.index.unwrap_or(u64::MAX));
 }
 
@@ -243,9 +212,7 @@ mod tests {
         for piece in pieces {
             members.absorb(Some(&RawJson::new(*piece).unwrap()));
         }
-        let mut out = BytesMut::new();
-        members.push_object(&mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        serde_json::to_string(&members).unwrap()
     }
 
     #[test]

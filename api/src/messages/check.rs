@@ -1,32 +1,45 @@
-//! A request of the Messages API, and the chat request that it becomes.
+//! Checks a request of the Messages API and translates it to a chat request.
 
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use super::message::{Shape, Stops};
-use super::{error, input, thinking, tools};
-use crate::chat;
-use crate::request::fields::{Number, Whole};
-use crate::request::member_reader::{Taken, read, unsupported};
+use super::error::anthropic_envelope;
+use super::message::{MessageForm, Stops};
+use super::{input, thinking, tools};
+use crate::answer::json::push;
+use crate::chat::check_chat;
+use crate::request::fields::{Integer, Number};
+use crate::request::member_reader::{MemberReader, read, unsupported};
 use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
 use crate::translation::count::Count;
 
-/// The form in which the number of tokens is told.
+/// The form of an answer with the number of tokens.
 pub(crate) const COUNT: Count = Count {
-    answer: |tokens| format!(r#"{{"input_tokens":{tokens}}}"#),
-    error: error::envelope,
+    answer: token_count,
+    error: anthropic_envelope,
 };
 
-/// What only the servers of Anthropic can do, where it is asked for.
+fn token_count(input_tokens: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct TokenCount {
+        input_tokens: u64,
+    }
+    let mut out = BytesMut::new();
+    push(&mut out, &TokenCount { input_tokens });
+    out.freeze()
+}
+
+/// Members that ask for something that only Anthropic's servers can do, and why it is not here.
 const HOSTED: [(&str, &str); 2] = [
     ("container", "there are no containers here"),
     ("mcp_servers", "no MCP servers are called from here"),
 ];
 
-/// What says nothing to an engine.
+/// Members that no engine needs.
 const IGNORED: [&str; 9] = [
     "anthropic_beta",
     "cache_control",
@@ -39,16 +52,16 @@ const IGNORED: [&str; 9] = [
     "workspace_id",
 ];
 
-/// Checks a request and makes a call of it.
+/// Checks a request for a message.
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
-pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
-    let mut members = Taken::body(body)?;
+pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
+    let mut members = MemberReader::body(body)?;
     let mut chat = ChatBody::default();
     prompt(&mut members, &mut chat)?;
     let tokens = members
-        .checked::<Whole>("max_tokens")?
+        .checked::<Integer>("max_tokens")?
         .ok_or_else(|| missing("max_tokens"))?;
     request::at_least_one("max_tokens", Some(read("max_tokens", &tokens)?))?;
     chat.set("max_tokens", &tokens)?;
@@ -68,7 +81,7 @@ pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
         let user: Option<String> = metadata.take("user_id")?;
         chat.give("user", json(user.as_ref())?.as_deref())?;
     }
-    if members.take::<Whole>("n")?.is_some_and(|n| n != Whole(1.0)) {
+    if members.take::<Integer>("n")?.is_some_and(|n| n != Integer(1.0)) {
         return Err(unsupported("n", "'n' is not supported: a message is one answer"));
     }
     for name in ["stream_options", "functions", "function_call"] {
@@ -79,20 +92,20 @@ pub fn check(body: &[u8]) -> Result<Checked, RequestError> {
     }
     chat.pass(&members.rest())?;
     let body = chat.finish()?;
-    let checked = Checked::from(chat::check(&body)?);
+    let checked = check_chat(&body)?;
     Ok(Checked {
-        form: Box::new(Shape::new(stream, Stops::new(stops), shown)),
+        form: Box::new(MessageForm::new(stream, Stops::new(stops), shown)),
         body: Some(body),
         ..checked
     })
 }
 
-/// Checks a request for the number of its tokens: what an engine does with it is not asked.
+/// Checks a request for the number of its tokens. Members that say how to generate are not read.
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
-pub fn check_count(body: &[u8]) -> Result<Checked, RequestError> {
-    let mut members = Taken::body(body)?;
+pub fn check_message_count(body: &[u8]) -> Result<Checked, RequestError> {
+    let mut members = MemberReader::body(body)?;
     let mut chat = ChatBody::default();
     let model = prompt(&mut members, &mut chat)?;
     thinking::template(&mut members, &mut chat)?;
@@ -102,8 +115,8 @@ pub fn check_count(body: &[u8]) -> Result<Checked, RequestError> {
     })
 }
 
-/// What the model is told, whether an answer is wanted or the number of its tokens.
-fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<String, RequestError> {
+/// Translates the prompt: the model, the messages and the tools. Returns the model's name.
+fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<String, RequestError> {
     let model = request::model(members.take("model")?)?;
     chat.set("model", &model)?;
     for (name, why) in HOSTED {
@@ -129,7 +142,7 @@ fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<String, RequestErr
     let offered = tools::tools(&list)?;
     let choice = members.object("tool_choice")?;
     let choice = choice.map(|choice| tools::choice(choice, &offered)).transpose()?;
-    // Without tools there is nothing to choose, and engines say so.
+    // Engines refuse a choice without tools.
     if !offered.is_empty() {
         chat.set("tools", &offered)?;
         if let Some(choice) = choice {
@@ -142,19 +155,19 @@ fn prompt(members: &mut Taken, chat: &mut ChatBody) -> Result<String, RequestErr
     Ok(model)
 }
 
-/// How the answer is to be: its format, and the effort that goes into it.
-fn output(members: &mut Taken, chat: &mut ChatBody) -> Result<(), RequestError> {
+/// Translates the answer's format and the effort for it.
+fn output(members: &mut MemberReader, chat: &mut ChatBody) -> Result<(), RequestError> {
     let mut config = members.object("output_config")?;
     if let Some(config) = &mut config {
         let effort: Option<String> = config.take("effort")?;
-        // Chat's scale ends where engines agree on it.
+        // Engines agree on the efforts of chats only up to "high".
         let effort = effort.map(|effort| match effort.as_str() {
             "xhigh" | "max" => "high".to_owned(),
             _ => effort,
         });
         chat.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
     }
-    // The second is what it was called while it was tried out.
+    // `output_format` is the name of the API's beta version.
     let format = match config
         .as_mut()
         .map(|config| config.object("format"))
@@ -170,7 +183,7 @@ fn output(members: &mut Taken, chat: &mut ChatBody) -> Result<(), RequestError> 
         return Err(field(format.at("type"), "invalid_value", "'json_schema' is expected"));
     }
     let at = format.at("schema");
-    let schema = format.raw("schema").ok_or_else(|| missing(at.as_str()))?;
+    let schema = format.need_raw("schema")?;
     read::<RawObject>(&at, &schema)?;
     let json_schema = JsonSchema {
         name: "output",

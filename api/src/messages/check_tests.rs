@@ -8,7 +8,7 @@ use super::*;
 /// The chat request, apart from its messages; `model`, `max_tokens` and a `stream` of false are
 /// taken out.
 fn chat(request: &Value) -> (Value, Value) {
-    let checked = check(request.to_string().as_bytes()).unwrap_or_else(|error| panic!("{request}: {error}"));
+    let checked = check_message(request.to_string().as_bytes()).unwrap_or_else(|error| panic!("{request}: {error}"));
     let mut body: Value = serde_json::from_slice(checked.body.as_ref().unwrap()).unwrap();
     let members = body.as_object_mut().unwrap();
     assert_eq!(members.remove("model").unwrap(), "m");
@@ -38,7 +38,7 @@ fn body(members: Value) -> Value {
 }
 
 fn refused(request: &Value) -> (String, &'static str, String) {
-    match check(request.to_string().as_bytes()) {
+    match check_message(request.to_string().as_bytes()) {
         Err(RequestError::Field { param, code, message }) => (param.unwrap_or_default(), code, message),
         other => panic!("{request}: {other:?}"),
     }
@@ -127,7 +127,7 @@ fn members_go_under_the_names_of_chat_as_they_were_written() {
         "name":"f","input":{"b":1.50,"a":[ 2 ]}}]},{"role":"user","content":"x"}],"temperature":0.10,"top_p":1.0,
         "top_k":5,"stop_sequences":["a","b"],"metadata":{"user_id":"u"},"stream":true,"service_tier":"auto",
         "min_p":0.050,"cache_control":{"type":"ephemeral"},"context_management":{"edits":[]}}"#;
-    let checked = check(request.as_bytes()).unwrap();
+    let checked = check_message(request.as_bytes()).unwrap();
     assert!(checked.form.is_stream());
     let body = String::from_utf8(checked.body.unwrap().to_vec()).unwrap();
     let want = concat!(
@@ -325,8 +325,8 @@ proptest! {
             let at = at.index(body.len());
             body[at] = byte;
         }
-        if let Ok(checked) = check(&body) {
-            prop_assert!(chat::check(&checked.body.unwrap()).is_ok());
+        if let Ok(checked) = check_message(&body) {
+            prop_assert!(crate::chat::check_chat(&checked.body.unwrap()).is_ok());
         }
     }
 }

@@ -1,30 +1,51 @@
 //! Errors in Anthropic's form.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 
-use crate::answer::form::Failure;
-use crate::answer::json::{push_number, push_string};
+use crate::answer::events::push_named;
+use crate::answer::{Failure, json};
 
-/// The error object as one line of JSON: `{"type":"error","error":{…},"request_id":…}`.
-pub fn envelope(failure: &Failure<'_>) -> Bytes {
-    let mut out = BytesMut::with_capacity(128 + failure.message.len());
-    let kind = kind(failure.status);
-    push_number(
-        &mut out,
-        format_args!("{{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\",\"message\":"),
-    );
-    push_string(&mut out, failure.message);
-    out.extend_from_slice(b"},\"request_id\":");
-    match failure.request_id {
-        Some(id) => push_string(&mut out, id),
-        None => out.extend_from_slice(b"null"),
+#[derive(Serialize)]
+struct Envelope<'a> {
+    r#type: &'static str,
+    error: ErrorObject<'a>,
+    request_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    r#type: &'static str,
+    message: &'a str,
+}
+
+impl<'a> Envelope<'a> {
+    fn new(failure: &Failure<'a>) -> Self {
+        Self {
+            r#type: "error",
+            error: ErrorObject {
+                r#type: kind(failure.status),
+                message: failure.message,
+            },
+            request_id: failure.request_id,
+        }
     }
-    out.put_u8(b'}');
+}
+
+/// Anthropic's error body as one line of JSON: `{"type":"error","error":{…},"request_id":…}`.
+pub fn anthropic_envelope(failure: &Failure<'_>) -> Bytes {
+    let mut out = BytesMut::with_capacity(128 + failure.message.len());
+    json::push(&mut out, &Envelope::new(failure));
     out.freeze()
 }
 
-/// Anthropic's word for an error with this status. Clients decide by it whether to try again: what
-/// passes by itself is an overload, whichever 5xx it has.
+/// Appends the event for a failure after the status has been sent.
+pub(super) fn push_failure(failure: &Failure<'_>, out: &mut BytesMut) {
+    push_named(out, "error", &Envelope::new(failure));
+}
+
+/// Anthropic's word for an error with this status. Clients decide by it whether to try again, so a 503 is an
+/// overload.
 fn kind(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
@@ -58,7 +79,7 @@ mod tests {
             code: Some("model_not_found"),
             request_id: Some("req_1"),
         };
-        let told: Value = serde_json::from_slice(&envelope(&failure)).unwrap();
+        let told: Value = serde_json::from_slice(&anthropic_envelope(&failure)).unwrap();
         let want = json!({"type": "error", "request_id": "req_1",
             "error": {"type": "not_found_error", "message": "no \"m\""}});
         assert_eq!(told, want);

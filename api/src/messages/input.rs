@@ -1,88 +1,90 @@
-//! Messages and their content blocks, which become chat messages.
+//! Translates messages and their content blocks to chat messages.
 
-use serde_json::value::RawValue;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
-use crate::request::member_reader::{Taken, list, unsupported, wrong_type};
+use crate::request::member_reader::{MemberReader, list, read_each, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
 use crate::translation::conversation::{Conversation, File, Function, Part, ToolCall, plain};
 
-/// Appends what `messages` say.
+/// Appends `messages` to the conversation.
 ///
 /// # Errors
-/// [`RequestError`] for one that is malformed, or has no counterpart in a chat.
+/// [`RequestError`] for a message that is malformed or has no counterpart in a chat.
 pub(super) fn append(messages: &[Box<RawValue>], conversation: &mut Conversation) -> Result<(), RequestError> {
-    for (n, raw) in messages.iter().enumerate() {
-        let mut message = Taken::nested(format!("messages[{n}]"), raw)?;
-        let role: String = message.need("role")?;
-        let at = message.at("content");
-        let content = message.raw("content").ok_or_else(|| missing(at.as_str()))?;
-        match role.as_str() {
-            "user" => user(&at, &content, conversation)?,
-            "assistant" => assistant(&at, &content, conversation)?,
-            "system" => conversation.system(&text(&at, &content)?),
-            _ => {
-                let what = "'user' or 'assistant' is expected";
-                return Err(field(message.at("role"), "invalid_value", what));
-            }
-        }
-    }
-    Ok(())
+    read_each("messages", messages, |message| append_message(message, conversation)).map(drop)
 }
 
-/// A text, or blocks that are text.
+fn append_message(mut message: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
+    let role: String = message.need("role")?;
+    let (at, content) = (message.at("content"), message.need_raw("content")?);
+    match role.as_str() {
+        "user" => user(&at, &content, conversation),
+        "assistant" => assistant(&at, &content, conversation),
+        "system" => {
+            conversation.system(&text(&at, &content)?);
+            Ok(())
+        }
+        _ => {
+            let what = "'user' or 'assistant' is expected";
+            Err(field(message.at("role"), "invalid_value", what))
+        }
+    }
+}
+
+/// The text of a string or of text blocks.
 ///
 /// # Errors
-/// [`RequestError`] for anything else.
+/// [`RequestError`] when `raw` is anything else.
 pub(super) fn text(at: &str, raw: &RawValue) -> Result<String, RequestError> {
-    let mut parts = Vec::new();
-    for block in blocks(at, raw)? {
-        parts.extend(part(block)?);
-    }
+    let parts = parts(at, raw)?;
     match plain(&parts, "\n") {
         Some(text) => Ok(text.into_owned()),
         None => Err(unsupported(at, format!("Invalid value for '{at}': text is expected"))),
     }
 }
 
-/// The blocks of a content; a text is one of them.
-fn blocks(at: &str, raw: &RawValue) -> Result<Vec<Taken>, RequestError> {
+/// The blocks of a content. A string becomes a text block.
+fn blocks(at: &str, raw: &RawValue) -> Result<Vec<MemberReader>, RequestError> {
     if raw.get().starts_with('"') {
-        let block = format!(r#"{{"type":"text","text":{}}}"#, raw.get());
-        // A JSON text within JSON is JSON.
-        let block = RawValue::from_string(block).map_err(|_| wrong_type(at, "a string is expected"))?;
-        return Ok(vec![Taken::nested(at, &block)?]);
+        let block = TextBlock {
+            r#type: "text",
+            text: raw,
+        };
+        // A struct of strings is always JSON.
+        let block = to_raw_value(&block).map_err(|_| wrong_type(at, "a string is expected"))?;
+        return Ok(vec![MemberReader::nested(at, &block)?]);
     }
     let list = list(at, raw).map_err(|_| wrong_type(at, "a string or an array of content blocks is expected"))?;
-    list.iter()
-        .enumerate()
-        .map(|(n, raw)| Taken::nested(format!("{at}[{n}]"), raw))
-        .collect()
+    read_each(at, &list, Ok)
 }
 
-/// What the user said, and what came of the calls before: chat has the second in messages of their
-/// own, which come first.
+#[derive(Serialize)]
+struct TextBlock<'a> {
+    r#type: &'static str,
+    text: &'a RawValue,
+}
+
+/// Appends a message of the user. Chat has the results of calls in messages of their own, which come first.
 fn user(at: &str, raw: &RawValue, conversation: &mut Conversation) -> Result<(), RequestError> {
-    let mut said = Vec::new();
+    let mut content = Vec::new();
     let mut results = false;
     for mut block in blocks(at, raw)? {
         let kind: String = block.need("type")?;
         if kind == "tool_result" {
             results = true;
             let id = block.need("tool_use_id")?;
-            let at = block.at("content");
-            let mut parts = Vec::new();
-            if let Some(content) = block.raw("content") {
-                for block in blocks(&at, &content)? {
-                    parts.extend(part(block)?);
-                }
-            }
-            conversation.result(id, parts);
+            let result = match block.raw("content") {
+                Some(content) => parts(&block.at("content"), &content)?,
+                None => Vec::new(),
+            };
+            conversation.result(id, result);
         } else {
-            said.extend(part_of(&kind, block)?);
+            content.extend(part_of(&kind, block)?);
         }
     }
-    if !said.is_empty() || !results {
-        conversation.user(said);
+    if !content.is_empty() || !results {
+        conversation.user(content);
     }
     Ok(())
 }
@@ -94,13 +96,12 @@ fn assistant(at: &str, raw: &RawValue, conversation: &mut Conversation) -> Resul
         match kind.as_str() {
             "text" => conversation.text_block(&block.need::<String>("text")?),
             "thinking" => conversation.reasoning(&block.need::<String>("thinking")?),
-            // Only its maker can read it.
+            // Encrypted: only Anthropic can read it.
             "redacted_thinking" => {}
             "tool_use" => {
-                let at = block.at("input");
-                let input = block.raw("input").ok_or_else(|| missing(at.as_str()))?;
+                let input = block.need_raw("input")?;
                 if !input.get().starts_with('{') {
-                    return Err(wrong_type(at, "an object is expected"));
+                    return Err(wrong_type(block.at("input"), "an object is expected"));
                 }
                 conversation.call(ToolCall::Function {
                     id: block.need("id")?,
@@ -116,12 +117,17 @@ fn assistant(at: &str, raw: &RawValue, conversation: &mut Conversation) -> Resul
     Ok(())
 }
 
-fn part(mut block: Taken) -> Result<Vec<Part>, RequestError> {
-    let kind: String = block.need("type")?;
-    part_of(&kind, block)
+/// The parts of all blocks of a content.
+fn parts(at: &str, raw: &RawValue) -> Result<Vec<Part>, RequestError> {
+    let mut parts = Vec::new();
+    for mut block in blocks(at, raw)? {
+        let kind: String = block.need("type")?;
+        parts.extend(part_of(&kind, block)?);
+    }
+    Ok(parts)
 }
 
-fn part_of(kind: &str, mut block: Taken) -> Result<Vec<Part>, RequestError> {
+fn part_of(kind: &str, mut block: MemberReader) -> Result<Vec<Part>, RequestError> {
     match kind {
         "text" => Ok(vec![Part::text(block.need::<String>("text")?)]),
         "image" => image(&mut block).map(|part| vec![part]),
@@ -129,15 +135,14 @@ fn part_of(kind: &str, mut block: Taken) -> Result<Vec<Part>, RequestError> {
         "search_result" => {
             let title: String = block.need("title")?;
             let source: String = block.need("source")?;
-            let at = block.at("content");
-            let content = block.raw("content").ok_or_else(|| missing(at.as_str()))?;
-            Ok(vec![Part::text(format!("{title}\n{source}\n{}", text(&at, &content)?))])
+            let content = text(&block.at("content"), &block.need_raw("content")?)?;
+            Ok(vec![Part::text(format!("{title}\n{source}\n{content}"))])
         }
         other => Err(unknown(&block, other)),
     }
 }
 
-fn image(block: &mut Taken) -> Result<Part, RequestError> {
+fn image(block: &mut MemberReader) -> Result<Part, RequestError> {
     let mut source = source(block)?;
     let kind: String = source.need("type")?;
     match kind.as_str() {
@@ -151,23 +156,23 @@ fn image(block: &mut Taken) -> Result<Part, RequestError> {
     }
 }
 
-fn document(block: &mut Taken) -> Result<Vec<Part>, RequestError> {
+fn document(block: &mut MemberReader) -> Result<Vec<Part>, RequestError> {
     let title: Option<String> = block.take("title")?;
     let context: Option<String> = block.take("context")?;
     let mut source = source(block)?;
     let kind: String = source.need("type")?;
-    let mut parts: Vec<Part> = Vec::new();
+    let mut all: Vec<Part> = Vec::new();
     match kind.as_str() {
         "text" => {
             let head = [title, context].into_iter().flatten().map(|line| line + "\n");
             let text = head.collect::<String>() + &source.need::<String>("data")?;
-            parts.push(Part::text(text));
+            all.push(Part::text(text));
         }
         "base64" => {
             let media: String = source.need("media_type")?;
             let data: String = source.need("data")?;
-            parts.extend(context.map(Part::text));
-            parts.push(Part::File {
+            all.extend(context.map(Part::text));
+            all.push(Part::File {
                 file: File {
                     file_data: format!("data:{media};base64,{data}"),
                     filename: Some(title.unwrap_or_else(|| "document.pdf".to_owned())),
@@ -175,24 +180,21 @@ fn document(block: &mut Taken) -> Result<Vec<Part>, RequestError> {
             });
         }
         "content" => {
-            parts.extend(title.into_iter().chain(context).map(Part::text));
-            let at = source.at("content");
-            let content = source.raw("content").ok_or_else(|| missing(at.as_str()))?;
-            for block in blocks(&at, &content)? {
-                parts.extend(part(block)?);
-            }
+            let content = source.need_raw("content")?;
+            all.extend(title.into_iter().chain(context).map(Part::text));
+            all.extend(parts(&source.at("content"), &content)?);
         }
         other => return Err(no_source(&source, other)),
     }
-    Ok(parts)
+    Ok(all)
 }
 
-fn source(block: &mut Taken) -> Result<Taken, RequestError> {
+fn source(block: &mut MemberReader) -> Result<MemberReader, RequestError> {
     let at = block.at("source");
     block.object("source")?.ok_or_else(|| missing(at))
 }
 
-fn no_source(source: &Taken, kind: &str) -> RequestError {
+fn no_source(source: &MemberReader, kind: &str) -> RequestError {
     unsupported(
         source.at("type"),
         format!(
@@ -201,7 +203,7 @@ fn no_source(source: &Taken, kind: &str) -> RequestError {
     )
 }
 
-fn unknown(block: &Taken, kind: &str) -> RequestError {
+fn unknown(block: &MemberReader, kind: &str) -> RequestError {
     unsupported(
         block.at("type"),
         format!("Content blocks of type '{kind}' are not supported here"),

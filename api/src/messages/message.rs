@@ -1,29 +1,21 @@
-//! The form of an answer of the Messages API.
+//! The form of an answer of the Messages API, and the message while it comes.
 
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
-use super::error;
-use super::writer::{Events, Writer};
-use crate::answer::form::{Collect, Encoder, Failure, Form};
+use super::error::{anthropic_envelope, push_failure};
+use super::objects::Stop;
+use super::thinking::Thoughts;
+use super::writer::{EventWriter, PING, Writer};
+use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
 use crate::translation::blocks::{Blocks, Ending};
-use crate::{AnswerError, Identity};
 
-/// In which form one client wants its message.
+/// The form in which one client wants its message.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(super) struct MessageForm {
     stream: bool,
     stops: Stops,
     thoughts: Thoughts,
-}
-
-/// What a client sees of the model's thoughts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thoughts {
-    /// All of them.
-    Shown,
-    /// That there are some.
-    Omitted,
 }
 
 /// The strings that end an answer.
@@ -36,21 +28,25 @@ impl Stops {
     }
 
     /// Anthropic's word for why an answer ended, and the string that ended it.
-    pub(super) fn reason<'a>(&self, ending: &'a Ending) -> (&'static str, Option<&'a str>) {
+    pub(super) fn reason<'a>(&self, ending: &'a Ending) -> Stop<'a> {
         let stop = ending.stop.as_deref();
         let stop = stop.filter(|stop| self.0.iter().any(|asked| asked == stop));
-        match ending.reason.as_deref() {
+        let (reason, sequence) = match ending.reason.as_deref() {
             Some("length") => ("max_tokens", None),
             Some("content_filter") => ("refusal", None),
             _ if ending.refused => ("refusal", None),
             _ if ending.calls => ("tool_use", None),
             _ if stop.is_some() => ("stop_sequence", stop),
             _ => ("end_turn", None),
+        };
+        Stop {
+            reason: Some(reason),
+            sequence,
         }
     }
 }
 
-impl Shape {
+impl MessageForm {
     pub(super) fn new(stream: bool, stops: Stops, thoughts: Thoughts) -> Self {
         Self {
             stream,
@@ -68,7 +64,7 @@ impl Shape {
     }
 }
 
-impl Form for Shape {
+impl Form for MessageForm {
     fn is_stream(&self) -> bool {
         self.stream
     }
@@ -82,11 +78,11 @@ impl Form for Shape {
     }
 
     fn error(&self, failure: &Failure<'_>) -> Bytes {
-        error::envelope(failure)
+        anthropic_envelope(failure)
     }
 }
 
-/// A message that comes.
+/// A message while it comes.
 #[derive(Debug)]
 struct Message {
     blocks: Blocks,
@@ -101,25 +97,23 @@ impl Encoder for Message {
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {
         let writer = &mut self.writer;
-        self.blocks.delta(delta, &mut Events { writer, out })
+        self.blocks.delta(delta, &mut EventWriter { writer, out })
     }
 
     fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {
         let writer = &mut self.writer;
-        let ending = self.blocks.finish(false, &mut Events { writer, out: &mut *out })?;
-        let (reason, stop) = self.stops.reason(&ending);
-        self.writer.finish(reason, stop, ending.tokens, finish, out);
+        let mut sink = EventWriter { writer, out: &mut *out };
+        let ending = self.blocks.finish(false, &mut sink)?;
+        Writer::finish(self.stops.reason(&ending), ending.tokens, finish, out);
         Ok(())
     }
 
     fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut) {
-        out.extend_from_slice(b"event: error\ndata: ");
-        out.extend_from_slice(&error::envelope(failure));
-        out.extend_from_slice(b"\n\n");
+        push_failure(failure, out);
     }
 
     fn keep_alive(&self) -> &'static [u8] {
-        super::writer::PING
+        PING
     }
 }
 
@@ -130,10 +124,7 @@ impl Collect for Message {
 
     fn finish(mut self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
         let ending = self.blocks.finish(false, &mut self.writer)?;
-        let (reason, stop) = self.stops.reason(&ending);
-        let mut out = BytesMut::new();
-        self.writer.whole(reason, stop, ending.tokens, finish, &mut out);
-        Ok(out.freeze())
+        Ok(self.writer.whole(self.stops.reason(&ending), ending.tokens, finish))
     }
 }
 

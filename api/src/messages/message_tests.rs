@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::messages::ID_PREFIX;
+use crate::messages::MESSAGE_ID_PREFIX;
 use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
-fn shape(thoughts: Thoughts) -> Shape {
-    Shape::new(true, Stops::new(vec!["3".to_owned()]), thoughts)
+fn shape(thoughts: Thoughts) -> MessageForm {
+    MessageForm::new(true, Stops::new(vec!["3".to_owned()]), thoughts)
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn streams_are_as_they_were() {
     for sample in samples() {
         let stream = stream(
             &shape(Thoughts::Shown),
-            ID_PREFIX,
+            MESSAGE_ID_PREFIX,
             &sample.deltas,
             sample.finish.as_ref(),
         );
@@ -28,7 +28,7 @@ fn streams_are_as_they_were() {
 fn whole_answers_are_as_they_were() {
     for sample in samples() {
         let Some(finish) = &sample.finish else { continue };
-        let whole = whole(&shape(Thoughts::Shown), ID_PREFIX, &sample.deltas, finish).unwrap();
+        let whole = whole(&shape(Thoughts::Shown), MESSAGE_ID_PREFIX, &sample.deltas, finish).unwrap();
         golden("messages", &format!("{}.json", sample.name), &whole);
     }
 }
@@ -36,7 +36,7 @@ fn whole_answers_are_as_they_were() {
 #[test]
 fn an_engine_that_says_nothing_has_given_no_answer() {
     let finish = Finish::default();
-    let nothing = whole(&shape(Thoughts::Shown), ID_PREFIX, &[], &finish);
+    let nothing = whole(&shape(Thoughts::Shown), MESSAGE_ID_PREFIX, &[], &finish);
     assert_eq!(nothing, Err(AnswerError::NoAnswer));
 }
 
@@ -115,7 +115,7 @@ fn grow(block: &mut Value, input: &mut String, delta: &Value) {
 #[test]
 fn a_failure_is_an_error_event_and_never_a_stop() {
     for sample in samples().iter().filter(|sample| sample.finish.is_none()) {
-        let stream = stream(&shape(Thoughts::Shown), ID_PREFIX, &sample.deltas, None);
+        let stream = stream(&shape(Thoughts::Shown), MESSAGE_ID_PREFIX, &sample.deltas, None);
         assert_eq!(fold(&stream), None);
         assert!(!stream.contains("message_stop") && !stream.contains("message_delta"));
         let error = events(&stream).pop().unwrap().1;
@@ -130,14 +130,14 @@ fn thoughts_that_are_not_to_be_seen_are_not() {
     let calls = samples.iter().find(|sample| sample.name == "calls").unwrap();
     let shape = shape(Thoughts::Omitted);
     let finish = calls.finish.as_ref().unwrap();
-    let once: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &calls.deltas, finish).unwrap()).unwrap();
+    let once: Value = serde_json::from_str(&whole(&shape, MESSAGE_ID_PREFIX, &calls.deltas, finish).unwrap()).unwrap();
     let thinking = &once["content"][0];
     assert_eq!(
         (&thinking["type"], &thinking["thinking"]),
         (&json!("thinking"), &json!(""))
     );
     assert_ne!(thinking["signature"], "");
-    let stream = stream(&shape, ID_PREFIX, &calls.deltas, Some(finish));
+    let stream = stream(&shape, MESSAGE_ID_PREFIX, &calls.deltas, Some(finish));
     assert!(!stream.contains("Look"));
     assert_eq!(fold(&stream).unwrap(), once);
 }
@@ -146,8 +146,8 @@ fn thoughts_that_are_not_to_be_seen_are_not() {
 fn the_end_has_anthropics_words() {
     let reason = |ending: &Ending| {
         let stops = Stops::new(vec!["END".to_owned()]);
-        let (reason, stop) = stops.reason(ending);
-        (reason, stop.map(str::to_owned))
+        let stop = stops.reason(ending);
+        (stop.reason.unwrap(), stop.sequence.map(str::to_owned))
     };
     let ending = |reason: Option<&str>| Ending {
         reason: reason.map(str::to_owned),
@@ -190,8 +190,8 @@ proptest! {
         let finish = sample.finish.as_ref().unwrap();
         let deltas = cut(&sample.deltas, cuts.into_iter().cycle());
         let shape = shape(Thoughts::Shown);
-        let told = fold(&stream(&shape, ID_PREFIX, &deltas, Some(finish))).unwrap();
-        let once: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+        let told = fold(&stream(&shape, MESSAGE_ID_PREFIX, &deltas, Some(finish))).unwrap();
+        let once: Value = serde_json::from_str(&whole(&shape, MESSAGE_ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
         prop_assert_eq!(told, once);
     }
 }

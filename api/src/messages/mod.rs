@@ -1,18 +1,19 @@
-//! Anthropic's Messages API as a translation: its request becomes a chat request, and what comes of
-//! that becomes content blocks and events.
+//! Anthropic's Messages API as a translation: its request becomes a chat request, and the chat's answer becomes content
+//! blocks and events.
 
 mod check;
-pub mod error;
+mod error;
 mod input;
 mod message;
-pub mod models;
+mod models;
+mod objects;
 mod thinking;
 mod tools;
 mod writer;
 
 #[cfg(test)]
 pub(crate) use check::COUNT;
-pub use check::{check, check_count};
-
-/// With what the ids of messages begin.
-pub const ID_PREFIX: &str = "msg_";
+pub use check::{check_message, check_message_count};
+pub use error::anthropic_envelope;
+pub use models::{ModelInfo, ModelPage};
+pub use writer::MESSAGE_ID_PREFIX;

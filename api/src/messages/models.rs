@@ -1,4 +1,4 @@
-//! The model list and its entries in Anthropic's form.
+//! The list of models in Anthropic's form.
 
 use std::time::{Duration, UNIX_EPOCH};
 

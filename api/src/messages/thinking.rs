@@ -1,44 +1,51 @@
-//! Whether the model is to think, and whether its client is to see it.
+//! Whether the model is to think, and whether the client sees its thoughts.
 
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use super::message::Thoughts;
-use crate::request::fields::Whole;
-use crate::request::member_reader::{Taken, read};
+use crate::request::fields::Integer;
+use crate::request::member_reader::{MemberReader, read};
 use crate::request::{RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, unwritable};
 
-/// The switch that most chat templates share, and where engines take it.
+/// The switch that most chat templates share, and the member in which engines take it.
 const SWITCH: &str = "enable_thinking";
 const TEMPLATE: &str = "chat_template_kwargs";
 
-/// Under what name llama.cpp takes a budget; the others pass it over. (vLLM has a name of its own
-/// for it, and refuses it where its server was not set up for that.)
+/// llama.cpp's name for a budget; other engines ignore it. (vLLM has a name of its own, and refuses it unless its
+/// server is set up for budgets.)
 const BUDGET: &str = "thinking_budget_tokens";
 
-/// Passes on what is said of thinking. A client that says nothing gets what the model does by
-/// itself.
-pub(super) fn thinking(members: &mut Taken, chat: &mut ChatBody) -> Result<Thoughts, RequestError> {
-    let Some(asked) = template(members, chat)? else {
-        return Ok(Thoughts::Shown);
-    };
-    if let Some(budget) = &asked.budget {
-        chat.set(BUDGET, budget)?;
-    }
-    Ok(asked.thoughts)
+/// What a client sees of the model's thoughts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thoughts {
+    /// The thoughts themselves.
+    Shown,
+    /// Only that there are some.
+    Omitted,
 }
 
-/// What a client says of thinking, beyond what the chat template is told of it.
-pub(super) struct Asked {
+/// Translates `thinking`. Without it, the model does what it does by default.
+pub(super) fn thinking(members: &mut MemberReader, chat: &mut ChatBody) -> Result<Thoughts, RequestError> {
+    let Some(thinking) = template(members, chat)? else {
+        return Ok(Thoughts::Shown);
+    };
+    if let Some(budget) = &thinking.budget {
+        chat.set(BUDGET, budget)?;
+    }
+    Ok(thinking.thoughts)
+}
+
+/// The part of `thinking` that the chat template does not get.
+pub(super) struct Thinking {
     budget: Option<Box<RawValue>>,
     thoughts: Thoughts,
 }
 
 /// Tells the chat template whether to let the model think.
-pub(super) fn template(members: &mut Taken, chat: &mut ChatBody) -> Result<Option<Asked>, RequestError> {
+pub(super) fn template(members: &mut MemberReader, chat: &mut ChatBody) -> Result<Option<Thinking>, RequestError> {
     let Some(mut thinking) = members.object("thinking")? else {
-        // What the client itself tells the template stays among the members that are passed on.
+        // The client's own members for the template are passed on with the others.
         return Ok(None);
     };
     let kind: String = thinking.need("type")?;
@@ -53,7 +60,7 @@ pub(super) fn template(members: &mut Taken, chat: &mut ChatBody) -> Result<Optio
     let budget = match kind.as_str() {
         "enabled" => {
             let at = thinking.at("budget_tokens");
-            let budget = thinking.checked::<Whole>("budget_tokens")?;
+            let budget = thinking.checked::<Integer>("budget_tokens")?;
             Some(budget.ok_or_else(|| missing(at))?)
         }
         _ => None,
@@ -62,7 +69,7 @@ pub(super) fn template(members: &mut Taken, chat: &mut ChatBody) -> Result<Optio
         Some(raw) => read::<RawObject>(TEMPLATE, &raw)?,
         None => RawObject::default(),
     };
-    // What the client itself tells the template is meant.
+    // The client's own switch takes precedence.
     if template.get(SWITCH).is_none() {
         template.set(SWITCH, &think).map_err(|error| unwritable(&error))?;
     }
@@ -72,5 +79,5 @@ pub(super) fn template(members: &mut Taken, chat: &mut ChatBody) -> Result<Optio
         Some("omitted") => Thoughts::Omitted,
         _ => Thoughts::Shown,
     };
-    Ok(Some(Asked { budget, thoughts }))
+    Ok(Some(Thinking { budget, thoughts }))
 }

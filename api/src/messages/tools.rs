@@ -1,12 +1,12 @@
-//! Tools and the choice among them, from the Messages API to chat.
+//! Translates tools, and the choice among them, from the Messages API to chat.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::request::member_reader::{Taken, unsupported, wrong_type};
-use crate::request::{RequestError, field, missing};
+use crate::request::member_reader::{MemberReader, read_each, unsupported, wrong_type};
+use crate::request::{RequestError, field};
 
-/// A tool as chat has it.
+/// A tool in chat's form.
 #[derive(Debug, Serialize)]
 pub(super) struct Tool {
     r#type: &'static str,
@@ -23,18 +23,15 @@ struct Function {
     strict: Option<bool>,
 }
 
-/// The tools that are offered.
+/// Translates the tools.
 ///
 /// # Errors
-/// [`RequestError`] for one that is malformed, or that no engine was told of.
+/// [`RequestError`] for a malformed tool, or one that only Anthropic's servers have.
 pub(super) fn tools(list: &[Box<RawValue>]) -> Result<Vec<Tool>, RequestError> {
-    list.iter()
-        .enumerate()
-        .map(|(n, raw)| tool(Taken::nested(format!("tools[{n}]"), raw)?))
-        .collect()
+    read_each("tools", list, tool)
 }
 
-fn tool(mut tool: Taken) -> Result<Tool, RequestError> {
+fn tool(mut tool: MemberReader) -> Result<Tool, RequestError> {
     let kind: Option<String> = tool.take("type")?;
     if let Some(kind) = kind.filter(|kind| kind != "custom") {
         return Err(unsupported(
@@ -45,10 +42,12 @@ fn tool(mut tool: Taken) -> Result<Tool, RequestError> {
             ),
         ));
     }
-    let at = tool.at("input_schema");
-    let parameters = tool.raw("input_schema").ok_or_else(|| missing(at.as_str()))?;
+    let parameters = tool.need_raw("input_schema")?;
     if !parameters.get().starts_with('{') {
-        return Err(wrong_type(at, "a JSON schema is expected, which is an object"));
+        return Err(wrong_type(
+            tool.at("input_schema"),
+            "a JSON schema is expected, which is an object",
+        ));
     }
     Ok(Tool {
         r#type: "function",
@@ -61,11 +60,11 @@ fn tool(mut tool: Taken) -> Result<Tool, RequestError> {
     })
 }
 
-/// What is to be chosen.
+/// The translated choice.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) choice: Choice,
-    /// At most one call in an answer.
+    /// Whether an answer has at most one call.
     pub(super) one_at_a_time: bool,
 }
 
@@ -82,11 +81,11 @@ pub(super) struct Named {
     name: String,
 }
 
-/// Which tool is to be used.
+/// Translates the choice among `tools`.
 ///
 /// # Errors
-/// [`RequestError`] when it is malformed, or names no tool that is there.
-pub(super) fn choice(mut choice: Taken, tools: &[Tool]) -> Result<Chosen, RequestError> {
+/// [`RequestError`] when the choice is malformed or names an unknown tool.
+pub(super) fn choice(mut choice: MemberReader, tools: &[Tool]) -> Result<Chosen, RequestError> {
     let kind: String = choice.need("type")?;
     let chosen = match kind.as_str() {
         "auto" => Choice::Mode("auto"),

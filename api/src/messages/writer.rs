@@ -1,39 +1,41 @@
-//! The message object and its events, written as the answer comes.
+//! Writes the message object and its events while the answer comes.
 
-use bytes::{BufMut as _, BytesMut};
-use serde_json::value::RawValue;
+use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::Finish;
 
-use super::message::Thoughts;
-use crate::Identity;
-use crate::answer::json::{push_escaped, push_number, push_string};
-use crate::answer::usage::Counts;
-use crate::translation::blocks::{Block, Sink};
+use super::objects::{ContentBlock, Event, MessageObject, MessageUsage, SignatureDelta, Stop, ToolInput};
+use super::thinking::Thoughts;
+use crate::answer::Identity;
+use crate::answer::events::push_named;
+use crate::answer::json::{self, push_escaped, push_number};
+use crate::translation::blocks::{Block, BlockSink};
+
+/// Prefix of the messages' ids.
+pub const MESSAGE_ID_PREFIX: &str = "msg_";
 
 /// The event that keeps a connection alive.
 pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
-/// What is known of a message while it comes. As a [`Sink`] it gathers the blocks of a message in
-/// one piece.
+/// The message so far. As a [`BlockSink`] it collects the blocks of a message in one piece.
 #[derive(Debug)]
 pub(super) struct Writer {
     identity: Identity,
     thoughts: Thoughts,
     /// Number of the open block.
     index: usize,
-    open: Option<Open>,
-    /// The blocks that are complete, with commas between them.
-    content: BytesMut,
-    /// What the open block holds.
+    open: Option<OpenBlock>,
+    /// The complete blocks.
+    content: Vec<ContentBlock>,
+    /// Text of the open block.
     text: String,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenBlock {
     kind: Kind,
     id: String,
     name: String,
-    /// Everything of a delta event before the text.
+    /// Everything of a delta event before its text.
     prefix: Vec<u8>,
 }
 
@@ -44,8 +46,8 @@ enum Kind {
     ToolUse,
 }
 
-/// The writer with a place for its events.
-pub(super) struct Events<'a> {
+/// The writer of a streamed message, with the buffer for its events.
+pub(super) struct EventWriter<'a> {
     pub(super) writer: &'a mut Writer,
     pub(super) out: &'a mut BytesMut,
 }
@@ -57,64 +59,56 @@ impl Writer {
             thoughts,
             index: 0,
             open: None,
-            content: BytesMut::new(),
+            content: Vec::new(),
             text: String::new(),
         }
     }
 
-    /// Appends the event before any output. How many tokens the prompt has is not known yet; the
-    /// last event tells it.
+    /// Appends the event before any output. The number of the prompt's tokens is not known yet; the last event has it.
     pub(super) fn begin(&self, out: &mut BytesMut) {
-        out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":");
-        self.head(out);
-        out.extend_from_slice(
-            b"\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\
-              \"usage\":{\"input_tokens\":0,\"output_tokens\":0}}}\n\n",
-        );
+        let message = self.object(Stop::default(), MessageUsage::default());
+        push(out, &Event::MessageStart { message });
     }
 
     /// Appends the last events.
-    pub(super) fn finish(&self, reason: &str, stop: Option<&str>, seen: u64, finish: &Finish, out: &mut BytesMut) {
-        out.extend_from_slice(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{");
-        push_end(reason, stop, out);
-        out.extend_from_slice(b"},");
-        push_usage(finish, seen, out);
-        out.extend_from_slice(b"}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+    pub(super) fn finish(stop: Stop<'_>, seen: u64, finish: &Finish, out: &mut BytesMut) {
+        let usage = MessageUsage::new(finish, seen);
+        push(out, &Event::MessageDelta { delta: stop, usage });
+        push(out, &Event::MessageStop);
     }
 
-    /// Appends the whole message.
-    pub(super) fn whole(&self, reason: &str, stop: Option<&str>, seen: u64, finish: &Finish, out: &mut BytesMut) {
-        self.head(out);
-        out.extend_from_slice(b"\"content\":[");
-        out.extend_from_slice(&self.content);
-        out.extend_from_slice(b"],");
-        push_end(reason, stop, out);
-        out.put_u8(b',');
-        push_usage(finish, seen, out);
-        out.put_u8(b'}');
+    /// The whole message.
+    pub(super) fn whole(&self, stop: Stop<'_>, seen: u64, finish: &Finish) -> Bytes {
+        let mut out = BytesMut::new();
+        json::push(&mut out, &self.object(stop, MessageUsage::new(finish, seen)));
+        out.freeze()
     }
 
-    fn head(&self, out: &mut BytesMut) {
-        out.extend_from_slice(b"{\"id\":");
-        push_string(out, &self.identity.id);
-        out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
-        push_string(out, &self.identity.model);
-        out.put_u8(b',');
+    fn object<'a>(&'a self, stop: Stop<'a>, usage: MessageUsage) -> MessageObject<'a> {
+        MessageObject {
+            id: &self.identity.id,
+            r#type: "message",
+            role: "assistant",
+            model: &self.identity.model,
+            content: &self.content,
+            stop,
+            usage,
+        }
     }
 
-    fn begun(&self, block: Block) -> Open {
+    fn begun(&self, block: Block) -> OpenBlock {
         let (kind, id, name) = match block {
             Block::Text | Block::Refusal => (Kind::Text, String::new(), String::new()),
             Block::Reasoning => (Kind::Thinking, String::new(), String::new()),
             Block::Call { id, name, .. } => (Kind::ToolUse, id, name),
         };
         let id = if kind == Kind::ToolUse && id.is_empty() {
-            let suffix = self.identity.id.strip_prefix(super::ID_PREFIX).unwrap_or_default();
+            let suffix = self.identity.id.strip_prefix(MESSAGE_ID_PREFIX).unwrap_or_default();
             format!("toolu_{suffix}{:04x}", self.index)
         } else {
             id
         };
-        Open {
+        OpenBlock {
             kind,
             id,
             name,
@@ -122,8 +116,8 @@ impl Writer {
         }
     }
 
-    /// What stands for the thoughts' signature: clients send thoughts back only with one. Nothing
-    /// here checks it.
+    /// A placeholder for the signature of the model's thoughts. Clients send thoughts back only with a signature;
+    /// nothing here checks it.
     fn signature(&self) -> String {
         format!("{}:{}", self.identity.id, self.index)
     }
@@ -133,33 +127,24 @@ impl Writer {
     }
 }
 
-impl Open {
-    /// Appends the block as it is when it begins, or with all that has come.
-    fn push(&self, text: &str, signature: &str, out: &mut BytesMut) {
+impl OpenBlock {
+    /// The block with `text` in it.
+    fn block(&self, text: String, signature: String) -> ContentBlock {
         match self.kind {
-            Kind::Text => {
-                out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-                push_string(out, text);
-            }
-            Kind::Thinking => {
-                out.extend_from_slice(b"{\"type\":\"thinking\",\"thinking\":");
-                push_string(out, text);
-                out.extend_from_slice(b",\"signature\":");
-                push_string(out, signature);
-            }
-            Kind::ToolUse => {
-                out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
-                push_string(out, &self.id);
-                out.extend_from_slice(b",\"name\":");
-                push_string(out, &self.name);
-                out.extend_from_slice(b",\"input\":");
-                push_input(text, out);
-            }
+            Kind::Text => ContentBlock::Text { text },
+            Kind::Thinking => ContentBlock::Thinking {
+                thinking: text,
+                signature,
+            },
+            Kind::ToolUse => ContentBlock::ToolUse {
+                id: self.id.clone(),
+                name: self.name.clone(),
+                input: ToolInput::new(&text),
+            },
         }
-        out.put_u8(b'}');
     }
 
-    /// The type of its deltas, and the member that has their text.
+    /// The type of the block's deltas, and the name of their text.
     fn delta(&self) -> (&'static str, &'static str) {
         match self.kind {
             Kind::Text => ("text_delta", "text"),
@@ -169,7 +154,7 @@ impl Open {
     }
 }
 
-impl Sink for Writer {
+impl BlockSink for Writer {
     fn open(&mut self, block: Block) {
         self.open = Some(self.begun(block));
     }
@@ -183,27 +168,18 @@ impl Sink for Writer {
 
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
-        if self.index > 0 {
-            self.content.put_u8(b',');
-        }
-        let signature = self.signature();
-        open.push(&std::mem::take(&mut self.text), &signature, &mut self.content);
+        let text = std::mem::take(&mut self.text);
+        self.content.push(open.block(text, self.signature()));
         self.index += 1;
     }
 }
 
-impl Sink for Events<'_> {
+impl BlockSink for EventWriter<'_> {
     fn open(&mut self, block: Block) {
         let index = self.writer.index;
         let mut open = self.writer.begun(block);
-        push_number(
-            self.out,
-            format_args!(
-                "event: content_block_start\ndata: {{\"type\":\"content_block_start\",\"index\":{index},\"content_block\":"
-            ),
-        );
-        open.push("", "", self.out);
-        self.out.extend_from_slice(b"}\n\n");
+        let content_block = open.block(String::new(), String::new());
+        push(self.out, &Event::ContentBlockStart { index, content_block });
         if index == 0 {
             self.out.extend_from_slice(PING);
         }
@@ -234,75 +210,15 @@ impl Sink for Events<'_> {
         let Some(open) = self.writer.open.take() else { return };
         let index = self.writer.index;
         if open.kind == Kind::Thinking {
-            push_number(
-                self.out,
-                format_args!(
-                    "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\
-                     \"delta\":{{\"type\":\"signature_delta\",\"signature\":"
-                ),
-            );
-            push_string(self.out, &self.writer.signature());
-            self.out.extend_from_slice(b"}}\n\n");
+            let signature = self.writer.signature();
+            let delta = SignatureDelta { signature };
+            push(self.out, &Event::ContentBlockDelta { index, delta });
         }
-        push_number(
-            self.out,
-            format_args!("event: content_block_stop\ndata: {{\"type\":\"content_block_stop\",\"index\":{index}}}\n\n"),
-        );
+        push(self.out, &Event::ContentBlockStop { index });
         self.writer.index += 1;
     }
 }
 
-/// Appends a call's input, which is an object: what the model wrote, where it is one. What is none,
-/// because it was cut off or the model cannot do better, goes into one, as Anthropic wants such
-/// input to be told.
-fn push_input(text: &str, out: &mut BytesMut) {
-    let text = text.trim();
-    let object = text.starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok();
-    if text.is_empty() {
-        out.extend_from_slice(b"{}");
-    } else if object {
-        out.extend_from_slice(text.as_bytes());
-    } else {
-        out.extend_from_slice(b"{\"INVALID_JSON\":");
-        push_string(out, text);
-        out.put_u8(b'}');
-    }
-}
-
-fn push_end(reason: &str, stop: Option<&str>, out: &mut BytesMut) {
-    push_number(out, format_args!("\"stop_reason\":\"{reason}\",\"stop_sequence\":"));
-    match stop {
-        Some(stop) => push_string(out, stop),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-/// Appends the usage. The API demands numbers: what the engine does not count is what was seen.
-fn push_usage(finish: &Finish, seen: u64, out: &mut BytesMut) {
-    let counts = Counts::of(finish);
-    let prompt = counts.map(|counts| counts.prompt).or(finish.prompt_tokens).unwrap_or(0);
-    let completion = counts.map(|counts| counts.completion).or(finish.completion_tokens);
-    let cached = counts.and_then(|counts| counts.cached);
-    // Anthropic counts what came from a cache apart from the rest of the prompt.
-    let fresh = prompt.saturating_sub(cached.unwrap_or(0));
-    push_number(
-        out,
-        format_args!(
-            "\"usage\":{{\"input_tokens\":{fresh},\"output_tokens\":{}",
-            completion.unwrap_or(seen)
-        ),
-    );
-    if let Some(cached) = cached {
-        push_number(
-            out,
-            format_args!(",\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":{cached}"),
-        );
-    }
-    if let Some(thinking) = counts.and_then(|counts| counts.reasoning) {
-        push_number(
-            out,
-            format_args!(",\"output_tokens_details\":{{\"thinking_tokens\":{thinking}}}"),
-        );
-    }
-    out.put_u8(b'}');
+fn push(out: &mut BytesMut, event: &Event<'_>) {
+    push_named(out, event.name(), event);
 }

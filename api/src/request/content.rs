@@ -1,4 +1,4 @@
-//! A message's content: its shape is checked, and which media are in it is noted.
+//! Checks a message's content, and notes the media in it.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ pub(crate) enum Content {
     Text,
     /// An array of parts.
     Parts {
-        /// What is wrong with the first wrong one.
+        /// What is wrong with the first wrong part.
         problem: Option<PartProblem>,
-        /// What the parts need of an engine.
+        /// What the engine must be able to do.
         needs: Features,
     },
     /// null.
@@ -31,14 +31,14 @@ impl Content {
     }
 }
 
-/// What is wrong with the first wrong part of a content.
+/// What is wrong with a content part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartProblem {
     /// The part's index.
     pub(crate) part: usize,
-    /// The member below it.
+    /// The part's member.
     pub(crate) member: &'static str,
-    /// What it must be.
+    /// What the member must be.
     pub(crate) expected: &'static str,
 }
 
@@ -76,17 +76,16 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// A content part. Only types that every engine knows are looked into; others are the engine's
-/// business.
+/// A content part. Types that not every engine knows are left to the engine.
 #[derive(serde::Deserialize)]
 #[serde(expecting = "a content part, which is an object with a type")]
 struct Part {
     #[serde(rename = "type", default)]
     kind: Option<PartKind>,
     #[serde(default)]
-    text: Shape,
+    text: ValueType,
     #[serde(default)]
-    image_url: Shape,
+    image_url: ValueType,
 }
 
 impl Part {
@@ -101,12 +100,12 @@ impl Part {
     fn problem(&self) -> Option<(&'static str, &'static str)> {
         match self.kind {
             None => Some(("type", "a string")),
-            Some(PartKind::Text) if self.text != Shape::Text => Some(("text", "a string")),
-            // vLLM takes the URL without an object around it as well.
+            Some(PartKind::Text) if self.text != ValueType::Text => Some(("text", "a string")),
+            // vLLM also accepts the URL without an object around it.
             Some(PartKind::ImageUrl) => match self.image_url {
-                Shape::Text | Shape::ObjectWithUrl => None,
-                Shape::Object => Some(("image_url.url", "a string")),
-                Shape::Absent | Shape::Other => Some(("image_url", "an object with a string 'url'")),
+                ValueType::Text | ValueType::ObjectWithUrl => None,
+                ValueType::Object => Some(("image_url.url", "a string")),
+                ValueType::Absent | ValueType::Other => Some(("image_url", "an object with a string 'url'")),
             },
             Some(PartKind::Text | PartKind::Image | PartKind::Audio | PartKind::Other) => None,
         }
@@ -116,9 +115,9 @@ impl Part {
 enum PartKind {
     Text,
     ImageUrl,
-    /// An image in a form that only some engines know.
+    /// An image in a form that only some engines accept.
     Image,
-    /// A sound, in OpenAI's form or vLLM's.
+    /// Audio, in OpenAI's form or in vLLM's.
     Audio,
     Other,
 }
@@ -145,9 +144,9 @@ impl<'de> Deserialize<'de> for PartKind {
     }
 }
 
-/// What kind of value a member has; anything is taken.
+/// The type of a member's value; every value is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Shape {
+enum ValueType {
     #[default]
     Absent,
     Text,
@@ -156,41 +155,41 @@ enum Shape {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for ValueType {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct V;
         impl<'de> Visitor<'de> for V {
-            type Value = Shape;
+            type Value = ValueType;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("any value")
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
-                Ok(Shape::Other)
+            fn visit_bool<E>(self, _: bool) -> Result<ValueType, E> {
+                Ok(ValueType::Other)
             }
-            fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
-                Ok(Shape::Other)
+            fn visit_u64<E>(self, _: u64) -> Result<ValueType, E> {
+                Ok(ValueType::Other)
             }
-            fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
-                Ok(Shape::Other)
+            fn visit_i64<E>(self, _: i64) -> Result<ValueType, E> {
+                Ok(ValueType::Other)
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
-                Ok(Shape::Other)
+            fn visit_f64<E>(self, _: f64) -> Result<ValueType, E> {
+                Ok(ValueType::Other)
             }
-            fn visit_unit<E>(self) -> Result<Shape, E> {
-                Ok(Shape::Other)
+            fn visit_unit<E>(self) -> Result<ValueType, E> {
+                Ok(ValueType::Other)
             }
-            fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
-                Ok(Shape::Text)
+            fn visit_str<E>(self, _: &str) -> Result<ValueType, E> {
+                Ok(ValueType::Text)
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ValueType, A::Error> {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Shape::Other)
+                Ok(ValueType::Other)
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-                let mut shape = Shape::Object;
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValueType, A::Error> {
+                let mut shape = ValueType::Object;
                 while let Some(key) = map.next_key::<String>()? {
-                    if key == "url" && map.next_value::<Shape>()? == Shape::Text {
-                        shape = Shape::ObjectWithUrl;
+                    if key == "url" && map.next_value::<ValueType>()? == ValueType::Text {
+                        shape = ValueType::ObjectWithUrl;
                     } else if key != "url" {
                         map.next_value::<IgnoredAny>()?;
                     }

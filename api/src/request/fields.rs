@@ -1,10 +1,10 @@
-//! Field types of requests: they check a shape and keep little or nothing of the value.
+//! Field types of requests. They check a value's type and keep little or nothing of it.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A text that is checked and not kept.
+/// A string that is checked and not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Text;
 
@@ -50,30 +50,29 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A whole number, written with or without a fraction of zero. Kept to the precision of an `f64`,
-/// which is enough for comparing it with a bound.
+/// An integer, possibly written with a fraction of zero. An `f64` is precise enough to compare it with a bound.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Whole(pub(crate) f64);
+pub(crate) struct Integer(pub(crate) f64);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for Integer {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct V;
         impl Visitor<'_> for V {
-            type Value = Whole;
+            type Value = Integer;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an integer")
             }
             #[allow(clippy::cast_precision_loss)]
-            fn visit_u64<E>(self, value: u64) -> Result<Whole, E> {
-                Ok(Whole(value as f64))
+            fn visit_u64<E>(self, value: u64) -> Result<Integer, E> {
+                Ok(Integer(value as f64))
             }
             #[allow(clippy::cast_precision_loss)]
-            fn visit_i64<E>(self, value: i64) -> Result<Whole, E> {
-                Ok(Whole(value as f64))
+            fn visit_i64<E>(self, value: i64) -> Result<Integer, E> {
+                Ok(Integer(value as f64))
             }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Whole, E> {
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Integer, E> {
                 if value.fract() == 0.0 {
-                    Ok(Whole(value))
+                    Ok(Integer(value))
                 } else {
                     Err(E::invalid_type(de::Unexpected::Float(value), &self))
                 }
@@ -110,7 +109,7 @@ impl<'de> Deserialize<'de> for Texts {
 /// A string or an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextOrObject {
-    /// The string `none`, which as a choice of tools forbids them.
+    /// The string `none`, which forbids tools where it stands for the choice among them.
     None,
     /// Another string.
     Text,
@@ -142,7 +141,7 @@ impl<'de> Deserialize<'de> for TextOrObject {
     }
 }
 
-/// `logit_bias`: an object, or the array of pairs that llama.cpp takes as well.
+/// `logit_bias`: an object, or the array of pairs that llama.cpp also accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogitBias;
 
@@ -167,7 +166,7 @@ impl<'de> Deserialize<'de> for LogitBias {
     }
 }
 
-/// A number or a boolean: how log probabilities are asked for.
+/// A number or a boolean, which asks for log probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NumberOrBool {
     /// `false`.
@@ -232,13 +231,13 @@ impl ResponseFormat {
 /// A message's role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Its content may be null or absent: the message may consist of tool calls or a refusal.
+    /// The content may be null or absent: the message may consist of tool calls or a refusal.
     Assistant,
-    /// The old form of `Tool`; its content may be null.
+    /// The old name of `tool`; the content may be null.
     Function,
     /// `system`, `developer`, `user` or `tool`.
     Other,
-    /// None that the API has.
+    /// A role that the API does not have.
     Unknown(String),
 }
 
@@ -263,8 +262,7 @@ impl<'de> Deserialize<'de> for Role {
     }
 }
 
-/// An array that is counted and whose elements are checked to be objects with a string `type`, as
-/// `tools` is.
+/// The length of an array like `tools`, whose elements are objects with a string `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TypedObjects(pub(crate) usize);
 

@@ -1,26 +1,25 @@
-//! Reading a JSON object member by member: each is taken out, and what is wrong with one is said
-//! with its path. What is left over can be passed on as it came.
+//! Reads a JSON object member by member. A member is removed when it is read, an error names the member's path, and
+//! the members that are left can be passed on as they came.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use crate::request::{RequestError, missing, parse};
+use super::{RequestError, field, missing, parse};
 
-/// An object whose members are taken out one by one. A null is as good as absent, as everywhere in
-/// these APIs.
+/// An object whose members are read and removed one by one. A null counts as absent, as everywhere in these APIs.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct MemberReader {
     path: String,
     object: RawObject,
 }
 
-impl Taken {
-    /// A request's body.
+impl MemberReader {
+    /// Reads a request's body.
     ///
     /// # Errors
-    /// [`RequestError`] when it is no JSON object.
+    /// [`RequestError`] when the body is no JSON object.
     pub(crate) fn body(body: &[u8]) -> Result<Self, RequestError> {
         Ok(Self {
             path: String::new(),
@@ -28,10 +27,10 @@ impl Taken {
         })
     }
 
-    /// The object `raw`, which stands at `path`.
+    /// Reads the object `raw` at `path`.
     ///
     /// # Errors
-    /// [`RequestError`] when it is none.
+    /// [`RequestError`] when `raw` is no object.
     pub(crate) fn nested(path: impl Into<String>, raw: &RawValue) -> Result<Self, RequestError> {
         let path = path.into();
         match RawObject::parse(raw.get().as_bytes()) {
@@ -45,10 +44,10 @@ impl Taken {
         join(&self.path, name)
     }
 
-    /// Takes a member out as `T`.
+    /// Removes a member and reads it as `T`.
     ///
     /// # Errors
-    /// [`RequestError`] when it is no `T`.
+    /// [`RequestError`] when the member is no `T`.
     pub(crate) fn take<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, RequestError> {
         match self.raw(name) {
             Some(raw) => read(&self.at(name), &raw).map(Some),
@@ -56,18 +55,18 @@ impl Taken {
         }
     }
 
-    /// Takes a member out that must be there.
+    /// Removes a required member and reads it as `T`.
     ///
     /// # Errors
-    /// [`RequestError`] when it is not, or is no `T`.
+    /// [`RequestError`] when the member is missing, or no `T`.
     pub(crate) fn need<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, RequestError> {
         self.take(name)?.ok_or_else(|| missing(self.at(name)))
     }
 
-    /// Takes a member out as it was written, when it is a `T`.
+    /// Removes a member, checks that it is a `T`, and returns it as it was written.
     ///
     /// # Errors
-    /// [`RequestError`] when it is none.
+    /// [`RequestError`] when the member is no `T`.
     pub(crate) fn checked<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<Box<RawValue>>, RequestError> {
         let raw = self.raw(name);
         if let Some(raw) = &raw {
@@ -76,15 +75,23 @@ impl Taken {
         Ok(raw)
     }
 
-    /// Takes a member out as it was written; `None` where it is null or not there.
+    /// Removes a required member and returns it as it was written.
+    ///
+    /// # Errors
+    /// [`RequestError`] when the member is missing.
+    pub(crate) fn need_raw(&mut self, name: &str) -> Result<Box<RawValue>, RequestError> {
+        self.raw(name).ok_or_else(|| missing(self.at(name)))
+    }
+
+    /// Removes a member and returns it as it was written; `None` when it is null or absent.
     pub(crate) fn raw(&mut self, name: &str) -> Option<Box<RawValue>> {
         self.object.remove(name).filter(|raw| raw.get() != "null")
     }
 
-    /// Takes an array out, element by element.
+    /// Removes an array and returns its elements.
     ///
     /// # Errors
-    /// [`RequestError`] when it is none.
+    /// [`RequestError`] when the member is no array.
     pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Box<RawValue>>>, RequestError> {
         match self.raw(name) {
             Some(raw) => list(&self.at(name), &raw).map(Some),
@@ -92,10 +99,10 @@ impl Taken {
         }
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     ///
     /// # Errors
-    /// [`RequestError`] when it is none.
+    /// [`RequestError`] when the member is no object.
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, RequestError> {
         match self.raw(name) {
             Some(raw) => Self::nested(self.at(name), &raw).map(Some),
@@ -103,26 +110,41 @@ impl Taken {
         }
     }
 
-    /// What has not been taken.
+    /// The members that are left.
     pub(crate) fn rest(self) -> RawObject {
         self.object
     }
 }
 
-/// The elements of the array `raw`, which stands at `path`.
+/// Reads each of `elements`, which are objects in the array at `path`, with `read`.
 ///
 /// # Errors
-/// [`RequestError`] when it is none.
+/// [`RequestError`] when an element is no object, and those of `read`.
+pub(crate) fn read_each<T>(
+    path: &str,
+    elements: &[Box<RawValue>],
+    mut read: impl FnMut(MemberReader) -> Result<T, RequestError>,
+) -> Result<Vec<T>, RequestError> {
+    let elements = elements.iter().enumerate();
+    elements
+        .map(|(n, raw)| read(MemberReader::nested(format!("{path}[{n}]"), raw)?))
+        .collect()
+}
+
+/// The elements of the array `raw` at `path`.
+///
+/// # Errors
+/// [`RequestError`] when `raw` is no array.
 pub(crate) fn list(path: &str, raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
     read(path, raw).map_err(|_| wrong_type(path, "an array is expected"))
 }
 
-/// `raw`, which stands at `path`, as `T`.
+/// Reads `raw` at `path` as `T`.
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
 pub(crate) fn read<'de, T: Deserialize<'de>>(path: &str, raw: &'de RawValue) -> Result<T, RequestError> {
-    // Paths cost an allocation per member, so they are looked for only when there is an error.
+    // Paths cost an allocation per member, so only a value with an error is read a second time for its path.
     serde_json::from_str(raw.get()).map_err(|error| {
         let mut json = serde_json::Deserializer::from_str(raw.get());
         let below = match serde_path_to_error::deserialize::<_, T>(&mut json) {
@@ -139,12 +161,12 @@ pub(crate) fn read<'de, T: Deserialize<'de>>(path: &str, raw: &'de RawValue) -> 
     })
 }
 
-/// The member at `path` has another type than it must have.
+/// The member at `path` has the wrong type.
 pub(crate) fn wrong_type(path: impl Into<String>, what: &str) -> RequestError {
-    super::field(path, "invalid_type", what)
+    field(path, "invalid_type", what)
 }
 
-/// What this gateway cannot do for a client, with the member that asks for it.
+/// The member at `path` asks for something that this gateway cannot do.
 pub(crate) fn unsupported(path: impl Into<String>, what: impl Into<String>) -> RequestError {
     RequestError::Field {
         param: Some(path.into()),
@@ -175,7 +197,7 @@ mod tests {
 
     #[test]
     fn members_are_taken_and_the_rest_stays_as_it_was() {
-        let mut body = Taken::body(br#"{"a":1,"z":1.10,"b":null,"l":[1.0,"x"],"o":{"p":"q"}}"#).unwrap();
+        let mut body = MemberReader::body(br#"{"a":1,"z":1.10,"b":null,"l":[1.0,"x"],"o":{"p":"q"}}"#).unwrap();
         assert_eq!(body.need::<u8>("a").unwrap(), 1);
         assert_eq!(body.take::<u8>("b").unwrap(), None);
         assert_eq!(body.take::<u8>("c").unwrap(), None);
@@ -189,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_path() {
-        let mut body = Taken::body(br#"{"a":"x","l":7,"o":[],"m":{"k":1}}"#).unwrap();
+        let mut body = MemberReader::body(br#"{"a":"x","l":7,"o":[],"m":{"k":1}}"#).unwrap();
         assert_eq!(param(&body.need::<u8>("a").unwrap_err()), Some("a"));
         assert_eq!(param(&body.need::<u8>("n").unwrap_err()), Some("n"));
         assert_eq!(param(&body.list("l").unwrap_err()), Some("l"));
@@ -200,6 +222,6 @@ mod tests {
         let raw: Box<RawValue> = serde_json::from_str("[1]").unwrap();
         let wrong = read::<Vec<String>>("input[2].x", &raw).unwrap_err();
         assert_eq!(param(&wrong), Some("input[2].x[0]"));
-        assert!(matches!(Taken::body(b"[]"), Err(RequestError::NotAnObject)));
+        assert!(matches!(MemberReader::body(b"[]"), Err(RequestError::NotAnObject)));
     }
 }

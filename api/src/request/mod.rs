@@ -1,5 +1,5 @@
-//! What all APIs do with a request's body: reading it, saying what is wrong with it and where, and
-//! what comes of one that is in order.
+//! What all APIs do with a request's body: they read it, say what is wrong with it and where, and make a [`Checked`]
+//! request of it.
 
 pub(crate) mod content;
 pub(crate) mod fields;
@@ -10,27 +10,31 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokenbus_protocol::{Features, MAX_MODEL_NAME};
 
-use crate::answer::form::Form;
+use self::fields::Integer;
+use crate::answer::Form;
+use crate::answer::verbatim::Verbatim;
 use crate::limits::MAX_CHOICES;
-use crate::request::fields::Whole;
 
-/// A request that has passed the checks of its API.
+/// Why an answer that is passed on unchanged is never continued by another engine.
+const NOT_TEXT: &str = "its answer is no text that could be continued";
+
+/// A request that has passed its API's check.
 #[derive(Debug)]
 pub struct Checked {
-    /// The model that is asked for.
+    /// The model that the client asked for.
     pub model: String,
-    /// The form in which the answer is wanted.
+    /// The form of the answer.
     pub form: Box<dyn Form>,
-    /// What goes to the engine where it is not the client's own body.
+    /// The body for the engine, where it is not the client's own.
     pub body: Option<Bytes>,
-    /// Why the answer cannot be continued by another engine, if so.
+    /// Why no other engine can continue the answer, if so.
     pub not_resumable: Option<&'static str>,
-    /// What the engine must be able to do, beside the kind of request itself.
+    /// What the engine must be able to do, beside the request's kind.
     pub needs: Features,
 }
 
 impl Checked {
-    /// A request that needs nothing special, can be continued, and goes to the engine as it is.
+    /// A request without special needs. Its answer can be continued, and the engine gets the client's body.
     pub(crate) fn new(model: String, form: impl Form + 'static) -> Self {
         Self {
             model,
@@ -40,48 +44,56 @@ impl Checked {
             needs: Features::NONE,
         }
     }
+
+    /// A request whose answer is passed on as the engine wrote it.
+    pub(crate) fn verbatim(model: String) -> Self {
+        Self {
+            not_resumable: Some(NOT_TEXT),
+            ..Self::new(model, Verbatim)
+        }
+    }
 }
 
-/// Why a body is no request of its API.
+/// Why a body is no valid request of its API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Not UTF-8, which JSON is by definition.
+    /// Not UTF-8, and so not JSON.
     #[error("The body of your request is not valid JSON: it is not UTF-8 (byte {0} is the first wrong one)")]
     NotUtf8(usize),
     /// Not JSON.
     #[error("We could not parse the JSON body of your request: {message} (line {line}, column {column})")]
     Syntax {
-        /// What the parser says.
+        /// The parser's message.
         message: String,
         /// From 1.
         line: usize,
-        /// From 1; 0 is the line's end.
+        /// From 1; 0 is the end of the line.
         column: usize,
     },
-    /// JSON, but no object.
+    /// JSON, but not an object.
     #[error("The body of your request must be a JSON object")]
     NotAnObject,
     /// A field is missing or wrong.
     #[error("{message}")]
     Field {
-        /// Path of the field: `messages[3].content`; `None` when it is the whole body.
+        /// The field's path: `messages[3].content`. `None` means the whole body.
         param: Option<String>,
-        /// OpenAI's code for it.
+        /// OpenAI's code for the error.
         code: &'static str,
-        /// A sentence with the path in it.
+        /// A sentence that names the path.
         message: String,
     },
 }
 
-/// Reads `body` as `T`, which must be an object.
+/// Reads `body`, which must be an object, as `T`.
 ///
 /// # Errors
 /// [`RequestError`] says what is wrong and where.
 pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestError> {
     let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
-    // Paths cost an allocation per member, so they are looked for only when there is an error.
+    // Paths cost an allocation per member, so only a body with an error is read a second time for its path.
     match serde_json::from_str(text) {
-        // An array with a value for each member would pass for the object.
+        // Serde takes an array with a value for each member as the object.
         Ok(_) if !text.trim_ascii_start().starts_with('{') => Err(RequestError::NotAnObject),
         Ok(request) => Ok(request),
         Err(error) if error.is_data() => Err(data_error::<T>(text, &error)),
@@ -120,7 +132,7 @@ fn without_position(error: &serde_json::Error) -> String {
     }
 }
 
-/// The field `param` has a value that it may not have.
+/// The field `param` has a value that is not allowed.
 pub(crate) fn field(param: impl Into<String>, code: &'static str, what: &str) -> RequestError {
     let param = param.into();
     RequestError::Field {
@@ -130,7 +142,7 @@ pub(crate) fn field(param: impl Into<String>, code: &'static str, what: &str) ->
     }
 }
 
-/// The field `param` is not there.
+/// The field `param` is missing.
 pub(crate) fn missing(param: impl Into<String>) -> RequestError {
     let param = param.into();
     RequestError::Field {
@@ -140,7 +152,7 @@ pub(crate) fn missing(param: impl Into<String>) -> RequestError {
     }
 }
 
-/// The name of a model, as every API demands it.
+/// The model's name, which every API requires.
 ///
 /// # Errors
 /// [`RequestError`] when it is missing, empty or too long.
@@ -156,15 +168,15 @@ pub(crate) fn model(model: Option<String>) -> Result<String, RequestError> {
     Ok(model)
 }
 
-/// Checks a number that must be at least 1 where it is given.
-pub(crate) fn at_least_one(name: &'static str, value: Option<Whole>) -> Result<(), RequestError> {
+/// Checks an optional number that must be at least 1.
+pub(crate) fn at_least_one(name: &'static str, value: Option<Integer>) -> Result<(), RequestError> {
     at_least(name, value, 1.0)
 }
 
-/// Checks a number that must be at least `least` where it is given.
-pub(crate) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> Result<(), RequestError> {
+/// Checks an optional number that must be at least `least`.
+pub(crate) fn at_least(name: &'static str, value: Option<Integer>, least: f64) -> Result<(), RequestError> {
     match value {
-        Some(Whole(value)) if value < least => Err(field(
+        Some(Integer(value)) if value < least => Err(field(
             name,
             "integer_below_min_value",
             &format!("an integer of at least {least} is expected, this is {value}"),
@@ -173,18 +185,18 @@ pub(crate) fn at_least(name: &'static str, value: Option<Whole>, least: f64) -> 
     }
 }
 
-/// The choices that `n` asks for.
+/// The number of choices that `n` asks for.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub(crate) fn choices(n: Option<Whole>) -> Result<u32, RequestError> {
+pub(crate) fn choices(n: Option<Integer>) -> Result<u32, RequestError> {
     at_least_one("n", n)?;
     match n {
         None => Ok(1),
-        Some(Whole(n)) if n > f64::from(MAX_CHOICES) => {
+        Some(Integer(n)) if n > f64::from(MAX_CHOICES) => {
             let what = format!("an integer of at most {MAX_CHOICES} is expected, this is {n}");
             Err(field("n", "integer_above_max_value", &what))
         }
-        // Whole, at least 1 and at most 128 by now.
-        Some(Whole(n)) => Ok(n as u32),
+        // An integer from 1 to 128 by now.
+        Some(Integer(n)) => Ok(n as u32),
     }
 }
 
@@ -199,15 +211,15 @@ mod tests {
     type Check = fn(&[u8]) -> Result<Checked, RequestError>;
 
     const CHECKS: [Check; 6] = [
-        |body| completions::check(body).map(Into::into),
-        embeddings::check,
+        completions::check_completion,
+        embeddings::check_embeddings,
         rank::check_rerank,
         rank::check_score,
         tokens::check_tokenize,
         tokens::check_detokenize,
     ];
 
-    /// A body with every member that is looked at.
+    /// A body with every member that a check reads.
     const VALID: &str = r#"{"model":"m","prompt":["a","\u00e9"],"input":[[1,2],[3]],"query":{"text":"q"},"documents":["a",
 {"text":"b"}],"tokens":[1,2],"messages":[{}],"stream":true,"stream_options":{"include_usage":true},"n":2,"best_of":2,
 "echo":true,"suffix":"s","logprobs":1,"max_tokens":0,"top_n":1,"dimensions":4,"encoding_format":"base64",

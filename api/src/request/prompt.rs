@@ -1,16 +1,16 @@
-//! The forms that a prompt of a completion and the input of embeddings may have.
+//! The forms of a completion's prompt and of the input of embeddings.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
-/// A text, an array of texts, an array of token ids, or an array of such arrays. What is kept is how
-/// many prompts it is.
+/// A string, an array of strings, an array of token ids, or an array of such arrays. Only the number of prompts is
+/// kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Prompt {
-    /// How many prompts; 0 for an empty array.
+    /// The number of prompts; 0 for an empty array.
     pub(crate) count: usize,
-    /// Whether it is a single text.
+    /// Whether it is a single string.
     pub(crate) is_text: bool,
 }
 
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Prompt {
                     count += 1;
                 }
                 Ok(Prompt {
-                    // All ids of one array are one prompt.
+                    // The ids of one array are one prompt.
                     count: if kind == Some(Element::Id) { 1 } else { count },
                     is_text: false,
                 })

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::request::member_reader::{Taken, list, read, unsupported, wrong_type};
+use crate::request::member_reader::{MemberReader, list, read, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
 use crate::translation::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
 
@@ -12,12 +12,12 @@ use crate::translation::conversation::{Conversation, Custom, File, Function, Par
 /// [`RequestError`] for one that is malformed, or has no counterpart in a chat.
 pub(super) fn append(items: &[Box<RawValue>], path: &str, conversation: &mut Conversation) -> Result<(), RequestError> {
     for (n, raw) in items.iter().enumerate() {
-        item(Taken::nested(format!("{path}[{n}]"), raw)?, conversation)?;
+        item(MemberReader::nested(format!("{path}[{n}]"), raw)?, conversation)?;
     }
     Ok(())
 }
 
-fn item(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn item(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
     let kind: Option<String> = item.take("type")?;
     match kind.as_deref() {
         None | Some("message") => message(item, conversation),
@@ -56,14 +56,14 @@ fn item(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestE
     }
 }
 
-fn message(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn message(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
     let role: String = item.need("role")?;
     let at = item.at("content");
     let content = item.raw("content").ok_or_else(|| missing(at.as_str()))?;
     let parts = parts(&at, &content)?;
     match role.as_str() {
         "user" => conversation.user(parts),
-        "assistant" => conversation.said(&text_only(&parts, &at, "")?),
+        "assistant" => conversation.assistant_item(&text_only(&parts, &at, "")?),
         // Chat templates know the system's role under its old name.
         "system" | "developer" => conversation.system(&text_only(&parts, &at, "\n")?),
         _ => {
@@ -84,13 +84,13 @@ fn text_only(parts: &[Part], at: &str, between: &str) -> Result<String, RequestE
     }
 }
 
-fn reasoning(mut item: Taken, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn reasoning(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
     // The text itself where it is there, else what was told of it. What is encrypted only its maker
     // can read.
     for name in ["content", "summary"] {
         let mut texts = Vec::new();
         for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
-            let mut part = Taken::nested(format!("{}[{n}]", item.at(name)), raw)?;
+            let mut part = MemberReader::nested(format!("{}[{n}]", item.at(name)), raw)?;
             texts.push(part.need::<String>("text")?);
         }
         if !texts.is_empty() {
@@ -110,11 +110,11 @@ fn parts(at: &str, raw: &RawValue) -> Result<Vec<Part>, RequestError> {
     parts
         .iter()
         .enumerate()
-        .map(|(n, raw)| part(Taken::nested(format!("{at}[{n}]"), raw)?))
+        .map(|(n, raw)| part(MemberReader::nested(format!("{at}[{n}]"), raw)?))
         .collect()
 }
 
-fn part(mut part: Taken) -> Result<Part, RequestError> {
+fn part(mut part: MemberReader) -> Result<Part, RequestError> {
     let kind: String = part.need("type")?;
     match kind.as_str() {
         "input_text" | "output_text" | "text" => Ok(Part::text(part.need::<String>("text")?)),
@@ -147,7 +147,7 @@ fn part(mut part: Taken) -> Result<Part, RequestError> {
     }
 }
 
-fn no_file_id(part: &mut Taken) -> Result<(), RequestError> {
+fn no_file_id(part: &mut MemberReader) -> Result<(), RequestError> {
     match part.raw("file_id") {
         None => Ok(()),
         Some(_) => Err(unsupported(

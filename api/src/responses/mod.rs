@@ -1,22 +1,23 @@
-//! OpenAI's Responses API as a translation: its request becomes a chat request, and what comes of
-//! that becomes items and events.
+//! OpenAI's Responses API as a translation: its request becomes a chat request, and the chat's answer becomes items and
+//! events.
 //!
-//! [`Create::read`] reads a request, [`Create::translate`] makes the call of it, [`Shape`] writes
-//! the answer. What a kept response is, and how a conversation goes on from one, is in [`kept`].
+//! [`ResponseRequest`] is a request and its translation, [`ResponseForm`] writes the answer. A [`KeptResponse`] can be
+//! read again, and a conversation can continue from it.
 
 mod echo;
+mod ids;
 mod input;
 mod item;
-pub mod kept;
+mod kept;
+mod kept_items;
 mod request;
 mod response;
 mod tools;
 mod writer;
 
+pub use ids::RESPONSE_ID_PREFIX;
+pub use kept::{ItemPage, KeptError, KeptResponse, KnownResponses};
 #[cfg(test)]
 pub(crate) use request::COUNT;
-pub use request::{Create, Translated};
-pub use response::Shape;
-
-/// With what the ids of responses begin.
-pub const ID_PREFIX: &str = "resp_";
+pub use request::{ResponseRequest, TranslatedRequest};
+pub use response::ResponseForm;

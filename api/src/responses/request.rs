@@ -2,20 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use super::Shape;
 use super::echo::Echo;
+use super::ids::{REFERENCE, reference, response_of};
 use super::input;
-use super::kept::{Kept, Known, REFERENCE, reference};
+use super::kept::KnownResponses;
+use super::response::ResponseForm;
 use super::tools;
-use crate::answer::form::envelope;
-use crate::chat;
+use crate::answer::openai_envelope;
+use crate::chat::check_chat;
 use crate::limits::MAX_REFERENCES;
-use crate::request::fields::{Number, Whole};
-use crate::request::member_reader::{Taken, unsupported, wrong_type};
+use crate::request::fields::{Integer, Number};
+use crate::request::member_reader::{MemberReader, unsupported, wrong_type};
 use crate::request::{self, Checked, RequestError, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
 use crate::translation::conversation::Conversation;
@@ -23,13 +25,17 @@ use crate::translation::count::Count;
 
 /// The form in which the number of tokens is told.
 pub(crate) const COUNT: Count = Count {
-    answer: |tokens| format!(r#"{{"object":"response.input_tokens","input_tokens":{tokens}}}"#),
-    error: envelope,
+    answer: token_count,
+    error: openai_envelope,
 };
+
+fn token_count(input_tokens: u64) -> Bytes {
+    format!(r#"{{"object":"response.input_tokens","input_tokens":{input_tokens}}}"#).into()
+}
 
 /// A request as far as it must be known before what it refers to has been looked up.
 #[derive(Debug)]
-pub struct Create {
+pub struct ResponseRequest {
     /// Whether the response is to be kept, where the client says so.
     pub store: Option<bool>,
     /// The response whose conversation is gone on with.
@@ -37,16 +43,16 @@ pub struct Create {
     model: String,
     stream: bool,
     input: Vec<Box<RawValue>>,
-    members: Taken,
+    members: MemberReader,
 }
 
 /// A request that is ready to be called.
 #[derive(Debug)]
-pub struct Translated {
+pub struct TranslatedRequest {
     /// The call.
     pub checked: Checked,
     /// The form of its answer, which is also in [`Checked`].
-    pub shape: Shape,
+    pub shape: ResponseForm,
     /// All items of the conversation so far, to be kept with the response.
     pub items: Vec<Box<RawValue>>,
 }
@@ -74,13 +80,13 @@ const HOSTED: [(&str, &str); 5] = [
     ("context_management", "contexts are not compacted here"),
 ];
 
-impl Create {
+impl ResponseRequest {
     /// Reads a request.
     ///
     /// # Errors
     /// [`RequestError`] says what is wrong and where.
     pub fn read(body: &[u8]) -> Result<Self, RequestError> {
-        let mut members = Taken::body(body)?;
+        let mut members = MemberReader::body(body)?;
         let model = request::model(members.take("model")?)?;
         for (name, place) in MOVED {
             if members.raw(name).is_some() {
@@ -99,7 +105,7 @@ impl Create {
                 return Err(unsupported(name, format!("'{name}' is not supported: {why}")));
             }
         }
-        if members.take::<Whole>("n")?.is_some_and(|n| n != Whole(1.0)) {
+        if members.take::<Integer>("n")?.is_some_and(|n| n != Integer(1.0)) {
             return Err(unsupported("n", "'n' is not supported: a response is one answer"));
         }
         let previous: Option<String> = members.take("previous_response_id")?;
@@ -127,7 +133,7 @@ impl Create {
         for (n, raw) in self.input.iter().enumerate() {
             if let Some(id) = reference(raw) {
                 let at = format!("input[{n}].id");
-                let response = Kept::response_of(&id).ok_or_else(|| no_item(&at, &id))?;
+                let response = response_of(&id).ok_or_else(|| no_item(&at, &id))?;
                 ids.insert(response);
             }
         }
@@ -143,7 +149,7 @@ impl Create {
     ///
     /// # Errors
     /// [`RequestError`] says what is wrong and where.
-    pub fn translate(self, known: &Known, keep: bool) -> Result<Translated, RequestError> {
+    pub fn translate(self, known: &KnownResponses, keep: bool) -> Result<TranslatedRequest, RequestError> {
         let Self {
             previous,
             model,
@@ -164,23 +170,23 @@ impl Create {
         labels(&mut members, &mut echo, &mut body)?;
         body.pass(&members.rest())?;
         let body = body.finish()?;
-        let checked = Checked::from(chat::check(&body)?);
-        let shape = Shape::new(stream, echo.finish(), keep);
+        let checked = Checked::from(check_chat(&body)?);
+        let shape = ResponseForm::new(stream, echo.finish(), keep);
         let checked = Checked {
             form: Box::new(shape.clone()),
             body: Some(body),
             ..checked
         };
-        Ok(Translated { checked, shape, items })
+        Ok(TranslatedRequest { checked, shape, items })
     }
 }
 
-impl Create {
+impl ResponseRequest {
     /// Makes a call of it that counts its tokens: what an engine does with them is not asked.
     ///
     /// # Errors
     /// [`RequestError`] says what is wrong and where.
-    pub fn count(self, known: &Known) -> Result<Checked, RequestError> {
+    pub fn count(self, known: &KnownResponses) -> Result<Checked, RequestError> {
         let Self {
             previous,
             model,
@@ -213,11 +219,11 @@ fn items(raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
 
 /// The messages, and all the items that they were made of.
 fn converse(
-    members: &mut Taken,
+    members: &mut MemberReader,
     echo: &mut Echo,
     previous: Option<String>,
     input: Vec<Box<RawValue>>,
-    known: &Known,
+    known: &KnownResponses,
 ) -> Result<(Conversation, Vec<Box<RawValue>>), RequestError> {
     let instructions: Option<String> = members.take("instructions")?;
     let mut conversation = Conversation::default();
@@ -242,11 +248,11 @@ fn converse(
 }
 
 /// Puts the items themselves in the place of references to them.
-fn resolve(input: Vec<Box<RawValue>>, known: &Known) -> Result<Vec<Box<RawValue>>, RequestError> {
+fn resolve(input: Vec<Box<RawValue>>, known: &KnownResponses) -> Result<Vec<Box<RawValue>>, RequestError> {
     let find = |n: usize, raw: Box<RawValue>| match reference(&raw) {
         None => Ok(raw),
         Some(id) => {
-            let kept = Kept::response_of(&id).and_then(|response| known.get(&response));
+            let kept = response_of(&id).and_then(|response| known.get(&response));
             let item = kept.and_then(|kept| kept.item(&id));
             item.ok_or_else(|| no_item(&format!("input[{n}].id"), &id))
         }
@@ -270,13 +276,13 @@ fn no_item(at: &str, id: &str) -> RequestError {
     }
 }
 
-fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
     for name in ["temperature", "top_p"] {
         let number = members.checked::<Number>(name)?;
         echo.raw(name, number.as_deref());
         body.give(name, number.as_deref())?;
     }
-    let tokens = members.checked::<Whole>("max_output_tokens")?;
+    let tokens = members.checked::<Integer>("max_output_tokens")?;
     if let Some(raw) = &tokens {
         let given = crate::request::member_reader::read("max_output_tokens", raw)?;
         request::at_least_one("max_output_tokens", Some(given))?;
@@ -285,7 +291,7 @@ fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result
     // By the name that every engine knows.
     body.give("max_tokens", tokens.as_deref())?;
     let include: Vec<String> = members.take("include")?.unwrap_or_default();
-    let top = members.checked::<Whole>("top_logprobs")?;
+    let top = members.checked::<Integer>("top_logprobs")?;
     if top.is_some() || include.iter().any(|what| what == "message.output_text.logprobs") {
         body.set("logprobs", &true)?;
         body.give("top_logprobs", top.as_deref())?;
@@ -295,7 +301,7 @@ fn sampling(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result
 }
 
 /// How the text is to be, and how much is to be thought about it.
-fn text(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
     let mut format = None;
     let mut verbosity: Option<String> = None;
     if let Some(mut text) = members.object("text")? {
@@ -303,7 +309,7 @@ fn text(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(),
         format = text.raw("format");
     }
     if let Some(raw) = &format {
-        let mut asked = Taken::nested("text.format", raw)?;
+        let mut asked = MemberReader::nested("text.format", raw)?;
         let kind: String = asked.need("type")?;
         match kind.as_str() {
             "text" => {}
@@ -311,7 +317,7 @@ fn text(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(),
             "json_schema" => {
                 asked.need::<String>("name").map(drop)?;
                 asked.need::<RawObject>("schema").map(drop)?;
-                let mut schema = Taken::nested("text.format", raw)?.rest();
+                let mut schema = MemberReader::nested("text.format", raw)?.rest();
                 let _ = schema.remove("type");
                 body.set("response_format", &ResponseFormat::JsonSchema { json_schema: schema })?;
             }
@@ -346,7 +352,7 @@ enum ResponseFormat {
     JsonSchema { json_schema: RawObject },
 }
 
-fn calls(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+fn calls(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
     let list = members.list("tools")?.unwrap_or_default();
     let mut offered = tools::tools(&list)?;
     echo.tools(&list);
@@ -372,7 +378,7 @@ fn calls(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<()
 }
 
 /// What says something of the request rather than of the answer.
-fn labels(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+fn labels(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
     let metadata = members.checked::<HashMap<String, String>>("metadata")?;
     echo.json("metadata", metadata.as_ref().map_or("{}", |raw| raw.get()));
     let user: Option<String> = members.take("user")?;
@@ -390,7 +396,7 @@ fn labels(members: &mut Taken, echo: &mut Echo, body: &mut ChatBody) -> Result<(
     echo.json("truncation", "\"disabled\"");
     echo.json("background", "false");
     echo.json("service_tier", "\"default\"");
-    let limit = members.checked::<Whole>("max_tool_calls")?;
+    let limit = members.checked::<Integer>("max_tool_calls")?;
     echo.raw("max_tool_calls", limit.as_deref());
     for name in [
         "stream_options",

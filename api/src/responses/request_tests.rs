@@ -4,16 +4,16 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Identity;
-use crate::responses::kept::Page;
+use crate::answer::Identity;
+use crate::responses::{ItemPage, KeptResponse};
 
-fn translate(request: &Value, known: &Known) -> Result<Translated, RequestError> {
-    Create::read(request.to_string().as_bytes())?.translate(known, false)
+fn translate(request: &Value, known: &KnownResponses) -> Result<TranslatedRequest, RequestError> {
+    ResponseRequest::read(request.to_string().as_bytes())?.translate(known, false)
 }
 
 /// The chat request, with `model`, `messages` and `stream` taken out where `stream` is false.
 fn chat(request: &Value) -> (Value, Value) {
-    let translated = translate(request, &Known::new()).unwrap_or_else(|error| panic!("{request}: {error}"));
+    let translated = translate(request, &KnownResponses::new()).unwrap_or_else(|error| panic!("{request}: {error}"));
     let mut body: Value = serde_json::from_slice(translated.checked.body.as_ref().unwrap()).unwrap();
     assert_eq!(body["model"], "m");
     let members = body.as_object_mut().unwrap();
@@ -39,7 +39,7 @@ fn with(members: Value) -> Value {
 }
 
 fn refused(request: &Value) -> (String, &'static str, String) {
-    match translate(request, &Known::new()) {
+    match translate(request, &KnownResponses::new()) {
         Err(RequestError::Field { param, code, message }) => (param.unwrap_or_default(), code, message),
         other => panic!("{request}: {other:?}"),
     }
@@ -134,9 +134,9 @@ fn sampling_and_labels_go_under_the_names_of_chat() {
         "min_p":0.050,"chat_template_kwargs":{"b":1,"a":2},"store":false,"include":["reasoning.encrypted_content"],
         "prompt_cache_key":"k","safety_identifier":"s","service_tier":"auto","truncation":"auto","max_tool_calls":3,
         "stream_options":{"include_obfuscation":false},"text":{"verbosity":"low"},"parallel_tool_calls":true}"#;
-    let create = Create::read(request.as_bytes()).unwrap();
+    let create = ResponseRequest::read(request.as_bytes()).unwrap();
     assert_eq!(create.store, Some(false));
-    let translated = create.translate(&Known::new(), false).unwrap();
+    let translated = create.translate(&KnownResponses::new(), false).unwrap();
     let body = String::from_utf8(translated.checked.body.unwrap().to_vec()).unwrap();
     // Numbers and unknown members as they were written.
     let want = concat!(
@@ -222,7 +222,7 @@ fn tools_and_their_choice() {
     let request = with(json!({"tools": [f("a")], "parallel_tool_calls": false}));
     assert_eq!(chat(&request).1["parallel_tool_calls"], false);
     assert!(
-        translate(&request, &Known::new())
+        translate(&request, &KnownResponses::new())
             .unwrap()
             .checked
             .not_resumable
@@ -335,7 +335,7 @@ fn what_is_wrong_is_said_with_its_path() {
     }
 }
 
-fn kept(hex: char, input: &Value, output: &Value) -> (String, Kept) {
+fn kept(hex: char, input: &Value, output: &Value) -> (String, KeptResponse) {
     let suffix = hex.to_string().repeat(32);
     let identity = Identity {
         id: format!("resp_{suffix}"),
@@ -346,7 +346,7 @@ fn kept(hex: char, input: &Value, output: &Value) -> (String, Kept) {
     let items = serde_json::from_str(&input.to_string()).unwrap();
     (
         identity.id.clone(),
-        Kept::new(response.as_bytes(), items, &identity).unwrap(),
+        KeptResponse::new(response.as_bytes(), items, &identity).unwrap(),
     )
 }
 
@@ -356,10 +356,10 @@ fn a_conversation_goes_on_from_a_kept_response() {
         "status": "completed", "content": [{"type": "output_text", "text": "Blue.", "annotations": []}]}]);
     let (id, first) = kept('a', &json!([{"role": "user", "content": "Colour?"}]), &output);
     // As it comes from where it lies.
-    let first = Kept::decode(&first.encode().unwrap()).unwrap();
-    let known = Known::from([(id.clone(), first)]);
+    let first = KeptResponse::decode(&first.encode().unwrap()).unwrap();
+    let known = KnownResponses::from([(id.clone(), first)]);
     let request = json!({"model": "m", "input": "Why?", "previous_response_id": id, "instructions": "New."});
-    let create = Create::read(request.to_string().as_bytes()).unwrap();
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
     assert_eq!(create.refers_to().unwrap(), HashSet::from([id.clone()]));
     let translated = create.translate(&known, true).unwrap();
     let body: Value = serde_json::from_slice(&translated.checked.body.unwrap()).unwrap();
@@ -380,17 +380,17 @@ fn references_stand_for_items() {
     let item = format!("fc_{}0001", "b".repeat(32));
     let output = json!([{"type": "function_call", "id": item, "call_id": "c", "name": "f", "arguments": "{}"}]);
     let (id, response) = kept('b', &json!([{"role": "user", "content": "Go."}]), &output);
-    let known = Known::from([(id.clone(), response)]);
+    let known = KnownResponses::from([(id.clone(), response)]);
     let request = json!({"model": "m", "input": [{"role": "user", "content": "Go."},
         {"type": "item_reference", "id": item}, {"type": "function_call_output", "call_id": "c", "output": "x"}]});
-    let create = Create::read(request.to_string().as_bytes()).unwrap();
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
     assert_eq!(create.refers_to().unwrap(), HashSet::from([id]));
     let translated = create.translate(&known, false).unwrap();
     let body: Value = serde_json::from_slice(&translated.checked.body.unwrap()).unwrap();
     assert_eq!(body["messages"][1]["tool_calls"][0]["id"], "c");
     for unknown in ["fc_short", "nothing", &format!("fc_{}0009", "b".repeat(32))] {
         let request = json!({"model": "m", "input": [{"id": unknown}]});
-        let create = Create::read(request.to_string().as_bytes()).unwrap();
+        let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
         let error = create
             .refers_to()
             .err()
@@ -416,7 +416,7 @@ fn what_was_answered_is_listed_page_by_page() {
     let (_, kept) = kept('c', &Value::from(input), &json!([]));
     let page = |ascending, limit, after: Option<&str>| -> Value {
         let after = after.map(str::to_owned);
-        serde_json::from_str(&kept.page(&Page {
+        serde_json::from_slice(&kept.page(&ItemPage {
             ascending,
             limit,
             after,
@@ -470,10 +470,10 @@ proptest! {
             let at = at.index(body.len());
             body[at] = byte;
         }
-        if let Ok(create) = Create::read(&body) {
+        if let Ok(create) = ResponseRequest::read(&body) {
             let _ = create.refers_to();
-            if let Ok(translated) = create.translate(&Known::new(), true) {
-                prop_assert!(crate::chat::check(&translated.checked.body.unwrap()).is_ok());
+            if let Ok(translated) = create.translate(&KnownResponses::new(), true) {
+                prop_assert!(crate::chat::check_chat(&translated.checked.body.unwrap()).is_ok());
             }
         }
     }

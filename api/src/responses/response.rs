@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
-use super::writer::{Events, Writer};
-use crate::answer::form::{Collect, Encoder, Failure, Form};
+use super::writer::{EventWriter, Writer};
+use crate::answer::{AnswerError, Identity};
+use crate::answer::{Collect, Encoder, Failure, Form};
 use crate::translation::blocks::Blocks;
-use crate::{AnswerError, Identity};
 
 /// In which form one client wants its response.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub struct ResponseForm {
     stream: bool,
     /// The members of the response object that say what was asked for, with commas between them.
     pub(super) echo: Arc<str>,
     kept: Arc<AtomicBool>,
 }
 
-impl Shape {
+impl ResponseForm {
     pub(super) fn new(stream: bool, echo: String, kept: bool) -> Self {
         Self {
             stream,
@@ -40,7 +40,7 @@ impl Shape {
     }
 }
 
-impl Form for Shape {
+impl Form for ResponseForm {
     fn is_stream(&self) -> bool {
         self.stream
     }
@@ -62,7 +62,7 @@ struct Response {
 }
 
 impl Response {
-    fn new(identity: Identity, shape: Shape) -> Self {
+    fn new(identity: Identity, shape: ResponseForm) -> Self {
         Self {
             blocks: Blocks::default(),
             writer: Writer::new(identity, shape),
@@ -70,7 +70,7 @@ impl Response {
     }
 
     fn take(&mut self, delta: &Delta<'_>, out: Option<&mut BytesMut>) -> Result<(), AnswerError> {
-        let mut sink = Events {
+        let mut sink = EventWriter {
             writer: &mut self.writer,
             out,
         };
@@ -89,7 +89,7 @@ impl Encoder for Response {
 
     fn finish(&mut self, finish: &Finish, out: &mut BytesMut) -> Result<(), AnswerError> {
         self.writer.ends(self.blocks.reason());
-        let mut sink = Events {
+        let mut sink = EventWriter {
             writer: &mut self.writer,
             out: Some(&mut *out),
         };
@@ -110,7 +110,7 @@ impl Collect for Response {
 
     fn finish(mut self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
         self.writer.ends(self.blocks.reason());
-        let mut sink = Events {
+        let mut sink = EventWriter {
             writer: &mut self.writer,
             out: None,
         };

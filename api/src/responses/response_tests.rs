@@ -4,25 +4,25 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::responses::ID_PREFIX;
-use crate::responses::kept::Known;
-use crate::responses::{Create, Translated};
+use crate::responses::KnownResponses;
+use crate::responses::RESPONSE_ID_PREFIX;
+use crate::responses::{ResponseRequest, TranslatedRequest};
 use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
-fn shape() -> Shape {
+fn shape() -> ResponseForm {
     let request = json!({"model": "org/m:7b", "input": "hi", "instructions": "Be \"kind\".", "temperature": 0.50,
         "tools": [{"type": "function", "name": "weather", "parameters": {"type": "object"}},
             {"type": "function", "name": "time"}, {"type": "function", "name": "write"}],
         "metadata": {"a": "b"}, "user": "u", "stream": true});
-    let create = Create::read(request.to_string().as_bytes()).unwrap();
-    let Translated { shape, .. } = create.translate(&Known::new(), true).unwrap();
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+    let TranslatedRequest { shape, .. } = create.translate(&KnownResponses::new(), true).unwrap();
     shape
 }
 
 #[test]
 fn streams_are_as_they_were() {
     for sample in samples() {
-        let stream = stream(&shape(), ID_PREFIX, &sample.deltas, sample.finish.as_ref());
+        let stream = stream(&shape(), RESPONSE_ID_PREFIX, &sample.deltas, sample.finish.as_ref());
         golden("responses", &format!("{}.sse", sample.name), &stream);
     }
 }
@@ -31,7 +31,7 @@ fn streams_are_as_they_were() {
 fn whole_answers_are_as_they_were() {
     for sample in samples() {
         let Some(finish) = &sample.finish else { continue };
-        let whole = whole(&shape(), ID_PREFIX, &sample.deltas, finish).unwrap();
+        let whole = whole(&shape(), RESPONSE_ID_PREFIX, &sample.deltas, finish).unwrap();
         golden("responses", &format!("{}.json", sample.name), &whole);
     }
 }
@@ -39,7 +39,10 @@ fn whole_answers_are_as_they_were() {
 #[test]
 fn an_engine_that_says_nothing_has_given_no_answer() {
     let finish = Finish::default();
-    assert_eq!(whole(&shape(), ID_PREFIX, &[], &finish), Err(AnswerError::NoAnswer));
+    assert_eq!(
+        whole(&shape(), RESPONSE_ID_PREFIX, &[], &finish),
+        Err(AnswerError::NoAnswer)
+    );
 }
 
 #[test]
@@ -47,10 +50,12 @@ fn a_response_that_could_not_be_kept_says_so() {
     let sample = &samples()[0];
     let finish = sample.finish.as_ref().unwrap();
     let shape = shape();
-    let kept: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+    let kept: Value =
+        serde_json::from_str(&whole(&shape, RESPONSE_ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
     assert_eq!(kept["store"], true);
     shape.not_kept();
-    let told: Value = serde_json::from_str(&whole(&shape, ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+    let told: Value =
+        serde_json::from_str(&whole(&shape, RESPONSE_ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
     assert_eq!(told["store"], false);
 }
 
@@ -125,7 +130,7 @@ fn text_of(item: &Value) -> String {
 #[test]
 fn a_failure_is_never_a_completion() {
     for sample in samples().iter().filter(|sample| sample.finish.is_none()) {
-        let stream = stream(&shape(), ID_PREFIX, &sample.deltas, None);
+        let stream = stream(&shape(), RESPONSE_ID_PREFIX, &sample.deltas, None);
         let (response, items) = fold(&stream);
         assert_eq!(response["status"], "failed");
         assert_eq!(response["error"]["code"], "server_error");
@@ -152,8 +157,8 @@ proptest! {
         let sample = which.get(&samples);
         let finish = sample.finish.as_ref().unwrap();
         let deltas = cut(&sample.deltas, cuts.into_iter().cycle());
-        let (response, items) = fold(&stream(&shape(), ID_PREFIX, &deltas, Some(finish)));
-        let once: Value = serde_json::from_str(&whole(&shape(), ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
+        let (response, items) = fold(&stream(&shape(), RESPONSE_ID_PREFIX, &deltas, Some(finish)));
+        let once: Value = serde_json::from_str(&whole(&shape(), RESPONSE_ID_PREFIX, &sample.deltas, finish).unwrap()).unwrap();
         prop_assert_eq!(&response, &once);
         prop_assert_eq!(&once["output"], &Value::from(items));
     }

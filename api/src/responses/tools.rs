@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use crate::request::member_reader::{Taken, unsupported, wrong_type};
+use crate::request::member_reader::{MemberReader, unsupported, wrong_type};
 use crate::request::{RequestError, field};
 
 /// A tool as chat has it.
@@ -58,11 +58,11 @@ impl Tool {
 pub(super) fn tools(list: &[Box<RawValue>]) -> Result<Vec<Tool>, RequestError> {
     list.iter()
         .enumerate()
-        .map(|(n, raw)| tool(Taken::nested(format!("tools[{n}]"), raw)?))
+        .map(|(n, raw)| tool(MemberReader::nested(format!("tools[{n}]"), raw)?))
         .collect()
 }
 
-fn tool(mut tool: Taken) -> Result<Tool, RequestError> {
+fn tool(mut tool: MemberReader) -> Result<Tool, RequestError> {
     let kind: String = tool.need("type")?;
     match kind.as_str() {
         "function" => Ok(Tool::Function {
@@ -90,7 +90,7 @@ fn tool(mut tool: Taken) -> Result<Tool, RequestError> {
     }
 }
 
-fn parameters(tool: &mut Taken) -> Result<Option<Box<RawValue>>, RequestError> {
+fn parameters(tool: &mut MemberReader) -> Result<Option<Box<RawValue>>, RequestError> {
     let at = tool.at("parameters");
     match tool.raw("parameters") {
         Some(raw) if !raw.get().starts_with('{') => {
@@ -100,7 +100,7 @@ fn parameters(tool: &mut Taken) -> Result<Option<Box<RawValue>>, RequestError> {
     }
 }
 
-fn format(mut format: Taken) -> Result<Format, RequestError> {
+fn format(mut format: MemberReader) -> Result<Format, RequestError> {
     let kind: String = format.need("type")?;
     match kind.as_str() {
         "text" => Ok(Format::Text),
@@ -146,7 +146,7 @@ pub(super) fn choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<Choice, Re
             _ => Err(field(AT, "invalid_value", "'none', 'auto' or 'required' is expected")),
         };
     }
-    let mut choice = Taken::nested(AT, raw).map_err(|_| wrong_type(AT, "a string or an object is expected"))?;
+    let mut choice = MemberReader::nested(AT, raw).map_err(|_| wrong_type(AT, "a string or an object is expected"))?;
     let kind: String = choice.need("type")?;
     match kind.as_str() {
         "function" | "custom" => {
@@ -171,7 +171,7 @@ pub(super) fn choice(raw: &RawValue, tools: &mut Vec<Tool>) -> Result<Choice, Re
     }
 }
 
-fn allowed(mut choice: Taken, tools: &mut Vec<Tool>) -> Result<Choice, RequestError> {
+fn allowed(mut choice: MemberReader, tools: &mut Vec<Tool>) -> Result<Choice, RequestError> {
     let mode: String = choice.need("mode")?;
     if !matches!(mode.as_str(), "auto" | "required") {
         return Err(field(
@@ -183,7 +183,7 @@ fn allowed(mut choice: Taken, tools: &mut Vec<Tool>) -> Result<Choice, RequestEr
     let list = choice.list("tools")?.unwrap_or_default();
     let mut names = Vec::new();
     for (n, raw) in list.iter().enumerate() {
-        let mut tool = Taken::nested(format!("tool_choice.tools[{n}]"), raw)?;
+        let mut tool = MemberReader::nested(format!("tool_choice.tools[{n}]"), raw)?;
         let kind: String = tool.need("type")?;
         let name: String = tool.need("name")?;
         names.push((kind == "custom", name));

@@ -4,19 +4,19 @@
 use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::Finish;
 
-use super::Shape;
 use super::item::Item;
-use crate::Identity;
-use crate::answer::form::Failure;
+use super::response::ResponseForm;
+use crate::answer::Failure;
+use crate::answer::Identity;
 use crate::answer::json::{push_escaped, push_number, push_string};
 use crate::answer::usage::Counts;
-use crate::translation::blocks::{Block, Ending, Sink};
+use crate::translation::blocks::{Block, BlockSink, Ending};
 
 /// What is known of a response while it comes.
 #[derive(Debug)]
 pub(super) struct Writer {
     identity: Identity,
-    shape: Shape,
+    shape: ResponseForm,
     /// Number of the next event.
     sequence: u64,
     /// The items that are complete, with commas between them.
@@ -46,13 +46,13 @@ enum Status<'a> {
 }
 
 /// The writer with a place for its events, where there is one.
-pub(super) struct Events<'a> {
+pub(super) struct EventWriter<'a> {
     pub(super) writer: &'a mut Writer,
     pub(super) out: Option<&'a mut BytesMut>,
 }
 
 impl Writer {
-    pub(super) fn new(identity: Identity, shape: Shape) -> Self {
+    pub(super) fn new(identity: Identity, shape: ResponseForm) -> Self {
         Self {
             identity,
             shape,
@@ -105,7 +105,7 @@ impl Writer {
             push_string(out, failure.message);
             out.extend_from_slice(b",\"param\":");
             push_optional(out, failure.param);
-            let envelope = crate::answer::form::envelope(failure);
+            let envelope = crate::answer::openai_envelope(failure);
             let inner = envelope.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
             out.put_u8(b',');
             out.extend_from_slice(inner.unwrap_or_default());
@@ -221,13 +221,13 @@ impl Writer {
     }
 }
 
-impl Sink for Events<'_> {
+impl BlockSink for EventWriter<'_> {
     fn open(&mut self, block: Block) {
         let suffix = self
             .writer
             .identity
             .id
-            .strip_prefix(super::ID_PREFIX)
+            .strip_prefix(super::ids::RESPONSE_ID_PREFIX)
             .unwrap_or_default();
         let item = Item::new(block, suffix, self.writer.count);
         let mut prefix = BytesMut::new();

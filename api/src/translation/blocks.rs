@@ -1,44 +1,44 @@
-//! A chat answer as a sequence of blocks: reasoning, text, tool calls, each begun, grown and ended
-//! before the next begins.
+//! A chat answer as a sequence of blocks: reasoning, text and tool calls. Each block ends before the next begins.
 //!
-//! The newer APIs give an answer as a list of items or content blocks, where a chat completion has
-//! one text, one reasoning and numbered tool calls whose pieces may come mixed. This is the one
-//! place where the second becomes the first, whatever way the engine cut its deltas.
+//! A chat completion has one text, one reasoning and numbered tool calls, whose pieces may come mixed. The newer APIs
+//! have a list of items or content blocks instead. This is the one place that turns a chat completion into such a
+//! list, however the engine cuts its deltas.
 
 use std::collections::VecDeque;
 
 use tokenbus_protocol::{Delta, DeltaExtra};
 
-use crate::AnswerError;
-use crate::limits::{MAX_ANSWER, MAX_CHOICES, MAX_TOOL_CALLS};
-use crate::translation::pieces::{CallPiece, Scan, argument_text, elements, matched_stop, push_elements, read};
+use super::pieces::{CallPiece, elements, matched_stop, push_elements, read};
+use super::streamed_calls::{CallState, StreamedCalls};
+use crate::answer::AnswerError;
+use crate::limits::{MAX_ANSWER, MAX_CHOICES};
 
-/// What a block is.
+/// The beginning of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Block {
-    /// What the model thinks.
+    /// The model's reasoning.
     Reasoning,
-    /// What it says.
+    /// The model's text.
     Text,
-    /// Why it does not.
+    /// Why the model refuses to answer.
     Refusal,
-    /// What it wants to have called.
+    /// A tool call.
     Call {
-        /// The engine's id of the call; empty where it gave none.
+        /// The engine's id of the call; empty when it gave none.
         id: String,
-        /// Of the function or tool.
+        /// The name of the function or tool.
         name: String,
         /// Whether the input is free text rather than JSON.
         custom: bool,
     },
 }
 
-/// What is told of the blocks, in order: `open`, any number of `append`, `close`, the next `open`.
-pub(crate) trait Sink {
+/// Receives the blocks in order: `open`, any number of `append`, `close`, then the next `open`.
+pub(crate) trait BlockSink {
     /// A block begins.
     fn open(&mut self, block: Block);
 
-    /// The open block grows. `logprobs` are the elements of a JSON array, without its brackets.
+    /// The open block grows. `logprobs` are the elements of a JSON array, without brackets.
     fn append(&mut self, text: &str, logprobs: &str);
 
     /// The open block is complete.
@@ -50,13 +50,13 @@ pub(crate) trait Sink {
 pub(crate) struct Ending {
     /// The engine's `finish_reason`.
     pub(crate) reason: Option<String>,
-    /// The stop string that was met, where the engine tells.
+    /// The stop string that ended the answer, if the engine says.
     pub(crate) stop: Option<String>,
-    /// Whether the model asks for a call.
+    /// Whether the model calls a tool.
     pub(crate) calls: bool,
-    /// Whether it refused.
+    /// Whether the model refused.
     pub(crate) refused: bool,
-    /// Tokens seen: counted, or one for each delta.
+    /// The tokens that came: by the engine's count, or one for each delta.
     pub(crate) tokens: u64,
 }
 
@@ -64,13 +64,13 @@ pub(crate) struct Ending {
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     current: Current,
-    calls: Vec<Call>,
-    /// What has to wait until the call that is open is complete.
+    calls: StreamedCalls,
+    /// Pieces that wait until the open call is complete.
     waiting: VecDeque<Piece>,
-    /// Blank text that has no block yet: engines put line breaks between tool calls.
+    /// Blank text without a block: engines put line breaks between tool calls.
     blank: String,
     blank_logprobs: String,
-    /// The same of reasoning: templates of models that were told not to think leave some.
+    /// Blank reasoning without a block: chat templates leave some when thinking is disabled.
     blank_reasoning: String,
     begun: bool,
     opened: bool,
@@ -88,26 +88,6 @@ enum Current {
     Call(usize),
 }
 
-#[derive(Debug, Default)]
-struct Call {
-    index: Option<u64>,
-    id: String,
-    name: String,
-    custom: bool,
-    state: CallState,
-    /// Input that came before the name.
-    held: String,
-    scan: Scan,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum CallState {
-    #[default]
-    Waiting,
-    Open,
-    Closed,
-}
-
 #[derive(Debug)]
 enum Piece {
     Reasoning(String),
@@ -116,21 +96,21 @@ enum Piece {
         logprobs: String,
     },
     Refusal(String),
-    /// Input of the call with this place in the list.
+    /// Input of the call at this place in the list.
     Call(usize, String),
 }
 
 impl Blocks {
-    /// Takes `delta` in.
+    /// Adds `delta`.
     ///
     /// # Errors
-    /// [`AnswerError`] when the choice is none that a request can ask for, or the answer grows
-    /// beyond [`MAX_ANSWER`].
-    pub(crate) fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl Sink) -> Result<(), AnswerError> {
+    /// [`AnswerError`] when no request can ask for the delta's choice, or when the answer grows beyond
+    /// [`MAX_ANSWER`].
+    pub(crate) fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl BlockSink) -> Result<(), AnswerError> {
         if delta.choice >= MAX_CHOICES {
             return Err(AnswerError::TooManyChoices(delta.choice));
         }
-        // One choice is asked for; what else an engine sends has no place in these APIs.
+        // The request asked for one choice, and these APIs have no place for another.
         if delta.choice > 0 {
             return Ok(());
         }
@@ -141,7 +121,7 @@ impl Blocks {
             .and_then(|extra| extra.delta.as_ref())
             .map(read)
             .unwrap_or_default();
-        // The same text under both names, from engines that are about to rename it.
+        // Engines that are renaming the member send the same text under both names.
         let reasoning = members.reasoning_content.filter(|text| !text.is_empty());
         if let Some(text) = reasoning.or(members.reasoning).filter(|text| !text.is_empty()) {
             self.take(Piece::Reasoning(text), sink);
@@ -162,17 +142,17 @@ impl Blocks {
         Ok(())
     }
 
-    /// Why the engine says that the answer ends, once it has.
+    /// The engine's finish reason, once it has come.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.ending.reason.as_deref()
     }
 
-    /// Ends the answer: what waited comes out, and the open block is closed. An answer without any
-    /// block gets an empty text where `never_empty` says so.
+    /// Ends the answer: writes the pieces that waited, and closes the open block. With `never_empty`, an answer
+    /// without a block gets an empty text.
     ///
     /// # Errors
-    /// [`AnswerError::NoAnswer`] when nothing has come at all.
-    pub(crate) fn finish(&mut self, never_empty: bool, sink: &mut impl Sink) -> Result<Ending, AnswerError> {
+    /// [`AnswerError::NoAnswer`] when no delta has come.
+    pub(crate) fn finish(&mut self, never_empty: bool, sink: &mut impl BlockSink) -> Result<Ending, AnswerError> {
         if !self.begun {
             return Err(AnswerError::NoAnswer);
         }
@@ -212,8 +192,8 @@ impl Blocks {
         }
     }
 
-    /// Text, without a copy where nothing stands in its way.
-    fn text(&mut self, text: &str, logprobs: &str, sink: &mut impl Sink) {
+    /// Adds text, without a copy while a text block is open.
+    fn text(&mut self, text: &str, logprobs: &str, sink: &mut impl BlockSink) {
         if self.current == Current::Text {
             sink.append(text, logprobs);
             return;
@@ -227,53 +207,18 @@ impl Blocks {
         );
     }
 
-    fn call(&mut self, piece: CallPiece<'_>, sink: &mut impl Sink) {
-        let id = piece.id.filter(|id| !id.is_empty());
-        let Some(at) = self.place(piece.index, id.as_deref()) else {
-            return;
-        };
-        self.ending.calls = true;
-        let Some(call) = self.calls.get_mut(at) else { return };
-        if call.id.is_empty() {
-            call.id = id.unwrap_or_default();
+    fn call(&mut self, piece: CallPiece<'_>, sink: &mut impl BlockSink) {
+        if let Some((at, input)) = self.calls.add(piece) {
+            self.ending.calls = true;
+            self.take(Piece::Call(at, input), sink);
         }
-        let (name, input) = match (piece.function, piece.custom) {
-            (Some(function), _) => (function.name, function.arguments.map(argument_text)),
-            (None, Some(custom)) => {
-                call.custom = true;
-                (custom.name, custom.input)
-            }
-            (None, None) => (None, None),
-        };
-        if call.name.is_empty() {
-            call.name = name.unwrap_or_default();
-        }
-        self.take(Piece::Call(at, input.unwrap_or_default()), sink);
     }
 
-    /// Which call a piece belongs to: by its number, else by its id, else the newest.
-    fn place(&mut self, index: Option<u64>, id: Option<&str>) -> Option<usize> {
-        let at = match (index, id) {
-            (Some(_), _) => self.calls.iter().position(|call| call.index == index),
-            (None, Some(id)) => self.calls.iter().position(|call| call.id == id),
-            (None, None) => self.calls.len().checked_sub(1),
-        };
-        if at.is_some() || self.calls.len() >= MAX_TOOL_CALLS {
-            return at;
-        }
-        self.calls.push(Call {
-            index,
-            ..Call::default()
-        });
-        Some(self.calls.len() - 1)
-    }
-
-    /// Writes `piece`, or lets it wait while a call that is not complete is open.
-    fn take(&mut self, piece: Piece, sink: &mut impl Sink) {
+    /// Writes `piece`, or lets it wait while an incomplete call is open.
+    fn take(&mut self, piece: Piece, sink: &mut impl BlockSink) {
         if let Current::Call(open) = self.current {
             let same = matches!(piece, Piece::Call(at, _) if at == open);
-            let complete = self.calls.get(open).is_some_and(|call| call.scan.complete);
-            if !same && !complete {
+            if !same && !self.calls.is_complete(open) {
                 self.waiting.push_back(piece);
                 return;
             }
@@ -281,20 +226,20 @@ impl Blocks {
         self.write(piece, sink);
         if let Current::Call(open) = self.current
             && !self.waiting.is_empty()
-            && self.calls.get(open).is_some_and(|call| call.scan.complete)
+            && self.calls.is_complete(open)
         {
             self.drain(sink);
         }
     }
 
-    /// Takes what waits once more; what still has to wait does.
-    fn drain(&mut self, sink: &mut impl Sink) {
+    /// Takes the waiting pieces again; some may go on waiting.
+    fn drain(&mut self, sink: &mut impl BlockSink) {
         for piece in std::mem::take(&mut self.waiting) {
             self.take(piece, sink);
         }
     }
 
-    fn write(&mut self, piece: Piece, sink: &mut impl Sink) {
+    fn write(&mut self, piece: Piece, sink: &mut impl BlockSink) {
         match piece {
             Piece::Reasoning(text) => self.write_reasoning(&text, sink),
             Piece::Refusal(text) => {
@@ -306,7 +251,7 @@ impl Blocks {
         }
     }
 
-    fn write_reasoning(&mut self, text: &str, sink: &mut impl Sink) {
+    fn write_reasoning(&mut self, text: &str, sink: &mut impl BlockSink) {
         if self.current != Current::Reasoning {
             if text.trim().is_empty() {
                 self.blank_reasoning.push_str(text);
@@ -321,7 +266,7 @@ impl Blocks {
         sink.append(text, "");
     }
 
-    fn write_text(&mut self, text: &str, logprobs: &str, sink: &mut impl Sink) {
+    fn write_text(&mut self, text: &str, logprobs: &str, sink: &mut impl BlockSink) {
         if self.current != Current::Text {
             if text.trim().is_empty() {
                 self.blank.push_str(text);
@@ -335,7 +280,7 @@ impl Blocks {
         sink.append(text, logprobs);
     }
 
-    fn append_blank(&mut self, sink: &mut impl Sink) {
+    fn append_blank(&mut self, sink: &mut impl BlockSink) {
         if !self.blank.is_empty() || !self.blank_logprobs.is_empty() {
             sink.append(
                 &std::mem::take(&mut self.blank),
@@ -344,10 +289,10 @@ impl Blocks {
         }
     }
 
-    fn write_call(&mut self, at: usize, input: &str, sink: &mut impl Sink) {
+    fn write_call(&mut self, at: usize, input: &str, sink: &mut impl BlockSink) {
         let Some(call) = self.calls.get_mut(at) else { return };
         match call.state {
-            // Complete JSON was followed by another block: there is no place for more.
+            // Another block has followed the complete JSON, so this input has no place.
             CallState::Closed => return,
             CallState::Open => {
                 call.scan.feed(input);
@@ -366,7 +311,7 @@ impl Blocks {
         self.open_call(at, input, sink);
     }
 
-    fn open_call(&mut self, at: usize, input: &str, sink: &mut impl Sink) {
+    fn open_call(&mut self, at: usize, input: &str, sink: &mut impl BlockSink) {
         let Some(call) = self.calls.get_mut(at) else { return };
         call.state = CallState::Open;
         let held = std::mem::take(&mut call.held);
@@ -385,8 +330,8 @@ impl Blocks {
         }
     }
 
-    /// Calls whose name never came are told all the same: the client sees what the engine did.
-    fn nameless(&mut self, sink: &mut impl Sink) {
+    /// Writes calls whose name never came, so that the client sees what the engine did.
+    fn nameless(&mut self, sink: &mut impl BlockSink) {
         for at in 0..self.calls.len() {
             let waits = self.calls.get(at).is_some_and(|call| call.state == CallState::Waiting);
             if waits {
@@ -396,20 +341,20 @@ impl Blocks {
         }
     }
 
-    fn switch(&mut self, to: Current, block: Block, sink: &mut impl Sink) {
+    fn switch(&mut self, to: Current, block: Block, sink: &mut impl BlockSink) {
         if self.current != to {
             self.close(sink);
             self.open(to, block, sink);
         }
     }
 
-    fn open(&mut self, current: Current, block: Block, sink: &mut impl Sink) {
+    fn open(&mut self, current: Current, block: Block, sink: &mut impl BlockSink) {
         self.current = current;
         self.opened = true;
         sink.open(block);
     }
 
-    fn close(&mut self, sink: &mut impl Sink) {
+    fn close(&mut self, sink: &mut impl BlockSink) {
         match std::mem::take(&mut self.current) {
             Current::None => return,
             Current::Call(at) => {

@@ -5,12 +5,13 @@ use serde_json::json;
 use tokenbus_protocol::RawJson;
 
 use super::*;
+use crate::limits::MAX_TOOL_CALLS;
 
 /// The blocks as they were told.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Told(Vec<(Block, String, String)>, bool);
 
-impl Sink for Told {
+impl BlockSink for Told {
     fn open(&mut self, block: Block) {
         assert!(
             !std::mem::replace(&mut self.1, true),

@@ -1,4 +1,4 @@
-//! The body of a chat request, while another API is translated into it.
+//! The chat request into which a request of another API is translated.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -7,16 +7,16 @@ use tokenbus_protocol::{RawJsonError, RawObject};
 
 use crate::request::RequestError;
 
-/// A value as JSON, where there is one.
+/// An optional value as JSON.
 ///
 /// # Errors
-/// [`RequestError`]; not seen for what was read from JSON.
+/// [`RequestError`]; never for a value that was read from JSON.
 pub(crate) fn json<T: Serialize>(value: Option<&T>) -> Result<Option<Box<RawValue>>, RequestError> {
     let raw = value.map(serde_json::value::to_raw_value).transpose();
     raw.map_err(|error| unwritable(&error.into()))
 }
 
-/// The chat request while it is written.
+/// A chat request in the making.
 #[derive(Debug, Default)]
 pub(crate) struct ChatBody(RawObject);
 
@@ -24,29 +24,29 @@ impl ChatBody {
     /// Sets a member.
     ///
     /// # Errors
-    /// [`RequestError`]; not seen for what was read from JSON. So it is with all of these.
+    /// [`RequestError`]; never for a value that was read from JSON. That holds for all these methods.
     pub(crate) fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), RequestError> {
         self.0.set(name, value).map_err(|error| unwritable(&error))
     }
 
-    /// Sets a member to what was sent, where it was.
+    /// Sets a member to the client's value, if there is one.
     pub(crate) fn give(&mut self, name: &str, raw: Option<&RawValue>) -> Result<(), RequestError> {
         raw.map_or(Ok(()), |raw| self.set(name, raw))
     }
 
-    /// Passes on what nobody here knows and an engine may.
+    /// Passes on members that only an engine may know.
     pub(crate) fn pass(&mut self, rest: &RawObject) -> Result<(), RequestError> {
         rest.iter().try_for_each(|(name, raw)| self.set(name, raw))
     }
 
-    /// The JSON.
+    /// The request as JSON.
     pub(crate) fn finish(self) -> Result<Bytes, RequestError> {
         let json = serde_json::to_vec(&self.0).map_err(|error| unwritable(&error.into()))?;
         Ok(json.into())
     }
 }
 
-/// For errors of encoding, which are not seen for what was read from JSON.
+/// An error of encoding, which never happens for values that were read from JSON.
 pub(crate) fn unwritable(error: &RawJsonError) -> RequestError {
     RequestError::Field {
         param: None,

@@ -1,8 +1,7 @@
-//! The messages of a chat request, put together from the items or blocks of another API.
+//! Makes the messages of a chat request from the items or blocks of another API.
 //!
-//! Chat templates are strict: a call and its results stand in messages of their own, in that order,
-//! and many templates take a system message in the first place only. What other APIs allow beyond
-//! that is brought into this shape here.
+//! Chat templates are strict: a call and its results are messages of their own, in that order, and many templates
+//! accept a system message only at the beginning. Other APIs allow more, which is brought into this order here.
 
 use std::borrow::Cow;
 
@@ -40,27 +39,27 @@ pub(crate) enum Part {
     },
     /// An image.
     ImageUrl {
-        /// Where it is.
+        /// The image's URL.
         image_url: ImageUrl,
     },
     /// A file.
     File {
-        /// What is in it.
+        /// The file's content.
         file: File,
     },
-    /// Sound; the object as it came.
+    /// Audio, as the object that the client sent.
     InputAudio {
         /// `data` and `format`.
         input_audio: Box<RawValue>,
     },
 }
 
-/// Where an image is.
+/// The URL of an image.
 #[derive(Debug, Serialize)]
 pub(crate) struct ImageUrl {
-    /// An address, or the image itself as a data URL.
+    /// An address, or a data URL with the image itself.
     pub(crate) url: String,
-    /// How closely to look.
+    /// How closely the model is to look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) detail: Option<String>,
 }
@@ -68,29 +67,29 @@ pub(crate) struct ImageUrl {
 /// A file in a request.
 #[derive(Debug, Serialize)]
 pub(crate) struct File {
-    /// The file itself, base64 or a data URL.
+    /// The content, as base64 or a data URL.
     pub(crate) file_data: String,
-    /// Its name.
+    /// The file's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) filename: Option<String>,
 }
 
-/// A call that the model asked for.
+/// A tool call of the model.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ToolCall {
-    /// Of a function.
+    /// A call of a function.
     Function {
-        /// Its id.
+        /// The call's id.
         id: String,
-        /// What was to be called.
+        /// The function and its arguments.
         function: Function,
     },
-    /// Of a custom tool.
+    /// A call of a custom tool.
     Custom {
-        /// Its id.
+        /// The call's id.
         id: String,
-        /// What was to be called.
+        /// The tool and its input.
         custom: Custom,
     },
 }
@@ -98,22 +97,22 @@ pub(crate) enum ToolCall {
 /// A function and its arguments.
 #[derive(Debug, Serialize)]
 pub(crate) struct Function {
-    /// Its name.
+    /// The function's name.
     pub(crate) name: String,
-    /// JSON, as a text.
+    /// A string of JSON.
     pub(crate) arguments: String,
 }
 
 /// A custom tool and its input.
 #[derive(Debug, Serialize)]
 pub(crate) struct Custom {
-    /// Its name.
+    /// The tool's name.
     pub(crate) name: String,
     /// Free text.
     pub(crate) input: String,
 }
 
-/// What the assistant said in one turn.
+/// One turn of the assistant.
 #[derive(Debug, Default)]
 struct Turn {
     reasoning: String,
@@ -121,19 +120,19 @@ struct Turn {
     calls: Vec<ToolCall>,
 }
 
-/// Puts messages together.
+/// A list of messages in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     messages: Vec<Message>,
     turn: Option<Turn>,
-    /// What results brought beside text: engines take text alone in a tool's message.
+    /// The parts of tool results that are no text. Engines accept only text in a tool's message.
     from_tools: Vec<Part>,
-    /// The first messages, all of them the system's, are one.
+    /// Whether the only message so far is the system's.
     system: bool,
 }
 
 impl Conversation {
-    /// What the model is told of its task. At the head, all of it becomes one message.
+    /// Adds instructions of the system. Several at the beginning become one message.
     pub(crate) fn system(&mut self, text: &str) {
         self.settle();
         if let (true, [message]) = (self.system, &mut *self.messages) {
@@ -146,7 +145,7 @@ impl Conversation {
         self.push("system", Some(Content::Text(text.to_owned())));
     }
 
-    /// What the user said.
+    /// Adds a message of the user.
     pub(crate) fn user(&mut self, parts: Vec<Part>) {
         self.end_turn();
         let mut all = std::mem::take(&mut self.from_tools);
@@ -154,7 +153,7 @@ impl Conversation {
         self.push("user", Some(content(all)));
     }
 
-    /// What came of a call.
+    /// Adds the result of a tool call.
     pub(crate) fn result(&mut self, id: String, parts: Vec<Part>) {
         self.end_turn();
         let (text, others): (Vec<Part>, Vec<Part>) =
@@ -171,7 +170,7 @@ impl Conversation {
         }
     }
 
-    /// A message of the assistant's as a whole: what comes next from it is in another.
+    /// Begins a message of the assistant. The assistant's blocks that follow belong to it.
     pub(crate) fn begin_assistant(&mut self) {
         self.settle();
         self.turn = Some(Turn::default());
@@ -183,9 +182,9 @@ impl Conversation {
         join(&mut turn.reasoning, text, "\n");
     }
 
-    /// A message of the assistant's, among items: calls around it are of the same turn, another
-    /// message is not.
-    pub(crate) fn said(&mut self, text: &str) {
+    /// Adds a message of the assistant from a list of items. Calls around it belong to the same turn; another message
+    /// begins a new one.
+    pub(crate) fn assistant_item(&mut self, text: &str) {
         let turn = self.turn(|turn| turn.text.is_some());
         match &mut turn.text {
             Some(told) => join(told, text, "\n"),
@@ -193,25 +192,25 @@ impl Conversation {
         }
     }
 
-    /// A piece of the assistant's message that was begun last.
+    /// Adds text to the assistant's message that began last.
     pub(crate) fn text_block(&mut self, text: &str) {
         let turn = self.turn(|_| false);
         turn.text.get_or_insert_default().push_str(text);
     }
 
-    /// A call that the assistant asked for.
+    /// Adds a tool call of the assistant.
     pub(crate) fn call(&mut self, call: ToolCall) {
         self.turn(|_| false).calls.push(call);
     }
 
-    /// The messages.
+    /// Ends the conversation and returns its messages.
     pub(crate) fn finish(mut self) -> Vec<Message> {
         self.settle();
         self.messages
     }
 
-    /// The assistant's turn: a new one where there is none, or where the present one has no calls
-    /// and `over` says that it is over.
+    /// The assistant's turn. A new turn begins when there is none, or when the current one has no calls and `over` says
+    /// that it has ended.
     fn turn(&mut self, over: impl Fn(&Turn) -> bool) -> &mut Turn {
         if self
             .turn
@@ -232,7 +231,7 @@ impl Conversation {
 
     fn end_turn(&mut self) {
         let Some(turn) = self.turn.take() else { return };
-        // Reasoning alone led to nothing that could be gone on from.
+        // Reasoning alone is nothing that the conversation could continue from.
         if turn.text.is_none() && turn.calls.is_empty() {
             return;
         }
@@ -269,7 +268,7 @@ impl Part {
     }
 }
 
-/// One text is told as such, because not every engine takes parts.
+/// A single text becomes a string, because not every engine accepts parts.
 fn content(mut parts: Vec<Part>) -> Content {
     match &mut *parts {
         [] => Content::Text(String::new()),
@@ -285,7 +284,7 @@ fn join(to: &mut String, text: &str, between: &str) {
     to.push_str(text);
 }
 
-/// All the text of `parts`, where they are text and nothing else.
+/// The text of `parts`, if all of them are text.
 pub(crate) fn plain<'a>(parts: &'a [Part], between: &str) -> Option<Cow<'a, str>> {
     let texts: Option<Vec<&str>> = parts
         .iter()

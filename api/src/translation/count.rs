@@ -1,4 +1,4 @@
-//! How many tokens a prompt has: a chat is tokenized by an engine, and the number is the answer.
+//! Counts a prompt's tokens: an engine tokenizes a chat, and the answer is the number of its tokens.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -6,15 +6,14 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_protocol::{Delta, Finish};
 
-use crate::answer::form::{Collect, Encoder, Failure, Form};
-use crate::answer::verbatim::Whole;
-use crate::{AnswerError, Identity};
+use crate::answer::verbatim::Verbatim;
+use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
 
-/// The form in which an API tells the number.
+/// The form of an API's answer with the number of tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
-    /// The answer with so many tokens, JSON.
-    pub(crate) answer: fn(u64) -> String,
+    /// The JSON answer for a number of tokens.
+    pub(crate) answer: fn(u64) -> Bytes,
     /// The body of an error.
     pub(crate) error: fn(&Failure<'_>) -> Bytes,
 }
@@ -24,14 +23,14 @@ impl Form for Count {
         false
     }
 
-    /// Nobody asks for it: the form is never streamed.
+    /// Never called, because the form is never streamed.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder> {
-        Whole.encoder(identity)
+        Verbatim.encoder(identity)
     }
 
     fn collector(&self, identity: Identity) -> Box<dyn Collect> {
         Box::new(Counting {
-            answer: Whole.collector(identity),
+            answer: Verbatim.collector(identity),
             form: *self,
         })
     }
@@ -53,11 +52,11 @@ impl Collect for Counting {
 
     fn finish(self: Box<Self>, finish: &Finish) -> Result<Bytes, AnswerError> {
         let tokens = count(&self.answer.finish(finish)?).ok_or(AnswerError::NoAnswer)?;
-        Ok((self.form.answer)(tokens).into())
+        Ok((self.form.answer)(tokens))
     }
 }
 
-/// The number of tokens in an engine's answer: told by some, and the length of the list by all.
+/// The number of tokens in an engine's answer. Some engines send the number; all send the list.
 fn count(answer: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Tokenized<'a> {
@@ -81,7 +80,7 @@ mod tests {
     use crate::{messages, responses};
 
     fn told(form: Count, answer: &str) -> Result<Bytes, AnswerError> {
-        let mut collector = form.collector(Identity::prefixed("tok-", uuid::Uuid::nil(), 1, "m"));
+        let mut collector = form.collector(Identity::new("tok-", uuid::Uuid::nil(), 1, "m"));
         let (a, b) = answer.split_at(answer.len() / 2);
         for text in [a, b] {
             let text = text.to_owned().into();

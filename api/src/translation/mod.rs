@@ -1,8 +1,9 @@
-//! What the APIs that are translated to chat and back have in common: the conversation and the body that are made
-//! of a request, and the blocks that its answer is made of.
+//! What the APIs that are translated to chat and back share: the conversation and the body that a request becomes,
+//! and the blocks that its answer becomes.
 
 pub(crate) mod blocks;
 pub(crate) mod chat_body;
 pub(crate) mod conversation;
 pub(crate) mod count;
 pub(crate) mod pieces;
+mod streamed_calls;

@@ -1,12 +1,12 @@
-//! What a chat delta says beside its text: reasoning, refusals, pieces of tool calls, the stop string.
+//! The members of a chat delta beside its text: reasoning, refusals, pieces of tool calls, the stop string.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawJson;
 
-/// The members of a delta that are read.
+/// The members of a delta that the translations read.
 #[derive(Deserialize, Default)]
-pub(crate) struct Members<'a> {
+pub(crate) struct DeltaMembers<'a> {
     #[serde(default)]
     pub(crate) reasoning_content: Option<String>,
     #[serde(default)]
@@ -24,29 +24,29 @@ pub(crate) struct CallPiece<'a> {
     #[serde(default)]
     pub(crate) id: Option<String>,
     #[serde(default, borrow)]
-    pub(crate) function: Option<Function<'a>>,
+    pub(crate) function: Option<FunctionPiece<'a>>,
     #[serde(default)]
-    pub(crate) custom: Option<Custom>,
+    pub(crate) custom: Option<CustomPiece>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Function<'a> {
+pub(crate) struct FunctionPiece<'a> {
     #[serde(default)]
     pub(crate) name: Option<String>,
-    // Some engines send an object where the API has a string.
+    // Some engines send an object instead of a string.
     #[serde(default, borrow)]
     pub(crate) arguments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Custom {
+pub(crate) struct CustomPiece {
     #[serde(default)]
     pub(crate) name: Option<String>,
     #[serde(default)]
     pub(crate) input: Option<String>,
 }
 
-/// Follows JSON as it comes, to know where an object or array ends.
+/// Follows JSON as it comes, and finds where the outermost object or array ends.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     depth: u32,
@@ -81,8 +81,8 @@ impl Scan {
     }
 }
 
-pub(crate) fn read(members: &RawJson) -> Members<'_> {
-    // A member of another shape than every engine's says nothing that could be told.
+pub(crate) fn read(members: &RawJson) -> DeltaMembers<'_> {
+    // A member of an unknown form is ignored.
     serde_json::from_str(members.get()).unwrap_or_default()
 }
 
@@ -93,8 +93,8 @@ pub(crate) fn argument_text(raw: &RawValue) -> String {
     }
 }
 
-/// The stop string that a choice names: vLLM's `stop_reason`, SGLang's `matched_stop`. Numbers are
-/// token ids, which no client asked for.
+/// The stop string in a choice: vLLM's `stop_reason` or SGLang's `matched_stop`. Numbers are ignored: they are token
+/// ids, for which no client asked.
 pub(crate) fn matched_stop(choice: &RawJson) -> Option<String> {
     #[derive(Deserialize)]
     struct Stop<'a> {
@@ -108,7 +108,7 @@ pub(crate) fn matched_stop(choice: &RawJson) -> Option<String> {
     serde_json::from_str(told.get()).ok()
 }
 
-/// The elements of `content` in a choice's log probabilities, without the array's brackets.
+/// The elements of `content` in a choice's log probabilities, without brackets.
 pub(crate) fn elements(logprobs: &RawJson) -> &str {
     #[derive(Deserialize)]
     struct Logprobs<'a> {
@@ -122,7 +122,7 @@ pub(crate) fn elements(logprobs: &RawJson) -> &str {
     })
 }
 
-/// Appends elements of a JSON array to others.
+/// Appends `elements` of a JSON array to the elements in `to`.
 pub(crate) fn push_elements(to: &mut String, elements: &str) {
     if !to.is_empty() && !elements.is_empty() {
         to.push(',');

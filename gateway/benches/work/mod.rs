@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenbus_api::Identity;
-use tokenbus_api::answer::{Encoder as _, Template};
-use tokenbus_api::chat::ChunkEncoder;
+use tokenbus_api::{Encoder, Template, check_chat};
 use tokenbus_gateway::testing::STREAM_BUFFER;
 use tokenbus_gateway::testing::{Choice, Fate, Inbox, Lane, Outlet, Sent, Splice, Streams, Tried, View};
 use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
@@ -48,14 +47,15 @@ fn delta(text: &str) -> Delta<'_> {
 }
 
 /// An encoder in the middle of a stream.
-pub fn encoder() -> ChunkEncoder {
-    let mut encoder = ChunkEncoder::new(identity(), true);
+pub fn encoder() -> Box<dyn Encoder> {
+    let request = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+    let mut encoder = check_chat(request).unwrap().form.encoder(identity());
     encoder.delta(&delta("first "), &mut BytesMut::new()).unwrap();
     encoder
 }
 
 /// Writes the event of one token.
-pub fn event(encoder: &mut ChunkEncoder, text: &str, out: &mut BytesMut) {
+pub fn event(encoder: &mut dyn Encoder, text: &str, out: &mut BytesMut) {
     out.clear();
     encoder.delta(black_box(&delta(text)), out).unwrap();
     black_box(&out);

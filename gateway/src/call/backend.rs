@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_protocol::Features;
 
 use super::error::CallError;

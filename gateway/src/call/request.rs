@@ -1,7 +1,7 @@
 //! One client request.
 
 use bytes::Bytes;
-use tokenbus_api::limits::MAX_ANSWER;
+use tokenbus_api::MAX_ANSWER;
 use tokenbus_protocol::{Features, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -121,7 +121,7 @@ fn text_alone<'f>(frame: &'f Frame<'_>) -> Option<&'f Delta<'f>> {
 mod tests {
     use std::sync::Arc;
 
-    use tokenbus_api::answer::Template;
+    use tokenbus_api::Template;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_api::answer::Template;
+use tokenbus_api::Template;
 
 /// Sends text at once, without its reader.
 pub trait Outlet: Send + Sync + std::fmt::Debug {

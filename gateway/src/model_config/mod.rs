@@ -7,7 +7,7 @@ pub(crate) mod model_table;
 mod routed;
 mod splice;
 
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokenbus_api::chat::check;
-use tokenbus_api::models::ListedModel;
-use tokenbus_api::request::Checked;
+use tokenbus_api::ListedModel;
+use tokenbus_api::check_chat;
 use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
 
 use super::splice::Defaults;
@@ -200,7 +199,7 @@ fn defaults(written: &BTreeMap<String, toml::Value>) -> Result<Defaults, String>
         defaults.add(member, &json(member, value)?)?;
     }
     let bare = br#"{"model":"m","messages":[{"role":"user","content":""}]}"#;
-    let asked = |body: &[u8]| check(body).map(Checked::from).map_err(|error| error.to_string());
+    let asked = |body: &[u8]| check_chat(body).map_err(|error| error.to_string());
     let full = defaults.fill(bare, "m").map_err(|error| error.to_string())?;
     let (bare, full) = (asked(bare)?, asked(&full)?);
     // A default must not change what the engine needs, which is read from the client's own body.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_protocol::{Delta, Feature, Features, Finish, Name, RequestKind};
 use tokio::time::Instant;
 

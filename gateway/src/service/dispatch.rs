@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 

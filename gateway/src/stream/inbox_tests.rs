@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokenbus_api::answer::Template;
+use tokenbus_api::Template;
 use tokenbus_protocol::{Body, Delta};
 
 use super::*;

@@ -1,6 +1,6 @@
 //! The lane in the model: in every state it does the same as the long way.
 
-use tokenbus_api::answer::Template;
+use tokenbus_api::Template;
 
 use std::sync::Arc;
 

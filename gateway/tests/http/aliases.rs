@@ -1,7 +1,7 @@
 //! Names that stand for other models, at the edge.
 
 use serde_json::{Value, json};
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_gateway::testing::CallError;
 use tokenbus_gateway::testing::HttpOptions;
 use tokenbus_gateway::testing::{ModelConfig, ModelTable};

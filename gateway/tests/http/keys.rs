@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_gateway::KeyHash;
 use tokenbus_gateway::KeyTable;
 use tokenbus_gateway::testing::Auth;

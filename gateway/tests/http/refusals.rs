@@ -177,7 +177,7 @@ async fn what_asks_no_model_wants_a_key_too() {
     // Its models in Anthropic's form are those of the key alone.
     let mut models = Vec::new();
     for name in ["org/m:7b", "other"] {
-        models.push(tokenbus_api::models::ListedModel {
+        models.push(tokenbus_api::ListedModel {
             name: name.to_owned(),
             created: 1,
             context_length: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::HttpOptions;
 use tokenbus_gateway::testing::{CallError, Output, Stage};

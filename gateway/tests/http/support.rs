@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokenbus_api::models::ListedModel;
+use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::Auth;
 use tokenbus_gateway::testing::Metrics;

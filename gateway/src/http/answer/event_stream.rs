@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
-use tokenbus_api::answer::Encoder;
+use tokenbus_api::Encoder;
 use tokio::time::{Instant, Sleep};
 
 use crate::call::{CallError, CallStream, Output, Written};

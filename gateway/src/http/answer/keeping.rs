@@ -5,9 +5,9 @@ use std::pin::Pin;
 
 use serde_json::value::RawValue;
 use tokenbus_api::Identity;
-use tokenbus_api::answer::{Collect, Form as _};
-use tokenbus_api::responses::Shape;
-use tokenbus_api::responses::kept::Kept;
+use tokenbus_api::KeptResponse;
+use tokenbus_api::ResponseForm;
+use tokenbus_api::{Collect, Form as _};
 use tokenbus_protocol::Finish;
 
 use crate::call::{CallError, CallStream, Output};
@@ -18,7 +18,7 @@ pub(crate) struct Keeper {
     pub(crate) store: ResponsesStore,
     pub(crate) tenant: Option<String>,
     /// Learns if the response could not be stored.
-    pub(crate) shape: Shape,
+    pub(crate) shape: ResponseForm,
     /// The input items that the response answers.
     pub(crate) items: Vec<Box<RawValue>>,
 }
@@ -32,7 +32,7 @@ impl Gathering {
         } = self;
         let kept = match answer
             .finish(&finish)
-            .map(|response| Kept::new(&response, keeper.items, &identity))
+            .map(|response| KeptResponse::new(&response, keeper.items, &identity))
         {
             Ok(Ok(kept)) => kept.encode(),
             Ok(Err(error)) => Err(error),

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokenbus_api::answer::cached_tokens;
+use tokenbus_api::cached_tokens;
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`.
 
-use tokenbus_api::answer::envelope;
-use tokenbus_api::chat::check;
+use tokenbus_api::check_chat;
+use tokenbus_api::openai_envelope;
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
@@ -11,6 +11,6 @@ pub(crate) static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/chat/completions",
     kind: RequestKind::Chat,
     id_prefix: "chatcmpl-",
-    check: |body| check(body).map(Into::into),
-    error: envelope,
+    check: check_chat,
+    error: openai_envelope,
 };

@@ -1,7 +1,7 @@
 //! `POST /v1/completions`.
 
-use tokenbus_api::answer::envelope;
-use tokenbus_api::completions::check;
+use tokenbus_api::check_completion;
+use tokenbus_api::openai_envelope;
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
@@ -11,6 +11,6 @@ pub(crate) static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/completions",
     kind: RequestKind::Completion,
     id_prefix: "cmpl-",
-    check: |body| check(body).map(Into::into),
-    error: envelope,
+    check: check_completion,
+    error: openai_envelope,
 };

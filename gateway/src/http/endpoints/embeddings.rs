@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`.
 
-use tokenbus_api::answer::envelope;
-use tokenbus_api::embeddings::check;
+use tokenbus_api::check_embeddings;
+use tokenbus_api::openai_envelope;
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
@@ -11,6 +11,6 @@ pub(crate) static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/embeddings",
     kind: RequestKind::Embeddings,
     id_prefix: "embd-",
-    check,
-    error: envelope,
+    check: check_embeddings,
+    error: openai_envelope,
 };

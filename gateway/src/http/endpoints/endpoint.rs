@@ -10,8 +10,8 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use tokenbus_api::Identity;
-use tokenbus_api::answer::{Failure, Form};
-use tokenbus_api::request::{Checked, RequestError};
+use tokenbus_api::{Checked, RequestError};
+use tokenbus_api::{Failure, Form};
 use tokenbus_protocol::RequestKind;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -204,7 +204,7 @@ impl ReceivedRequest {
         let created = created.map_or(0, |since| since.as_secs());
         let context = Box::new(AnswerContext {
             form,
-            identity: Identity::prefixed(self.endpoint.id_prefix, call.id, created, &call.model),
+            identity: Identity::new(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
             record: self.record,
             wire: self.wire,

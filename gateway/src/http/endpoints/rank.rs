@@ -1,7 +1,7 @@
 //! `POST /v1/rerank` and `POST /v1/score`, passed to engines that have them.
 
-use tokenbus_api::answer::envelope;
-use tokenbus_api::rank::{check_rerank, check_score};
+use tokenbus_api::openai_envelope;
+use tokenbus_api::{check_rerank, check_score};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
@@ -12,7 +12,7 @@ pub(crate) static RERANK: Endpoint = Endpoint {
     kind: RequestKind::Rerank,
     id_prefix: "rerank-",
     check: check_rerank,
-    error: envelope,
+    error: openai_envelope,
 };
 
 /// Other servers' paths for reranking.
@@ -24,7 +24,7 @@ pub(crate) static SCORE: Endpoint = Endpoint {
     kind: RequestKind::Score,
     id_prefix: "score-",
     check: check_score,
-    error: envelope,
+    error: openai_envelope,
 };
 
 /// Another server's path for scoring.

@@ -12,10 +12,10 @@ use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use tokenbus_api::answer::envelope;
-use tokenbus_api::request::{Checked, RequestError};
-use tokenbus_api::responses::kept::{Kept, Known, Page};
-use tokenbus_api::responses::{Create, ID_PREFIX, Translated};
+use tokenbus_api::openai_envelope;
+use tokenbus_api::{Checked, RequestError};
+use tokenbus_api::{ItemPage, KeptResponse, KnownResponses};
+use tokenbus_api::{RESPONSE_ID_PREFIX, ResponseRequest, TranslatedRequest};
 use tokenbus_protocol::RequestKind;
 
 use crate::auth::Caller;
@@ -33,9 +33,13 @@ use crate::responses_store::{ResponsesStore, StoreError};
 pub(crate) static ENDPOINT: Endpoint = Endpoint {
     path: "/v1/responses",
     kind: RequestKind::Chat,
-    id_prefix: ID_PREFIX,
-    check: |body| Ok(Create::read(body)?.translate(&Known::new(), false)?.checked),
-    error: envelope,
+    id_prefix: RESPONSE_ID_PREFIX,
+    check: |body| {
+        Ok(ResponseRequest::read(body)?
+            .translate(&KnownResponses::new(), false)?
+            .checked)
+    },
+    error: openai_envelope,
 };
 
 /// Counts the tokens of a prompt.
@@ -43,8 +47,8 @@ pub(crate) static INPUT_TOKENS: Endpoint = Endpoint {
     path: "/v1/responses/input_tokens",
     kind: RequestKind::Tokenize,
     id_prefix: "tok-",
-    check: |body| Create::read(body)?.count(&Known::new()),
-    error: envelope,
+    check: |body| ResponseRequest::read(body)?.count(&KnownResponses::new()),
+    error: openai_envelope,
 };
 
 /// The caller, if there are keys.
@@ -94,9 +98,9 @@ pub(crate) async fn input_tokens<C: Backend>(
     }
 }
 
-async fn read(body: &Bytes) -> Result<Create, HttpError> {
+async fn read(body: &Bytes) -> Result<ResponseRequest, HttpError> {
     let body = body.clone();
-    Ok(run_off_thread(body.len(), move || Create::read(&body)).await??)
+    Ok(run_off_thread(body.len(), move || ResponseRequest::read(&body)).await??)
 }
 
 async fn translate(
@@ -116,9 +120,9 @@ async fn translate(
     };
     let known = known(store, tenant.as_deref(), &create).await?;
     // Stored responses may be large although the body is small.
-    let bytes = body.len() + known.values().map(Kept::bytes).sum::<usize>();
+    let bytes = body.len() + known.values().map(KeptResponse::bytes).sum::<usize>();
     let translated = run_off_thread(bytes, move || create.translate(&known, keep)).await??;
-    let Translated { checked, shape, items } = translated;
+    let TranslatedRequest { checked, shape, items } = translated;
     let keeper = keep.then(|| Keeper {
         store: store.clone(),
         tenant,
@@ -129,7 +133,11 @@ async fn translate(
 }
 
 /// The stored responses that `create` refers to. Missing ones are left out.
-async fn known(store: &ResponsesStore, tenant: Option<&str>, create: &Create) -> Result<Known, HttpError> {
+async fn known(
+    store: &ResponsesStore,
+    tenant: Option<&str>,
+    create: &ResponseRequest,
+) -> Result<KnownResponses, HttpError> {
     let found = look_up(store, tenant, create.refers_to()?).await;
     let param = match create.previous {
         Some(_) => "previous_response_id",
@@ -139,12 +147,16 @@ async fn known(store: &ResponsesStore, tenant: Option<&str>, create: &Create) ->
 }
 
 /// The stored responses with these ids. Missing ones are left out.
-async fn look_up(store: &ResponsesStore, tenant: Option<&str>, ids: HashSet<String>) -> Result<Known, StoreError> {
+async fn look_up(
+    store: &ResponsesStore,
+    tenant: Option<&str>,
+    ids: HashSet<String>,
+) -> Result<KnownResponses, StoreError> {
     let found = ids.into_iter().map(async |id| {
         let kept = store
             .get(tenant, &id)
             .await?
-            .and_then(|bytes| Kept::decode(&bytes).ok());
+            .and_then(|bytes| KeptResponse::decode(&bytes).ok());
         Ok(kept.map(|kept| (id, kept)))
     });
     Ok(try_join_all(found).await?.into_iter().flatten().collect())
@@ -232,7 +244,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    fn page(self) -> Result<Page, HttpError> {
+    fn page(self) -> Result<ItemPage, HttpError> {
         let ascending = match self.order.as_deref() {
             None | Some("desc") => false,
             Some("asc") => true,
@@ -242,7 +254,7 @@ impl List {
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(HttpError::Query(format!("'limit' is between 1 and {MAX_PAGE}")));
         }
-        Ok(Page {
+        Ok(ItemPage {
             ascending,
             limit,
             after: self.after,
@@ -256,10 +268,15 @@ fn named(id: Result<Path<String>, PathRejection>) -> Result<String, HttpError> {
     Ok(id.0)
 }
 
-async fn find<C>(edge: &Edge<C>, id: String, headers: &HeaderMap, caller: MaybeCaller) -> Result<Kept, HttpError> {
+async fn find<C>(
+    edge: &Edge<C>,
+    id: String,
+    headers: &HeaderMap,
+    caller: MaybeCaller,
+) -> Result<KeptResponse, HttpError> {
     let tenant = tenant(edge, headers, caller)?;
     match edge.responses.get(tenant.as_deref(), &id).await {
-        Ok(Some(bytes)) => match Kept::decode(&bytes) {
+        Ok(Some(bytes)) => match KeptResponse::decode(&bytes) {
             Ok(kept) => Ok(kept),
             Err(error) => {
                 tracing::warn!(response = id, %error, "a stored response cannot be decoded");
@@ -288,6 +305,6 @@ fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap, caller: MaybeCaller) -> Result
     Ok(headers.tenant)
 }
 
-fn json(text: String) -> Response {
-    ([(CONTENT_TYPE, "application/json")], text).into_response()
+fn json(text: impl Into<Bytes>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text.into()).into_response()
 }

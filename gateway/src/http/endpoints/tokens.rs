@@ -1,7 +1,7 @@
 //! `POST /tokenize` and `POST /detokenize`, passed to engines that have them.
 
-use tokenbus_api::answer::envelope;
-use tokenbus_api::tokens::{check_detokenize, check_tokenize};
+use tokenbus_api::openai_envelope;
+use tokenbus_api::{check_detokenize, check_tokenize};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;
@@ -12,7 +12,7 @@ pub(crate) static TOKENIZE: Endpoint = Endpoint {
     kind: RequestKind::Tokenize,
     id_prefix: "tok-",
     check: check_tokenize,
-    error: envelope,
+    error: openai_envelope,
 };
 
 /// Turns token ids into text.
@@ -21,5 +21,5 @@ pub(crate) static DETOKENIZE: Endpoint = Endpoint {
     kind: RequestKind::Detokenize,
     id_prefix: "detok-",
     check: check_detokenize,
-    error: envelope,
+    error: openai_envelope,
 };

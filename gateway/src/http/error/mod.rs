@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use tokenbus_api::AnswerError;
-use tokenbus_api::request::RequestError;
+use tokenbus_api::RequestError;
 
 use crate::auth::AuthError;
 use crate::auth::limiter::Refusal;

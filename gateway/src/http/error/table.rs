@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokenbus_api::AnswerError;
-use tokenbus_api::request::RequestError;
+use tokenbus_api::RequestError;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::HttpError;

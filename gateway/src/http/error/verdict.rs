@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use tokenbus_api::answer::{Failure, envelope};
+use tokenbus_api::{Failure, openai_envelope};
 
 use crate::http::format::retry_seconds;
 use crate::metrics::Outcome;
@@ -90,7 +90,7 @@ impl Verdict {
 
     /// The OpenAI error object as one line of JSON: `{"error":{…}}`.
     pub(crate) fn envelope(&self) -> Bytes {
-        envelope(&self.failure())
+        openai_envelope(&self.failure())
     }
 
     /// The response with this status and its headers; `body` is JSON.

@@ -4,8 +4,8 @@
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use tokenbus_api::answer::envelope;
-use tokenbus_api::messages::error as anthropic;
+use tokenbus_api::anthropic_envelope;
+use tokenbus_api::openai_envelope;
 
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
@@ -31,9 +31,9 @@ pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     let mut failure = verdict.failure();
     failure.request_id = id.map(|id| id.0.as_str());
     let body = if is_anthropic(request.uri().path(), request.headers()) {
-        anthropic::envelope(&failure)
+        anthropic_envelope(&failure)
     } else {
-        envelope(&failure)
+        openai_envelope(&failure)
     };
     verdict.into_response_with(body)
 }

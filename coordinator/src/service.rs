@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use tokenbus_bus::Bus;
 use tokenbus_protocol::{Name, Subjects};
 use tokio::net::TcpListener;
@@ -26,10 +27,28 @@ use crate::{http, outbound};
 ///
 /// # Errors
 /// [`CoordinatorError`] when it cannot start, or when one of its loops ends by itself.
-pub async fn run(
+pub fn run(
     options: Options,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), CoordinatorError>> {
+    boxed(options, listener, Box::pin(shutdown))
+}
+
+// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
+// in each crate that calls `run`.
+fn boxed(
+    options: Options,
+    listener: TcpListener,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), CoordinatorError>> {
+    Box::pin(serve(options, listener, shutdown))
+}
+
+async fn serve(
+    options: Options,
+    listener: TcpListener,
+    shutdown: BoxFuture<'static, ()>,
 ) -> Result<(), CoordinatorError> {
     if options.lost_after <= STATUS_PERIOD {
         return Err(CoordinatorError::LostAfter(options.lost_after));

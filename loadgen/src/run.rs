@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
 use futures_util::future::try_join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,13 +35,16 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// [`Error`], where there could be no run.
-pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let report = make(&args).await?;
-    write_report(&args, &report)?;
-    Ok(if report.requests.failed + report.requests.cut_off == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+// Not an `async fn`: its code is then compiled in this crate and not in the one that calls it.
+pub fn run(args: Args) -> LocalBoxFuture<'static, Result<ExitCode, Error>> {
+    Box::pin(async move {
+        let report = make(&args).await?;
+        write_report(&args, &report)?;
+        Ok(if report.requests.failed + report.requests.cut_off == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     })
 }
 

@@ -9,6 +9,7 @@ mod usage_task;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_bus::{Bus, BusError};
@@ -40,11 +41,25 @@ use crate::stream::event::Event;
 ///
 /// # Errors
 /// [`GatewayError`].
-pub async fn run(
+pub fn run(
     options: Options,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), GatewayError> {
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), GatewayError>> {
+    boxed(options, listener, Box::pin(shutdown))
+}
+
+// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
+// in each crate that calls `run`.
+fn boxed(
+    options: Options,
+    listener: TcpListener,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), GatewayError>> {
+    Box::pin(serve(options, listener, shutdown))
+}
+
+async fn serve(options: Options, listener: TcpListener, shutdown: BoxFuture<'static, ()>) -> Result<(), GatewayError> {
     let gateway = gateway_id(options.name.as_ref());
     let address = listener.local_addr()?;
     let metrics = Metrics::default();

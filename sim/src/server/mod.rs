@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Either, Limited};
@@ -92,7 +93,12 @@ struct StreamOptions {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, server: Arc<Server>) {
+// Not an `async fn`: its code is then compiled in this crate and not in the one that calls it.
+pub fn serve(listener: TcpListener, server: Arc<Server>) -> BoxFuture<'static, ()> {
+    Box::pin(accept(listener, server))
+}
+
+async fn accept(listener: TcpListener, server: Arc<Server>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{Bus, BusError, Link, task};
@@ -91,12 +92,22 @@ impl Handle {
 /// # Errors
 /// [`WorkerError`] when NATS cannot be used at all (bad options), or when another worker has its id. A NATS
 /// that is away is waited for.
-pub async fn run(
+pub fn run(
     options: Options,
     engine: Arc<dyn Engine>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), WorkerError> {
-    Worker::connect(options, engine).await?.run(shutdown).await
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), WorkerError>> {
+    boxed(options, engine, Box::pin(shutdown))
+}
+
+// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
+// in each crate that calls `run`.
+fn boxed(
+    options: Options,
+    engine: Arc<dyn Engine>,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), WorkerError>> {
+    Box::pin(async move { Worker::connect(options, engine).await?.serve(shutdown).await })
 }
 
 impl Worker {
@@ -135,8 +146,11 @@ impl Worker {
     ///
     /// # Errors
     /// [`WorkerError::Id`] when another worker has its id: when it starts, or later.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
-        let mut shutdown = pin!(shutdown);
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
+        self.serve(Box::pin(shutdown)).await
+    }
+
+    async fn serve(self, mut shutdown: BoxFuture<'static, ()>) -> Result<(), WorkerError> {
         let subjects = Subjects::new(self.options.namespace.clone());
         let asked = tokio::select! {
             biased;

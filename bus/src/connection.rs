@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::known_streams::KnownStreams;
@@ -87,7 +88,12 @@ impl Bus {
     /// # Errors
     /// [`BusError::Options`] for unusable addresses or credentials, [`BusError::Connect`] when the client cannot be
     /// set up.
-    pub async fn connect(options: &BusOptions) -> Result<Self, BusError> {
+    // Not an `async fn`: the client's code is then compiled in this crate and not in each role.
+    pub fn connect(options: &BusOptions) -> BoxFuture<'_, Result<Self, BusError>> {
+        Box::pin(Self::make(options))
+    }
+
+    async fn make(options: &BusOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
         let link = Arc::new(watch::Sender::new(Link::default()));
         let metrics = BusMetrics::default();

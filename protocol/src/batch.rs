@@ -86,6 +86,11 @@ impl BatchWriter {
     }
 }
 
+/// Reads any frame. Apart from [`BatchReader::for_each`], so that it is compiled in this crate.
+fn read(value: &[u8]) -> Result<Frame<'_>, DecodeError> {
+    Ok(Frame::deserialize(&mut codec::decoder(value))?)
+}
+
 /// Reads the frames of a batch in order, without collecting them.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchReader<'a>(&'a [u8]);
@@ -114,7 +119,7 @@ impl<'a> BatchReader<'a> {
                 None => {
                     let value = plain::value(rest).ok_or(DecodeError::CutOff)?;
                     rest = rest.get(value.len()..).unwrap_or_default();
-                    Frame::deserialize(&mut codec::decoder(value))?
+                    read(value)?
                 }
             };
             each(frame);

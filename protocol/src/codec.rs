@@ -1,6 +1,6 @@
 //! Encoding and decoding of messages: a format byte, then MessagePack with struct fields by name.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::limits::{FORMAT, MAX_DEPTH, MAX_MESSAGE};
 
@@ -58,8 +58,17 @@ pub(crate) fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> R
 /// # Errors
 /// [`DecodeError`]. Whatever the bytes are, this neither panics nor allocates more than a small multiple of their
 /// length.
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
-    Ok(T::deserialize(&mut decoder(payload(bytes)?))?)
+pub fn decode<'a, T: Message<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    T::read(payload(bytes)?)
+}
+
+/// A type of message. Its decoder is compiled in this crate, once, and not in each crate that reads it.
+pub trait Message<'a>: Sized {
+    /// Reads the message behind its format byte.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    fn read(payload: &'a [u8]) -> Result<Self, DecodeError>;
 }
 
 /// A decoder of MessagePack with our depth limit.

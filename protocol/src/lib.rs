@@ -16,6 +16,7 @@ mod event;
 mod feature;
 mod frame;
 mod limits;
+mod messages;
 mod model_mark;
 mod model_token;
 mod name;
@@ -31,7 +32,7 @@ mod wire;
 
 pub use batch::{BatchReader, BatchWriter};
 pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
-pub use codec::{DecodeError, EncodeError, decode, encode};
+pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{
     Cancel, Claim, Control, ControlReply, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused, RollCall,

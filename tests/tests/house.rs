@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["capacity", "control", "feature", "model_mark", "plain"],
             &["batch", "request", "subject"],
             &["usage"],
+            &["messages"],
         ],
     ),
     (

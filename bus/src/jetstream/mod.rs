@@ -7,6 +7,7 @@
 
 mod plan;
 
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{
@@ -127,6 +128,7 @@ impl Bus {
     }
 }
 
+// Its methods are no `async fn`s: the code of JetStream is then compiled in this crate and not in each role.
 impl Streams {
     /// JetStream itself, for publishing and reading.
     pub fn context(&self) -> &Context {
@@ -137,7 +139,11 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
+    pub fn ensure<'s>(&'s self, wanted: &'s WantedStream) -> BoxFuture<'s, Result<FoundStream, StreamError>> {
+        Box::pin(self.ensured(wanted))
+    }
+
+    async fn ensured(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
         let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
         let found = ensured.unwrap_or(Err(StreamError::Silent))?;
         self.remember(&wanted.config.name, &found);
@@ -148,8 +154,16 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn ensure_bucket(&self, name: &str, wanted: &WantedStream) -> Result<(Store, FoundStream), StreamError> {
-        let found = self.ensure(wanted).await?;
+    pub fn ensure_bucket<'s>(
+        &'s self,
+        name: &'s str,
+        wanted: &'s WantedStream,
+    ) -> BoxFuture<'s, Result<(Store, FoundStream), StreamError>> {
+        Box::pin(self.ensured_bucket(name, wanted))
+    }
+
+    async fn ensured_bucket(&self, name: &str, wanted: &WantedStream) -> Result<(Store, FoundStream), StreamError> {
+        let found = self.ensured(wanted).await?;
         let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
         let store = store.map_err(|_| StreamError::Silent)?;
         let refused = |error: KeyValueError| StreamError::Refused {
@@ -163,8 +177,8 @@ impl Streams {
     ///
     /// # Errors
     /// [`StreamError`]; [`StreamError::Gone`] when it does not exist.
-    pub async fn look(&self, name: &str) -> Result<FoundStream, StreamError> {
-        self.info(&stream_of(name)).await.map(|info| found(&info, false))
+    pub fn look<'s>(&'s self, name: &'s str) -> BoxFuture<'s, Result<FoundStream, StreamError>> {
+        Box::pin(async move { self.info(&stream_of(name)).await.map(|info| found(&info, false)) })
     }
 
     async fn find_or_make(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {

@@ -20,7 +20,7 @@ if ! command -v valgrind >/dev/null; then
 fi
 
 # The same build wherever and however tokenbus itself is built: what is compared is the code, not the linker's wit.
-export CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 CARGO_PROFILE_BENCH_DEBUG=0
+export CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=1 CARGO_PROFILE_BENCH_DEBUG=0
 built=$(cd "$here/.." && cargo bench --locked --no-run --message-format=json -p tokenbus-gateway --bench instructions)
 exec env PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1 \
     python3 -m harness.instructions "$@" <<<"$built"

@@ -10,7 +10,7 @@ use memchr::memmem::FinderRev;
 pub struct CompletionPattern {
     /// Everything before the text, with the opening quote.
     before: Vec<u8>,
-    /// What stands between the text and the counter, where there is a counter; with the closing quote.
+    /// What stands between the text's closing quote and the counter, where there is a counter.
     between: Option<FinderRev<'static>>,
     /// Everything after the text, or after the counter.
     after: Vec<u8>,
@@ -44,9 +44,11 @@ impl CompletionPattern {
             return;
         }
         if let Some(counter) = counter {
-            let Some((between, end)) = around(after, counter) else {
+            let Some((quoted, end)) = around(after, counter) else {
                 return;
             };
+            // Without the closing quote, so that the last occurrence is found even if another member repeats it.
+            let between = quoted.strip_prefix(b"\"").unwrap_or(quoted);
             self.between = Some(FinderRev::new(between).into_owned());
             after = end;
         }
@@ -68,7 +70,10 @@ impl CompletionPattern {
             Some(between) => {
                 let at = between.rfind(rest)?;
                 let counter = rest.get(at + between.needle().len()..)?;
-                (rest.get(..at)?, Some(std::str::from_utf8(counter).ok()?))
+                (
+                    rest.get(..at)?.strip_suffix(b"\"")?,
+                    Some(std::str::from_utf8(counter).ok()?),
+                )
             }
         };
         if inner.is_empty() {

@@ -170,7 +170,7 @@ impl ResponseRequest {
         labels(&mut members, &mut echo, &mut body)?;
         body.pass(&members.rest())?;
         let body = body.finish()?;
-        let checked = Checked::from(check_chat(&body)?);
+        let checked = check_chat(&body)?;
         let shape = ResponseForm::new(stream, echo.finish(), keep);
         let checked = Checked {
             form: Box::new(shape.clone()),

@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         lost_after: args.lost_after,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_coordinator::run(options, listener, shutdown.cancelled_owned()).await?;
+    tokenbus_coordinator::run(options, listener, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -113,7 +113,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.commit_after = args.commit_after;
     options.http.keep_alive = args.keep_alive;
     args.access.apply(&mut options, config.as_deref());
-    let running = tokenbus_gateway::run(options, listener, shutdown.cancelled_owned());
+    let running = tokenbus_gateway::run(options, listener, shutdown);
     running.await.map_err(access::failure)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -213,7 +213,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         grace: args.grace,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_worker::run(options, engine, shutdown.cancelled_owned()).await?;
+    tokenbus_worker::run(options, engine, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -21,35 +21,22 @@ use crate::options::{CoordinatorError, Options};
 use crate::watcher::{self, Watcher, WatcherChannels};
 use crate::{http, outbound};
 
-/// Runs a coordinator until `shutdown` completes, with its status page on `listener`. Logs one line, `coordinator
+/// Runs a coordinator until `shutdown` is cancelled, with its status page on `listener`. Logs one line, `coordinator
 /// ready`, once NATS has confirmed its subscriptions. Dropping the future ends it like a crash: it gives nothing
 /// back, and another coordinator takes over when the lease has expired.
 ///
 /// # Errors
 /// [`CoordinatorError`] when it cannot start, or when one of its loops ends by itself.
+// Not an `async fn`: the code of all tasks is then compiled in this crate, and not in the one that calls it.
 pub fn run(
     options: Options,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> BoxFuture<'static, Result<(), CoordinatorError>> {
-    boxed(options, listener, Box::pin(shutdown))
-}
-
-// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
-// in each crate that calls `run`.
-fn boxed(
-    options: Options,
-    listener: TcpListener,
-    shutdown: BoxFuture<'static, ()>,
+    shutdown: CancellationToken,
 ) -> BoxFuture<'static, Result<(), CoordinatorError>> {
     Box::pin(serve(options, listener, shutdown))
 }
 
-async fn serve(
-    options: Options,
-    listener: TcpListener,
-    shutdown: BoxFuture<'static, ()>,
-) -> Result<(), CoordinatorError> {
+async fn serve(options: Options, listener: TcpListener, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
     if options.lost_after <= STATUS_PERIOD {
         return Err(CoordinatorError::LostAfter(options.lost_after));
     }
@@ -60,7 +47,6 @@ async fn serve(
     let (confirmed, subscribed) = watch::channel(false);
     let mut loops = assemble(&options, &me, &bus, listener, subscribed, &stop).await?;
 
-    let mut shutdown = std::pin::pin!(shutdown);
     let confirm = async {
         while bus.round_trip().await.is_err() {
             bus.connected().await;
@@ -70,7 +56,7 @@ async fn serve(
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        () = &mut shutdown => None,
+        () = shutdown.cancelled() => None,
         () = confirm => None,
         ended = loops.next_ended() => Some(ended),
     };

@@ -249,7 +249,7 @@ impl Up {
         };
         self.args.access.clone().apply(&mut gateway, self.config.as_deref());
         roles.start("gateway", |stop| async move {
-            let running = tokenbus_gateway::run(gateway, listener, stop.cancelled_owned());
+            let running = tokenbus_gateway::run(gateway, listener, stop);
             running.await.map_err(access::failure)
         });
         let worker = tokenbus_worker::Options {
@@ -257,11 +257,11 @@ impl Up {
             ..tokenbus_worker::Options::new(bus.clone(), namespace.clone())
         };
         roles.start("worker", |stop| async move {
-            Ok(tokenbus_worker::run(worker, engine, stop.cancelled_owned()).await?)
+            Ok(tokenbus_worker::run(worker, engine, stop).await?)
         });
         let coordinator = tokenbus_coordinator::Options::new(bus, namespace);
         roles.start("coordinator", |stop| async move {
-            Ok(tokenbus_coordinator::run(coordinator, status_page, stop.cancelled_owned()).await?)
+            Ok(tokenbus_coordinator::run(coordinator, status_page, stop).await?)
         });
     }
 

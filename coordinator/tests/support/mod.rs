@@ -148,7 +148,7 @@ impl Coordinator {
         let stop = CancellationToken::new();
         let run = task::spawn(
             "coordinator",
-            tokenbus_coordinator::run(options, listener, stop.clone().cancelled_owned()),
+            tokenbus_coordinator::run(options, listener, stop.clone()),
         );
         Self {
             id: name(id),

@@ -6,7 +6,6 @@ mod settings;
 mod tasks;
 mod usage_task;
 
-use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -34,32 +33,23 @@ use crate::responses_store::ResponsesStore;
 use crate::shared::Shared;
 use crate::stream::event::Event;
 
-/// Runs a gateway on `listener` until `shutdown` completes and its streams have ended, or the grace period is over.
-/// After `shutdown`, `/readyz` fails, and connections are still accepted for the drain delay.
+/// Runs a gateway on `listener` until `shutdown` is cancelled and its streams have ended, or the grace period is over.
+/// From then on `/readyz` fails, and connections are still accepted for the drain delay.
 ///
 /// It listens at once; `/readyz` tells whether NATS is connected.
 ///
 /// # Errors
 /// [`GatewayError`].
+// Not an `async fn`: the code of all tasks is then compiled in this crate, and not in the one that calls it.
 pub fn run(
     options: Options,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> BoxFuture<'static, Result<(), GatewayError>> {
-    boxed(options, listener, Box::pin(shutdown))
-}
-
-// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
-// in each crate that calls `run`.
-fn boxed(
-    options: Options,
-    listener: TcpListener,
-    shutdown: BoxFuture<'static, ()>,
+    shutdown: CancellationToken,
 ) -> BoxFuture<'static, Result<(), GatewayError>> {
     Box::pin(serve(options, listener, shutdown))
 }
 
-async fn serve(options: Options, listener: TcpListener, shutdown: BoxFuture<'static, ()>) -> Result<(), GatewayError> {
+async fn serve(options: Options, listener: TcpListener, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let gateway = gateway_id(options.name.as_ref());
     let address = listener.local_addr()?;
     let metrics = Metrics::default();
@@ -98,7 +88,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: BoxFuture<'sta
         draining: ending.draining.clone(),
     });
     let stop = async {
-        shutdown.await;
+        shutdown.cancelled().await;
         let (delay, grace) = (options.drain_delay, options.grace);
         tracing::info!(%gateway, streams = shared.streams.len(), ?delay, ?grace, "gateway stopping");
         ending.draining.cancel();

@@ -15,6 +15,7 @@ use tokenbus_protocol::{Name, Subjects, WorkerState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::core::claim::{self, IdTaken};
 use crate::core::intake::{Inbound, Intake};
@@ -87,27 +88,18 @@ impl Handle {
     }
 }
 
-/// Runs a worker until `shutdown` is ready and it has left in good order.
+/// Runs a worker until `shutdown` is cancelled and it has left in good order.
 ///
 /// # Errors
 /// [`WorkerError`] when NATS cannot be used at all (bad options), or when another worker has its id. A NATS
 /// that is away is waited for.
+// Not an `async fn`: the code of all tasks is then compiled in this crate, and not in the one that calls it.
 pub fn run(
     options: Options,
     engine: Arc<dyn Engine>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: CancellationToken,
 ) -> BoxFuture<'static, Result<(), WorkerError>> {
-    boxed(options, engine, Box::pin(shutdown))
-}
-
-// Not an `async fn`, and `boxed` is not generic: the code of all tasks is then compiled in this crate, once, and not
-// in each crate that calls `run`.
-fn boxed(
-    options: Options,
-    engine: Arc<dyn Engine>,
-    shutdown: BoxFuture<'static, ()>,
-) -> BoxFuture<'static, Result<(), WorkerError>> {
-    Box::pin(async move { Worker::connect(options, engine).await?.serve(shutdown).await })
+    Box::pin(async move { Worker::connect(options, engine).await?.run(shutdown).await })
 }
 
 impl Worker {
@@ -141,20 +133,16 @@ impl Worker {
         }
     }
 
-    /// Serves until `shutdown` is ready; then drains, hands over what is left after the grace
+    /// Serves until `shutdown` is cancelled; then drains, hands over what is left after the grace
     /// period, and leaves.
     ///
     /// # Errors
     /// [`WorkerError::Id`] when another worker has its id: when it starts, or later.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), WorkerError> {
-        self.serve(Box::pin(shutdown)).await
-    }
-
-    async fn serve(self, mut shutdown: BoxFuture<'static, ()>) -> Result<(), WorkerError> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
         let subjects = Subjects::new(self.options.namespace.clone());
         let asked = tokio::select! {
             biased;
-            () = &mut shutdown => {
+            () = shutdown.cancelled() => {
                 self.end().await;
                 return Ok(());
             }
@@ -178,7 +166,7 @@ impl Worker {
             link: self.bus.link(),
             worker: &self,
         };
-        running.run(shutdown).await;
+        running.run(&shutdown).await;
         let Loop { core, intake, .. } = running;
         let lost = core.tenure.lost_to();
         self.leave(core, intake, helpers).await;
@@ -319,8 +307,8 @@ struct Loop<'a> {
 impl Loop<'_> {
     /// Ends first (they make room), time second, new messages last: a flood of these delays
     /// nothing else.
-    async fn run(&mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        let mut shutdown = pin!(shutdown.cancelled());
         let mut tick = tokio::time::interval(limits::TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut stopping, mut engine_gone, mut confirmed) = (false, false, false);

@@ -29,9 +29,9 @@ use tokenbus_worker::engine::Overrides;
 use tokenbus_worker::{Handle, Options, Worker, WorkerError};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Longest wait for anything in a test.
@@ -144,7 +144,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
 pub struct Running {
     pub handle: Handle,
     pub engine: Arc<SimEngine>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<DropGuard>,
     task: JoinHandle<Result<(), WorkerError>>,
 }
 
@@ -172,24 +172,19 @@ impl Running {
         let as_engine: Arc<dyn tokenbus_worker::engine::Engine> = Arc::clone(&engine) as _;
         let worker = Worker::connect(options, as_engine).await.unwrap();
         let handle = worker.handle();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = task::spawn(
-            "worker",
-            worker.run(async {
-                let _ = stopped.await;
-            }),
-        );
+        let stop = CancellationToken::new();
+        let task = task::spawn("worker", worker.run(stop.clone()));
         Self {
             handle,
             engine,
-            stop: Some(stop),
+            stop: Some(stop.drop_guard()),
             task,
         }
     }
 
     /// Asks it to stop.
     pub fn ask_to_stop(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
+        drop(self.stop.take().unwrap());
     }
 
     /// Waits until it has stopped.

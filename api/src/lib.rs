@@ -36,3 +36,22 @@ pub use responses::{
     TranslatedRequest,
 };
 pub use tokens::{check_detokenize, check_tokenize};
+
+/// What only the fuzz targets use.
+#[cfg(feature = "testing")]
+pub mod testing {
+    use crate::{chat, completions, limits};
+
+    /// The most choices that a chat completion can ask for.
+    pub const MAX_CHOICES: u32 = limits::MAX_CHOICES;
+
+    /// The choices that a chat completion request asks for; `None` if it is refused.
+    pub fn chat_choices(body: &[u8]) -> Option<u32> {
+        chat::chat_view(body).ok().map(|view| view.choices)
+    }
+
+    /// The choices that a text completion request asks for; `None` if it is refused.
+    pub fn completion_choices(body: &[u8]) -> Option<u32> {
+        completions::completion_view(body).ok().map(|view| view.choices)
+    }
+}

@@ -4,7 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use tokenbus_protocol::testing::FORMAT;
-use tokenbus_protocol::{BatchReader, BatchWriter, Capacity, Consumption, Control, ControlReply, Event, Frame, Request, Status, UsageRecord, decode, encode};
+use tokenbus_protocol::{
+    BatchReader, BatchWriter, Capacity, Consumption, Control, ControlReply, Event, Frame, Request, Status, UsageRecord,
+    decode, encode,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     read(bytes);

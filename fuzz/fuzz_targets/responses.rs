@@ -4,8 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokenbus_api::ResponseRequest;
-use tokenbus_api::KnownResponses;
+use tokenbus_api::{KnownResponses, ResponseRequest};
 use tokenbus_fuzz::{assert_becomes_chat, assert_checked, assert_error};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -17,5 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     let checked = checked.map(|translated| translated.checked);
     assert_checked(bytes, &checked);
     assert_becomes_chat(&checked);
-    assert_checked(bytes, &ResponseRequest::read(bytes).and_then(|create| create.count(&known)));
+    assert_checked(
+        bytes,
+        &ResponseRequest::read(bytes).and_then(|create| create.count(&known)),
+    );
 });

@@ -152,7 +152,7 @@ impl StreamCheck {
             self.fail(Failure::new(Kind::ErrorEvent, code, message));
             return false;
         }
-        if event.name == b"error" {
+        if event.is_error() {
             self.fail(Failure::of(Kind::ErrorEvent, excerpt(event.data)));
             return false;
         }

@@ -3,6 +3,7 @@
 
 mod engine;
 mod limits;
+mod refusal;
 mod server;
 
 pub use engine::{Script, ScriptedCall, SimEngine, SimOptions};

@@ -107,7 +107,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["messages", "responses"],
         ],
     ),
-    ("sim", &[&["engine", "limits"], &["server"]]),
+    ("sim", &[&["limits", "refusal"], &["engine"], &["server"]]),
     (
         "loadgen",
         &[

@@ -5,7 +5,7 @@ mod style;
 #[cfg(test)]
 mod text_tests;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use check::chat_view;
 pub use check::check_chat;
 #[cfg(test)]

@@ -5,5 +5,7 @@ mod logprobs;
 mod style;
 
 pub use check::check_completion;
+#[cfg(feature = "testing")]
+pub(crate) use check::completion_view;
 #[cfg(test)]
 pub(crate) use style::TextStyle;

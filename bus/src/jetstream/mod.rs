@@ -140,14 +140,12 @@ impl Streams {
     /// # Errors
     /// [`StreamError`].
     pub fn ensure<'s>(&'s self, wanted: &'s WantedStream) -> BoxFuture<'s, Result<FoundStream, StreamError>> {
-        Box::pin(self.ensured(wanted))
-    }
-
-    async fn ensured(&self, wanted: &WantedStream) -> Result<FoundStream, StreamError> {
-        let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
-        let found = ensured.unwrap_or(Err(StreamError::Silent))?;
-        self.remember(&wanted.config.name, &found);
-        Ok(found)
+        Box::pin(async move {
+            let ensured = tokio::time::timeout(self.limit, self.find_or_make(wanted)).await;
+            let found = ensured.unwrap_or(Err(StreamError::Silent))?;
+            self.remember(&wanted.config.name, &found);
+            Ok(found)
+        })
     }
 
     /// Like [`Streams::ensure`], for a bucket.
@@ -159,18 +157,16 @@ impl Streams {
         name: &'s str,
         wanted: &'s WantedStream,
     ) -> BoxFuture<'s, Result<(Store, FoundStream), StreamError>> {
-        Box::pin(self.ensured_bucket(name, wanted))
-    }
-
-    async fn ensured_bucket(&self, name: &str, wanted: &WantedStream) -> Result<(Store, FoundStream), StreamError> {
-        let found = self.ensured(wanted).await?;
-        let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
-        let store = store.map_err(|_| StreamError::Silent)?;
-        let refused = |error: KeyValueError| StreamError::Refused {
-            name: wanted.config.name.clone(),
-            reason: error.to_string(),
-        };
-        Ok((store.map_err(refused)?, found))
+        Box::pin(async move {
+            let found = self.ensure(wanted).await?;
+            let store = tokio::time::timeout(self.limit, self.context.get_key_value(name)).await;
+            let store = store.map_err(|_| StreamError::Silent)?;
+            let refused = |error: KeyValueError| StreamError::Refused {
+                name: wanted.config.name.clone(),
+                reason: error.to_string(),
+            };
+            Ok((store.map_err(refused)?, found))
+        })
     }
 
     /// Looks up the bucket `name` without making it.

@@ -6,10 +6,10 @@ use serde_json::Value;
 use tokenbus_engine::Job;
 use tokenbus_protocol::{EngineError, ErrorCode, RawJson, RequestKind, Resume, ResumeChoice};
 
-use super::error::error;
 use super::prompted::Prompted;
 use super::said::{self, Said, ScriptedCall, Tool};
 use super::whole;
+use crate::refusal::refusal;
 
 /// Tokens of an answer whose request has no limit.
 const DEFAULT_TOKENS: u64 = 16;
@@ -174,11 +174,11 @@ impl Plan {
             return Self::whole(job, context_length);
         }
         let body: Body = serde_json::from_slice(&job.body)
-            .map_err(|e| error(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
+            .map_err(|e| refusal(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
         let count = body.n.unwrap_or(1);
         if !(1..=MAX_CHOICES).contains(&count) {
             let message = format!("n must be between 1 and {MAX_CHOICES}, not {count}");
-            return Err(error(ErrorCode::BadRequest, message, Some("n")));
+            return Err(refusal(ErrorCode::BadRequest, message, Some("n")));
         }
         let max = body.max_completion_tokens.or(body.max_tokens).unwrap_or(DEFAULT_TOKENS);
         let prompt_tokens = words(&body);
@@ -188,7 +188,7 @@ impl Plan {
             let message = format!(
                 "This model's maximum context length is {limit} tokens. However, you requested {prompt_tokens} in the messages and {max} in the completion"
             );
-            return Err(error(ErrorCode::ContextLengthExceeded, message, Some("messages")));
+            return Err(refusal(ErrorCode::ContextLengthExceeded, message, Some("messages")));
         }
         let resume = job.resume.as_ref();
         let said = said(&body);

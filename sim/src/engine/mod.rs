@@ -21,7 +21,6 @@
 
 mod ask;
 mod batch;
-mod error;
 mod logprobs;
 mod prompted;
 mod said;

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind};
 
-use super::error::error;
 use super::said::{Piece, Said};
+use crate::refusal::refusal;
 
 /// Numbers of a vector whose request does not say how many.
 const DIMENSIONS: usize = 8;
@@ -59,7 +59,7 @@ struct Message {
 /// What an engine would answer to a request that it cannot serve.
 pub(super) fn answer(kind: RequestKind, body: &[u8], context: Option<u64>) -> Result<(Said, u64), EngineError> {
     let body: Body = serde_json::from_slice(body)
-        .map_err(|e| error(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
+        .map_err(|e| refusal(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
     let (answer, tokens) = match kind {
         RequestKind::Embeddings => embeddings(&body)?,
         RequestKind::Rerank => rerank(&body),
@@ -68,7 +68,7 @@ pub(super) fn answer(kind: RequestKind, body: &[u8], context: Option<u64>) -> Re
         RequestKind::Detokenize => detokenize(&body),
         RequestKind::Chat | RequestKind::Completion | RequestKind::Other => {
             let message = "The simulated engine does not know this kind of request".to_owned();
-            return Err(error(ErrorCode::BadRequest, message, None));
+            return Err(refusal(ErrorCode::BadRequest, message, None));
         }
     };
     Ok((document(&answer), tokens))
@@ -120,14 +120,14 @@ fn embeddings(body: &Body) -> Result<(Value, u64), EngineError> {
     let dimensions = body.dimensions.unwrap_or(DIMENSIONS);
     if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
         let message = format!("dimensions must be between 1 and {MAX_DIMENSIONS}");
-        return Err(error(ErrorCode::BadRequest, message, Some("dimensions")));
+        return Err(refusal(ErrorCode::BadRequest, message, Some("dimensions")));
     }
     let base64 = match body.encoding_format.as_deref() {
         None | Some("float") => false,
         Some("base64") => true,
         Some(_) => {
             let message = "encoding_format must be float or base64".to_owned();
-            return Err(error(ErrorCode::BadRequest, message, Some("encoding_format")));
+            return Err(refusal(ErrorCode::BadRequest, message, Some("encoding_format")));
         }
     };
     let texts = texts_of(&body.input);

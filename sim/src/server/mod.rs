@@ -32,6 +32,7 @@ use self::answer::{AnyBody, Broken, End, Fixed, Form, Held, Shared, Stream, answ
 use self::events::{Chunks, Identity};
 use crate::engine::SimEngine;
 use crate::limits::BODY_BYTES;
+use crate::refusal::refusal;
 
 const JSON: &str = "application/json";
 
@@ -280,15 +281,4 @@ fn fixed(status: StatusCode, content_type: &'static str, text: String) -> Respon
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-fn refusal(code: ErrorCode, message: String, param: Option<&str>) -> EngineError {
-    EngineError {
-        code,
-        message,
-        param: param.map(str::to_owned),
-        engine_code: None,
-        retryable: false,
-        retry_after_ms: None,
-    }
 }

@@ -3,7 +3,7 @@
 use tokenbus_protocol::{EngineError, ErrorCode};
 
 /// An error that another attempt would not cure.
-pub(super) fn error(code: ErrorCode, message: String, param: Option<&str>) -> EngineError {
+pub(crate) fn refusal(code: ErrorCode, message: String, param: Option<&str>) -> EngineError {
     EngineError {
         code,
         message,

@@ -6,8 +6,7 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawJson};
 
-use crate::answer::{AnswerError, Identity};
-use crate::answer::{Failure, Form};
+use crate::answer::{AnswerError, Failure, Form, Identity};
 
 /// One answer.
 pub(crate) struct Sample {

@@ -4,11 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::KeySource;
-use tokenbus_gateway::ModelFile;
-use tokenbus_gateway::Origin;
-use tokenbus_gateway::UsageStream;
-use tokenbus_gateway::{GatewayError, Options};
+use tokenbus_gateway::{GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokenbus_gateway::Bounds;
-use tokenbus_gateway::Options;
+use tokenbus_gateway::{Bounds, Options};
 use tokenbus_protocol::Name;
 
 use crate::access::{self, AccessArgs};

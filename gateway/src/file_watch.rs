@@ -205,6 +205,12 @@ fn concerns(event: &notify::Event, names: &BTreeSet<OsString>) -> bool {
     !read && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(named))
 }
 
+/// The line of `text` in which reading it as TOML failed, from 1.
+pub(crate) fn toml_line(text: &str, error: &toml::de::Error) -> usize {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or(1, |before| before.matches('\n').count() + 1)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

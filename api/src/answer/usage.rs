@@ -1,8 +1,7 @@
 //! The `usage` object of an answer.
 
 use serde::{Deserialize, Serialize};
-use tokenbus_protocol::Finish;
-use tokenbus_protocol::RawJson;
+use tokenbus_protocol::{Finish, RawJson};
 
 /// The `usage` object of chats and text completions.
 #[derive(Serialize)]

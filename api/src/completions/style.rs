@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 use serde::Serialize;
-use tokenbus_protocol::DeltaExtra;
-use tokenbus_protocol::RawJson;
+use tokenbus_protocol::{DeltaExtra, RawJson};
 
 use super::logprobs::in_text_form;
 use crate::answer::json::{push_members, push_number, push_optional, push_string};

@@ -4,8 +4,7 @@ use std::marker::PhantomData;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
-use tokenbus_protocol::DeltaExtra;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
 
 use super::merge::{Kind, Members};
 use super::style::Style;

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
-use tokenbus_protocol::DeltaExtra;
-use tokenbus_protocol::{Delta, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish};
 
 use super::style::{RichDelta, Style};
 use crate::answer::events::{DONE, push_failure, push_unnamed};

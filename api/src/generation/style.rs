@@ -5,8 +5,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 use serde::Serialize;
-use tokenbus_protocol::DeltaExtra;
-use tokenbus_protocol::RawJson;
+use tokenbus_protocol::{DeltaExtra, RawJson};
 
 use super::collector::Choice;
 

@@ -7,8 +7,7 @@ use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
 use super::writer::{EventWriter, Writer};
-use crate::answer::{AnswerError, Identity};
-use crate::answer::{Collect, Encoder, Failure, Form};
+use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
 use crate::translation::blocks::Blocks;
 
 /// In which form one client wants its response.

@@ -4,9 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::responses::KnownResponses;
-use crate::responses::RESPONSE_ID_PREFIX;
-use crate::responses::{ResponseRequest, TranslatedRequest};
+use crate::responses::{KnownResponses, RESPONSE_ID_PREFIX, ResponseRequest, TranslatedRequest};
 use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
 fn shape() -> ResponseForm {

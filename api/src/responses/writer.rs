@@ -6,10 +6,9 @@ use tokenbus_protocol::Finish;
 
 use super::item::Item;
 use super::response::ResponseForm;
-use crate::answer::Failure;
-use crate::answer::Identity;
 use crate::answer::json::{push_escaped, push_number, push_string};
 use crate::answer::usage::Counts;
+use crate::answer::{Failure, Identity};
 use crate::translation::blocks::{Block, BlockSink, Ending};
 
 /// What is known of a response while it comes.

@@ -2,11 +2,8 @@
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
-use tokenbus_bus::StreamError;
-use tokenbus_bus::{Bus, backoff};
-use tokenbus_gateway::KeyEntry;
-use tokenbus_gateway::KeySource;
-use tokenbus_gateway::{BucketError, open_key_bucket};
+use tokenbus_bus::{Bus, StreamError, backoff};
+use tokenbus_gateway::{BucketError, KeyEntry, KeySource, open_key_bucket};
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 

@@ -160,8 +160,7 @@ fn table(entry: &KeyEntry) -> Table {
 mod tests {
     use std::num::{NonZeroU32, NonZeroU64};
 
-    use tokenbus_gateway::KeyHash;
-    use tokenbus_gateway::Pattern;
+    use tokenbus_gateway::{KeyHash, Pattern};
 
     use super::*;
 

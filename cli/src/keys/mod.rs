@@ -10,10 +10,7 @@ use std::process::ExitCode;
 use clap::ArgAction;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Table};
-use tokenbus_gateway::KeyEntry;
-use tokenbus_gateway::KeySource;
-use tokenbus_gateway::Pattern;
-use tokenbus_gateway::{KeyHash, Secret};
+use tokenbus_gateway::{KeyEntry, KeyHash, KeySource, Pattern, Secret};
 use tokenbus_protocol::Name;
 
 use self::bucket::Bucket;

@@ -7,10 +7,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokenbus_api::Identity;
-use tokenbus_api::{Encoder, Template, check_chat};
-use tokenbus_gateway::testing::STREAM_BUFFER;
-use tokenbus_gateway::testing::{Choice, Fate, Inbox, Lane, Outlet, Sent, Splice, Streams, Tried, View};
+use tokenbus_api::{Encoder, Identity, Template, check_chat};
+use tokenbus_gateway::testing::{Choice, Fate, Inbox, Lane, Outlet, STREAM_BUFFER, Sent, Splice, Streams, Tried, View};
 use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
 use tokio::time::Instant;
 

@@ -10,6 +10,7 @@ use tokenbus_protocol::Name;
 use super::limits::{MAX_KEYS, MAX_PATTERNS};
 use super::pattern::Pattern;
 use super::secret::KeyHash;
+use crate::file_watch::toml_line;
 use crate::http::limits::{MAX_PRIORITY, MAX_TENANT};
 
 /// One key as written: a table of a key file, or the JSON of a bucket entry.
@@ -202,10 +203,7 @@ impl KeyTable {
     /// [`KeyTableError`] names the line or the key.
     pub fn parse(text: &str) -> Result<Self, KeyTableError> {
         let file: KeyFile = toml::from_str(text).map_err(|error| KeyTableError::Toml {
-            line: error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map_or(1, |before| before.matches('\n').count() + 1),
+            line: toml_line(text, &error),
             message: error.message().to_owned(),
         })?;
         Self::new(file.keys)

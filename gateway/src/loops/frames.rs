@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::Out;
-use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Subjects, decode};
+use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Subjects, decode};
 use tokio::time::Instant;
 
 use super::pings::{PING_STREAM, Pings};

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokenbus_protocol::{Control, encode};
-use tokenbus_protocol::{Ping, RollCall};
+use tokenbus_protocol::{Control, Ping, RollCall, encode};
 use tokio::time::Instant;
 
 use super::pings::{PING_STREAM, Pings};

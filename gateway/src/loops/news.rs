@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_protocol::EventKind;
-use tokenbus_protocol::FreeHint;
-use tokenbus_protocol::{Capacity, Event as ClusterEvent, Subjects, decode};
+use tokenbus_protocol::{Capacity, Event as ClusterEvent, EventKind, FreeHint, Subjects, decode};
 use tokio::time::Instant;
 
 use super::liveness::RECONNECT_GRACE;

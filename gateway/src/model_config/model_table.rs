@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tokenbus_api::ListedModel;
-use tokenbus_api::check_chat;
+use tokenbus_api::{ListedModel, check_chat};
 use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
 
 use super::splice::Defaults;
+use crate::file_watch::toml_line;
 
 /// Most configured names.
 const MAX_MODELS: usize = 10_000;
@@ -121,10 +121,7 @@ impl ModelTable {
             toml::from_str::<OwnFile>(text).map(|file| file.models)
         };
         let entries = read.map_err(|error| ModelTableError::Toml {
-            line: error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map_or(1, |before| before.matches('\n').count() + 1),
+            line: toml_line(text, &error),
             message: error.message().to_owned(),
         })?;
         Self::new(&entries)

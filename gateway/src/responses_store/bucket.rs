@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream;
-use tokenbus_bus::Bus;
-use tokenbus_bus::{FoundStream, StreamError, Streams, WantedStream};
+use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream};
 use tokenbus_protocol::Name;
 use tokio::time::{Instant, timeout};
 

@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
-use tokenbus_gateway::testing::CallError;
-use tokenbus_gateway::testing::HttpOptions;
-use tokenbus_gateway::testing::{ModelConfig, ModelTable};
+use tokenbus_gateway::testing::{CallError, HttpOptions, ModelConfig, ModelTable};
 use tokenbus_protocol::{Capabilities, Name};
 
 use crate::support::*;

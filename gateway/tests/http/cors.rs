@@ -1,9 +1,7 @@
 //! Pages of other origins.
 
 use reqwest::Method;
-use tokenbus_gateway::testing::Auth;
-use tokenbus_gateway::testing::HttpOptions;
-use tokenbus_gateway::testing::Metrics;
+use tokenbus_gateway::testing::{Auth, HttpOptions, Metrics};
 use tokenbus_protocol::Name;
 
 use crate::support::*;

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::CallError;
-use tokenbus_protocol::model_mark;
-use tokenbus_protocol::{Delta, Feature, Features, Finish, RequestKind};
+use tokenbus_protocol::{Delta, Feature, Features, Finish, RequestKind, model_mark};
 use tokio::task::JoinHandle;
 
 use crate::support::{Answer, Events, Gateway, counted, delta, reason, soon};

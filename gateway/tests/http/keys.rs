@@ -3,12 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
-use tokenbus_gateway::KeyHash;
-use tokenbus_gateway::KeyTable;
-use tokenbus_gateway::testing::Auth;
-use tokenbus_gateway::testing::CallError;
-use tokenbus_gateway::testing::HttpOptions;
-use tokenbus_gateway::testing::Metrics;
+use tokenbus_gateway::testing::{Auth, CallError, HttpOptions, Metrics};
+use tokenbus_gateway::{KeyHash, KeyTable};
 use tokenbus_protocol::{Capabilities, Name, UsageOutcome};
 
 use crate::support::*;

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::testing::HttpOptions;
-use tokenbus_gateway::testing::{CallError, Stage};
+use tokenbus_gateway::testing::{CallError, HttpOptions, Stage};
 use tokenbus_protocol::{Capabilities, EngineError, ErrorCode, RequestKind};
 use tokio::task::JoinHandle;
 

@@ -2,11 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokenbus_gateway::KeyHash;
-use tokenbus_gateway::KeyTable;
-use tokenbus_gateway::testing::Auth;
-use tokenbus_gateway::testing::HttpOptions;
-use tokenbus_gateway::testing::Metrics;
+use tokenbus_gateway::testing::{Auth, HttpOptions, Metrics};
+use tokenbus_gateway::{KeyHash, KeyTable};
 use tokenbus_protocol::Name;
 
 use crate::support::*;

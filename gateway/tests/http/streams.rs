@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::testing::CallError;
-use tokenbus_gateway::testing::HttpOptions;
+use tokenbus_gateway::testing::{CallError, HttpOptions};
 use tokenbus_protocol::{Delta, Name};
 use tokio::io::AsyncReadExt as _;
 

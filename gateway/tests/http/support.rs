@@ -9,16 +9,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
-use tokenbus_gateway::testing::Auth;
-use tokenbus_gateway::testing::Metrics;
-use tokenbus_gateway::testing::ModelConfig;
-use tokenbus_gateway::testing::Overview;
-use tokenbus_gateway::testing::ResponsesStore;
-use tokenbus_gateway::testing::Usage;
 use tokenbus_gateway::testing::server::Ending;
-use tokenbus_gateway::testing::{Backend, CallStream, Prospect};
-use tokenbus_gateway::testing::{Call, CallError, Output};
-use tokenbus_gateway::testing::{Edge, HttpOptions, router, server};
+use tokenbus_gateway::testing::{Auth, Metrics, ModelConfig, Overview, ResponsesStore, Usage};
+use tokenbus_gateway::testing::{
+    Backend, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
+};
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 use tokenbus_gateway::testing::CallError;
-use tokenbus_protocol::RawJson;
-use tokenbus_protocol::{EngineError, ErrorCode, Finish, Name, RequestKind, UsageOutcome};
+use tokenbus_protocol::{EngineError, ErrorCode, Finish, Name, RawJson, RequestKind, UsageOutcome};
 
 use crate::support::*;
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{Bus, BusError, Link, task};
 use tokenbus_engine::job_channel;

@@ -4,10 +4,7 @@
 use std::pin::Pin;
 
 use serde_json::value::RawValue;
-use tokenbus_api::Identity;
-use tokenbus_api::KeptResponse;
-use tokenbus_api::ResponseForm;
-use tokenbus_api::{Collect, Form as _};
+use tokenbus_api::{Collect, Form as _, Identity, KeptResponse, ResponseForm};
 use tokenbus_protocol::Finish;
 
 use crate::call::{CallError, CallStream, Output};

@@ -7,8 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
-use tokenbus_api::{AnswerError, Identity};
-use tokenbus_api::{Collect, Form};
+use tokenbus_api::{AnswerError, Collect, Form, Identity};
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::{CallStream, Output};

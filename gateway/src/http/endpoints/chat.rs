@@ -1,7 +1,6 @@
 //! `POST /v1/chat/completions`.
 
-use tokenbus_api::check_chat;
-use tokenbus_api::openai_envelope;
+use tokenbus_api::{check_chat, openai_envelope};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;

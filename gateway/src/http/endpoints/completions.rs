@@ -1,7 +1,6 @@
 //! `POST /v1/completions`.
 
-use tokenbus_api::check_completion;
-use tokenbus_api::openai_envelope;
+use tokenbus_api::{check_completion, openai_envelope};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;

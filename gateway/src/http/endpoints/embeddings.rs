@@ -1,7 +1,6 @@
 //! `POST /v1/embeddings`.
 
-use tokenbus_api::check_embeddings;
-use tokenbus_api::openai_envelope;
+use tokenbus_api::{check_embeddings, openai_envelope};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;

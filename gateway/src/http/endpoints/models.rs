@@ -4,8 +4,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use tokenbus_api::{ListedModel, ModelList, ModelObject};
-use tokenbus_api::{ModelInfo, ModelPage};
+use tokenbus_api::{ListedModel, ModelInfo, ModelList, ModelObject, ModelPage};
 
 use crate::auth::Caller;
 use crate::call::{Backend, CallError};

@@ -1,7 +1,6 @@
 //! `POST /v1/rerank` and `POST /v1/score`, passed to engines that have them.
 
-use tokenbus_api::openai_envelope;
-use tokenbus_api::{check_rerank, check_score};
+use tokenbus_api::{check_rerank, check_score, openai_envelope};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;

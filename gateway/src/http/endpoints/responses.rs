@@ -12,10 +12,10 @@ use futures_util::future::try_join_all;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use tokenbus_api::openai_envelope;
-use tokenbus_api::{Checked, RequestError};
-use tokenbus_api::{ItemPage, KeptResponse, KnownResponses};
-use tokenbus_api::{RESPONSE_ID_PREFIX, ResponseRequest, TranslatedRequest};
+use tokenbus_api::{
+    Checked, ItemPage, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, RequestError, ResponseRequest,
+    TranslatedRequest, openai_envelope,
+};
 use tokenbus_protocol::RequestKind;
 
 use crate::auth::Caller;

@@ -1,7 +1,6 @@
 //! `POST /tokenize` and `POST /detokenize`, passed to engines that have them.
 
-use tokenbus_api::openai_envelope;
-use tokenbus_api::{check_detokenize, check_tokenize};
+use tokenbus_api::{check_detokenize, check_tokenize, openai_envelope};
 use tokenbus_protocol::RequestKind;
 
 use crate::http::endpoints::endpoint::Endpoint;

@@ -6,8 +6,7 @@ mod verdict;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use tokenbus_api::AnswerError;
-use tokenbus_api::RequestError;
+use tokenbus_api::{AnswerError, RequestError};
 
 use crate::auth::AuthError;
 use crate::auth::limiter::Refusal;

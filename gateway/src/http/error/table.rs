@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokenbus_api::AnswerError;
-use tokenbus_api::RequestError;
+use tokenbus_api::{AnswerError, RequestError};
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::HttpError;

@@ -4,8 +4,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use tokenbus_api::anthropic_envelope;
-use tokenbus_api::openai_envelope;
+use tokenbus_api::{anthropic_envelope, openai_envelope};
 
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;

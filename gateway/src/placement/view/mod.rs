@@ -95,11 +95,13 @@ impl View {
         worker.is_some_and(|worker| worker.instance.replace(instance).is_some_and(|old| old != instance))
     }
 
+    /// What is known of a worker. Nothing is, at its first mention.
+    fn worker(&mut self, name: &Name, now: Instant) -> &mut Worker {
+        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now))
+    }
+
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
-        let worker = self
-            .workers
-            .entry(told.report.worker.clone())
-            .or_insert_with(|| Worker::new(now));
+        let worker = self.worker(&told.report.worker, now);
         // A batch sent after that status has newer numbers.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         worker.in_snapshot = true;
@@ -143,7 +145,7 @@ impl View {
 
     /// A worker reported its free slots, in a batch or a hint.
     pub fn room(&mut self, name: &Name, room: Room, now: Instant) {
-        let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
+        let worker = self.worker(name, now);
         worker.room = room;
         worker.room_at = now;
         worker.slots = worker.slots.max(room.free);
@@ -162,7 +164,7 @@ impl View {
     /// A worker serves this model, as a message showed that was not a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let fresh = self.is_fresh(now);
-        let worker = self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now));
+        let worker = self.worker(name, now);
         worker.heard = now;
         // A worker that counted as gone is back. If there are snapshots, they say what else it takes.
         worker.ready |= !fresh || worker.gone.is_some();
@@ -200,10 +202,7 @@ impl View {
 
     /// A request was published to this worker.
     pub fn placed(&mut self, name: &Name, now: Instant) {
-        self.workers
-            .entry(name.clone())
-            .or_insert_with(|| Worker::new(now))
-            .pending += 1;
+        self.worker(name, now).pending += 1;
     }
 
     /// The worker answered that request, or nobody waits for the answer any more.
@@ -215,10 +214,7 @@ impl View {
 
     /// A stream of ours began to run there.
     pub fn began(&mut self, name: &Name, now: Instant) {
-        self.workers
-            .entry(name.clone())
-            .or_insert_with(|| Worker::new(now))
-            .in_flight += 1;
+        self.worker(name, now).in_flight += 1;
     }
 
     /// A stream of ours ended there.

@@ -7,9 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
-use tokenbus_protocol::DeltaExtra;
-use tokenbus_protocol::RawJson;
-use tokenbus_protocol::{Delta, EngineError, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson};
 
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};

@@ -21,13 +21,11 @@ pub enum Able {
 }
 
 /// Whether an engine with these features can serve `needs`.
-#[inline]
 pub(crate) fn does(features: Features, needs: Features) -> bool {
     features.is_empty() || needs.minus(features).is_empty()
 }
 
 /// Judges the features of all workers that serve a model.
-#[inline]
 pub(crate) fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
     let (mut can, mut least): (bool, Option<Features>) = (false, None);
     for features in workers {

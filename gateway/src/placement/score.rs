@@ -26,7 +26,6 @@ const TTFT_HALF_MS: f64 = 500.0;
 
 /// The cost of placing a request there; the lowest wins. The load is the share of busy slots; requests queued behind
 /// full slots raise it above 1.
-#[inline]
 pub(crate) fn cost(worker: &WorkerLoad) -> f64 {
     let slots = f64::from(worker.slots.max(1));
     let busy = slots - f64::from(worker.free.min(worker.slots));

@@ -55,24 +55,20 @@ impl Worker {
         }
     }
 
-    #[inline]
     pub(super) fn free(&self) -> u32 {
         self.room.free.saturating_sub(self.pending)
     }
 
     /// Its features for `model`; `None` if it does not serve the model.
-    #[inline]
     pub(super) fn serves(&self, model: &str) -> Option<Features> {
         let model = self.models.iter().find(|(name, _)| self.ready && name == model);
         model.map(|(_, features)| *features)
     }
 
-    #[inline]
     pub(super) fn does(&self, model: &str, needs: Features) -> bool {
         self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
-    #[inline]
     pub(super) fn load(&self) -> WorkerLoad {
         WorkerLoad {
             slots: self.slots,

@@ -6,5 +6,5 @@ mod limits;
 mod refusal;
 mod server;
 
-pub use engine::{Script, ScriptedCall, SimEngine, SimOptions};
+pub use engine::{SimEngine, SimOptions};
 pub use server::{Server, serve};

@@ -1,19 +1,19 @@
-//! The schedule of the simulated engine: who is due when. Pure; a time is an argument.
+//! The schedule of the simulated engine: which sequence is due when. Pure; the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
-use super::sequence::{After, Sequence};
+use super::sequence::{Sequence, StepOutcome};
 
-/// Steps that are made up for at once when the task was late. Beyond it the schedule moves, as it
-/// does in an engine that was stopped for a while.
+/// Most missed steps that a late task makes up for at once. Beyond that the schedule moves, as in an engine that was
+/// stopped for a while.
 const CATCH_UP: u32 = 20;
 
 struct Decoding {
     sequence: Sequence,
-    /// It has no token before this time.
+    /// Time before which it has no token.
     from: Instant,
 }
 
@@ -21,20 +21,20 @@ struct Decoding {
 pub(super) struct Batch {
     ttft: Duration,
     itl: Duration,
-    /// Before their first token, by when it is due.
+    /// Sequences before their first token, by the time at which it is due.
     prefill: BTreeMap<(Instant, u64), Sequence>,
-    /// The same, by key.
+    /// Due times of `prefill`, by key.
     due: HashMap<u64, Instant>,
     decoding: BTreeMap<u64, Decoding>,
-    /// Waiting until their gateway has caught up.
+    /// Sequences that wait until their gateway has caught up.
     paused: HashMap<u64, Sequence>,
-    /// Scripted to say nothing more.
+    /// Sequences that stay silent, as their script says.
     hanging: HashMap<u64, Sequence>,
     next_tick: Option<Instant>,
 }
 
 impl Batch {
-    /// No sequences yet.
+    /// A batch without sequences.
     pub(super) fn new(ttft: Duration, itl: Duration) -> Self {
         Self {
             ttft,
@@ -48,14 +48,14 @@ impl Batch {
         }
     }
 
-    /// A new sequence begins its prefill.
+    /// Begins a sequence's prefill.
     pub(super) fn add(&mut self, key: u64, sequence: Sequence, now: Instant) {
         let due = now + sequence.ttft().unwrap_or(self.ttft);
         self.due.insert(key, due);
         self.prefill.insert((due, key), sequence);
     }
 
-    /// A sequence is not wanted any more.
+    /// Removes a sequence that nobody waits for any more.
     pub(super) fn remove(&mut self, key: u64) {
         if let Some(due) = self.due.remove(&key) {
             self.prefill.remove(&(due, key));
@@ -66,7 +66,7 @@ impl Batch {
         self.rest();
     }
 
-    /// A paused sequence's gateway has caught up.
+    /// Continues a paused sequence whose gateway has caught up.
     pub(super) fn resume(&mut self, key: u64) {
         if let Some(sequence) = self.paused.remove(&key) {
             // Only an engine without a latency pauses, so it is due at once.
@@ -82,8 +82,7 @@ impl Batch {
         [prefill, self.next_tick].into_iter().flatten().min()
     }
 
-    /// Makes all steps that are due. Returns the sequences that were paused, with what each waits
-    /// for.
+    /// Makes all steps that are due. Returns the sequences that it paused, with the future that each waits for.
     pub(super) fn step(&mut self, now: Instant) -> Vec<(u64, BoxFuture<'static, ()>)> {
         let mut made_up = 0;
         while let Some(tick) = self.next_tick.filter(|tick| *tick <= now) {
@@ -103,7 +102,7 @@ impl Batch {
         self.pause()
     }
 
-    /// One token for every sequence.
+    /// Generates one token for every sequence.
     fn decode(&mut self, tick: Instant) {
         let mut hanging = Vec::new();
         self.decoding.retain(|key, decoding| {
@@ -111,9 +110,9 @@ impl Batch {
                 return true;
             }
             match decoding.sequence.step() {
-                After::More => true,
-                After::Ended => false,
-                After::Hangs => {
+                StepOutcome::More => true,
+                StepOutcome::Ended => false,
+                StepOutcome::Hangs => {
                     hanging.push(*key);
                     true
                 }
@@ -126,18 +125,18 @@ impl Batch {
         }
     }
 
-    /// First tokens. A prefill's end gives one, and the sequence joins the common steps at the one
-    /// that is nearest to its own time for the second.
+    /// Generates the first tokens of ended prefills. Each sequence joins the common steps at the one that is nearest
+    /// to its own time for the second token.
     fn begin(&mut self, now: Instant) {
         while let Some(entry) = self.prefill.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((due, key), mut sequence) = entry.remove_entry();
             self.due.remove(&key);
             match sequence.step() {
-                After::Ended => {}
-                After::Hangs => {
+                StepOutcome::Ended => {}
+                StepOutcome::Hangs => {
                     self.hanging.insert(key, sequence);
                 }
-                After::More => {
+                StepOutcome::More => {
                     self.next_tick.get_or_insert(due + self.itl);
                     let from = due + self.itl / 2;
                     self.decoding.insert(key, Decoding { sequence, from });
@@ -146,7 +145,7 @@ impl Batch {
         }
     }
 
-    /// An engine without a latency would fill the queue of a slow gateway: it waits instead.
+    /// Pauses sequences with a slow gateway. Without a latency the engine would fill that gateway's queue.
     fn pause(&mut self) -> Vec<(u64, BoxFuture<'static, ()>)> {
         if !self.itl.is_zero() {
             return Vec::new();

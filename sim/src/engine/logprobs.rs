@@ -1,13 +1,13 @@
-//! Log probabilities of the simulated engine's tokens: each is half as likely as certain. Pure.
+//! Log probabilities of the simulated engine's tokens: each token has the probability one half. Pure.
 
 use serde_json::{Value, json};
 use tokenbus_protocol::RawJson;
 
-/// What each token's probability is: one half.
+/// Log probability of each token.
 const LOGPROB: f64 = -std::f64::consts::LN_2;
 
-/// The log probabilities of `token` and of `top` others, in the form of a chat, or of a text completion
-/// in which `before` bytes stand before it.
+/// Log probabilities of `token` and of `top` tokens beside it, in the form of a chat, or of a text completion in which
+/// `before` bytes precede the token.
 pub(super) fn of(token: &str, top: usize, is_text: bool, before: usize) -> Option<RawJson> {
     let others: Vec<(String, f64)> = (0..top.min(20))
         .map(|n| {

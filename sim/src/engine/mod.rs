@@ -1,32 +1,32 @@
 //! A simulated engine for benchmarks, load and fault tests. Never the default.
 //!
-//! Deterministic: the n-th token of an answer is the text `t{n} ` (t0, t1, …); the answer ends after
-//! `max_completion_tokens` or `max_tokens` (16 when both are absent) with finish reason `length`.
-//! `n` choices are generated side by side. Each delta is one token. Prompt tokens are the
-//! whitespace-separated words of all message texts (or of the prompt); completion tokens in `Finish`
-//! are those of this attempt, as the protocol asks, so that the sum over attempts is exact.
+//! It is deterministic. The n-th token of an answer is the text `t{n} ` (t0, t1, …). The answer ends after
+//! `max_completion_tokens` or `max_tokens` with finish reason `length`; without a limit it ends after 16 tokens with
+//! `stop`. `n` choices are generated side by side. Each delta is one token. Prompt tokens are the whitespace-separated
+//! words of all message texts (or of the prompt). Completion tokens in `Finish` are those of this attempt, as the
+//! protocol asks, so that the sum over attempts is exact.
 //!
-//! It declares all that an engine may be capable of, and has an answer to it: offered tools, it calls
-//! one with arguments that fit (`said.rs`); a `response_format` gets a document that fits
-//! (`schema.rs`), both with the texts that the last message quotes and the numbers in it (`prompted.rs`); embeddings, ranks, scores and token ids follow from the texts alone (`whole.rs`); with
-//! a `reasoning_effort` it reasons first; log probabilities are those of a coin. Images and sounds are
-//! accepted and ignored, and so are all other request fields.
+//! It declares every capability, and answers to each: it calls an offered tool with arguments that fit
+//! (`fixed_answer`); a `response_format` gets a document that fits (`schema`). Both use the texts and numbers of the
+//! last message (`prompt_words`). Embeddings, ranks, scores and token ids follow from the texts alone (`unary`). With a
+//! `reasoning_effort` it reasons first. Log probabilities are those of a coin. It accepts and ignores images, sounds
+//! and all other members of a request.
 //!
-//! It works as continuous batching does: a sequence has its first token after the time to first
-//! token, and from then on all sequences step together, one token each. A `resume` is continued
-//! exactly where it stopped, after the time to first token again. With an inter-token latency of
-//! zero it goes as fast as the gateways' queues are emptied.
+//! It works like continuous batching: a sequence has its first token after the time to first token, and from then on
+//! all sequences step together, one token each. A `resume` continues exactly where the answer stopped, after the time
+//! to first token again. With an inter-token latency of zero the engine is as fast as the gateways read.
 //!
-//! A member `sim` in the request's body scripts failures and odd output; see [`Script`].
+//! The member `sim` of a request's body scripts failures and odd output; see `script::Script`.
 
-mod ask;
 mod batch;
+mod fixed_answer;
 mod logprobs;
-mod prompted;
-mod said;
+mod plan;
+mod prompt_words;
 mod schema;
+mod script;
 mod sequence;
-mod whole;
+mod unary;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -41,26 +41,24 @@ use tokenbus_engine::{Engine, EngineInfo, Health, Job, ModelCommandError, Overri
 use tokenbus_protocol::{Feature, ModelInfo};
 use tokio::sync::{mpsc, watch};
 
-use self::ask::Plan;
-pub use self::ask::Script;
 use self::batch::Batch;
-pub use self::said::ScriptedCall;
+use self::plan::Plan;
 use self::sequence::Sequence;
 
 /// How a simulated engine behaves.
 #[derive(Debug, Clone)]
 pub struct SimOptions {
-    /// Models that it serves.
+    /// Names of its models.
     pub models: Vec<String>,
-    /// Requests that it runs at once.
+    /// Requests that it runs at the same time.
     pub slots: u32,
-    /// Time from a request to its first token.
+    /// Time to first token.
     pub ttft: Duration,
-    /// Time between two tokens of a sequence.
+    /// Inter-token latency.
     pub itl: Duration,
-    /// Tokens of context; a prompt with its completion that is longer is refused.
+    /// Context length, tokens. It refuses a prompt that is longer together with its completion.
     pub context_length: Option<u64>,
-    /// What it is to declare, and what not, of all that it can do.
+    /// Changes to the capabilities that it declares.
     pub overrides: Overrides,
 }
 
@@ -72,7 +70,7 @@ pub struct SimEngine {
     next_key: AtomicU64,
 }
 
-/// To the stepping task. At most two messages for each job that the worker has admitted.
+/// Sender to the stepping task. It carries at most two messages for each job that the worker has admitted.
 type Commands = mpsc::UnboundedSender<Command>;
 
 enum Command {
@@ -93,7 +91,7 @@ impl SimEngine {
         };
         let (commands, received) = job_channel();
         let batch = Batch::new(options.ttft, options.itl);
-        // It owns all sequences and ends by itself.
+        // The task owns all sequences and ends by itself.
         drop(task::spawn("sim-engine", step(batch, received)));
         Arc::new(Self {
             options,
@@ -134,7 +132,7 @@ impl Engine for SimEngine {
             key,
             commands: self.commands.clone(),
         };
-        // The task is gone only when the runtime is; the sink then ends the stream.
+        // The task ends only with the runtime; the dropped sink then ends the stream.
         let _ = self
             .commands
             .send(Command::Add(key, Box::new(Sequence::new(plan, sink))));
@@ -187,7 +185,7 @@ impl Drop for Remove {
     }
 }
 
-/// The one task that steps all sequences.
+/// Steps all sequences; one task does so for the whole engine.
 async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut paused = FuturesUnordered::new();
     loop {
@@ -205,25 +203,25 @@ async fn step(mut batch: Batch, mut commands: mpsc::UnboundedReceiver<Command>) 
             }
             Some(key) = paused.next(), if !paused.is_empty() => batch.resume(key),
             () = until(at), if due.is_some() => {
-                for (key, room) in batch.step(Instant::now()) {
-                    paused.push(wait(room, key));
+                for (key, caught_up) in batch.step(Instant::now()) {
+                    paused.push(wait(caught_up, key));
                 }
-                // One step is one burst: let it be sent, also when the next is due already.
+                // One step is one burst. Let it be sent even when the next step is due already.
                 tokio::task::yield_now().await;
             }
         }
     }
 }
 
-/// The runtime's timer counts in milliseconds and rounds up: what is due now must not wait for the next one.
+/// Waits until `at`. The runtime's timer rounds up to milliseconds, so what is due now does not use it.
 async fn until(at: Instant) {
     if at > Instant::now() {
         tokio::time::sleep_until(tokio::time::Instant::from_std(at)).await;
     }
 }
 
-fn wait(room: BoxFuture<'static, ()>, key: u64) -> impl Future<Output = u64> {
-    room.map(move |()| key)
+fn wait(caught_up: BoxFuture<'static, ()>, key: u64) -> impl Future<Output = u64> {
+    caught_up.map(move |()| key)
 }
 
 fn obey(batch: &mut Batch, command: Command, now: Instant) {

@@ -1,23 +1,23 @@
-//! A document that fits a JSON schema: always the same one, and a small one. Pure.
+//! Builds a small document that fits a JSON schema; the same one each time. Pure.
 
 use serde_json::{Map, Value, json};
 
-use super::prompted::Prompted;
+use super::prompt_words::PromptWords;
 
-/// Schemas nested deeper than this are taken for recursive; what is beyond becomes null.
+/// Greatest depth. A deeper schema counts as recursive, and its deeper parts become null.
 const MAX_DEPTH: usize = 12;
 
-/// Characters to which a text is padded or cut at most.
+/// Most characters of a padded text.
 const MAX_TEXT: usize = 4096;
 
-/// A document that fits `schema`, for the parts of JSON Schema that clients generate: types, properties,
-/// items, enums, constants, references into the schema, unions and bounds. Its texts and whole numbers are
-/// those of `prompted`, as long as there are any.
-pub(super) fn instance(schema: &Value, prompted: &mut Prompted) -> Value {
+/// A document that fits `schema`. It knows the parts of JSON Schema that clients generate: types, properties, items,
+/// enums, constants, references into the schema, unions and bounds. Texts and whole numbers come from `prompted` while
+/// it has any.
+pub(super) fn instance(schema: &Value, prompted: &mut PromptWords) -> Value {
     build(schema, schema, prompted, 0)
 }
 
-fn build(schema: &Value, root: &Value, prompted: &mut Prompted, depth: usize) -> Value {
+fn build(schema: &Value, root: &Value, prompted: &mut PromptWords, depth: usize) -> Value {
     if depth > MAX_DEPTH {
         return Value::Null;
     }
@@ -69,7 +69,7 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
-fn object(schema: &Value, root: &Value, prompted: &mut Prompted, depth: usize) -> Value {
+fn object(schema: &Value, root: &Value, prompted: &mut PromptWords, depth: usize) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object);
     let members = properties.into_iter().flatten();
     let members: Map<String, Value> = members
@@ -78,7 +78,7 @@ fn object(schema: &Value, root: &Value, prompted: &mut Prompted, depth: usize) -
     Value::Object(members)
 }
 
-fn integer(schema: &Value, prompted: &mut Prompted) -> Value {
+fn integer(schema: &Value, prompted: &mut PromptWords) -> Value {
     let bound = |name: &str| schema.get(name).and_then(Value::as_i64);
     let next = |name: &str, step: i64| bound(name).map(|bound| bound.saturating_add(step));
     let least = bound("minimum").max(next("exclusiveMinimum", 1));
@@ -91,7 +91,7 @@ fn integer(schema: &Value, prompted: &mut Prompted) -> Value {
     json!(prompted.number(fits).unwrap_or_else(bounded))
 }
 
-fn text(schema: &Value, prompted: &mut Prompted) -> Value {
+fn text(schema: &Value, prompted: &mut PromptWords) -> Value {
     let length = |name: &str| schema.get(name).and_then(Value::as_u64);
     let text = match schema.get("format").and_then(Value::as_str) {
         Some("date") => "2000-01-01".to_owned(),
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn instance(schema: &Value) -> Value {
-        super::instance(schema, &mut Prompted::default())
+        super::instance(schema, &mut PromptWords::default())
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         let schema = json!({"properties": {
             "a": {"type": "integer", "maximum": 9}, "b": {"type": "integer"}, "c": {"type": "string"}, "d": {"type": "string"},
         }});
-        let document = super::instance(&schema, &mut Prompted::read("10 times 'Ann'"));
+        let document = super::instance(&schema, &mut PromptWords::read("10 times 'Ann'"));
         assert_eq!(document, json!({"a": 0, "b": 10, "c": "Ann", "d": "t0"}));
     }
 

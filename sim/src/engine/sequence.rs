@@ -8,16 +8,17 @@ use futures_util::future::BoxFuture;
 use tokenbus_engine::{Closed, Sink};
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, ErrorCode, Finish, RawJson, model_mark};
 
-use super::ask::{Plan, Script};
+use super::fixed_answer::{FixedAnswer, Piece};
 use super::logprobs;
-use super::said::{Piece, Said};
+use super::plan::Plan;
+use super::script::Script;
 
-/// What a step leaves behind.
+/// State of a sequence after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    /// There is more to come.
+pub(super) enum StepOutcome {
+    /// It has more tokens to generate.
     More,
-    /// It will never say anything again, and has not ended.
+    /// It stays silent for ever without an end.
     Hangs,
     /// It has ended.
     Ended,
@@ -33,7 +34,7 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// A request of which nothing was generated.
+    /// A request before its first token.
     pub(super) fn new(plan: Plan, sink: Box<dyn Sink>) -> Self {
         Self {
             plan,
@@ -44,47 +45,47 @@ impl Sequence {
         }
     }
 
-    /// Its own time to first token, where the request has one.
+    /// The time to first token that the request's script sets.
     pub(super) fn ttft(&self) -> Option<Duration> {
         self.plan.script.ttft_ms.map(Duration::from_millis)
     }
 
-    /// What to await before it is stepped again, when its gateway is behind.
+    /// Resolves when the gateway has caught up; `None` when it is not behind.
     pub(super) fn congestion(&self) -> Option<BoxFuture<'static, ()>> {
         self.sink.as_ref().and_then(|sink| sink.congestion())
     }
 
     /// Generates one token for each choice.
-    pub(super) fn step(&mut self) -> After {
+    pub(super) fn step(&mut self) -> StepOutcome {
         let position = self.plan.choices.iter().find(|c| !c.done).map_or(0, |c| c.next);
         let strikes = |at: Option<u64>| at == Some(position) && (self.plan.script.always || !self.plan.resumed);
         if strikes(self.plan.script.hang_after) {
-            return After::Hangs;
+            return StepOutcome::Hangs;
         }
         if strikes(self.plan.script.drop_after) {
             self.sink = None;
-            return After::Ended;
+            return StepOutcome::Ended;
         }
         if strikes(self.plan.script.error_after) {
             if let Some(sink) = self.sink.take() {
                 sink.fail(scripted_error(&self.plan.script));
             }
-            return After::Ended;
+            return StepOutcome::Ended;
         }
-        let emitted = match self.plan.said.take() {
+        let emitted = match self.plan.fixed.take() {
             None => self.emit(),
-            Some(said) => {
-                let emitted = self.say(&said);
-                self.plan.said = Some(said);
+            Some(fixed) => {
+                let emitted = self.emit_fixed(&fixed);
+                self.plan.fixed = Some(fixed);
                 emitted
             }
         };
         if emitted.is_err() {
             self.sink = None;
-            return After::Ended;
+            return StepOutcome::Ended;
         }
         if self.plan.choices.iter().any(|choice| !choice.done) {
-            return After::More;
+            return StepOutcome::More;
         }
         if let Some(sink) = self.sink.take() {
             sink.finish(Finish {
@@ -94,11 +95,11 @@ impl Sequence {
                 chunk: None,
             });
         }
-        After::Ended
+        StepOutcome::Ended
     }
 
-    /// Says the next piece of each choice; all of it where it is a document.
-    fn say(&mut self, said: &Said) -> Result<(), Closed> {
+    /// Emits the next piece of each choice, or the whole of a document.
+    fn emit_fixed(&mut self, fixed: &FixedAnswer) -> Result<(), Closed> {
         let Some(sink) = self.sink.as_mut() else {
             return Err(Closed);
         };
@@ -114,22 +115,23 @@ impl Sequence {
                     ..Delta::default()
                 })?;
             }
-            let Some(finish_reason) = said.finish_reason else {
-                said.pieces
+            let Some(finish_reason) = fixed.finish_reason else {
+                fixed
+                    .pieces
                     .iter()
                     .try_for_each(|piece| sink.delta(delta(index, piece, 0)))?;
                 choice.done = true;
                 continue;
             };
             let at = usize::try_from(choice.next).unwrap_or(usize::MAX);
-            let mut delta = said
+            let mut delta = fixed
                 .pieces
                 .get(at)
                 .map(|piece| delta(index, piece, 1))
                 .unwrap_or_default();
             choice.next += 1;
             if choice.next >= self.plan.max {
-                let whole = at + 1 >= said.pieces.len();
+                let whole = at + 1 >= fixed.pieces.len();
                 delta.finish_reason = Some(if whole { finish_reason } else { "length" }.to_owned());
                 choice.done = true;
             }
@@ -176,11 +178,16 @@ impl Sequence {
                 let _ = write!(self.text, "t{} ", choice.next);
                 choice.next += 1;
             } else {
-                // All of it was delivered before, only the end was not.
+                // An earlier attempt delivered all of it but the end.
                 tokens = 0;
             }
             if choice.next >= self.plan.max || script.echo {
-                let length = || script.finish_reason.clone().unwrap_or_else(|| "length".to_owned());
+                let length = || {
+                    script
+                        .finish_reason
+                        .clone()
+                        .unwrap_or_else(|| self.plan.at_end.to_owned())
+                };
                 finish_reason = finish_reason.or_else(|| Some(length()));
                 choice.done = true;
             }

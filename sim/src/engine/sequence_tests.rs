@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokenbus_engine::Closed;
 use tokenbus_protocol::{Resume, ResumeChoice};
 
-use super::super::ask::tests::job;
+use super::super::plan::tests::job;
 use super::*;
 
 /// What a sink was given.
@@ -64,7 +64,7 @@ pub(in crate::engine) fn sequence(body: &str, resume: Option<Resume>) -> (Sequen
 fn run(body: &str, resume: Option<Resume>) -> (Seen, usize) {
     let (mut sequence, seen) = sequence(body, resume);
     let mut steps = 1;
-    while sequence.step() == After::More {
+    while sequence.step() == StepOutcome::More {
         steps += 1;
         assert!(steps < 1000);
     }
@@ -191,7 +191,12 @@ fn scripted_silence_and_scripted_loss() {
     let (mut s, seen) = sequence(r#"{"sim":{"hang_after":2}}"#, None);
     assert_eq!(
         (s.step(), s.step(), s.step(), s.step()),
-        (After::More, After::More, After::Hangs, After::Hangs)
+        (
+            StepOutcome::More,
+            StepOutcome::More,
+            StepOutcome::Hangs,
+            StepOutcome::Hangs
+        )
     );
     assert_eq!(seen.lock().unwrap().deltas.len(), 2);
     assert!(!seen.lock().unwrap().dropped, "it hangs, it does not end");
@@ -221,8 +226,8 @@ fn odd_output_comes_with_the_first_token() {
 #[test]
 fn when_nobody_listens_it_ends() {
     let (mut s, seen) = sequence("{}", None);
-    assert_eq!(s.step(), After::More);
+    assert_eq!(s.step(), StepOutcome::More);
     seen.lock().unwrap().closed = true;
-    assert_eq!(s.step(), After::Ended);
+    assert_eq!(s.step(), StepOutcome::Ended);
     assert!(seen.lock().unwrap().dropped);
 }

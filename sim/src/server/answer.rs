@@ -1,4 +1,4 @@
-//! An answer between the engine, which pushes, and the connection, which writes.
+//! An answer on its way from the engine, which pushes, to the connection, which pulls.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokenbus_engine::{Closed, Running, Sink};
 use tokenbus_protocol::{Delta, EngineError, Finish};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::Counted;
+use super::RunningRequest;
 use super::documents::{self, Choice};
 use super::events::Chunks;
 use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, UNREAD_BYTES};
@@ -21,19 +21,19 @@ use crate::limits::{BLOCK_BYTES, BUFFER_BYTES, UNREAD_BYTES};
 /// How an answer ended.
 #[derive(Debug, Clone)]
 pub(super) enum End {
-    /// As it should.
+    /// With the engine's finish.
     Finished(Finish),
     /// With an error.
     Failed(EngineError),
-    /// The engine dropped it without a word: the connection breaks.
+    /// The engine dropped it without an end; the connection breaks.
     Dropped,
 }
 
-/// What an answer is written as.
+/// Form in which an answer is written.
 pub(super) enum Form {
-    /// Events, as they come.
+    /// Events, one for each delta.
     Stream(Chunks),
-    /// The choices' texts, with their finish reasons, for one document at the end.
+    /// The choices, gathered for one document at the end.
     Whole(Vec<Choice>),
 }
 
@@ -45,7 +45,7 @@ struct State {
     tokens: u64,
 }
 
-/// What both sides hold. One thread runs both, so the lock is never contended.
+/// The answer's state, which both sides hold. One thread runs both, so the lock is never contended.
 pub(super) struct Shared {
     state: Mutex<State>,
     /// Output leaves in blocks rather than token by token.
@@ -58,7 +58,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it ended, where it has; with what was gathered of an answer that is not streamed.
+    /// The end, once there is one, with the choices of an answer that is not streamed.
     pub(super) fn end(&self) -> Option<(End, Vec<Choice>)> {
         let mut state = self.lock();
         let end = state.end.clone()?;
@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// Tokens so far.
+    /// Tokens that the engine has generated.
     pub(super) fn tokens(&self) -> u64 {
         self.lock().tokens
     }
@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-/// A new answer: the engine's side and ours.
+/// A new answer: the engine's side and the connection's.
 pub(super) fn answer(form: Form, blocks: bool) -> (Box<dyn Sink>, Arc<Shared>) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
@@ -178,7 +178,7 @@ fn gather(choices: &mut Vec<Choice>, delta: &Delta<'_>) -> Result<(), Closed> {
     Ok(())
 }
 
-/// Wakes the connection after the lock is free.
+/// Wakes the connection once the lock is free.
 fn wake(mut state: MutexGuard<'_, State>) {
     let waker = state.waker.take();
     drop(state);
@@ -187,17 +187,16 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
-/// What is held for a request as long as it runs: the generation, its slot, and the count of it. Dropped, the
-/// generation stops and the slot is free.
+/// The generation of a running request, its slot and its count. Dropping it stops the generation and frees the slot.
 pub(super) struct Held {
     _running: Running,
     _slot: Option<OwnedSemaphorePermit>,
-    _counted: Counted,
+    _counted: RunningRequest,
 }
 
 impl Held {
-    /// Holds all of them.
-    pub(super) fn new(running: Running, slot: Option<OwnedSemaphorePermit>, counted: Counted) -> Self {
+    /// Joins the three.
+    pub(super) fn new(running: Running, slot: Option<OwnedSemaphorePermit>, counted: RunningRequest) -> Self {
         Self {
             _running: running,
             _slot: slot,
@@ -210,11 +209,11 @@ impl Held {
 pub(super) struct Stream {
     /// The answer.
     pub(super) shared: Arc<Shared>,
-    /// Gone at the end of the stream, or with it.
+    /// Dropped at the end of the stream, or with it.
     pub(super) held: Option<Held>,
 }
 
-/// The engine dropped the stream: so does the server.
+/// Error of a stream that the engine dropped: the server breaks the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("scripted: the connection breaks")]
 pub(super) struct Broken;
@@ -246,10 +245,10 @@ impl Body for Stream {
     }
 }
 
-/// The body of everything that is not streamed.
+/// Body of an answer that is not streamed.
 pub(super) type Fixed = http_body_util::Full<Bytes>;
 
-/// Whatever the server answers with.
+/// Body of any answer.
 pub(super) type AnyBody = http_body_util::Either<Stream, FixedBody>;
 
 /// [`Fixed`] with the stream's error type.

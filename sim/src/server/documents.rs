@@ -1,4 +1,4 @@
-//! What is not a stream: whole answers, errors, the model list and the counters.
+//! JSON documents and pages: whole answers, errors, the model list and the counters.
 
 use serde_json::json;
 use tokenbus_protocol::{EngineError, ErrorCode, Finish};
@@ -25,7 +25,7 @@ pub(super) fn envelope(error: &EngineError) -> String {
     json!({"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}).to_string()
 }
 
-/// The status that an engine answers with where it fails so before its first token.
+/// HTTP status of an error before the first token.
 pub(super) fn status(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::BadRequest | ErrorCode::ContextLengthExceeded | ErrorCode::ContentFilter => 400,

@@ -1,14 +1,14 @@
-//! The events of a streamed answer, as engines write them: all but the text is made once per stream.
+//! Events of a streamed answer, in the form that engines write. All but the text is made once per stream.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawJson};
 
-/// What an answer is called.
+/// Id, model and time of an answer.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
-    /// `chatcmpl-…`, unlike any other's.
+    /// `chatcmpl-…`, unique.
     pub(super) id: String,
     /// The model, as the request named it.
     pub(super) model: String,
@@ -33,7 +33,7 @@ impl Identity {
 pub(super) struct Chunks {
     /// `data: {"id":…,"choices":[`
     prefix: Bytes,
-    /// What follows the choices.
+    /// Text after the choices.
     close: &'static [u8],
     usage: bool,
     begun: Vec<u32>,

@@ -1,8 +1,8 @@
 //! The simulated engine behind an OpenAI-compatible HTTP endpoint: connections, requests, and which answer each gets.
 //!
-//! What stands behind the proxies of a benchmark, and behind `--engine openai` in tests. The text, the schedule and the
-//! scripted faults are the simulated engine's own; here is only the HTTP around it: [`answer`] carries an answer from
-//! the engine to its connection, [`events`] and [`documents`] write the JSON.
+//! Benchmarks run proxies in front of it, and tests `--engine openai`. The simulated engine makes the text, the schedule
+//! and the scripted faults; this module is only the HTTP around it. [`answer`] carries an answer from the engine to its
+//! connection, [`events`] and [`documents`] write the JSON.
 
 mod answer;
 mod documents;
@@ -36,7 +36,7 @@ use crate::refusal::refusal;
 
 const JSON: &str = "application/json";
 
-/// The engine and what is served of it.
+/// The engine behind its HTTP endpoint.
 pub struct Server {
     engine: Arc<SimEngine>,
     models: Vec<String>,
@@ -54,13 +54,13 @@ struct Counts {
     tokens: AtomicU64,
 }
 
-/// A running request; dropped, it is counted.
-struct Counted {
+/// A running request. Dropping it counts it as ended.
+struct RunningRequest {
     counts: Arc<Counts>,
     shared: Arc<Shared>,
 }
 
-impl Drop for Counted {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.counts.running.fetch_sub(1, Ordering::Relaxed);
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl Drop for Counted {
     }
 }
 
-/// A request that waits for a slot; dropped, it does not.
+/// A request that waits for a slot. Dropping it ends the wait.
 struct Waits<'a>(&'a Counts);
 
 impl Drop for Waits<'_> {
@@ -77,7 +77,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// What is read of a request here; the engine reads the rest.
+/// The members of a request that the server reads; the engine reads the rest.
 #[derive(Debug, Deserialize)]
 struct Body {
     model: String,
@@ -93,8 +93,8 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// Serves until it is dropped.
-// Not an `async fn`: its code is then compiled in this crate and not in the one that calls it.
+/// Serves until the future is dropped.
+// Not an `async fn`, so that its code is compiled in this crate and not in its caller's.
 pub fn serve(listener: TcpListener, server: Arc<Server>) -> BoxFuture<'static, ()> {
     Box::pin(accept(listener, server))
 }
@@ -107,7 +107,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
                 Ok((tcp, _)) => drop(connections.spawn(connection(tcp, Arc::clone(&server)))),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    // Without a file to spare the next accept fails at once as well.
+                    // Without a free file descriptor the next accept fails at once as well.
                     tokio::task::yield_now().await;
                 }
             },
@@ -118,7 +118,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 async fn connection(tcp: TcpStream, server: Arc<Server>) {
     if tcp.set_nodelay(true).is_err() {
-        // It is gone already.
+        // The client is gone already.
         return;
     }
     let service = service_fn(move |request| {
@@ -197,7 +197,7 @@ impl Server {
         };
         let (sink, shared) = answer(form, self.blocks);
         self.counts.running.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted {
+        let counted = RunningRequest {
             counts: Arc::clone(&self.counts),
             shared: Arc::clone(&shared),
         };
@@ -206,7 +206,7 @@ impl Server {
             kind: RequestKind::Chat,
             model: asked.model,
             body,
-            // Whoever stops waiting closes the connection.
+            // A client that stops waiting closes the connection.
             deadline: Instant::now(),
             resume: None,
             traceparent: None,
@@ -225,14 +225,14 @@ impl Server {
         let slots = Arc::clone(self.slots.as_ref()?);
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
         let waits = Waits(&self.counts);
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = slots.acquire_owned().await.ok();
         drop(waits);
         permit
     }
 }
 
-/// A request that cannot be served fails before a token is due, and then with a status.
+/// The answer as a stream; an error before the first token is a status instead.
 fn streamed(shared: Arc<Shared>, held: Held) -> Result<Response<AnyBody>, EngineError> {
     if let Some((End::Failed(error), _)) = shared.end() {
         return Err(error);

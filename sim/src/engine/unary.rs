@@ -1,5 +1,5 @@
-//! What the simulated engine answers in one piece: vectors, ranks, scores and token ids that follow
-//! from the texts alone. Pure.
+//! Answers in one piece of the simulated engine: embeddings, ranks, scores and token ids. Each follows from the
+//! request's texts alone. Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,16 +7,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokenbus_protocol::{EngineError, ErrorCode, RequestKind};
 
-use super::said::{Piece, Said};
+use super::fixed_answer::{FixedAnswer, Piece};
 use crate::refusal::refusal;
 
-/// Numbers of a vector whose request does not say how many.
+/// Length of an embedding whose request does not set one.
 const DIMENSIONS: usize = 8;
 
-/// Most numbers of a vector.
+/// Greatest length of an embedding.
 const MAX_DIMENSIONS: usize = 4096;
 
-/// Ids of words that are no tokens of the engine's own begin here.
+/// First id for words that are not the engine's own tokens `t0`, `t1`, ….
 const WORDS: u64 = 1_000_000;
 
 #[derive(Deserialize)]
@@ -56,8 +56,8 @@ struct Message {
 /// The answer to a request of `kind`, and its prompt tokens.
 ///
 /// # Errors
-/// What an engine would answer to a request that it cannot serve.
-pub(super) fn answer(kind: RequestKind, body: &[u8], context: Option<u64>) -> Result<(Said, u64), EngineError> {
+/// The error with which an engine refuses a request that it cannot serve.
+pub(super) fn answer(kind: RequestKind, body: &[u8], context: Option<u64>) -> Result<(FixedAnswer, u64), EngineError> {
     let body: Body = serde_json::from_slice(body)
         .map_err(|e| refusal(ErrorCode::BadRequest, format!("The request cannot be read: {e}"), None))?;
     let (answer, tokens) = match kind {
@@ -74,20 +74,20 @@ pub(super) fn answer(kind: RequestKind, body: &[u8], context: Option<u64>) -> Re
     Ok((document(&answer), tokens))
 }
 
-/// The document with a mark for its model's name.
-fn document(answer: &Value) -> Said {
+/// The document, with the mark that the gateway replaces by the model's name.
+fn document(answer: &Value) -> FixedAnswer {
     let text = answer.to_string();
     let pieces = match text.split_once(NAME) {
         Some((head, tail)) => vec![Piece::Text(head.to_owned()), Piece::Mark, Piece::Text(tail.to_owned())],
         None => vec![Piece::Text(text)],
     };
-    Said {
+    FixedAnswer {
         pieces,
         finish_reason: None,
     }
 }
 
-/// Stands for the model's name in a document that is being made, quotes included.
+/// Placeholder for the model's name while a document is built, quotes included.
 const NAME: &str = "\"\\u0000model\\u0000\"";
 const NAME_VALUE: &str = "\0model\0";
 
@@ -95,11 +95,11 @@ fn usage(tokens: u64) -> Value {
     json!({"prompt_tokens": tokens, "total_tokens": tokens})
 }
 
-/// A text, or the words of an array of ids.
+/// A text, or the text of an array of token ids.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(ids) => ids.iter().map(|id| format!("t{id} ")).collect(),
+        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(word_of_id).collect(),
         Value::Object(object) => object.get("text").map(text_of).unwrap_or_default(),
         _ => String::new(),
     }
@@ -168,7 +168,7 @@ fn encoded(vector: &[f32]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The part of the query's words that are in the text.
+/// Share of the query's words that occur in the text, 0 to 1.
 #[allow(clippy::cast_precision_loss)]
 fn likeness(query: &str, text: &str) -> f64 {
     let of = |text: &str| -> BTreeSet<String> { text.split_whitespace().map(str::to_lowercase).collect() };
@@ -214,7 +214,7 @@ fn score(body: &Body) -> (Value, u64) {
     (answer, tokens)
 }
 
-/// One token per word: the engine's own words by their number, others by their hash.
+/// One token per word. The engine's own words have their number as id, others their hash.
 fn tokenize(body: &Body, context: Option<u64>) -> (Value, u64) {
     let messages = body.messages.iter().map(|message| match &message.content {
         Value::Array(parts) => parts.iter().map(|part| text_of(part) + " ").collect(),
@@ -236,18 +236,24 @@ fn tokenize(body: &Body, context: Option<u64>) -> (Value, u64) {
     )
 }
 
+/// The text of token ids.
+pub(super) fn text_of_ids(ids: &[u64]) -> String {
+    ids.iter().copied().map(word_of_id).collect()
+}
+
+fn word_of_id(id: u64) -> String {
+    if id < WORDS {
+        format!("t{id} ")
+    } else {
+        format!("<{id}> ")
+    }
+}
+
 fn detokenize(body: &Body) -> (Value, u64) {
-    let word = |id: &u64| {
-        if *id < WORDS {
-            format!("t{id} ")
-        } else {
-            format!("<{id}> ")
-        }
-    };
-    let text: String = body.tokens.iter().map(word).collect();
+    let text = text_of_ids(&body.tokens);
     (json!({"prompt": text, "content": text}), body.tokens.len() as u64)
 }
 
 #[cfg(test)]
-#[path = "whole_tests.rs"]
+#[path = "unary_tests.rs"]
 mod tests;

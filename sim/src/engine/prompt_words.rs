@@ -1,5 +1,5 @@
-//! What the user's words give a document of the simulated engine: quoted texts and whole numbers, each used once,
-//! in their order. Pure.
+//! Quoted texts and whole numbers of the user's prompt. The simulated engine fills documents with them, each used
+//! once, in their order. Pure.
 //!
 //! So a client can say what it wants to get back: "magic_function(3)" is a call with 3, "named 'Ann'" one with Ann.
 
@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 
 /// Texts and numbers of a prompt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Prompted {
+pub(super) struct PromptWords {
     texts: VecDeque<String>,
     numbers: VecDeque<i64>,
 }
 
-impl Prompted {
-    /// Those of `prompt`.
+impl PromptWords {
+    /// Finds those of `prompt`.
     pub(super) fn read(prompt: &str) -> Self {
         Self {
             texts: quoted(prompt),
@@ -21,12 +21,12 @@ impl Prompted {
         }
     }
 
-    /// The next quoted text.
+    /// Takes the next quoted text.
     pub(super) fn text(&mut self) -> Option<String> {
         self.texts.pop_front()
     }
 
-    /// The next number, if it is one of these.
+    /// Takes the next number if it is allowed.
     pub(super) fn number(&mut self, allowed: impl Fn(i64) -> bool) -> Option<i64> {
         let next = *self.numbers.front()?;
         if allowed(next) { self.numbers.pop_front() } else { None }
@@ -38,7 +38,7 @@ impl Prompted {
     }
 }
 
-/// What stands between two quotation marks of one kind. One within a word is an apostrophe.
+/// Texts between two quotation marks of one kind. A mark within a word is an apostrophe.
 fn quoted(prompt: &str) -> VecDeque<String> {
     let mut texts = VecDeque::new();
     let mut open: Option<(char, usize)> = None;
@@ -60,7 +60,7 @@ fn quoted(prompt: &str) -> VecDeque<String> {
     texts
 }
 
-/// Numbers that are no part of a word.
+/// Numbers that are not part of a word.
 fn numbers(prompt: &str) -> VecDeque<i64> {
     let words = prompt.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-'));
     words.filter_map(|word| word.parse().ok()).collect()
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_is_given_once_and_only_where_it_fits() {
-        let mut prompted = Prompted::read("'a' 5 'b'");
+        let mut prompted = PromptWords::read("'a' 5 'b'");
         assert_eq!(prompted.number(|number| number > 5), None);
         assert_eq!(prompted.number(|number| number == 5), Some(5));
         assert_eq!(prompted.number(|_| true), None);

@@ -1,32 +1,32 @@
-//! What the simulated engine says where a request wants more than its counted tokens: calls of
-//! tools, JSON that fits a schema. Pure.
+//! Answers of the simulated engine that are not counted tokens: tool calls, and JSON that fits a schema. Pure.
 //!
-//! Offered tools, it calls one as long as the last message is the user's, and answers with text
-//! once it has a tool's result, which is how an agent's loop ends.
+//! The engine calls an offered tool while the last message is the user's. It answers with text once it has a tool's
+//! result, so that an agent's loop ends.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenbus_protocol::RawJson;
 
-use super::prompted::Prompted;
+use super::prompt_words::PromptWords;
 use super::schema;
+use super::script::ScriptedCall;
 
-/// Something that is said in one step.
+/// The output of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Piece {
     /// Text.
     Text(String),
     /// Members of the choice's `delta`.
     Members(RawJson),
-    /// Where the gateway puts the model's name.
+    /// The place where the gateway puts the model's name.
     Mark,
 }
 
-/// All that is said, by each choice.
+/// A whole answer, the same for each choice.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Said {
+pub(super) struct FixedAnswer {
     pub(super) pieces: Vec<Piece>,
-    /// `None` where the answer is one document.
+    /// `None` for an answer of one piece, such as an embedding.
     pub(super) finish_reason: Option<&'static str>,
 }
 
@@ -43,26 +43,15 @@ struct Function {
     parameters: Value,
 }
 
-/// A call that a script demands.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScriptedCall {
-    /// The function.
-    pub name: String,
-    /// What it is called with.
-    #[serde(default)]
-    pub arguments: Value,
-}
-
-/// The pieces in which a document is said: characters at a time.
+/// Characters of a document in each step.
 const PIECE: usize = 8;
 
-/// The call of a tool that answers the request, if it is answered so.
+/// The tool call that answers the request; `None` where text answers it.
 pub(super) fn call(
     tools: &[Tool],
     choice: Option<&Value>,
     last_role: Option<&str>,
-    prompted: &Prompted,
+    prompted: &PromptWords,
 ) -> Option<ScriptedCall> {
     let mut functions = tools.iter().filter_map(|tool| tool.function.as_ref());
     let named = choice.and_then(|choice| choice.pointer("/function/name")?.as_str());
@@ -79,8 +68,8 @@ pub(super) fn call(
     })
 }
 
-/// What is said to call tools: the head of each call, then its arguments in pieces, all numbered.
-pub(super) fn calls(calls: &[ScriptedCall]) -> Said {
+/// Tool calls as an answer: the head of each call, then its arguments in pieces, all numbered.
+pub(super) fn calls(calls: &[ScriptedCall]) -> FixedAnswer {
     let mut pieces = Vec::new();
     for (index, call) in calls.iter().enumerate() {
         let function = json!({"name": call.name, "arguments": ""});
@@ -95,7 +84,7 @@ pub(super) fn calls(calls: &[ScriptedCall]) -> Said {
             pieces.extend(tool_call(&json!({"index": index, "function": {"arguments": piece}})));
         }
     }
-    Said {
+    FixedAnswer {
         pieces,
         finish_reason: Some("tool_calls"),
     }
@@ -107,9 +96,9 @@ fn tool_call(call: &Value) -> Option<Piece> {
         .map(Piece::Members)
 }
 
-/// A JSON document that fits the request's `response_format`, if it asks for one. Without a schema its members are
-/// what the prompt quotes.
-pub(super) fn formatted(format: Option<&Value>, prompted: &Prompted) -> Option<Said> {
+/// A JSON document that fits the request's `response_format`. Without a schema the texts that the prompt quotes name
+/// its members.
+pub(super) fn formatted(format: Option<&Value>, prompted: &PromptWords) -> Option<FixedAnswer> {
     let format = format?;
     let document = match format.get("type")?.as_str()? {
         "json_object" => {
@@ -123,7 +112,7 @@ pub(super) fn formatted(format: Option<&Value>, prompted: &Prompted) -> Option<S
         "json_schema" => schema::instance(format.pointer("/json_schema/schema")?, &mut prompted.clone()),
         _ => return None,
     };
-    Some(Said {
+    Some(FixedAnswer {
         pieces: cut(&document.to_string()).into_iter().map(Piece::Text).collect(),
         finish_reason: Some("stop"),
     })
@@ -139,8 +128,8 @@ fn cut(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn none() -> Prompted {
-        Prompted::default()
+    fn none() -> PromptWords {
+        PromptWords::default()
     }
 
     fn tools() -> Vec<Tool> {
@@ -161,7 +150,7 @@ mod tests {
         assert_eq!(name(Some(named), "tool").as_deref(), Some("g"));
         assert!(call(&[], None, Some("user"), &none()).is_none());
         let arguments = |prompt| {
-            call(&tools(), None, Some("user"), &Prompted::read(prompt))
+            call(&tools(), None, Some("user"), &PromptWords::read(prompt))
                 .unwrap()
                 .arguments
         };
@@ -205,7 +194,7 @@ mod tests {
     #[test]
     fn a_response_format_gets_a_document() {
         let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array", "items": {"type": "boolean"}}}});
-        let text = |said: Said| -> String {
+        let text = |said: FixedAnswer| -> String {
             let texts = said.pieces.into_iter().map(|piece| match piece {
                 Piece::Text(text) => text,
                 other => panic!("{other:?}"),
@@ -219,7 +208,7 @@ mod tests {
         );
         let named = formatted(
             Some(&json!({"type": "json_object"})),
-            &Prompted::read("with 'a' and 'b'"),
+            &PromptWords::read("with 'a' and 'b'"),
         );
         assert_eq!(text(named.unwrap()), r#"{"a":"t0","b":"t0"}"#);
         assert_eq!(formatted(Some(&json!({"type": "text"})), &none()), None);

@@ -120,12 +120,12 @@ pub struct Args {
     pub json: Option<Option<PathBuf>>,
 }
 
-/// What an answer must be to count as a success.
+/// The checks that an answer must pass to count as a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Check {
     /// `sim` where one request beforehand shows the simulated engine's text, otherwise `stream`
     Auto,
-    /// All of `stream`, and the text is exactly the simulated engine's: t0 t1 t2 …, --max-tokens of them
+    /// As `stream`, and the text is exactly the simulated engine's: t0 t1 t2 …, --max-tokens of them
     Sim,
     /// Well-formed events, one id, the role first, one finish_reason, then only usage, [DONE] last
     Stream,
@@ -142,7 +142,7 @@ pub enum Arrivals {
     Constant,
 }
 
-/// A process to be measured.
+/// A process to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPid {
     /// Its name in the report.

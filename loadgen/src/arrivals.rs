@@ -14,9 +14,8 @@ pub(crate) struct DueTimes {
 }
 
 impl DueTimes {
-    /// `rate` requests a second in all, of which thread `index` of `threads` starts its share: with
-    /// constant arrivals the threads take turns, with Poisson arrivals each is random by itself, which
-    /// adds up to a Poisson process again.
+    /// The share of thread `index` of `threads` in `rate` requests a second. With constant arrivals the threads take
+    /// turns. With Poisson arrivals each thread is random by itself; their sum is a Poisson process again.
     pub(crate) fn new(arrivals: Arrivals, rate: f64, seed: u64, index: u32, threads: u32) -> Self {
         let mut due = Self {
             arrivals,

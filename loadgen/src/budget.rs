@@ -1,9 +1,9 @@
-//! How many requests may still be started, by all threads together.
+//! The budget of requests that all threads may still start.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// A run's end: a number of requests, a time, a stop; whichever comes first.
+/// The end of a run: a number of requests, a time or a stop, whichever comes first.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: AtomicU64,
@@ -12,7 +12,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// No limit of number or of time where it is `None`.
+    /// A budget; `None` is no limit of number or of time.
     pub(crate) fn new(requests: Option<u64>, until: Option<Instant>) -> Self {
         let left = AtomicU64::new(requests.unwrap_or(u64::MAX));
         Self {
@@ -22,7 +22,7 @@ impl Budget {
         }
     }
 
-    /// Takes one request that is to start `at` this moment; false when the run is over.
+    /// Takes one request that starts at `at`; false when the run is over.
     pub(crate) fn take(&self, at: Instant) -> bool {
         !self.is_over(at)
             && self
@@ -36,7 +36,7 @@ impl Budget {
         self.stopped.load(Ordering::Relaxed) || self.until.is_some_and(|until| at >= until)
     }
 
-    /// Starts no more requests.
+    /// Ends the budget: no more requests start.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }

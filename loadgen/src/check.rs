@@ -1,30 +1,30 @@
-//! The checker of one streamed answer: what must come in which order, decided event by event.
+//! Checks one streamed answer, event by event.
 
 use tokenbus_http_parts::{CompletionPattern, Event};
 
 use super::failure::{Failure, Kind};
-use super::openai::{Choice, Chunk, Text, Usage, error_parts};
+use super::openai::{Choice, ParsedChunk, Text, Usage, error_parts};
 use super::sim_text::SimText;
 
-/// How much is demanded of an answer.
+/// Strictness of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    /// It arrives whole and holds no error.
+    /// The answer arrives whole and holds no error.
     Transport,
-    /// And it is exactly what OpenAI's interface promises.
+    /// As `Transport`, and it is exactly what OpenAI's interface promises.
     Protocol,
-    /// And its text is the simulated engine's, token for token.
+    /// As the one before, and its text is the simulated engine's, token for token.
     Sim,
 }
 
-/// What the answers of a run are checked against.
+/// The rules for the answers of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// How much is demanded.
+    /// The strictness.
     pub(crate) level: Level,
-    /// Whether usage was asked for.
+    /// Whether the request asks for usage.
     pub(crate) usage: bool,
-    /// Tokens asked for.
+    /// Tokens that the request asks for.
     pub(crate) max_tokens: u64,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct StreamCheck {
 }
 
 impl StreamCheck {
-    /// A check for a first answer.
+    /// A check that awaits its first answer.
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -60,7 +60,7 @@ impl StreamCheck {
         }
     }
 
-    /// Starts again for the next answer; keeps the buffers' memory.
+    /// Resets the check for the next answer; the buffers keep their memory.
     pub(crate) fn reset(&mut self) {
         self.id.clear();
         self.pattern.clear();
@@ -73,7 +73,7 @@ impl StreamCheck {
         self.failure = None;
     }
 
-    /// Tokens received: what the server counted, or else what the text shows, or else one per event.
+    /// Tokens received: by the server's count, else by the text, else one per event.
     pub(crate) fn tokens(&self) -> u64 {
         match (self.usage, self.rules.level) {
             (Some(usage), _) => usage.completion_tokens,
@@ -82,12 +82,12 @@ impl StreamCheck {
         }
     }
 
-    /// Notes a failure found by the reader of the stream; the first one counts.
+    /// Records a failure that the reader of the stream found; only the first one counts.
     pub(crate) fn fail(&mut self, failure: Failure) {
         self.failure.get_or_insert(failure);
     }
 
-    /// Takes the next event; true where it carried output of the model.
+    /// Checks the next event; true where it carried output of the model.
     pub(crate) fn event(&mut self, event: Event<'_>) -> bool {
         if self.done {
             self.broken(Kind::AfterDone, || excerpt(event.data));
@@ -97,7 +97,7 @@ impl StreamCheck {
             && event.name.is_empty()
             && let Some(found) = self.pattern.read(event.data)
         {
-            // The chunk differs from one that was checked by its content alone.
+            // The chunk differs only in its content from one that passed before.
             self.check_text(&found.text);
             return self.count_output(true);
         }
@@ -108,7 +108,7 @@ impl StreamCheck {
             }
             return false;
         }
-        match serde_json::from_slice::<Chunk<'_>>(event.data) {
+        match serde_json::from_slice::<ParsedChunk<'_>>(event.data) {
             Ok(chunk) => self.chunk(&chunk, event),
             Err(error) => {
                 self.fail(Failure::of(
@@ -120,7 +120,7 @@ impl StreamCheck {
         }
     }
 
-    /// The body has ended, in the middle of an event or not. The failure, if there was one.
+    /// Ends the check with the body, which may end in the middle of an event. Returns the failure, if there was one.
     pub(crate) fn end(&mut self, inside_event: bool) -> Option<Failure> {
         let Rules {
             level,
@@ -146,7 +146,7 @@ impl StreamCheck {
         self.failure.take()
     }
 
-    fn chunk(&mut self, chunk: &Chunk<'_>, event: Event<'_>) -> bool {
+    fn chunk(&mut self, chunk: &ParsedChunk<'_>, event: Event<'_>) -> bool {
         if let Some(error) = chunk.error {
             let (code, message) = error_parts(error);
             self.fail(Failure::new(Kind::ErrorEvent, code, message));
@@ -175,7 +175,7 @@ impl StreamCheck {
         output
     }
 
-    fn check_head(&mut self, chunk: &Chunk<'_>) {
+    fn check_head(&mut self, chunk: &ParsedChunk<'_>) {
         let object = Text::of(&chunk.object);
         if object != "chat.completion.chunk" {
             self.broken(Kind::WrongObject, || format!("object {object:?}"));
@@ -236,7 +236,7 @@ impl StreamCheck {
         output
     }
 
-    /// Something that the interface's promises forbid; no failure where only transport is checked.
+    /// Records a breach of the interface's promises; ignored where only transport is checked.
     fn broken(&mut self, kind: Kind, example: impl FnOnce() -> String) {
         if self.rules.level > Level::Transport && self.failure.is_none() {
             self.failure = Some(Failure::of(kind, example()));
@@ -244,9 +244,9 @@ impl StreamCheck {
     }
 }
 
-/// Checks an answer that came whole; its failure, if there is one, and its tokens.
-pub(crate) fn check_whole(rules: Rules, body: &[u8]) -> (Option<Failure>, u64) {
-    let chunk = match serde_json::from_slice::<Chunk<'_>>(body) {
+/// Checks an answer in one piece. Returns its failure, if there is one, and its tokens.
+pub(crate) fn check_unary(rules: Rules, body: &[u8]) -> (Option<Failure>, u64) {
+    let chunk = match serde_json::from_slice::<ParsedChunk<'_>>(body) {
         Ok(chunk) => chunk,
         Err(e) => return (Some(Failure::of(Kind::Malformed, format!("{e}: {}", excerpt(body)))), 0),
     };
@@ -264,7 +264,7 @@ pub(crate) fn check_whole(rules: Rules, body: &[u8]) -> (Option<Failure>, u64) {
     (failure, tokens)
 }
 
-fn whole_failure(rules: Rules, chunk: &Chunk<'_>, text: &mut SimText) -> Option<Failure> {
+fn whole_failure(rules: Rules, chunk: &ParsedChunk<'_>, text: &mut SimText) -> Option<Failure> {
     let object = Text::of(&chunk.object);
     if object != "chat.completion" {
         return Some(Failure::of(Kind::WrongObject, format!("object {object:?}")));
@@ -330,7 +330,7 @@ fn check_count(got: u64, whole: bool, usage: Option<Usage>, want: u64) -> Option
     (counted != got).then(|| Failure::of(Kind::WrongUsage, format!("usage says {counted} tokens, {got} came")))
 }
 
-/// The beginning of some bytes, for people.
+/// The beginning of some bytes as text, for a report.
 pub(crate) fn excerpt(data: &[u8]) -> String {
     let head = data.get(..super::limits::EXAMPLE_BYTES).unwrap_or(data);
     String::from_utf8_lossy(head).into_owned()

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, read by whoever uses it: no task, no channel and no copy between socket and reader.
+//! One HTTP/1.1 connection. Its user reads it: no task, no channel and no copy stand between socket and reader.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::failure::{Failure, Kind};
 use super::http1::{Decoder, Framing, Head, HttpError};
 use super::limits::{CONNECTING, READ_BYTES};
-use super::stream::Stream;
+use super::socket::Stream;
 use super::target::Target;
 
 /// Opens connections to one server.
@@ -28,18 +28,18 @@ pub(crate) struct Connector {
     scratch: Arc<Scratch>,
 }
 
-/// What all connections of a thread read into, one after the other: it stays in the processor's cache.
+/// The read buffer of all connections of a thread. Because they share it, it stays in the processor's cache.
 struct Scratch(Mutex<Box<[u8]>>);
 
 impl Scratch {
-    /// Only one thread uses it, so nobody waits.
+    /// One thread uses it, so the lock is never contended.
     fn lock(&self) -> MutexGuard<'_, Box<[u8]>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Connector {
-    /// A connector with its own limit of connections being opened.
+    /// A connector with its own limit of connections that open at the same time.
     pub(crate) fn new(target: Arc<Target>, tls: Option<TlsConnector>) -> Self {
         let scratch = vec![0; READ_BYTES].into_boxed_slice();
         Self {
@@ -54,7 +54,7 @@ impl Connector {
     /// Opens a connection, trying each of the server's addresses once.
     ///
     /// # Errors
-    /// [`Kind::Connect`], with the operating system's word for the last address.
+    /// [`Kind::Connect`], with the operating system's error for the last address.
     pub(crate) async fn connect(&self) -> Result<Conn, Failure> {
         let permit = self.opening.acquire().await;
         let stream = self
@@ -101,7 +101,7 @@ impl Connector {
 /// The client side of TLS with the system's trusted certificates.
 ///
 /// # Errors
-/// What rustls says where there are none.
+/// The error of rustls where there are none.
 pub(crate) fn tls_connector() -> Result<TlsConnector, rustls::Error> {
     use rustls_platform_verifier::ConfigVerifierExt;
     let mut config = rustls::ClientConfig::with_platform_verifier()?;
@@ -112,7 +112,7 @@ pub(crate) fn tls_connector() -> Result<TlsConnector, rustls::Error> {
 /// Why an answer could not be read.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// The request could not be sent, and nothing of it was.
+    /// No byte of the request could be sent.
     Unsent(io::Error),
     /// The socket failed.
     Io(io::Error),
@@ -120,12 +120,12 @@ pub(crate) enum Broken {
     Eof,
     /// The answer is not HTTP.
     Http(HttpError),
-    /// The reader refuses what the body holds.
+    /// The reader refuses the body's content.
     Refused(Failure),
 }
 
 impl Broken {
-    /// What became of the request, `begun` telling whether an answer had begun.
+    /// The failure of the request; `begun` says whether an answer had begun.
     pub(crate) fn into_failure(self, begun: bool) -> Failure {
         let (io, code) = match self {
             Self::Refused(failure) => return failure,
@@ -153,11 +153,11 @@ impl Broken {
 pub(crate) struct Conn {
     stream: Stream,
     scratch: Arc<Scratch>,
-    /// What was read and not used yet: a head's beginning, or what came together with a head.
+    /// Bytes that were read but not used yet: the beginning of a head, or what came together with a head.
     rest: Vec<u8>,
     decoder: Decoder,
     keep_alive: bool,
-    /// When it was last used.
+    /// Time of its last use.
     pub(crate) unused_since: Instant,
 }
 
@@ -173,7 +173,7 @@ impl Conn {
     /// Sends a request and awaits the head of the answer.
     ///
     /// # Errors
-    /// [`Broken`], where no answer began.
+    /// [`Broken`] if no answer began.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Head, Broken> {
         let sent = self.write(request).await;
         if let Err(broken @ Broken::Unsent(_)) = sent {
@@ -201,7 +201,7 @@ impl Conn {
             }
         }
         let stream = &mut self.stream;
-        // TLS holds a record back until then.
+        // TLS holds a record back until the flush.
         poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx))
             .await
             .map_err(Broken::Io)
@@ -213,7 +213,7 @@ impl Conn {
             poll_fn(|cx| self.poll_more(cx)).await?;
             while let Some((head, length)) = Head::parse(&self.rest).map_err(Broken::Http)? {
                 self.rest.drain(..length);
-                // An interim answer, as `100 Continue`, is none.
+                // An interim answer such as `100 Continue` is not the answer.
                 if !matches!(head.status, 100..=199) {
                     return Ok(head);
                 }
@@ -232,11 +232,11 @@ impl Conn {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more of the answer's body and hands it to `take`; false where it has ended. `waited` is set where
-    /// nothing was there already.
+    /// Reads more of the answer's body and hands it to `take`; false at its end. Sets `waited` when it had to wait for
+    /// bytes.
     ///
     /// # Errors
-    /// [`Broken`], also with what `take` refuses.
+    /// [`Broken`], also when `take` refuses the body.
     pub(crate) async fn body(
         &mut self,
         waited: &mut bool,
@@ -274,8 +274,8 @@ impl Conn {
         Poll::Ready(Ok(true))
     }
 
-    /// Whether another request may be sent: the last answer was read to its end, and the server has neither closed
-    /// the connection nor said anything more.
+    /// Whether another request may be sent: the last answer was read to its end, and since then the server has neither
+    /// closed the connection nor sent anything.
     pub(crate) async fn is_ready(&mut self) -> bool {
         if !self.keep_alive || !self.decoder.is_done() {
             return false;
@@ -289,7 +289,7 @@ impl Conn {
     }
 }
 
-/// Hands the data in `input` to `take`; false where something follows the body.
+/// Hands the data in `input` to `take`; false if bytes follow the body.
 fn feed(
     decoder: &mut Decoder,
     mut input: &[u8],

@@ -1,14 +1,13 @@
-//! A time limit that costs nothing while it is not reached.
+//! A time limit that costs nothing until it is reached.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// Runs `future` for at most `limit`; `None` where it has not ended by then.
+/// Runs `future` for at most `limit`; `None` if it has not ended by then.
 ///
-/// Unlike tokio's time-out it does not look at its timer each time that something arrives: the timer wakes the
-/// task by itself, and a task is woken in the same way whatever it waits for.
+/// Unlike tokio's time-out it does not poll its timer on each arrival: the timer wakes the task by itself.
 pub(crate) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
     let start = Instant::now();
     let mut future = pin!(future);
@@ -36,7 +35,7 @@ mod tests {
         let limit = Duration::from_millis(20);
         assert_eq!(within(limit, async { 7 }).await, Some(7));
         let start = Instant::now();
-        // It is polled many times before its time is over.
+        // The future is polled many times before the limit.
         let busy = async {
             loop {
                 tokio::task::yield_now().await;

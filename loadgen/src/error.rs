@@ -1,9 +1,9 @@
-//! Why a run could not be made.
+//! Errors that prevent a run.
 
 use super::procfs::ProcError;
 use super::target::TargetError;
 
-/// The run could not be made. (Failed requests are no error: they are what is reported.)
+/// An error that prevents a run. (A failed request is not one: it goes into the report.)
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server's address or the request is wrong.
@@ -12,23 +12,23 @@ pub enum Error {
     /// The system's trusted certificates cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    /// The first request was not answered.
+    /// The first request got no answer.
     #[error("the server does not answer a first request: {0} (with --check sim, stream or off none is made)")]
     Probe(String),
     /// A process of `--pid` cannot be measured.
     #[error("--pid: {0}")]
     Process(#[from] ProcError),
-    /// The system allows too few open files for the connections asked for.
+    /// The system allows too few open files for the connections.
     #[error(
         "{wanted} open files are needed and {allowed} allowed: raise the limit (ulimit -Hn), or lower --concurrency or --max-in-flight"
     )]
     Files {
-        /// Needed.
+        /// Files needed.
         wanted: u64,
-        /// Allowed.
+        /// Files allowed.
         allowed: u64,
     },
-    /// Ctrl-C cannot be listened for.
+    /// The handler for Ctrl-C cannot be installed.
     #[error("cannot listen for Ctrl-C: {0}")]
     Interrupts(std::io::Error),
     /// A thread could not be started.
@@ -46,9 +46,9 @@ pub enum Error {
     /// The report could not be written.
     #[error("cannot write the report to {to}: {source}")]
     Write {
-        /// Where.
+        /// The file.
         to: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokenbus_http_parts::EventParser;
 
-use super::check::{Rules, StreamCheck, check_whole, excerpt};
+use super::check::{Rules, StreamCheck, check_unary, excerpt};
 use super::conn::{Broken, Conn, Connector};
 use super::deadline::within;
 use super::failure::{Failure, Kind};
@@ -13,41 +13,41 @@ use super::http1::Head;
 use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES, MAX_EVENT_BYTES};
 use super::openai::error_parts;
 
-/// What every request of a run has in common.
+/// The parts that all requests of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// What is sent: head and JSON.
+    /// The request: head and JSON.
     pub(crate) request: Bytes,
-    /// What the answers must be.
+    /// The rules for the answers.
     pub(crate) rules: Rules,
     /// Whether they are streamed.
     pub(crate) stream: bool,
-    /// The longest that one may take.
+    /// The time limit of one request.
     pub(crate) timeout: Duration,
-    /// Gaps at the beginning of an answer that are not counted.
+    /// Gaps at the beginning of an answer that do not count.
     pub(crate) settle: u64,
 }
 
-/// What became of a request. The gaps between arrivals are left in the session.
+/// The outcome of a request. The gaps between arrivals stay in the session.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Why it failed, if it did.
+    /// The failure, if it failed.
     pub(crate) failure: Option<Failure>,
     /// Tokens received, also before a failure.
     pub(crate) tokens: u64,
     /// Arrivals of output.
     pub(crate) arrivals: u64,
-    /// From the start to the first output.
+    /// Time from the start to the first output.
     pub(crate) ttft: Option<Duration>,
-    /// From the first output to the last.
+    /// Time from the first output to the last.
     pub(crate) decode: Option<Duration>,
-    /// From the start to the end.
+    /// Time from the start to the end.
     pub(crate) total: Duration,
-    /// From the moment at which it was due to the moment at which it was begun.
+    /// Time from the moment when it was due to its start.
     pub(crate) start_delay: Duration,
 }
 
-/// How far a request got.
+/// Progress of a request.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Connect,
@@ -67,7 +67,7 @@ impl Stage {
     }
 }
 
-/// A slot of the load: its connection, and the memory that its requests use one after the other.
+/// A connection slot of the load, with the memory that its requests use one after the other.
 #[derive(Debug)]
 pub(crate) struct Session {
     conn: Option<Conn>,
@@ -108,8 +108,7 @@ impl Session {
         }
     }
 
-    /// The gaps between the arrivals of the last answer; when they grow over a limit, they are handed
-    /// to `fold` while it still streams.
+    /// The gaps between the arrivals of the last answer. Beyond a limit they go to `fold` while the answer streams.
     pub(crate) fn gaps(&self) -> &[Duration] {
         &self.gaps
     }
@@ -162,8 +161,8 @@ impl Session {
         }
     }
 
-    /// The failure of an answer that was read to its end, or (as an error) of one that could not be.
-    /// The connection is kept only where the next request can use it.
+    /// The failure of an answer that was read to its end; an error if it could not be read. The connection is kept only
+    /// if the next request can use it.
     async fn exchange(
         &mut self,
         connector: &Connector,
@@ -183,7 +182,7 @@ impl Session {
             self.check.end(self.parser.is_inside_event())
         } else {
             let body = read_whole(&mut conn).await?;
-            let (failure, tokens) = check_whole(plan.rules, &body);
+            let (failure, tokens) = check_unary(plan.rules, &body);
             self.progress.tokens = tokens;
             failure
         };
@@ -200,7 +199,7 @@ impl Session {
             self.progress.stage = Stage::Head;
             match conn.ask(&plan.request).await {
                 Ok(head) => return Ok((conn, head)),
-                // Closed by the server just then: not its failure.
+                // The server closed an idle connection; that is not a failure.
                 Err(Broken::Unsent(_)) => {}
                 Err(broken) => return Err(broken.into_failure(false)),
             }
@@ -214,7 +213,7 @@ impl Session {
         }
     }
 
-    /// Reads a stream to its end; an error where the transport failed before that.
+    /// Reads a stream to its end; an error if the transport fails before that.
     async fn read_stream(&mut self, conn: &mut Conn, settle: u64, fold: &impl Fn(&[Duration])) -> Result<(), Failure> {
         let mut now = Instant::now();
         loop {
@@ -233,7 +232,7 @@ impl Session {
                     return Err(self.check.end(false).unwrap_or(failure));
                 }
             }
-            // What was there without waiting arrived together, whatever the HTTP chunks.
+            // Bytes that needed no wait arrived together, whatever their HTTP chunks.
             if waited {
                 now = Instant::now();
             }

@@ -1,4 +1,4 @@
-//! Why a request counts as failed.
+//! Failures of requests.
 
 use super::limits::EXAMPLE_BYTES;
 
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Reset,
     /// The answer is not valid HTTP.
     Http,
-    /// Not answered in full within `--timeout` (the code says how far it got).
+    /// No full answer within `--timeout` (the code says how far it got).
     Timeout,
     /// An HTTP status other than 200 (the code is the status, and the error's own code).
     Status,
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     WrongId,
     /// The first delta has no role, or it is not `assistant`.
     MissingRole,
-    /// A choice that was not asked for.
+    /// A choice that the request did not ask for.
     UnexpectedChoice,
     /// A second `finish_reason`.
     FinishTwice,
@@ -43,15 +43,15 @@ pub(crate) enum Kind {
     MissingDone,
     /// Something after `[DONE]`.
     AfterDone,
-    /// Usage was asked for and did not come.
+    /// No usage, although the request asked for it.
     MissingUsage,
     /// Usage that does not agree with the tokens received.
     WrongUsage,
     /// The text is not the simulated engine's.
     WrongText,
-    /// Not as many tokens as asked for.
+    /// Another number of tokens than the request asked for.
     WrongLength,
-    /// The kinds that no longer found room in the report.
+    /// All failures beyond the number that a report tells apart.
     Other,
 }
 
@@ -92,14 +92,14 @@ impl Kind {
 pub(crate) struct Failure {
     /// The kind.
     pub(crate) kind: Kind,
-    /// What tells failures of one kind apart: a status, an error code; empty where nothing does.
+    /// Status or error code that tells failures of one kind apart; empty if there is none.
     pub(crate) code: String,
-    /// What happened, for people; at most [`EXAMPLE_BYTES`].
+    /// A text for people; at most [`EXAMPLE_BYTES`].
     pub(crate) example: String,
 }
 
 impl Failure {
-    /// A failure whose texts are cut to their limit.
+    /// A failure with its texts cut to their limit.
     pub(crate) fn new(kind: Kind, code: impl Into<String>, example: impl Into<String>) -> Self {
         Self {
             kind,
@@ -108,7 +108,7 @@ impl Failure {
         }
     }
 
-    /// A failure that needs no code.
+    /// A failure without a code.
     pub(crate) fn of(kind: Kind, example: impl Into<String>) -> Self {
         Self::new(kind, "", example)
     }

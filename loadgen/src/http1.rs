@@ -1,11 +1,11 @@
-//! HTTP/1.1 as far as an answer needs it: its head, and where its body ends. Pure; made for load.
+//! The part of HTTP/1.1 that an answer needs: its head, and where its body ends. Pure; made for load.
 //!
-//! The body is handed on as it lies in the bytes that were read, without a copy and without an allocation: a load
-//! generator that costs more than the server measures itself.
+//! The body is handed on without a copy and without an allocation. A load generator that costs more than the server
+//! measures itself.
 
 use tokenbus_http_parts::ChunkedDecoder;
 
-/// The longest head of an answer, bytes; as common servers and clients have it.
+/// The longest head of an answer, bytes, as in common servers and clients.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Most header fields of an answer.
@@ -16,35 +16,35 @@ const MAX_FIELDS: usize = 100;
 #[error("not valid HTTP: {0}")]
 pub(crate) struct HttpError(pub(crate) &'static str);
 
-/// What is read of an answer's head.
+/// An answer's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     /// The status.
     pub(crate) status: u16,
     /// The content type without its parameters, in lower case.
     pub(crate) content_type: String,
-    /// Where the body ends.
+    /// The end of the body.
     pub(crate) framing: Framing,
     /// Whether the connection can be used again.
     pub(crate) keep_alive: bool,
 }
 
-/// Where a body ends.
+/// The way in which a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
-    /// In chunks.
+    /// With the last chunk.
     Chunked,
     /// With the connection.
     Close,
 }
 
 impl Head {
-    /// Reads the head at the beginning of `input`, and how long it is; `None` where it is not complete.
+    /// Reads the head at the beginning of `input`. Returns it with its length; `None` if it is not complete.
     ///
     /// # Errors
-    /// [`HttpError`] where it is none.
+    /// [`HttpError`] if it is not HTTP.
     pub(crate) fn parse(input: &[u8]) -> Result<Option<(Self, usize)>, HttpError> {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
@@ -110,7 +110,7 @@ enum State {
 }
 
 impl Decoder {
-    /// For a body that ends as `framing` says.
+    /// A reader for a body with this framing.
     pub(crate) fn new(framing: Framing) -> Self {
         Self(match framing {
             Framing::Length(length) => State::Length(length),
@@ -133,11 +133,11 @@ impl Decoder {
         matches!(self.0, State::Close) || self.is_done()
     }
 
-    /// Takes data from the front of `input`: the data, and what follows it. Without data all of `input` was used,
-    /// or the body has ended.
+    /// Takes data from the front of `input`. Returns the data and the rest. Without data it has used all of `input`, or
+    /// the body has ended.
     ///
     /// # Errors
-    /// [`HttpError`] where chunks are not as they should be.
+    /// [`HttpError`] if a chunk is malformed.
     pub(crate) fn next<'a>(&mut self, mut input: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HttpError> {
         match &mut self.0 {
             State::Length(left) => Ok(take(input, left)),
@@ -150,7 +150,7 @@ impl Decoder {
     }
 }
 
-/// Splits off what there is of the next `left` bytes.
+/// Splits off as many of the next `left` bytes as `input` holds.
 fn take<'a>(input: &'a [u8], left: &mut u64) -> (&'a [u8], &'a [u8]) {
     let most = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     *left -= most as u64;

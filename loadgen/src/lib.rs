@@ -1,7 +1,7 @@
 //! `tokenbus bench`: load on any OpenAI-compatible server, every answer checked, cost and latency reported.
 //!
 //! [`openai`], [`sim_text`] and [`check`] decide whether an answer is right. [`conn`], [`http1`] and [`exchange`] make
-//! one request, [`load`] makes many. [`stats`], [`usage`] and [`report`] say what they cost.
+//! one request; [`load`] makes many. [`stats`], [`process_usage`] and [`report`] give latencies and costs.
 
 mod args;
 mod arrivals;
@@ -17,18 +17,18 @@ mod limits;
 mod load;
 mod openai;
 mod probe;
+mod process_usage;
 mod procfs;
 mod progress;
 mod report;
+mod report_text;
 mod run;
 mod sim_text;
+mod socket;
 mod stats;
-mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
-mod text;
-mod usage;
 
 pub use args::{Args, Arrivals, Check, NamedPid};
 pub use error::Error;

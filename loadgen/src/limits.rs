@@ -8,13 +8,13 @@ pub(crate) const MAX_EVENT_BYTES: usize = 4 << 20;
 /// The largest body of an error answer or of a complete (not streamed) answer that is read, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// What is read of a connection at once, in bytes: many tokens, and still within the processor's second cache.
+/// Size of one read from a connection, in bytes: many tokens, and still within the processor's second cache.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 
 /// Gaps between arrivals kept per stream before they are folded into the histograms, in entries.
 pub(crate) const GAPS_KEPT: usize = 1024;
 
-/// Connections being opened at once per thread: more overflows a server's listen backlog, and a lost
+/// Connections that a thread opens at the same time. More overflow a server's listen backlog, and a lost
 /// SYN is repeated only after a second, which would be measured as the server's latency.
 pub(crate) const CONNECTING: usize = 64;
 
@@ -36,7 +36,7 @@ pub(crate) const PACER_QUEUE: usize = 1024;
 /// The open loop's clock looks for a stop at least this often.
 pub(crate) const PACER_SLICE: Duration = Duration::from_millis(100);
 
-/// Different failures told apart in one report; the rest are counted together.
+/// Failures that one report tells apart; it counts the rest together.
 pub(crate) const FAILURES_TOLD_APART: usize = 64;
 
 /// The longest example text kept of a failure, in bytes.
@@ -51,11 +51,11 @@ pub(crate) const FILES_BESIDE_CONNECTIONS: u64 = 64;
 /// How often the progress bar is drawn again.
 pub(crate) const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Tokens asked for by the request that finds out which check applies.
+/// Tokens that the request asks for that finds out which check applies.
 pub(crate) const PROBE_TOKENS: u64 = 4;
 
-/// Most threads that may be asked for.
+/// Most threads.
 pub(crate) const MAX_THREADS: u64 = 256;
 
-/// Most connections or requests in flight that may be asked for.
+/// Most connections or requests in flight.
 pub(crate) const MAX_CONCURRENCY: u64 = 1_000_000;

@@ -1,5 +1,5 @@
-//! The threads that make the load. Each has a runtime, connections and counts of its own; all they share
-//! is the budget and the progress counters.
+//! The threads that make the load. Each has its own runtime, connections and counts. They share only the budget and the
+//! progress counters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +19,10 @@ use super::failure::Kind;
 use super::limits::{BACKOFF, BACKOFF_MAX, PACER_QUEUE, PACER_SLICE};
 use super::stats::Stats;
 
-/// What one thread does.
+/// The work of one thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shape {
-    /// So many connections, one request after the other on each.
+    /// This many connections, with one request after the other on each.
     Closed {
         /// Connections of this thread.
         connections: usize,
@@ -31,7 +31,7 @@ pub(crate) enum Shape {
     Open {
         /// Requests per second of all threads.
         rate: f64,
-        /// Their spread.
+        /// Their spread in time.
         arrivals: Arrivals,
         /// Seed of the spread.
         seed: u64,
@@ -46,7 +46,7 @@ pub(crate) enum Shape {
 
 /// Counters for the progress bar.
 #[derive(Debug, Default)]
-pub(crate) struct Live {
+pub(crate) struct ProgressCounts {
     /// Requests that ended.
     pub(crate) ended: AtomicU64,
     /// Requests that failed.
@@ -58,12 +58,12 @@ pub(crate) struct Live {
 /// One stretch of load: the warm-up, or the measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Phase {
-    /// When it is over.
+    /// The end of the phase.
     pub(crate) budget: Arc<Budget>,
     /// Cuts off the requests under way.
     pub(crate) cut: CancellationToken,
-    /// What the progress bar shows.
-    pub(crate) live: Arc<Live>,
+    /// The counters that the progress bar shows.
+    pub(crate) live: Arc<ProgressCounts>,
 }
 
 type Command = (Phase, oneshot::Sender<Result<Stats, Error>>);
@@ -78,7 +78,7 @@ impl LoadThread {
     /// Starts a thread, which ends when this is dropped.
     ///
     /// # Errors
-    /// The operating system's, where it gives no thread or no poller.
+    /// The operating system's error if it gives no thread or no poller.
     pub(crate) fn start(connector: Connector, plan: Plan, shape: Shape) -> std::io::Result<Self> {
         let (commands, mut received) = mpsc::channel::<Command>(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -93,7 +93,7 @@ impl LoadThread {
             .spawn(move || {
                 runtime.block_on(async {
                     while let Some((phase, reply)) = received.recv().await {
-                        // Nobody waits for the answer only if the whole run was given up.
+                        // Nobody waits for the answer once the run was given up.
                         let _ = reply.send(driver.run(phase).await);
                     }
                 });
@@ -112,7 +112,7 @@ impl LoadThread {
     }
 }
 
-/// What the tasks of one phase share. One thread runs them all, so the lock is never contended.
+/// The state that the tasks of one phase share. One thread runs them all, so the lock is never contended.
 struct Shared {
     connector: Arc<Connector>,
     plan: Arc<Plan>,
@@ -125,7 +125,7 @@ impl Shared {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes one request and counts it; whether there was a connection.
+    /// Makes one request and counts it. Returns whether there was a connection.
     async fn request(&self, session: &mut Session, due: Option<Instant>) -> bool {
         self.stats().started += 1;
         let fold = |gaps: &[Duration]| self.stats().add_gaps(gaps);
@@ -145,7 +145,7 @@ struct Driver {
     connector: Arc<Connector>,
     plan: Arc<Plan>,
     shape: Shape,
-    /// Sessions between two requests, the one used last on top.
+    /// Idle sessions, the last used one on top.
     idle: Vec<Session>,
 }
 
@@ -234,8 +234,8 @@ async fn closed_slot(shared: Arc<Shared>, mut session: Session) -> Session {
     session
 }
 
-/// Starts the open loop's clock: a thread of its own, since the runtime's timer rounds up to whole
-/// milliseconds, which would be added to every latency.
+/// Starts the open loop's clock. It has its own thread, because the runtime's timer rounds up to whole milliseconds,
+/// which would add to every latency.
 fn start_pacer(shape: Shape, budget: Arc<Budget>) -> std::io::Result<mpsc::Receiver<Instant>> {
     let (send, receive) = mpsc::channel(PACER_QUEUE);
     let Shape::Open {

@@ -1,4 +1,4 @@
-//! What the load generator reads of OpenAI's JSON, borrowed from the bytes that it came in.
+//! The parts of OpenAI's JSON that the load generator checks, borrowed from the bytes received.
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ use serde_json::value::RawValue;
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl Text<'_> {
-    /// The text of an optional field; empty where it is absent or null.
+    /// The text of an optional field; empty if it is absent or null.
     pub(crate) fn of<'t>(text: &'t Option<Text<'_>>) -> &'t str {
         text.as_ref().map_or("", |t| t.0.as_ref())
     }
 }
 
-/// A `chat.completion.chunk` or a whole `chat.completion`, as far as it is checked.
+/// The checked parts of a `chat.completion.chunk` or a `chat.completion`.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Chunk<'a> {
+pub(crate) struct ParsedChunk<'a> {
     /// The answer's id.
     #[serde(borrow, default)]
     pub(crate) id: Option<Text<'a>>,
-    /// What this object is.
+    /// Type of the object.
     #[serde(borrow, default)]
     pub(crate) object: Option<Text<'a>>,
     /// The choices.
@@ -38,13 +38,13 @@ pub(crate) struct Chunk<'a> {
     pub(crate) error: Option<&'a RawValue>,
 }
 
-/// The choices of a chunk: the first, and how many there are. One request asks for one choice, so the
-/// others are only counted, and no list is allocated for each token.
+/// The choices of a chunk: the first, and the number of the others. A request asks for one choice, so the others are
+/// only counted and no list is allocated for each token.
 #[derive(Debug, Default)]
 pub(crate) struct Choices<'a> {
     /// The first choice.
     pub(crate) first: Option<Choice<'a>>,
-    /// How many choices follow it.
+    /// Number of choices after it.
     pub(crate) more: usize,
 }
 
@@ -77,13 +77,13 @@ pub(crate) struct Choice<'a> {
     /// Its number.
     #[serde(default)]
     pub(crate) index: u64,
-    /// What is new, in a stream.
+    /// The delta, in a stream.
     #[serde(borrow, default)]
     pub(crate) delta: Option<Message<'a>>,
     /// The whole message, without a stream.
     #[serde(borrow, default)]
     pub(crate) message: Option<Message<'a>>,
-    /// Why it ended.
+    /// The finish reason.
     #[serde(borrow, default)]
     pub(crate) finish_reason: Option<Text<'a>>,
 }
@@ -91,7 +91,7 @@ pub(crate) struct Choice<'a> {
 /// A delta or a message.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Message<'a> {
-    /// Who speaks.
+    /// The role.
     #[serde(borrow, default)]
     pub(crate) role: Option<Text<'a>>,
     /// The text.
@@ -109,7 +109,7 @@ pub(crate) struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Whether it carries output of the model, of whatever sort.
+    /// Whether it carries output of the model of any sort.
     pub(crate) fn has_output(&self) -> bool {
         let holds = |raw: &Option<&RawValue>| raw.is_some_and(|r| !matches!(r.get(), "[]" | "\"\"" | "null"));
         !Text::of(&self.content).is_empty()
@@ -126,7 +126,7 @@ pub(crate) struct Usage {
     pub(crate) completion_tokens: u64,
 }
 
-/// The code and the message of an OpenAI error object, or of whatever stands in its place.
+/// The code and the message of an OpenAI error object, or of the value in its place.
 pub(crate) fn error_parts(raw: &RawValue) -> (String, String) {
     let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
     let text = |key: &str| match value.get(key) {
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn borrows_what_it_reads() {
         let data = chunk("héllo ");
-        let parsed: Chunk<'_> = serde_json::from_slice(data.as_bytes()).unwrap();
+        let parsed: ParsedChunk<'_> = serde_json::from_slice(data.as_bytes()).unwrap();
         let content = parsed.choices.unwrap().first.unwrap().delta.unwrap().content.unwrap();
         assert!(matches!(content.0, Cow::Borrowed("héllo ")));
         assert!(matches!(parsed.id.unwrap().0, Cow::Borrowed("c-1")));

@@ -9,10 +9,10 @@ use super::failure::Kind;
 use super::limits::PROBE_TOKENS;
 use super::target::{Target, body};
 
-/// What the answers of the run must be.
+/// Finds the check for the answers of the run.
 ///
 /// # Errors
-/// [`Error::Probe`] where `--check auto` asked and there was no answer to judge by.
+/// [`Error::Probe`] if `--check auto` got no answer to judge by.
 pub(crate) async fn level(args: &Args, target: &Target, connector: &Connector) -> Result<Level, Error> {
     match args.check {
         Check::Off => return Ok(Level::Transport),
@@ -42,7 +42,7 @@ pub(crate) async fn level(args: &Args, target: &Target, connector: &Connector) -
     }
 }
 
-/// Whether the failure says nothing about the engine behind the server.
+/// Whether the failure tells nothing about the engine behind the server.
 fn is_no_answer(kind: Kind) -> bool {
     use Kind::{Closed, Connect, ErrorEvent, Http, Reset, Status, Timeout, Truncated};
     matches!(

@@ -10,17 +10,17 @@ const TICKS_PER_SECOND: u64 = 100;
 /// A process cannot be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcError {
-    /// `/proc` says nothing of it.
+    /// `/proc` does not have it.
     #[error("process {pid}: {source} ({path})", path = path.display())]
     Read {
         /// The process id.
         pid: u32,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// `/proc` says something unknown of it.
+    /// `/proc` has it in an unknown form.
     #[error("process {pid}: {path} is not as expected", path = path.display())]
     Parse {
         /// The process id.
@@ -30,25 +30,25 @@ pub enum ProcError {
     },
 }
 
-/// What a process has used since it started.
+/// CPU time and memory of a process since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// CPU time in its own code.
     pub(crate) user: Duration,
     /// CPU time in the kernel.
     pub(crate) system: Duration,
-    /// When it started, in ticks after boot; tells apart two processes of one id.
+    /// Start time, in ticks after boot. It tells apart two processes with the same id.
     pub(crate) started: u64,
-    /// Memory that is resident now, in bytes.
+    /// Resident memory, in bytes.
     pub(crate) memory_bytes: u64,
-    /// The most that was ever resident, in bytes.
+    /// Peak of the resident memory, in bytes.
     pub(crate) peak_memory_bytes: u64,
 }
 
-/// Reads what a process has used.
+/// Reads the CPU time and memory of a process.
 ///
 /// # Errors
-/// [`ProcError`] where it does not run (any more), or where there is no `/proc`.
+/// [`ProcError`] if it does not run (any more), or if there is no `/proc`.
 pub(crate) fn sample(pid: u32) -> Result<Sample, ProcError> {
     let read = |file: &str| {
         let path = PathBuf::from(format!("/proc/{pid}/{file}"));
@@ -71,7 +71,7 @@ pub(crate) fn sample(pid: u32) -> Result<Sample, ProcError> {
 }
 
 fn parse_stat(text: &str) -> Option<(Duration, Duration, u64)> {
-    // The second field is the program's name in parentheses and may hold anything, also parentheses.
+    // The second field is the program's name in parentheses. It may hold anything, also parentheses.
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
     let user = fields.next()?.ok()?;

@@ -1,4 +1,4 @@
-//! The progress bar on a terminal; nothing elsewhere.
+//! The progress bar on a terminal. Elsewhere nothing is drawn.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::limits::PROGRESS;
-use super::load::Live;
+use super::load::ProgressCounts;
 
-/// Draws until it is dropped. On something other than a terminal indicatif draws nothing.
-pub(crate) async fn show(live: &Live, requests: Option<u64>, duration: Option<Duration>) {
+/// The progress bar, drawn until this is dropped. indicatif draws only on a terminal.
+pub(crate) async fn show(live: &ProgressCounts, requests: Option<u64>, duration: Option<Duration>) {
     let length = requests.or_else(|| duration.map(millis));
     let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}") {
@@ -39,7 +39,7 @@ pub(crate) async fn show(live: &Live, requests: Option<u64>, duration: Option<Du
     }
 }
 
-/// Wipes the bar, so that the report begins on an empty line.
+/// Clears the bar, so that the report begins on an empty line.
 struct Clear(ProgressBar);
 
 impl Drop for Clear {

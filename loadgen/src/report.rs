@@ -1,7 +1,7 @@
 //! The report of a run, and its JSON.
 //!
-//! The JSON is stable: fields are added, not renamed or given another unit, while `schema` is the same.
-//! Every number's unit is the end of its name; a bare name is a count. `null` is what was not measured.
+//! The JSON is stable: while `schema` is the same, fields are only added. The unit of a number is the end of its name; a
+//! name without a unit is a count. `null` was not measured.
 
 use serde::Serialize;
 
@@ -17,11 +17,11 @@ pub(crate) struct Report {
     pub(crate) schema: &'static str,
     /// The version of this program.
     pub(crate) version: &'static str,
-    /// What was asked of whom, and how.
+    /// The server, the request and the load.
     pub(crate) load: Load,
-    /// From the first request to the end of the last.
+    /// Time from the first request to the end of the last.
     pub(crate) elapsed_seconds: f64,
-    /// Whether it was stopped by hand.
+    /// Whether it was stopped by hand (Ctrl-C).
     pub(crate) interrupted: bool,
     /// Requests.
     pub(crate) requests: Requests,
@@ -31,13 +31,13 @@ pub(crate) struct Report {
     pub(crate) latency: Latency,
     /// Failures by kind and code, the most frequent first.
     pub(crate) failures: Vec<FailureLine>,
-    /// What the processes of `--pid` used during the run.
+    /// CPU time and memory of the processes of `--pid` during the run.
     pub(crate) processes: Vec<ProcessUse>,
-    /// What the load generator itself used.
+    /// CPU time and memory of the load generator itself.
     pub(crate) bench: ProcessUse,
 }
 
-/// What was asked of whom, and how.
+/// The server, the request and the load.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Load {
     /// The base URL.
@@ -54,13 +54,13 @@ pub(crate) struct Load {
     pub(crate) arrivals: Option<&'static str>,
     /// Most requests in flight of an open loop.
     pub(crate) max_in_flight: Option<u64>,
-    /// Tokens asked for in each request.
+    /// Tokens that each request asks for.
     pub(crate) max_tokens: u64,
     /// Size of one request's JSON.
     pub(crate) request_bytes: usize,
     /// Whether answers were streamed.
     pub(crate) stream: bool,
-    /// What was checked: `off`, `stream` or `sim`.
+    /// The check: `off`, `stream` or `sim`.
     pub(crate) check: &'static str,
     /// The time limit of a request.
     pub(crate) timeout_seconds: f64,
@@ -68,35 +68,35 @@ pub(crate) struct Load {
     pub(crate) threads: u64,
     /// Requests before the measurement.
     pub(crate) warmup_requests: u64,
-    /// Those of them that failed.
+    /// Failed requests before the measurement.
     pub(crate) warmup_failed: u64,
 }
 
 /// Requests of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Requests {
-    /// Those that passed every check.
+    /// Requests that passed every check.
     pub(crate) succeeded: u64,
-    /// Those that ended otherwise.
+    /// Requests that failed.
     pub(crate) failed: u64,
-    /// Those that a second interrupt cut off; their tokens are not counted.
+    /// Requests that a second interrupt cut off; their tokens do not count.
     pub(crate) cut_off: u64,
-    /// Those that succeeded, per second of the whole run.
+    /// Successful requests per second of the whole run.
     pub(crate) succeeded_per_second: f64,
 }
 
-/// Tokens of a run, of failed requests also.
+/// Tokens of a run, those of failed requests included.
 #[derive(Debug, Serialize)]
 pub(crate) struct Tokens {
     /// Tokens received.
     pub(crate) received: u64,
-    /// The same, per second of the whole run.
+    /// Tokens received per second of the whole run.
     pub(crate) received_per_second: f64,
     /// Arrivals of output; fewer than tokens where several came together.
     pub(crate) arrivals: u64,
 }
 
-/// Latencies; `null` where nothing was measured.
+/// Latencies; `null` if nothing was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     /// Time to the first output.
@@ -107,14 +107,14 @@ pub(crate) struct Latency {
     pub(crate) tpot: Option<Quantiles>,
     /// Time to the end of the answer.
     pub(crate) total: Option<Quantiles>,
-    /// Open loop: how late requests were begun; part of all the others.
+    /// Open loop: delay of the start of requests. It is a part of the other latencies.
     pub(crate) start_delay: Option<Quantiles>,
 }
 
 /// A distribution of times.
 #[derive(Debug, Serialize)]
 pub(crate) struct Quantiles {
-    /// How many were measured.
+    /// Number of values.
     pub(crate) samples: u64,
     /// Their mean.
     pub(crate) mean_us: f64,
@@ -129,7 +129,7 @@ pub(crate) struct Quantiles {
 }
 
 impl Quantiles {
-    /// `None` where there are no values.
+    /// `None` if there are no values.
     pub(crate) fn of(times: &Times) -> Option<Self> {
         let h = times.histogram();
         (!h.is_empty()).then(|| Self {
@@ -148,41 +148,41 @@ impl Quantiles {
 pub(crate) struct FailureLine {
     /// The kind.
     pub(crate) kind: &'static str,
-    /// What tells failures of one kind apart.
+    /// Status or error code.
     pub(crate) code: String,
-    /// How many.
+    /// Number of such failures.
     pub(crate) count: u64,
-    /// What one of them saw.
+    /// Text of one of them.
     pub(crate) example: String,
 }
 
-/// What some processes of one name used during the run; times are `null` where one of them ended.
+/// CPU time and memory of the processes of one name during the run; times are `null` if one of them ended.
 #[derive(Debug, Serialize)]
 pub(crate) struct ProcessUse {
     /// The name.
     pub(crate) name: String,
     /// Their ids.
     pub(crate) pids: Vec<u32>,
-    /// Those of them that ended before the run did.
+    /// The ids of those that ended before the run did.
     pub(crate) ended_pids: Vec<u32>,
     /// CPU time in their own code.
     pub(crate) cpu_user_seconds: Option<f64>,
     /// CPU time in the kernel.
     pub(crate) cpu_system_seconds: Option<f64>,
-    /// Both.
+    /// CPU time in both.
     pub(crate) cpu_seconds: Option<f64>,
-    /// Both, for each token received.
+    /// CPU time for each token received.
     pub(crate) cpu_us_per_token: Option<f64>,
-    /// Both, for each request that ended.
+    /// CPU time for each request that ended.
     pub(crate) cpu_us_per_request: Option<f64>,
-    /// Memory resident at the end, added up.
+    /// Sum of the resident memory at the end.
     pub(crate) memory_bytes: Option<u64>,
-    /// The most that was resident since they started (not only in this run), added up.
+    /// Sum of the peaks of the resident memory since they started (not only in this run).
     pub(crate) peak_memory_bytes: Option<u64>,
 }
 
 impl Report {
-    /// Puts a report together.
+    /// Assembles a report.
     pub(crate) fn new(
         load: Load,
         elapsed_seconds: f64,

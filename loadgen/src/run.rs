@@ -19,22 +19,22 @@ use super::conn::{Connector, tls_connector};
 use super::error::Error;
 use super::exchange::Plan;
 use super::limits::FILES_BESIDE_CONNECTIONS;
-use super::load::{Live, LoadThread, Phase, Shape};
+use super::load::{LoadThread, Phase, ProgressCounts, Shape};
 use super::probe;
+use super::process_usage::{StartSamples, Work};
 use super::progress;
 use super::report::{Load, Report};
 use super::stats::Stats;
 use super::target::{Target, body};
-use super::usage::{Before, Work};
 
 const DEFAULT_CONCURRENCY: u64 = 64;
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 
-/// Makes the run and writes the report; the exit code says whether every request succeeded.
+/// Makes the run and writes the report. The exit code says whether every request succeeded.
 ///
 /// # Errors
-/// [`Error`], where there could be no run.
-// Not an `async fn`: its code is then compiled in this crate and not in the one that calls it.
+/// [`Error`] if there could be no run.
+// Not an `async fn`, so that its code is compiled in this crate and not in its caller's.
 pub fn run(args: Args) -> LocalBoxFuture<'static, Result<ExitCode, Error>> {
     Box::pin(async move {
         let report = make(&args).await?;
@@ -50,8 +50,8 @@ pub fn run(args: Args) -> LocalBoxFuture<'static, Result<ExitCode, Error>> {
 /// Makes the run.
 pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     allow_files(connections(args))?;
-    // Before the load, so that a wrong process id does not cost a whole run.
-    Before::take(&args.pid)?;
+    // StartSamples the load, so that a wrong process id does not cost a whole run.
+    StartSamples::take(&args.pid)?;
     let target = Arc::new(Target::new(args).await?);
     let tls = if target.tls { Some(tls_connector()?) } else { None };
     let connector = || Connector::new(Arc::clone(&target), tls.clone());
@@ -76,7 +76,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     let threads: Vec<LoadThread> = threads.collect::<Result<_, _>>().map_err(Error::Thread)?;
 
     let warmup = warm_up(args, &threads).await?;
-    let before = Before::take(&args.pid)?;
+    let before = StartSamples::take(&args.pid)?;
     let measured = measure(args, &threads, warmup.interrupted).await?;
     let Measured {
         stats,
@@ -135,15 +135,15 @@ async fn run_phase(
     requests: Option<u64>,
     duration: Option<Duration>,
 ) -> Result<Measured, Error> {
-    // It listens from this call on. `tokio::signal::ctrl_c` in the `select!` would listen only once it has been
-    // polled, and until then the signal ends the process.
+    // The handler is installed by this call. `tokio::signal::ctrl_c` in the `select!` would install it only when it is
+    // first polled, and until then the signal ends the process.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Interrupts)?;
     let start = Instant::now();
     let until = duration.and_then(|d| start.checked_add(d));
     let phase = Phase {
         budget: Arc::new(Budget::new(requests, until)),
         cut: CancellationToken::new(),
-        live: Arc::new(Live::default()),
+        live: Arc::new(ProgressCounts::default()),
     };
     let mut interrupts = 0_u32;
     let mut ended = std::pin::pin!(try_join_all(threads.iter().map(|t| t.run(phase.clone()))));
@@ -180,7 +180,7 @@ fn connections(args: &Args) -> u64 {
     }
 }
 
-/// Divides the load among the threads; no thread without a connection.
+/// Divides the load among the threads. No thread is without a connection.
 fn shapes(args: &Args) -> Vec<Shape> {
     let connections = connections(args);
     let threads = args.threads.clamp(1, connections);
@@ -206,7 +206,7 @@ fn shapes(args: &Args) -> Vec<Shape> {
         .collect()
 }
 
-/// Raises the limit of open files to what the system allows at most, if there are not enough.
+/// Raises the limit of open files to the system's maximum, if there are not enough.
 fn allow_files(connections: u64) -> Result<(), Error> {
     let wanted = connections.saturating_add(FILES_BESIDE_CONNECTIONS);
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {

@@ -1,13 +1,13 @@
 //! The simulated engine's text: the n-th token of an answer is `t{n} ` (t0 t1 t2 …).
 
-/// Compares text that comes in pieces with the text that must come.
+/// Compares text that arrives in pieces with the expected text.
 #[derive(Debug)]
 pub(crate) struct SimText {
-    /// The token that is due: `t`, the number, a space.
+    /// The expected token: `t`, the number, a space.
     due: Vec<u8>,
-    /// How much of it has come.
+    /// Bytes of it that have arrived.
     at: usize,
-    /// Whole tokens that came before it.
+    /// Whole tokens before it.
     tokens: u64,
 }
 
@@ -30,7 +30,7 @@ impl SimText {
         self.tokens = 0;
     }
 
-    /// Whole tokens that came.
+    /// Whole tokens that have arrived.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens
     }
@@ -40,12 +40,12 @@ impl SimText {
         self.at == 0
     }
 
-    /// What must come next.
+    /// The expected rest of the token.
     pub(crate) fn due(&self) -> &[u8] {
         self.due.get(self.at..).unwrap_or_default()
     }
 
-    /// Takes the next piece of text; false where it is not what must come.
+    /// Compares the next piece of text; false if it differs.
     pub(crate) fn accept(&mut self, mut text: &[u8]) -> bool {
         while !text.is_empty() {
             let due = self.due();
@@ -65,7 +65,7 @@ impl SimText {
     fn next(&mut self) {
         self.at = 0;
         self.tokens += 1;
-        // Counting up in place: no number is formatted for each token.
+        // The number counts up in place, so that no token formats one.
         for digit in self.due.iter_mut().rev().filter(|b| b.is_ascii_digit()) {
             if *digit == b'9' {
                 *digit = b'0';

@@ -1,4 +1,4 @@
-//! What is counted while the load runs; each thread has its own, and they are added up at the end.
+//! Counts and histograms of a run. Each thread has its own; they are added up at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,9 +32,9 @@ impl Times {
 /// A sort of failure: its number and one example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failures {
-    /// Requests that failed so.
+    /// Requests with this failure.
     pub(crate) count: u64,
-    /// What the first of them saw.
+    /// Text of the first of them.
     pub(crate) example: String,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct Stats {
     pub(crate) succeeded: u64,
     /// Requests that failed.
     pub(crate) failed: u64,
-    /// Tokens received, of both.
+    /// Tokens received, those of failed requests included.
     pub(crate) tokens: u64,
-    /// Arrivals of output, of both.
+    /// Arrivals of output, those of failed requests included.
     pub(crate) arrivals: u64,
     /// Failures by kind and code.
     pub(crate) failures: BTreeMap<(Kind, String), Failures>,
@@ -61,12 +61,12 @@ pub(crate) struct Stats {
     pub(crate) tpot: Times,
     /// Time to the end of the answer.
     pub(crate) total: Times,
-    /// How late requests were begun.
+    /// Delay of the start of requests.
     pub(crate) start_delay: Times,
 }
 
 impl Stats {
-    /// All zero.
+    /// Empty counts.
     ///
     /// # Errors
     /// Only if the histograms' bounds were wrong.
@@ -86,7 +86,7 @@ impl Stats {
         })
     }
 
-    /// Counts a finished request.
+    /// Counts a request that ended.
     pub(crate) fn add(&mut self, outcome: Outcome, gaps: &[Duration]) {
         self.tokens += outcome.tokens;
         self.arrivals += outcome.arrivals;

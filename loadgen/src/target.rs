@@ -1,4 +1,4 @@
-//! What is asked of whom: the server's address and the request that is sent again and again.
+//! The server's address, and the request that the load generator sends again and again.
 
 use std::net::SocketAddr;
 
@@ -16,24 +16,24 @@ const SHORT_PROMPT: &str = "What is gravity?";
 /// The target cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The URL is not one that can be asked.
+    /// The URL cannot be used.
     #[error("--url {url}: {reason}")]
     Url {
-        /// As given.
+        /// The value given.
         url: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A header cannot be sent.
     #[error("--header {header:?}: expected NAME: VALUE")]
     Header {
-        /// As given.
+        /// The value given.
         header: String,
     },
-    /// A header that says where the body ends, which is ours to say.
+    /// A header about the end of the body, which the load generator sets itself.
     #[error("--header {header:?}: the body's length is set by the load generator")]
     Framing {
-        /// As given.
+        /// The value given.
         header: String,
     },
     /// The API key cannot be sent in a header.
@@ -44,7 +44,7 @@ pub enum TargetError {
     Resolve {
         /// The host.
         host: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -52,13 +52,13 @@ pub enum TargetError {
 /// The server.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Whether TLS is spoken.
+    /// Whether it uses TLS.
     pub(crate) tls: bool,
     /// The host's name, without brackets.
     pub(crate) host: String,
     /// Its addresses, at least one; connections take turns.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Everything before the body but its length: the request line and the headers.
+    /// The request line and the headers, without the body's length.
     head: Vec<u8>,
 }
 
@@ -85,7 +85,7 @@ impl Target {
         })
     }
 
-    /// A request with this body, as it goes over the wire.
+    /// The bytes of a request with this body.
     pub(crate) fn request(&self, body: &[u8]) -> Bytes {
         let length = format!("content-length: {}\r\n\r\n", body.len());
         [&self.head, length.as_bytes(), body].concat().into()
@@ -174,7 +174,7 @@ fn headers(args: &Args, authority: &Authority) -> Result<HeaderMap, TargetError>
     Ok(headers)
 }
 
-/// The JSON that is sent, for `max_tokens` tokens.
+/// The request's JSON, for `max_tokens` tokens.
 pub(crate) fn body(args: &Args, max_tokens: u64) -> Bytes {
     let prompt = match (&args.prompt, args.prompt_tokens) {
         (Some(text), _) => text.clone(),
@@ -196,7 +196,7 @@ pub(crate) fn body(args: &Args, max_tokens: u64) -> Bytes {
     Bytes::from(body.to_string())
 }
 
-/// Common short words: about one token each with every usual vocabulary.
+/// Common short words, each about one token in every usual vocabulary.
 fn made_up(tokens: u64) -> String {
     const WORDS: [&str; 8] = ["the", "road", "was", "long", "and", "cold", "that", "night"];
     let count = usize::try_from(tokens).unwrap_or(usize::MAX);

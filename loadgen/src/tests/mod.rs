@@ -20,7 +20,7 @@ use super::check::{Level, Rules};
 use super::conn::Connector;
 use super::error::Error;
 use super::exchange::Plan;
-use super::load::{Live, LoadThread, Phase, Shape};
+use super::load::{LoadThread, Phase, ProgressCounts, Shape};
 use super::report::Report;
 use super::run::make;
 use super::target::{Target, body};
@@ -308,7 +308,7 @@ async fn a_second_interrupt_cuts_off_what_is_under_way() {
         settle: 0,
     };
     let thread = LoadThread::start(Connector::new(target, None), plan, Shape::Closed { connections: 2 }).unwrap();
-    let (cut, live) = (CancellationToken::new(), Arc::new(Live::default()));
+    let (cut, live) = (CancellationToken::new(), Arc::new(ProgressCounts::default()));
     let phase = Phase {
         budget: Arc::new(Budget::new(None, None)),
         cut: cut.clone(),

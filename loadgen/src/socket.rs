@@ -1,4 +1,4 @@
-//! A connection's bytes, with TLS or without.
+//! A connection's socket, with TLS or without.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// A socket, with TLS or without. An enum rather than a boxed trait: it is polled for every token.
+/// A socket, with TLS or without. It is an enum rather than a boxed trait because it is polled for every token.
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// Plain TCP.

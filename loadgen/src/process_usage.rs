@@ -1,4 +1,4 @@
-//! What processes used between two moments: the difference of two samples, and what it is per token.
+//! CPU time and memory of processes between two moments: the difference of two samples, also per token.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::args::NamedPid;
 use super::procfs::{ProcError, Sample, sample};
 use super::report::ProcessUse;
 
-/// Samples of the processes of `--pid` at the beginning of the measurement.
+/// Samples of the processes of `--pid` at the start of the measurement.
 #[derive(Debug)]
-pub(crate) struct Before {
+pub(crate) struct StartSamples {
     groups: Vec<(String, Vec<(u32, Sample)>)>,
     own: Own,
 }
 
-/// What was done for it: tokens received and requests ended.
+/// The work in that time: tokens received and requests ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
     /// Tokens received.
@@ -26,11 +26,11 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy)]
 struct Own(Duration, Duration);
 
-impl Before {
+impl StartSamples {
     /// Samples every process, in groups of one name.
     ///
     /// # Errors
-    /// [`ProcError`] where one cannot be measured.
+    /// [`ProcError`] if one cannot be measured.
     pub(crate) fn take(pids: &[NamedPid]) -> Result<Self, ProcError> {
         let mut groups: Vec<(String, Vec<(u32, Sample)>)> = Vec::new();
         for NamedPid { name, pid } in pids {
@@ -43,7 +43,7 @@ impl Before {
         Ok(Self { groups, own: own() })
     }
 
-    /// What was used since: by the processes, and by the load generator itself.
+    /// The usage since then: of the processes, and of the load generator itself.
     pub(crate) fn until_now(&self, work: Work) -> (Vec<ProcessUse>, ProcessUse) {
         let after = own();
         let bench = bench_use((self.own, after), work);
@@ -62,7 +62,7 @@ fn own() -> Own {
         let micros = i128::from(t.tv_sec()) * 1_000_000 + i128::from(t.tv_usec());
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     };
-    // It fails only for an unknown kind of usage.
+    // The call fails only for an unknown kind of usage.
     getrusage(UsageWho::RUSAGE_SELF).map_or(Own(Duration::ZERO, Duration::ZERO), |u| {
         Own(time(u.user_time()), time(u.system_time()))
     })
@@ -115,7 +115,7 @@ fn group_use(name: &str, members: impl Iterator<Item = (u32, Sample, Option<Samp
     )
 }
 
-/// Which processes an entry of the report is of.
+/// The processes of one entry of the report.
 struct Group {
     name: String,
     pids: Vec<u32>,
@@ -188,7 +188,7 @@ mod tests {
             name: "me".to_owned(),
             pid: std::process::id(),
         }];
-        let before = Before::take(&pids).unwrap();
+        let before = StartSamples::take(&pids).unwrap();
         let start = std::time::Instant::now();
         let mut n = 0_u64;
         while start.elapsed() < Duration::from_millis(100) {

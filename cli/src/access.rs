@@ -1,4 +1,4 @@
-//! Who may use a gateway, and what names of models mean there: the flags that all gateways have.
+//! The flags that all gateways have for access and for the names of models.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
 use crate::shared::{bytes, duration};
 
-/// Who may use a gateway, and what names of models mean there.
+/// Access to a gateway, and the meaning of model names there.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct AccessArgs {
     /// API keys to ask for: a TOML file, kv for the cluster's bucket in JetStream, or kv:BUCKET; see
@@ -45,10 +45,10 @@ pub(crate) struct AccessArgs {
 }
 
 impl AccessArgs {
-    /// Refuses to serve strangers by oversight.
+    /// Refuses an open gateway that nobody asked for.
     ///
     /// # Errors
-    /// [`Unusable`], when others can reach `listen` and no keys are asked for.
+    /// [`Unusable`] if others can reach `listen` and no keys are required.
     pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
         if self.keys.is_some() || self.insecure || listen.is_loopback().await {
             return Ok(());
@@ -59,7 +59,7 @@ impl AccessArgs {
         )))
     }
 
-    /// Sets what the flags say; `config` is the file of all settings, where there is one.
+    /// Applies the flags; `config` is the file of all settings, if there is one.
     pub(crate) fn apply(self, options: &mut Options, config: Option<&Path>) {
         options.keys = self.keys;
         options.http.cors = self.cors_origin;
@@ -76,7 +76,7 @@ impl AccessArgs {
     }
 }
 
-/// What ended a gateway, with what cannot be used told from what failed.
+/// The error that ended a gateway: a setting that cannot be used, or a failure.
 pub(crate) fn failure(error: GatewayError) -> Failure {
     match error {
         GatewayError::Keys(_) | GatewayError::Models(_) => Unusable(error.to_string()).into(),

@@ -1,4 +1,4 @@
-//! The command line as a whole: its subcommands, and the walk from arguments to an exit status.
+//! The whole command line: its subcommands, and the way from arguments to an exit status.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
 use crate::{chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
 
-/// Exit status of a command line or a configuration that cannot be used, as clap's own.
+/// Exit status of a command line or a configuration that cannot be used; the same as clap's.
 const UNUSABLE: u8 = 2;
 
 const SETTINGS: &str = "\
@@ -52,7 +52,7 @@ enum Command {
     Provision(up::provision_command::Args),
 }
 
-/// What only looks at the bus.
+/// A subcommand that only looks at the bus.
 #[derive(Debug, clap::Subcommand)]
 enum Watch {
     Status {
@@ -109,13 +109,13 @@ fn run() -> ExitCode {
         Err(failure) if failure.is::<Unusable>() => fail(failure.as_ref(), UNUSABLE),
         Err(failure) => fail(failure.as_ref(), failure_status),
     };
-    // A thread may still wait for a key or a lock; nobody waits for it.
+    // A thread may still wait for a key press or a lock; the process does not wait for it.
     runtime.shutdown_background();
     status
 }
 
 impl Command {
-    /// Runs it; `config` is the file of its settings.
+    /// Runs the subcommand; `config` is the file of its settings.
     async fn run(self, config: Option<PathBuf>) -> Result<ExitCode, Failure> {
         match self {
             Self::Up(args) => up::run(args, config).await,
@@ -132,8 +132,7 @@ impl Command {
         }
     }
 
-    /// What is logged unless `--log` says otherwise: a role tells what it does, a tool only what
-    /// goes wrong.
+    /// The log filter without `--log`: a role logs what it does, a tool only what goes wrong.
     fn default_log(&self) -> &'static str {
         match self {
             Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
@@ -148,7 +147,7 @@ impl Command {
         }
     }
 
-    /// Whether it may hold thousands of connections. (The benchmark sees to that itself.)
+    /// Whether it may hold thousands of connections. (The benchmark raises its own limit.)
     fn holds_connections(&self) -> bool {
         matches!(
             self,
@@ -158,7 +157,7 @@ impl Command {
 
     fn runtime(&self) -> std::io::Result<Runtime> {
         match self {
-            // The load generator brings its own threads; the simulated engine leaves the others to what is measured.
+            // The load generator has its own threads. The simulated engine leaves the others to the measured server.
             Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
             Self::Gateway(args) => runtime(args.threads),
             Self::Worker(args) => runtime(args.io_threads),
@@ -173,8 +172,8 @@ impl Command {
     }
 }
 
-/// A runtime of so many threads. One thread needs no wake-ups between threads, which cost more per
-/// token than all that is done with it.
+/// A runtime with this many threads. One thread needs no wake-ups between threads; these cost more per token than
+/// all other work for it.
 fn runtime(threads: Option<usize>) -> std::io::Result<Runtime> {
     match thread_count(threads) {
         1 => Builder::new_current_thread().enable_all().build(),
@@ -197,7 +196,7 @@ impl Watch {
     }
 }
 
-/// Says in one line what went wrong.
+/// Writes the error in one line.
 fn fail(error: &(dyn Error + 'static), status: u8) -> ExitCode {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -205,7 +204,7 @@ fn fail(error: &(dyn Error + 'static), status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// A panic is a bug of ours: one line with its place, no back-trace, for the user to report.
+/// Writes a panic in one line with its place and without a back-trace: a bug for the user to report.
 fn report_panics_in_one_line() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));

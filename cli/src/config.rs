@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-/// The table at the root that says what names of models mean; its file is then the default of the
-/// flag of that name.
+/// The table at the root with the meaning of model names. Its file becomes the default of the flag with that name.
 const MODELS: &str = "models";
 
-/// Keys that stand at the root of the file, for every subcommand that has them.
+/// Keys at the root of the file, for every subcommand that has them.
 const SHARED: [&str; 7] = [
     "log",
     "log-format",
@@ -27,15 +26,15 @@ const SHARED: [&str; 7] = [
     "js-replicas",
 ];
 
-/// Why the settings cannot be used.
+/// Errors in the settings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// The file is not there or not readable.
+    /// The file is missing or cannot be read.
     #[error("cannot read the configuration {file}: {source}", file = file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -46,14 +45,14 @@ pub(crate) enum ConfigError {
         /// Line and cause.
         reason: String,
     },
-    /// A key that no setting has.
+    /// An unknown key.
     #[error("{file}: unknown key {key}; known here: {known}", file = file.display())]
     UnknownKey {
         /// The file.
         file: PathBuf,
         /// The key, with its table.
         key: String,
-        /// What would be known in its place.
+        /// The known keys in its place.
         known: String,
     },
     /// A value that the setting does not take.
@@ -63,7 +62,7 @@ pub(crate) enum ConfigError {
         file: PathBuf,
         /// The key, with its table.
         key: String,
-        /// What is wrong with the value.
+        /// The fault of the value.
         reason: String,
     },
 }
@@ -193,7 +192,7 @@ fn with_file(mut command: Command, table: &Table, file: &Path) -> Result<Command
     Ok(command)
 }
 
-/// What `models` at the root stands for: the file that it is in.
+/// The value that `models` at the root stands for: the file that holds it.
 fn models_file(value: &Value, file: &Path) -> Result<Value, ConfigError> {
     let wrong = |reason: &str| ConfigError::Value {
         file: file.to_owned(),
@@ -267,7 +266,7 @@ fn set(command: Command, flag: &str, value: &Value, key: &str, file: &Path) -> R
     Ok(command.mut_arg(id, |arg| arg.required(false).default_values(values)))
 }
 
-/// The texts that a flag would be given for `value`, or what is wrong with its type.
+/// The texts that a flag would get for `value`; an error if its type is wrong.
 fn values_of(arg: &Arg, value: &Value) -> Result<Vec<String>, String> {
     if let Value::Array(items) = value {
         if !matches!(arg.get_action(), ArgAction::Append) {

@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `name` with a random part: two coordinators of one id would take each other's heartbeats for their own.
+/// `name` with a random part. Two coordinators with the same id would take each other's heartbeats for their own.
 fn unlike_any_other(name: &Name) -> Name {
     let first = name.as_str();
     let first = first.get(..limits::GIVEN_NAME).unwrap_or(first);

@@ -21,7 +21,7 @@ use crate::ui;
 
 /// Exit status when no worker has this id.
 const NO_WORKER: u8 = 3;
-/// Exit status when the worker refuses, or is told otherwise while this waits.
+/// Exit status when the worker refuses, or when somebody undoes the drain while this waits.
 const REFUSED: u8 = 4;
 
 /// Let a worker finish what it has and take nothing new
@@ -52,37 +52,37 @@ pub(crate) struct Args {
     wait: bool,
 }
 
-/// Why it is not done.
+/// Errors of a drain.
 #[derive(Debug, thiserror::Error)]
 enum DrainError {
     /// No server answered in time.
     #[error("NATS is not reachable at {servers}{}", because(.reason))]
     Unreachable { servers: String, reason: String },
-    /// The bus refused something.
+    /// The bus refused an operation.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The request could not be made or sent.
     #[error("cannot tell the worker: {0}")]
     Send(#[from] async_nats::RequestError),
-    /// A bug: the message has no encoding.
+    /// The message cannot be encoded: a bug.
     #[error("cannot tell the worker: {0}")]
     Encode(#[from] EncodeError),
-    /// Nobody listens.
+    /// No worker with this id listens.
     #[error("there is no worker {worker} in cluster {namespace}; `tokenbus status` lists those that there are")]
     NoWorker { worker: Name, namespace: Name },
-    /// Somebody listens and says nothing: it hangs, or the way to it is cut.
+    /// The worker listens but does not answer: it hangs, or its connection is cut.
     #[error("worker {worker} does not answer within {DRAIN_ANSWER:?}")]
     NoAnswer { worker: Name },
-    /// The worker will not.
+    /// The worker refuses.
     #[error("worker {worker} refuses: {message}")]
     Refused { worker: Name, message: String },
     /// The answer is of another version.
     #[error("the worker's answer is not understood: {0}")]
     Answer(#[from] DecodeError),
-    /// The answer is to something else.
+    /// The answer belongs to another request.
     #[error("worker {worker} answers something else than was asked")]
     OtherAnswer { worker: Name },
-    /// Somebody let it take requests again.
+    /// Somebody undid the drain.
     #[error("worker {worker} takes requests again: somebody undid the drain, or it was restarted")]
     Undone { worker: Name },
     /// The connection ended.
@@ -137,7 +137,7 @@ async fn carry_out(args: &Args) -> Result<(), DrainError> {
         operator.tell(&Control::Undrain(Undrain {})).await?;
         return Ok(ui::println(format_args!("worker {worker} takes requests again"))?);
     }
-    // Before it is told, so that nothing that it says of it is missed.
+    // Subscribe before the worker is told, so that no status is missed.
     let statuses = operator.bus.subscribe(operator.subjects.status(worker)).await?;
     let grace_ms = args
         .grace
@@ -157,7 +157,7 @@ async fn carry_out(args: &Args) -> Result<(), DrainError> {
     Ok(())
 }
 
-/// Somebody with a connection to the bus and a worker in mind.
+/// A connection to the bus, and the worker to drain.
 struct Operator {
     bus: Bus,
     subjects: Subjects,
@@ -199,7 +199,7 @@ impl Operator {
         }
     }
 
-    /// Tells the worker to do something; it has done or begun it when this returns.
+    /// Sends the worker a command. It has done or begun it when this returns.
     async fn tell(&self, control: &Control) -> Result<(), DrainError> {
         let worker = self.worker.clone();
         match self.ask(control).await? {
@@ -212,7 +212,7 @@ impl Operator {
         }
     }
 
-    /// Waits until the worker says that nothing runs on it, or is gone.
+    /// Waits until the worker reports that nothing runs on it, or until it is gone.
     async fn idle(&self, mut statuses: Subscriber) -> Result<Idle, DrainError> {
         let mut watch = Watch::default();
         loop {
@@ -225,7 +225,7 @@ impl Operator {
                     }
                 },
                 Ok(None) => return Err(DrainError::Closed),
-                // It says nothing: is it there at all?
+                // The worker is silent: ask whether it is there at all.
                 Err(_) => match self.ask(&Control::Ping(Ping {})).await {
                     Ok(_) => Step::Wait,
                     Err(DrainError::NoWorker { .. }) => Step::Idle(Idle::Gone),
@@ -244,7 +244,7 @@ impl Operator {
     }
 }
 
-/// Why nothing runs on a worker.
+/// Reasons why nothing runs on a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Idle {
     /// It has finished everything.
@@ -262,7 +262,7 @@ impl std::fmt::Display for Idle {
     }
 }
 
-/// What a status means for whoever waits.
+/// The meaning of a status for the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Wait,
@@ -270,7 +270,7 @@ enum Step {
     Undone,
 }
 
-/// What the statuses have said so far.
+/// The statuses so far.
 #[derive(Debug, Default)]
 struct Watch {
     draining: bool,
@@ -287,7 +287,7 @@ impl Watch {
                 self.draining = true;
                 Step::Wait
             }
-            // Sent before the worker was told, but read after its answer.
+            // The worker sent it before it was told, but it is read after its answer.
             WorkerState::Starting | WorkerState::Ready | WorkerState::Unavailable if !self.draining => Step::Wait,
             WorkerState::Starting | WorkerState::Ready | WorkerState::Unavailable => Step::Undone,
         }

@@ -1,8 +1,8 @@
-//! What ends a subcommand.
+//! Errors that end a subcommand.
 
 use std::error::Error;
 
-/// Whatever ended a subcommand; all that is left to do is to say it.
+/// Any error that ends a subcommand; it is only written out.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// A configuration that cannot be used: the process ends as for a wrong command line.

@@ -9,7 +9,7 @@ use reqwest::{Client, Response, Url};
 
 use crate::limits;
 
-/// A client for requests to `url`. A silence longer than `silence` in an answer is an error.
+/// A client for requests to `url`. A pause longer than `silence` in an answer is an error.
 ///
 /// # Errors
 /// When the system's certificates cannot be loaded.
@@ -21,7 +21,7 @@ pub(crate) fn client(url: &Url, silence: Duration) -> reqwest::Result<Client> {
         .tcp_nodelay(true)
         .user_agent(concat!("tokenbus/", env!("CARGO_PKG_VERSION")));
     if is_loopback(url) {
-        // A proxy from the environment is for the outside world.
+        // A proxy from the environment is for other networks.
         builder = builder.no_proxy();
     }
     builder.build()
@@ -39,7 +39,7 @@ fn is_loopback(url: &Url) -> bool {
     })
 }
 
-/// A body of at most [`limits::JSON_BODY_BYTES`].
+/// Reads a body of at most [`limits::JSON_BODY_BYTES`].
 ///
 /// # Errors
 /// A few words: the connection broke, or the body is longer.
@@ -59,7 +59,7 @@ pub(crate) async fn bounded_body(response: Response) -> Result<Vec<u8>, String> 
     Ok(body)
 }
 
-/// The innermost cause, which is the one that says something.
+/// The innermost cause, which has the useful text.
 pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,7 +1,7 @@
 //! Every limit and time-out of the command line, each with its unit and its reason.
 //!
-//! The limits of the roles are in their own crates; what is here concerns provisioning, child
-//! processes and the chat client.
+//! The limits of the roles are in their own crates. Those here are for provisioning, child processes and the chat
+//! client.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// makes a machine without a network wait for minutes before it is told.
 pub(crate) const PIP_RETRIES: u32 = 2;
 
-/// What is kept of pip's output to explain a failure, lines. pip says the cause near the end.
+/// Lines of pip's output that are kept to explain a failure. pip writes the cause near the end.
 pub(crate) const PIP_TAIL_LINES: usize = 60;
 
 /// How long a program found on PATH may take to tell its version. A healthy one takes
@@ -57,8 +57,8 @@ pub(crate) const JSON_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// The longest event of a chat's answer, bytes. A longer one is an error.
 pub(crate) const SSE_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long a chat waits for the next byte of an answer before it says that nothing comes. The
-/// gateway sends comments while it waits, so silence means a dead connection.
+/// How long a chat waits for the next byte of an answer before it gives up. The gateway sends comments while it waits,
+/// so silence means a dead connection.
 pub(crate) const CHAT_SILENCE: Duration = Duration::from_secs(120);
 
 /// The longest prompt read from standard input, bytes (the gateway's own body limit is near it).
@@ -67,14 +67,14 @@ pub(crate) const STDIN_PROMPT_BYTES: u64 = 16 * 1024 * 1024;
 /// How long `up` waits for its own gateway to know the model before it asks the first question.
 pub(crate) const FIRST_MODEL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long running answers may go on when `up` is asked to stop: whoever presses Ctrl-C waits.
+/// How long running answers may go on when `up` stops: the person who pressed Ctrl-C waits.
 pub(crate) const UP_GRACE: Duration = Duration::from_secs(5);
 
 /// A second signal this soon after the first is the same one: `timeout` and some shells signal a
 /// process and then its group. A person is slower.
 pub(crate) const SIGNAL_ECHO: Duration = Duration::from_millis(250);
 
-/// Characters of a given name that its id begins with: the random part has to fit behind it.
+/// Characters of a name that begin an id; the random part has to fit after them.
 pub(crate) const GIVEN_NAME: usize = 40;
 
 /// Bytes of log and messages that wait for a reader of standard error or standard output that hangs. The
@@ -105,9 +105,8 @@ pub(crate) const KEYS_PATIENCE: Duration = Duration::from_secs(10);
 /// First and longest pause between these tries.
 pub(crate) const KEYS_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Threads of a role unless it is told otherwise: beyond it more processes serve better, since each
-/// has its own connection to NATS.
+/// Default threads of a role. Beyond it more processes serve better, because each has its own connection to NATS.
 pub(crate) const DEFAULT_THREADS: usize = 8;
 
-/// Most threads that can be asked for; a mistyped number must not start ten thousand.
+/// Most threads of a role; a mistyped number must not start ten thousand.
 pub(crate) const MAX_THREADS: usize = 256;

@@ -1,4 +1,4 @@
-//! `--listen`: an address to bind, and what is said when that does not go.
+//! `--listen`: an address to bind, and the errors of binding it.
 
 use std::io;
 use std::str::FromStr;
@@ -44,8 +44,7 @@ impl Listen {
         self.0.ends_with(":0")
     }
 
-    /// Whether nobody but this machine can reach it. A name that leads nowhere counts as such: it
-    /// cannot be listened on either.
+    /// Whether only this machine can reach it. A name without an address counts as such: nothing can listen on it.
     pub(crate) async fn is_loopback(&self) -> bool {
         match tokio::net::lookup_host(&self.0).await {
             Ok(mut addresses) => addresses.all(|address| address.ip().to_canonical().is_loopback()),
@@ -53,10 +52,10 @@ impl Listen {
         }
     }
 
-    /// Takes the address.
+    /// Binds the address.
     ///
     /// # Errors
-    /// [`ListenError`], when it is in use, not ours, or not allowed.
+    /// [`ListenError`] if it is in use, not an address of this machine, or not allowed.
     pub(crate) async fn bind(&self) -> Result<TcpListener, ListenError> {
         TcpListener::bind(&self.0).await.map_err(|error| ListenError {
             address: self.clone(),

@@ -1,4 +1,4 @@
-//! Room for many connections: the limit on open files.
+//! The limit on open files, for many connections.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -13,7 +13,7 @@ pub(crate) fn allow_all() {
     });
     match raised {
         Ok(limit) => tracing::debug!(limit, "open files allowed"),
-        // Everything works, up to the old limit.
+        // Everything works up to the old limit.
         Err(error) => tracing::debug!(%error, "the limit on open files stays as it is"),
     }
 }

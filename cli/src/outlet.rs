@@ -1,7 +1,7 @@
-//! Standard error and standard output of a process that must not depend on who reads them.
+//! Standard error and standard output of a process that must not depend on their reader.
 //!
-//! What is written is queued, and a thread of its own writes it: a reader that has gone costs the lines, a
-//! reader that hangs costs the lines beyond a bound, and neither holds up a role or keeps it from stopping.
+//! Text is queued, and a thread writes it. If the reader has gone, the lines are lost; if it hangs, the lines beyond a
+//! bound are lost. Neither holds up a role or keeps it from stopping.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::limits;
 
-/// What waits to be written, and what became of the rest.
+/// The queued text, and the count of what was lost.
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Vec<u8>>,
@@ -24,9 +24,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// There is something to write.
+    /// Signals text to write.
     filled: Condvar,
-    /// All has been written.
+    /// Signals that all text was written.
     empty: Condvar,
 }
 
@@ -50,12 +50,12 @@ pub(crate) fn stdout() -> &'static Outlet {
     &OUTPUT
 }
 
-/// Says in which format the log is written.
+/// Sets the format of the log.
 pub(crate) fn log_is_json(json: bool) {
     JSON.store(json, Ordering::Relaxed);
 }
 
-/// Waits until all that was said is written, for a bounded time: whoever hangs is not waited for.
+/// Waits for a bounded time until all text is written; a reader that hangs does not hold up the process.
 pub(crate) fn last_words() {
     for outlet in [&ERROR, &OUTPUT] {
         if let Some(outlet) = LazyLock::get(outlet) {
@@ -74,18 +74,18 @@ fn tell_dropped(count: u64) -> String {
 }
 
 impl Outlet {
-    /// One in front of `target`, with words for what could not be kept.
+    /// A queue in front of `target`, with the words that report lost lines.
     fn to(name: &str, mut target: impl Write + Send + 'static, tell: fn(u64) -> String) -> Self {
         let outlet = Self(Arc::default());
         let shared = Arc::clone(&outlet.0);
         let write = move || {
             while let Some(bytes) = shared.next(tell) {
-                // A reader that has gone is nothing to die of, and there is nobody left to tell.
+                // The reader has gone; the process lives on, and nobody is left to tell.
                 drop(target.write_all(&bytes).and_then(|()| target.flush()));
                 shared.written();
             }
         };
-        // Without a thread nothing is written, and nothing waits for it either.
+        // Without a thread nothing is written and nothing waits.
         drop(std::thread::Builder::new().name(name.to_owned()).spawn(write));
         outlet
     }
@@ -121,7 +121,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be written next; what was lost is told when what waited before it is written.
+    /// The next text to write. A report of lost lines comes after the text that was queued before the loss.
     fn next(&self, tell: fn(u64) -> String) -> Option<Vec<u8>> {
         let mut state = self.lock();
         loop {
@@ -144,7 +144,7 @@ impl Shared {
     }
 }
 
-/// What the log is written with: each event is one write.
+/// Writer of the log: each event is one write.
 #[derive(Debug)]
 pub(crate) struct LogLine;
 

@@ -1,4 +1,4 @@
-//! What all roles share: how to reach the bus, and how to log.
+//! Flags that all roles share: the bus and the log.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ pub(crate) struct BusArgs {
     pub namespace: Name,
 }
 
-/// How streams and buckets are kept in JetStream; whoever makes some has this.
+/// Replicas in JetStream, for the subcommands that make streams or buckets.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct KeptArgs {
     /// Replicas of streams and buckets in JetStream: auto is 3 where NATS is a cluster of three servers or more,
@@ -84,17 +84,17 @@ pub(crate) struct KeptArgs {
     pub js_replicas: Replicas,
 }
 
-/// The bus as a role needs it.
+/// A role's access to the bus.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     /// Servers and credentials.
     pub bus: BusOptions,
-    /// The cluster on it.
+    /// Name of the cluster.
     pub namespace: Name,
 }
 
 impl Shared {
-    /// With what is kept in JetStream kept so.
+    /// Sets the replicas of streams and buckets.
     pub(crate) fn keeping(mut self, kept: &KeptArgs) -> Self {
         self.bus.replicas = kept.js_replicas;
         self
@@ -102,7 +102,7 @@ impl Shared {
 }
 
 impl BusArgs {
-    /// What the flags mean, for a connection called `name`.
+    /// The options of the flags for a connection with this name.
     pub(crate) fn shared(&self, name: &str) -> Shared {
         let defaults = BusOptions::default();
         let urls = if self.nats.is_empty() {
@@ -144,10 +144,10 @@ pub(crate) fn start_logging(args: &LogArgs, default_filter: &str) -> Result<(), 
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(|| LogLine)
-        // It would say so on standard error, and panic where that is closed.
+        // The subscriber would report errors on standard error, and panic if that is closed.
         .log_internal_errors(false);
     outlet::log_is_json(args.log_format == LogFormat::Json);
-    // A second call (in a test) finds the first subscriber in place, which is as good.
+    // A second call (in a test) finds the first subscriber in place, which does as well.
     drop(match args.log_format {
         LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_ansi(false).try_init(),
@@ -177,8 +177,8 @@ pub(crate) fn threads(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("a whole number from 1 to {} is expected", limits::MAX_THREADS))
 }
 
-/// The number of threads of a role: what was asked for, or half of the processors, since NATS and the
-/// system's own network work want the rest.
+/// Threads of a role: the number given, or else half of the processors. NATS and the kernel's network work use the
+/// rest.
 pub(crate) fn thread_count(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

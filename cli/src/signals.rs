@@ -11,11 +11,11 @@ use crate::{limits, outlet};
 /// Exit status after SIGINT, as shells report it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Ctrl-C, from this call on. It is called before what may be interrupted begins: `tokio::signal::ctrl_c`
-/// in a `select!` listens only once it has been polled, and until then the signal ends the process.
+/// Listens for Ctrl-C from this call on. Call it before the work that Ctrl-C may interrupt: `tokio::signal::ctrl_c` in
+/// a `select!` listens only once it is polled, and until then the signal ends the process.
 ///
 /// # Errors
-/// When the handler cannot be installed.
+/// The handler cannot be installed.
 pub(crate) fn interrupts() -> io::Result<Signal> {
     signal(SignalKind::interrupt())
 }
@@ -23,12 +23,12 @@ pub(crate) fn interrupts() -> io::Result<Signal> {
 /// Starts listening for the signals; the token is cancelled at the first one.
 ///
 /// # Errors
-/// When the handlers cannot be installed.
+/// The handlers cannot be installed.
 pub(crate) fn shutdown() -> io::Result<CancellationToken> {
     shutdown_and(|| {})
 }
 
-/// As [`shutdown`], with something to be said after the first signal.
+/// As [`shutdown`], with a message after the first signal.
 ///
 /// # Errors
 /// As [`shutdown`].
@@ -55,7 +55,7 @@ pub(crate) fn shutdown_and(say: impl Fn() + Send + 'static) -> io::Result<Cancel
                 std::process::exit(i32::from(status));
             }
             first = Some(now);
-            // First of all: whatever is wrong with the log, the process stops.
+            // Cancel first, so that the process stops even if the log hangs.
             cancel.cancel();
             tracing::info!("stopping; a second signal ends it at once");
             say();

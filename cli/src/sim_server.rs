@@ -1,6 +1,6 @@
 //! `tokenbus sim-server`: the simulated engine behind an OpenAI-compatible HTTP endpoint.
 //!
-//! Here are its flags; the engine and its server are `tokenbus-sim`.
+//! This module has its flags; the engine and its server are in `tokenbus-sim`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::{signals, ui};
 
 /// A simulated engine with an OpenAI-compatible HTTP endpoint, for benchmarks and tests only
 ///
-/// It has no model: the n-th token of every answer is `tN `, up to max_tokens (16 if the request has none), and
-/// then finish_reason is length. All streams step together, as in continuous batching: one token each, every
+/// It has no model: the n-th token of every answer is `tN `. An answer ends after max_tokens with finish_reason length, or
+/// after 16 tokens with stop if the request has no limit. All streams step together, as in continuous batching: one token each, every
 /// --itl, the first one --ttft after the request.
 ///
-/// It runs in one thread, so that what is measured in front of it has the rest of the machine. With --itl 0 an
+/// It runs in one thread, so that the measured server has the rest of the machine. With --itl 0 an
 /// answer is not paced: it leaves whole, or in blocks of 16 KiB.
 ///
 /// Endpoints: POST /v1/chat/completions (streaming and not), GET /v1/models, /health, /metrics. A member `sim`
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     listen: Listen,
 
-    /// Model that it claims to serve, any name (repeatable)
+    /// Name of a model that it serves, any name (repeatable)
     #[arg(long, value_name = "NAME", default_value = "sim")]
     model: Vec<String>,
 

@@ -1,4 +1,4 @@
-//! What a person sees: lines and progress on standard error, results on standard output.
+//! Output for people: lines and progress on standard error, results on standard output.
 //!
 //! This is the one place that writes to the terminal; everything else logs.
 
@@ -17,7 +17,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// For this process's standard error.
+    /// A screen on this process's standard error.
     pub fn stderr() -> Self {
         let bars = io::stderr()
             .is_terminal()
@@ -25,7 +25,7 @@ impl Screen {
         Self { bars }
     }
 
-    /// Prints one line above the bars. A closed standard error is nothing to die of.
+    /// Prints one line above the bars. A closed standard error is ignored.
     pub fn line(&self, text: impl Display) {
         let printed = match &self.bars {
             Some(bars) => bars.println(text.to_string()),
@@ -37,7 +37,7 @@ impl Screen {
         drop(printed);
     }
 
-    /// Announces that something which takes a while has begun.
+    /// Announces the start of work that takes a while.
     pub fn step(&self, subject: &str, doing: &str) -> Step {
         let bar = match &self.bars {
             None => {
@@ -61,7 +61,7 @@ impl Screen {
     }
 }
 
-/// Something under way, shown by a [`Screen`]; dropping it takes its bar away.
+/// Work in progress, shown by a [`Screen`]. Dropping it removes its bar.
 #[derive(Debug)]
 pub struct Step {
     screen: Screen,
@@ -71,7 +71,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Shows how far it is, bytes.
+    /// Shows the progress, bytes.
     pub fn bytes(&self, done: u64, total: u64) {
         let Some(bar) = &self.bar else { return };
         if bar.length() != Some(total) {
@@ -83,7 +83,7 @@ impl Step {
         bar.set_position(done);
     }
 
-    /// Says that something else is being done now.
+    /// Shows another text for the work.
     pub fn now(&self, doing: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{}: {doing}", self.subject)),
@@ -120,7 +120,7 @@ fn style(template: &str) -> ProgressStyle {
 /// Writes to standard output and flushes, so that streamed text appears as it comes.
 ///
 /// # Errors
-/// When standard output is closed; the caller has nobody left to write for.
+/// Standard output is closed, so the caller has no reader left.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -137,8 +137,7 @@ pub(crate) fn println(text: impl Display) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes one line to standard error, where nothing can be done about a failure to write, and waits a moment
-/// until it is there.
+/// Writes one line to standard error and waits a moment until it is written. A failure to write is ignored.
 pub(crate) fn complain(text: impl Display) {
     outlet::stderr().line(text);
     outlet::stderr().flush(limits::LAST_WORDS);

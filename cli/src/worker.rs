@@ -22,8 +22,8 @@ use crate::up::provision::Provisioner;
 
 /// Serve models: take requests from the bus, stream tokens back
 ///
-/// A worker dials NATS and listens nowhere, so it can stand behind any firewall. The engine is what generates
-/// the tokens: any OpenAI-compatible server, llama.cpp run by this worker, or a simulation.
+/// A worker dials NATS and listens nowhere, so it can stand behind any firewall. The engine generates the tokens: any
+/// OpenAI-compatible server, llama.cpp run by this worker, or a simulation.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

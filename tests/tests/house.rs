@@ -112,7 +112,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "loadgen",
         &[
             &[
-                "budget", "deadline", "http1", "limits", "openai", "procfs", "sim_text", "stream",
+                "budget", "deadline", "http1", "limits", "openai", "procfs", "sim_text", "socket",
             ],
             &["args", "failure"],
             &["arrivals", "check", "target"],
@@ -120,7 +120,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["exchange"],
             &["probe", "stats"],
             &["load", "report"],
-            &["progress", "text", "usage"],
+            &["progress", "report_text", "process_usage"],
             &["run"],
         ],
     ),

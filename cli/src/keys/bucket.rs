@@ -1,4 +1,4 @@
-//! Keys in the bucket that all gateways of a cluster share.
+//! Keys in the JetStream bucket that all gateways of a cluster share.
 
 use async_nats::jetstream::kv::{CreateErrorKind, Store};
 use futures_util::StreamExt as _;
@@ -11,7 +11,7 @@ use super::error::KeysError;
 use crate::limits::{KEYS_CONNECT, KEYS_PATIENCE, KEYS_RETRY};
 use crate::shared::{BusArgs, KeptArgs, Shared};
 
-/// A bucket of keys, open.
+/// An open bucket of keys.
 pub(super) struct Bucket {
     name: String,
     store: Store,
@@ -34,7 +34,7 @@ impl Bucket {
             let because = if reason.is_empty() { "" } else { ": " };
             return Err(wrong(format!("NATS is not reachable at {servers}{because}{reason}")));
         }
-        // A cluster without JetStream does not get it in a moment.
+        // A cluster without JetStream will not have it soon, so do not try again.
         let opening = async || match open_key_bucket(&bus, &name).await {
             Err(BucketError::Open {
                 source: StreamError::Absent(reason),
@@ -68,7 +68,7 @@ impl Bucket {
         if there.map_err(|error| self.wrong(error))?.is_none() {
             return Err(KeysError::Unknown(name.clone()));
         }
-        // To do it twice is no harm.
+        // Deleting twice does no harm.
         let purged = patiently(async || self.store.purge(name.as_str()).await).await;
         purged.map_err(|error| self.wrong(error))
     }
@@ -80,7 +80,7 @@ impl Bucket {
         for name in names {
             let name = name.map_err(|error| self.wrong(error))?;
             let value = self.store.get(name.as_str()).await;
-            // Revoked at this moment.
+            // Somebody revoked it in the meantime.
             let Some(value) = value.map_err(|error| self.wrong(error))? else {
                 continue;
             };
@@ -93,8 +93,8 @@ impl Bucket {
     }
 }
 
-/// Does `operation` again for a time while it fails: servers that have just lost one of them choose
-/// new leaders within seconds.
+/// Repeats `operation` for a time while it fails: after the loss of a server the others choose new leaders within
+/// seconds.
 async fn patiently<T, E>(operation: impl AsyncFn() -> Result<T, E>) -> Result<T, E> {
     let until = Instant::now() + KEYS_PATIENCE;
     let mut attempt = 0;

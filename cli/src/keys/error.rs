@@ -1,8 +1,8 @@
-//! Why a key could not be made, revoked or listed.
+//! Errors of making, revoking and listing keys.
 
 use tokenbus_protocol::Name;
 
-/// Why keys cannot be read or changed.
+/// Keys cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeysError {
     /// The name is taken.
@@ -11,7 +11,7 @@ pub(super) enum KeysError {
     /// There is no such key.
     #[error("there is no key {0}; `tokenbus keys list` lists those that there are")]
     Unknown(Name),
-    /// The file or the bucket.
+    /// The file or the bucket failed.
     #[error("{place}: {reason}")]
     Place { place: String, reason: String },
 }

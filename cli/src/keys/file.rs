@@ -1,5 +1,5 @@
-//! Keys in a TOML file. What else stands in it, comments too, stays as it is; a reader sees the file
-//! of before or of after, never half of it.
+//! Keys in a TOML file. A change keeps all other content, comments included. A reader sees the old file or the new one,
+//! never half of it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use super::error::KeysError;
 
-/// A new file is its owner's alone.
+/// Mode of a new file: only its owner may read and write it.
 const MODE: u32 = 0o600;
 
 /// A key file.
@@ -30,7 +30,7 @@ struct Keys {
 
 impl File {
     pub(super) fn new(path: &Path) -> Self {
-        // A link stays one: what it points to is what is written anew.
+        // A link stays a link: its target is replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         Self { path }
     }
@@ -83,7 +83,7 @@ impl File {
     }
 
     fn change(&self, change: impl FnOnce(&mut DocumentMut) -> Result<(), KeysError>) -> Result<(), KeysError> {
-        // Whoever else changes it waits. It is the folder's lock, since the file is replaced.
+        // Others who change the file wait. The lock is on the folder, because the file is replaced.
         let lock = fs::File::open(self.folder()).and_then(|folder| folder.lock().map(|()| folder));
         let _lock = lock.map_err(|error| self.wrong(error))?;
         let text = match fs::read_to_string(&self.path) {
@@ -95,7 +95,7 @@ impl File {
         let mut document: DocumentMut = text.parse().map_err(|error| self.wrong(error))?;
         change(&mut document)?;
         let text = document.to_string();
-        // What the gateways would refuse is not written.
+        // A file that the gateways would refuse is not written.
         KeyTable::parse(&text).map_err(|error| self.wrong(error))?;
         self.replace(&text).map_err(|error| self.wrong(error))
     }
@@ -131,7 +131,7 @@ fn table(entry: &KeyEntry) -> Table {
             "requests-per-minute",
             entry.requests_per_minute.map(|limit| i64::from(limit.get())),
         ),
-        // The largest number that TOML has is no limit either.
+        // The largest number of TOML stands for no limit.
         (
             "tokens-per-minute",
             entry

@@ -225,7 +225,7 @@ fn table(keys: &[(String, KeyEntry)]) -> String {
         .join("\n")
 }
 
-/// Text that others wrote, fit for a terminal.
+/// Makes text from others safe for a terminal.
 fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

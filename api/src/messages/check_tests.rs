@@ -52,7 +52,8 @@ fn the_system_is_the_first_message() {
     assert_eq!(chat(&with(json!({ "system": blocks }))).0, want("Be\nkind."));
     let inside =
         json!([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "user", "content": "c"}]);
-    assert_eq!(messages(inside)[1], json!({"role": "system", "content": "b"}));
+    let block = "a\n\n<system>\nb\n</system>\n\nc";
+    assert_eq!(messages(inside), json!([{"role": "user", "content": block}]));
 }
 
 #[test]

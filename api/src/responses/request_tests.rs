@@ -75,8 +75,7 @@ fn messages_and_parts() {
             {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA==", "filename": "f.pdf"}},
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}]},
         {"role": "assistant", "content": "A cat."},
-        {"role": "system", "content": "Three."},
-        {"role": "user", "content": "And?"},
+        {"role": "user", "content": "<system>\nThree.\n</system>\n\nAnd?"},
     ]);
     assert_eq!(messages(input), want);
 }
@@ -114,10 +113,13 @@ fn calls_their_results_and_thoughts_are_one_turn_each() {
 }
 
 #[test]
-fn messages_of_the_assistant_are_apart_and_those_around_calls_are_not() {
+fn messages_of_the_assistant_that_follow_each_other_are_one() {
     let said = |text: &str| json!({"role": "assistant", "content": text});
     let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
-    assert_eq!(messages(json!([said("a"), said("b")])).as_array().unwrap().len(), 2);
+    assert_eq!(
+        messages(json!([said("a"), said("b")])),
+        json!([{"role": "assistant", "content": "a\n\nb"}])
+    );
     let one = messages(json!([said("a"), call, said("b")]));
     assert_eq!(one.as_array().unwrap().len(), 1);
     assert_eq!(one[0]["content"], "a\nb");

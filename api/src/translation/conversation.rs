@@ -1,7 +1,9 @@
 //! Makes the messages of a chat request from the items or blocks of another API.
 //!
-//! Chat templates are strict: a call and its results are messages of their own, in that order, and many templates
-//! accept a system message only at the beginning. Other APIs allow more, which is brought into this order here.
+//! Chat templates are strict: a call and its results are messages of their own, in that order. Many templates accept a
+//! system message only at the beginning, and roles only in turns. Other APIs allow more, which is brought into this
+//! order here: a later system message becomes a marked block in a user message, and neighbours of one role become one
+//! message.
 
 use std::borrow::Cow;
 
@@ -127,30 +129,37 @@ pub(crate) struct Conversation {
     turn: Option<Turn>,
     /// The parts of tool results that are no text. Engines accept only text in a tool's message.
     from_tools: Vec<Part>,
-    /// Whether the only message so far is the system's.
-    system: bool,
+    /// What the system said since, for the next message of the user.
+    from_system: Vec<String>,
 }
 
 impl Conversation {
-    /// Adds instructions of the system. Several at the beginning become one message.
+    /// Adds instructions of the system. Those at the beginning become one system message. Later ones keep their place
+    /// as a block that is marked with `<system>`, in the next message of the user or in one of its own. A call and its
+    /// results are not parted.
     pub(crate) fn system(&mut self, text: &str) {
-        self.settle();
-        if let (true, [message]) = (self.system, &mut *self.messages) {
-            if let Some(Content::Text(told)) = &mut message.content {
-                join(told, text, "\n\n");
+        match &mut *self.messages {
+            [] if self.turn.is_none() => self.push("system", Some(Content::Text(text.to_owned()))),
+            [message] if message.role == "system" && self.turn.is_none() => {
+                if let Some(Content::Text(told)) = &mut message.content {
+                    join(told, text, "\n\n");
+                }
             }
-            return;
+            _ => {
+                if self.turn.as_ref().is_some_and(|turn| turn.calls.is_empty()) {
+                    self.end_turn();
+                }
+                if !text.is_empty() {
+                    self.from_system.push(format!("<system>\n{text}\n</system>"));
+                }
+            }
         }
-        self.system = self.messages.is_empty();
-        self.push("system", Some(Content::Text(text.to_owned())));
     }
 
-    /// Adds a message of the user.
+    /// Adds a message of the user. It continues the one before if that is the user's as well.
     pub(crate) fn user(&mut self, parts: Vec<Part>) {
-        self.end_turn();
-        let mut all = std::mem::take(&mut self.from_tools);
-        all.extend(parts);
-        self.push("user", Some(content(all)));
+        self.settle();
+        self.push_user(content(parts));
     }
 
     /// Adds the result of a tool call.
@@ -222,10 +231,15 @@ impl Conversation {
         self.turn.get_or_insert_default()
     }
 
+    /// Ends the turn and writes what waits for the next message of the user.
     fn settle(&mut self) {
         self.end_turn();
         if !self.from_tools.is_empty() {
-            self.user(Vec::new());
+            let parts = std::mem::take(&mut self.from_tools);
+            self.push_user(content(parts));
+        }
+        for block in std::mem::take(&mut self.from_system) {
+            self.push_user(Content::Text(block));
         }
     }
 
@@ -235,10 +249,26 @@ impl Conversation {
         if turn.text.is_none() && turn.calls.is_empty() {
             return;
         }
-        self.push("assistant", turn.text.map(Content::Text));
-        if let Some(message) = self.messages.last_mut() {
-            message.reasoning_content = turn.reasoning;
-            message.tool_calls = turn.calls;
+        match self.messages.last_mut() {
+            Some(last) if last.role == "assistant" && last.tool_calls.is_empty() => last.go_on(turn),
+            _ => {
+                self.push("assistant", turn.text.map(Content::Text));
+                if let Some(message) = self.messages.last_mut() {
+                    message.reasoning_content = turn.reasoning;
+                    message.tool_calls = turn.calls;
+                }
+            }
+        }
+    }
+
+    fn push_user(&mut self, content: Content) {
+        match self.messages.last_mut() {
+            Some(Message {
+                role: "user",
+                content: Some(told),
+                ..
+            }) => told.append(content),
+            _ => self.push("user", Some(content)),
         }
     }
 
@@ -250,6 +280,41 @@ impl Conversation {
             tool_calls: Vec::new(),
             tool_call_id: None,
         });
+    }
+}
+
+impl Message {
+    /// Appends another turn of the assistant to this one, which has no calls.
+    fn go_on(&mut self, turn: Turn) {
+        join(&mut self.reasoning_content, &turn.reasoning, "\n");
+        match (&mut self.content, turn.text) {
+            (Some(content), Some(text)) => content.append(Content::Text(text)),
+            (content @ None, text) => *content = text.map(Content::Text),
+            (Some(_), None) => {}
+        }
+        self.tool_calls = turn.calls;
+    }
+}
+
+impl Content {
+    /// Texts become one string, because not every engine accepts parts.
+    fn append(&mut self, more: Self) {
+        match (&mut *self, more) {
+            (Self::Text(text), Self::Text(more)) => join(text, &more, "\n\n"),
+            (_, more) => {
+                let mut parts = std::mem::replace(self, Self::Parts(Vec::new())).into_parts();
+                parts.extend(more.into_parts());
+                *self = Self::Parts(parts);
+            }
+        }
+    }
+
+    fn into_parts(self) -> Vec<Part> {
+        match self {
+            Self::Text(text) if text.is_empty() => Vec::new(),
+            Self::Text(text) => vec![Part::text(text)],
+            Self::Parts(parts) => parts,
+        }
     }
 }
 
@@ -299,3 +364,7 @@ pub(crate) fn plain<'a>(parts: &'a [Part], between: &str) -> Option<Cow<'a, str>
         texts => Cow::Owned(texts.join(between)),
     })
 }
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

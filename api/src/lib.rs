@@ -9,6 +9,7 @@
 mod answer;
 mod chat;
 mod completions;
+mod delta;
 mod embeddings;
 mod generation;
 mod limits;

@@ -100,7 +100,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "api",
         &[
             &["limits", "models"],
-            &["answer"],
+            &["answer", "delta"],
             &["request"],
             &["embeddings", "generation", "rank", "tokens", "translation"],
             &["chat", "completions"],

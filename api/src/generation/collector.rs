@@ -10,6 +10,7 @@ use super::merge::{Kind, Members};
 use super::style::Style;
 use crate::answer::usage::Usage;
 use crate::answer::{AnswerError, Collect, Identity, json};
+use crate::delta::Tidy;
 use crate::limits::MAX_ANSWER;
 
 /// Collects the deltas of one call.
@@ -19,6 +20,7 @@ pub(crate) struct Collector<S> {
     fingerprint: Option<String>,
     choices: Vec<Choice>,
     chunk: Members,
+    tidy: Tidy,
     bytes: usize,
     style: PhantomData<S>,
 }
@@ -56,7 +58,6 @@ impl Choice {
     }
 
     fn absorb<S: Style>(&mut self, extra: &DeltaExtra, characters: usize) {
-        self.message.absorb(extra.delta.as_ref());
         self.logprobs
             .absorb(S::logprobs(extra.logprobs.as_ref(), characters).as_deref());
         self.members.absorb(extra.choice.as_ref());
@@ -86,6 +87,7 @@ impl<S: Style> Collector<S> {
             fingerprint: None,
             choices: Vec::new(),
             chunk: Members::new(Kind::Newest),
+            tidy: Tidy::default(),
             bytes: 0,
             style: PhantomData,
         }
@@ -118,7 +120,10 @@ impl<S: Style> Collector<S> {
 impl<S: Style> Collect for Collector<S> {
     fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError> {
         self.count(delta)?;
+        let members = delta.extra.as_deref().and_then(|extra| extra.delta.as_ref());
+        let members = self.tidy.delta(delta.choice, members, delta.finish_reason.is_some());
         let choice = self.choice(delta.choice)?;
+        choice.message.absorb(members.as_deref());
         let before = choice.characters;
         if S::COUNTS_CHARACTERS {
             choice.characters += delta.text.chars().count();

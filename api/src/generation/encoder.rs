@@ -15,6 +15,7 @@ use crate::answer::events::{DONE, push_failure, push_unnamed};
 use crate::answer::json::{self, members, push_escaped, push_members};
 use crate::answer::usage::Usage;
 use crate::answer::{AnswerError, Encoder, Failure, Identity, Template};
+use crate::delta::Tidy;
 
 const CHUNK_END: &[u8] = b"}\n\n";
 
@@ -33,6 +34,7 @@ pub(crate) struct ChunkEncoder<S> {
     choices: Vec<Progress>,
     /// Characters of each choice's text so far, where the style counts them.
     characters: Vec<usize>,
+    tidy: Tidy,
     style: PhantomData<S>,
 }
 
@@ -76,6 +78,7 @@ impl<S: Style> ChunkEncoder<S> {
             include_usage,
             choices: Vec::new(),
             characters: Vec::new(),
+            tidy: Tidy::default(),
             style: PhantomData,
         };
         encoder.prepare();
@@ -192,12 +195,13 @@ impl<S: Style> Encoder for ChunkEncoder<S> {
         }
         let none = DeltaExtra::default();
         let extra = extra.unwrap_or(&none);
+        let tidied = self.tidy.delta(delta.choice, extra.delta.as_ref(), reason.is_some());
         let piece = RichDelta {
             index: delta.choice,
             text: &delta.text,
             reason,
             extra,
-            delta: extra.delta.as_ref().map_or("", members),
+            delta: tidied.as_deref().map_or("", members),
             choice: extra.choice.as_ref().map_or("", members),
             chunk: extra.chunk.as_ref().map_or("", members),
             characters,

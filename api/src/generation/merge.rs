@@ -61,8 +61,6 @@ enum Value {
 struct PartialCall {
     #[serde(skip)]
     index: Option<u64>,
-    #[serde(skip)]
-    id: Option<String>,
     members: Members,
 }
 
@@ -182,23 +180,14 @@ impl Value {
 fn merge_calls(calls: &mut Vec<PartialCall>, pieces: &[RawObject]) {
     for piece in pieces {
         let index: Option<u64> = piece.get("index").and_then(parse);
-        let id: Option<String> = piece.get("id").and_then(parse).filter(|id: &String| !id.is_empty());
-        let at = match index {
-            Some(_) => calls.iter().position(|call| call.index == index),
-            // Engines that do not number calls send whole ones, or pieces of the newest one.
-            None if id.is_some() => calls.iter().position(|call| call.id == id),
-            None => calls.len().checked_sub(1),
-        };
-        if let Some(call) = at.and_then(|at| calls.get_mut(at)) {
+        if let Some(call) = calls.iter_mut().find(|call| call.index == index) {
             call.members.merge(piece);
-            call.id = call.id.take().or(id);
         } else if calls.len() < MAX_TOOL_CALLS {
             let mut members = Members::new(Kind::ToolCall);
             members.merge(piece);
-            calls.push(PartialCall { index, id, members });
+            calls.push(PartialCall { index, members });
         }
     }
-    // A stable sort keeps calls without a number in the order in which they came.
     calls.sort_by_key(|call| call.index.unwrap_or(u64::MAX));
 }
 
@@ -241,19 +230,6 @@ mod tests {
         let want = concat!(
             r#"{"tool_calls":[{"id":"c0","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},"#,
             r#"{"id":"c1","type":"function","function":{"name":"g","arguments":"{}"},"extra":[7]}]}"#
-        );
-        assert_eq!(merged(Kind::Message, &pieces), want);
-    }
-
-    #[test]
-    fn tool_calls_without_an_index_are_told_apart_by_id() {
-        let pieces = [
-            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1"}},{"id":"b","function":{"name":"g","arguments":"2"}}]}"#,
-            r#"{"tool_calls":[{"id":"a","function":{"arguments":"x"}},{"id":"","function":{"arguments":"y"}}]}"#,
-        ];
-        let want = concat!(
-            r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1x"}},"#,
-            r#"{"id":"b","function":{"name":"g","arguments":"2y"}}]}"#
         );
         assert_eq!(merged(Kind::Message, &pieces), want);
     }

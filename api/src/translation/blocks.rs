@@ -11,6 +11,7 @@ use tokenbus_protocol::{Delta, DeltaExtra};
 use super::pieces::{CallPiece, elements, matched_stop, push_elements, read};
 use super::streamed_calls::{CallState, StreamedCalls};
 use crate::answer::AnswerError;
+use crate::delta::Tidy;
 use crate::limits::{MAX_ANSWER, MAX_CHOICES};
 
 /// The beginning of a block.
@@ -64,6 +65,7 @@ pub(crate) struct Ending {
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     current: Current,
+    tidy: Tidy,
     calls: StreamedCalls,
     /// Pieces that wait until the open call is complete.
     waiting: VecDeque<Piece>,
@@ -117,10 +119,9 @@ impl Blocks {
         self.begun = true;
         self.count(delta)?;
         let extra = delta.extra.as_deref();
-        let members = extra
-            .and_then(|extra| extra.delta.as_ref())
-            .map(read)
-            .unwrap_or_default();
+        let members = extra.and_then(|extra| extra.delta.as_ref());
+        let members = self.tidy.delta(0, members, delta.finish_reason.is_some());
+        let members = members.as_deref().map(read).unwrap_or_default();
         // Engines that are renaming the member send the same text under both names.
         let reasoning = members.reasoning_content.filter(|text| !text.is_empty());
         if let Some(text) = reasoning.or(members.reasoning).filter(|text| !text.is_empty()) {
@@ -207,7 +208,7 @@ impl Blocks {
         );
     }
 
-    fn call(&mut self, piece: CallPiece<'_>, sink: &mut impl BlockSink) {
+    fn call(&mut self, piece: CallPiece, sink: &mut impl BlockSink) {
         if let Some((at, input)) = self.calls.add(piece) {
             self.ending.calls = true;
             self.take(Piece::Call(at, input), sink);

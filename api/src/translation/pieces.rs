@@ -1,96 +1,58 @@
 //! The members of a chat delta beside its text: reasoning, refusals, pieces of tool calls, the stop string.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawJson;
 
-/// The members of a delta that the translations read.
+/// The members of a delta that the translations read, in the documented form. A member of another type counts as
+/// absent.
 #[derive(Deserialize, Default)]
-pub(crate) struct DeltaMembers<'a> {
-    #[serde(default)]
+pub(crate) struct DeltaMembers {
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) reasoning_content: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) reasoning: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) refusal: Option<String>,
-    #[serde(default, borrow)]
-    pub(crate) tool_calls: Option<Vec<CallPiece<'a>>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) tool_calls: Option<Vec<CallPiece>>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct CallPiece<'a> {
-    #[serde(default)]
-    pub(crate) index: Option<u64>,
-    #[serde(default)]
+pub(crate) struct CallPiece {
+    pub(crate) index: Option<usize>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) id: Option<String>,
-    #[serde(default, borrow)]
-    pub(crate) function: Option<FunctionPiece<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) function: Option<FunctionPiece>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) custom: Option<CustomPiece>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct FunctionPiece<'a> {
-    #[serde(default)]
+pub(crate) struct FunctionPiece {
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) name: Option<String>,
-    // Some engines send an object instead of a string.
-    #[serde(default, borrow)]
-    pub(crate) arguments: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) arguments: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct CustomPiece {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) input: Option<String>,
 }
 
-/// Follows JSON as it comes, and finds where the outermost object or array ends.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
-    depth: u32,
-    string: bool,
-    escaped: bool,
-    /// The outermost object or array has been closed.
-    pub(crate) complete: bool,
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(json: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(json)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
-impl Scan {
-    pub(crate) fn feed(&mut self, text: &str) {
-        for byte in text.bytes() {
-            if self.string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.string = false,
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.complete |= self.depth == 0;
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-pub(crate) fn read(members: &RawJson) -> DeltaMembers<'_> {
-    // A member of an unknown form is ignored.
+pub(crate) fn read(members: &RawJson) -> DeltaMembers {
     serde_json::from_str(members.get()).unwrap_or_default()
-}
-
-pub(crate) fn argument_text(raw: &RawValue) -> String {
-    match serde_json::from_str::<Option<String>>(raw.get()) {
-        Ok(text) => text.unwrap_or_default(),
-        Err(_) => raw.get().to_owned(),
-    }
 }
 
 /// The stop string in a choice: vLLM's `stop_reason` or SGLang's `matched_stop`. Numbers are ignored: they are token

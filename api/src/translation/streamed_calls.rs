@@ -1,12 +1,12 @@
 //! The tool calls of an answer while their pieces come.
 
-use super::pieces::{CallPiece, Scan, argument_text};
+use super::pieces::CallPiece;
+use crate::delta::Scan;
 use crate::limits::MAX_TOOL_CALLS;
 
 /// One tool call, as far as it has come.
 #[derive(Debug, Default)]
 pub(super) struct StreamedCall {
-    index: Option<u64>,
     pub(super) id: String,
     pub(super) name: String,
     /// Whether the input is free text rather than JSON.
@@ -48,15 +48,18 @@ impl StreamedCalls {
     }
 
     /// Adds `piece` to its call. Returns the call's place and the piece's input, or `None` beyond the bound on calls.
-    pub(super) fn add(&mut self, piece: CallPiece<'_>) -> Option<(usize, String)> {
-        let id = piece.id.filter(|id| !id.is_empty());
-        let at = self.place(piece.index, id.as_deref())?;
+    pub(super) fn add(&mut self, piece: CallPiece) -> Option<(usize, String)> {
+        let at = piece.index?;
+        // Calls are numbered in the order in which they begin.
+        if at == self.0.len() && at < MAX_TOOL_CALLS {
+            self.0.push(StreamedCall::default());
+        }
         let call = self.0.get_mut(at)?;
         if call.id.is_empty() {
-            call.id = id.unwrap_or_default();
+            call.id = piece.id.unwrap_or_default();
         }
         let (name, input) = match (piece.function, piece.custom) {
-            (Some(function), _) => (function.name, function.arguments.map(argument_text)),
+            (Some(function), _) => (function.name, function.arguments),
             (None, Some(custom)) => {
                 call.custom = true;
                 (custom.name, custom.input)
@@ -67,22 +70,5 @@ impl StreamedCalls {
             call.name = name.unwrap_or_default();
         }
         Some((at, input.unwrap_or_default()))
-    }
-
-    /// The call to which a piece belongs: by its number, else by its id, else the newest.
-    fn place(&mut self, index: Option<u64>, id: Option<&str>) -> Option<usize> {
-        let at = match (index, id) {
-            (Some(_), _) => self.0.iter().position(|call| call.index == index),
-            (None, Some(id)) => self.0.iter().position(|call| call.id == id),
-            (None, None) => self.0.len().checked_sub(1),
-        };
-        if at.is_some() || self.0.len() >= MAX_TOOL_CALLS {
-            return at;
-        }
-        self.0.push(StreamedCall {
-            index,
-            ..StreamedCall::default()
-        });
-        Some(self.0.len() - 1)
     }
 }

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use crate::request::fields::Integer;
 use crate::request::prompt::Prompt;
-use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
+use crate::request::{self, Checked, RequestError, field, missing};
 
 /// The members that the check reads.
 #[derive(Deserialize)]
@@ -18,7 +18,8 @@ struct EmbeddingsRequest {
     content: Option<IgnoredAny>,
     #[serde(rename = "encoding_format")]
     _encoding_format: Option<String>,
-    dimensions: Option<Integer>,
+    #[serde(rename = "dimensions")]
+    _dimensions: Option<Integer>,
 }
 
 /// Checks an embeddings request.
@@ -33,7 +34,6 @@ pub fn check_embeddings(body: &[u8]) -> Result<Checked, RequestError> {
         Some(Prompt { count: 0, .. }) => return Err(field("input", "empty_array", "at least one input is expected")),
         _ => {}
     }
-    at_least_one("dimensions", request.dimensions)?;
     Ok(Checked::verbatim(model))
 }
 
@@ -56,7 +56,7 @@ mod tests {
             r#"["a","b"]"#,
             "[1,2,3]",
             "[[1,2],[3]]",
-            r#""a","encoding_format":"base64","dimensions":256,"user":"u","x":[{}]"#,
+            r#""a","encoding_format":"base64","dimensions":0,"user":"u","x":[{}]"#,
         ] {
             let body = format!(r#"{{"model":"m","input":{input}}}"#);
             let checked = check_embeddings(body.as_bytes()).unwrap();
@@ -85,11 +85,6 @@ mod tests {
             assert_eq!(code, "invalid_type", "{wrong}");
         }
         assert_eq!(refused(r#"{"input":"a"}"#).0, Some("model".to_owned()));
-        let (param, code) = refused(r#"{"model":"m","input":"a","dimensions":0}"#);
-        assert_eq!(
-            (param.unwrap().as_str(), code),
-            ("dimensions", "integer_below_min_value")
-        );
         assert_eq!(check_embeddings(b"[]").unwrap_err(), RequestError::NotAnObject);
     }
 }

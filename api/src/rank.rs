@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::request::fields::{Integer, TextOrObject};
-use crate::request::{self, Checked, RequestError, at_least_one, field, missing};
+use crate::request::{self, Checked, RequestError, field, missing};
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
@@ -17,7 +17,8 @@ struct RerankRequest {
     documents: Option<Documents>,
     // The name in other servers' APIs; llama.cpp accepts both.
     texts: Option<Documents>,
-    top_n: Option<Integer>,
+    #[serde(rename = "top_n")]
+    _top_n: Option<Integer>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +70,6 @@ pub fn check_rerank(body: &[u8]) -> Result<Checked, RequestError> {
         Some(Documents(0)) => return Err(field("documents", "empty_array", "at least one document is expected")),
         Some(Documents(_)) => {}
     }
-    at_least_one("top_n", request.top_n)?;
     Ok(Checked::verbatim(model))
 }
 
@@ -101,6 +101,7 @@ mod tests {
             r#""query":{"content":[]},"documents":{"content":[]}"#,
             r#""query":"q","texts":["a"]"#,
             r#""query":"q","documents":["a"],"texts":[]"#,
+            r#""query":"q","documents":["a"],"top_n":0"#,
         ] {
             let body = format!(r#"{{"model":"m",{rest}}}"#);
             assert!(check_rerank(body.as_bytes()).is_ok(), "{rest}");
@@ -117,7 +118,6 @@ mod tests {
             (r#"{"model":"m","query":"q"}"#, "documents"),
             (r#"{"model":"m","query":"q","documents":[]}"#, "documents"),
             (r#"{"model":"m","query":"q","documents":["a",1]}"#, "documents[1]"),
-            (r#"{"model":"m","query":"q","documents":["a"],"top_n":0}"#, "top_n"),
         ] {
             assert_eq!(blamed(body).as_deref(), Some(param), "{body}");
         }

@@ -133,11 +133,12 @@ async fn content_as_string_and_as_parts_and_all_roles_reach_the_engine() {
 }
 
 #[tokio::test]
-async fn an_unknown_role_and_malformed_parts_are_refused_by_name() {
+async fn a_missing_role_and_malformed_parts_are_refused_by_name() {
     let cluster = Cluster::plan().worker(Role::sim("m", 1)).start().await;
     let client = cluster.client();
     let cases = [
-        (json!([{"role": "wizard", "content": "x"}]), "messages[0].role"),
+        (json!([{"role": 7, "content": "x"}]), "messages[0].role"),
+        (json!([{"content": "x"}]), "messages[0].role"),
         (
             json!([{"role": "user", "content": "x"}, {"role": "user", "content": 7}]),
             "messages[1].content",

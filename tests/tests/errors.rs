@@ -319,7 +319,7 @@ async fn a_malformed_body_is_a_400_that_says_where() {
         (format!(r#"{{"model":7,{message}}}"#), "model"),
         (format!(r#"{{"model":"",{message}}}"#), "model"),
         (format!(r#"{{"model":"m","stream":"yes",{message}}}"#), "stream"),
-        (format!(r#"{{"model":"m","max_tokens":-1,{message}}}"#), "max_tokens"),
+        (format!(r#"{{"model":"m","max_tokens":"x",{message}}}"#), "max_tokens"),
         (
             format!(r#"{{"model":"m","temperature":"hot",{message}}}"#),
             "temperature",

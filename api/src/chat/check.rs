@@ -1,7 +1,8 @@
 //! Checks a chat completion request. The engine gets the client's own bytes; the check only looks at them.
 //!
 //! It refuses what every engine would refuse, so that the client hears it at once and with the field's name. Bounds on
-//! which engines differ (temperatures, lengths of `stop`) are left to the engines, and unknown fields are ignored.
+//! which engines differ (temperatures, lengths of `stop`, a `max_tokens` of -1, roles) are left to the engines, and
+//! unknown fields are ignored.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,13 +12,14 @@ use super::style::ChatStyle;
 use crate::generation::members::generation_request;
 use crate::generation::view::GenerationView;
 use crate::request::content::Content;
-use crate::request::fields::{Integer, Role, Text, TextOrObject, TypedObjects};
+use crate::request::fields::{Integer, Text, TextOrObject, TypedObjects};
 use crate::request::{self, Checked, RequestError, field, missing};
 
 generation_request! {
     struct ChatRequest {
         messages: Option<Vec<Message>>,
-        max_completion_tokens: Option<Integer>,
+        #[serde(rename = "max_completion_tokens")]
+        _max_completion_tokens: Option<Integer>,
         logprobs: Option<bool>,
         top_logprobs: Option<Integer>,
         tools: Option<TypedObjects>,
@@ -31,7 +33,7 @@ generation_request! {
 #[derive(Deserialize)]
 #[serde(expecting = "an object with a role and content")]
 struct Message {
-    role: Option<Role>,
+    role: Option<Text>,
     // Not an `Option`: the type has a null of its own.
     #[serde(default = "no_content")]
     content: Content,
@@ -67,8 +69,6 @@ impl ChatRequest {
         for (n, message) in messages.iter().enumerate() {
             message.check(n)?;
         }
-        request::at_least_one("max_tokens", self.max_tokens)?;
-        request::at_least_one("max_completion_tokens", self.max_completion_tokens)?;
         Ok(GenerationView {
             model,
             stream: self.stream.unwrap_or(false),
@@ -116,25 +116,12 @@ impl ChatRequest {
 impl Message {
     fn check(&self, n: usize) -> Result<(), RequestError> {
         let at = |member: &str| format!("messages[{n}].{member}");
-        let null_is_fine = match &self.role {
-            None => return Err(missing(at("role"))),
-            Some(Role::Unknown(role)) => {
-                let what = format!(
-                    "the role {role:?} is none of 'system', 'developer', 'user', 'assistant', 'tool' and 'function'"
-                );
-                return Err(field(at("role"), "invalid_value", &what));
-            }
-            Some(Role::Assistant | Role::Function) => true,
-            Some(Role::Other) => false,
-        };
+        if self.role.is_none() {
+            return Err(missing(at("role")));
+        }
         match self.content {
-            Content::Null if null_is_fine => Ok(()),
-            Content::Null => Err(field(
-                at("content"),
-                "invalid_type",
-                "a string or an array of content parts is expected",
-            )),
-            Content::Text | Content::Parts { problem: None, .. } => Ok(()),
+            // Engines take a message without content, and roles of which only a model's template knows.
+            Content::Null | Content::Text | Content::Parts { problem: None, .. } => Ok(()),
             Content::Parts {
                 problem: Some(problem), ..
             } => Err(field(

@@ -82,19 +82,19 @@ fn all_roles_and_both_kinds_of_content_pass() {
 }
 
 #[test]
-fn content_may_be_null_only_where_openai_allows_it() {
-    let calls = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]);
-    passes(messages(
-        json!({"role": "assistant", "content": null, "tool_calls": calls}),
-    ));
-    passes(messages(json!({"role": "assistant", "tool_calls": calls})));
-    passes(messages(json!({"role": "function", "name": "f", "content": null})));
-    for role in ["system", "developer", "user", "tool"] {
-        assert_eq!(
-            wrong(messages(json!({"role": role, "content": null}))),
-            "messages[1].content"
-        );
-        assert_eq!(wrong(messages(json!({"role": role}))), "messages[1].content");
+fn the_engine_judges_roles_and_missing_content() {
+    for role in [
+        "system",
+        "developer",
+        "user",
+        "assistant",
+        "tool",
+        "function",
+        "observation",
+    ] {
+        passes(messages(json!({"role": role, "content": null})));
+        passes(messages(json!({"role": role})));
+        passes(messages(json!({"role": role, "content": "x"})));
     }
 }
 
@@ -131,8 +131,6 @@ fn wrong_messages_are_named_by_path() {
         "messages[1].content[1].image_url.url"
     );
 
-    let unknown = refused(messages(json!({"role": "wizard", "content": ""})));
-    assert_eq!(unknown, ("messages[1].role".to_owned(), "invalid_value"));
     let none = refused(messages(json!({"content": ""})));
     assert_eq!(none, ("messages[1].role".to_owned(), "missing_required_parameter"));
     assert_eq!(refused(json!({"messages": []})), ("messages".to_owned(), "empty_array"));
@@ -201,15 +199,13 @@ fn parameters_of_a_wrong_type_are_named() {
 
 #[test]
 fn counts_have_bounds() {
-    for name in ["n", "max_tokens", "max_completion_tokens"] {
-        assert_eq!(
-            refused(json!({ name: 0 })),
-            (name.to_owned(), "integer_below_min_value")
-        );
-        assert_eq!(
-            refused(json!({ name: -1 })),
-            (name.to_owned(), "integer_below_min_value")
-        );
+    for n in [0, -1] {
+        assert_eq!(refused(json!({"n": n})), ("n".to_owned(), "integer_below_min_value"));
+    }
+    for name in ["max_tokens", "max_completion_tokens"] {
+        for limit in [0, -1, -2] {
+            passes(json!({ name: limit }));
+        }
     }
     assert_eq!(refused(json!({"n": 129})), ("n".to_owned(), "integer_above_max_value"));
     assert_eq!(

@@ -50,9 +50,6 @@ impl CompletionRequest {
             }
             Some(prompt) => prompt.count,
         };
-        // A client may ask for no token and `echo`, to have the prompt itself scored.
-        request::at_least("max_tokens", self.max_tokens, 0.0)?;
-        request::at_least_one("best_of", self.best_of)?;
         let n = request::choices(self.n)?;
         let choices = u32::try_from(prompts).ok().and_then(|prompts| prompts.checked_mul(n));
         let choices = choices.filter(|choices| *choices <= MAX_TEXT_CHOICES).ok_or_else(|| {

@@ -12,7 +12,8 @@ macro_rules! generation_request {
             stream: Option<bool>,
             stream_options: Option<$crate::request::fields::StreamOptions>,
             n: Option<$crate::request::fields::Integer>,
-            max_tokens: Option<$crate::request::fields::Integer>,
+            #[serde(rename = "max_tokens")]
+            _max_tokens: Option<$crate::request::fields::Integer>,
             #[serde(rename = "temperature")]
             _temperature: Option<$crate::request::fields::Number>,
             #[serde(rename = "top_p")]

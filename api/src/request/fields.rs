@@ -193,6 +193,10 @@ impl<'de> Deserialize<'de> for NumberOrBool {
             fn visit_u64<E>(self, _: u64) -> Result<NumberOrBool, E> {
                 Ok(NumberOrBool::Asked)
             }
+            // vLLM takes -1 for all tokens that there are.
+            fn visit_i64<E>(self, _: i64) -> Result<NumberOrBool, E> {
+                Ok(NumberOrBool::Asked)
+            }
         }
         d.deserialize_any(V)
     }
@@ -225,40 +229,6 @@ impl ResponseFormat {
 
     pub(crate) fn is_schema(&self) -> bool {
         self.r#type == "json_schema"
-    }
-}
-
-/// A message's role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The content may be null or absent: the message may consist of tool calls or a refusal.
-    Assistant,
-    /// The old name of `tool`; the content may be null.
-    Function,
-    /// `system`, `developer`, `user` or `tool`.
-    Other,
-    /// A role that the API does not have.
-    Unknown(String),
-}
-
-impl<'de> Deserialize<'de> for Role {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = Role;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_str<E>(self, role: &str) -> Result<Role, E> {
-                Ok(match role {
-                    "assistant" => Role::Assistant,
-                    "function" => Role::Function,
-                    "system" | "developer" | "user" | "tool" => Role::Other,
-                    other => Role::Unknown(other.chars().take(64).collect()),
-                })
-            }
-        }
-        d.deserialize_str(V)
     }
 }
 

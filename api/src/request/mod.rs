@@ -173,16 +173,11 @@ pub(crate) fn model(model: Option<String>) -> Result<String, RequestError> {
 
 /// Checks an optional number that must be at least 1.
 pub(crate) fn at_least_one(name: &'static str, value: Option<Integer>) -> Result<(), RequestError> {
-    at_least(name, value, 1.0)
-}
-
-/// Checks an optional number that must be at least `least`.
-pub(crate) fn at_least(name: &'static str, value: Option<Integer>, least: f64) -> Result<(), RequestError> {
     match value {
-        Some(Integer(value)) if value < least => Err(field(
+        Some(Integer(value)) if value < 1.0 => Err(field(
             name,
             "integer_below_min_value",
-            &format!("an integer of at least {least} is expected, this is {value}"),
+            &format!("an integer of at least 1 is expected, this is {value}"),
         )),
         _ => Ok(()),
     }

@@ -57,6 +57,8 @@ pub(crate) fn completion(kind: RequestKind, body: &[u8]) -> u64 {
     // A cast from a float saturates, and turns NaN into 0.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let each = each
+        // Less than 0 is "no limit" to llama.cpp and others.
+        .filter(|each| *each >= 0.0)
         .map_or(ASSUMED_COMPLETION, |each| each as u64)
         .min(MAX_ASSUMED_COMPLETION);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -84,7 +86,8 @@ mod tests {
         for odd in [r#"{"max_tokens":"x"}"#, "[]", ""] {
             assert_eq!(chat(odd), ASSUMED_COMPLETION, "{odd}");
         }
-        assert_eq!(chat(r#"{"max_tokens":-1,"n":1e99}"#), 0);
+        assert_eq!(chat(r#"{"max_tokens":-1}"#), ASSUMED_COMPLETION);
+        assert_eq!(chat(r#"{"max_tokens":0,"n":1e99}"#), 0);
         assert_eq!(completion(RequestKind::Embeddings, b"{}"), 0);
     }
 

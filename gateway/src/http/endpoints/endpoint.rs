@@ -26,6 +26,7 @@ use crate::http::error::HttpError;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::CallHeaders;
+use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
@@ -111,12 +112,17 @@ impl ReceivedRequest {
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
         let mut record = Record::begin(edge, id.clone(), at);
         let caller = request.extensions().get::<Caller>().cloned();
+        let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
             let mut headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
             let body = body::read(request, edge.options.body_limit).await?;
+            let body = match path_model {
+                Some(model) => model.fill(body),
+                None => body,
+            };
             Ok((headers, body))
         };
         match read.await {

@@ -5,5 +5,6 @@ pub(crate) mod body;
 pub(crate) mod cors;
 pub(crate) mod dialect;
 pub(crate) mod headers;
+pub(crate) mod path;
 pub(crate) mod request_id;
 pub(crate) mod run_off_thread;

@@ -114,7 +114,11 @@ impl ReceivedRequest {
         let caller = request.extensions().get::<Caller>().cloned();
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
-            let mut headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
+            let mut headers = CallHeaders::read(
+                request.headers(),
+                edge.options.request_timeout,
+                edge.options.max_request_timeout,
+            )?;
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
@@ -210,6 +214,7 @@ impl ReceivedRequest {
             form,
             identity: Identity::new(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
+            silence: call.silence + BACKSTOP,
             record: self.record,
             wire: self.wire,
             keeper,
@@ -226,6 +231,7 @@ impl ReceivedRequest {
             needs: checked.needs,
             body: checked.body.unwrap_or_else(|| self.body.clone()),
             deadline: self.at + headers.timeout,
+            silence: headers.timeout,
             priority: headers.priority,
             tenant: headers.tenant.take(),
             client_id: std::mem::take(&mut self.id.0),

@@ -40,8 +40,10 @@ pub(crate) enum HttpError {
     /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
-    /// The body is compressed.
-    #[error("A request body with Content-Encoding {0:?} is not supported; send it uncompressed")]
+    /// The body is compressed in an unknown way.
+    #[error(
+        "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"
+    )]
     ContentEncoding(String),
     /// The path does not exist.
     #[error(

@@ -40,9 +40,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "32MiB")]
     body_limit: usize,
 
-    /// Time that a whole request may take; a client may ask for less with x-request-timeout
+    /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream;
+    /// a stream that flows is not cut. A client may ask for another with x-request-timeout
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
     request_timeout: Duration,
+
+    /// Longest time limit that a client may ask for with x-request-timeout; --request-timeout, if that is longer
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    max_request_timeout: Duration,
 
     /// Time without output after which a stream's status is sent; until then an error is a real status
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
@@ -109,6 +114,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.responses.bytes = args.responses_bytes as u64;
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
+    options.http.max_request_timeout = args.max_request_timeout;
     options.http.commit_after = args.commit_after;
     options.http.keep_alive = args.keep_alive;
     args.access.apply(&mut options, config.as_deref());

@@ -131,3 +131,7 @@ pub(crate) const MODEL_MEMORY: Duration = Duration::from_secs(600);
 
 /// How long the last usage records may take to be published when the gateway stops.
 pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
+
+/// Longest time that a worker may take for a stream. As long as output comes, nothing else bounds a stream; a worker takes
+/// no longer budget.
+pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);

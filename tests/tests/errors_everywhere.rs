@@ -182,9 +182,9 @@ async fn what_is_no_request_is_refused_at_every_endpoint_in_its_own_form() {
         let get = client.get(path).await;
         endpoint.refused(&get, 405, "method_not_allowed");
         assert!(get.header("allow").unwrap().contains("POST"), "{path}");
-        let gzip = [("content-encoding", "gzip")];
+        let brotli = [("content-encoding", "br")];
         endpoint.refused(
-            &post(&gzip, good.clone().into()).await,
+            &post(&brotli, good.clone().into()).await,
             415,
             "unsupported_content_encoding",
         );

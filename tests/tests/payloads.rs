@@ -176,7 +176,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Requests that are answered before their body is read: what stands in their first lines, and the status.
 const EARLY: [(&str, &str, u16); 3] = [
     (CHAT, "X-Any: thing", 413),
-    (CHAT, "Content-Encoding: gzip", 415),
+    (CHAT, "Content-Encoding: br", 415),
     ("/v1/nothing", "X-Any: thing", 404),
 ];
 

@@ -7,8 +7,9 @@ use tokenbus_protocol::RawJson;
 use super::failure::{Failure, openai_envelope};
 use super::json;
 
-/// A comment. Proxies take it as a sign of life, and every client skips it.
-pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+/// A comment. Proxies take it as a sign of life, and every client skips it. One newline ends it: with a second one, some
+/// clients (openai-go) would see an event without data, and fail.
+pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 
 /// The event that tells a client of OpenAI's older APIs that its stream is complete.
 pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";

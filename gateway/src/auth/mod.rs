@@ -115,22 +115,25 @@ impl Auth {
         inner.concern.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Finds the caller with the key `secret`; `None` if no keys are required.
+    /// Finds the caller with the first key of `secrets` that is known; `None` if no keys are required.
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn authenticate(&self, secret: Option<&[u8]>) -> Result<Option<Caller>, AuthError> {
+    pub fn authenticate<'a>(&self, secrets: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<Caller>, AuthError> {
         let Some(inner) = &self.0 else { return Ok(None) };
         let table = inner.table().ok_or(AuthError::NotReady)?;
-        let secret = secret.ok_or(AuthError::NoKey)?;
-        if secret.len() > MAX_SECRET {
-            return Err(AuthError::UnknownKey);
+        let mut error = AuthError::NoKey;
+        for secret in secrets {
+            let short = secret.len() <= MAX_SECRET;
+            if let Some(key) = short.then(|| table.find(&KeyHash::of(secret))).flatten() {
+                return Ok(Some(Caller {
+                    key: Arc::clone(key),
+                    auth: Arc::clone(inner),
+                }));
+            }
+            error = AuthError::UnknownKey;
         }
-        let key = table.find(&KeyHash::of(secret)).ok_or(AuthError::UnknownKey)?;
-        Ok(Some(Caller {
-            key: Arc::clone(key),
-            auth: Arc::clone(inner),
-        }))
+        Err(error)
     }
 }
 
@@ -267,8 +270,15 @@ mod tests {
         for wrong in [&b""[..], b"A", b"aa", &[b'a'; MAX_SECRET + 1]] {
             assert_eq!(stranger(&auth, Some(wrong)), AuthError::UnknownKey);
         }
-        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
-        assert_eq!(caller.key().name.as_str(), "alice");
+        for secrets in [
+            &[&b"a"[..]][..],
+            &[b"stale", b"a"],
+            &[b"a", b"stale"],
+            &[&[b'a'; MAX_SECRET + 1], b"a"],
+        ] {
+            let caller = auth.authenticate(secrets.iter().copied()).unwrap().unwrap();
+            assert_eq!(caller.key().name.as_str(), "alice");
+        }
         auth.set(KeyTable::parse(&entry("bob", "b", "")).unwrap());
         assert_eq!(stranger(&auth, Some(b"a")), AuthError::UnknownKey);
     }
@@ -276,7 +286,7 @@ mod tests {
     #[test]
     fn a_request_counts_as_running_until_its_grant_is_dropped() {
         let auth = on(&entry("alice", "a", "streams = 1\ntokens-per-minute = 600"));
-        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
         let now = Instant::now();
         let mut grant = caller.admit(|| 500, now).unwrap();
         assert!(matches!(caller.admit(|| 1, now), Err(Refusal::Streams { limit: 1 })));
@@ -291,7 +301,7 @@ mod tests {
     #[test]
     fn a_key_without_limits_costs_nothing_and_is_told_nothing() {
         let auth = on(&entry("alice", "a", ""));
-        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
         let grants: Vec<Grant> = (0..100)
             .map(|_| caller.admit(|| unreachable!(), Instant::now()).unwrap())
             .collect();
@@ -307,7 +317,7 @@ mod tests {
     #[test]
     fn requests_that_run_go_on_when_their_key_is_revoked() {
         let auth = on(&entry("alice", "a", "streams = 1"));
-        let caller = auth.authenticate(Some(b"a")).unwrap().unwrap();
+        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
         let grant = caller.admit(|| 0, Instant::now()).unwrap();
         auth.set(KeyTable::default());
         drop(grant);

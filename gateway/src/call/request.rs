@@ -1,12 +1,14 @@
 //! One client request.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokenbus_api::MAX_ANSWER;
 use tokenbus_protocol::{Features, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::limits::STREAM_BUFFER;
+use crate::limits::{STREAM_BUFFER, STREAM_TIME};
 
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
@@ -21,8 +23,10 @@ pub struct Call {
     pub needs: Features,
     /// The request's JSON, as the client sent it or as its API was translated.
     pub body: Bytes,
-    /// When the call times out.
+    /// When the call times out: an answer in one piece as a whole, a stream if it has no output by then.
     pub deadline: Instant,
+    /// Time that a stream may be without output, from its first output on.
+    pub silence: Duration,
     /// Higher goes first.
     pub priority: i32,
     /// The tenant; `None` for clients that name nobody.
@@ -42,6 +46,16 @@ impl Call {
     /// The features that the engine needs, including the kind itself.
     pub fn all_needs(&self) -> Features {
         self.needs.with(self.kind.feature())
+    }
+
+    /// The time that a worker may take for it, from `now` on. A stream that flows is not cut: only the gateway knows when
+    /// its client got the last output.
+    pub fn budget(&self, now: Instant) -> Duration {
+        if self.in_one_piece {
+            self.deadline.saturating_duration_since(now)
+        } else {
+            STREAM_TIME
+        }
     }
 
     /// How many bytes of output may wait for the reader. An answer in one piece arrives in one burst and is collected

@@ -17,8 +17,12 @@ pub(crate) const BODY_IDLE: Duration = Duration::from_secs(30);
 /// long as its stream lives. Such a copy costs a few microseconds.
 pub(crate) const COPIED: usize = 64 * 1024;
 
-/// Default time limit of a request: the official SDKs give up after this time.
+/// Default time limit: of an answer in one piece, of the wait for a stream's first output, and of each silence after
+/// that. The official SDKs give up after as long a silence.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Default of the longest time limit that a client may ask for. Enough for long reasoning that is not streamed.
+pub(crate) const MAX_REQUEST_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Default wait for the first output before the status is sent without it. Most errors come well within this time and
 /// so get a real status; proxies that cut silent connections wait for at least 30 s.
@@ -30,7 +34,7 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Default grace: the time that running requests have to end at a shutdown.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
-/// Time past a request's deadline after which the edge answers by itself. The core answers at the deadline; this only
+/// Time past a request's deadline, or past the longest silence of a stream, after which the edge answers by itself. The core answers at the deadline; this only
 /// matters if it has a bug.
 pub(crate) const BACKSTOP: Duration = Duration::from_secs(5);
 

@@ -10,8 +10,11 @@ use crate::http::origin::Origin;
 pub struct HttpOptions {
     /// Largest request body, in bytes.
     pub body_limit: usize,
-    /// Time limit of a request; a client may ask for less with `x-request-timeout`.
+    /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream
+    /// after that. A client may ask for another with `x-request-timeout`.
     pub request_timeout: Duration,
+    /// Longest time limit that a client may ask for.
+    pub max_request_timeout: Duration,
     /// Wait for the first output before a stream's status is sent without it.
     pub commit_after: Duration,
     /// Silence on an event stream after which a comment is sent.
@@ -28,6 +31,7 @@ impl Default for HttpOptions {
         Self {
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,
+            max_request_timeout: limits::MAX_REQUEST_TIMEOUT,
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
             direct: true,

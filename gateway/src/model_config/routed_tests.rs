@@ -94,6 +94,7 @@ fn call(model: &str) -> Call {
         needs: Features::NONE,
         body: Bytes::from(format!(r#"{{"model":"{model}"}}"#)),
         deadline: Instant::now(),
+        silence: Duration::from_secs(3),
         priority: 0,
         tenant: None,
         client_id: String::new(),

@@ -79,12 +79,21 @@ enum Step {
     },
 }
 
+fn state(call: &Call) -> StreamState {
+    let state = StreamState::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece);
+    if call.in_one_piece {
+        state
+    } else {
+        state.flowing(call.silence)
+    }
+}
+
 impl Driver {
     /// Opens a stream for `call`. Sends nothing before [`CallStream::next`] is polled.
     pub(crate) fn new(shared: Arc<Shared>, call: Call) -> Self {
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         Self {
-            state: StreamState::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece),
+            state: state(&call),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
             steps: VecDeque::from([Step::Place]),
             shared,
@@ -290,7 +299,7 @@ impl Driver {
         if self.shared.bus.is_connected() {
             return;
         }
-        let mut until = self.call.deadline;
+        let mut until = self.state.deadline();
         if !self.state.has_begun() {
             until = until.min(Instant::now() + self.shared.bus_patience);
         }

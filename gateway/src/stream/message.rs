@@ -40,7 +40,7 @@ pub(crate) fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) ->
         count: u32::try_from(call.body.len().div_ceil(room)).unwrap_or(u32::MAX),
         bytes: call.body.len() as u64,
     });
-    let budget = call.deadline.saturating_duration_since(envelope.now);
+    let budget = call.budget(envelope.now);
     let request = Request {
         id: call.id,
         gateway: envelope.gateway.clone(),
@@ -101,6 +101,7 @@ mod tests {
             needs: Features::NONE,
             body: vec![b'x'; body].into(),
             deadline: now + Duration::from_secs(3),
+            silence: Duration::from_secs(3),
             priority: 0,
             tenant: Some("t".repeat(64)),
             client_id: "c".repeat(128),

@@ -36,6 +36,8 @@ pub(crate) struct StreamState {
     /// Workers that refused or missed it since it last waited.
     excluded: Vec<Name>,
     deadline: Instant,
+    /// Time that it may be without output once there was some; `None` if the deadline is that of the whole answer.
+    silence: Option<Duration>,
     not_resumable: Option<&'static str>,
     in_one_piece: bool,
     /// Since when it finds no worker of its model.
@@ -65,6 +67,7 @@ impl StreamState {
             begun: false,
             excluded: Vec::new(),
             deadline,
+            silence: None,
             not_resumable,
             in_one_piece: false,
             without_worker: None,
@@ -86,6 +89,25 @@ impl StreamState {
     pub(crate) fn in_one_piece(mut self, yes: bool) -> Self {
         self.in_one_piece = yes;
         self
+    }
+
+    /// Lets each output move the deadline to `silence` after it.
+    #[must_use]
+    pub(crate) fn flowing(mut self, silence: Duration) -> Self {
+        self.silence = Some(silence);
+        self
+    }
+
+    /// When the stream times out.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// There was output at `at`.
+    fn flowed(&mut self, at: Instant) {
+        if let Some(silence) = self.silence {
+            self.deadline = self.deadline.max(at + silence);
+        }
     }
 
     /// The client has left: cancels at every worker that may have the request. A worker that takes it from the queue
@@ -261,6 +283,9 @@ impl StreamState {
             }
             run.next_seq += 1;
             run.heard = now;
+            if matches!(body, Body::Delta(_)) {
+                self.flowed(now);
+            }
             return self.on_own(body, actions);
         }
         match body {

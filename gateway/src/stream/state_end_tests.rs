@@ -110,3 +110,28 @@ fn a_stream_has_begun_when_a_worker_took_it_whatever_became_of_it_then() {
     bench.state.wait(bench.now, Duration::from_secs(1));
     assert!(bench.state.has_begun() && !bench.state.is_under_way());
 }
+
+#[test]
+fn a_stream_that_flows_is_not_cut_and_one_that_stops_is() {
+    let silence = Duration::from_secs(30);
+    let mut bench = Bench::running("a");
+    bench.state = bench.state.flowing(silence);
+    let begin = bench.now;
+    for seq in 1..100 {
+        let text = if seq % 2 == 0 {
+            Body::Alive(Alive::default())
+        } else {
+            delta("x")
+        };
+        assert_eq!(failed(&bench.frame("a", 0, seq, text)), None, "{seq}");
+        assert_eq!(failed(&bench.pass(Duration::from_secs(4))), None, "{seq}");
+    }
+    assert!(bench.now > begin + Duration::from_secs(60) * 2);
+    // Signs of life are not output.
+    let cut = (100..200).find_map(|seq| {
+        bench.frame("a", 0, seq, Body::Alive(Alive::default()));
+        failed(&bench.pass(Duration::from_secs(4))).cloned()
+    });
+    let stage = Stage::Generation;
+    assert_eq!(cut, Some(CallError::Deadline { stage }));
+}

@@ -11,6 +11,7 @@ mod keys;
 mod messages;
 mod openapi;
 mod page;
+mod paths;
 mod refusals;
 mod requests;
 mod responses;

@@ -134,7 +134,7 @@ async fn errors_are_anthropics_whenever_they_come() {
     assert_eq!(error(&send("{", None).await), invalid);
     assert_eq!(error(&send(r#"{"model":"m","messages":[]}"#, None).await), invalid);
     assert_eq!(error(&send("{}", Some(("x-request-timeout", "soon"))).await), invalid);
-    let compressed = send("{}", Some(("content-encoding", "gzip"))).await;
+    let compressed = send("{}", Some(("content-encoding", "br"))).await;
     assert_eq!(error(&compressed), (415, "invalid_request_error".to_owned()));
     let get = gateway.get(PATH).await;
     assert_eq!(error(&get), (405, "invalid_request_error".to_owned()));

@@ -78,7 +78,7 @@ async fn gateway() -> Gateway {
         entry("spent", "requests-per-minute = 1"),
     ];
     auth.set(KeyTable::parse(&keys.concat()).unwrap());
-    let caller = auth.authenticate(Some(b"tb-spent")).unwrap().unwrap();
+    let caller = auth.authenticate([&b"tb-spent"[..]]).unwrap().unwrap();
     drop(caller.admit(|| 0, tokio::time::Instant::now()).unwrap());
     let extras = Extras {
         auth,

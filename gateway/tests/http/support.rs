@@ -408,7 +408,9 @@ impl Events {
     /// The next event or comment, without the blank line behind it; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<String, reqwest::Error>> {
         loop {
-            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+            // One newline ends a comment, two end an event.
+            let end = if self.buffer.starts_with(':') { "\n" } else { "\n\n" };
+            if let Some((event, rest)) = self.buffer.split_once(end) {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
                 self.buffer = rest;
                 return Some(Ok(event));

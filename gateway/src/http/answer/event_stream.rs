@@ -36,8 +36,10 @@ pub(crate) struct EventStream<S: CallStream> {
     pub(crate) wire: Option<Arc<Wire>>,
     /// Silence after which a comment is sent.
     pub(crate) keep_alive: Duration,
-    /// When the stream ends even if the core says nothing.
+    /// When the stream ends if the core says nothing more.
     pub(crate) backstop: Instant,
+    /// Time from an output to the backstop.
+    pub(crate) silence: Duration,
 }
 
 impl<S: CallStream> EventStream<S> {
@@ -52,6 +54,7 @@ impl<S: CallStream> EventStream<S> {
             greet: self.first.is_none(),
             ended: false,
             heard: true,
+            flows: false,
             stream: self,
         });
         writer.stream.encoder.begin(&mut writer.buffer);
@@ -69,6 +72,8 @@ struct Writer<S: CallStream> {
     ended: bool,
     /// A delta came since the call got its splice: the template may have changed.
     heard: bool,
+    /// There was output since the backstop was set.
+    flows: bool,
 }
 
 impl<S: CallStream> Writer<S> {
@@ -120,12 +125,16 @@ impl<S: CallStream> Writer<S> {
 
     /// The timer fired. Writes do not reset it, which would be work per token; so it may be early.
     fn tick(&mut self, now: Instant) {
+        // Books what was sent past this task.
+        self.absorb_ready();
+        // Moved here, not at each output. So it is up to one interval of the timer late, but never early.
+        if std::mem::take(&mut self.flows) {
+            self.stream.backstop = now + self.stream.silence;
+        }
         if now >= self.stream.backstop {
             self.fail(&overdue());
             return;
         }
-        // Books what was sent past this task.
-        self.absorb_ready();
         let mut due = self.written + self.stream.keep_alive;
         if now >= due && self.buffer.is_empty() {
             self.buffer.extend_from_slice(self.stream.encoder.keep_alive());
@@ -154,6 +163,7 @@ impl<S: CallStream> Writer<S> {
 
     /// Takes events that the lane has written.
     fn hand_on(&mut self, written: Written) {
+        self.flows = true;
         self.stream.record.saw_text(&written);
         self.written = self.written.max(written.sent_at.unwrap_or(self.written));
         if self.buffer.is_empty() {
@@ -169,6 +179,7 @@ impl<S: CallStream> Writer<S> {
             Output::Written(_) | Output::Anew => self.fail(&unasked()),
             Output::Delta(delta) => {
                 self.heard = true;
+                self.flows = true;
                 self.stream.record.saw(delta);
                 if let Err(error) = self.stream.encoder.delta(delta, &mut self.buffer) {
                     self.fail(&error.into());

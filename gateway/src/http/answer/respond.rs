@@ -1,6 +1,7 @@
 //! Makes the response from a call's outputs: streamed or in one piece, in the form of its API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -27,8 +28,10 @@ pub(crate) struct AnswerContext {
     /// The API's form.
     pub(crate) form: Box<dyn Form>,
     pub(crate) identity: Identity,
-    /// When the request is answered, whatever the core does.
+    /// When the request is answered, whatever the core does. Output of a stream moves it.
     pub(crate) backstop: Instant,
+    /// Time that a stream may be without output, whatever the core does.
+    pub(crate) silence: Duration,
     pub(crate) record: Record,
     /// The client's socket, if events may be sent past the HTTP library.
     pub(crate) wire: Option<Arc<Wire>>,
@@ -85,6 +88,7 @@ fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>
         wire: context.wire.filter(|_| options.direct),
         keep_alive: options.keep_alive,
         backstop: context.backstop,
+        silence: context.silence,
     };
     let mut response = Response::new(Body::from_stream(stream.into_body()));
     let headers = response.headers_mut();

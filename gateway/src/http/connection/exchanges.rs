@@ -28,6 +28,7 @@ use crate::http::connection::chunked::Chunked;
 use crate::http::connection::leftover::Leftover;
 use crate::http::connection::socket::Socket;
 use crate::http::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
+use crate::http::request::path;
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -133,6 +134,7 @@ impl Connection {
                 request.extensions_mut().insert(client.clone());
             }
             stays &= !says_close(request.headers());
+            path::rewrite(&mut request);
             let answering = router.call(request);
             let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
             async move {
@@ -177,7 +179,8 @@ impl Connection {
         // HTTP/2 has no `connection: close`; its connections get a GOAWAY at the closing and lose nothing by it.
         let router = TowerToHyperService::new(self.router.clone());
         let closing = self.closing.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            path::rewrite(&mut request);
             router.call(request.map(|body| Leftover::new(body, closing.clone())))
         });
         let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));

@@ -27,6 +27,7 @@ use crate::http::error::HttpError;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::{CallHeaders, IGNORED};
+use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
@@ -112,12 +113,21 @@ impl ReceivedRequest {
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
         let mut record = Record::begin(edge, id.clone(), at);
         let caller = request.extensions().get::<Caller>().cloned();
+        let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
-            let mut headers = CallHeaders::read(request.headers(), edge.options.request_timeout)?;
+            let mut headers = CallHeaders::read(
+                request.headers(),
+                edge.options.request_timeout,
+                edge.options.max_request_timeout,
+            )?;
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
             let body = body::read(request, edge.options.body_limit).await?;
+            let body = match path_model {
+                Some(model) => model.fill(body),
+                None => body,
+            };
             Ok((headers, body))
         };
         match read.await {
@@ -210,6 +220,7 @@ impl ReceivedRequest {
             form,
             identity: Identity::new(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
+            silence: call.silence + BACKSTOP,
             record: self.record,
             wire: self.wire,
             keeper,
@@ -226,6 +237,7 @@ impl ReceivedRequest {
             needs: checked.needs,
             body: checked.body.unwrap_or_else(|| self.body.clone()),
             deadline: self.at + headers.timeout,
+            silence: headers.timeout,
             priority: headers.priority,
             tenant: headers.tenant.take(),
             client_id: std::mem::take(&mut self.id.0),

@@ -28,6 +28,9 @@ pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {
         ("/v1/models", get(models::list::<C>)),
         ("/v1/models/{*id}", get(models::one::<C>)),
         ("/healthz", get(health::live)),
+        // What the clients of vLLM, llama.cpp and SageMaker ask.
+        ("/health", get(health::live)),
+        ("/ping", get(health::live)),
         ("/readyz", get(health::ready::<C>)),
         ("/metrics", get(health::metrics::<C>)),
         ("/cluster", get(cluster::show::<C>)),

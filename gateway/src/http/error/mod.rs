@@ -40,11 +40,16 @@ pub(crate) enum HttpError {
     /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
-    /// The body is compressed.
-    #[error("A request body with Content-Encoding {0:?} is not supported; send it uncompressed")]
+    /// The body is compressed in an unknown way.
+    #[error(
+        "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"
+    )]
     ContentEncoding(String),
     /// The path does not exist.
-    #[error("Unknown request URL: {method} {path}. Chat is at POST /v1/chat/completions")]
+    #[error(
+        "Unknown request URL: {method} {path}. Chat is at POST /v1/chat/completions: the base URL of OpenAI's clients \
+         ends with /v1, that of Anthropic's clients with the host"
+    )]
     NotFound {
         /// The request's method.
         method: String,
@@ -99,7 +104,7 @@ pub(crate) enum HttpError {
 fn stranger(stranger: AuthError) -> &'static str {
     match stranger {
         AuthError::NoKey => {
-            "You did not provide an API key. Send it in the header Authorization, as in 'Authorization: Bearer YOUR_KEY', or in x-api-key"
+            "You did not provide an API key. Send it in the header Authorization, as in 'Authorization: Bearer YOUR_KEY', or in x-api-key or api-key"
         }
         AuthError::UnknownKey => "Incorrect API key provided",
         AuthError::NotReady => "The gateway does not know the API keys yet",

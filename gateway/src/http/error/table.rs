@@ -44,10 +44,13 @@ impl HttpError {
                 .code("request_timeout")
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
-            Self::ContentEncoding(_) => new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
-                .code("unsupported_content_encoding")
-                .param(Some("content-encoding"))
-                .close(),
+            Self::ContentEncoding(_) => Verdict {
+                codings: true,
+                ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
+                    .code("unsupported_content_encoding")
+                    .param(Some("content-encoding"))
+                    .close()
+            },
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
             Self::Unauthorized(stranger) => self.stranger(*stranger),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Failure, openai_envelope};
 
@@ -14,6 +14,9 @@ use crate::metrics::Outcome;
 
 /// Tells the official SDKs whether to retry, whatever the status.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// What a client may compress a body with, as `Accept-Encoding` says it.
+const CODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, zstd, identity");
 
 /// The response that an error becomes.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,8 @@ pub(crate) struct Verdict {
     pub should_retry: Option<bool>,
     /// Whether the response asks for a key.
     pub challenge: bool,
+    /// Whether the response says how a body may be compressed.
+    pub codings: bool,
     /// Whether the connection closes after the response, because the request was not read to its end.
     pub close: bool,
 }
@@ -52,6 +57,7 @@ impl Verdict {
             outcome,
             should_retry: None,
             challenge: false,
+            codings: false,
             close: false,
         }
     }
@@ -109,6 +115,9 @@ impl Verdict {
         }
         if self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.codings {
+            headers.insert(ACCEPT_ENCODING, CODINGS);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -20,13 +20,13 @@ use crate::http::request::dialect;
 use crate::metrics::Metrics;
 
 /// Paths that need no key, in addition to the page's files. They only tell that the gateway is there.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/health", "/ping"];
 
 /// The path that only keys with the right to metrics may read.
 const METRICS: &str = "/metrics";
 
-/// The header for a key, besides `Authorization`.
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The headers for a key, besides `Authorization`: Anthropic's and Azure's.
+const KEY_HEADERS: [HeaderName; 2] = [HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// The headers that tell the rate limits. Browsers must be allowed to read them.
 pub(crate) const RATE_HEADERS: [HeaderName; 6] = [
@@ -52,7 +52,7 @@ pub(crate) async fn layer(State(access): State<Arc<Access>>, mut request: Reques
     if OPEN.contains(&path) || page::FILES.iter().any(|file| file.path == path) {
         return next.run(request).await;
     }
-    let caller = match access.auth.authenticate(secret(request.headers())) {
+    let caller = match access.auth.authenticate(secrets(request.headers())) {
         Ok(Some(caller)) if path == METRICS && !caller.key().metrics => {
             return dialect::refuse(&request, &HttpError::MetricsNotAllowed);
         }
@@ -79,14 +79,18 @@ fn reason(stranger: AuthError) -> &'static str {
     }
 }
 
-/// The key that a request carries.
-fn secret(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+/// The keys that a request carries. There may be several: a client may have a login of its own in one header and the
+/// gateway's key in the other.
+fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, secret) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(secret)
     });
-    let secret = bearer.or_else(|| headers.get(X_API_KEY).map(HeaderValue::as_bytes));
-    secret.map(<[u8]>::trim_ascii).filter(|secret| !secret.is_empty())
+    let others = KEY_HEADERS.into_iter().flat_map(|name| headers.get_all(name));
+    bearer
+        .chain(others.map(HeaderValue::as_bytes))
+        .map(<[u8]>::trim_ascii)
+        .filter(|secret| !secret.is_empty())
 }
 
 fn tell(caller: &Caller, headers: &mut HeaderMap) {
@@ -111,27 +115,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_in_either_header() {
+    fn keys_are_found_in_each_header() {
         let found = |headers: &[(&'static str, &str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.append(*name, HeaderValue::from_str(value).unwrap());
             }
-            secret(&map).map(|secret| String::from_utf8(secret.to_vec()).unwrap())
+            let found: Vec<String> = secrets(&map)
+                .map(|secret| String::from_utf8(secret.to_vec()).unwrap())
+                .collect();
+            found
         };
-        for (headers, key) in [
-            (&[("authorization", "Bearer k")][..], Some("k")),
-            (&[("authorization", "bearer   k ")], Some("k")),
-            (&[("x-api-key", "k")], Some("k")),
-            (&[("authorization", "Basic eDp5"), ("x-api-key", "k")], Some("k")),
-            (&[("authorization", "Bearer a"), ("x-api-key", "b")], Some("a")),
-            (&[("authorization", "Bearer ")], None),
-            (&[("authorization", "Bearer")], None),
-            (&[("authorization", "k")], None),
-            (&[("x-api-key", "")], None),
-            (&[], None),
+        for (headers, keys) in [
+            (&[("authorization", "Bearer k")][..], &["k"][..]),
+            (&[("authorization", "bearer   k ")], &["k"]),
+            (&[("x-api-key", "k")], &["k"]),
+            (&[("api-key", "k")], &["k"]),
+            (&[("authorization", "Basic eDp5"), ("x-api-key", "k")], &["k"]),
+            (&[("authorization", "Bearer a"), ("x-api-key", "b")], &["a", "b"]),
+            (&[("api-key", "c"), ("x-api-key", "b")], &["b", "c"]),
+            (&[("authorization", "Bearer "), ("x-api-key", "b")], &["b"]),
+            (&[("authorization", "Bearer")], &[]),
+            (&[("authorization", "k")], &[]),
+            (&[("x-api-key", "")], &[]),
+            (&[], &[]),
         ] {
-            assert_eq!(found(headers).as_deref(), key, "{headers:?}");
+            assert_eq!(found(headers), keys, "{headers:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The form of an error that comes before any endpoint: OpenAI's or Anthropic's. The path decides, and where both APIs
-//! share a path, a header.
+//! The form of an error that comes before any endpoint: OpenAI's or Anthropic's. The path decides, and where it belongs
+//! to both APIs or to none, a header.
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -12,6 +12,9 @@ use crate::http::request::request_id::RequestId;
 /// The root of the paths that only Anthropic's API has.
 pub(crate) const MESSAGES: &str = "/v1/messages";
 
+/// The roots of the paths that only OpenAI's API has.
+const OPENAI: [&str; 4] = ["/v1/chat", "/v1/completions", "/v1/embeddings", "/v1/responses"];
+
 const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 /// Whether a request for `path` with these headers speaks Anthropic's API.
@@ -20,7 +23,7 @@ pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
         let below = path.strip_prefix(root);
         below.is_some_and(|below: &str| below.is_empty() || below.starts_with('/'))
     };
-    at_or_below(MESSAGES) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
+    at_or_below(MESSAGES) || (headers.contains_key(ANTHROPIC_VERSION) && !OPENAI.into_iter().any(at_or_below))
 }
 
 /// Refuses `request` with `error`.
@@ -53,6 +56,7 @@ mod tests {
         }
         headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
         assert!(is_anthropic("/v1/models", &headers) && is_anthropic("/v1/models/a/b", &headers));
-        assert!(!is_anthropic("/v1/chat/completions", &headers));
+        assert!(is_anthropic("/v1/complete", &headers) && is_anthropic("/v1/files", &headers));
+        assert!(!is_anthropic("/v1/chat/completions", &headers) && !is_anthropic("/v1/responses/x", &headers));
     }
 }

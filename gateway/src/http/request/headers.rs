@@ -19,7 +19,7 @@ const TENANT: &str = "x-tokenbus-tenant";
 /// The values of a request's headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallHeaders {
-    /// Time limit of the request.
+    /// Time limit: of an answer in one piece, and of each silence of a stream.
     pub(crate) timeout: Duration,
     /// W3C trace context, if it is well-formed.
     pub(crate) trace: Option<TraceContext>,
@@ -31,15 +31,15 @@ pub(crate) struct CallHeaders {
 }
 
 impl CallHeaders {
-    /// Reads `headers`; `timeout` is the longest time limit.
+    /// Reads `headers`. Without a time limit in them, `timeout` holds; a client may ask for at most `longest`.
     ///
     /// # Errors
     /// [`HttpError::Header`] names the header with an illegal value.
-    pub(crate) fn read(headers: &HeaderMap, timeout: Duration) -> Result<Self, HttpError> {
+    pub(crate) fn read(headers: &HeaderMap, timeout: Duration, longest: Duration) -> Result<Self, HttpError> {
         let asked_priority = priority(headers)?;
         Ok(Self {
             asked_priority,
-            timeout: asked_timeout(headers)?.map_or(timeout, |asked| asked.min(timeout)),
+            timeout: asked_timeout(headers)?.map_or(timeout, |asked| asked.min(longest.max(timeout))),
             trace: trace(headers),
             priority: asked_priority.unwrap_or(0),
             tenant: tenant(headers)?,
@@ -76,7 +76,7 @@ fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, HttpError> {
     match seconds.map(Duration::try_from_secs_f64) {
         Some(Ok(timeout)) => Ok(Some(timeout)),
         // A number too large for a duration is above the limit.
-        Some(Err(_)) if seconds.is_some_and(f64::is_finite) => Ok(None),
+        Some(Err(_)) if seconds.is_some_and(f64::is_finite) => Ok(Some(Duration::MAX)),
         _ => Err(wrong(TIMEOUT, format!("{text:?} is no number of seconds above 0"))),
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        CallHeaders::read(&map, Duration::from_secs(600))
+        CallHeaders::read(&map, Duration::from_secs(600), Duration::from_secs(3600))
     }
 
     #[test]
@@ -169,12 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn the_timeout_can_only_be_shortened() {
+    fn the_timeout_is_what_was_asked_for_up_to_the_bound() {
         let timeout = |text: &str| read(&[(TIMEOUT, text)]).map(|headers| headers.timeout);
         assert_eq!(timeout("2.5"), Ok(Duration::from_millis(2500)));
         assert_eq!(timeout(" 30 "), Ok(Duration::from_secs(30)));
-        assert_eq!(timeout("601"), Ok(Duration::from_secs(600)));
-        assert_eq!(timeout("1e300"), Ok(Duration::from_secs(600)));
+        assert_eq!(timeout("601"), Ok(Duration::from_secs(601)));
+        assert_eq!(timeout("3601"), Ok(Duration::from_secs(3600)));
+        assert_eq!(timeout("1e300"), Ok(Duration::from_secs(3600)));
         for bad in ["0", "-1", "soon", "", "NaN", "inf", "10s"] {
             assert!(
                 matches!(timeout(bad), Err(HttpError::Header { name: TIMEOUT, .. })),

@@ -2,8 +2,10 @@
 
 pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod coding;
 pub(crate) mod cors;
 pub(crate) mod dialect;
 pub(crate) mod headers;
+pub(crate) mod path;
 pub(crate) mod request_id;
 pub(crate) mod run_off_thread;

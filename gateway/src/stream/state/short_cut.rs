@@ -26,6 +26,8 @@ impl StreamState {
         if let Phase::Running(run) = &mut self.phase {
             run.next_seq = run.next_seq.wrapping_add(passed.frames);
             run.heard = passed.heard.unwrap_or(run.heard);
+            let flowed = run.heard;
+            self.flowed(flowed);
             self.losses.progress();
             self.delivered.add_text(&passed.text, passed.sent + passed.tokens);
         }

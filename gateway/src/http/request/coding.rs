@@ -1,0 +1,156 @@
+//! How a request's body is compressed, and its decompression, bounded by the size of what comes out.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue};
+use ruzstd::decoding::StreamingDecoder;
+
+use crate::http::error::HttpError;
+
+/// Bytes that are decompressed at once.
+const STEP: usize = 64 * 1024;
+
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Gzip,
+    /// The zlib format, as HTTP means it.
+    Deflate,
+    Zstd,
+}
+
+impl Coding {
+    /// The coding that `headers` name; `None` if the body is plain.
+    ///
+    /// # Errors
+    /// [`HttpError::ContentEncoding`] for any other coding, and for several at once.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, HttpError> {
+        let mut coding = None;
+        for value in headers.get_all(CONTENT_ENCODING) {
+            for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                let named = match name.to_ascii_lowercase().as_slice() {
+                    b"" | b"identity" => continue,
+                    b"gzip" | b"x-gzip" => Self::Gzip,
+                    b"deflate" => Self::Deflate,
+                    b"zstd" => Self::Zstd,
+                    _ => return Err(unknown(value)),
+                };
+                if coding.replace(named).is_some() {
+                    return Err(unknown(value));
+                }
+            }
+        }
+        Ok(coding)
+    }
+
+    /// `compressed` decompressed, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`HttpError::BodyTooLarge`] at the first step beyond the limit, [`HttpError::BodyBroken`] if it is not in this
+    /// coding.
+    pub(crate) fn decode(self, compressed: &[u8], limit: usize) -> Result<Bytes, HttpError> {
+        match self {
+            Self::Gzip => bounded(MultiGzDecoder::new(compressed), limit),
+            Self::Deflate => bounded(ZlibDecoder::new(compressed), limit),
+            Self::Zstd => bounded(StreamingDecoder::new(compressed).map_err(broken)?, limit),
+        }
+    }
+}
+
+fn unknown(value: &HeaderValue) -> HttpError {
+    HttpError::ContentEncoding(String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect())
+}
+
+fn broken(error: impl std::fmt::Display) -> HttpError {
+    HttpError::BodyBroken(format!("it cannot be decompressed: {error}"))
+}
+
+fn bounded(mut from: impl Read, limit: usize) -> Result<Bytes, HttpError> {
+    let mut whole = Vec::new();
+    let mut step = vec![0; STEP];
+    loop {
+        let count = from.read(&mut step).map_err(broken)?;
+        let Some(read) = step.get(..count).filter(|read| !read.is_empty()) else {
+            return Ok(whole.into());
+        };
+        if whole.len() + count > limit {
+            return Err(HttpError::BodyTooLarge(limit));
+        }
+        whole.extend_from_slice(read);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn each_coding_is_decoded_up_to_the_limit() {
+        let plain = vec![b'x'; 3 * STEP];
+        for (coding, compressed) in [
+            (Coding::Gzip, gzip(&plain)),
+            (Coding::Deflate, zlib(&plain)),
+            (Coding::Zstd, compress_to_vec(&plain[..], CompressionLevel::Fastest)),
+        ] {
+            assert!(compressed.len() < STEP, "{coding:?}");
+            assert_eq!(coding.decode(&compressed, plain.len()).unwrap(), plain, "{coding:?}");
+            let limit = plain.len() - 1;
+            assert_eq!(coding.decode(&compressed, limit), Err(HttpError::BodyTooLarge(limit)));
+            let half = compressed.split_at(compressed.len() / 2).0;
+            for wrong in [half, b"{}", b""] {
+                let decoded = coding.decode(wrong, limit);
+                assert!(
+                    matches!(decoded, Err(HttpError::BodyBroken(_))),
+                    "{coding:?} {decoded:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn codings_are_named_in_the_header() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            Coding::of(&headers)
+        };
+        for (values, coding) in [
+            (&[][..], None),
+            (&["identity"], None),
+            (&["Identity", ""], None),
+            (&["gzip"], Some(Coding::Gzip)),
+            (&["X-GZip"], Some(Coding::Gzip)),
+            (&["identity, zstd"], Some(Coding::Zstd)),
+            (&["deflate"], Some(Coding::Deflate)),
+        ] {
+            assert_eq!(of(values), Ok(coding), "{values:?}");
+        }
+        for values in [&["br"][..], &["gzip, gzip"], &["gzip", "zstd"], &["gzip, br"]] {
+            assert!(matches!(of(values), Err(HttpError::ContentEncoding(_))), "{values:?}");
+        }
+    }
+}

@@ -4,38 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event, Subscriber};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::address::{Address, Announced};
+use crate::credentials::Credentials;
+use crate::dialer::Dialer;
+use crate::events::Events;
 use crate::known_streams::KnownStreams;
+use crate::link::Link;
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
 use crate::replicas::Replicas;
-use crate::{backoff, limits};
-
-/// The state of the connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Link {
-    /// Whether it is up now.
-    pub connected: bool,
-    /// How often the connection was made. If the number has changed, messages may have been lost.
-    pub epoch: u64,
-    /// The last complaint of the server or the client; empty when connected.
-    pub reason: String,
-    /// When the present connection was made.
-    pub connected_at: Option<Instant>,
-}
-
-impl Link {
-    /// Whether the connection came back after a loss less than `window` before `now`. Other processes may still be
-    /// reconnecting then.
-    pub fn is_recovering(&self, now: Instant, window: Duration) -> bool {
-        self.epoch > 1 && self.connected_at.is_some_and(|at| now < at + window)
-    }
-}
+use crate::{backoff, handshake, limits};
 
 /// A cloneable handle to one connection to NATS.
 #[derive(Debug, Clone)]
@@ -48,6 +32,36 @@ pub struct Bus {
     clustered: Arc<AtomicBool>,
     replicas: Replicas,
     known_streams: KnownStreams,
+}
+
+/// How servers are dialled: in the user's order, each with its own login, and never with less encryption than its
+/// address says. A frozen server costs one time-out before the next is tried.
+fn dialling(options: &BusOptions, addresses: Vec<Address>, link: Arc<watch::Sender<Link>>) -> ConnectOptions {
+    let announced = Announced::beside(&addresses);
+    let dialer = Arc::new(Dialer::new(addresses, options.credentials.clone(), link));
+    let chooser = Arc::clone(&dialer);
+    let log_in = move |nonce| {
+        let dialer = Arc::clone(&dialer);
+        async move { dialer.log_in(nonce).await }
+    };
+    let mut connect = ConnectOptions::with_auth_callback(log_in)
+        .name(&options.name)
+        .ping_interval(limits::PING_INTERVAL)
+        .connection_timeout(limits::CONNECT_TIMEOUT)
+        .client_capacity(limits::CLIENT_CAPACITY)
+        .subscription_capacity(options.subscription_capacity)
+        .reconnect_to_server_callback(move |pool, info| {
+            let next = chooser.choose(&pool, &info, Instant::now());
+            async move { next }
+        });
+    if let Some(ca) = &options.tls_ca {
+        connect = connect.add_root_certificates(ca.clone());
+    }
+    match announced {
+        Announced::Plain => connect,
+        Announced::Tls => connect.require_tls(true),
+        Announced::Never => connect.ignore_discovered_servers(),
+    }
 }
 
 /// Why an operation on the bus failed.
@@ -95,39 +109,37 @@ impl Bus {
 
     async fn make(options: &BusOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
+        if let Some(path) = &options.credentials {
+            let read = Credentials::read(path).await;
+            read.map_err(|source| OptionsError::Credentials {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        let tls_first = options.tls_first
+            || handshake::wants_tls_first(&addresses, |address| {
+                let nobody = Arc::new(watch::Sender::new(Link::default()));
+                dialling(options, vec![address.clone()], nobody)
+            })
+            .await;
         let link = Arc::new(watch::Sender::new(Link::default()));
         let metrics = BusMetrics::default();
-        let (seen, counted) = (Arc::clone(&link), metrics.clone());
-        let mut connect = ConnectOptions::new()
-            .name(&options.name)
-            .ping_interval(limits::PING_INTERVAL)
-            .connection_timeout(limits::CONNECT_TIMEOUT)
-            .client_capacity(limits::CLIENT_CAPACITY)
-            .subscription_capacity(options.subscription_capacity)
+        let events = Arc::new(Events::new(Arc::clone(&link), metrics.clone()));
+        let servers: Vec<_> = addresses.iter().map(|address| address.server.clone()).collect();
+        let mut connect = dialling(options, addresses, Arc::clone(&link))
             .retry_on_initial_connect()
-            // The user decides the order. A frozen server costs one time-out before the next is tried.
-            .retain_servers_order()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempt| {
                 backoff::jittered(attempt, limits::RECONNECT_FIRST, limits::RECONNECT_MAX)
             })
             .event_callback(move |event| {
-                note(&event, &seen, &counted);
+                events.take(&event);
                 async {}
             });
-        if let Some(ca) = &options.tls_ca {
-            connect = connect.add_root_certificates(ca.clone());
+        if tls_first {
+            connect = connect.tls_first();
         }
-        if let Some(path) = &options.credentials {
-            connect = connect
-                .credentials_file(path)
-                .await
-                .map_err(|source| OptionsError::Credentials {
-                    path: path.clone(),
-                    source,
-                })?;
-        }
-        let client = connect.connect(addresses).await?;
+        let client = connect.connect(servers).await?;
         let rtt = Arc::default();
         Ok(Self {
             client,
@@ -271,56 +283,5 @@ impl Bus {
     /// Duration of the last [`Bus::round_trip`]; zero before the first.
     pub fn rtt(&self) -> Duration {
         Duration::from_micros(self.rtt.load(Ordering::Relaxed))
-    }
-}
-
-/// Records one event of the client.
-fn note(event: &Event, link: &watch::Sender<Link>, metrics: &BusMetrics) {
-    match event {
-        Event::Connected => {
-            metrics.connects.inc();
-            metrics.connected.set(1);
-            link.send_modify(|link| {
-                *link = Link {
-                    connected: true,
-                    epoch: link.epoch + 1,
-                    reason: String::new(),
-                    connected_at: Some(Instant::now()),
-                }
-            });
-            tracing::info!("connected to NATS");
-        }
-        Event::Disconnected | Event::Closed => {
-            metrics.disconnects.inc();
-            metrics.connected.set(0);
-            link.send_modify(|link| {
-                link.connected = false;
-                link.reason = event.to_string();
-            });
-            if matches!(event, Event::Closed) {
-                tracing::debug!(%event, "connection to NATS"); // our own doing
-            } else {
-                tracing::warn!(%event, "connection to NATS lost");
-            }
-        }
-        Event::SlowConsumer(_) => {
-            metrics.slow_consumers.inc();
-            tracing::warn!(%event, "messages from NATS were dropped: this process cannot keep up");
-        }
-        Event::ServerError(_) => {
-            metrics.server_errors.inc();
-            tracing::error!(%event, "NATS refused something");
-        }
-        Event::ClientError(_) => {
-            link.send_if_modified(|link| {
-                let changed = !link.connected && link.reason != event.to_string();
-                if changed {
-                    link.reason = event.to_string();
-                }
-                changed
-            });
-            tracing::debug!(%event, "NATS client");
-        }
-        Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS"),
     }
 }

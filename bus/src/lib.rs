@@ -4,18 +4,25 @@
 //! A role gets a [`Bus`]: a cloneable handle to one connection. Beyond it, roles share only the wire
 //! (`tokenbus-protocol`).
 
+mod address;
 pub mod backoff;
 mod connection;
+mod credentials;
+mod dialer;
+mod events;
+mod handshake;
 mod jetstream;
 mod known_streams;
 mod limits;
+mod link;
 mod metrics;
 mod options;
 mod replicas;
 pub mod task;
 
-pub use connection::{Bus, BusError, Link};
+pub use connection::{Bus, BusError};
 pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
+pub use link::Link;
 pub use metrics::BusMetrics;
 pub use options::{BusOptions, OptionsError};
 pub use replicas::{Replicas, ReplicasError};

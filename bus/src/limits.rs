@@ -10,6 +10,15 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
 /// 300 ms of delay each way.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Time that a server on a `tls://` address has for its first byte before it counts as one that wants TLS at once.
+pub(crate) const FIRST_BYTE: Duration = Duration::from_millis(1500);
+
+/// A server that stays away is named in the log again after this long.
+pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Servers that the reason of a lost connection names.
+pub(crate) const SHOWN_SERVERS: usize = 4;
+
 /// First pause before a reconnect; doubled with each further attempt.
 pub(crate) const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 

@@ -2,19 +2,23 @@
 
 use std::path::PathBuf;
 
+use crate::address::Address;
 use crate::limits::SUBSCRIPTION_CAPACITY;
 use crate::replicas::Replicas;
 
 /// How to reach NATS. `Default` is one server on loopback.
 #[derive(Debug, Clone)]
 pub struct BusOptions {
-    /// Servers, `nats://[user:password@]host[:port]` or `tls://…`. They are tried in this order, at the start and
-    /// after a lost connection; the first that answers is used.
+    /// Servers, `nats://[user:password@|token@]host[:port]`, `tls://…`, `ws://…` or `wss://…`. They are tried in this
+    /// order, at the start and after a lost connection; the first that answers is used.
     pub urls: Vec<String>,
-    /// A NATS credentials file (JWT and seed).
+    /// A NATS credentials file (JWT and seed). It is read for each connection.
     pub credentials: Option<PathBuf>,
     /// PEM file with certificate authorities that are trusted in addition to the system's.
     pub tls_ca: Option<PathBuf>,
+    /// Whether servers want TLS before they say anything (`handshake_first`). `false` finds out for `tls://` servers
+    /// that can be reached at the start.
+    pub tls_first: bool,
     /// Name of this connection in the server's monitoring.
     pub name: String,
     /// Messages that each subscription buffers for a slow reader.
@@ -29,6 +33,7 @@ impl Default for BusOptions {
             urls: vec!["nats://127.0.0.1:4222".to_owned()],
             credentials: None,
             tls_ca: None,
+            tls_first: false,
             name: "tokenbus".to_owned(),
             subscription_capacity: SUBSCRIPTION_CAPACITY,
             replicas: Replicas::default(),
@@ -73,24 +78,24 @@ impl BusOptions {
         self.urls.iter().map(|url| redact(url)).collect::<Vec<_>>().join(",")
     }
 
-    pub(crate) fn addresses(&self) -> Result<Vec<async_nats::ServerAddr>, OptionsError> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, OptionsError> {
         if self.urls.is_empty() {
             return Err(OptionsError::NoServer);
         }
-        self.urls
-            .iter()
-            .map(|url| {
-                url.parse().map_err(|source| OptionsError::Url {
-                    url: redact(url),
-                    source,
-                })
-            })
-            .collect()
+        let mut addresses: Vec<Address> = Vec::with_capacity(self.urls.len());
+        for url in &self.urls {
+            let address = Address::parse(url)?;
+            // The dialer tells servers by their addresses.
+            if addresses.iter().all(|other| other.server != address.server) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
     }
 }
 
 /// `url` without user and password.
-fn redact(url: &str) -> String {
+pub(crate) fn redact(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() {

@@ -20,7 +20,7 @@ const SETTINGS: &str = "\
 Settings: a flag wins over its environment variable, that over the TOML file, that over the default. \
 Every flag --some-flag has the variable TOKENBUS_SOME_FLAG (an empty one counts as not set) and the TOML key \
 some-flag: at the root of the file for what several subcommands share (log, log-format, nats, nats-creds, \
-nats-ca, namespace), otherwise in the subcommand's table, as in [worker]; \
+nats-ca, nats-tls-first, namespace), otherwise in the subcommand's table, as in [worker]; \
 tables [models.\"NAME\"] are the aliases and defaults of models. Flags that can be repeated are arrays \
 there.";
 
@@ -135,15 +135,18 @@ impl Command {
     /// The log filter without `--log`: a role logs what it does, a tool only what goes wrong.
     fn default_log(&self) -> &'static str {
         match self {
-            Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => "info,async_nats=warn",
-            Self::Up(_)
-            | Self::Watch(_)
+            Self::Gateway(_) | Self::Worker(_) | Self::Coordinator(_) => {
+                // The bus says itself why a server cannot be reached.
+                "info,async_nats=warn,async_nats::connector=off"
+            }
+            Self::Up(_) => "warn,async_nats::connector=off",
+            Self::Watch(_)
             | Self::Drain(_)
             | Self::Keys(_)
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)
-            | Self::Provision(_) => "warn",
+            | Self::Provision(_) => "warn,async_nats::connector=off,tokenbus_bus=error",
         }
     }
 

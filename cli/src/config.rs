@@ -16,12 +16,13 @@ use toml::{Table, Value};
 const MODELS: &str = "models";
 
 /// Keys at the root of the file, for every subcommand that has them.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 8] = [
     "log",
     "log-format",
     "nats",
     "nats-creds",
     "nats-ca",
+    "nats-tls-first",
     "namespace",
     "js-replicas",
 ];

@@ -51,8 +51,9 @@ pub(crate) enum LogFormat {
 /// How to reach the bus; every role has these.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BusArgs {
-    /// NATS servers, comma-separated or repeated; the first that answers is used, also after a lost connection,
-    /// so name the nearest first [default: nats://127.0.0.1:4222]
+    /// NATS servers, nats://, tls://, ws:// or wss://, comma-separated or repeated; the first that answers is used,
+    /// also after a lost connection, so name the nearest first. A login stands before the host: user:password@ or
+    /// token@, with %xx for special characters [default: nats://127.0.0.1:4222]
     #[arg(
         long,
         value_name = "URL",
@@ -62,13 +63,18 @@ pub(crate) struct BusArgs {
     )]
     pub nats: Vec<String>,
 
-    /// NATS credentials file (JWT and seed)
+    /// NATS credentials file (JWT and seed); it is read for each connection, so a new file needs no restart
     #[arg(long, value_name = "FILE", help_heading = "Bus")]
     pub nats_creds: Option<PathBuf>,
 
     /// PEM file with certificate authorities to trust beside the system's
     #[arg(long, value_name = "FILE", help_heading = "Bus")]
     pub nats_ca: Option<PathBuf>,
+
+    /// Begin TLS before the server speaks (handshake_first in nats-server); without it, this is found out for tls://
+    /// servers that can be reached at the start
+    #[arg(long, help_heading = "Bus")]
+    pub nats_tls_first: bool,
 
     /// Name of the cluster on the bus: letters, digits, - and _
     #[arg(long, value_name = "NAME", default_value = "tb", help_heading = "Bus")]
@@ -114,6 +120,7 @@ impl BusArgs {
             urls,
             credentials: self.nats_creds.clone(),
             tls_ca: self.nats_ca.clone(),
+            tls_first: self.nats_tls_first,
             ..defaults
         };
         Shared {
@@ -260,6 +267,7 @@ mod tests {
             nats: vec![],
             nats_creds: None,
             nats_ca: None,
+            nats_tls_first: false,
             namespace: Name::new("tb").unwrap(),
         };
         assert_eq!(args.shared("x").bus.urls, ["nats://127.0.0.1:4222"]);

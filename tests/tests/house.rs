@@ -49,9 +49,18 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "bus",
         &[
-            &["backoff", "known_streams", "limits", "metrics", "task"],
+            &[
+                "backoff",
+                "credentials",
+                "known_streams",
+                "limits",
+                "link",
+                "metrics",
+                "task",
+            ],
             &["replicas"],
-            &["options"],
+            &["address", "options"],
+            &["dialer", "events", "handshake"],
             &["connection"],
             &["jetstream"],
         ],

@@ -1,10 +1,10 @@
-//! The form of an error that comes before any endpoint: OpenAI's or Anthropic's. The path decides, and where both APIs
-//! share a path, a header.
+//! The form of an error that comes before any endpoint: OpenAI's, Anthropic's or Ollama's. The path decides, and where
+//! two APIs share a path, a header.
 
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use tokenbus_api::{anthropic_envelope, openai_envelope};
+use tokenbus_api::{anthropic_envelope, ollama_envelope, openai_envelope};
 
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
@@ -23,6 +23,11 @@ pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
     at_or_below(MESSAGES) || (at_or_below("/v1/models") && headers.contains_key(ANTHROPIC_VERSION))
 }
 
+/// Whether a request for `path` speaks Ollama's own API.
+pub(crate) fn is_ollama(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
 /// Refuses `request` with `error`.
 pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     let verdict = error.verdict();
@@ -31,6 +36,8 @@ pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     failure.request_id = id.map(|id| id.0.as_str());
     let body = if is_anthropic(request.uri().path(), request.headers()) {
         anthropic_envelope(&failure)
+    } else if is_ollama(request.uri().path()) {
+        ollama_envelope(&failure)
     } else {
         openai_envelope(&failure)
     };

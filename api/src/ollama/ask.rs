@@ -93,6 +93,12 @@ struct Asked {
     body: ChatBody,
 }
 
+/// How to answer.
+struct How {
+    stream: bool,
+    logprobs: bool,
+}
+
 impl Asked {
     fn read(body: &[u8], resolve: Resolve<'_>) -> Result<Self, RequestError> {
         let mut members = MemberReader::body(body)?;
@@ -106,6 +112,19 @@ impl Asked {
             model,
             body,
         })
+    }
+
+    /// Reads the members that say how to answer. Those for chats alone are read in any case, and dropped `without_chat`.
+    fn how(&mut self, without_chat: bool) -> Result<How, RequestError> {
+        let stream = self.members.take("stream")?.unwrap_or(true);
+        self.body.set("stream", &stream)?;
+        options::options(&mut self.members, &mut self.body)?;
+        options::format(&mut self.members, &mut self.body)?;
+        let mut dropped = ChatBody::default();
+        let body = if without_chat { &mut dropped } else { &mut self.body };
+        options::think(&mut self.members, body)?;
+        let logprobs = options::logprobs(&mut self.members, body)?;
+        Ok(How { stream, logprobs })
     }
 
     /// A request for no output.
@@ -123,16 +142,17 @@ impl Asked {
         }
     }
 
+    fn chat(self, kind: Kind, stream: bool) -> Result<OllamaAsk, RequestError> {
+        self.call(kind, stream, RequestKind::Chat, check_chat)
+    }
+
     fn call(
-        mut self,
+        self,
         kind: Kind,
+        stream: bool,
         becomes: RequestKind,
         check: fn(&[u8]) -> Result<Checked, RequestError>,
     ) -> Result<OllamaAsk, RequestError> {
-        let stream = self.members.take("stream")?.unwrap_or(true);
-        self.body.set("stream", &stream)?;
-        options::options(&mut self.members, &mut self.body)?;
-        options::format(&mut self.members, &mut self.body)?;
         let body = self.body.finish()?;
         let checked = check(&body)?;
         let form = OllamaForm {
@@ -149,12 +169,6 @@ impl Asked {
             kind: becomes,
         })
     }
-
-    fn chat(mut self, kind: Kind) -> Result<OllamaAsk, RequestError> {
-        options::think(&mut self.members, &mut self.body)?;
-        options::logprobs(&mut self.members, &mut self.body)?;
-        self.call(kind, RequestKind::Chat, check_chat)
-    }
 }
 
 /// Reads a request of `/api/chat`. Members that no engine needs are not read.
@@ -164,15 +178,16 @@ impl Asked {
 pub fn ask_chat(body: &[u8], resolve: Resolve<'_>) -> Result<OllamaAsk, RequestError> {
     let mut asked = Asked::read(body, resolve)?;
     let list = asked.members.list("messages")?.unwrap_or_default();
-    if list.is_empty() {
-        return Ok(asked.load(Kind::Chat));
-    }
     asked.body.set("messages", &messages::messages(&list)?)?;
     let tools = asked.members.list("tools")?.unwrap_or_default();
     if !tools.is_empty() {
         asked.body.set("tools", &read_each("tools", &tools, tool)?)?;
     }
-    asked.chat(Kind::Chat)
+    let How { stream, .. } = asked.how(false)?;
+    if list.is_empty() {
+        return Ok(asked.load(Kind::Chat));
+    }
+    asked.chat(Kind::Chat, stream)
 }
 
 /// A tool as it came. Ollama does not ask for its type.
@@ -192,34 +207,33 @@ fn tool(mut tool: MemberReader) -> Result<tokenbus_protocol::RawObject, RequestE
 pub fn ask_generate(body: &[u8], resolve: Resolve<'_>) -> Result<OllamaAsk, RequestError> {
     let mut asked = Asked::read(body, resolve)?;
     let members = &mut asked.members;
-    let prompt: String = members.take("prompt")?.unwrap_or_default();
+    let text = |members: &mut MemberReader, name| members.take(name).map(Option::unwrap_or_default);
+    let (prompt, suffix): (String, String) = (text(members, "prompt")?, text(members, "suffix")?);
+    let (system, template): (String, String) = (text(members, "system")?, text(members, "template")?);
+    let images: Vec<String> = members.take("images")?.unwrap_or_default();
+    let context = members.list("context")?.unwrap_or_default();
+    let raw: bool = members.take("raw")?.unwrap_or(false);
+    let completes = raw || !suffix.is_empty();
+    let How { stream, logprobs } = asked.how(completes)?;
     if prompt.is_empty() {
         return Ok(asked.load(Kind::Generate));
     }
-    let text = |members: &mut MemberReader, name| members.take(name).map(Option::unwrap_or_default);
-    let (system, template): (String, String) = (text(members, "system")?, text(members, "template")?);
-    let suffix: String = text(members, "suffix")?;
-    let images: Vec<String> = members.take("images")?.unwrap_or_default();
-    let raw: bool = members.take("raw")?.unwrap_or(false);
     if !template.is_empty() {
         let what = "'template' is not supported: the engine has its own. Send the whole prompt with 'raw', or a chat";
         return Err(unsupported("template", what));
     }
-    if members.list("context")?.is_some_and(|context| !context.is_empty()) {
+    if !context.is_empty() {
         let what = "'context' is not supported: no answer here has one. Send the conversation to /api/chat";
         return Err(unsupported("context", what));
     }
-    if !raw && suffix.is_empty() {
+    if !completes {
         asked
             .body
-            .set("messages", &messages::prompt(Some(&system), prompt, &images))?;
-        return asked.chat(Kind::Generate);
+            .set("messages", &messages::prompt(&system, prompt, &images))?;
+        return asked.chat(Kind::Generate, stream);
     }
     if raw && !system.is_empty() {
-        return Err(unsupported(
-            "system",
-            "raw mode does not support template, system, or context",
-        ));
+        return Err(unsupported("system", "'raw' and 'system' exclude each other"));
     }
     if !images.is_empty() {
         return Err(unsupported(
@@ -227,7 +241,7 @@ pub fn ask_generate(body: &[u8], resolve: Resolve<'_>) -> Result<OllamaAsk, Requ
             "'images' need a prompt without 'raw' and 'suffix'",
         ));
     }
-    if members.take("logprobs")?.unwrap_or(false) {
+    if logprobs {
         return Err(unsupported(
             "logprobs",
             "'logprobs' need a prompt without 'raw' and 'suffix'",
@@ -237,7 +251,7 @@ pub fn ask_generate(body: &[u8], resolve: Resolve<'_>) -> Result<OllamaAsk, Requ
     if !suffix.is_empty() {
         asked.body.set("suffix", &suffix)?;
     }
-    asked.call(Kind::Generate, RequestKind::Completion, check_completion)
+    asked.call(Kind::Generate, stream, RequestKind::Completion, check_completion)
 }
 
 #[cfg(test)]

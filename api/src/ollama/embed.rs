@@ -68,10 +68,6 @@ fn ask(
     let named = request::model(members.take("model")?)?;
     let model = resolve(&named).unwrap_or_else(|| named.clone());
     let form = EmbedForm { shape, model: named };
-    if texts.is_empty() {
-        let answer = LoadAnswer::whole(form.answer(&[], None, None));
-        return Ok(OllamaAsk::Load { model, answer });
-    }
     let mut body = ChatBody::default();
     body.set("model", &model)?;
     body.set("input", texts)?;
@@ -86,6 +82,10 @@ fn ask(
     if members.take("truncate")?.unwrap_or(false) {
         // vLLM's name for it; other engines ignore it.
         body.set("truncate_prompt_tokens", &-1)?;
+    }
+    if texts.is_empty() {
+        let answer = LoadAnswer::whole(form.answer(&[], None, None));
+        return Ok(OllamaAsk::Load { model, answer });
     }
     let body = body.finish()?;
     let checked = check_embeddings(&body)?;

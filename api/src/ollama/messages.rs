@@ -26,9 +26,9 @@ pub(super) fn messages(list: &[Box<RawValue>]) -> Result<Vec<Message>, RequestEr
 }
 
 /// The messages of a generation: perhaps the system's, and the prompt.
-pub(super) fn prompt(system: Option<&str>, text: String, images: &[String]) -> Vec<Message> {
+pub(super) fn prompt(system: &str, text: String, images: &[String]) -> Vec<Message> {
     let mut conversation = Conversation::default();
-    if let Some(system) = system.filter(|system| !system.is_empty()) {
+    if !system.is_empty() {
         conversation.system(system);
     }
     conversation.user(parts(text, images));

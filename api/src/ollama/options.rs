@@ -131,20 +131,22 @@ pub(super) fn think(members: &mut MemberReader, body: &mut ChatBody) -> Result<(
     body.set("chat_template_kwargs", &template)
 }
 
-/// Reads `logprobs` and `top_logprobs`.
-pub(super) fn logprobs(members: &mut MemberReader, body: &mut ChatBody) -> Result<(), RequestError> {
+/// Reads `logprobs` and `top_logprobs`. Returns whether they are asked for.
+pub(super) fn logprobs(members: &mut MemberReader, body: &mut ChatBody) -> Result<bool, RequestError> {
     let top = whole(members, "top_logprobs")?;
-    if !members.take("logprobs")?.unwrap_or(false) {
-        return Ok(());
-    }
-    body.set("logprobs", &true)?;
-    match top {
-        Some(top) if !(0..=20).contains(&top) => Err(field(
+    if top.is_some_and(|top| !(0..=20).contains(&top)) {
+        return Err(field(
             "top_logprobs",
             "invalid_value",
             "a number from 0 to 20 is expected",
-        )),
-        Some(top) => body.set("top_logprobs", &top),
-        None => Ok(()),
+        ));
     }
+    let asked = members.take("logprobs")?.unwrap_or(false);
+    if asked {
+        body.set("logprobs", &true)?;
+        if let Some(top) = top {
+            body.set("top_logprobs", &top)?;
+        }
+    }
+    Ok(asked)
 }

@@ -68,33 +68,17 @@ pub(crate) async fn version() -> Response {
     .into_response()
 }
 
-/// Refuses to push a model.
-pub(crate) async fn push(request: Request) -> Response {
-    refuse(&request, "Pushing a model")
-}
-
-/// Refuses to create a model.
-pub(crate) async fn create(request: Request) -> Response {
-    refuse(&request, "Creating a model")
-}
-
-/// Refuses to copy a model.
-pub(crate) async fn copy(request: Request) -> Response {
-    refuse(&request, "Copying a model")
-}
-
-/// Refuses to delete a model.
-pub(crate) async fn remove(request: Request) -> Response {
-    refuse(&request, "Deleting a model")
-}
-
-/// Refuses a part of a model.
-pub(crate) async fn blob(request: Request) -> Response {
-    refuse(&request, "Uploading a model")
-}
-
-fn refuse(request: &Request, what: &'static str) -> Response {
-    dialect::refuse(request, &HttpError::ModelsAtWorkers(what))
+/// The error for a path that would change models, if it is one. These paths are no routes: nothing is there.
+pub(crate) fn changes_models(path: &str) -> Option<HttpError> {
+    let what = match path.strip_prefix("/api/")? {
+        "push" => "Pushing a model",
+        "create" => "Creating a model",
+        "copy" => "Copying a model",
+        "delete" => "Deleting a model",
+        rest if rest.starts_with("blobs/") => "Uploading a model",
+        _ => return None,
+    };
+    Some(HttpError::ModelsAtWorkers(what))
 }
 
 /// Answers a request about one of the `known` models.

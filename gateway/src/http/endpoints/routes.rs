@@ -1,7 +1,7 @@
 //! The table of all routes. A test compares it with the OpenAPI document, so a new route must be described in
 //! `openapi/`.
 
-use axum::routing::{MethodRouter, delete, get, head, post};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::call::Backend;
 use crate::http::edge::Edge;
@@ -50,11 +50,6 @@ fn ollama_routes<C: Backend>() -> Vec<Route<C>> {
         ("/api/show", post(ollama_models::show::<C>)),
         ("/api/version", get(ollama_models::version)),
         ("/api/pull", post(ollama_models::pull::<C>)),
-        ("/api/push", post(ollama_models::push)),
-        ("/api/create", post(ollama_models::create)),
-        ("/api/copy", post(ollama_models::copy)),
-        ("/api/delete", delete(ollama_models::remove)),
-        ("/api/blobs/{id}", head(ollama_models::blob).post(ollama_models::blob)),
     ]);
     routes
 }

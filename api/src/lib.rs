@@ -15,6 +15,7 @@ mod generation;
 mod limits;
 mod messages;
 mod models;
+mod ollama;
 mod rank;
 mod request;
 mod responses;
@@ -23,13 +24,19 @@ mod sample_tests;
 mod tokens;
 mod translation;
 
-pub use answer::{AnswerError, Collect, Encoder, Failure, Form, Identity, Template, cached_tokens, openai_envelope};
+pub use answer::{
+    AnswerError, Collect, Encoder, Failure, Form, Identity, Template, Times, cached_tokens, openai_envelope,
+};
 pub use chat::check_chat;
 pub use completions::check_completion;
 pub use embeddings::check_embeddings;
 pub use limits::MAX_ANSWER;
 pub use messages::{MESSAGE_ID_PREFIX, ModelInfo, ModelPage, anthropic_envelope, check_message, check_message_count};
 pub use models::{ListedModel, ModelList, ModelObject};
+pub use ollama::{
+    LoadAnswer, OLLAMA_VERSION, OllamaAsk, RunningModels, ShownModel, TaggedModels, ask_chat, ask_embed,
+    ask_embeddings, ask_generate, model_in, ollama_envelope, other_name, pull_answer,
+};
 pub use rank::{check_rerank, check_score};
 pub use request::{Checked, RequestError};
 pub use responses::{

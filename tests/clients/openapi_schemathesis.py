@@ -28,6 +28,9 @@ def before_call(context, case, kwargs):
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "dimensions"):
         if isinstance(body.get(name), (int, float)) and body[name] > LONGEST:
             body[name] = LONGEST
+    options = body.get("options")
+    if isinstance(options, dict) and isinstance(options.get("num_predict"), (int, float)):
+        options["num_predict"] = min(options["num_predict"], LONGEST)
     try:
         if 0 < float(case.headers.get("x-request-timeout")) < SOONEST:
             case.headers["x-request-timeout"] = str(SOONEST)

@@ -4,6 +4,7 @@
 //! waits, and no API has a path of its own through the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
@@ -19,6 +20,11 @@ pub trait Form: Send + Sync + std::fmt::Debug {
     /// Whether the answer is streamed.
     fn is_stream(&self) -> bool;
 
+    /// The type of a streamed answer's content.
+    fn stream_type(&self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
+
     /// Makes the writer of a streamed answer.
     fn encoder(&self, identity: Identity) -> Box<dyn Encoder>;
 
@@ -29,6 +35,15 @@ pub trait Form: Send + Sync + std::fmt::Debug {
     fn error(&self, failure: &Failure<'_>) -> Bytes {
         openai_envelope(failure)
     }
+}
+
+/// How long an answer took, for APIs that tell their clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    /// From the request's arrival until now.
+    pub total: Duration,
+    /// Until the first output, if there was any.
+    pub first: Option<Duration>,
 }
 
 /// The event of a delta that is text and nothing else, as the bytes before and after that text.
@@ -75,6 +90,9 @@ pub trait Encoder: Send {
         None
     }
 
+    /// Told before [`Encoder::finish`].
+    fn times(&mut self, _times: Times) {}
+
     /// Appends the end of the stream.
     ///
     /// # Errors
@@ -85,7 +103,7 @@ pub trait Encoder: Send {
     fn fail(&mut self, failure: &Failure<'_>, out: &mut BytesMut);
 
     /// A comment or event that keeps the connection alive.
-    fn keep_alive(&self) -> &'static [u8] {
+    fn keep_alive(&self) -> &[u8] {
         KEEP_ALIVE
     }
 }
@@ -97,6 +115,9 @@ pub trait Collect: Send {
     /// # Errors
     /// [`AnswerError`] when the worker's output is no answer, or too large.
     fn delta(&mut self, delta: &Delta<'_>) -> Result<(), AnswerError>;
+
+    /// Told before [`Collect::finish`].
+    fn times(&mut self, _times: Times) {}
 
     /// The whole answer as JSON.
     ///

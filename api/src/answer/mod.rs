@@ -12,6 +12,6 @@ pub(crate) mod verbatim;
 
 pub use error::AnswerError;
 pub use failure::{Failure, openai_envelope};
-pub use form::{Collect, Encoder, Form, Template};
+pub use form::{Collect, Encoder, Form, Template, Times};
 pub use identity::Identity;
 pub use usage::cached_tokens;

@@ -6,4 +6,4 @@ pub(crate) mod chat_body;
 pub(crate) mod conversation;
 pub(crate) mod count;
 pub(crate) mod pieces;
-mod streamed_calls;
+pub(crate) mod streamed_calls;

@@ -6,19 +6,19 @@ use crate::limits::MAX_TOOL_CALLS;
 
 /// One tool call, as far as it has come.
 #[derive(Debug, Default)]
-pub(super) struct StreamedCall {
-    pub(super) id: String,
-    pub(super) name: String,
+pub(crate) struct StreamedCall {
+    pub(crate) id: String,
+    pub(crate) name: String,
     /// Whether the input is free text rather than JSON.
-    pub(super) custom: bool,
-    pub(super) state: CallState,
+    pub(crate) custom: bool,
+    pub(crate) state: CallState,
     /// Input that came before the name.
-    pub(super) held: String,
-    pub(super) scan: Scan,
+    pub(crate) held: String,
+    pub(crate) scan: Scan,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum CallState {
+pub(crate) enum CallState {
     #[default]
     Waiting,
     Open,
@@ -27,28 +27,28 @@ pub(super) enum CallState {
 
 /// All tool calls of an answer, in the order in which they began.
 #[derive(Debug, Default)]
-pub(super) struct StreamedCalls(Vec<StreamedCall>);
+pub(crate) struct StreamedCalls(Vec<StreamedCall>);
 
 impl StreamedCalls {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&StreamedCall> {
+    pub(crate) fn get(&self, at: usize) -> Option<&StreamedCall> {
         self.0.get(at)
     }
 
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut StreamedCall> {
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut StreamedCall> {
         self.0.get_mut(at)
     }
 
     /// Whether the input of the call at `at` is complete JSON.
-    pub(super) fn is_complete(&self, at: usize) -> bool {
+    pub(crate) fn is_complete(&self, at: usize) -> bool {
         self.0.get(at).is_some_and(|call| call.scan.complete)
     }
 
     /// Adds `piece` to its call. Returns the call's place and the piece's input, or `None` beyond the bound on calls.
-    pub(super) fn add(&mut self, piece: CallPiece) -> Option<(usize, String)> {
+    pub(crate) fn add(&mut self, piece: CallPiece) -> Option<(usize, String)> {
         let at = piece.index?;
         // Calls are numbered in the order in which they begin.
         if at == self.0.len() && at < MAX_TOOL_CALLS {

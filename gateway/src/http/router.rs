@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use crate::call::Backend;
 use crate::http::edge::Edge;
+use crate::http::endpoints::ollama_models;
 use crate::http::endpoints::routes::routes;
 use crate::http::error::HttpError;
 use crate::http::request::access::{self, Access};
@@ -39,10 +40,11 @@ pub fn router<C: Backend>(edge: Edge<C>) -> Router {
 }
 
 async fn not_found(request: Request) -> Response {
-    let error = HttpError::NotFound {
+    let path = request.uri().path();
+    let error = ollama_models::changes_models(path).unwrap_or_else(|| HttpError::NotFound {
         method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
-    };
+        path: path.to_owned(),
+    });
     dialect::refuse(&request, &error)
 }
 

@@ -185,14 +185,19 @@ impl<S: CallStream> Writer<S> {
                     self.fail(&error.into());
                 }
             }
-            Output::Finish(finish) => match self.stream.encoder.finish(finish, &mut self.buffer) {
-                Ok(()) => {
-                    self.stream.record.finished(finish);
-                    self.stream.record.succeeded();
-                    self.ended = true;
+            Output::Finish(finish) => {
+                let now = Instant::now();
+                self.stream.record.flush(now);
+                self.stream.encoder.times(self.stream.record.times(now));
+                match self.stream.encoder.finish(finish, &mut self.buffer) {
+                    Ok(()) => {
+                        self.stream.record.finished(finish);
+                        self.stream.record.succeeded();
+                        self.ended = true;
+                    }
+                    Err(error) => self.fail(&error.into()),
                 }
-                Err(error) => self.fail(&error.into()),
-            },
+            }
         }
     }
 

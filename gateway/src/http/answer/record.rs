@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokenbus_api::cached_tokens;
+use tokenbus_api::{Times, cached_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -156,6 +156,14 @@ impl Record {
         self.name();
         let cached = cached_tokens(finish);
         self.meter.usage(finish.prompt_tokens, finish.completion_tokens, cached);
+    }
+
+    /// How long the request has taken until now.
+    pub(crate) fn times(&self, now: Instant) -> Times {
+        Times {
+            total: self.meter.elapsed(now),
+            first: self.meter.ttft(),
+        }
     }
 
     /// The request was answered completely.

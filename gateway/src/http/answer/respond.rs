@@ -80,6 +80,7 @@ async fn streamed<S: CallStream>(mut stream: S, mut context: Box<AnswerContext>,
 
 /// The response: its head, and the stream as its body.
 fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>, options: &HttpOptions) -> Response {
+    let kind = context.form.stream_type();
     let stream = EventStream {
         call: stream,
         encoder: context.form.encoder(context.identity),
@@ -92,10 +93,7 @@ fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>
     };
     let mut response = Response::new(Body::from_stream(stream.into_body()));
     let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream; charset=utf-8"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     // Proxies must neither cache nor buffer events.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -169,6 +167,9 @@ async fn collect(
             }
             Output::Written(_) => return Err(unasked()),
             Output::Finish(finish) => {
+                let now = Instant::now();
+                record.flush(now);
+                collector.times(record.times(now));
                 let answer = collector.finish(finish)?;
                 record.finished(finish);
                 return Ok(answer);

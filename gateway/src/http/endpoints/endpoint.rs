@@ -77,6 +77,8 @@ pub(crate) struct ReceivedRequest {
     /// The values of its headers.
     pub(crate) headers: CallHeaders,
     caller: Option<Caller>,
+    /// The kind of its call.
+    pub(crate) kind: RequestKind,
     id: RequestId,
     at: Instant,
     record: Record,
@@ -133,6 +135,7 @@ impl ReceivedRequest {
         match read.await {
             Ok((headers, body)) => Ok(Box::new(Self {
                 endpoint,
+                kind: endpoint.kind,
                 body,
                 headers,
                 caller,
@@ -154,6 +157,11 @@ impl ReceivedRequest {
     /// Ends the request with `error`.
     pub(crate) fn refuse(mut self: Box<Self>, error: &HttpError) -> Response {
         refusal(self.endpoint, &mut self.record, error)
+    }
+
+    /// Ends the request with an answer that needs no call.
+    pub(crate) fn answered(mut self: Box<Self>) {
+        self.record.succeeded();
     }
 
     /// Opens the request's call and answers with its outputs. Runs in the connection's task: a client that goes away
@@ -232,7 +240,7 @@ impl ReceivedRequest {
         let headers = &mut self.headers;
         let call = Call {
             id: Uuid::now_v7(),
-            kind: self.endpoint.kind,
+            kind: self.kind,
             model: checked.model,
             needs: checked.needs,
             body: checked.body.unwrap_or_else(|| self.body.clone()),

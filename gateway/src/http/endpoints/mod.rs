@@ -8,6 +8,8 @@ pub(crate) mod endpoint;
 pub(crate) mod health;
 pub(crate) mod messages;
 pub(crate) mod models;
+pub(crate) mod ollama;
+pub(crate) mod ollama_models;
 pub(crate) mod rank;
 pub(crate) mod responses;
 pub(crate) mod routes;

@@ -13,7 +13,7 @@ use crate::http::error::HttpError;
 use crate::http::request::dialect;
 
 /// The caller, if there are keys.
-type MaybeCaller = Option<Extension<Caller>>;
+pub(crate) type MaybeCaller = Option<Extension<Caller>>;
 
 /// Lists the models that the caller may use, aliases included.
 pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
@@ -48,7 +48,8 @@ pub(crate) async fn one<C: Backend>(
     }
 }
 
-fn known<C: Backend>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
+/// The models that the caller may use, aliases included.
+pub(crate) fn known<C: Backend>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel> {
     let mut models = edge.models.with_aliases(edge.core.models());
     if let Some(caller) = caller {
         models.retain(|model| caller.key().may_use(&model.name));
@@ -56,7 +57,8 @@ fn known<C: Backend>(edge: &Edge<C>, caller: Option<&Caller>) -> Vec<ListedModel
     models
 }
 
-fn unknown(model: String, models: &[ListedModel]) -> HttpError {
+/// The error for a model that is none of `models`.
+pub(crate) fn unknown(model: String, models: &[ListedModel]) -> HttpError {
     let mut known: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     known.sort_unstable();
     CallError::UnknownModel { model, known }.into()

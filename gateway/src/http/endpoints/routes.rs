@@ -7,7 +7,7 @@ use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::Endpoint;
 use crate::http::endpoints::{
-    chat, cluster, completions, embeddings, health, messages, models, rank, responses, tokens,
+    chat, cluster, completions, embeddings, health, messages, models, ollama, ollama_models, rank, responses, tokens,
 };
 use crate::http::{openapi, page};
 
@@ -36,7 +36,24 @@ pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {
         ("/cluster", get(cluster::show::<C>)),
         ("/openapi.json", get(openapi::show)),
     ]);
+    routes.extend(ollama_routes());
     routes.extend(page::FILES.iter().map(|file| (file.path, file.route())));
+    routes
+}
+
+/// The routes of Ollama's own API.
+fn ollama_routes<C: Backend>() -> Vec<Route<C>> {
+    let mut routes: Vec<Route<C>> = ollama::ENDPOINTS
+        .iter()
+        .map(|endpoint| (endpoint.endpoint.path, endpoint.route()))
+        .collect();
+    routes.extend([
+        ("/api/tags", get(ollama_models::list::<C>)),
+        ("/api/ps", get(ollama_models::running::<C>)),
+        ("/api/show", post(ollama_models::show::<C>)),
+        ("/api/version", get(ollama_models::version)),
+        ("/api/pull", post(ollama_models::pull::<C>)),
+    ]);
     routes
 }
 

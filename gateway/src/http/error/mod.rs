@@ -90,6 +90,9 @@ pub(crate) enum HttpError {
         /// The store's error.
         error: StoreError,
     },
+    /// The request would change a model, and models live at the workers.
+    #[error("{0} is not possible here: the workers hold the models. A model is served as long as a worker has it")]
+    ModelsAtWorkers(&'static str),
     /// The gateway cannot serve requests now, and why.
     #[error("The gateway is not ready: {0}")]
     NotReady(String),

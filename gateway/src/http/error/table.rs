@@ -70,6 +70,10 @@ impl HttpError {
                     .param(Some(*param))
                     .retry_after(SHORT_RETRY),
             },
+            Self::ModelsAtWorkers(_) => Verdict {
+                should_retry: Some(false),
+                ..new(S::NOT_IMPLEMENTED, INVALID, Rejected).code("models_at_workers")
+            },
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),

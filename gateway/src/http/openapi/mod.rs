@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::call::CallError;
 use crate::http::error::HttpError;
 
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 15] = [
     include_str!("base.json"),
     include_str!("errors.json"),
     include_str!("chat.json"),
@@ -25,6 +25,8 @@ const PARTS: [&str; 13] = [
     include_str!("responses.json"),
     include_str!("responses_schemas.json"),
     include_str!("messages.json"),
+    include_str!("ollama.json"),
+    include_str!("ollama_schemas.json"),
     include_str!("models.json"),
     include_str!("gateway.json"),
 ];

@@ -85,6 +85,12 @@ fn errors_are_in_the_form_of_the_api_that_they_belong_to() {
                     assert_eq!(status, "200", "{path}");
                     continue;
                 };
+                let ollama = reference.contains("/Ollama");
+                assert_eq!(
+                    ollama,
+                    crate::http::request::dialect::is_ollama(path),
+                    "{path} {status}"
+                );
                 let anthropic = reference.contains("/Anthropic");
                 assert_eq!(
                     anthropic,

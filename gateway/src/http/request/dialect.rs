@@ -1,10 +1,10 @@
-//! The form of an error that comes before any endpoint: OpenAI's or Anthropic's. The path decides, and where it belongs
-//! to both APIs or to none, a header.
+//! The form of an error that comes before any endpoint: OpenAI's, Anthropic's or Ollama's. The path decides, and where
+//! two APIs share a path, or it belongs to none, a header.
 
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use tokenbus_api::{anthropic_envelope, openai_envelope};
+use tokenbus_api::{anthropic_envelope, ollama_envelope, openai_envelope};
 
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
@@ -26,6 +26,11 @@ pub(crate) fn is_anthropic(path: &str, headers: &HeaderMap) -> bool {
     at_or_below(MESSAGES) || (headers.contains_key(ANTHROPIC_VERSION) && !OPENAI.into_iter().any(at_or_below))
 }
 
+/// Whether a request for `path` speaks Ollama's own API.
+pub(crate) fn is_ollama(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
 /// Refuses `request` with `error`.
 pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     let verdict = error.verdict();
@@ -34,6 +39,8 @@ pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     failure.request_id = id.map(|id| id.0.as_str());
     let body = if is_anthropic(request.uri().path(), request.headers()) {
         anthropic_envelope(&failure)
+    } else if is_ollama(request.uri().path()) {
+        ollama_envelope(&failure)
     } else {
         openai_envelope(&failure)
     };

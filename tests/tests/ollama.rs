@@ -1,6 +1,8 @@
 //! Ollama's own API with real processes: what reaches the engine, failover in the middle of an answer, errors, keys.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use bytes::Bytes;
+use http::Method;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::sim_text;
 use tokenbus_tests::binary::run;
@@ -76,12 +78,10 @@ async fn keys_and_unknown_paths_are_answered_in_ollamas_form() {
     let file = file.to_str().unwrap();
     let said = run(PATIENCE, &["keys", "create", "alice", "--keys", file, "--allow", "m"]).await;
     let key = format!("Bearer {}", said.stdout.trim());
-    let cluster = Cluster::plan()
-        .gateway_args(&["--keys", file])
-        .worker(Role::sim("m", 4))
-        .worker(Role::sim("secret", 4))
-        .start()
-        .await;
+    let mut cluster = Cluster::plan().gateway_args(&["--keys", file]).start().await;
+    for model in ["m", "secret"] {
+        cluster.add_worker(Role::sim(model, 4)).await;
+    }
     let client = cluster.client();
     let answer = client.get("/api/tags").await;
     assert_eq!(answer.status, 401);
@@ -89,6 +89,15 @@ async fn keys_and_unknown_paths_are_answered_in_ollamas_form() {
     let headers = [("authorization", &*key)];
     let ask = |path, body| async move { client.post(path, &headers, &body).await.collect().await };
     let hi = json!([{"role": "user", "content": "hi"}]);
+    eventually("the model with the key", async || {
+        let answer = client.request(Method::GET, "/api/ps", &headers, Bytes::new()).await;
+        if answer.text().contains("m:latest") {
+            Ok(())
+        } else {
+            Err(answer.text())
+        }
+    })
+    .await;
     let answer = ask(
         "/api/chat",
         json!({"model": "m:latest", "messages": hi, "stream": false}),

@@ -25,6 +25,7 @@ pub mod fake_worker;
 pub mod house;
 pub mod http;
 pub mod limits;
+pub mod lines;
 pub mod link;
 pub mod load;
 pub mod logs;

@@ -71,6 +71,24 @@ async fn anthropics_node_client_has_messages_answered() {
 }
 
 #[tokio::test]
+async fn ollamas_python_client_chats_generates_embeds_and_lists() {
+    if let Some(clients) = Clients::of("ollama").await {
+        let cluster = Cluster::plan().worker(Role::sim("sim", 16)).start().await;
+        let url = format!("http://{}", address(&cluster));
+        clients.run("ollama_client.py", &[&url]).await;
+    }
+}
+
+#[tokio::test]
+async fn ollamas_node_client_chats_embeds_and_lists() {
+    if let Some(clients) = Clients::of("node").await {
+        let cluster = cluster().await;
+        let url = format!("http://{}", address(&cluster));
+        clients.run("node/ollama.mjs", &[&url]).await;
+    }
+}
+
+#[tokio::test]
 async fn vercels_ai_sdk_generates_streams_and_calls_tools() {
     run("node", "node/ai_sdk.mjs").await;
 }

@@ -113,7 +113,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["request"],
             &["embeddings", "generation", "rank", "tokens", "translation"],
             &["chat", "completions"],
-            &["messages", "responses"],
+            &["messages", "ollama", "responses"],
         ],
     ),
     ("sim", &[&["limits", "refusal"], &["engine"], &["server"]]),

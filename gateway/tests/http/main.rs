@@ -9,6 +9,7 @@ mod endpoints;
 mod handover;
 mod keys;
 mod messages;
+mod ollama;
 mod openapi;
 mod page;
 mod paths;

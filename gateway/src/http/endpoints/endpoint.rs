@@ -110,8 +110,8 @@ impl ReceivedRequest {
     ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
-        let mut record = Record::begin(edge, id.clone(), at);
         let caller = request.extensions().get::<Caller>().cloned();
+        let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
             let mut headers = CallHeaders::read(

@@ -58,6 +58,18 @@ pub(crate) const PING_AFTER: Duration = Duration::from_millis(300);
 /// gets an error. One poisonous request must not take down every engine in turn.
 pub(crate) const MAX_RUNS: u32 = 3;
 
+/// Engines that may die of one request: two are no coincidence.
+pub(crate) const MAX_DEATHS: u32 = 2;
+
+/// Time from a worker's `Accepted` within which an engine that dies without output counts as dead of the request.
+pub(crate) const DEATH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Time for which a request of which engines died is refused. Longer than the retries of SDKs and of most agents.
+pub(crate) const DEADLY_TIME: Duration = Duration::from_secs(120);
+
+/// Most requests that are remembered as deadly.
+pub(crate) const DEADLY_KEPT: usize = 64;
+
 /// Default time that a request which no worker has taken waits while NATS is away: longer than a restart or an
 /// election, shorter than a client waits on a silent connection.
 pub(crate) const BUS_PATIENCE: Duration = Duration::from_secs(15);

@@ -54,6 +54,9 @@ pub enum CallError {
         /// How the loss was noticed.
         reason: String,
     },
+    /// Engines died of this request, just now or a short time ago.
+    #[error("Engines died of this request, one after the other. It is not tried again for a while")]
+    Deadly,
     /// The bus is not reachable.
     #[error("The message bus is not reachable: {reason}")]
     BusDown {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -14,7 +15,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use crate::fast_path::splice::Sent;
-use crate::http::limits::READ_SCRATCH;
+use crate::http::limits::{AHEAD, KEPT_AHEAD, READ_SCRATCH};
 
 thread_local! {
     /// The read buffer that all sockets of a thread share.
@@ -26,6 +27,8 @@ thread_local! {
 pub(crate) struct Wire {
     tcp: TcpStream,
     out: Mutex<Out>,
+    /// Bytes that were read while the client is answered; they go before all others.
+    ahead: Mutex<BytesMut>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +48,7 @@ impl Wire {
         Self {
             tcp,
             out: Mutex::default(),
+            ahead: Mutex::default(),
         }
     }
 
@@ -94,6 +98,25 @@ impl Wire {
         ready!(self.poll_rest(&mut out, cx))?;
         out.clean = true;
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads on while the client is answered, because bytes that nobody reads would hide that it has left. Ready with
+    /// false if it has, with true if bytes came. Pending also if there are many of them.
+    pub(crate) fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if ahead.len() >= KEPT_AHEAD {
+            return Poll::Pending;
+        }
+        let mut space = [MaybeUninit::uninit(); AHEAD];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(self.poll_read(cx, &mut buffer))?;
+        ahead.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(!buffer.filled().is_empty()))
+    }
+
+    /// The bytes that [`Wire::poll_ahead`] has read.
+    pub(crate) fn take_ahead(&self) -> BytesMut {
+        std::mem::take(&mut *self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

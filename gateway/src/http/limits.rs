@@ -119,6 +119,17 @@ pub(crate) const READ_SCRATCH: usize = 64 * 1024;
 /// the HTTP library gets them in one piece.
 pub(crate) const AHEAD: usize = 4 * 1024;
 
+/// Log lines about refused requests in one [`REFUSAL_WINDOW`]. More are counted and left out: a client in a loop must not
+/// fill the log.
+pub(crate) const REFUSAL_LINES: u32 = 20;
+
+/// Time after which refused requests are logged again.
+pub(crate) const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
+
+/// Bytes that are kept of what a client sends while it is answered. When there are more, only a failed write tells that
+/// the client has left.
+pub(crate) const KEPT_AHEAD: usize = 64 * 1024;
+
 /// Bytes of a streamed answer that wait in memory for a full socket before no more is taken from the stream. The core
 /// has a bound of its own.
 pub(crate) const UNSENT: usize = 64 * 1024;

@@ -92,6 +92,7 @@ async fn ask_workers(shared: &Shared) {
         }
     }
     let _ = answers.unsubscribe().await;
+    shared.view().note_asked();
 }
 
 fn learn(shared: &Shared, info: &Info) {

@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
-use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, RequestLabels, UNKNOWN};
+use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, RefusalLabels, RequestLabels, UNKNOWN};
 
 // From a cached prefix on a fast engine to a long prefill after a wait.
 const TTFT_BUCKETS: &[f64] = &[
@@ -26,6 +26,7 @@ type Histograms = Family<ModelLabel, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub(super) struct Families {
     pub(super) requests: Family<RequestLabels, Counter>,
+    pub(super) refusals: Family<RefusalLabels, Counter>,
     pub(super) in_flight: Gauge,
     pub(super) waiting: Gauge,
     pub(super) waiting_bytes: Gauge,
@@ -45,6 +46,7 @@ impl Default for Families {
     fn default() -> Self {
         Self {
             requests: Family::default(),
+            refusals: Family::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             waiting_bytes: Gauge::default(),
@@ -78,6 +80,11 @@ impl Families {
     pub(super) fn register(&self, registry: &mut Registry) {
         let f = self;
         registry.register("requests", "Requests by model, outcome and status", f.requests.clone());
+        registry.register(
+            "refusals",
+            "Requests that were refused with a 4xx, by model and error code",
+            f.refusals.clone(),
+        );
         registry.register(
             "requests_in_flight",
             "Requests that are being answered",

@@ -1,12 +1,13 @@
 //! The meter that each request carries.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::families::{Families, Series};
 use super::histogram::Histogram;
-use super::labels::{CLIENT_GONE, Outcome, RequestLabels, UNKNOWN};
+use super::labels::{CLIENT_GONE, OTHER, Outcome, RefusalLabels, RequestLabels, UNKNOWN};
 
 /// Measures one request. If it is dropped before [`Meter::end`], the request counts as cancelled by the client.
 #[derive(Debug)]
@@ -142,17 +143,31 @@ impl Meter {
         now.saturating_duration_since(self.started)
     }
 
+    /// Records that the request was refused with `code`. Codes that an engine made up share one series.
+    pub fn refused(&self, code: &Option<Cow<'static, str>>) {
+        let code = match code {
+            Some(Cow::Borrowed(code)) => code,
+            Some(Cow::Owned(_)) | None => OTHER,
+        };
+        let model = self.label();
+        self.families
+            .refusals
+            .get_or_create(&RefusalLabels { model, code })
+            .inc();
+    }
+
+    fn label(&self) -> Arc<str> {
+        let known = self.series.as_ref();
+        known.map_or_else(|| UNKNOWN.into(), |series| series.model.clone())
+    }
+
     /// Records the request's end. Only the first call counts.
     pub fn end(&mut self, now: Instant, outcome: Outcome, status: u16) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let model = self
-            .series
-            .as_ref()
-            .map_or_else(|| UNKNOWN.into(), |series| series.model.clone());
         let labels = RequestLabels {
-            model,
+            model: self.label(),
             outcome,
             status: status.into(),
         };

@@ -2,6 +2,7 @@
 //! lock is held for one read or one change, never across an await. Where two are needed, the view is locked before the
 //! waiting room.
 
+mod deadly;
 pub(crate) mod roll_call;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use deadly::Deadly;
 use roll_call::RollCall;
 
 use crate::call::Call;
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     view: Mutex<View>,
     waiting: Mutex<Door<Arc<Inbox>>>,
     budget: Mutex<Budget>,
+    deadly: Mutex<Deadly>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             view: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
             budget: Mutex::default(),
+            deadly: Mutex::default(),
             courier,
         };
         (Arc::new(shared), outgoing)
@@ -93,6 +97,17 @@ impl Shared {
     /// The view of the workers. Hold it for one read or one change.
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
+    }
+
+    /// Engines died of `call`: it is refused for a time.
+    pub(crate) fn note_deadly(&self, call: &Call, now: Instant) {
+        tracing::error!(id = %call.id, request = call.client_id, model = call.model, "engines died of this request");
+        lock(&self.deadly).note(call, now);
+    }
+
+    /// Whether engines died of the same request a short time ago.
+    pub(crate) fn is_deadly(&self, call: &Call, now: Instant) -> bool {
+        lock(&self.deadly).knows(call, now)
     }
 
     /// Where a request goes; see [`seek`].

@@ -79,30 +79,26 @@ enum Step {
     },
 }
 
-fn state(call: &Call) -> StreamState {
-    let state = StreamState::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece);
-    if call.in_one_piece {
-        state
-    } else {
-        state.flowing(call.silence)
-    }
-}
-
 impl Driver {
     /// Opens a stream for `call`. Sends nothing before [`CallStream::next`] is polled.
     pub(crate) fn new(shared: Arc<Shared>, call: Call) -> Self {
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
+        let deadly = shared.is_deadly(&call, Instant::now());
         Self {
-            state: state(&call),
+            state: StreamState::of(&call),
             timer: Box::pin(tokio::time::sleep_until(call.deadline)),
-            steps: VecDeque::from([Step::Place]),
+            steps: if deadly {
+                VecDeque::new()
+            } else {
+                VecDeque::from([Step::Place])
+            },
             shared,
             call,
             number,
             inbox,
             actions: Vec::new(),
             outputs: VecDeque::new(),
-            failure: None,
+            failure: deadly.then_some(CallError::Deadly),
             ticket: None,
             in_room: false,
             pending: Vec::new(),
@@ -198,7 +194,12 @@ impl Driver {
                     }
                 }
                 Action::Cancel { worker, attempt } => self.shared.cancel(&worker, self.call.id, attempt),
-                Action::Fail(error) => self.failure = Some(error),
+                Action::Fail(error) => {
+                    if error == CallError::Deadly {
+                        self.shared.note_deadly(&self.call, now);
+                    }
+                    self.failure = Some(error);
+                }
             }
         }
         self.follow_run(now);

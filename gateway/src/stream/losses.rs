@@ -1,6 +1,6 @@
 //! Counts a stream's losses, up to the bound that ends it.
 
-use crate::limits::MAX_RUNS;
+use crate::limits::{MAX_DEATHS, MAX_RUNS};
 
 /// Why a run ended before its answer did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Blame {
     Worker,
     /// The engine failed, perhaps because of the request.
     Engine,
+    /// The engine died soon after it got the request, and without output.
+    Death,
     /// The bus was away, or the worker drained.
     Nobody,
 }
@@ -21,6 +23,8 @@ pub(super) struct Losses {
     in_vain: u32,
     /// Runs whose engine failed; progress does not make up for them.
     failures: u32,
+    /// Failed runs whose engine died of the request, it seems.
+    deaths: u32,
     /// The answer was begun anew, so growth is no progress.
     anew: bool,
 }
@@ -38,6 +42,10 @@ impl Losses {
         match blame {
             Blame::Worker => self.in_vain += 1,
             Blame::Engine => self.failures += 1,
+            Blame::Death => {
+                self.failures += 1;
+                self.deaths += 1;
+            }
             Blame::Nobody => {}
         }
     }
@@ -47,9 +55,14 @@ impl Losses {
         self.anew = true;
     }
 
+    /// Whether engines die of the request.
+    pub(super) fn is_deadly(self) -> bool {
+        self.deaths >= MAX_DEATHS
+    }
+
     /// Whether the stream must end.
     pub(super) fn too_many(self) -> bool {
-        self.in_vain + self.failures >= MAX_RUNS
+        self.is_deadly() || self.in_vain + self.failures >= MAX_RUNS
     }
 }
 
@@ -81,6 +94,13 @@ mod tests {
         let failed = Some(Blame::Engine);
         assert!(after(&[failed, None, failed, None, failed]));
         assert!(!after(&[failed, Some(Blame::Worker), None, failed]));
+    }
+
+    #[test]
+    fn fewer_deaths_end_it_than_losses() {
+        let died = Some(Blame::Death);
+        assert!(!after(&[died]) && !after(&[died, Some(Blame::Engine)]));
+        assert!(after(&[died, None, died]));
     }
 
     #[test]

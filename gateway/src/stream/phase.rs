@@ -4,6 +4,7 @@ use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
 use super::losses::Blame;
+use crate::limits::DEATH_WITHIN;
 
 /// Where a stream is between its client and a worker.
 #[derive(Debug)]
@@ -39,11 +40,19 @@ pub(super) struct Run {
     pub(super) next_seq: u32,
     pub(super) resumable: bool,
     pub(super) heard: Instant,
+    pub(super) accepted: Instant,
+    /// There was output.
+    pub(super) said: bool,
     /// The connection to the bus was lost during the run.
     pub(super) bus_was_away: bool,
 }
 
 impl Run {
+    /// Whether an engine that dies at `now` died of the request, as far as one can tell.
+    pub(super) fn is_death(&self, now: Instant) -> bool {
+        !self.said && now < self.accepted + DEATH_WITHIN
+    }
+
     /// Who is to blame for its loss: nobody if the bus was away.
     pub(super) fn blamed(&self, blame: Blame) -> Blame {
         if self.bus_was_away && blame == Blame::Worker {

@@ -95,7 +95,8 @@ fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &Wai
 fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now: Instant) -> Destination {
     let first = !state.is_without_worker();
     let returning = seeker.clustered && view.may_return(seeker.model, seeker.needs, now);
-    if state.may_wait_for_worker(now, seeker.recovering || returning) {
+    let early = view.knows_nothing(now);
+    if state.may_wait_for_worker(now, seeker.recovering || returning || early) {
         return Destination::Pause { first };
     }
     // Without snapshots, workers of the model may be known of which none serves this kind of request.
@@ -103,7 +104,10 @@ fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now
         return unsupported(seeker, missing);
     }
     let model = seeker.model.to_owned();
-    Destination::Fails(if view.models().contains_key(seeker.model) || !view.is_fresh(now) {
+    // The queue subject of the model had no worker just now. So what the gateway has heard is enough, with a coordinator
+    // or without. One that has heard of no model at all may be cut off from those who know.
+    let heard = view.is_fresh(now) || !view.models().is_empty();
+    Destination::Fails(if view.models().contains_key(seeker.model) || !heard {
         CallError::NoWorker {
             model,
             retry_after: NO_WORKER_RETRY,

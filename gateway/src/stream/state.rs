@@ -12,7 +12,7 @@ use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
 use super::losses::{Blame, Losses};
 use super::phase::{OpenAttempt, Phase, Run};
-use crate::call::{CallError, Output, Stage};
+use crate::call::{Call, CallError, Output, Stage};
 use crate::limits;
 
 mod held;
@@ -76,6 +76,16 @@ impl StreamState {
             tries: 0,
             moving: false,
             stray: None,
+        }
+    }
+
+    /// The state of a stream for `call`.
+    pub(crate) fn of(call: &Call) -> Self {
+        let state = Self::new(call.deadline, call.not_resumable).in_one_piece(call.in_one_piece);
+        if call.in_one_piece {
+            state
+        } else {
+            state.flowing(call.silence)
         }
     }
 
@@ -284,9 +294,10 @@ impl StreamState {
             run.next_seq += 1;
             run.heard = now;
             if matches!(body, Body::Delta(_)) {
+                run.said = true;
                 self.flowed(now);
             }
-            return self.on_own(body, actions);
+            return self.on_own(body, now, actions);
         }
         match body {
             Body::Accepted(accepted) if seq == 0 => self.on_accepted(attempt, worker, &accepted, now, actions),
@@ -309,7 +320,7 @@ impl StreamState {
     }
 
     /// Handles a frame of the current run, in sequence.
-    fn on_own(&mut self, body: Body<'static>, actions: &mut Vec<Action>) {
+    fn on_own(&mut self, body: Body<'static>, now: Instant, actions: &mut Vec<Action>) {
         match body {
             Body::Delta(delta) => {
                 self.delivered.add(&delta);
@@ -320,7 +331,7 @@ impl StreamState {
                 actions.push(Action::Output(Output::Finish(self.delivered.complete(finish))));
                 self.phase = Phase::Done;
             }
-            Body::Error(error) => self.on_error(error, actions),
+            Body::Error(error) => self.on_error(error, now, actions),
             Body::Reject(reject) => {
                 let reason = format!("it gave the request back ({})", reject.reason);
                 self.lost(&reason, Blame::Worker, actions);
@@ -364,6 +375,8 @@ impl StreamState {
             next_seq: 1,
             resumable: accepted.resumable,
             heard: now,
+            accepted: now,
+            said: false,
             bus_was_away: false,
         });
         actions.push(Action::Output(Output::Accepted {

@@ -9,11 +9,12 @@ use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::auth::{Grant, estimate};
+use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Call, CallError, Written};
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
+use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
 use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
@@ -27,6 +28,9 @@ pub(crate) struct Record {
     usage: Usage,
     models: ModelConfig,
     request: RequestId,
+    /// The path of the API.
+    api: &'static str,
+    caller: Option<Caller>,
     call: Option<Called>,
     worker: Option<Name>,
     tokens: u64,
@@ -58,13 +62,21 @@ impl Called {
 }
 
 impl Record {
-    pub(crate) fn begin<C>(edge: &Edge<C>, request: RequestId, now: Instant) -> Self {
+    /// A request of `caller` for the API at `api` came at `now`.
+    pub(crate) fn begin<C>(
+        edge: &Edge<C>,
+        (request, api): (RequestId, &'static str),
+        caller: Option<Caller>,
+        now: Instant,
+    ) -> Self {
         Self {
             meter: edge.metrics.begin(now),
             metrics: edge.metrics.clone(),
             usage: edge.usage.clone(),
             models: edge.models.clone(),
             request,
+            api,
+            caller,
             call: None,
             worker: None,
             tokens: 0,
@@ -174,10 +186,24 @@ impl Record {
     /// The request ended with `error`; `sent` is the status if one was sent before. Returns the verdict for the client.
     pub(crate) fn failed(&mut self, error: &HttpError, sent: Option<u16>) -> Verdict {
         let verdict = self.visible(error).as_ref().unwrap_or(error).verdict();
+        let model = self.call.as_ref().map(|call| call.model.clone());
         self.name_model(error);
         let status = sent.unwrap_or_else(|| verdict.status.as_u16());
         self.end(verdict.outcome, status, Some(&verdict));
+        if verdict.status.is_client_error() {
+            self.meter.refused(&verdict.code);
+            refusals::tell(self.refused(model.as_deref()), &verdict);
+        }
         verdict
+    }
+
+    fn refused<'a>(&'a self, model: Option<&'a str>) -> Refused<'a> {
+        Refused {
+            request: &self.request.0,
+            api: self.api,
+            key: self.caller.as_ref().map(|caller| caller.key().name.as_str()),
+            model,
+        }
     }
 
     /// The error for this client, if it differs: only the models that its key may use are listed.
@@ -206,6 +232,7 @@ impl Record {
                 | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
+                | CallError::Deadly
                 | CallError::SlowClient,
             ) => self.meter.model(model),
             HttpError::Call(CallError::UnknownModel { .. }) => {}

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 use std::task::Poll;
 
@@ -127,6 +128,8 @@ impl Connection {
         let (client, rest) = (ClientWire(Arc::clone(&wire)), handover.clone());
         let router = TowerToHyperService::new(self.router.clone());
         let draining = self.draining.clone();
+        let answering = Arc::new(AtomicBool::new(false));
+        let answers = Arc::clone(&answering);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let version = request.version();
             let mut stays = version == Version::HTTP_11;
@@ -135,10 +138,14 @@ impl Connection {
             }
             stays &= !says_close(request.headers());
             path::rewrite(&mut request);
-            let answering = router.call(request);
+            let answer = router.call(request);
             let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
+            let answers = Arc::clone(&answers);
             async move {
-                let mut response = answering.await?;
+                // Only this connection's task reads it.
+                answers.store(true, Relaxed);
+                let mut response = answer.await?;
+                answers.store(response.extensions().get::<Streamed>().is_some(), Relaxed);
                 if version < Version::HTTP_11 && response.extensions().get::<Streamed>().is_some() {
                     warn_of_old_http();
                 }
@@ -159,10 +166,21 @@ impl Connection {
                 Pin::new(&mut connection).graceful_shutdown();
                 closes = true;
             }
-            match Pin::new(&mut connection).poll(cx) {
-                Poll::Pending if handover.is_due() && wire.is_clean() => Poll::Ready(Ok(true)),
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
+            loop {
+                match Pin::new(&mut connection).poll(cx) {
+                    Poll::Pending if handover.is_due() && wire.is_clean() => return Poll::Ready(Ok(true)),
+                    Poll::Pending if !answering.load(Relaxed) => return Poll::Pending,
+                    Poll::Pending => {}
+                    Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
+                }
+                // The library reads on only if it has no bytes left over.
+                match wire.poll_ahead(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    // If it waits for them, it gets them at once.
+                    Poll::Ready(Ok(true)) => {}
+                    // The client has left: what it asked for ends with the connection.
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Ok(false)),
+                }
             }
         })
         .await?;

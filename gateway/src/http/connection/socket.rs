@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::fast_path::wire::Wire;
 use crate::http::limits::{
-    AHEAD, LINGER, LINGER_BYTES, LINGER_IDLE, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL,
+    AHEAD, KEPT_AHEAD, LINGER, LINGER_BYTES, LINGER_IDLE, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL,
 };
 
 /// A client's socket.
@@ -132,6 +132,7 @@ impl Socket {
 
     /// Puts back bytes that the library read of the next request; they go before the bytes read ahead.
     pub(crate) fn give_back(&mut self, bytes: &[u8]) {
+        self.unread.extend_from_slice(&self.wire.take_ahead());
         if !bytes.is_empty() {
             let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes));
             self.unread.extend_from_slice(&behind);
@@ -147,17 +148,18 @@ impl Socket {
         Poll::Ready(Ok(!buffer.filled().is_empty()))
     }
 
-    /// Checks that a client that is being answered is still there. What it sends is kept for its next request; after
-    /// that nothing more is read.
+    /// Checks that a client that is being answered is still there. What it sends is kept for its next request, up to a
+    /// bound; after that nothing more is read.
     pub(crate) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.unread.is_empty() {
-            return Ok(());
+        while self.unread.len() < KEPT_AHEAD {
+            match self.poll_ahead(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
         }
-        match self.poll_ahead(cx) {
-            Poll::Pending | Poll::Ready(Ok(true)) => Ok(()),
-            Poll::Ready(Ok(false)) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Poll::Ready(Err(error)) => Err(error),
-        }
+        Ok(())
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -210,6 +212,9 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            self.unread = self.wire.take_ahead();
+        }
         if self.unread.is_empty() {
             return self.poll_wire(cx, buffer);
         }

@@ -23,6 +23,7 @@ use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
 use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
+use crate::http::endpoints::offered_tools;
 use crate::http::error::HttpError;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
@@ -113,8 +114,8 @@ impl ReceivedRequest {
     ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
         let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
-        let mut record = Record::begin(edge, id.clone(), at);
         let caller = request.extensions().get::<Caller>().cloned();
+        let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
             let mut headers = CallHeaders::read(
@@ -178,9 +179,10 @@ impl ReceivedRequest {
     pub(crate) async fn answer_kept<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
-        checked: Checked,
+        mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        offered_tools::leave_out(edge, &mut checked, &self.body);
         let ignored = ignored(&checked.ignored);
         let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
             Ok(prepared) => *prepared,

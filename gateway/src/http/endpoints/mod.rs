@@ -10,6 +10,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod ollama;
 pub(crate) mod ollama_models;
+mod offered_tools;
 pub(crate) mod rank;
 pub(crate) mod responses;
 pub(crate) mod routes;

@@ -77,9 +77,9 @@ impl HttpError {
             Self::NotReady(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
                 .code("not_ready")
                 .retry_after(SHORT_RETRY),
-            Self::Answer(AnswerError::TooLarge) => {
-                new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("answer_too_large")
-            }
+            Self::Answer(AnswerError::TooLarge) => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed)
+                .code("answer_too_large")
+                .once(),
             Self::Answer(AnswerError::NoAnswer | AnswerError::TooManyChoices(_)) => {
                 new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("engine_error")
             }
@@ -140,16 +140,17 @@ fn call(error: &CallError) -> Verdict {
             .code("server_busy")
             .retry_after(*retry_after),
         // A retry would put the same load on a cluster that was too slow already.
-        CallError::Deadline { .. } => Verdict {
-            should_retry: Some(false),
-            ..new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("deadline_exceeded")
-        },
+        CallError::Deadline { .. } => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut)
+            .code("deadline_exceeded")
+            .once(),
         CallError::Engine(error) => engine(error),
         CallError::WorkerLost { .. } => new(S::BAD_GATEWAY, SERVER, Failed).code("worker_lost"),
+        // A retry would take down the next engines.
+        CallError::Deadly => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("engine_died").once(),
         CallError::BusDown { .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("bus_unavailable")
             .retry_after(SHORT_RETRY),
-        CallError::SlowClient => new(S::REQUEST_TIMEOUT, INVALID, Cancelled).code("slow_client"),
+        CallError::SlowClient => new(S::REQUEST_TIMEOUT, INVALID, Cancelled).code("slow_client").once(),
         CallError::ShuttingDown => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("shutting_down")
             .retry_after(SHORT_RETRY),
@@ -182,13 +183,20 @@ fn engine(error: &EngineError) -> Verdict {
             .code("model_not_found")
             .param(Some("model")),
         ErrorCode::TooLarge => new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large"),
-        ErrorCode::RateLimited => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
-            .code(told("rate_limit_exceeded"))
-            .retry_after(after),
+        ErrorCode::RateLimited => {
+            let verdict = new(S::TOO_MANY_REQUESTS, RATE, Rejected)
+                .code(told("rate_limit_exceeded"))
+                .retry_after(after);
+            // Only the operator's money helps.
+            match error.engine_code.as_deref() {
+                Some("insufficient_quota" | "billing_hard_limit_reached") => verdict.once(),
+                _ => verdict,
+            }
+        }
         ErrorCode::EngineUnavailable => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("engine_unavailable")
             .retry_after(after),
-        ErrorCode::Timeout => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("engine_timeout"),
+        ErrorCode::Timeout => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("engine_timeout").once(),
         ErrorCode::WorkerOverloaded => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("worker_overloaded")
             .retry_after(after),

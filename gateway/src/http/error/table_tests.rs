@@ -105,6 +105,7 @@ fn errors_of_a_call() {
         CallError::BusDown { reason: reason() },
         (503, SERVER, "bus_unavailable", None, Some(1), Failed),
     );
+    is(CallError::Deadly, (500, SERVER, "engine_died", None, None, Failed));
     is(
         CallError::SlowClient,
         (408, INVALID, "slow_client", None, None, Cancelled),
@@ -359,9 +360,53 @@ fn retry_after_is_whole_seconds_from_one_to_an_hour() {
 }
 
 #[test]
-fn a_deadline_is_not_worth_another_try() {
-    let response = HttpError::Call(CallError::Deadline { stage: Stage::Queue }).into_response();
-    assert_eq!(response.headers()["x-should-retry"], "false");
+fn what_is_worth_another_try_is_said() {
+    let said = |error: CallError| {
+        let response = HttpError::Call(error).into_response();
+        let said = response.headers().get("x-should-retry");
+        said.map(|said| said.to_str().unwrap().to_owned())
+    };
+    let after = Duration::from_secs(1);
+    let model = || "m".to_owned();
+    let quota = EngineError {
+        engine_code: Some("insufficient_quota".to_owned()),
+        ..told(ErrorCode::RateLimited)
+    };
+    for (error, retry) in [
+        (CallError::Deadline { stage: Stage::Queue }, Some("false")),
+        (CallError::Engine(told(ErrorCode::Timeout)), Some("false")),
+        (CallError::Deadly, Some("false")),
+        (CallError::SlowClient, Some("false")),
+        (CallError::Engine(quota), Some("false")),
+        (CallError::Engine(told(ErrorCode::RateLimited)), Some("true")),
+        (CallError::Engine(told(ErrorCode::Internal)), Some("true")),
+        (CallError::ShuttingDown, Some("true")),
+        (CallError::WorkerLost { reason: model() }, Some("true")),
+        (
+            CallError::NoWorker {
+                model: model(),
+                retry_after: after,
+            },
+            Some("true"),
+        ),
+        (
+            CallError::Full {
+                model: model(),
+                retry_after: after,
+            },
+            Some("true"),
+        ),
+        (
+            CallError::UnknownModel {
+                model: model(),
+                known: vec![],
+            },
+            None,
+        ),
+        (CallError::Engine(told(ErrorCode::BadRequest)), None),
+    ] {
+        assert_eq!(said(error.clone()).as_deref(), retry, "{error:?}");
+    }
 }
 
 #[test]

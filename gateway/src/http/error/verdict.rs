@@ -35,7 +35,7 @@ pub(crate) struct Verdict {
     pub retry_after: Option<Duration>,
     /// The outcome in the metrics.
     pub outcome: Outcome,
-    /// Whether to retry, if the status alone would mislead an SDK.
+    /// Whether to retry, if the status alone would mislead an SDK. By itself, a 429 or a 5xx is worth it.
     pub should_retry: Option<bool>,
     /// Whether the response asks for a key.
     pub challenge: bool,
@@ -77,6 +77,12 @@ impl Verdict {
         self
     }
 
+    /// The same request would fail again, or do harm.
+    pub(super) fn once(mut self) -> Self {
+        self.should_retry = Some(false);
+        self
+    }
+
     pub(super) fn close(mut self) -> Self {
         self.close = true;
         self
@@ -107,7 +113,8 @@ impl Verdict {
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, retry_seconds(after).into());
         }
-        if let Some(retry) = self.should_retry {
+        let passes = self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error();
+        if let Some(retry) = self.should_retry.or(passes.then_some(true)) {
             headers.insert(
                 SHOULD_RETRY,
                 HeaderValue::from_static(if retry { "true" } else { "false" }),

@@ -6,7 +6,9 @@ use axum::response::Response;
 use http::HeaderMap;
 use tokenbus_api::{anthropic_envelope, ollama_envelope, openai_envelope};
 
+use crate::auth::Caller;
 use crate::http::error::HttpError;
+use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
 
 /// The root of the paths that only Anthropic's API has.
@@ -35,8 +37,17 @@ pub(crate) fn is_ollama(path: &str) -> bool {
 pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
     let verdict = error.verdict();
     let id = request.extensions().get::<RequestId>();
+    let id = id.map(|id| id.0.as_str());
+    let caller = request.extensions().get::<Caller>();
+    let refused = Refused {
+        request: id.unwrap_or_default(),
+        api: request.uri().path(),
+        key: caller.map(|caller| caller.key().name.as_str()),
+        model: None,
+    };
+    refusals::tell(refused, &verdict);
     let mut failure = verdict.failure();
-    failure.request_id = id.map(|id| id.0.as_str());
+    failure.request_id = id;
     let body = if is_anthropic(request.uri().path(), request.headers()) {
         anthropic_envelope(&failure)
     } else if is_ollama(request.uri().path()) {

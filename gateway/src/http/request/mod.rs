@@ -7,5 +7,6 @@ pub(crate) mod cors;
 pub(crate) mod dialect;
 pub(crate) mod headers;
 pub(crate) mod path;
+pub(crate) mod refusals;
 pub(crate) mod request_id;
 pub(crate) mod run_off_thread;

@@ -40,6 +40,8 @@ pub struct View {
     /// The newest snapshot as it arrived, for display.
     told: Option<Arc<Capacity>>,
     workers: HashMap<Name, Worker>,
+    /// All workers were asked once what they serve.
+    asked: bool,
     /// By name, so that a listing is sorted.
     models: BTreeMap<String, Model>,
 }
@@ -227,6 +229,16 @@ impl View {
     /// Whether the last snapshot is recent.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.snapshot_at.is_some_and(|at| now < at + SNAPSHOT_FRESH)
+    }
+
+    /// All workers that were there were asked what they serve, and have answered.
+    pub fn note_asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// Whether the gateway has heard of no model although it may yet: nobody has told it of the cluster.
+    pub fn knows_nothing(&self, now: Instant) -> bool {
+        self.models.is_empty() && !self.asked && !self.is_fresh(now)
     }
 
     /// Whether a known live worker serves `model`.

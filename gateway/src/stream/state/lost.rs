@@ -1,6 +1,7 @@
 //! What follows when a run ends before its answer: another attempt, or an error.
 
 use tokenbus_protocol::{EngineError, ErrorCode};
+use tokio::time::Instant;
 
 use super::super::delivered::Delivered;
 use super::super::event::Action;
@@ -9,12 +10,23 @@ use super::super::phase::{Phase, Run};
 use super::StreamState;
 use crate::call::{CallError, Output};
 
+/// The code of a worker's error when the engine closed the connection of a request that it had taken.
+const DIED: &str = "engine_died";
+
 impl StreamState {
     /// The run's engine failed, or its worker hands the stream over.
-    pub(super) fn on_error(&mut self, error: EngineError, actions: &mut Vec<Action>) {
+    pub(super) fn on_error(&mut self, error: EngineError, now: Instant, actions: &mut Vec<Action>) {
         let handed_over = error.code == ErrorCode::Draining;
-        let blame = if handed_over { Blame::Nobody } else { Blame::Engine };
+        let died = error.engine_code.as_deref() == Some(DIED);
+        let blame = match &self.phase {
+            _ if handed_over => Blame::Nobody,
+            Phase::Running(run) if died && run.is_death(now) => Blame::Death,
+            _ => Blame::Engine,
+        };
         let Some(run) = self.end_run(blame) else { return };
+        if self.losses.is_deadly() {
+            return self.fail(CallError::Deadly, actions);
+        }
         // A run that failed to resume may still succeed from the start.
         let resumed = self.in_one_piece && self.delivered.is_resumed();
         if !(error.retryable || resumed) || (!handed_over && self.losses.too_many()) {

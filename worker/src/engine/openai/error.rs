@@ -86,6 +86,21 @@ pub(super) fn unreachable() -> EngineError {
     plain(ErrorCode::EngineUnavailable, "the engine cannot be reached", true)
 }
 
+/// Marks that the engine closed the connection of a request that it had taken: its process may have died of that request.
+const DIED: &str = "engine_died";
+
+/// The server took the request and closed the connection before it answered, or in the middle of its answer.
+pub(super) fn died() -> EngineError {
+    EngineError {
+        engine_code: Some(DIED.to_owned()),
+        ..plain(
+            ErrorCode::EngineUnavailable,
+            "the engine closed the connection before its answer was complete",
+            true,
+        )
+    }
+}
+
 /// The stream ended, or its connection broke, before the engine said that the answer is complete.
 pub(super) fn truncated() -> EngineError {
     plain(

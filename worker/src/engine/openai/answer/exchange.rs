@@ -64,7 +64,11 @@ impl Server<'_> {
             SendError::Invalid(_) | SendError::TooLarge => {
                 error::plain(ErrorCode::Internal, "the request cannot be sent to the engine", false)
             }
-            SendError::Connect(_) | SendError::Broken(_) | SendError::Timeout => {
+            SendError::Broken(_) => {
+                self.shared.connection_failed();
+                error::died()
+            }
+            SendError::Connect(_) | SendError::Timeout => {
                 self.shared.connection_failed();
                 error::unreachable()
             }
@@ -74,7 +78,7 @@ impl Server<'_> {
     pub(crate) fn broken(&self, reason: &SendError) -> EngineError {
         tracing::warn!(%reason, "the engine's stream broke");
         self.shared.connection_failed();
-        error::truncated()
+        error::died()
     }
 
     async fn refusal(&self, answer: Response<AnswerBody>, secrets: &error::Secrets) -> EngineError {

@@ -178,6 +178,8 @@ impl Client {
             match self.send(request).await {
                 Ok(answer) if answer.status() == 401 && !renewed && self.renew(key.as_ref()) => renewed = true,
                 Err(SendError::Broken(_)) if !replaced && sent.elapsed() < limits::STALE_CONNECTION => replaced = true,
+                // The first connection was not stale: the server has died since.
+                Err(SendError::Connect(reason)) if replaced => return Err(SendError::Broken(reason)),
                 outcome => return outcome,
             }
         }

@@ -18,8 +18,10 @@ use crate::known_streams::KnownStreams;
 use crate::link::Link;
 use crate::metrics::BusMetrics;
 use crate::options::{BusOptions, OptionsError};
+use crate::refusals::Refusals;
 use crate::replicas::Replicas;
-use crate::{backoff, handshake, limits};
+use crate::task::{self, AbortOnDrop};
+use crate::{backoff, handshake, limits, recheck};
 
 /// A cloneable handle to one connection to NATS.
 #[derive(Debug, Clone)]
@@ -32,6 +34,9 @@ pub struct Bus {
     clustered: Arc<AtomicBool>,
     replicas: Replicas,
     known_streams: KnownStreams,
+    refusals: Arc<watch::Sender<Refusals>>,
+    /// The task that tries again what NATS refused. It ends with the last handle.
+    recheck: Option<Arc<AbortOnDrop<()>>>,
 }
 
 /// How servers are dialled: in the user's order, each with its own login, and never with less encryption than its
@@ -124,7 +129,8 @@ impl Bus {
             .await;
         let link = Arc::new(watch::Sender::new(Link::default()));
         let metrics = BusMetrics::default();
-        let events = Arc::new(Events::new(Arc::clone(&link), metrics.clone()));
+        let refusals = Arc::default();
+        let events = Arc::new(Events::new(Arc::clone(&link), Arc::clone(&refusals), metrics.clone()));
         let servers: Vec<_> = addresses.iter().map(|address| address.server.clone()).collect();
         let mut connect = dialling(options, addresses, Arc::clone(&link))
             .retry_on_initial_connect()
@@ -141,7 +147,7 @@ impl Bus {
         }
         let client = connect.connect(servers).await?;
         let rtt = Arc::default();
-        Ok(Self {
+        let mut bus = Self {
             client,
             link,
             metrics,
@@ -149,7 +155,12 @@ impl Bus {
             clustered: Arc::default(),
             replicas: options.replicas,
             known_streams: KnownStreams::default(),
-        })
+            refusals,
+            recheck: None,
+        };
+        let recheck = task::spawn("nats-recheck", recheck::run(bus.clone()));
+        bus.recheck = Some(Arc::new(AbortOnDrop::new(recheck)));
+        Ok(bus)
     }
 
     /// The NATS client, for requests and the services protocol.
@@ -173,6 +184,19 @@ impl Bus {
     /// Watches the state of the connection.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
+    }
+
+    /// Watches what NATS refuses.
+    pub fn refusals(&self) -> watch::Receiver<Refusals> {
+        self.refusals.subscribe()
+    }
+
+    pub(crate) fn change_refusals(&self, change: impl FnOnce(&mut Refusals)) {
+        self.refusals.send_if_modified(|refusals| {
+            let old = refusals.clone();
+            change(refusals);
+            *refusals != old
+        });
     }
 
     /// Whether the connection is up now.
@@ -278,6 +302,17 @@ impl Bus {
             }
             Ok(None) | Err(_) => Err(BusError::Timeout(limits::ROUND_TRIP_TIMEOUT)),
         }
+    }
+
+    /// Waits until the server has taken or refused all subscriptions so far, and [`Bus::refusals`] tells which.
+    ///
+    /// # Errors
+    /// As [`Bus::round_trip`].
+    pub async fn confirm(&self) -> Result<(), BusError> {
+        self.round_trip().await?;
+        // The client hands out refusals in a task of its own. What came before the first answer is through when the
+        // second is here.
+        self.round_trip().await
     }
 
     /// Duration of the last [`Bus::round_trip`]; zero before the first.

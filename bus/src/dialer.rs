@@ -257,4 +257,30 @@ mod tests {
         }
         assert_eq!(users, [None, Some("u".to_owned()), Some("u".to_owned())]);
     }
+
+    #[tokio::test]
+    async fn credentials_are_read_for_each_connection() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let seed = nkeys::KeyPair::new_user().seed().unwrap();
+        let write = |jwt: &str| {
+            let text = format!("---BEGIN JWT---\n{jwt}\n---END---\n---BEGIN SEED---\n{seed}\n---END---\n");
+            std::fs::write(file.path(), text).unwrap();
+        };
+        let link = Arc::new(watch::Sender::new(Link::default()));
+        let addresses = vec![Address::parse("nats://a").unwrap()];
+        let pool = [server(addresses[0].server.clone())];
+        let dialer = Dialer::new(addresses, Some(file.path().to_owned()), Arc::clone(&link));
+        for jwt in ["old", "new"] {
+            write(jwt);
+            assert_eq!(dialer.log_in(b"n".to_vec()).await.unwrap().jwt.as_deref(), Some(jwt));
+        }
+        std::fs::write(file.path(), "half").unwrap();
+        dialer.choose(&pool, &ServerInfo::default(), Instant::now()).unwrap();
+        assert!(dialer.log_in(b"n".to_vec()).await.is_err());
+        dialer.choose(&pool, &ServerInfo::default(), Instant::now()).unwrap();
+        assert!(
+            link.borrow().reason.contains("cannot read NATS credentials"),
+            "{link:?}"
+        );
+    }
 }

@@ -8,20 +8,27 @@ use tokio::sync::watch;
 
 use crate::link::Link;
 use crate::metrics::BusMetrics;
+use crate::refusals::{Refusals, Violation};
 
 /// Takes the client's reports, in their order.
 pub(crate) struct Events {
     link: Arc<watch::Sender<Link>>,
     metrics: BusMetrics,
+    refusals: Arc<watch::Sender<Refusals>>,
     /// The server's last complaint during this connection. It often says why the server then closed it.
     complaint: Mutex<String>,
 }
 
 impl Events {
-    pub(crate) fn new(link: Arc<watch::Sender<Link>>, metrics: BusMetrics) -> Self {
+    pub(crate) fn new(
+        link: Arc<watch::Sender<Link>>,
+        refusals: Arc<watch::Sender<Refusals>>,
+        metrics: BusMetrics,
+    ) -> Self {
         Self {
             link,
             metrics,
+            refusals,
             complaint: Mutex::default(),
         }
     }
@@ -36,8 +43,7 @@ impl Events {
             }
             Event::ServerError(error) => {
                 self.metrics.server_errors.inc();
-                tracing::error!(%error, "NATS refused something");
-                *self.complaint() = error.to_string();
+                self.server_error(&error.to_string());
             }
             // The dialer says why a server could not be reached.
             Event::ClientError(_) => tracing::debug!(%event, "NATS client"),
@@ -77,6 +83,27 @@ impl Events {
         self.link.send_modify(|link| {
             link.connected = false;
             link.reason = reason;
+        });
+    }
+
+    fn server_error(&self, error: &str) {
+        match Violation::parse(error) {
+            Some(violation) => self.refused(violation),
+            None => {
+                tracing::error!(error, "NATS refused something");
+                *self.complaint() = error.to_owned();
+            }
+        }
+    }
+
+    /// Says each refusal once, not each time that it is repeated.
+    fn refused(&self, violation: Violation) {
+        let (epoch, now) = (self.link.borrow().epoch, Instant::now());
+        self.refusals.send_modify(|refusals| {
+            if refusals.is_new(&violation) {
+                violation.log();
+            }
+            refusals.add(violation, epoch, now);
         });
     }
 

@@ -17,6 +17,8 @@ mod limits;
 mod link;
 mod metrics;
 mod options;
+mod recheck;
+mod refusals;
 mod replicas;
 pub mod task;
 
@@ -25,4 +27,5 @@ pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use link::Link;
 pub use metrics::BusMetrics;
 pub use options::{BusOptions, OptionsError};
+pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};

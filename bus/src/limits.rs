@@ -16,6 +16,15 @@ pub(crate) const FIRST_BYTE: Duration = Duration::from_millis(1500);
 /// A server that stays away is named in the log again after this long.
 pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(30);
 
+/// Refused subjects that are remembered of each kind. A role has few; those of gateways come and go.
+pub(crate) const REFUSALS: usize = 64;
+
+/// A refused subscription is tried again after this long: permissions may change while a connection lasts.
+pub(crate) const RECHECK_EVERY: Duration = Duration::from_secs(15);
+
+/// A refused publish is forgotten when it was not tried for this long.
+pub(crate) const REFUSED_PUBLISH: Duration = Duration::from_secs(60);
+
 /// Servers that the reason of a lost connection names.
 pub(crate) const SHOWN_SERVERS: usize = 4;
 

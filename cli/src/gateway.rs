@@ -61,7 +61,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::DEFAULT_WAITING)]
     waiting: usize,
 
-    /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503
+    /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503. A stream
+    /// that has begun waits as long, but at least 20s
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     bus_patience: Duration,
 

@@ -80,6 +80,9 @@ fn not_ready(page: &Page) -> Option<String> {
         };
         return Some(format!("NATS is away: {reason}"));
     }
+    if let Some(subject) = page.bus.refusals().borrow().subscriptions().next() {
+        return Some(format!("NATS refuses the subscription to {subject}"));
+    }
     (!*page.subscribed.borrow()).then(|| "the subscriptions are not confirmed yet".to_owned())
 }
 

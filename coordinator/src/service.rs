@@ -48,9 +48,14 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let mut loops = assemble(&options, &me, &bus, listener, subscribed, &stop).await?;
 
     let confirm = async {
-        while bus.round_trip().await.is_err() {
+        while bus.confirm().await.is_err() {
             bus.connected().await;
         }
+        // The sender lives as long as `bus`, so waiting cannot fail.
+        let mut refusals = bus.refusals();
+        let _ = refusals
+            .wait_for(|refusals| refusals.subscriptions().next().is_none())
+            .await;
         confirmed.send_replace(true);
         tracing::info!(%address, coordinator = %me, nats = options.bus.display_urls(), "coordinator ready");
         std::future::pending::<()>().await;

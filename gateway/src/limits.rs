@@ -74,6 +74,10 @@ pub(crate) const DEADLY_KEPT: usize = 64;
 /// election, shorter than a client waits on a silent connection.
 pub(crate) const BUS_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Time that a stream which has begun waits at least while NATS is away. It cannot be had again elsewhere, but its
+/// client must learn that nothing more comes.
+pub(crate) const BEGUN_BUS_PATIENCE: Duration = Duration::from_secs(20);
+
 /// How long a gateway remembers that some worker of a model had a feature: as long as an engine takes to restart. Until
 /// then, a request that needs the feature lacks a worker instead of being invalid.
 pub(crate) const ABLE_MEMORY: Duration = Duration::from_mins(1);

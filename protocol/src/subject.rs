@@ -64,6 +64,12 @@ impl Subjects {
         format!("{}.v1.out.{gateway}.*", self.namespace)
     }
 
+    /// Whether `subject` carries batches of frames to a gateway.
+    pub fn is_out(&self, subject: &str) -> bool {
+        let rest = subject.strip_prefix(self.namespace.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".v1.out."))
+    }
+
     /// `{ns}.v1.out.{gateway}.-{stream}-{attempt}`: the reply subject of one publish.
     pub fn reply(&self, gateway: &Name, stream: u64, attempt: u32) -> String {
         format!("{}.v1.out.{gateway}.-{stream}-{attempt}", self.namespace)

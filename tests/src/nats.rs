@@ -145,6 +145,14 @@ impl NatsServer {
         self.process = Some(process);
     }
 
+    /// Changes its further lines from `old` to `new`, while it runs.
+    pub fn reconfigure(&self, old: &str, new: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("its configuration");
+        assert!(text.contains(old), "{text}");
+        std::fs::write(&self.config, text.replace(old, new)).expect("its configuration can be written");
+        self.process().signal(Signal::SIGHUP);
+    }
+
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)

@@ -34,6 +34,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// Why the gateway is not ready, for a human.
     fn readiness(&self) -> Result<(), String>;
+
+    /// What is wrong although requests are served, for a human.
+    fn concern(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What would happen to a call, best first.

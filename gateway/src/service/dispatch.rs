@@ -12,6 +12,9 @@ use crate::placement::able::Able;
 use crate::shared::Shared;
 use crate::stream::driver::Driver;
 
+/// Refused subjects that `/readyz` names.
+const SHOWN: usize = 4;
+
 /// Opens calls. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Dispatch(Arc<Shared>);
@@ -68,7 +71,7 @@ impl Backend for Dispatch {
         let link = self.0.bus.link();
         let link = link.borrow();
         if link.connected {
-            return Ok(());
+            return self.0.refused().map_or(Ok(()), Err);
         }
         let reason = if link.reason.is_empty() {
             "not connected yet"
@@ -76,5 +79,16 @@ impl Backend for Dispatch {
             &link.reason
         };
         Err(format!("NATS is not reachable: {reason}"))
+    }
+
+    fn concern(&self) -> Option<String> {
+        let refusals = self.0.bus.refusals();
+        let refusals = refusals.borrow();
+        let refused: Vec<&str> = refusals
+            .subscriptions()
+            .chain(refusals.publishes())
+            .take(SHOWN)
+            .collect();
+        (!refused.is_empty()).then(|| format!("NATS refuses {}", refused.join(", ")))
     }
 }

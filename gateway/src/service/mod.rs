@@ -145,15 +145,18 @@ async fn start(
     Ok(tasks)
 }
 
-/// Logs once that the gateway is ready: NATS is connected and has confirmed the subscriptions.
+/// Logs once that the gateway is ready: NATS is connected and has taken the subscriptions.
 async fn announce(shared: Arc<Shared>, address: std::net::SocketAddr) {
     loop {
         shared.bus.connected().await;
-        match shared.bus.round_trip().await {
+        match shared.bus.confirm().await {
             Ok(()) => break,
             Err(error) => tracing::warn!(%error, "subscriptions not confirmed yet"),
         }
     }
+    let mut refusals = shared.bus.refusals();
+    // The sender lives as long as `shared`, so waiting cannot fail.
+    let _ = refusals.wait_for(|refusals| shared.deaf_to(refusals).is_none()).await;
     tracing::info!(
         gateway = %shared.gateway,
         %address,

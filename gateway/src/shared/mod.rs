@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Refusals};
 use tokenbus_protocol::{Cancel, Control, Features, Name, Room, Subjects, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -92,6 +92,20 @@ impl Shared {
             courier,
         };
         (Arc::new(shared), outgoing)
+    }
+
+    /// Why the gateway cannot serve although it is connected: NATS refuses something that it must hear.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let refusals = self.bus.refusals();
+        let subject = self.deaf_to(&refusals.borrow())?;
+        Some(format!("NATS refuses the subscription to {subject}"))
+    }
+
+    /// A refused subject that the gateway must hear. Hints of free slots only save time.
+    pub(crate) fn deaf_to(&self, refusals: &Refusals) -> Option<String> {
+        let hints = self.subjects.free_all();
+        let mut refused = refusals.subscriptions();
+        refused.find(|subject| *subject != hints).map(str::to_owned)
     }
 
     /// The view of the workers. Hold it for one read or one change.

@@ -294,16 +294,17 @@ impl Driver {
         self.carry_out(Instant::now());
     }
 
-    /// Waits while the bus is away. A stream that has begun waits up to its deadline; a request that no worker took is
-    /// better retried by its client, or at another gateway.
+    /// Waits while the bus is away, but not for ever: its credentials may have ended. A stream that has begun waits
+    /// longer; a request that no worker took is better retried by its client, or at another gateway.
     async fn bus_up(&mut self) {
         if self.shared.bus.is_connected() {
             return;
         }
-        let mut until = self.state.deadline();
-        if !self.state.has_begun() {
-            until = until.min(Instant::now() + self.shared.bus_patience);
+        let mut patience = self.shared.bus_patience;
+        if self.state.has_begun() {
+            patience = patience.max(limits::BEGUN_BUS_PATIENCE);
         }
+        let until = self.state.deadline().min(Instant::now() + patience);
         let mut link = self.shared.bus.link();
         // The caller checks the connection again, timeout or not.
         let _ = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use async_nats::{Message, Subscriber};
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use tokenbus_bus::{Bus, BusError, backoff};
+use tokenbus_bus::{Bus, BusError, Refusals, backoff};
 use tokenbus_protocol::{Family, Name, QUEUE_GROUP, Subjects};
 use tokio::task::JoinSet;
 
+use crate::core::refused::Refused;
 use crate::limits;
 
 /// Something that the worker listens to.
@@ -106,6 +107,18 @@ impl Intake {
             tasks: JoinSet::new(),
             subscribing: 0,
             leaving: 0,
+        }
+    }
+
+    /// What of this the server refuses to deliver. Without its word on gateways, the worker only notices later that
+    /// one is gone.
+    pub(crate) fn refused(&self, refusals: &Refusals) -> Refused {
+        let wanted = self.wanted.keys().filter(|interest| **interest != Interest::Gateways);
+        let refused = wanted.filter(|interest| refusals.is_deaf_to(&self.subject(interest)));
+        let mut publishes = refusals.publishes();
+        Refused {
+            interests: refused.cloned().collect(),
+            is_mute: refusals.is_deaf_to_answers() || publishes.any(|subject| self.subjects.is_out(subject)),
         }
     }
 
@@ -275,6 +288,6 @@ async fn try_subscribe(
         };
         subscribed.push((interest.clone(), generation, subscriber));
     }
-    bus.round_trip().await?;
+    bus.confirm().await?;
     Ok(subscribed)
 }

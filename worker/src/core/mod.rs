@@ -5,6 +5,7 @@
 
 mod accepted_request;
 mod admission;
+mod announced;
 pub(crate) mod claim;
 mod control;
 mod drain;
@@ -13,6 +14,7 @@ mod gateways;
 pub(crate) mod intake;
 mod parts;
 mod recent_keys;
+pub(crate) mod refused;
 mod requests;
 mod tenure;
 mod timers;
@@ -31,6 +33,7 @@ use crate::core::admission::Admission;
 use crate::core::drain::Drain;
 use crate::core::gateway_watch::{Patience, Watch};
 use crate::core::intake::Interest;
+use crate::core::refused::Refused;
 use crate::core::tenure::Tenure;
 use crate::core::timers::{Due, Timers};
 use crate::engine::{Engine, EngineInfo, Health};
@@ -95,6 +98,7 @@ pub(crate) struct Core {
     pub(crate) watch: Watch,
     pub(crate) pace: Pace,
     pub(crate) tenure: Tenure,
+    pub(crate) refused: Refused,
     /// What the worker listens to may have changed.
     pub(crate) relisten: bool,
 }
@@ -122,6 +126,7 @@ impl Core {
             }),
             pace: Pace::new(limits::DRAIN_WINDOW, limits::RETRY_AFTER_MAX),
             tenure: Tenure::default(),
+            refused: Refused::default(),
             relisten: true,
         };
         core.tell_state();
@@ -157,6 +162,7 @@ impl Core {
         }
         match self.info.health {
             Health::Starting => WorkerState::Starting,
+            Health::Ready if self.is_cut_off() => WorkerState::Unavailable,
             Health::Ready => WorkerState::Ready,
             Health::Down(_) => WorkerState::Unavailable,
         }
@@ -312,7 +318,7 @@ impl Core {
         let snapshot = Snapshot {
             state,
             engine: self.info.engine,
-            models: self.info.models.clone(),
+            models: self.announced(),
             slots,
             kv_used: self.info.kv_used,
         };

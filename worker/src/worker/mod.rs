@@ -8,7 +8,7 @@ use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use prometheus_client::registry::Registry;
-use tokenbus_bus::{Bus, BusError, Link, task};
+use tokenbus_bus::{Bus, BusError, Link, Refusals, task};
 use tokenbus_engine::job_channel;
 use tokenbus_protocol::{Name, Subjects, WorkerState};
 use tokio::sync::{mpsc, watch};
@@ -163,6 +163,7 @@ impl Worker {
             ends,
             info,
             link: self.bus.link(),
+            refusals: self.bus.refusals(),
             worker: &self,
         };
         running.run(&shutdown).await;
@@ -300,6 +301,7 @@ struct Loop<'a> {
     ends: mpsc::UnboundedReceiver<Key>,
     info: watch::Receiver<EngineInfo>,
     link: watch::Receiver<Link>,
+    refusals: watch::Receiver<Refusals>,
     worker: &'a Worker,
 }
 
@@ -340,6 +342,7 @@ impl Loop<'_> {
                         self.core.on_reconnected(Instant::now());
                     }
                 }
+                Ok(()) = self.refusals.changed() => self.note_refusals(),
                 changed = self.info.changed(), if !engine_gone => {
                     engine_gone = changed.is_err();
                     self.engine_changed(engine_gone);
@@ -363,6 +366,11 @@ impl Loop<'_> {
         while let Ok(key) = self.ends.try_recv() {
             self.core.on_ended(key);
         }
+    }
+
+    fn note_refusals(&mut self) {
+        let refused = self.intake.refused(&self.refusals.borrow_and_update());
+        self.core.on_refused(refused);
     }
 
     fn engine_changed(&mut self, gone: bool) {
@@ -398,6 +406,7 @@ impl Loop<'_> {
             }
             Inbound::Gateway(message) => self.gateway_answer(&message, now),
             Inbound::Confirmed => {
+                self.note_refusals();
                 self.core.parts.max_frame = self.worker.max_frame();
                 self.core.claim(now);
                 return true;

@@ -32,6 +32,7 @@ pub(crate) async fn ready<C: Backend>(State(edge): State<Edge<C>>) -> Result<Res
         return Err(degraded.map_or(HttpError::Unauthorized(AuthError::NotReady), HttpError::NotReady));
     }
     edge.core.readiness().map_err(HttpError::NotReady)?;
+    let degraded = degraded.or_else(|| edge.core.concern());
     // The keys may be old, but requests are served: a load balancer should keep sending them.
     let status = "ready";
     Ok(axum::Json(Readiness { status, degraded }).into_response())

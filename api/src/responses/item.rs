@@ -2,6 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use super::tools::{Origin, Origins};
 use crate::answer::json::{push_number, push_string};
 use crate::translation::blocks::Block;
 use crate::translation::pieces::push_elements;
@@ -20,17 +21,14 @@ enum Kind {
     Text,
     Refusal,
     Reasoning,
-    Call {
-        call_id: String,
-        name: String,
-        custom: bool,
-    },
+    Call { call_id: String, origin: Origin },
 }
 
 impl Item {
     /// The item for `block`, which is number `index` of the response whose id ends in `suffix`. An
-    /// item's id tells its response, so that it can be found again where responses are kept.
-    pub(super) fn new(block: Block, suffix: &str, index: usize) -> Self {
+    /// item's id tells its response, so that it can be found again where responses are kept. A call has the names of
+    /// the tool that the client offered.
+    pub(super) fn new(block: Block, origins: &Origins, suffix: &str, index: usize) -> Self {
         let (prefix, kind) = match block {
             Block::Text => ("msg", Kind::Text),
             Block::Refusal => ("msg", Kind::Refusal),
@@ -41,8 +39,13 @@ impl Item {
                 } else {
                     id
                 };
-                let prefix = if custom { "ctc" } else { "fc" };
-                (prefix, Kind::Call { call_id, name, custom })
+                let origin = origins.get(&name).cloned().unwrap_or(Origin {
+                    namespace: None,
+                    name,
+                    custom,
+                });
+                let prefix = if origin.custom { "ctc" } else { "fc" };
+                (prefix, Kind::Call { call_id, origin })
             }
         };
         Self {
@@ -62,6 +65,11 @@ impl Item {
         matches!(self.kind, Kind::Text)
     }
 
+    /// Whether it is a call of a tool with free text.
+    pub(super) fn is_custom(&self) -> bool {
+        matches!(&self.kind, Kind::Call { origin, .. } if origin.custom)
+    }
+
     /// Whether it has content parts, with events of their own.
     pub(super) fn has_parts(&self) -> bool {
         !matches!(self.kind, Kind::Call { .. })
@@ -73,8 +81,8 @@ impl Item {
             Kind::Text => "output_text",
             Kind::Refusal => "refusal",
             Kind::Reasoning => "reasoning_text",
-            Kind::Call { custom: false, .. } => "function_call_arguments",
-            Kind::Call { custom: true, .. } => "custom_tool_call_input",
+            Kind::Call { .. } if self.is_custom() => "custom_tool_call_input",
+            Kind::Call { .. } => "function_call_arguments",
         }
     }
 
@@ -94,14 +102,12 @@ impl Item {
         let member = match &self.kind {
             Kind::Text | Kind::Reasoning => "text",
             Kind::Refusal => "refusal",
-            Kind::Call {
-                custom: false, name, ..
-            } => {
+            Kind::Call { .. } if self.is_custom() => "input",
+            Kind::Call { origin, .. } => {
                 out.extend_from_slice(b",\"name\":");
-                push_string(out, name);
+                push_string(out, &origin.name);
                 "arguments"
             }
-            Kind::Call { custom: true, .. } => "input",
         };
         push_number(out, format_args!(",\"{member}\":"));
         push_string(out, &self.text);
@@ -142,8 +148,8 @@ impl Item {
         let kind = match self.kind {
             Kind::Text | Kind::Refusal => "message",
             Kind::Reasoning => "reasoning",
-            Kind::Call { custom: false, .. } => "function_call",
-            Kind::Call { custom: true, .. } => "custom_tool_call",
+            Kind::Call { .. } if self.is_custom() => "custom_tool_call",
+            Kind::Call { .. } => "function_call",
         };
         push_number(
             out,
@@ -158,12 +164,16 @@ impl Item {
                 out.extend_from_slice(b",\"summary\":[],\"encrypted_content\":null");
                 None
             }
-            Kind::Call { call_id, name, custom } => {
+            Kind::Call { call_id, origin } => {
                 out.extend_from_slice(b",\"call_id\":");
                 push_string(out, call_id);
                 out.extend_from_slice(b",\"name\":");
-                push_string(out, name);
-                Some(if *custom { "input" } else { "arguments" })
+                push_string(out, &origin.name);
+                if let Some(namespace) = &origin.namespace {
+                    out.extend_from_slice(b",\"namespace\":");
+                    push_string(out, namespace);
+                }
+                Some(if origin.custom { "input" } else { "arguments" })
             }
         };
         match member {

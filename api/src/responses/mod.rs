@@ -5,6 +5,9 @@
 //! read again, and a conversation can continue from it.
 
 mod echo;
+mod flat_names;
+mod free_text;
+mod hosted;
 mod ids;
 mod input;
 mod item;

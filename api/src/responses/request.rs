@@ -12,7 +12,7 @@ use super::ids::{REFERENCE, reference, response_of};
 use super::input;
 use super::kept::KnownResponses;
 use super::response::ResponseForm;
-use super::tools;
+use super::tools::Tools;
 use crate::answer::openai_envelope;
 use crate::chat::check_chat;
 use crate::limits::MAX_REFERENCES;
@@ -161,18 +161,22 @@ impl ResponseRequest {
         let mut echo = Echo::default();
         let mut body = ChatBody::default();
         body.set("model", &model)?;
-        let (conversation, items) = converse(&mut members, &mut echo, previous, input, known)?;
+        let list = members.list("tools")?.unwrap_or_default();
+        let mut tools = Tools::read(&list)?;
+        let (conversation, items) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
         body.set("stream", &stream)?;
         sampling(&mut members, &mut echo, &mut body)?;
         text(&mut members, &mut echo, &mut body)?;
-        calls(&mut members, &mut echo, &mut body)?;
+        echo.tools(&list);
+        calls(&mut members, &mut tools, &mut echo, &mut body)?;
         labels(&mut members, &mut echo, &mut body)?;
         body.pass(&members.rest())?;
         let body = body.finish()?;
         let checked = check_chat(&body)?;
-        let shape = ResponseForm::new(stream, echo.finish(), keep);
+        let shape = ResponseForm::new(stream, echo.finish(), keep, tools.origins());
         let checked = Checked {
+            ignored: tools.hosted,
             form: Box::new(shape.clone()),
             body: Some(body),
             ..checked
@@ -196,11 +200,13 @@ impl ResponseRequest {
         } = self;
         let (mut echo, mut body) = (Echo::default(), ChatBody::default());
         body.set("model", &model)?;
-        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known)?;
+        let mut tools = Tools::read(&members.list("tools")?.unwrap_or_default())?;
+        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
-        calls(&mut members, &mut echo, &mut body)?;
+        calls(&mut members, &mut tools, &mut echo, &mut body)?;
         Ok(Checked {
             body: Some(body.finish()?),
+            ignored: tools.hosted,
             ..Checked::new(model, COUNT)
         })
     }
@@ -224,6 +230,7 @@ fn converse(
     previous: Option<String>,
     input: Vec<Box<RawValue>>,
     known: &KnownResponses,
+    tools: &Tools,
 ) -> Result<(Conversation, Vec<Box<RawValue>>), RequestError> {
     let instructions: Option<String> = members.take("instructions")?;
     let mut conversation = Conversation::default();
@@ -234,13 +241,13 @@ fn converse(
     if let Some(id) = &previous {
         let kept = known.get(id).ok_or_else(|| no_response(id))?;
         all.extend(kept.conversation());
-        input::append(&all, "previous_response_id", &mut conversation)?;
+        input::append(&all, "previous_response_id", tools, &mut conversation)?;
     }
     let input = resolve(input, known)?;
     if all.is_empty() && input.is_empty() {
         return Err(field("input", "empty_array", "at least one item is expected"));
     }
-    input::append(&input, "input", &mut conversation)?;
+    input::append(&input, "input", tools, &mut conversation)?;
     all.extend(input);
     echo.text("instructions", instructions.as_deref());
     echo.text("previous_response_id", previous.as_deref());
@@ -352,21 +359,24 @@ enum ResponseFormat {
     JsonSchema { json_schema: RawObject },
 }
 
-fn calls(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
-    let list = members.list("tools")?.unwrap_or_default();
-    let mut offered = tools::tools(&list)?;
-    echo.tools(&list);
+/// The tools that are offered, and the choice among them.
+fn calls(
+    members: &mut MemberReader,
+    tools: &mut Tools,
+    echo: &mut Echo,
+    body: &mut ChatBody,
+) -> Result<(), RequestError> {
     let choice = members.raw("tool_choice");
     echo.json("tool_choice", choice.as_ref().map_or("\"auto\"", |raw| raw.get()));
-    let choice = choice.map(|raw| tools::choice(&raw, &mut offered)).transpose()?;
+    let choice = choice.map(|raw| tools.choose(&raw)).transpose()?;
     let parallel: Option<bool> = members.take("parallel_tool_calls")?;
     echo.json(
         "parallel_tool_calls",
         if parallel == Some(false) { "false" } else { "true" },
     );
     // Without tools there is nothing to choose, and engines say so.
-    if !offered.is_empty() {
-        body.set("tools", &offered)?;
+    if !tools.offered.is_empty() {
+        body.set("tools", &tools.offered)?;
         if let Some(choice) = choice {
             body.set("tool_choice", &choice)?;
         }
@@ -400,6 +410,7 @@ fn labels(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> R
     echo.raw("max_tool_calls", limit.as_deref());
     for name in [
         "stream_options",
+        "client_metadata",
         "prompt_cache_options",
         "prompt_cache_retention",
         "background_options",

@@ -161,3 +161,70 @@ proptest! {
         prop_assert_eq!(&once["output"], &Value::from(items));
     }
 }
+
+/// The events of an answer that calls `name` with these pieces of its arguments.
+fn called(name: &str, pieces: &[&str]) -> (Value, Vec<Value>) {
+    let request = json!({"model": "m", "input": "hi", "stream": true, "tools": [
+        {"type": "function", "name": "weather"}, {"type": "custom", "name": "apply_patch"},
+        {"type": "namespace", "name": "mcp__x", "tools": [{"type": "function", "name": "f"}]}]});
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+    let shape = create.translate(&KnownResponses::new(), false).unwrap().shape;
+    let piece = |call: Value| tokenbus_protocol::Delta {
+        extra: Some(Box::new(tokenbus_protocol::DeltaExtra {
+            delta: serde_json::from_value(json!({"tool_calls": [call]})).ok(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let mut deltas = vec![piece(
+        json!({"index": 0, "id": "c1", "function": {"name": name, "arguments": ""}}),
+    )];
+    deltas.extend(
+        pieces
+            .iter()
+            .map(|text| piece(json!({"index": 0, "function": {"arguments": text}}))),
+    );
+    let stream = stream(&shape, RESPONSE_ID_PREFIX, &deltas, Some(&Finish::default()));
+    let (_, items) = fold(&stream);
+    let told = events(&stream).into_iter().map(|(_, event)| event).collect();
+    (items[0].clone(), told)
+}
+
+#[test]
+fn a_tool_with_free_text_is_called_with_its_text() {
+    let (item, events) = called("apply_patch", &["{\"inp", "ut\":\"*** Begin\\", "n\\u00e9", "nd\"}"]);
+    assert_eq!(
+        (&item["type"], &item["name"]),
+        (&json!("custom_tool_call"), &json!("apply_patch"))
+    );
+    assert_eq!(item["input"], "*** Begin\nénd");
+    let deltas: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["type"] == "response.custom_tool_call_input.delta")
+        .map(|event| &event["delta"])
+        .collect();
+    assert_eq!(deltas, ["*** Begin", "\né", "nd"]);
+    let done = events
+        .iter()
+        .find(|event| event["type"] == "response.custom_tool_call_input.done")
+        .unwrap();
+    assert_eq!(done["input"], item["input"]);
+    let (item, _) = called("apply_patch", &["*** not as", " agreed"]);
+    assert_eq!(item["input"], "*** not as agreed");
+}
+
+#[test]
+fn a_tool_of_a_namespace_is_called_by_the_clients_names() {
+    for name in ["mcp__x__f", "f"] {
+        let (item, events) = called(name, &["{\"a\":1}"]);
+        assert_eq!((&item["namespace"], &item["name"]), (&json!("mcp__x"), &json!("f")));
+        assert_eq!(item["arguments"], r#"{"a":1}"#);
+        let done = events
+            .iter()
+            .find(|event| event["type"] == "response.function_call_arguments.done")
+            .unwrap();
+        assert_eq!(done["name"], "f");
+    }
+    let (item, _) = called("weather", &["{}"]);
+    assert!(item.get("namespace").is_none(), "{item}");
+}

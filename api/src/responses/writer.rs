@@ -4,6 +4,7 @@
 use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::Finish;
 
+use super::free_text::FreeText;
 use super::item::Item;
 use super::response::ResponseForm;
 use crate::answer::json::{push_escaped, push_number, push_string};
@@ -32,6 +33,8 @@ struct Open {
     item: Item,
     /// Everything of a delta event before the text.
     prefix: Vec<u8>,
+    /// Reads the text of a call whose input is free text, while the engine's call is one of a function.
+    free_text: Option<FreeText>,
 }
 
 /// How a response stands.
@@ -228,7 +231,9 @@ impl BlockSink for EventWriter<'_> {
             .id
             .strip_prefix(super::ids::RESPONSE_ID_PREFIX)
             .unwrap_or_default();
-        let item = Item::new(block, suffix, self.writer.count);
+        let natively = matches!(block, Block::Call { custom: true, .. });
+        let item = Item::new(block, &self.writer.shape.origins, suffix, self.writer.count);
+        let free_text = (item.is_custom() && !natively).then(FreeText::default);
         let mut prefix = BytesMut::new();
         if let Some(out) = self.out.as_deref_mut() {
             self.writer.opened(&item, out);
@@ -243,10 +248,44 @@ impl BlockSink for EventWriter<'_> {
         self.writer.open = Some(Open {
             item,
             prefix: prefix.to_vec(),
+            free_text,
         });
     }
 
     fn append(&mut self, text: &str, logprobs: &str) {
+        let Some(open) = &mut self.writer.open else { return };
+        match &mut open.free_text {
+            None => self.grow(text, logprobs),
+            Some(free_text) => {
+                let text = free_text.feed(text);
+                self.grow_free(&text);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let left = self.writer.open.as_mut().and_then(|open| open.free_text.as_mut());
+        let left = left.map(FreeText::finish).unwrap_or_default();
+        self.grow_free(&left);
+        let Some(open) = self.writer.open.take() else { return };
+        let status = if self.writer.cut { "incomplete" } else { "completed" };
+        if let Some(out) = self.out.as_deref_mut() {
+            self.writer.closed(&open.item, status, out);
+        }
+        self.writer.keep(&open.item, status);
+    }
+}
+
+impl EventWriter<'_> {
+    /// Adds what was read of a free text, if there is any.
+    fn grow_free(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.grow(text, "");
+        }
+    }
+
+    /// Adds to the open item and tells it in an event.
+    fn grow(&mut self, text: &str, logprobs: &str) {
         let Some(open) = &mut self.writer.open else { return };
         open.item.grow(text, logprobs);
         let Some(out) = self.out.as_deref_mut() else { return };
@@ -260,15 +299,6 @@ impl BlockSink for EventWriter<'_> {
         }
         push_number(out, format_args!(",\"sequence_number\":{}}}\n\n", self.writer.sequence));
         self.writer.sequence += 1;
-    }
-
-    fn close(&mut self) {
-        let Some(open) = self.writer.open.take() else { return };
-        let status = if self.writer.cut { "incomplete" } else { "completed" };
-        if let Some(out) = self.out.as_deref_mut() {
-            self.writer.closed(&open.item, status, out);
-        }
-        self.writer.keep(&open.item, status);
     }
 }
 

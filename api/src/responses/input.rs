@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::carried;
 use super::free_text;
 use super::hosted;
 use super::tools::Tools;
@@ -91,19 +92,26 @@ fn text_only(parts: &[Part], at: &str, between: &str) -> Result<String, RequestE
 }
 
 fn reasoning(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
-    // The text itself where it is there, else what was told of it. What is encrypted only its maker can read.
-    for name in ["content", "summary"] {
-        let mut texts = Vec::new();
-        for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
-            let mut part = MemberReader::nested(format!("{}[{n}]", item.at(name)), raw)?;
-            texts.push(part.need::<String>("text")?);
-        }
-        if !texts.is_empty() {
-            conversation.reasoning(&texts.join("\n"));
-            break;
-        }
+    // The text itself where it is there, else what was told of it. What another server encrypted only that server can
+    // read.
+    let content = texts(&mut item, "content")?;
+    let carried: Option<String> = item.take("encrypted_content")?;
+    let summary = texts(&mut item, "summary")?;
+    let carried = carried.and_then(|content| carried::unpack(&content));
+    if let Some(text) = content.or(carried).or(summary) {
+        conversation.reasoning(&text);
     }
     Ok(())
+}
+
+/// The texts of a list of parts; `None` if there are none.
+fn texts(item: &mut MemberReader, name: &str) -> Result<Option<String>, RequestError> {
+    let mut texts = Vec::new();
+    for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
+        let mut part = MemberReader::nested(format!("{}[{n}]", item.at(name)), raw)?;
+        texts.push(part.need::<String>("text")?);
+    }
+    Ok((!texts.is_empty()).then(|| texts.join("\n")))
 }
 
 /// A content or an output: a text or a list of parts.

@@ -10,6 +10,7 @@ use tokenbus_protocol::RawObject;
 use super::echo::Echo;
 use super::ids::{REFERENCE, reference, response_of};
 use super::input;
+use super::item::Reasoning;
 use super::kept::KnownResponses;
 use super::response::ResponseForm;
 use super::tools::Tools;
@@ -166,15 +167,21 @@ impl ResponseRequest {
         let (conversation, items) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
         body.set("stream", &stream)?;
-        sampling(&mut members, &mut echo, &mut body)?;
-        text(&mut members, &mut echo, &mut body)?;
+        let carried = sampling(&mut members, &mut echo, &mut body)?;
+        let summary = text(&mut members, &mut echo, &mut body)?;
         echo.tools(&list);
         calls(&mut members, &mut tools, &mut echo, &mut body)?;
         labels(&mut members, &mut echo, &mut body)?;
         body.pass(&members.rest())?;
         let body = body.finish()?;
         let checked = check_chat(&body)?;
-        let shape = ResponseForm::new(stream, echo.finish(), keep, tools.origins());
+        let shape = ResponseForm::new(
+            stream,
+            echo.finish(),
+            keep,
+            tools.origins(),
+            Reasoning { summary, carried },
+        );
         let checked = Checked {
             ignored: tools.hosted,
             form: Box::new(shape.clone()),
@@ -279,11 +286,15 @@ fn no_item(at: &str, id: &str) -> RequestError {
     RequestError::Field {
         param: Some(at.to_owned()),
         code: "item_not_found",
-        message: format!("The item with id '{id}' of this '{REFERENCE}' was not found; send the item itself"),
+        message: format!(
+            "The item with id '{id}' of this '{REFERENCE}' was not found. Items of responses with 'store': false are not \
+             kept; send the item itself"
+        ),
     }
 }
 
-fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+/// How tokens are chosen, and what is told of them. Returns whether the client carries the reasoning.
+fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<bool, RequestError> {
     for name in ["temperature", "top_p"] {
         let number = members.checked::<Number>(name)?;
         echo.raw(name, number.as_deref());
@@ -304,11 +315,11 @@ fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) ->
         body.give("top_logprobs", top.as_deref())?;
     }
     echo.json("top_logprobs", top.as_ref().map_or("0", |raw| raw.get()));
-    Ok(())
+    Ok(include.iter().any(|what| what == "reasoning.encrypted_content"))
 }
 
-/// How the text is to be, and how much is to be thought about it.
-fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+/// How the text is to be, and how much is to be thought about it. Returns whether the reasoning is to be a summary.
+fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<bool, RequestError> {
     let mut format = None;
     let mut verbosity: Option<String> = None;
     if let Some(mut text) = members.object("text")? {
@@ -341,16 +352,20 @@ fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Res
     told.text("verbosity", verbosity.as_deref());
     echo.json("text", &format!("{{{}}}", told.finish()));
 
-    let effort: Option<String> = match members.object("reasoning")? {
-        Some(mut reasoning) => reasoning.take("effort")?,
-        None => None,
+    let mut reasoning = members.object("reasoning")?;
+    let mut asked = |name: &str| match &mut reasoning {
+        Some(reasoning) => reasoning.take::<String>(name),
+        None => Ok(None),
     };
+    let effort = asked("effort")?;
+    // The second is the member's older name.
+    let summary = asked("summary")?.or(asked("generate_summary")?);
     body.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
     let mut told = Echo::default();
     told.text("effort", effort.as_deref());
-    told.text("summary", None);
+    told.text("summary", summary.as_deref());
     echo.json("reasoning", &format!("{{{}}}", told.finish()));
-    Ok(())
+    Ok(summary.is_some_and(|summary| summary != "none"))
 }
 
 #[derive(Serialize)]

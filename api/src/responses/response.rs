@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
+use super::item::Reasoning;
 use super::tools::Origins;
 use super::writer::{EventWriter, Writer};
 use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
@@ -20,15 +21,17 @@ pub struct ResponseForm {
     kept: Arc<AtomicBool>,
     /// The client's names of the tools.
     pub(super) origins: Origins,
+    pub(super) reasoning: Reasoning,
 }
 
 impl ResponseForm {
-    pub(super) fn new(stream: bool, echo: String, kept: bool, origins: Origins) -> Self {
+    pub(super) fn new(stream: bool, echo: String, kept: bool, origins: Origins, reasoning: Reasoning) -> Self {
         Self {
             stream,
             echo: echo.into(),
             kept: Arc::new(AtomicBool::new(kept)),
             origins,
+            reasoning,
         }
     }
 

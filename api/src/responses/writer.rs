@@ -193,13 +193,14 @@ impl Writer {
             item.push_begun(out);
         });
         if item.has_parts() {
-            self.part("response.content_part.added", item, out);
+            self.part("added", item, out);
         }
     }
 
-    fn part(&mut self, name: &str, item: &Item, out: &mut BytesMut) {
+    fn part(&mut self, what: &str, item: &Item, out: &mut BytesMut) {
         let index = self.count;
-        self.event(name, out, |_, out| {
+        let name = format!("response.{}.{what}", item.part_event());
+        self.event(&name, out, |_, out| {
             item.push_place(out, index);
             out.extend_from_slice(b",\"part\":");
             item.push_part(out);
@@ -214,7 +215,7 @@ impl Writer {
             item.push_done(out);
         });
         if item.has_parts() {
-            self.part("response.content_part.done", item, out);
+            self.part("done", item, out);
         }
         self.event("response.output_item.done", out, |_, out| {
             push_number(out, format_args!(",\"output_index\":{index},\"item\":"));
@@ -232,7 +233,7 @@ impl BlockSink for EventWriter<'_> {
             .strip_prefix(super::ids::RESPONSE_ID_PREFIX)
             .unwrap_or_default();
         let natively = matches!(block, Block::Call { custom: true, .. });
-        let item = Item::new(block, &self.writer.shape.origins, suffix, self.writer.count);
+        let item = Item::new(block, &self.writer.shape, suffix, self.writer.count);
         let free_text = (item.is_custom() && !natively).then(FreeText::default);
         let mut prefix = BytesMut::new();
         if let Some(out) = self.out.as_deref_mut() {

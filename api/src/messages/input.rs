@@ -103,7 +103,7 @@ fn assistant(at: &str, raw: &RawValue, conversation: &mut Conversation) -> Resul
                 if !input.get().starts_with('{') {
                     return Err(wrong_type(block.at("input"), "an object is expected"));
                 }
-                conversation.call(ToolCall::Function {
+                conversation.call(ToolCall {
                     id: block.need("id")?,
                     function: Function {
                         name: block.need("name")?,

@@ -2,43 +2,44 @@
 
 use serde_json::value::RawValue;
 
+use super::carried;
+use super::free_text;
+use super::hosted;
+use super::tools::Tools;
 use crate::request::member_reader::{MemberReader, list, read, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
-use crate::translation::conversation::{Conversation, Custom, File, Function, Part, ToolCall, plain};
+use crate::translation::conversation::{Conversation, File, Function, Part, ToolCall, plain};
 
-/// Appends what `items` say. `path` is where they stand: `input`.
+/// Appends what `items` say. `path` is where they stand: `input`. Calls get the names by which an engine knows the
+/// tools.
 ///
 /// # Errors
 /// [`RequestError`] for one that is malformed, or has no counterpart in a chat.
-pub(super) fn append(items: &[Box<RawValue>], path: &str, conversation: &mut Conversation) -> Result<(), RequestError> {
+pub(super) fn append(
+    items: &[Box<RawValue>],
+    path: &str,
+    tools: &Tools,
+    conversation: &mut Conversation,
+) -> Result<(), RequestError> {
     for (n, raw) in items.iter().enumerate() {
-        item(MemberReader::nested(format!("{path}[{n}]"), raw)?, conversation)?;
+        item(MemberReader::nested(format!("{path}[{n}]"), raw)?, tools, conversation)?;
     }
     Ok(())
 }
 
-fn item(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn item(mut item: MemberReader, tools: &Tools, conversation: &mut Conversation) -> Result<(), RequestError> {
     let kind: Option<String> = item.take("type")?;
     match kind.as_deref() {
         None | Some("message") => message(item, conversation),
-        Some("function_call") => {
-            conversation.call(ToolCall::Function {
-                id: item.need("call_id")?,
-                function: Function {
-                    name: item.need("name")?,
-                    arguments: item.need("arguments")?,
-                },
-            });
-            Ok(())
-        }
-        Some("custom_tool_call") => {
-            conversation.call(ToolCall::Custom {
-                id: item.need("call_id")?,
-                custom: Custom {
-                    name: item.need("name")?,
-                    input: item.need("input")?,
-                },
-            });
+        Some(kind @ ("function_call" | "custom_tool_call")) => {
+            let id = item.need("call_id")?;
+            let namespace: Option<String> = item.take("namespace")?;
+            let name = tools.engine_name(namespace.as_deref(), item.need("name")?);
+            let arguments = match kind {
+                "function_call" => item.need("arguments")?,
+                _ => free_text::arguments(&item.need::<String>("input")?)?,
+            };
+            call(conversation, id, name, arguments);
             Ok(())
         }
         Some("function_call_output" | "custom_tool_call_output") => {
@@ -49,11 +50,17 @@ fn item(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), R
             Ok(())
         }
         Some("reasoning") => reasoning(item, conversation),
+        Some(kind) if hosted::is_told(kind) => hosted::append(kind, item, conversation),
         Some(other) => Err(unsupported(
             item.at("type"),
             format!("Items of type '{other}' are not supported here: only the servers of OpenAI have what they are of"),
         )),
     }
+}
+
+pub(super) fn call(conversation: &mut Conversation, id: String, name: String, arguments: String) {
+    let function = Function { name, arguments };
+    conversation.call(ToolCall { id, function });
 }
 
 fn message(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
@@ -85,24 +92,30 @@ fn text_only(parts: &[Part], at: &str, between: &str) -> Result<String, RequestE
 }
 
 fn reasoning(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
-    // The text itself where it is there, else what was told of it. What is encrypted only its maker
-    // can read.
-    for name in ["content", "summary"] {
-        let mut texts = Vec::new();
-        for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
-            let mut part = MemberReader::nested(format!("{}[{n}]", item.at(name)), raw)?;
-            texts.push(part.need::<String>("text")?);
-        }
-        if !texts.is_empty() {
-            conversation.reasoning(&texts.join("\n"));
-            break;
-        }
+    // The text itself where it is there, else what was told of it. What another server encrypted only that server can
+    // read.
+    let content = texts(&mut item, "content")?;
+    let carried: Option<String> = item.take("encrypted_content")?;
+    let summary = texts(&mut item, "summary")?;
+    let carried = carried.and_then(|content| carried::unpack(&content));
+    if let Some(text) = content.or(carried).or(summary) {
+        conversation.reasoning(&text);
     }
     Ok(())
 }
 
+/// The texts of a list of parts; `None` if there are none.
+fn texts(item: &mut MemberReader, name: &str) -> Result<Option<String>, RequestError> {
+    let mut texts = Vec::new();
+    for (n, raw) in item.list(name)?.unwrap_or_default().iter().enumerate() {
+        let mut part = MemberReader::nested(format!("{}[{n}]", item.at(name)), raw)?;
+        texts.push(part.need::<String>("text")?);
+    }
+    Ok((!texts.is_empty()).then(|| texts.join("\n")))
+}
+
 /// A content or an output: a text or a list of parts.
-fn parts(at: &str, raw: &RawValue) -> Result<Vec<Part>, RequestError> {
+pub(super) fn parts(at: &str, raw: &RawValue) -> Result<Vec<Part>, RequestError> {
     if raw.get().starts_with('"') {
         return Ok(vec![Part::text(read::<String>(at, raw)?)]);
     }

@@ -2,6 +2,9 @@
 
 use bytes::{BufMut as _, BytesMut};
 
+use super::carried;
+use super::response::ResponseForm;
+use super::tools::Origin;
 use crate::answer::json::{push_number, push_string};
 use crate::translation::blocks::Block;
 use crate::translation::pieces::push_elements;
@@ -19,30 +22,41 @@ pub(super) struct Item {
 enum Kind {
     Text,
     Refusal,
-    Reasoning,
-    Call {
-        call_id: String,
-        name: String,
-        custom: bool,
-    },
+    Reasoning(Reasoning),
+    Call { call_id: String, origin: Origin },
+}
+
+/// How the client wants to have the model's reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Reasoning {
+    /// As a summary. It is the reasoning itself, because nobody summarizes it here.
+    pub(super) summary: bool,
+    /// Also in the form in which it hands the reasoning back.
+    pub(super) carried: bool,
 }
 
 impl Item {
     /// The item for `block`, which is number `index` of the response whose id ends in `suffix`. An
-    /// item's id tells its response, so that it can be found again where responses are kept.
-    pub(super) fn new(block: Block, suffix: &str, index: usize) -> Self {
+    /// item's id tells its response, so that it can be found again where responses are kept. A call has the names of
+    /// the tool that the client offered.
+    pub(super) fn new(block: Block, shape: &ResponseForm, suffix: &str, index: usize) -> Self {
         let (prefix, kind) = match block {
             Block::Text => ("msg", Kind::Text),
             Block::Refusal => ("msg", Kind::Refusal),
-            Block::Reasoning => ("rs", Kind::Reasoning),
+            Block::Reasoning => ("rs", Kind::Reasoning(shape.reasoning)),
             Block::Call { id, name, custom } => {
                 let call_id = if id.is_empty() {
                     format!("call_{suffix}{index:04x}")
                 } else {
                     id
                 };
-                let prefix = if custom { "ctc" } else { "fc" };
-                (prefix, Kind::Call { call_id, name, custom })
+                let origin = shape.origins.get(&name).cloned().unwrap_or(Origin {
+                    namespace: None,
+                    name,
+                    custom,
+                });
+                let prefix = if origin.custom { "ctc" } else { "fc" };
+                (prefix, Kind::Call { call_id, origin })
             }
         };
         Self {
@@ -62,6 +76,11 @@ impl Item {
         matches!(self.kind, Kind::Text)
     }
 
+    /// Whether it is a call of a tool with free text.
+    pub(super) fn is_custom(&self) -> bool {
+        matches!(&self.kind, Kind::Call { origin, .. } if origin.custom)
+    }
+
     /// Whether it has content parts, with events of their own.
     pub(super) fn has_parts(&self) -> bool {
         !matches!(self.kind, Kind::Call { .. })
@@ -72,10 +91,24 @@ impl Item {
         match self.kind {
             Kind::Text => "output_text",
             Kind::Refusal => "refusal",
-            Kind::Reasoning => "reasoning_text",
-            Kind::Call { custom: false, .. } => "function_call_arguments",
-            Kind::Call { custom: true, .. } => "custom_tool_call_input",
+            Kind::Reasoning(Reasoning { summary: true, .. }) => "reasoning_summary_text",
+            Kind::Reasoning(_) => "reasoning_text",
+            Kind::Call { .. } if self.is_custom() => "custom_tool_call_input",
+            Kind::Call { .. } => "function_call_arguments",
         }
+    }
+
+    /// The beginning of the names of its part's events: `response.….added` and `response.….done`.
+    pub(super) fn part_event(&self) -> &'static str {
+        if self.is_summary() {
+            "reasoning_summary_part"
+        } else {
+            "content_part"
+        }
+    }
+
+    fn is_summary(&self) -> bool {
+        matches!(self.kind, Kind::Reasoning(Reasoning { summary: true, .. }))
     }
 
     /// Appends where it is: the members that stand in all of its events.
@@ -84,7 +117,9 @@ impl Item {
             out,
             format_args!(",\"item_id\":\"{}\",\"output_index\":{index}", self.id),
         );
-        if self.has_parts() {
+        if self.is_summary() {
+            out.extend_from_slice(b",\"summary_index\":0");
+        } else if self.has_parts() {
             out.extend_from_slice(b",\"content_index\":0");
         }
     }
@@ -92,16 +127,14 @@ impl Item {
     /// Appends what its `done` event says.
     pub(super) fn push_done(&self, out: &mut BytesMut) {
         let member = match &self.kind {
-            Kind::Text | Kind::Reasoning => "text",
+            Kind::Text | Kind::Reasoning(_) => "text",
             Kind::Refusal => "refusal",
-            Kind::Call {
-                custom: false, name, ..
-            } => {
+            Kind::Call { .. } if self.is_custom() => "input",
+            Kind::Call { origin, .. } => {
                 out.extend_from_slice(b",\"name\":");
-                push_string(out, name);
+                push_string(out, &origin.name);
                 "arguments"
             }
-            Kind::Call { custom: true, .. } => "input",
         };
         push_number(out, format_args!(",\"{member}\":"));
         push_string(out, &self.text);
@@ -114,7 +147,8 @@ impl Item {
     pub(super) fn push_part(&self, out: &mut BytesMut) {
         out.extend_from_slice(match self.kind {
             Kind::Refusal => b"{\"type\":\"refusal\",\"refusal\":",
-            Kind::Reasoning => b"{\"type\":\"reasoning_text\",\"text\":",
+            Kind::Reasoning(Reasoning { summary: true, .. }) => b"{\"type\":\"summary_text\",\"text\":",
+            Kind::Reasoning(_) => b"{\"type\":\"reasoning_text\",\"text\":",
             Kind::Text | Kind::Call { .. } => b"{\"type\":\"output_text\",\"text\":".as_slice(),
         });
         push_string(out, &self.text);
@@ -141,9 +175,9 @@ impl Item {
         let id = &self.id;
         let kind = match self.kind {
             Kind::Text | Kind::Refusal => "message",
-            Kind::Reasoning => "reasoning",
-            Kind::Call { custom: false, .. } => "function_call",
-            Kind::Call { custom: true, .. } => "custom_tool_call",
+            Kind::Reasoning(_) => "reasoning",
+            Kind::Call { .. } if self.is_custom() => "custom_tool_call",
+            Kind::Call { .. } => "function_call",
         };
         push_number(
             out,
@@ -154,16 +188,29 @@ impl Item {
                 out.extend_from_slice(b",\"role\":\"assistant\"");
                 None
             }
-            Kind::Reasoning => {
-                out.extend_from_slice(b",\"summary\":[],\"encrypted_content\":null");
+            Kind::Reasoning(asked) => {
+                out.extend_from_slice(b",\"summary\":[");
+                if asked.summary && content {
+                    self.push_part(out);
+                }
+                out.extend_from_slice(b"],\"encrypted_content\":");
+                if asked.carried && content {
+                    push_string(out, &carried::pack(&self.text));
+                } else {
+                    out.extend_from_slice(b"null");
+                }
                 None
             }
-            Kind::Call { call_id, name, custom } => {
+            Kind::Call { call_id, origin } => {
                 out.extend_from_slice(b",\"call_id\":");
                 push_string(out, call_id);
                 out.extend_from_slice(b",\"name\":");
-                push_string(out, name);
-                Some(if *custom { "input" } else { "arguments" })
+                push_string(out, &origin.name);
+                if let Some(namespace) = &origin.namespace {
+                    out.extend_from_slice(b",\"namespace\":");
+                    push_string(out, namespace);
+                }
+                Some(if origin.custom { "input" } else { "arguments" })
             }
         };
         match member {
@@ -173,7 +220,7 @@ impl Item {
             }
             None => {
                 out.extend_from_slice(b",\"content\":[");
-                if content {
+                if content && !self.is_summary() {
                     self.push_part(out);
                 }
                 out.put_u8(b']');

@@ -4,7 +4,11 @@
 //! [`ResponseRequest`] is a request and its translation, [`ResponseForm`] writes the answer. A [`KeptResponse`] can be
 //! read again, and a conversation can continue from it.
 
+mod carried;
 mod echo;
+mod flat_names;
+mod free_text;
+mod hosted;
 mod ids;
 mod input;
 mod item;

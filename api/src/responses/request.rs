@@ -10,9 +10,10 @@ use tokenbus_protocol::RawObject;
 use super::echo::Echo;
 use super::ids::{REFERENCE, reference, response_of};
 use super::input;
+use super::item::Reasoning;
 use super::kept::KnownResponses;
 use super::response::ResponseForm;
-use super::tools;
+use super::tools::Tools;
 use crate::answer::openai_envelope;
 use crate::chat::check_chat;
 use crate::limits::MAX_REFERENCES;
@@ -161,18 +162,28 @@ impl ResponseRequest {
         let mut echo = Echo::default();
         let mut body = ChatBody::default();
         body.set("model", &model)?;
-        let (conversation, items) = converse(&mut members, &mut echo, previous, input, known)?;
+        let list = members.list("tools")?.unwrap_or_default();
+        let mut tools = Tools::read(&list)?;
+        let (conversation, items) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
         body.set("stream", &stream)?;
-        sampling(&mut members, &mut echo, &mut body)?;
-        text(&mut members, &mut echo, &mut body)?;
-        calls(&mut members, &mut echo, &mut body)?;
+        let carried = sampling(&mut members, &mut echo, &mut body)?;
+        let summary = text(&mut members, &mut echo, &mut body)?;
+        echo.tools(&list);
+        calls(&mut members, &mut tools, &mut echo, &mut body)?;
         labels(&mut members, &mut echo, &mut body)?;
         body.pass(&members.rest())?;
         let body = body.finish()?;
         let checked = check_chat(&body)?;
-        let shape = ResponseForm::new(stream, echo.finish(), keep);
+        let shape = ResponseForm::new(
+            stream,
+            echo.finish(),
+            keep,
+            tools.origins(),
+            Reasoning { summary, carried },
+        );
         let checked = Checked {
+            ignored: tools.hosted,
             form: Box::new(shape.clone()),
             body: Some(body),
             ..checked
@@ -196,11 +207,13 @@ impl ResponseRequest {
         } = self;
         let (mut echo, mut body) = (Echo::default(), ChatBody::default());
         body.set("model", &model)?;
-        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known)?;
+        let mut tools = Tools::read(&members.list("tools")?.unwrap_or_default())?;
+        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
-        calls(&mut members, &mut echo, &mut body)?;
+        calls(&mut members, &mut tools, &mut echo, &mut body)?;
         Ok(Checked {
             body: Some(body.finish()?),
+            ignored: tools.hosted,
             ..Checked::new(model, COUNT)
         })
     }
@@ -224,6 +237,7 @@ fn converse(
     previous: Option<String>,
     input: Vec<Box<RawValue>>,
     known: &KnownResponses,
+    tools: &Tools,
 ) -> Result<(Conversation, Vec<Box<RawValue>>), RequestError> {
     let instructions: Option<String> = members.take("instructions")?;
     let mut conversation = Conversation::default();
@@ -234,13 +248,13 @@ fn converse(
     if let Some(id) = &previous {
         let kept = known.get(id).ok_or_else(|| no_response(id))?;
         all.extend(kept.conversation());
-        input::append(&all, "previous_response_id", &mut conversation)?;
+        input::append(&all, "previous_response_id", tools, &mut conversation)?;
     }
     let input = resolve(input, known)?;
     if all.is_empty() && input.is_empty() {
         return Err(field("input", "empty_array", "at least one item is expected"));
     }
-    input::append(&input, "input", &mut conversation)?;
+    input::append(&input, "input", tools, &mut conversation)?;
     all.extend(input);
     echo.text("instructions", instructions.as_deref());
     echo.text("previous_response_id", previous.as_deref());
@@ -272,11 +286,15 @@ fn no_item(at: &str, id: &str) -> RequestError {
     RequestError::Field {
         param: Some(at.to_owned()),
         code: "item_not_found",
-        message: format!("The item with id '{id}' of this '{REFERENCE}' was not found; send the item itself"),
+        message: format!(
+            "The item with id '{id}' of this '{REFERENCE}' was not found. Items of responses with 'store': false are not \
+             kept; send the item itself"
+        ),
     }
 }
 
-fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+/// How tokens are chosen, and what is told of them. Returns whether the client carries the reasoning.
+fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<bool, RequestError> {
     for name in ["temperature", "top_p"] {
         let number = members.checked::<Number>(name)?;
         echo.raw(name, number.as_deref());
@@ -297,11 +315,11 @@ fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) ->
         body.give("top_logprobs", top.as_deref())?;
     }
     echo.json("top_logprobs", top.as_ref().map_or("0", |raw| raw.get()));
-    Ok(())
+    Ok(include.iter().any(|what| what == "reasoning.encrypted_content"))
 }
 
-/// How the text is to be, and how much is to be thought about it.
-fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
+/// How the text is to be, and how much is to be thought about it. Returns whether the reasoning is to be a summary.
+fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<bool, RequestError> {
     let mut format = None;
     let mut verbosity: Option<String> = None;
     if let Some(mut text) = members.object("text")? {
@@ -334,16 +352,20 @@ fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Res
     told.text("verbosity", verbosity.as_deref());
     echo.json("text", &format!("{{{}}}", told.finish()));
 
-    let effort: Option<String> = match members.object("reasoning")? {
-        Some(mut reasoning) => reasoning.take("effort")?,
-        None => None,
+    let mut reasoning = members.object("reasoning")?;
+    let mut asked = |name: &str| match &mut reasoning {
+        Some(reasoning) => reasoning.take::<String>(name),
+        None => Ok(None),
     };
+    let effort = asked("effort")?;
+    // The second is the member's older name.
+    let summary = asked("summary")?.or(asked("generate_summary")?);
     body.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
     let mut told = Echo::default();
     told.text("effort", effort.as_deref());
-    told.text("summary", None);
+    told.text("summary", summary.as_deref());
     echo.json("reasoning", &format!("{{{}}}", told.finish()));
-    Ok(())
+    Ok(summary.is_some_and(|summary| summary != "none"))
 }
 
 #[derive(Serialize)]
@@ -352,21 +374,24 @@ enum ResponseFormat {
     JsonSchema { json_schema: RawObject },
 }
 
-fn calls(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<(), RequestError> {
-    let list = members.list("tools")?.unwrap_or_default();
-    let mut offered = tools::tools(&list)?;
-    echo.tools(&list);
+/// The tools that are offered, and the choice among them.
+fn calls(
+    members: &mut MemberReader,
+    tools: &mut Tools,
+    echo: &mut Echo,
+    body: &mut ChatBody,
+) -> Result<(), RequestError> {
     let choice = members.raw("tool_choice");
     echo.json("tool_choice", choice.as_ref().map_or("\"auto\"", |raw| raw.get()));
-    let choice = choice.map(|raw| tools::choice(&raw, &mut offered)).transpose()?;
+    let choice = choice.map(|raw| tools.choose(&raw)).transpose()?;
     let parallel: Option<bool> = members.take("parallel_tool_calls")?;
     echo.json(
         "parallel_tool_calls",
         if parallel == Some(false) { "false" } else { "true" },
     );
     // Without tools there is nothing to choose, and engines say so.
-    if !offered.is_empty() {
-        body.set("tools", &offered)?;
+    if !tools.offered.is_empty() {
+        body.set("tools", &tools.offered)?;
         if let Some(choice) = choice {
             body.set("tool_choice", &choice)?;
         }
@@ -400,6 +425,7 @@ fn labels(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> R
     echo.raw("max_tool_calls", limit.as_deref());
     for name in [
         "stream_options",
+        "client_metadata",
         "prompt_cache_options",
         "prompt_cache_retention",
         "background_options",

@@ -106,7 +106,7 @@ fn calls_their_results_and_thoughts_are_one_turn_each() {
         // Engines take no images from tools.
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,", "detail": "auto"}}]},
         {"role": "assistant", "content": "Sunny.", "reasoning_content": "Fine.",
-            "tool_calls": [{"type": "custom", "id": "c3", "custom": {"name": "sh", "input": "ls"}}]},
+            "tool_calls": [{"type": "function", "id": "c3", "function": {"name": "sh", "arguments": r#"{"input":"ls"}"#}}]},
         {"role": "tool", "content": "a b", "tool_call_id": "c3"},
     ]);
     assert_eq!(messages(input), want);
@@ -132,7 +132,7 @@ fn messages_of_the_assistant_that_follow_each_other_are_one() {
 #[test]
 fn sampling_and_labels_go_under_the_names_of_chat() {
     let request = r#"{"model":"m","input":"hi","temperature":0.10,"top_p":1.0,"max_output_tokens":99,"stream":true,
-        "user":"u","metadata":{"a":"b"},"reasoning":{"effort":"low","summary":"auto"},"seed":12345678901234567890,
+        "user":"u","client_metadata":{"a":"b"},"metadata":{"a":"b"},"reasoning":{"effort":"low","summary":"auto"},"seed":12345678901234567890,
         "min_p":0.050,"chat_template_kwargs":{"b":1,"a":2},"store":false,"include":["reasoning.encrypted_content"],
         "prompt_cache_key":"k","safety_identifier":"s","service_tier":"auto","truncation":"auto","max_tool_calls":3,
         "stream_options":{"include_obfuscation":false},"text":{"verbosity":"low"},"parallel_tool_calls":true}"#;
@@ -190,62 +190,7 @@ fn formats_are_response_formats() {
 }
 
 #[test]
-fn tools_and_their_choice() {
-    let f = |name: &str| json!({"type": "function", "name": name, "parameters": {"type": "object"}, "strict": true});
-    let custom = json!({"type": "custom", "name": "sh", "description": "d",
-        "format": {"type": "grammar", "syntax": "lark", "definition": "x"}});
-    let function = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}, "strict": true}});
-    let ask = |choice: Value| chat(&with(json!({"tools": [f("a"), f("b"), custom], "tool_choice": choice}))).1;
-    let all = json!([function("a"), function("b"), {"type": "custom", "custom": {"name": "sh", "description": "d",
-        "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": "x"}}}}]);
-    assert_eq!(ask(json!("required")), json!({"tools": all, "tool_choice": "required"}));
-    assert_eq!(ask(Value::Null), json!({"tools": all}));
-    assert_eq!(
-        ask(json!({"type": "function", "name": "b"})),
-        json!({"tools": all, "tool_choice": {"type": "function", "function": {"name": "b"}}})
-    );
-    assert_eq!(
-        ask(json!({"type": "custom", "name": "sh"}))["tool_choice"],
-        json!({"type": "custom", "custom": {"name": "sh"}})
-    );
-    let allowed = json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "b"}]});
-    assert_eq!(
-        ask(allowed),
-        json!({"tools": [function("b")], "tool_choice": "required"})
-    );
-    // Without tools there is nothing to choose.
-    assert_eq!(
-        chat(&with(
-            json!({"tools": [], "tool_choice": "auto", "parallel_tool_calls": false})
-        ))
-        .1,
-        json!({})
-    );
-    let request = with(json!({"tools": [f("a")], "parallel_tool_calls": false}));
-    assert_eq!(chat(&request).1["parallel_tool_calls"], false);
-    assert!(
-        translate(&request, &KnownResponses::new())
-            .unwrap()
-            .checked
-            .not_resumable
-            .is_some()
-    );
-}
-
-#[test]
 fn what_only_openais_servers_have_is_refused_by_its_name() {
-    for kind in [
-        "web_search",
-        "file_search",
-        "code_interpreter",
-        "mcp",
-        "image_generation",
-        "computer_use_preview",
-    ] {
-        let (param, code, message) = refused(&with(json!({"tools": [{"type": kind}]})));
-        assert_eq!((param.as_str(), code), ("tools[0].type", "unsupported_value"));
-        assert!(message.contains(kind), "{message}");
-    }
     for (members, param) in [
         (json!({"conversation": "conv_1"}), "conversation"),
         (json!({"prompt": {"id": "p"}}), "prompt"),
@@ -256,7 +201,7 @@ fn what_only_openais_servers_have_is_refused_by_its_name() {
             "tool_choice.type",
         ),
         (
-            json!({"input": [{"type": "web_search_call", "id": "ws"}]}),
+            json!({"input": [{"type": "compaction", "encrypted_content": "x"}]}),
             "input[0].type",
         ),
         (
@@ -448,9 +393,13 @@ fn what_was_answered_is_listed_page_by_page() {
 const FULL: &str = r#"{"model":"m","instructions":"i","input":[{"role":"user","content":[{"type":"input_text","text":"x"},
 {"type":"input_image","image_url":"data:,"}]},{"type":"reasoning","summary":[{"text":"t"}]},{"type":"function_call",
 "call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"o"},
-{"type":"item_reference","id":"msg_0"}],"tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"}],
+{"type":"item_reference","id":"msg_0"}],"tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"},{"type":"web_search"},
+{"type":"namespace","name":"n","tools":[{"type":"function","name":"f"}]}],
 "tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"f"}]},"text":{"format":
 {"type":"json_schema","name":"n","schema":{}}},"reasoning":{"effort":"low"},"metadata":{"a":"b"},"temperature":1}"#;
+
+#[path = "request_tools_tests.rs"]
+mod tools;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]

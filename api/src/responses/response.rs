@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::{Delta, Finish};
 
+use super::item::Reasoning;
+use super::tools::Origins;
 use super::writer::{EventWriter, Writer};
 use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
 use crate::translation::blocks::Blocks;
@@ -17,14 +19,19 @@ pub struct ResponseForm {
     /// The members of the response object that say what was asked for, with commas between them.
     pub(super) echo: Arc<str>,
     kept: Arc<AtomicBool>,
+    /// The client's names of the tools.
+    pub(super) origins: Origins,
+    pub(super) reasoning: Reasoning,
 }
 
 impl ResponseForm {
-    pub(super) fn new(stream: bool, echo: String, kept: bool) -> Self {
+    pub(super) fn new(stream: bool, echo: String, kept: bool, origins: Origins, reasoning: Reasoning) -> Self {
         Self {
             stream,
             echo: echo.into(),
             kept: Arc::new(AtomicBool::new(kept)),
+            origins,
+            reasoning,
         }
     }
 

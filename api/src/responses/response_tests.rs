@@ -161,3 +161,147 @@ proptest! {
         prop_assert_eq!(&once["output"], &Value::from(items));
     }
 }
+
+/// The events of an answer that calls `name` with these pieces of its arguments.
+fn called(name: &str, pieces: &[&str]) -> (Value, Vec<Value>) {
+    let request = json!({"model": "m", "input": "hi", "stream": true, "tools": [
+        {"type": "function", "name": "weather"}, {"type": "custom", "name": "apply_patch"},
+        {"type": "namespace", "name": "mcp__x", "tools": [{"type": "function", "name": "f"}]}]});
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+    let shape = create.translate(&KnownResponses::new(), false).unwrap().shape;
+    let piece = |call: Value| tokenbus_protocol::Delta {
+        extra: Some(Box::new(tokenbus_protocol::DeltaExtra {
+            delta: serde_json::from_value(json!({"tool_calls": [call]})).ok(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let mut deltas = vec![piece(
+        json!({"index": 0, "id": "c1", "function": {"name": name, "arguments": ""}}),
+    )];
+    deltas.extend(
+        pieces
+            .iter()
+            .map(|text| piece(json!({"index": 0, "function": {"arguments": text}}))),
+    );
+    let stream = stream(&shape, RESPONSE_ID_PREFIX, &deltas, Some(&Finish::default()));
+    let (_, items) = fold(&stream);
+    let told = events(&stream).into_iter().map(|(_, event)| event).collect();
+    (items[0].clone(), told)
+}
+
+#[test]
+fn a_tool_with_free_text_is_called_with_its_text() {
+    let (item, events) = called("apply_patch", &["{\"inp", "ut\":\"*** Begin\\", "n\\u00e9", "nd\"}"]);
+    assert_eq!(
+        (&item["type"], &item["name"]),
+        (&json!("custom_tool_call"), &json!("apply_patch"))
+    );
+    assert_eq!(item["input"], "*** Begin\nénd");
+    let deltas: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["type"] == "response.custom_tool_call_input.delta")
+        .map(|event| &event["delta"])
+        .collect();
+    assert_eq!(deltas, ["*** Begin", "\né", "nd"]);
+    let done = events
+        .iter()
+        .find(|event| event["type"] == "response.custom_tool_call_input.done")
+        .unwrap();
+    assert_eq!(done["input"], item["input"]);
+    let (item, _) = called("apply_patch", &["*** not as", " agreed"]);
+    assert_eq!(item["input"], "*** not as agreed");
+}
+
+#[test]
+fn a_tool_of_a_namespace_is_called_by_the_clients_names() {
+    for name in ["mcp__x__f", "f"] {
+        let (item, events) = called(name, &["{\"a\":1}"]);
+        assert_eq!((&item["namespace"], &item["name"]), (&json!("mcp__x"), &json!("f")));
+        assert_eq!(item["arguments"], r#"{"a":1}"#);
+        let done = events
+            .iter()
+            .find(|event| event["type"] == "response.function_call_arguments.done")
+            .unwrap();
+        assert_eq!(done["name"], "f");
+    }
+    let (item, _) = called("weather", &["{}"]);
+    assert!(item.get("namespace").is_none(), "{item}");
+}
+
+/// The reasoning item of an answer to a request with `members`, and the types of its events.
+fn thought(members: Value) -> (Value, Vec<String>) {
+    let mut request = json!({"model": "m", "input": "hi", "stream": true, "store": false});
+    request
+        .as_object_mut()
+        .unwrap()
+        .extend(members.as_object().unwrap().clone());
+    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+    let shape = create.translate(&KnownResponses::new(), false).unwrap().shape;
+    let delta = |text: &str| tokenbus_protocol::Delta {
+        extra: Some(Box::new(tokenbus_protocol::DeltaExtra {
+            delta: serde_json::from_value(json!({"reasoning_content": text})).ok(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let stream = stream(
+        &shape,
+        RESPONSE_ID_PREFIX,
+        &[delta("Hm"), delta("m.")],
+        Some(&Finish::default()),
+    );
+    let names = events(&stream).into_iter().map(|(name, _)| name).collect();
+    let last = events(&stream).pop().unwrap().1;
+    (last["response"]["output"][0].clone(), names)
+}
+
+#[test]
+fn reasoning_is_told_as_clients_ask_for_it_and_comes_back_from_every_form() {
+    let summary = json!([{"type": "summary_text", "text": "Hmm."}]);
+    let content = json!([{"type": "reasoning_text", "text": "Hmm."}]);
+    let (plain, names) = thought(json!({}));
+    assert_eq!((&plain["content"], &plain["summary"]), (&content, &json!([])));
+    assert_eq!(plain["encrypted_content"], Value::Null);
+    assert!(names.iter().any(|name| name == "response.reasoning_text.delta"));
+    let (told, names) = thought(json!({"reasoning": {"summary": "auto"}}));
+    assert_eq!((&told["content"], &told["summary"]), (&json!([]), &summary));
+    let begun = names
+        .iter()
+        .position(|name| name == "response.output_item.added")
+        .unwrap();
+    assert_eq!(
+        names[begun..begun + 7],
+        [
+            "response.output_item.added",
+            "response.reasoning_summary_part.added",
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_summary_text.done",
+            "response.reasoning_summary_part.done",
+            "response.output_item.done",
+        ]
+    );
+    let (mut carried, _) = thought(json!({"include": ["reasoning.encrypted_content"]}));
+    assert!(carried["encrypted_content"].is_string());
+    carried["content"] = json!([]);
+    let foreign = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAA"});
+    for (item, want) in [
+        (plain, json!("Hmm.")),
+        (told, json!("Hmm.")),
+        (carried, json!("Hmm.")),
+        (foreign, Value::Null),
+    ] {
+        let request = json!({"model": "m", "input": [{"role": "user", "content": "u"}, item,
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]});
+        let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+        let body = create
+            .translate(&KnownResponses::new(), false)
+            .unwrap()
+            .checked
+            .body
+            .unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["messages"][1]["reasoning_content"], want);
+    }
+}

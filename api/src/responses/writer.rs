@@ -4,6 +4,7 @@
 use bytes::{BufMut as _, BytesMut};
 use tokenbus_protocol::Finish;
 
+use super::free_text::FreeText;
 use super::item::Item;
 use super::response::ResponseForm;
 use crate::answer::json::{push_escaped, push_number, push_string};
@@ -32,6 +33,8 @@ struct Open {
     item: Item,
     /// Everything of a delta event before the text.
     prefix: Vec<u8>,
+    /// Reads the text of a call whose input is free text, while the engine's call is one of a function.
+    free_text: Option<FreeText>,
 }
 
 /// How a response stands.
@@ -190,13 +193,14 @@ impl Writer {
             item.push_begun(out);
         });
         if item.has_parts() {
-            self.part("response.content_part.added", item, out);
+            self.part("added", item, out);
         }
     }
 
-    fn part(&mut self, name: &str, item: &Item, out: &mut BytesMut) {
+    fn part(&mut self, what: &str, item: &Item, out: &mut BytesMut) {
         let index = self.count;
-        self.event(name, out, |_, out| {
+        let name = format!("response.{}.{what}", item.part_event());
+        self.event(&name, out, |_, out| {
             item.push_place(out, index);
             out.extend_from_slice(b",\"part\":");
             item.push_part(out);
@@ -211,7 +215,7 @@ impl Writer {
             item.push_done(out);
         });
         if item.has_parts() {
-            self.part("response.content_part.done", item, out);
+            self.part("done", item, out);
         }
         self.event("response.output_item.done", out, |_, out| {
             push_number(out, format_args!(",\"output_index\":{index},\"item\":"));
@@ -228,7 +232,9 @@ impl BlockSink for EventWriter<'_> {
             .id
             .strip_prefix(super::ids::RESPONSE_ID_PREFIX)
             .unwrap_or_default();
-        let item = Item::new(block, suffix, self.writer.count);
+        let natively = matches!(block, Block::Call { custom: true, .. });
+        let item = Item::new(block, &self.writer.shape, suffix, self.writer.count);
+        let free_text = (item.is_custom() && !natively).then(FreeText::default);
         let mut prefix = BytesMut::new();
         if let Some(out) = self.out.as_deref_mut() {
             self.writer.opened(&item, out);
@@ -243,10 +249,44 @@ impl BlockSink for EventWriter<'_> {
         self.writer.open = Some(Open {
             item,
             prefix: prefix.to_vec(),
+            free_text,
         });
     }
 
     fn append(&mut self, text: &str, logprobs: &str) {
+        let Some(open) = &mut self.writer.open else { return };
+        match &mut open.free_text {
+            None => self.grow(text, logprobs),
+            Some(free_text) => {
+                let text = free_text.feed(text);
+                self.grow_free(&text);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let left = self.writer.open.as_mut().and_then(|open| open.free_text.as_mut());
+        let left = left.map(FreeText::finish).unwrap_or_default();
+        self.grow_free(&left);
+        let Some(open) = self.writer.open.take() else { return };
+        let status = if self.writer.cut { "incomplete" } else { "completed" };
+        if let Some(out) = self.out.as_deref_mut() {
+            self.writer.closed(&open.item, status, out);
+        }
+        self.writer.keep(&open.item, status);
+    }
+}
+
+impl EventWriter<'_> {
+    /// Adds what was read of a free text, if there is any.
+    fn grow_free(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.grow(text, "");
+        }
+    }
+
+    /// Adds to the open item and tells it in an event.
+    fn grow(&mut self, text: &str, logprobs: &str) {
         let Some(open) = &mut self.writer.open else { return };
         open.item.grow(text, logprobs);
         let Some(out) = self.out.as_deref_mut() else { return };
@@ -260,15 +300,6 @@ impl BlockSink for EventWriter<'_> {
         }
         push_number(out, format_args!(",\"sequence_number\":{}}}\n\n", self.writer.sequence));
         self.writer.sequence += 1;
-    }
-
-    fn close(&mut self) {
-        let Some(open) = self.writer.open.take() else { return };
-        let status = if self.writer.cut { "incomplete" } else { "completed" };
-        if let Some(out) = self.out.as_deref_mut() {
-            self.writer.closed(&open.item, status, out);
-        }
-        self.writer.keep(&open.item, status);
     }
 }
 

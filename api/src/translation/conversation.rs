@@ -76,24 +76,14 @@ pub(crate) struct File {
     pub(crate) filename: Option<String>,
 }
 
-/// A tool call of the model.
+/// A call of a function by the model.
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum ToolCall {
-    /// A call of a function.
-    Function {
-        /// The call's id.
-        id: String,
-        /// The function and its arguments.
-        function: Function,
-    },
-    /// A call of a custom tool.
-    Custom {
-        /// The call's id.
-        id: String,
-        /// The tool and its input.
-        custom: Custom,
-    },
+#[serde(tag = "type", rename = "function")]
+pub(crate) struct ToolCall {
+    /// The call's id.
+    pub(crate) id: String,
+    /// The function and its arguments.
+    pub(crate) function: Function,
 }
 
 /// A function and its arguments.
@@ -103,15 +93,6 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// A string of JSON.
     pub(crate) arguments: String,
-}
-
-/// A custom tool and its input.
-#[derive(Debug, Serialize)]
-pub(crate) struct Custom {
-    /// The tool's name.
-    pub(crate) name: String,
-    /// Free text.
-    pub(crate) input: String,
 }
 
 /// One turn of the assistant.

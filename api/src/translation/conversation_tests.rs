@@ -14,7 +14,7 @@ fn messages(conversation: Conversation) -> Value {
 }
 
 fn call(id: &str) -> ToolCall {
-    ToolCall::Function {
+    ToolCall {
         id: id.to_owned(),
         function: Function {
             name: "f".to_owned(),

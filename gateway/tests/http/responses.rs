@@ -207,3 +207,32 @@ async fn errors_are_openais() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_is_left_out_stands_in_the_head_and_compaction_is_refused_by_its_name() {
+    let mut gateway = Gateway::start().await;
+    for stream in [false, true] {
+        let tools = json!([{"type": "function", "name": "f"}, {"type": "web_search"}, {"type": "image_generation"}]);
+        let answer = post(&gateway, &ask(json!({"tools": tools, "stream": stream})));
+        let call = gateway.call().await;
+        let body: Value = serde_json::from_slice(&call.call.body).unwrap();
+        assert_eq!(body["tools"].as_array().unwrap().len(), 1);
+        call.say("x").await;
+        call.say(reason("stop")).await;
+        call.say(counted(3, 2)).await;
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-tokenbus-ignored"), "web_search, image_generation");
+    }
+    let refused = |path: &'static str| {
+        let request = gateway.client.post(gateway.url(path)).body(ask(json!({})).to_string());
+        async move { Answer::of(soon(request.send()).await.unwrap()).await }
+    };
+    let answer = refused("/v1/responses/compact").await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (400, &json!("unsupported_endpoint"))
+    );
+    assert_eq!(refused("/v1/responses/resp_1").await.status, 405);
+    assert_eq!(refused("/v1/responses/resp_1/cancel").await.status, 404);
+}

@@ -28,10 +28,12 @@ pub use chat::check_chat;
 pub use completions::check_completion;
 pub use embeddings::check_embeddings;
 pub use limits::MAX_ANSWER;
-pub use messages::{MESSAGE_ID_PREFIX, ModelInfo, ModelPage, anthropic_envelope, check_message, check_message_count};
+pub use messages::{
+    MESSAGE_ID_PREFIX, ModelInfo, ModelPage, PageQuery, anthropic_envelope, check_message, check_message_count,
+};
 pub use models::{ListedModel, ModelList, ModelObject};
 pub use rank::{check_rerank, check_score};
-pub use request::{Checked, RequestError};
+pub use request::{Checked, RequestError, estimated_tokens};
 pub use responses::{
     ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest,
     TranslatedRequest,

@@ -25,6 +25,7 @@ use crate::translation::count::Count;
 
 /// The form in which the number of tokens is told.
 pub(crate) const COUNT: Count = Count {
+    estimate: 0,
     answer: token_count,
     error: openai_envelope,
 };
@@ -199,9 +200,10 @@ impl ResponseRequest {
         let (conversation, _) = converse(&mut members, &mut echo, previous, input, known)?;
         body.set("messages", &conversation.finish())?;
         calls(&mut members, &mut echo, &mut body)?;
+        let body = body.finish()?;
         Ok(Checked {
-            body: Some(body.finish()?),
-            ..Checked::new(model, COUNT)
+            body: Some(body.clone()),
+            ..Checked::new(model, COUNT.of(&body))
         })
     }
 }

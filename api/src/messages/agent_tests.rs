@@ -137,7 +137,7 @@ fn unknown_blocks_keep_their_text() {
     for (block, text) in [
         (json!({"type": "brand_new", "text": "some text"}), "some text"),
         (json!({"type": "brand_new", "content": "some text"}), "some text"),
-        (json!({"type": "brand_new", "x": 1}), r#"{"type":"brand_new","x":1}"#),
+        (json!({"type": "brand_new", "x": 1}), r#"{"x":1}"#),
     ] {
         let (told, _) = chat(json!({"messages": with_result(json!([block]))}));
         assert_eq!(told["messages"][2]["content"], text);
@@ -166,10 +166,8 @@ fn what_anthropics_servers_did_stays_in_the_conversation() {
         .map(|message| message["role"].as_str().unwrap())
         .collect();
     assert_eq!(roles, ["user", "assistant", "tool", "assistant"]);
-    assert_eq!(
-        messages[2]["content"],
-        r#"{"type":"web_search_result","title":"T","url":"u"}"#
-    );
+    let result: Value = serde_json::from_str(messages[2]["content"].as_str().unwrap()).unwrap();
+    assert_eq!(result, json!({"type": "web_search_result", "title": "T", "url": "u"}));
     assert_eq!(messages[3]["content"], "Found.");
     let found = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": [
         {"type": "server_tool_use", "id": "s1", "name": "tool_search_tool_regex", "input": {}},

@@ -25,7 +25,9 @@ impl Prompt {
         let texts = texts("system", raw, &mut self.changes)?;
         let texts = texts.iter().filter_map(|text| without_billing(text));
         let text = texts.collect::<Vec<&str>>().join("\n");
-        self.conversation.system(&text);
+        if !text.is_empty() {
+            self.conversation.system(&text);
+        }
         Ok(())
     }
 

@@ -31,14 +31,16 @@ pub use chat::{WithoutTools, check_chat, without_offered_tools};
 pub use completions::check_completion;
 pub use embeddings::check_embeddings;
 pub use limits::MAX_ANSWER;
-pub use messages::{MESSAGE_ID_PREFIX, ModelInfo, ModelPage, anthropic_envelope, check_message, check_message_count};
+pub use messages::{
+    MESSAGE_ID_PREFIX, ModelInfo, ModelPage, PageQuery, anthropic_envelope, check_message, check_message_count,
+};
 pub use models::{ListedModel, ModelList, ModelObject};
 pub use ollama::{
     LoadAnswer, OLLAMA_VERSION, OllamaAsk, RunningModels, ShownModel, TaggedModels, ask_chat, ask_embed,
     ask_embeddings, ask_generate, model_in, ollama_envelope, other_name, pull_answer,
 };
 pub use rank::{check_rerank, check_score};
-pub use request::{Checked, RequestError};
+pub use request::{Checked, RequestError, estimated_tokens};
 pub use responses::{
     ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest,
     TranslatedRequest,

@@ -19,3 +19,9 @@ pub(crate) const MAX_TOOL_CALLS: usize = 1024;
 
 /// The most responses that one request may refer to; each is looked up.
 pub(crate) const MAX_REFERENCES: usize = 64;
+
+/// Assumed tokens of an image, a sound or a file in a request, whatever its size.
+pub(crate) const ASSUMED_ATTACHMENT: u64 = 1000;
+
+/// Assumed bytes of text per token. English has four; where an engine counts, its count replaces the estimate.
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;

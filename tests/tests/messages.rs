@@ -85,7 +85,7 @@ async fn an_engine_that_breaks_off_is_an_error_event() {
 }
 
 #[tokio::test]
-async fn tokens_are_counted_where_an_engine_can_and_else_it_is_said() {
+async fn tokens_are_counted_where_an_engine_can_and_else_estimated() {
     let mute = Role::sim("mute", 4).args(&["--no-capability", "tokenize"]);
     let cluster = Cluster::plan().worker(Role::sim("m", 4)).worker(mute).start().await;
     let client = cluster.client();
@@ -97,14 +97,18 @@ async fn tokens_are_counted_where_an_engine_can_and_else_it_is_said() {
     let counted = post(&client, "/v1/responses/input_tokens", &request).await.ok();
     assert_eq!(counted, json!({"object": "response.input_tokens", "input_tokens": 5}));
 
-    let refused = post(&client, COUNT, &ask("mute", json!({}))).await;
-    assert!(refused.status.is_client_error() || refused.status == 501, "{refused:?}");
-    let error = refused.json();
-    assert_eq!(error["type"], "error");
-    assert!(
-        error["error"]["message"].as_str().unwrap().contains("tokenizing"),
-        "{error}"
-    );
+    for (path, request) in [
+        (COUNT, ask("mute", json!({"system": "x".repeat(4000)}))),
+        (
+            "/v1/responses/input_tokens",
+            json!({"model": "mute", "input": "x".repeat(4000)}),
+        ),
+    ] {
+        let estimated = post(&client, path, &request).await;
+        assert_eq!(estimated.header("x-tokenbus-estimated"), Some("true"), "{estimated:?}");
+        let tokens = estimated.ok()["input_tokens"].as_u64().unwrap();
+        assert!((1000..1100).contains(&tokens), "{tokens}");
+    }
     let unknown = post(&client, COUNT, &ask("nobody", json!({}))).await;
     assert_eq!(
         (unknown.status.as_u16(), &unknown.json()["error"]["type"]),
@@ -126,4 +130,62 @@ async fn a_tool_that_no_engine_can_use_is_refused_by_its_name() {
         error["error"]["message"].as_str().unwrap().contains("tool calls"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn what_an_agent_sends_reaches_a_strict_engine_in_its_form() {
+    let upstream = Upstream::start(&["m"]).await;
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
+    let client = cluster.client();
+    upstream.always(Script::texts(&["hi"]));
+    let own = |name: &str, deferred: bool| json!({"name": name, "input_schema": {"type": "object"}, "defer_loading": deferred});
+    let tools = json!([own("find", false), own("b", true), own("c", true),
+        {"type": "web_search_20250305", "name": "web_search"}]);
+    for (n, changing) in ["aaaaa", "bbbbb"].into_iter().enumerate() {
+        let system = json!([{"type": "text", "text": format!("x-anthropic-billing-header: cc_version=9; cch={changing};")},
+            {"type": "text", "text": "You are kind."}]);
+        let messages = json!([{"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "find", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [
+                {"type": "tool_reference", "tool_name": "b"}, {"type": "brand_new", "text": "more"}]}]},
+            {"role": "system", "content": [{"type": "text", "text": "note"}]}]);
+        let request = ask("m", json!({"system": system, "messages": messages, "tools": tools}));
+        let answer = post(&client, MESSAGES, &request).await;
+        assert_eq!(answer.header("x-tokenbus-ignored"), Some("web_search"), "{answer:?}");
+        let sent = upstream.request(n).await.json();
+        let roles: Vec<&str> = sent["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["role"].as_str().unwrap())
+            .collect();
+        assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
+        assert_eq!(sent["messages"][0]["content"], "You are kind.");
+        assert_eq!(sent["messages"][4]["content"], "<system>\nnote\n</system>");
+        let offered: Vec<&str> = sent["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| t["function"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(offered, ["find", "b"]);
+    }
+    let forced = json!({"tools": tools, "tool_choice": {"type": "tool", "name": "web_search"}});
+    let refused = post(&client, MESSAGES, &ask("m", forced)).await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_begins_tells_the_size_of_its_prompt() {
+    let cluster = Cluster::plan().worker(Role::sim("m", 4)).start().await;
+    let request = ask("m", json!({"system": "x".repeat(4000)}));
+    let mut stream = cluster.client().stream_at(MESSAGES, &HEADERS, &request).await;
+    let Some((_, tokenbus_tests::sse_client::Event::Chunk(start))) = stream.next().await else {
+        panic!("no event");
+    };
+    let told = start["message"]["usage"]["input_tokens"].as_u64().unwrap();
+    assert!((1000..1100).contains(&told), "{start}");
 }

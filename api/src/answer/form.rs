@@ -31,6 +31,11 @@ pub trait Form: Send + Sync + std::fmt::Debug {
     /// Makes the collector of an answer that the client wants in one piece.
     fn collector(&self, identity: Identity) -> Box<dyn Collect>;
 
+    /// The answer for a model whose engines cannot do what the request asks for, if there is one.
+    fn estimate(&self) -> Option<Bytes> {
+        None
+    }
+
     /// The JSON body of an error that is sent instead of an answer.
     fn error(&self, failure: &Failure<'_>) -> Bytes {
         openai_envelope(failure)

@@ -6,19 +6,21 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
 use super::error::anthropic_envelope;
+use super::input::Prompt;
 use super::message::{MessageForm, Stops};
-use super::{input, thinking, tools};
+use super::thinking;
+use super::tools::Tools;
 use crate::answer::json::push;
 use crate::chat::check_chat;
 use crate::request::fields::{Integer, Number};
 use crate::request::member_reader::{MemberReader, read, unsupported};
-use crate::request::{self, Checked, RequestError, field, missing};
+use crate::request::{self, Checked, RequestError, estimated_tokens, field, missing};
 use crate::translation::chat_body::{ChatBody, json};
-use crate::translation::conversation::Conversation;
 use crate::translation::count::Count;
 
 /// The form of an answer with the number of tokens.
 pub(crate) const COUNT: Count = Count {
+    estimate: 0,
     answer: token_count,
     error: anthropic_envelope,
 };
@@ -59,7 +61,7 @@ const IGNORED: [&str; 9] = [
 pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
     let mut members = MemberReader::body(body)?;
     let mut chat = ChatBody::default();
-    prompt(&mut members, &mut chat)?;
+    let (_, ignored) = prompt(&mut members, &mut chat)?;
     // Anthropic demands it, and some servers of its API do not: the engine has a bound of its own.
     if let Some(tokens) = members.checked::<Integer>("max_tokens")? {
         request::at_least_one("max_tokens", Some(read("max_tokens", &tokens)?))?;
@@ -94,8 +96,14 @@ pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
     let body = chat.finish()?;
     let checked = check_chat(&body)?;
     Ok(Checked {
-        form: Box::new(MessageForm::new(stream, Stops::new(stops), shown)),
+        form: Box::new(MessageForm::new(
+            stream,
+            estimated_tokens(&body),
+            Stops::new(stops),
+            shown,
+        )),
         body: Some(body),
+        ignored,
         ..checked
     })
 }
@@ -107,16 +115,19 @@ pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
 pub fn check_message_count(body: &[u8]) -> Result<Checked, RequestError> {
     let mut members = MemberReader::body(body)?;
     let mut chat = ChatBody::default();
-    let model = prompt(&mut members, &mut chat)?;
+    let (model, ignored) = prompt(&mut members, &mut chat)?;
     thinking::template(&mut members, &mut chat)?;
+    let body = chat.finish()?;
     Ok(Checked {
-        body: Some(chat.finish()?),
-        ..Checked::new(model, COUNT)
+        ignored,
+        body: Some(body.clone()),
+        ..Checked::new(model, COUNT.of(&body))
     })
 }
 
-/// Translates the prompt: the model, the messages and the tools. Returns the model's name.
-fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<String, RequestError> {
+/// Translates the prompt: the model, the messages and the tools. Returns the model's name, and the names of the tools
+/// that are left out.
+fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<(String, Vec<String>), RequestError> {
     let model = request::model(members.take("model")?)?;
     chat.set("model", &model)?;
     for (name, why) in HOSTED {
@@ -128,20 +139,20 @@ fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<String, Req
     for name in IGNORED {
         let _ = members.raw(name);
     }
-    let mut conversation = Conversation::default();
+    let mut prompt = Prompt::default();
     if let Some(system) = members.raw("system") {
-        conversation.system(&input::text("system", &system)?);
+        prompt.system(&system)?;
     }
     let messages = members.list("messages")?.ok_or_else(|| missing("messages"))?;
     if messages.is_empty() {
         return Err(field("messages", "empty_array", "at least one message is expected"));
     }
-    input::append(&messages, &mut conversation)?;
-    chat.set("messages", &conversation.finish())?;
+    prompt.messages(&messages)?;
+    chat.set("messages", &prompt.conversation.finish())?;
     let list = members.list("tools")?.unwrap_or_default();
-    let offered = tools::tools(&list)?;
-    let choice = members.object("tool_choice")?;
-    let choice = choice.map(|choice| tools::choice(choice, &offered)).transpose()?;
+    let tools = Tools::read(&list)?;
+    let ignored = tools.hosted();
+    let (offered, choice) = tools.offer(prompt.changes, members.object("tool_choice")?)?;
     // Engines refuse a choice without tools.
     if !offered.is_empty() {
         chat.set("tools", &offered)?;
@@ -152,7 +163,7 @@ fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<String, Req
             }
         }
     }
-    Ok(model)
+    Ok((model, ignored))
 }
 
 /// Translates the answer's format and the effort for it.
@@ -209,3 +220,7 @@ struct JsonSchema {
 #[cfg(test)]
 #[path = "check_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod agent_tests;

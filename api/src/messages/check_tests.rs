@@ -208,16 +208,6 @@ fn how_the_answer_is_to_be() {
 
 #[test]
 fn what_only_anthropics_servers_have_is_refused_by_its_name() {
-    for kind in [
-        "web_search_20250305",
-        "bash_20250124",
-        "computer_20250124",
-        "code_execution_20250522",
-    ] {
-        let (param, code, message) = refused(&with(json!({"tools": [{"type": kind, "name": "x"}]})));
-        assert_eq!((param.as_str(), code), ("tools[0].type", "unsupported_value"));
-        assert!(message.contains(kind), "{message}");
-    }
     let user = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
     for (members, param) in [
         (json!({"mcp_servers": [{"type": "url"}]}), "mcp_servers"),

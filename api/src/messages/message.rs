@@ -14,6 +14,8 @@ use crate::translation::blocks::{Blocks, Ending};
 #[derive(Debug, Clone)]
 pub(super) struct MessageForm {
     stream: bool,
+    /// The estimated number of the prompt's tokens.
+    prompt: u64,
     stops: Stops,
     thoughts: Thoughts,
 }
@@ -47,9 +49,10 @@ impl Stops {
 }
 
 impl MessageForm {
-    pub(super) fn new(stream: bool, stops: Stops, thoughts: Thoughts) -> Self {
+    pub(super) fn new(stream: bool, prompt: u64, stops: Stops, thoughts: Thoughts) -> Self {
         Self {
             stream,
+            prompt,
             stops,
             thoughts,
         }
@@ -60,6 +63,7 @@ impl MessageForm {
             blocks: Blocks::default(),
             writer: Writer::new(identity, self.thoughts),
             stops: self.stops.clone(),
+            prompt: self.prompt,
         }
     }
 }
@@ -88,11 +92,12 @@ struct Message {
     blocks: Blocks,
     writer: Writer,
     stops: Stops,
+    prompt: u64,
 }
 
 impl Encoder for Message {
     fn begin(&mut self, out: &mut BytesMut) {
-        self.writer.begin(out);
+        self.writer.begin(self.prompt, out);
     }
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), AnswerError> {

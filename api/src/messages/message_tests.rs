@@ -8,7 +8,7 @@ use crate::messages::MESSAGE_ID_PREFIX;
 use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
 fn shape(thoughts: Thoughts) -> MessageForm {
-    MessageForm::new(true, Stops::new(vec!["3".to_owned()]), thoughts)
+    MessageForm::new(true, 7, Stops::new(vec!["3".to_owned()]), thoughts)
 }
 
 #[test]

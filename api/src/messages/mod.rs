@@ -15,5 +15,5 @@ mod writer;
 pub(crate) use check::COUNT;
 pub use check::{check_message, check_message_count};
 pub use error::anthropic_envelope;
-pub use models::{ModelInfo, ModelPage};
+pub use models::{ModelInfo, ModelPage, PageQuery};
 pub use writer::MESSAGE_ID_PREFIX;

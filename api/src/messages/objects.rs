@@ -113,6 +113,14 @@ struct OutputDetails {
 }
 
 impl MessageUsage {
+    /// The usage of a message that begins.
+    pub(super) fn estimated(prompt: u64) -> Self {
+        Self {
+            input_tokens: prompt.max(1),
+            ..Self::default()
+        }
+    }
+
     /// The usage. The API requires numbers: `seen`, the tokens that came, stands in for a missing count.
     pub(super) fn new(finish: &Finish, seen: u64) -> Self {
         let counts = Counts::of(finish);

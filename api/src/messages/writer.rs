@@ -64,9 +64,10 @@ impl Writer {
         }
     }
 
-    /// Appends the event before any output. The number of the prompt's tokens is not known yet; the last event has it.
-    pub(super) fn begin(&self, out: &mut BytesMut) {
-        let message = self.object(Stop::default(), MessageUsage::default());
+    /// Appends the event before any output. The prompt's tokens are not counted yet: `prompt` is an estimate, and the last
+    /// event has the number. Clients that see 0 show an empty context, or compact too late.
+    pub(super) fn begin(&self, prompt: u64, out: &mut BytesMut) {
+        let message = self.object(Stop::default(), MessageUsage::estimated(prompt));
         push(out, &Event::MessageStart { message });
     }
 

@@ -95,7 +95,7 @@ impl Talk {
             name: name.clone(),
         });
         let function = Function { name, arguments };
-        self.conversation.call(ToolCall::Function { id, function });
+        self.conversation.call(ToolCall { id, function });
         Ok(())
     }
 

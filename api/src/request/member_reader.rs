@@ -88,6 +88,15 @@ impl MemberReader {
         self.object.remove(name).filter(|raw| raw.get() != "null")
     }
 
+    /// Removes a member that is a string; any other stays.
+    pub(crate) fn raw_text(&mut self, name: &str) -> Option<String> {
+        let text = serde_json::from_str(self.object.get(name)?.get()).ok();
+        if text.is_some() {
+            let _ = self.object.remove(name);
+        }
+        text
+    }
+
     /// Removes an array and returns its elements.
     ///
     /// # Errors

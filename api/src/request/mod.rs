@@ -2,6 +2,7 @@
 //! request of it.
 
 pub(crate) mod content;
+mod estimate;
 pub(crate) mod fields;
 pub(crate) mod member_reader;
 pub(crate) mod prompt;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokenbus_protocol::{Features, MAX_MODEL_NAME};
 
+pub use self::estimate::estimated_tokens;
 use self::fields::Integer;
 use crate::answer::Form;
 use crate::answer::verbatim::Verbatim;

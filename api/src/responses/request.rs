@@ -26,6 +26,7 @@ use crate::translation::count::Count;
 
 /// The form in which the number of tokens is told.
 pub(crate) const COUNT: Count = Count {
+    estimate: 0,
     answer: token_count,
     error: openai_envelope,
 };
@@ -211,10 +212,11 @@ impl ResponseRequest {
         let (conversation, _) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
         body.set("messages", &conversation.finish())?;
         calls(&mut members, &mut tools, &mut echo, &mut body)?;
+        let body = body.finish()?;
         Ok(Checked {
-            body: Some(body.finish()?),
+            body: Some(body.clone()),
             ignored: tools.hosted,
-            ..Checked::new(model, COUNT)
+            ..Checked::new(model, COUNT.of(&body))
         })
     }
 }

@@ -8,14 +8,27 @@ use tokenbus_protocol::{Delta, Finish};
 
 use crate::answer::verbatim::Verbatim;
 use crate::answer::{AnswerError, Collect, Encoder, Failure, Form, Identity};
+use crate::request::estimated_tokens;
 
 /// The form of an API's answer with the number of tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Count {
+    /// The estimated number, for models whose engines cannot tokenize.
+    pub(crate) estimate: u64,
     /// The JSON answer for a number of tokens.
     pub(crate) answer: fn(u64) -> Bytes,
     /// The body of an error.
     pub(crate) error: fn(&Failure<'_>) -> Bytes,
+}
+
+impl Count {
+    /// The form for the translated request `body`.
+    pub(crate) fn of(self, body: &[u8]) -> Self {
+        Self {
+            estimate: estimated_tokens(body).max(1),
+            ..self
+        }
+    }
 }
 
 impl Form for Count {
@@ -33,6 +46,10 @@ impl Form for Count {
             answer: Verbatim.collector(identity),
             form: *self,
         })
+    }
+
+    fn estimate(&self) -> Option<Bytes> {
+        Some((self.answer)(self.estimate))
     }
 
     fn error(&self, failure: &Failure<'_>) -> Bytes {
@@ -100,6 +117,15 @@ mod tests {
         assert_eq!(told(messages::COUNT, vllm).unwrap(), r#"{"input_tokens":3}"#);
         let want = r#"{"object":"response.input_tokens","input_tokens":2}"#;
         assert_eq!(told(responses::COUNT, r#"{"tokens":[5,{"id":6}]}"#).unwrap(), want);
+    }
+
+    #[test]
+    fn an_estimate_stands_in_where_no_engine_counts() {
+        let body = "x".repeat(400);
+        let told = |form: Count| form.of(body.as_bytes()).estimate().unwrap();
+        assert_eq!(told(messages::COUNT), r#"{"input_tokens":100}"#);
+        let want = r#"{"object":"response.input_tokens","input_tokens":100}"#;
+        assert_eq!(told(responses::COUNT), want);
     }
 
     #[test]

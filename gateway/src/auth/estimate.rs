@@ -1,35 +1,10 @@
-//! Estimates how many tokens a request will use, from its body. The real number replaces the estimate when the request
-//! ends.
+//! Estimates how many tokens an answer will have, from its request. The real number replaces the estimate when the
+//! request ends.
 
-use memchr::memmem;
 use serde::Deserialize;
 
-use super::limits::{ASSUMED_ATTACHMENT, ASSUMED_COMPLETION, BYTES_PER_TOKEN, MAX_ASSUMED_COMPLETION};
+use super::limits::{ASSUMED_COMPLETION, MAX_ASSUMED_COMPLETION};
 use tokenbus_protocol::RequestKind;
-
-/// The text before base64 data: in a data URL, or in an attachment's own member.
-const ENCODED: [&[u8]; 2] = [b";base64,", b"\"data\":\""];
-
-/// Tokens of the prompt in `body`, by its bytes. Encoded data (images, sounds) counts as an attachment, not by its
-/// length.
-pub(crate) fn prompt(body: &[u8]) -> u64 {
-    let mut text = body.len() as u64;
-    let mut attachments = 0;
-    for mark in ENCODED {
-        let mut rest = body;
-        while let Some(at) = memmem::find(rest, mark) {
-            let encoded = rest.get(at + mark.len()..).unwrap_or_default();
-            let end = memchr::memchr(b'"', encoded).unwrap_or(encoded.len());
-            // Short data counts as text.
-            if end as u64 > ASSUMED_ATTACHMENT * BYTES_PER_TOKEN {
-                text = text.saturating_sub(end as u64);
-                attachments += 1;
-            }
-            rest = encoded.get(end..).unwrap_or_default();
-        }
-    }
-    text / BYTES_PER_TOKEN + attachments * ASSUMED_ATTACHMENT
-}
 
 /// The members that bound an answer's length.
 #[derive(Deserialize)]
@@ -89,17 +64,5 @@ mod tests {
         assert_eq!(chat(r#"{"max_tokens":-1}"#), ASSUMED_COMPLETION);
         assert_eq!(chat(r#"{"max_tokens":0,"n":1e99}"#), 0);
         assert_eq!(completion(RequestKind::Embeddings, b"{}"), 0);
-    }
-
-    #[test]
-    fn a_prompt_counts_by_its_text_and_not_by_its_images() {
-        assert_eq!(prompt(&[b'x'; 4000]), 1000);
-        assert_eq!(prompt(b"{}"), 0);
-        let image = format!(r#"{{"url":"data:image/png;base64,{}"}}"#, "A".repeat(1_000_000));
-        let counted = prompt(format!("[{image},{image}]").as_bytes());
-        assert!((2000..2030).contains(&counted), "{counted}");
-        let sound = format!(r#"{{"input_audio":{{"data":"{}"}}}}"#, "A".repeat(1_000_000));
-        assert!((1000..1020).contains(&prompt(sound.as_bytes())));
-        assert_eq!(prompt(br#"the header says ;base64, and "data":"x" is short"#), 12);
     }
 }

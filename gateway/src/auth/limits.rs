@@ -41,12 +41,6 @@ pub(crate) const ASSUMED_COMPLETION: u64 = 512;
 /// mostly get a page.
 pub(crate) const MAX_ASSUMED_COMPLETION: u64 = 4096;
 
-/// Assumed tokens of an image, a sound or a file in a request, whatever its size.
-pub(crate) const ASSUMED_ATTACHMENT: u64 = 1000;
-
-/// Assumed bytes of text per token. English has four; the real count replaces the estimate at the end.
-pub(crate) const BYTES_PER_TOKEN: u64 = 4;
-
 /// How long keys stay valid that vanished from their bucket without being revoked: long enough to wake somebody who
 /// restores a copy, short enough that an operator who wipes the bucket to lock everybody out succeeds.
 pub(crate) const KEYS_HOLD: Duration = Duration::from_secs(600);

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokenbus_api::{Times, cached_tokens};
+use tokenbus_api::{Times, cached_tokens, estimated_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::auth::{Caller, Grant, estimate};
+use crate::auth::{Caller, Grant};
 use crate::call::{Call, CallError, Written};
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
@@ -292,7 +292,7 @@ impl Record {
             return (Tokens::default(), false);
         }
         let tokens = Tokens {
-            prompt: prompt.unwrap_or_else(|| estimate::prompt(&call.body)),
+            prompt: prompt.unwrap_or_else(|| estimated_tokens(&call.body)),
             completion,
             cached: self.meter.cached(),
         };

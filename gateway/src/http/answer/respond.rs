@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use tokenbus_api::{AnswerError, Collect, Form, Identity};
 use tokio::time::{Instant, timeout_at};
 
-use crate::call::{CallStream, Output};
+use crate::call::{CallError, CallStream, Output};
 use crate::fast_path::handover::Streamed;
 use crate::fast_path::wire::Wire;
 use crate::http::answer::event_stream::EventStream;
@@ -20,6 +20,7 @@ use crate::http::answer::keeping::{Keeper, Keeping};
 use crate::http::answer::record::Record;
 use crate::http::error::HttpError;
 use crate::http::options::HttpOptions;
+use crate::http::request::headers::ESTIMATED;
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -128,9 +129,20 @@ async fn in_one_piece(mut stream: impl CallStream, mut context: Box<AnswerContex
             record.succeeded();
             ([(CONTENT_TYPE, "application/json")], answer).into_response()
         }
-        Ok(Err(error)) => refuse(record, form.as_ref(), &error),
+        Ok(Err(error)) => match form.estimate().filter(|_| is_unable(&error)) {
+            Some(answer) => {
+                record.succeeded();
+                ([(CONTENT_TYPE, "application/json")], [(ESTIMATED, "true")], answer).into_response()
+            }
+            None => refuse(record, form.as_ref(), &error),
+        },
         Err(_) => refuse(record, form.as_ref(), &overdue()),
     }
+}
+
+/// Whether no engine of the model can do what the request asks for.
+fn is_unable(error: &HttpError) -> bool {
+    matches!(error, HttpError::Call(CallError::Unsupported { .. }))
 }
 
 /// Ends a request with `error` instead of an answer.

@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
-use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
+use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, estimated_tokens};
 use tokenbus_protocol::RequestKind;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -272,7 +272,7 @@ impl ReceivedRequest {
                 Some(filled) => estimate::completion(call.kind, &filled),
                 None => estimate::completion(call.kind, &call.body),
             };
-            estimate::prompt(&call.body).saturating_add(completion)
+            estimated_tokens(&call.body).saturating_add(completion)
         };
         caller.admit(tokens, Instant::now()).map(Some).map_err(|refusal| {
             let limit = match refusal {

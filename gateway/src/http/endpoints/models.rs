@@ -1,10 +1,10 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API use the same paths; a header tells them apart.
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use tokenbus_api::{ListedModel, ModelInfo, ModelList, ModelObject, ModelPage};
+use tokenbus_api::{ListedModel, ModelInfo, ModelList, ModelObject, ModelPage, PageQuery};
 
 use crate::auth::Caller;
 use crate::call::{Backend, CallError};
@@ -19,7 +19,10 @@ pub(crate) type MaybeCaller = Option<Extension<Caller>>;
 pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
     let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
-        Json(ModelPage::new(&models)).into_response()
+        match Query::<PageQuery>::try_from_uri(request.uri()) {
+            Ok(Query(query)) => Json(ModelPage::new(&models, &query)).into_response(),
+            Err(rejection) => dialect::refuse(&request, &HttpError::Query(rejection.body_text())),
+        }
     } else {
         Json(ModelList::new(&models)).into_response()
     }

@@ -12,6 +12,9 @@ use crate::http::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
 /// In an answer: what the client asked for and does not get.
 pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-tokenbus-ignored");
 
+/// In an answer: no engine could count the tokens that it tells.
+pub(crate) const ESTIMATED: HeaderName = HeaderName::from_static("x-tokenbus-estimated");
+
 const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";
 const TENANT: &str = "x-tokenbus-tenant";

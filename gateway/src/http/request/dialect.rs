@@ -62,4 +62,13 @@ mod tests {
         assert!(is_anthropic("/v1/models", &headers) && is_anthropic("/v1/models/a/b", &headers));
         assert!(!is_anthropic("/v1/chat/completions", &headers));
     }
+    #[test]
+    fn ollamas_requests_are_those_below_its_root() {
+        for path in ["/api", "/api/", "/api/chat", "/api/unknown/x"] {
+            assert!(is_ollama(path), "{path}");
+        }
+        for other in ["/", "/apis", "/v1/api/chat"] {
+            assert!(!is_ollama(other), "{other}");
+        }
+    }
 }

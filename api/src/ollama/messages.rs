@@ -85,7 +85,7 @@ impl Talk {
     fn call(&mut self, mut call: MemberReader) -> Result<(), RequestError> {
         let id: Option<String> = call.take("id")?;
         let at = call.at("function");
-        let mut function = MemberReader::nested(at, &*call.need_raw("function")?)?;
+        let mut function = MemberReader::nested(at, &call.need_raw("function")?)?;
         let name: String = function.need("name")?;
         let arguments = function.raw("arguments");
         let arguments = arguments.map_or_else(|| "{}".to_owned(), |raw| argument_text(&raw));

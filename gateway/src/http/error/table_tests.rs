@@ -324,6 +324,10 @@ fn errors_of_paths_and_of_what_is_kept() {
         (405, INVALID, "method_not_allowed", None, None, Rejected),
     );
     is(
+        HttpError::ModelsAtWorkers("Copying a model"),
+        (501, INVALID, "models_at_workers", None, None, Rejected),
+    );
+    is(
         HttpError::NotReady("x".to_owned()),
         (503, SERVER, "not_ready", None, Some(1), Failed),
     );

@@ -77,4 +77,13 @@ mod tests {
         assert!(is_anthropic("/v1/complete", &headers) && is_anthropic("/v1/files", &headers));
         assert!(!is_anthropic("/v1/chat/completions", &headers) && !is_anthropic("/v1/responses/x", &headers));
     }
+    #[test]
+    fn ollamas_requests_are_those_below_its_root() {
+        for path in ["/api", "/api/", "/api/chat", "/api/unknown/x"] {
+            assert!(is_ollama(path), "{path}");
+        }
+        for other in ["/", "/apis", "/v1/api/chat"] {
+            assert!(!is_ollama(other), "{other}");
+        }
+    }
 }

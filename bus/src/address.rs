@@ -1,10 +1,33 @@
 //! Addresses of NATS servers, and the logins that stand in them.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use async_nats::ServerAddr;
 
-use crate::options::{OptionsError, redact};
+/// Why the options cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// No server was named.
+    #[error("no NATS server was named")]
+    NoServer,
+    /// A server's address is not a URL.
+    #[error("not a NATS address: {url}: {source}")]
+    Url {
+        /// The address without its password.
+        url: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// The credentials file cannot be read.
+    #[error("cannot read NATS credentials {path}: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
 
 /// A user and password, or a token.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,6 +102,17 @@ impl Announced {
         } else {
             Self::Never
         }
+    }
+}
+
+/// `url` without user and password.
+pub(crate) fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{scheme}://{host}")
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::address::{Address, Login};
 use crate::credentials::Credentials;
-use crate::limits;
 use crate::link::Link;
+use crate::{backoff, limits};
 
 /// Chooses servers and logs in. The client calls it from one task.
 pub(crate) struct Dialer {
@@ -27,6 +27,10 @@ struct State {
     trying: Option<Trying>,
     /// The connection that was made last: id of the server, number of the connection there.
     last: (String, u64),
+    /// When a server was dialled last.
+    dialled: Option<Instant>,
+    /// Connections in a row that ended soon.
+    short_lives: usize,
     /// What went wrong at each server since the last connection.
     failures: BTreeMap<String, Failure>,
 }
@@ -60,8 +64,10 @@ impl Dialer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = (info.server_id.clone(), info.client_id);
         if state.last != connection {
+            let dialled = state.dialled.filter(|at| now < *at + limits::SHORT_LIFE);
             *state = State {
                 last: connection,
+                short_lives: dialled.map_or(0, |_| state.short_lives + 1),
                 ..State::default()
             };
         }
@@ -80,10 +86,14 @@ impl Dialer {
             failed_before: server.failed_attempts,
             no_login: None,
         });
+        let short_lives = state.short_lives;
+        let pause = || backoff::jittered(short_lives, limits::RECONNECT_FIRST, limits::RECONNECT_MAX);
+        // The client's own pause grows with each attempt, but begins anew with each connection.
+        let delay = (short_lives > 0 && state.failures.is_empty()).then(pause);
+        state.dialled = Some(now + delay.unwrap_or_default());
         Some(ReconnectToServer {
             addr: server.addr.clone(),
-            // The client's own, which grows with each attempt.
-            delay: None,
+            delay,
         })
     }
 
@@ -226,6 +236,22 @@ mod tests {
             "no failure was counted"
         );
         assert_eq!(chosen(&pool, &connected(7)), "a", "b was connected and is lost");
+    }
+
+    #[test]
+    fn connections_that_end_at_once_make_the_pauses_longer() {
+        let (dialer, pool, _) = dialer(&["nats://a"]);
+        let mut now = Instant::now();
+        let delay = |number, now| dialer.choose(&pool, &connected(number), now).unwrap().delay;
+        assert_eq!(delay(0, now), None);
+        let mut last = Duration::ZERO;
+        for number in 1..20 {
+            last = delay(number, now).unwrap();
+            now += last;
+        }
+        assert!(last >= limits::RECONNECT_MAX / 2, "{last:?}");
+        now += limits::SHORT_LIFE;
+        assert_eq!(delay(20, now), None, "it lasted");
     }
 
     #[test]

@@ -17,15 +17,15 @@ mod limits;
 mod link;
 mod metrics;
 mod options;
-mod recheck;
 mod refusals;
 mod replicas;
 pub mod task;
 
+pub use address::OptionsError;
 pub use connection::{Bus, BusError};
 pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use link::Link;
 pub use metrics::BusMetrics;
-pub use options::{BusOptions, OptionsError};
+pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};

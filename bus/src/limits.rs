@@ -13,6 +13,13 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time that a server on a `tls://` address has for its first byte before it counts as one that wants TLS at once.
 pub(crate) const FIRST_BYTE: Duration = Duration::from_millis(1500);
 
+/// Time that a connection must last before it counts, if the server complained of the last one and closed it. Servers
+/// take a login that has expired, and refuse it at once.
+pub(crate) const PROBATION: Duration = Duration::from_millis(500);
+
+/// A connection that ends sooner makes the pause before the next one longer.
+pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(5);
+
 /// A server that stays away is named in the log again after this long.
 pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(30);
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::address::Address;
+use crate::address::{Address, OptionsError, redact};
 use crate::limits::SUBSCRIPTION_CAPACITY;
 use crate::replicas::Replicas;
 
@@ -41,30 +41,6 @@ impl Default for BusOptions {
     }
 }
 
-/// Why the options cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OptionsError {
-    /// No server was named.
-    #[error("no NATS server was named")]
-    NoServer,
-    /// A server's address is not a URL.
-    #[error("not a NATS address: {url}: {source}")]
-    Url {
-        /// The address without its password.
-        url: String,
-        /// What is wrong with it.
-        source: std::io::Error,
-    },
-    /// The credentials file cannot be read.
-    #[error("cannot read NATS credentials {path}: {source}")]
-    Credentials {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
 impl BusOptions {
     /// The same options under another connection name.
     #[must_use]
@@ -91,17 +67,6 @@ impl BusOptions {
             }
         }
         Ok(addresses)
-    }
-}
-
-/// `url` without user and password.
-pub(crate) fn redact(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() {
-        host.to_owned()
-    } else {
-        format!("{scheme}://{host}")
     }
 }
 

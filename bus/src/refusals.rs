@@ -10,6 +10,9 @@ use crate::limits;
 /// The client's own inboxes, each of which has a name of its own.
 const INBOXES: &str = "_INBOX.>";
 
+/// The subjects of the services protocol, of which a worker has nine.
+const SERVICES: &str = "$SRV.>";
+
 /// The subjects that the server has refused on this connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusals {
@@ -126,10 +129,10 @@ impl Violation {
         };
         let mut quoted = what.split('"').skip(1).step_by(2);
         let subject = quoted.next()?;
-        let subject = if subject.starts_with("_INBOX.") {
-            INBOXES
-        } else {
-            subject
+        let subject = match subject {
+            inbox if inbox.starts_with("_INBOX.") => INBOXES,
+            service if service.starts_with("$SRV.") => SERVICES,
+            subject => subject,
         };
         Some(Self {
             act,
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!((queue.act, queue.subject.as_str()), (Act::Subscribe, "tb.v1.req.m"));
         assert_eq!(queue.queue.as_deref(), Some("workers"));
         assert_eq!(violation("Subscription to \"_INBOX.abc.1\"").subject, INBOXES);
+        assert_eq!(violation("Subscription to \"$SRV.PING.x\"").subject, SERVICES);
         let publish = violation("Publish to \"tb.v1.status.w\"");
         assert_eq!(
             (publish.act, publish.subject.as_str()),

@@ -52,6 +52,8 @@ pub(crate) struct Driver {
     splice: Option<Splice>,
     /// It lost its worker, and the budget does not let it move yet.
     throttled: bool,
+    /// Since when it waits for the bus.
+    bus_away_since: Option<Instant>,
     /// Bytes of the body in the first message; the rest goes in parts of this size.
     part: usize,
     ended: bool,
@@ -107,6 +109,7 @@ impl Driver {
             under_way: None,
             splice: None,
             throttled: false,
+            bus_away_since: None,
             part: usize::MAX,
             ended: false,
         }
@@ -298,16 +301,22 @@ impl Driver {
     /// longer; a request that no worker took is better retried by its client, or at another gateway.
     async fn bus_up(&mut self) {
         if self.shared.bus.is_connected() {
+            self.bus_away_since = None;
             return;
         }
+        // The caller may drop this wait and begin it again.
+        let since = *self.bus_away_since.get_or_insert_with(Instant::now);
         let mut patience = self.shared.bus_patience;
         if self.state.has_begun() {
             patience = patience.max(limits::BEGUN_BUS_PATIENCE);
         }
-        let until = self.state.deadline().min(Instant::now() + patience);
+        let until = self.state.deadline().min(since + patience);
         let mut link = self.shared.bus.link();
         // The caller checks the connection again, timeout or not.
-        let _ = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;
+        let back = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;
+        if back.is_ok() {
+            self.bus_away_since = None;
+        }
     }
 
     /// Whether the budget lets a stream that lost its worker move now.

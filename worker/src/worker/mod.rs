@@ -355,8 +355,8 @@ impl Loop<'_> {
                 inbound = self.intake.next() => confirmed |= self.received(inbound),
             }
             self.core.settle(Instant::now());
-            if confirmed && !self.intake.is_subscribing() && self.core.state() == WorkerState::Ready {
-                self.worker.say_ready(&self.core);
+            if confirmed {
+                self.say_ready();
             }
         }
     }
@@ -365,6 +365,14 @@ impl Loop<'_> {
         self.core.on_ended(key);
         while let Ok(key) = self.ends.try_recv() {
             self.core.on_ended(key);
+        }
+    }
+
+    /// Once NATS has taken the subscriptions to all that the engine's state asks for.
+    fn say_ready(&self) {
+        let is_settled = !self.core.relisten && !self.intake.is_subscribing();
+        if is_settled && self.core.state() == WorkerState::Ready {
+            self.worker.say_ready(&self.core);
         }
     }
 

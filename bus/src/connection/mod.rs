@@ -1,5 +1,7 @@
 //! One connection to NATS and its state.
 
+mod recheck;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,18 +12,18 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::address::{Address, Announced};
+use crate::address::{Address, Announced, OptionsError};
 use crate::credentials::Credentials;
 use crate::dialer::Dialer;
 use crate::events::Events;
 use crate::known_streams::KnownStreams;
 use crate::link::Link;
 use crate::metrics::BusMetrics;
-use crate::options::{BusOptions, OptionsError};
+use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
 use crate::task::{self, AbortOnDrop};
-use crate::{backoff, handshake, limits, recheck};
+use crate::{backoff, handshake, limits};
 
 /// A cloneable handle to one connection to NATS.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@ mod tokens;
 mod translation;
 
 pub use answer::{AnswerError, Collect, Encoder, Failure, Form, Identity, Template, cached_tokens, openai_envelope};
-pub use chat::check_chat;
+pub use chat::{WithoutTools, check_chat, without_offered_tools};
 pub use completions::check_completion;
 pub use embeddings::check_embeddings;
 pub use limits::MAX_ANSWER;

@@ -60,11 +60,11 @@ pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
     let mut members = MemberReader::body(body)?;
     let mut chat = ChatBody::default();
     prompt(&mut members, &mut chat)?;
-    let tokens = members
-        .checked::<Integer>("max_tokens")?
-        .ok_or_else(|| missing("max_tokens"))?;
-    request::at_least_one("max_tokens", Some(read("max_tokens", &tokens)?))?;
-    chat.set("max_tokens", &tokens)?;
+    // Anthropic demands it, and some servers of its API do not: the engine has a bound of its own.
+    if let Some(tokens) = members.checked::<Integer>("max_tokens")? {
+        request::at_least_one("max_tokens", Some(read("max_tokens", &tokens)?))?;
+        chat.set("max_tokens", &tokens)?;
+    }
     let stream = members.take("stream")?.unwrap_or(false);
     chat.set("stream", &stream)?;
     for name in ["temperature", "top_p", "top_k"] {

@@ -244,7 +244,6 @@ fn what_is_wrong_is_said_with_its_path() {
     let assistant = |block: Value| json!({"messages": [{"role": "assistant", "content": [block]}]});
     for (members, param) in [
         (json!({"model": null}), "model"),
-        (json!({"max_tokens": null}), "max_tokens"),
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"messages": null}), "messages"),
         (json!({"messages": []}), "messages"),
@@ -328,5 +327,15 @@ proptest! {
         if let Ok(checked) = check_message(&body) {
             prop_assert!(crate::chat::check_chat(&checked.body.unwrap()).is_ok());
         }
+    }
+}
+
+#[test]
+fn without_a_bound_the_engine_has_its_own() {
+    for rest in ["", r#","max_tokens":null"#] {
+        let request = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{rest}}}"#);
+        let checked = check_message(request.as_bytes()).unwrap();
+        let body: Value = serde_json::from_slice(checked.body.as_ref().unwrap()).unwrap();
+        assert_eq!(body.get("max_tokens"), None);
     }
 }

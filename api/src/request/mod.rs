@@ -31,6 +31,8 @@ pub struct Checked {
     pub not_resumable: Option<&'static str>,
     /// What the engine must be able to do, beside the request's kind.
     pub needs: Features,
+    /// What the client asked for and does not get, by its names. The answer's head tells it.
+    pub ignored: Vec<String>,
 }
 
 impl Checked {
@@ -42,6 +44,7 @@ impl Checked {
             body: None,
             not_resumable: None,
             needs: Features::NONE,
+            ignored: Vec::new(),
         }
     }
 

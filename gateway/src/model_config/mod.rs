@@ -70,6 +70,11 @@ impl ModelConfig {
         self.table()?.route(model)
     }
 
+    /// Whether a request for `model` keeps the tools that it offers, whatever the model knows.
+    pub fn keeps_offered_tools(&self, model: &str) -> bool {
+        self.table().is_some_and(|table| table.keeps_offered_tools(model))
+    }
+
     /// The names of all aliases.
     pub fn aliases(&self) -> Vec<String> {
         let table = self.table();

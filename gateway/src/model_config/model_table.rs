@@ -1,6 +1,6 @@
 //! Aliases, fallbacks and defaults as written, and what a name stands for; pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -27,6 +27,19 @@ struct Entry {
     targets: Vec<String>,
     #[serde(default)]
     defaults: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    offered_tools: OfferedTools,
+}
+
+/// What becomes of tools that are only offered to a model that knows none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OfferedTools {
+    /// The model is asked without them, as llama.cpp does it.
+    #[default]
+    LeaveOut,
+    /// The request is refused.
+    Refuse,
 }
 
 /// A file with models only.
@@ -107,6 +120,8 @@ pub struct ModelTable {
     routes: HashMap<String, Arc<Route>>,
     /// Names that stand for other models.
     aliases: Vec<String>,
+    /// Names whose requests keep their tools, so that a model without tools refuses them.
+    strict: HashSet<String>,
 }
 
 impl ModelTable {
@@ -155,6 +170,9 @@ impl ModelTable {
             if !entry.targets.is_empty() {
                 table.aliases.push(name.clone());
             }
+            if entry.offered_tools == OfferedTools::Refuse {
+                table.strict.insert(name.clone());
+            }
             table.routes.insert(name.clone(), Arc::new(Route { targets }));
         }
         Ok(table)
@@ -163,6 +181,11 @@ impl ModelTable {
     /// What `name` stands for, if it is configured.
     pub fn route(&self, name: &str) -> Option<Arc<Route>> {
         self.routes.get(name).cloned()
+    }
+
+    /// Whether a request for `name` keeps the tools that it offers, whatever the model knows.
+    pub fn keeps_offered_tools(&self, name: &str) -> bool {
+        self.strict.contains(name)
     }
 
     /// Whether `name` stands for other models.

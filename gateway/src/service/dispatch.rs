@@ -38,6 +38,7 @@ impl Backend for Dispatch {
         let fresh = view.is_fresh(Instant::now());
         match view.able(model, needs) {
             _ if !known => Prospect::Unknown,
+            Able::None(_) if view.was_able(model, needs, Instant::now()) => Prospect::NoWorker,
             Able::None(_) => Prospect::Cannot,
             // Without a fresh snapshot, free slots and new workers are unknown.
             _ if !fresh => Prospect::Room,

@@ -107,7 +107,7 @@ mod tests {
             client_id: "c".repeat(128),
             trace: None,
             not_resumable: None,
-            in_one_piece: false,
+            in_one_piece: true,
         }
     }
 

@@ -98,6 +98,8 @@ impl World {
         };
         if coordinator {
             world.snapshot();
+        } else {
+            world.view.note_asked();
         }
         world
     }

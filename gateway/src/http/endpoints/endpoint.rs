@@ -9,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
+use http::HeaderValue;
 use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
 use tokenbus_protocol::RequestKind;
 use tokio::time::Instant;
@@ -22,10 +23,11 @@ use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
 use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
+use crate::http::endpoints::offered_tools;
 use crate::http::error::HttpError;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
-use crate::http::request::headers::CallHeaders;
+use crate::http::request::headers::{CallHeaders, IGNORED};
 use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
@@ -169,21 +171,27 @@ impl ReceivedRequest {
     pub(crate) async fn answer_kept<C: Backend>(
         self: Box<Self>,
         edge: &Edge<C>,
-        checked: Checked,
+        mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        offered_tools::leave_out(edge, &mut checked, &self.body);
+        let ignored = ignored(&checked.ignored);
         let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
             Ok(prepared) => *prepared,
             Err(refusal) => return *refusal,
         };
-        match alias {
+        let mut response = match alias {
             None => respond::answer(edge.core.open(call), context, &edge.options).await,
             Some(Alias { route, served }) => {
                 let call = Routed::open(edge.core.clone(), call, &route, served);
                 // Boxed, so that requests without an alias do not reserve space for this.
                 Box::pin(respond::answer(call, context, &edge.options)).await
             }
+        };
+        if let Some(ignored) = ignored {
+            response.headers_mut().insert(IGNORED, *ignored);
         }
+        response
     }
 
     /// Makes the call, and what its answer needs.
@@ -268,6 +276,15 @@ impl ReceivedRequest {
             HttpError::Limited(refusal)
         })
     }
+}
+
+/// The names of what the client does not get, for the answer's head.
+fn ignored(names: &[String]) -> Option<Box<HeaderValue>> {
+    let names = names.join(", ");
+    HeaderValue::from_str(&names)
+        .ok()
+        .filter(|_| !names.is_empty())
+        .map(Box::new)
 }
 
 fn refusal(endpoint: &Endpoint, record: &mut Record, error: &HttpError) -> Response {

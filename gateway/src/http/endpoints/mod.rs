@@ -8,6 +8,7 @@ pub(crate) mod endpoint;
 pub(crate) mod health;
 pub(crate) mod messages;
 pub(crate) mod models;
+mod offered_tools;
 pub(crate) mod rank;
 pub(crate) mod responses;
 pub(crate) mod routes;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tokenbus_protocol::TraceContext;
 
 use crate::auth::key_table::Key;
 use crate::http::error::HttpError;
 use crate::http::limits::{MAX_PRIORITY, MAX_TENANT, MAX_TRACESTATE};
+
+/// In an answer: what the client asked for and does not get.
+pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-tokenbus-ignored");
 
 const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";

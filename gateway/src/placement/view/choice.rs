@@ -38,6 +38,11 @@ impl View {
         able::judge(self.serving(model), needs)
     }
 
+    /// Whether a worker of `model` with these features was there a short time ago.
+    pub fn was_able(&self, model: &str, needs: Features, now: Instant) -> bool {
+        self.models.get(model).is_some_and(|model| model.able.had(needs, now))
+    }
+
     /// Whether a known worker serves `model` and may have these features.
     pub fn could(&self, model: &str, needs: Features) -> bool {
         matches!(self.able(model, needs), Able::All | Able::Some)
@@ -66,7 +71,7 @@ impl View {
         let fresh = self.is_fresh(now);
         let able = self.able(model, needs);
         if let (true, Able::None(missing)) = (fresh, able) {
-            let lately = self.models.get(model).is_some_and(|model| model.able.had(needs, now));
+            let lately = self.was_able(model, needs, now);
             return if lately { Choice::Gone } else { Choice::Cannot(missing) };
         }
         if untaken >= 4 {

@@ -43,7 +43,7 @@ def others():
 def refused():
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
     try:
-        client.chat.completions.create(tools=[tool], **ASK)
+        client.chat.completions.create(tools=[tool], tool_choice="required", **ASK)
         raise AssertionError("its chat template has no place for tools")
     except openai.BadRequestError as error:
         assert (error.code, error.param) == ("unsupported_feature", "tools"), error

@@ -105,13 +105,15 @@ def embeddings():
 def errors():
     for ask in (
         lambda: client.embeddings.create(model="plain", input="a"),
-        lambda: client.chat.completions.create(model="plain", messages=HELLO, tools=[TOOL]),
+        lambda: client.chat.completions.create(model="plain", messages=HELLO, tools=[TOOL], tool_choice="required"),
     ):
         try:
             ask()
             raise AssertionError("it was answered")
         except BadRequestError as error:
             assert error.code == "unsupported_feature" and "plain" in error.message, error
+    offered = client.chat.completions.create(model="plain", messages=HELLO, tools=[TOOL], max_tokens=1)
+    assert offered.choices[0].message.content == "t0 ", offered
     allowed = client.chat.completions.create(model="plain", messages=HELLO, tools=[TOOL], tool_choice="none", max_tokens=1)
     assert allowed.choices[0].message.content == "t0 ", allowed
     try:

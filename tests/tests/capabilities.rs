@@ -22,7 +22,12 @@ fn demanding() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     let part = |part: Value| json!([{"role": "user", "content": [{"type": "text", "text": "a"}, part]}]);
     let path = "/v1/chat/completions";
     vec![
-        (path, chat("tools", tools()), "tools", "tool calls"),
+        (
+            path,
+            with(chat("tools", tools()), "tool_choice", json!("required")),
+            "tools",
+            "tool calls",
+        ),
         (
             path,
             chat(
@@ -233,4 +238,31 @@ async fn capabilities_are_listed_and_the_operators_word_counts() {
         (&json!(true), &json!(true), &json!(false)),
         "{can}"
     );
+}
+
+#[tokio::test]
+async fn a_model_without_tools_is_asked_without_those_that_are_only_offered() {
+    let upstream = Upstream::start_capable("m", &["chat"]).await;
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
+    let offered = with(ask("m"), "tools", tools());
+    for body in [&offered, &with(offered.clone(), "tool_choice", json!("auto"))] {
+        let answer = cluster.client().chat(body).await;
+        assert_eq!(answer.header("x-tokenbus-ignored"), Some("tools"));
+        assert_eq!(answer.content(), "Hello world");
+    }
+    for request in upstream.requests() {
+        assert_eq!(
+            (request.json().get("tools"), request.json().get("tool_choice")),
+            (None, None)
+        );
+    }
+    let named = json!({"type": "function", "function": {"name": "f"}});
+    for choice in [json!("required"), named] {
+        let error = cluster
+            .client()
+            .chat(&with(offered.clone(), "tool_choice", choice))
+            .await;
+        assert_eq!(error.error(400)["param"], "tools");
+    }
+    assert_eq!(upstream.requests().len(), 2);
 }

@@ -360,3 +360,37 @@ async fn wrong_paths_and_methods_get_the_envelope_too() {
         "{answer:?}"
     );
 }
+
+#[tokio::test]
+async fn an_unknown_model_is_a_404_without_a_coordinator_too() {
+    let upstream = Upstream::start(&["m"]).await;
+    let cluster = Cluster::plan()
+        .coordinators(0)
+        .worker(Role::proxy(&upstream, 1))
+        .start()
+        .await;
+    let error = cluster.client().chat(&ask("other")).await.error(404);
+    assert_eq!(error["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_request_of_which_two_engines_died_reaches_no_third_and_no_other_request_suffers() {
+    let upstream = Upstream::start(&["m"]).await;
+    let deadly = Script::stream().role().cut();
+    upstream.next(deadly.clone());
+    upstream.next(deadly);
+    let cluster = Cluster::plan()
+        .worker(Role::proxy(&upstream, 1))
+        .worker(Role::proxy(&upstream, 1))
+        .worker(Role::proxy(&upstream, 1))
+        .start()
+        .await;
+    let poison = with(ask("m"), "user", json!("poison"));
+    for _ in 0..3 {
+        let answer = cluster.client().chat(&poison).await;
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        assert_eq!(answer.error(500)["code"], "engine_died");
+    }
+    assert_eq!(upstream.requests().len(), 2);
+    assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
+}

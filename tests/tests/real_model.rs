@@ -68,11 +68,15 @@ async fn holds_to_a_schema(client: &Client) {
     }
 }
 
-/// Its chat template has no place for them; llama.cpp would pass over them in silence.
+/// Its chat template has no place for them. Where they are only offered, it answers without them, and says so.
 async fn refuses_tools(client: &Client) {
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let body = with(chat(4), "tools", tools);
-    let error = client.chat(&body).await.error(400);
+    let offered = client.chat(&body).await;
+    assert_eq!(offered.header("x-tokenbus-ignored"), Some("tools"));
+    assert!(!offered.content().is_empty());
+    let demanded = with(body.clone(), "tool_choice", json!("required"));
+    let error = client.chat(&demanded).await.error(400);
     assert_eq!(
         (&error["code"], &error["param"]),
         (&json!("unsupported_feature"), &json!("tools"))

@@ -400,3 +400,18 @@ async fn load_three_thousand_streams_are_open_at_once() {
     drop(open);
     cluster.wait_active(0).await;
 }
+
+#[tokio::test]
+async fn a_stream_that_flows_outlives_the_time_limit_of_its_request() {
+    let upstream = Upstream::start(&["m"]).await;
+    let pause = Duration::from_millis(400);
+    let script = (0..10).fold(Script::stream().role(), |script, _| script.text("x").pause(pause));
+    upstream.next(script.finish("stop").done());
+    let cluster = Cluster::plan()
+        .gateway_args(&["--request-timeout", "2s"])
+        .worker(Role::proxy(&upstream, 1))
+        .start()
+        .await;
+    let transcript = cluster.client().transcript(&ask("m")).await;
+    assert_eq!(transcript.text(), "x".repeat(10));
+}

@@ -144,7 +144,7 @@ impl Meter {
     }
 
     /// Records that the request was refused with `code`. Codes that an engine made up share one series.
-    pub fn refused(&self, code: &Option<Cow<'static, str>>) {
+    pub fn refused(&self, code: Option<&Cow<'static, str>>) {
         let code = match code {
             Some(Cow::Borrowed(code)) => code,
             Some(Cow::Owned(_)) | None => OTHER,

@@ -40,9 +40,8 @@ pub(super) struct Run {
     pub(super) next_seq: u32,
     pub(super) resumable: bool,
     pub(super) heard: Instant,
-    pub(super) accepted: Instant,
-    /// There was output.
-    pub(super) said: bool,
+    /// When it was accepted; `None` once there was output.
+    pub(super) silent_since: Option<Instant>,
     /// The connection to the bus was lost during the run.
     pub(super) bus_was_away: bool,
 }
@@ -50,7 +49,7 @@ pub(super) struct Run {
 impl Run {
     /// Whether an engine that dies at `now` died of the request, as far as one can tell.
     pub(super) fn is_death(&self, now: Instant) -> bool {
-        !self.said && now < self.accepted + DEATH_WITHIN
+        self.silent_since.is_some_and(|since| now < since + DEATH_WITHIN)
     }
 
     /// Who is to blame for its loss: nobody if the bus was away.

@@ -294,7 +294,7 @@ impl StreamState {
             run.next_seq += 1;
             run.heard = now;
             if matches!(body, Body::Delta(_)) {
-                run.said = true;
+                run.silent_since = None;
                 self.flowed(now);
             }
             return self.on_own(body, now, actions);
@@ -375,8 +375,7 @@ impl StreamState {
             next_seq: 1,
             resumable: accepted.resumable,
             heard: now,
-            accepted: now,
-            said: false,
+            silent_since: Some(now),
             bus_was_away: false,
         });
         actions.push(Action::Output(Output::Accepted {

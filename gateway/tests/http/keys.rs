@@ -48,7 +48,7 @@ async fn without_a_key_nothing_is_answered_but_that_the_gateway_is_there() {
         (Method::GET, "/v1/models/m"),
         (Method::GET, "/metrics"),
         (Method::GET, "/nothing/here"),
-        (Method::GET, "/healthz/"),
+        (Method::GET, "/healthz/x"),
         (Method::DELETE, "/v1/models"),
     ] {
         for (header, value, code) in [

@@ -348,14 +348,7 @@ async fn a_body_over_the_limit_is_413_announced_or_not() {
 #[tokio::test]
 async fn unknown_urls_and_methods_have_the_envelope() {
     let gateway = Gateway::start().await;
-    for path in [
-        "/page",
-        "/v1",
-        "/v1/chat/completions/",
-        "/v1/models/",
-        "/v2/models",
-        "/%ff",
-    ] {
+    for path in ["/page", "/v1", "/v2/models", "/%ff"] {
         let answer = gateway.get(path).await;
         assert_eq!(
             (answer.status, answer.error()["code"].as_str()),

@@ -191,7 +191,7 @@ impl Record {
         let status = sent.unwrap_or_else(|| verdict.status.as_u16());
         self.end(verdict.outcome, status, Some(&verdict));
         if verdict.status.is_client_error() {
-            self.meter.refused(&verdict.code);
+            self.meter.refused(verdict.code.as_ref());
             refusals::tell(self.refused(model.as_deref()), &verdict);
         }
         verdict

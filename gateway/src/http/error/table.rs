@@ -79,7 +79,7 @@ impl HttpError {
                 .retry_after(SHORT_RETRY),
             Self::Answer(AnswerError::TooLarge) => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed)
                 .code("answer_too_large")
-                .once(),
+                .not_again(),
             Self::Answer(AnswerError::NoAnswer | AnswerError::TooManyChoices(_)) => {
                 new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("engine_error")
             }
@@ -142,15 +142,19 @@ fn call(error: &CallError) -> Verdict {
         // A retry would put the same load on a cluster that was too slow already.
         CallError::Deadline { .. } => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut)
             .code("deadline_exceeded")
-            .once(),
+            .not_again(),
         CallError::Engine(error) => engine(error),
         CallError::WorkerLost { .. } => new(S::BAD_GATEWAY, SERVER, Failed).code("worker_lost"),
         // A retry would take down the next engines.
-        CallError::Deadly => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed).code("engine_died").once(),
+        CallError::Deadly => new(S::INTERNAL_SERVER_ERROR, SERVER, Failed)
+            .code("engine_died")
+            .not_again(),
         CallError::BusDown { .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("bus_unavailable")
             .retry_after(SHORT_RETRY),
-        CallError::SlowClient => new(S::REQUEST_TIMEOUT, INVALID, Cancelled).code("slow_client").once(),
+        CallError::SlowClient => new(S::REQUEST_TIMEOUT, INVALID, Cancelled)
+            .code("slow_client")
+            .not_again(),
         CallError::ShuttingDown => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("shutting_down")
             .retry_after(SHORT_RETRY),
@@ -189,14 +193,16 @@ fn engine(error: &EngineError) -> Verdict {
                 .retry_after(after);
             // Only the operator's money helps.
             match error.engine_code.as_deref() {
-                Some("insufficient_quota" | "billing_hard_limit_reached") => verdict.once(),
+                Some("insufficient_quota" | "billing_hard_limit_reached") => verdict.not_again(),
                 _ => verdict,
             }
         }
         ErrorCode::EngineUnavailable => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("engine_unavailable")
             .retry_after(after),
-        ErrorCode::Timeout => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut).code("engine_timeout").once(),
+        ErrorCode::Timeout => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut)
+            .code("engine_timeout")
+            .not_again(),
         ErrorCode::WorkerOverloaded => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
             .code("worker_overloaded")
             .retry_after(after),

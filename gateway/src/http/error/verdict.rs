@@ -78,7 +78,7 @@ impl Verdict {
     }
 
     /// The same request would fail again, or do harm.
-    pub(super) fn once(mut self) -> Self {
+    pub(super) fn not_again(mut self) -> Self {
         self.should_retry = Some(false);
         self
     }

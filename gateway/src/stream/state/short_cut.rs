@@ -26,7 +26,7 @@ impl StreamState {
         if let Phase::Running(run) = &mut self.phase {
             run.next_seq = run.next_seq.wrapping_add(passed.frames);
             run.heard = passed.heard.unwrap_or(run.heard);
-            run.said |= passed.frames > 0;
+            run.silent_since = run.silent_since.filter(|_| passed.frames == 0);
             let flowed = run.heard;
             self.flowed(flowed);
             self.losses.progress();

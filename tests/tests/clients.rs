@@ -1,7 +1,9 @@
 //! Published clients, as they come from the package registries, against a cluster; `clients/` has what they do.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use serde_json::{Value, json};
 use tokenbus_tests::clients::{Clients, shell};
-use tokenbus_tests::{Cluster, NatsOptions, Role};
+use tokenbus_tests::{Cluster, NatsOptions, Role, Script, Upstream};
 
 /// A cluster whose simulated engine serves `sim`, and `plain` without tools and embeddings.
 async fn cluster() -> Cluster {
@@ -120,4 +122,55 @@ async fn curl_is_a_client() {
     }
     let cluster = cluster().await;
     shell("curl.sh", &[&address(&cluster)]).await;
+}
+
+#[tokio::test]
+async fn codex_runs_a_command_on_an_engine_with_a_strict_template() {
+    let Some(clients) = Clients::of("codex").await else {
+        return;
+    };
+    let upstream = Upstream::start(&["m"]).await;
+    let arguments = json!({"cmd": "echo of tokenbus"}).to_string();
+    let call = json!({"index": 0, "id": "c1", "type": "function",
+        "function": {"name": "exec_command", "arguments": arguments}});
+    let call = json!([{"index": 0, "delta": {"tool_calls": [call]}}]);
+    upstream.next(
+        Script::stream()
+            .role()
+            .choices(&call)
+            .finish("tool_calls")
+            .usage(7, 3)
+            .done(),
+    );
+    upstream.always(Script::texts(&["All", " done."]));
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
+    let packages = clients.packages().to_string_lossy().into_owned();
+    shell("codex.sh", &[&packages, &base_url(&cluster), "m"]).await;
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 2);
+    let bodies: Vec<Value> = requests.iter().map(|request| request.json()).collect();
+    for body in &bodies {
+        strict(body);
+    }
+    let result = bodies[1]["messages"].as_array().unwrap().last().unwrap();
+    assert_eq!(result["role"], "tool");
+    assert!(result["content"].as_str().unwrap().contains("of tokenbus"), "{result}");
+}
+
+/// What strict chat templates and engines take: functions only, the system only first, the roles in turns.
+fn strict(body: &Value) {
+    let tools = body["tools"].as_array().unwrap();
+    assert!(tools.iter().all(|tool| tool["type"] == "function"), "{tools:?}");
+    let roles: Vec<&str> = body["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles[..2], ["system", "user"]);
+    assert!(!roles[1..].contains(&"system"), "{roles:?}");
+    assert!(
+        roles.windows(2).all(|two| two[0] != two[1] || two[0] == "tool"),
+        "{roles:?}"
+    );
 }

@@ -1,3 +1,5 @@
+//! Free text comes out of arguments however they are cut.
+
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

@@ -3,8 +3,7 @@
 use bytes::{BufMut as _, BytesMut};
 
 use super::carried;
-use super::response::ResponseForm;
-use super::tools::Origin;
+use super::tools::{Origin, Origins};
 use crate::answer::json::{push_number, push_string};
 use crate::translation::blocks::Block;
 use crate::translation::pieces::push_elements;
@@ -39,18 +38,18 @@ impl Item {
     /// The item for `block`, which is number `index` of the response whose id ends in `suffix`. An
     /// item's id tells its response, so that it can be found again where responses are kept. A call has the names of
     /// the tool that the client offered.
-    pub(super) fn new(block: Block, shape: &ResponseForm, suffix: &str, index: usize) -> Self {
+    pub(super) fn new(block: Block, origins: &Origins, reasoning: Reasoning, suffix: &str, index: usize) -> Self {
         let (prefix, kind) = match block {
             Block::Text => ("msg", Kind::Text),
             Block::Refusal => ("msg", Kind::Refusal),
-            Block::Reasoning => ("rs", Kind::Reasoning(shape.reasoning)),
+            Block::Reasoning => ("rs", Kind::Reasoning(reasoning)),
             Block::Call { id, name, custom } => {
                 let call_id = if id.is_empty() {
                     format!("call_{suffix}{index:04x}")
                 } else {
                     id
                 };
-                let origin = shape.origins.get(&name).cloned().unwrap_or(Origin {
+                let origin = origins.get(&name).cloned().unwrap_or(Origin {
                     namespace: None,
                     name,
                     custom,

@@ -233,7 +233,13 @@ impl BlockSink for EventWriter<'_> {
             .strip_prefix(super::ids::RESPONSE_ID_PREFIX)
             .unwrap_or_default();
         let natively = matches!(block, Block::Call { custom: true, .. });
-        let item = Item::new(block, &self.writer.shape, suffix, self.writer.count);
+        let item = Item::new(
+            block,
+            &self.writer.shape.origins,
+            self.writer.shape.reasoning,
+            suffix,
+            self.writer.count,
+        );
         let free_text = (item.is_custom() && !natively).then(FreeText::default);
         let mut prefix = BytesMut::new();
         if let Some(out) = self.out.as_deref_mut() {

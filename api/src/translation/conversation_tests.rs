@@ -1,3 +1,5 @@
+//! Messages are such as strict chat templates take.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::{Value, json};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
+use http::Method;
+use tokenbus_api::RequestError;
 
 use crate::call::Backend;
 use crate::http::edge::Edge;
@@ -13,6 +15,12 @@ use crate::http::endpoints::routes::routes;
 use crate::http::error::HttpError;
 use crate::http::request::access::{self, Access};
 use crate::http::request::{cors, dialect, request_id};
+
+/// A method of OpenAI's that would else look like one of a kept response.
+const COMPACT: &str = "/v1/responses/compact";
+
+const NO_COMPACTION: &str = "Compaction is not supported here: the gateway shortens no conversation. Ask the model for \
+                             a summary with a request of your own, and go on from that";
 
 /// The gateway's router.
 pub fn router<C: Backend>(edge: Edge<C>) -> Router {
@@ -49,9 +57,19 @@ async fn not_found(request: Request) -> Response {
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    let error = HttpError::MethodNotAllowed {
-        method: request.method().to_string(),
-        path: request.uri().path().to_owned(),
+    let (method, path) = (request.method(), request.uri().path());
+    let error = if method == Method::POST && path == COMPACT {
+        RequestError::Field {
+            param: None,
+            code: "unsupported_endpoint",
+            message: NO_COMPACTION.to_owned(),
+        }
+        .into()
+    } else {
+        HttpError::MethodNotAllowed {
+            method: method.to_string(),
+            path: path.to_owned(),
+        }
     };
     dialect::refuse(&request, &error)
 }

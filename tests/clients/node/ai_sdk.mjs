@@ -75,6 +75,22 @@ const only = {
     assert.deepEqual([answer.reasoningText, answer.text], ["r0 r1 r2 ", words(2)]);
   },
 
+  // With OpenAI's provider, as it comes in a summary and goes back in what is encrypted.
+  async reasoningOfResponses() {
+    const openai = { store: false, reasoningEffort: "low", reasoningSummary: "auto", forceReasoning: true };
+    const providerOptions = { openai: { ...openai, include: ["reasoning.encrypted_content"] } };
+    const ask = { model: responses, prompt: "hi", maxOutputTokens: 2, providerOptions, ...once };
+    const answer = await generateText(ask);
+    assert.deepEqual([answer.reasoningText, answer.text], ["r0 r1 r2 ", words(2)]);
+    const stream = streamText(ask);
+    assert.equal(await stream.reasoningText, "r0 r1 r2 ");
+    const messages = [{ role: "user", content: "hi" }, ...answer.response.messages, { role: "user", content: "more" }];
+    const next = await generateText({ ...ask, prompt: undefined, messages });
+    const sent = next.request.body.input.find((item) => item.type === "reasoning");
+    assert.match(sent.encrypted_content, /^tb1\./);
+    assert.equal(next.text, words(2));
+  },
+
   async images() {
     const image = new Uint8Array([0x89, 0x50, 0x4e, 0x47]);
     const content = [{ type: "text", text: "What is it?" }, { type: "image", image, mediaType: "image/png" }];

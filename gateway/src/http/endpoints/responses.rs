@@ -188,24 +188,6 @@ pub(crate) async fn one<C: Backend>(
     Ok(json(kept.response().to_owned()))
 }
 
-/// `POST /v1/responses/compact` is refused by its name. Nothing else below `/v1/responses` can be posted to by an id.
-pub(crate) async fn compact(id: Result<Path<String>, PathRejection>, request: Request) -> HttpError {
-    if !id.is_ok_and(|id| id.0 == "compact") {
-        return HttpError::MethodNotAllowed {
-            method: request.method().to_string(),
-            path: request.uri().path().to_owned(),
-        };
-    }
-    let what = "Compaction is not supported here: conversations are not compacted by the gateway. Ask the model for a \
-                summary with a request of your own, and go on from that";
-    RequestError::Field {
-        param: None,
-        code: "unsupported_endpoint",
-        message: what.to_owned(),
-    }
-    .into()
-}
-
 /// Lists the input items of a stored response.
 pub(crate) async fn input_items<C: Backend>(
     State(edge): State<Edge<C>>,

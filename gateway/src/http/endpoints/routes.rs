@@ -22,9 +22,7 @@ pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {
         (responses::INPUT_TOKENS.path, post(responses::input_tokens::<C>)),
         (
             "/v1/responses/{id}",
-            get(responses::one::<C>)
-                .delete(responses::delete::<C>)
-                .post(responses::compact),
+            get(responses::one::<C>).delete(responses::delete::<C>),
         ),
         ("/v1/responses/{id}/input_items", get(responses::input_items::<C>)),
         ("/v1/models", get(models::list::<C>)),

@@ -1,6 +1,6 @@
 """Installs the clients that the tests run: python install.py [SET…]
 
-A set is a file of `requirements/`, or `node` for what `node/package-lock.json` names; none is all. Each has a folder of
+A set is a file of `requirements/`, or a folder with a `package-lock.json` (`node`, `claude_code`); none is all. Each has a folder of
 its own below ~/.cache/tokenbus/clients (or $XDG_CACHE_HOME), named by what is in it, so it is installed once. Each line
 of standard output is SET=FOLDER. Exits with 75 when a registry cannot be reached, with 69 when there is no Node.js.
 """
@@ -46,8 +46,9 @@ def npm(lock, folder):
 
 
 def install(name):
-    node = name == "node"
-    source = HERE / "node" / "package-lock.json" if node else HERE / "requirements" / f"{name}.txt"
+    lock = HERE / name / "package-lock.json"
+    node = lock.exists()
+    source = lock if node else HERE / "requirements" / f"{name}.txt"
     version = "" if node else "{}.{}".format(*sys.version_info)
     folder = CACHE / f"{name}{version}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
@@ -66,5 +67,7 @@ def install(name):
     print(f"{name}={folder}", flush=True)
 
 
-for each in sys.argv[1:] or [*sorted(path.stem for path in (HERE / "requirements").glob("*.txt")), "node"]:
+requirements = [path.stem for path in (HERE / "requirements").glob("*.txt")]
+locks = [path.parent.name for path in HERE.glob("*/package-lock.json")]
+for each in sys.argv[1:] or sorted(requirements) + sorted(locks):
     install(each)

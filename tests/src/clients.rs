@@ -29,7 +29,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// The clients of `requirements/SET.txt`, or of `node/package-lock.json` for the set `node`. If the registry
+    /// The clients of `requirements/SET.txt` or `SET/package-lock.json`. If the registry
     /// cannot be reached or Node.js is missing, says so on standard error and returns `None`.
     ///
     /// # Panics
@@ -51,6 +51,11 @@ impl Clients {
             set: set.to_owned(),
             packages,
         })
+    }
+
+    /// The folder into which they are installed.
+    pub fn packages(&self) -> &Path {
+        &self.packages
     }
 
     /// Runs `script` (below `tests/clients/`) with `args`.

@@ -91,6 +91,16 @@ async fn ollamas_node_client_chats_embeds_and_lists() {
 }
 
 #[tokio::test]
+async fn claude_code_runs_a_tool_and_sends_its_result_back() {
+    if let Some(clients) = Clients::of("claude_code").await {
+        let cluster = cluster().await;
+        let url = format!("http://{}", address(&cluster));
+        let packages = clients.packages().display().to_string();
+        clients.run("claude_code.py", &[&url, &packages]).await;
+    }
+}
+
+#[tokio::test]
 async fn vercels_ai_sdk_generates_streams_and_calls_tools() {
     run("node", "node/ai_sdk.mjs").await;
 }

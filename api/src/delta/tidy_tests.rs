@@ -1,3 +1,5 @@
+//! What engines send, and what is told of it.
+
 use super::*;
 
 /// The deltas' members as they are told; the last of them ends the choice.

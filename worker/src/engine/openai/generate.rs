@@ -131,7 +131,14 @@ impl Asked<'_> {
         }
         let mut seam = call.seam.clone();
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
-            fed.map_err(|reason| self.server.broken(&reason))?;
+            match fed {
+                // All was said but the end of the stream.
+                Err(reason) if answer.is_complete() => {
+                    self.server.broken(&reason);
+                    break;
+                }
+                fed => fed.map_err(|reason| self.server.broken(&reason))?,
+            }
             self.server.shared.output_came();
             let mut unread = read.as_slice();
             while let Some(event) = parser
@@ -147,6 +154,9 @@ impl Asked<'_> {
                     Seam::Open | Seam::Stops(_) | Seam::Skip(_) => {}
                 }
                 if step == Step::Done {
+                    if answer.is_unsaid() {
+                        self.server.shared.unsaid_finish();
+                    }
                     return Ok((without_skipped(answer.finish(), call.again), Some(body)));
                 }
             }

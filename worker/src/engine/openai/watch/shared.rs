@@ -19,6 +19,7 @@ pub(crate) struct Shared {
     /// Wakes the monitor.
     news: Notify,
     connection_failed: AtomicBool,
+    unsaid_told: AtomicBool,
     epoch: Instant,
     /// Milliseconds after `epoch`, plus one; 0: never.
     last_output: AtomicU64,
@@ -32,6 +33,7 @@ impl Shared {
             breaker: Mutex::new(Breaker::new()),
             news: Notify::new(),
             connection_failed: AtomicBool::new(false),
+            unsaid_told: AtomicBool::new(false),
             epoch: Instant::now(),
             last_output: AtomicU64::new(0),
         }
@@ -62,6 +64,13 @@ impl Shared {
     pub(crate) fn connection_failed(&self) {
         self.connection_failed.store(true, Ordering::Release);
         self.news.notify_one();
+    }
+
+    /// The server ended an answer with `[DONE]` and no finish reason. This is logged once.
+    pub(crate) fn unsaid_finish(&self) {
+        if !self.unsaid_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the engine ends its answers without a finish reason; they count as complete at [DONE]");
+        }
     }
 
     /// An answer hints that the server is not what it was (its model is gone, it is loading).

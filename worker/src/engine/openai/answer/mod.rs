@@ -4,4 +4,5 @@ mod begun;
 pub(crate) mod exchange;
 mod finish_reason;
 pub(crate) mod streamed;
+mod surrogates;
 pub(crate) mod unary;

@@ -11,6 +11,7 @@ use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson};
 
 use super::begun::Begun;
 use super::finish_reason::{Ending, ending};
+use super::surrogates::whole_characters;
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::request::count::{Counted, Counting};
@@ -140,7 +141,8 @@ impl<'s> Answer<'s> {
         }
         let data =
             std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
-        let data = data.trim();
+        let data = whole_characters(data.trim());
+        let data = data.as_ref();
         if event.is_error() {
             return Err(error::from_stream(data, self.secrets).into());
         }

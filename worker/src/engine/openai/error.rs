@@ -117,6 +117,15 @@ pub(super) fn unreachable() -> EngineError {
     plain(ErrorCode::EngineUnavailable, "the engine cannot be reached", true)
 }
 
+/// The server listens no more, and its open streams are silent.
+pub(super) fn lost() -> EngineError {
+    plain(
+        ErrorCode::EngineUnavailable,
+        "the engine takes no connections any more and left the answer silent",
+        true,
+    )
+}
+
 /// The stream ended, or its connection broke, before the engine said that the answer is complete.
 pub(super) fn truncated() -> EngineError {
     plain(

@@ -25,8 +25,10 @@ pub(crate) enum Finding {
     Healthy(Option<Discovery>),
     /// It is up but not ready yet.
     Loading,
-    /// It cannot be reached, or says that it is unwell.
+    /// It says that it is unwell.
     Unwell(String),
+    /// It takes no connection.
+    Refused(String),
     /// It did not answer in time.
     Silent,
 }
@@ -228,7 +230,8 @@ async fn page(client: &Client, path: Path<'_>) -> Option<Response<Bytes>> {
 fn failed(error: &SendError) -> Finding {
     match error {
         SendError::Timeout => Finding::Silent,
-        other => Finding::Unwell(other.to_string()),
+        SendError::Connect(_) | SendError::Broken(_) => Finding::Refused(error.to_string()),
+        SendError::TooLarge | SendError::Invalid(_) => Finding::Unwell(error.to_string()),
     }
 }
 

@@ -94,8 +94,8 @@ async fn a_stream_that_ends_early_is_a_failure_however_it_ends() {
     let broken = once(|_| Reply::Stream(vec![text("Be"), Piece::Break])).await;
     let clean = once(|_| Reply::Stream(vec![text("Be")])).await;
     let empty = once(|_| Reply::Stream(Vec::new())).await;
-    let done_only = once(|_| Reply::Stream(vec![text("Be"), done()])).await;
-    for whole in [broken, clean, empty, done_only] {
+    let given_up = once(|_| Reply::Stream(vec![text("Be"), finish("abort"), done()])).await;
+    for whole in [broken, clean, empty, given_up] {
         assert_eq!(
             (whole.error().code, whole.error().retryable),
             (ErrorCode::EngineUnavailable, true)
@@ -104,6 +104,9 @@ async fn a_stream_that_ends_early_is_a_failure_however_it_ends() {
     let without_done = once(|_| Reply::Stream(vec![text("Be"), finish("stop")])).await;
     assert_eq!(without_done.text(), "Be");
     without_done.finish();
+    let done_only = once(|_| Reply::Stream(vec![text("Be"), done()])).await;
+    assert_eq!(done_only.text(), "Be", "it says that it is done");
+    done_only.finish();
 }
 
 #[tokio::test]

@@ -48,9 +48,34 @@ struct ErrorObject {
     kind: Option<Value>,
     param: Option<Value>,
     code: Option<Value>,
+    /// Where others than OpenAI put the status.
+    status: Option<Value>,
+    #[serde(alias = "statusCode", alias = "error_code")]
+    status_code: Option<Value>,
     /// FastAPI's own errors.
     detail: Option<Value>,
     error: Option<Value>,
+}
+
+impl ErrorObject {
+    /// Reads an object, or the first of a list (Gemini's streams).
+    fn parse(json: &[u8]) -> Option<Self> {
+        let value = match serde_json::from_slice(json).ok()? {
+            Value::Array(list) => list.into_iter().next()?,
+            value => value,
+        };
+        value.is_object().then(|| serde_json::from_value(value).ok()).flatten()
+    }
+
+    /// Whether it tells of an error. `message` alone is a member that any object may have.
+    fn is_error(&self) -> bool {
+        let is_there = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+        let says = is_there(&self.message)
+            && [&self.kind, &self.code, &self.status, &self.status_code]
+                .into_iter()
+                .any(is_there);
+        is_there(&self.error) || is_there(&self.detail) || says
+    }
 }
 
 /// An answer with a status other than 2xx. `retry_after` is that header's text, `now` the time of
@@ -62,7 +87,7 @@ pub(super) fn from_response(
     now: SystemTime,
     secrets: &Secrets,
 ) -> EngineError {
-    let said = serde_json::from_slice(body).map(read).unwrap_or_default();
+    let said = ErrorObject::parse(body).map(read).unwrap_or_default();
     let mut error = classify(status.as_u16(), said, secrets);
     error.retry_after_ms = retry_after.and_then(|text| retry_after_ms(text, now));
     error
@@ -70,15 +95,21 @@ pub(super) fn from_response(
 
 /// An error object in the middle of a stream that began well.
 pub(super) fn from_stream(json: &str, secrets: &Secrets) -> EngineError {
-    let said = match serde_json::from_str(json) {
-        Ok(object) => read(object),
-        Err(_) => Said {
-            message: Some(json.to_owned()),
+    let said = match ErrorObject::parse(json.as_bytes()) {
+        Some(object) => read(object),
+        None => Said {
+            message: Some(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned())),
             ..Said::default()
         },
     };
-    let status = said.status.or_else(|| said.kind.as_deref().and_then(status_of_type));
+    let names = [said.kind.as_deref(), said.code.as_deref()].into_iter().flatten();
+    let status = said.status.or_else(|| names.filter_map(status_of_name).next());
     classify(status.unwrap_or(500), said, secrets)
+}
+
+/// Whether `json`, an event that has neither choices nor a usage, tells of an error.
+pub(super) fn is_error_object(json: &str) -> bool {
+    ErrorObject::parse(json.as_bytes()).is_some_and(|object| object.is_error())
 }
 
 /// The server cannot be reached, or closed the connection before it answered.
@@ -101,6 +132,15 @@ pub(super) fn died() -> EngineError {
     }
 }
 
+/// The server listens no more, and its open streams are silent.
+pub(super) fn lost() -> EngineError {
+    plain(
+        ErrorCode::EngineUnavailable,
+        "the engine takes no connections any more and left the answer silent",
+        true,
+    )
+}
+
 /// The stream ended, or its connection broke, before the engine said that the answer is complete.
 pub(super) fn truncated() -> EngineError {
     plain(
@@ -108,6 +148,12 @@ pub(super) fn truncated() -> EngineError {
         "the engine's answer ended without a finish",
         true,
     )
+}
+
+/// The engine ended the answer with the finish reason `said`, which is none of a whole answer.
+pub(super) fn given_up(said: &str, secrets: &Secrets) -> EngineError {
+    let message = format!("the engine gave the answer up (finish_reason {said:?})");
+    plain(ErrorCode::EngineUnavailable, secrets.clean(&message), true)
 }
 
 /// The engine sent what no OpenAI server sends.
@@ -240,14 +286,39 @@ fn speaks_of_context(message: &str) -> bool {
     .any(|text| message.contains(text))
 }
 
-fn status_of_type(kind: &str) -> Option<u16> {
-    Some(match kind {
-        "exceed_context_size_error" | "invalid_request_error" | "BadRequestError" => 400,
-        "authentication_error" => 401,
-        "permission_error" => 403,
-        "not_found_error" | "NotFoundError" => 404,
-        "rate_limit_error" | "rate_limit_exceeded" | "insufficient_quota" => 429,
-        "unavailable_error" | "overloaded_error" => 503,
+/// The status that the `type` or the `code` of an error stands for, by the names in use: OpenAI's, vLLM's and
+/// SGLang's (Python's classes), llama.cpp's, Anthropic's, Google's.
+fn status_of_name(name: &str) -> Option<u16> {
+    let name: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let name = name.to_ascii_lowercase();
+    Some(match name.strip_suffix("error").unwrap_or(&name) {
+        "badrequest"
+        | "contentfilter"
+        | "contentpolicyviolation"
+        | "contextlengthexceeded"
+        | "exceedcontextsize"
+        | "failedprecondition"
+        | "invalidargument"
+        | "invalidgrammar"
+        | "invalidjsonschema"
+        | "invalidrequest"
+        | "invalidschema"
+        | "invalidvalue"
+        | "outofrange"
+        | "requestvalidation"
+        | "unsupportedparameter"
+        | "unsupportedvalue"
+        | "validation"
+        | "value" => 400,
+        "authentication" | "invalidapikey" | "unauthenticated" | "unauthorized" => 401,
+        "forbidden" | "permission" | "permissiondenied" => 403,
+        "modelnotfound" | "notfound" => 404,
+        "requesttoolarge" => 413,
+        "unprocessableentity" => 422,
+        "insufficientquota" | "ratelimit" | "ratelimitexceeded" | "resourceexhausted" | "toomanyrequests" => 429,
+        "notimplemented" | "notsupported" | "unimplemented" => 501,
+        "overloaded" | "serviceunavailable" | "unavailable" => 503,
+        "deadlineexceeded" | "timeout" => 504,
         _ => return None,
     })
 }
@@ -262,7 +333,14 @@ fn read(object: ErrorObject) -> Said {
         }
         Some(inner @ Value::Object(_)) => {
             if let Ok(inner) = serde_json::from_value::<ErrorObject>(inner) {
-                return read(ErrorObject { error: None, ..inner });
+                // Some put the status beside the error.
+                return read(ErrorObject {
+                    error: None,
+                    status: inner.status.or(object.status),
+                    status_code: inner.status_code.or(object.status_code),
+                    code: inner.code.or(object.code),
+                    ..inner
+                });
             }
         }
         _ => {}
@@ -271,18 +349,27 @@ fn read(object: ErrorObject) -> Said {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
         _ => None,
     };
-    let status = match &object.code {
-        Some(Value::Number(number)) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
-        Some(Value::String(text)) => text.parse().ok(),
-        _ => None,
-    };
+    let status = [&object.code, &object.status, &object.status_code]
+        .into_iter()
+        .find_map(|said| {
+            let status = match said.as_ref()? {
+                Value::Number(number) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
+                Value::String(text) => text.parse().ok(),
+                _ => None,
+            };
+            status.filter(|status| (400..=599).contains(status))
+        });
+    // Google's: a number as the code, a name as the status.
+    let code = [object.code, object.status]
+        .into_iter()
+        .find_map(|said| text(said).filter(|name| name.parse::<u32>().is_err()));
     let (detail, detail_param) = object.detail.map(read_detail).unwrap_or_default();
     Said {
         message: text(object.message).or(detail),
         kind: text(object.kind),
         param: text(object.param).or(detail_param),
-        code: text(object.code).filter(|code| code.parse::<u16>().is_err()),
-        status: status.filter(|status| (400..=599).contains(status)),
+        code,
+        status,
     }
 }
 

@@ -226,3 +226,45 @@ fn any_bytes_become_an_error() {
         }
     }
 }
+
+#[test]
+fn an_error_in_a_stream_is_the_clients_in_every_form() {
+    let forms = [
+        r#"{"error":{"message":"no grammar","type":"BadRequestError","param":null,"code":400}}"#,
+        r#"{"error":{"message":"no grammar","type":"BadRequestError","code":"400"}}"#,
+        r#"{"error":{"message":"no grammar","type":"invalid_request_error","code":null}}"#,
+        r#"{"error":{"message":"no grammar","code":"invalid_json_schema"}}"#,
+        r#"{"error":{"message":"no grammar","type":"ValueError"}}"#,
+        r#"{"error":{"message":"no grammar","status":"INVALID_ARGUMENT","code":400}}"#,
+        r#"{"error":{"message":"no grammar","status_code":400}}"#,
+        r#"{"error":{"message":"no grammar"},"statusCode":400}"#,
+        r#"{"status":"error","status_code":400,"message":"no grammar"}"#,
+        r#"{"error":{"message":"no grammar","type":"server_error"},"code":400}"#,
+        r#"{"object":"error","message":"no grammar","type":"BadRequestError","code":400}"#,
+        r#"{"message":"no grammar","type":"BadRequestError","code":400}"#,
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"no grammar"}}"#,
+        r#"{"detail":"no grammar","status":422}"#,
+        r#"[{"error":{"message":"no grammar","code":400}}]"#,
+    ];
+    for form in forms {
+        assert!(is_error_object(form), "{form}");
+        let error = from_stream(form, &Secrets::default());
+        let told = (error.code, error.retryable, error.message.as_str());
+        assert_eq!(told, (ErrorCode::BadRequest, false, "no grammar"), "{form}");
+        assert!(!is_fault(&error));
+    }
+    for form in [
+        r#"{"id":"x","object":"chat.completion.chunk"}"#,
+        r#"{"message":"hi"}"#,
+        r#"{"error":null}"#,
+        "[]",
+        "7",
+    ] {
+        assert!(!is_error_object(form), "{form}");
+    }
+    let error = from_stream(r#""out of memory""#, &Secrets::default());
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (ErrorCode::Internal, "out of memory")
+    );
+}

@@ -1,6 +1,7 @@
 //! One job: its request to the server, and the server's stream into the sink.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use http::Response;
@@ -28,7 +29,6 @@ pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Runni
 
 async fn run(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) {
     let output = Mutex::new(sink);
-    let deadline = tokio::time::Instant::from_std(job.deadline);
     let driven = async {
         if job.kind.is_generated() {
             drive(&shared, &job, &output).await
@@ -36,16 +36,33 @@ async fn run(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) {
             Ok((unary::drive(&shared, &job, &output).await?, Vec::new()))
         }
     };
-    let outcome = tokio::time::timeout_at(deadline, driven).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = driven => outcome,
+        given_up = given_up(&shared, job.deadline) => Err(given_up.into()),
+    };
     let sink = output.into_inner().unwrap_or_else(PoisonError::into_inner);
     match outcome {
-        Ok(Ok((finish, leftovers))) => {
+        Ok((finish, leftovers)) => {
             sink.finish(finish);
             leftovers.into_iter().for_each(drain);
         }
-        Ok(Err(Stopped::Closed)) => {}
-        Ok(Err(Stopped::Failed(error))) => sink.fail(error),
-        Err(_elapsed) => sink.fail(error::timeout()),
+        Err(Stopped::Closed) => {}
+        Err(Stopped::Failed(error)) => sink.fail(error),
+    }
+}
+
+/// Waits until the job is not worth waiting for: its time is over, or its server is lost.
+async fn given_up(shared: &Shared, deadline: Instant) -> EngineError {
+    loop {
+        let now = Instant::now();
+        if now >= deadline {
+            return error::timeout();
+        }
+        if shared.is_lost(now) {
+            return error::lost();
+        }
+        tokio::time::sleep_until(deadline.min(now + limits::LOST_CHECK).into()).await;
     }
 }
 
@@ -131,7 +148,14 @@ impl Asked<'_> {
         }
         let mut seam = call.seam.clone();
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
-            fed.map_err(|reason| self.server.broken(&reason))?;
+            match fed {
+                // All was said but the end of the stream.
+                Err(reason) if answer.is_complete() => {
+                    self.server.broken(&reason);
+                    break;
+                }
+                fed => fed.map_err(|reason| self.server.broken(&reason))?,
+            }
             self.server.shared.output_came();
             let mut unread = read.as_slice();
             while let Some(event) = parser
@@ -147,6 +171,9 @@ impl Asked<'_> {
                     Seam::Open | Seam::Stops(_) | Seam::Skip(_) => {}
                 }
                 if step == Step::Done {
+                    if answer.is_unsaid() {
+                        self.server.shared.unsaid_finish();
+                    }
                     return Ok((without_skipped(answer.finish(), call.again), Some(body)));
                 }
             }

@@ -79,6 +79,13 @@ pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// long prefill, during which some servers answer nothing, for a death.
 pub(super) const SILENT_PROBES: u32 = 5;
 
+/// A server that has refused each connection and sent no output for this long has lost its open streams. A
+/// server that ends in order goes on sending.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(3);
+
+/// How often a running job asks whether its server is lost.
+pub(super) const LOST_CHECK: Duration = Duration::from_secs(1);
+
 /// Output this recent proves that a server lives, whatever its health endpoint does.
 pub(super) const RECENT_OUTPUT: Duration = Duration::from_secs(5);
 

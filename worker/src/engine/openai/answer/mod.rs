@@ -1,5 +1,8 @@
 //! The server's answers: streams of chunks, and answers in one piece.
 
+mod begun;
 pub(crate) mod exchange;
+mod finish_reason;
 pub(crate) mod streamed;
+mod surrogates;
 pub(crate) mod unary;

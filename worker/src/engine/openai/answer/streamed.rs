@@ -9,6 +9,9 @@ use serde_json::value::RawValue;
 use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson};
 
+use super::begun::Begun;
+use super::finish_reason::{Ending, ending};
+use super::surrogates::whole_characters;
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::request::count::{Counted, Counting};
@@ -69,8 +72,9 @@ pub(crate) struct Answer<'s> {
     each: u32,
     /// Prompt tokens by prompt, where each choice has a usage of its own.
     prompts: BTreeMap<u32, u64>,
-    /// Per choice that has begun, by index: whether it is complete.
-    begun: Vec<(u32, bool)>,
+    begun: Begun,
+    /// Whether the engine said that it is done, but not why.
+    unsaid: bool,
     fingerprint: Fingerprint,
     counts: Counts,
     usages: u32,
@@ -107,7 +111,8 @@ impl<'s> Answer<'s> {
             rule,
             each: call.each.max(1),
             prompts: BTreeMap::new(),
-            begun: Vec::new(),
+            begun: Begun::default(),
+            unsaid: false,
             fingerprint: Fingerprint::Unknown,
             counts: Counts::default(),
             usages: 0,
@@ -136,25 +141,24 @@ impl<'s> Answer<'s> {
         }
         let data =
             std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
-        let data = data.trim();
+        let data = whole_characters(data.trim());
+        let data = data.as_ref();
         if event.is_error() {
             return Err(error::from_stream(data, self.secrets).into());
         }
         if data == "[DONE]" {
-            // An engine that passes over `n` (Ollama) has given what it gives.
-            return if self.has_finished() {
-                Ok(Step::Done)
-            } else {
-                Err(error::truncated().into())
-            };
+            return self.done(emit);
         }
         // llama-server begins the answer to several prompts with a `null`.
         if data.is_empty() || data == "null" {
             return Ok(Step::More);
         }
-        let chunk: Chunk<'_> = serde_json::from_str(data)
-            .map_err(|_| error::nonsense("the engine sent an event that is no completion chunk"))?;
-        if chunk.is_error || chunk.error.is_some() {
+        let chunk: Chunk<'_> = match serde_json::from_str(data) {
+            Ok(chunk) => chunk,
+            Err(_) if error::is_error_object(data) => return Err(error::from_stream(data, self.secrets).into()),
+            Err(_) => return Err(error::nonsense("the engine sent an event that is no completion chunk").into()),
+        };
+        if chunk.is_error || chunk.error.is_some() || (!chunk.has_choices && error::is_error_object(data)) {
             return Err(error::from_stream(data, self.secrets).into());
         }
         self.chunk(data, chunk, emit)?;
@@ -184,16 +188,42 @@ impl<'s> Answer<'s> {
         finish
     }
 
-    /// Whether every choice that has begun is complete, and there is one.
-    fn has_finished(&self) -> bool {
-        !self.begun.is_empty() && self.begun.iter().all(|(_, finished)| *finished)
+    /// Whether every choice has said that it is complete.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.begun.is_complete(self.due)
     }
 
-    fn is_complete(&self) -> bool {
-        self.has_finished() && self.begun.len() >= usize::try_from(self.due).unwrap_or(usize::MAX)
+    /// Whether the engine said that it is done, but not why.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.unsaid
     }
 
+    /// `[DONE]`: the engine says that all is there. Some say no more than that.
+    fn done(&mut self, emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>) -> Result<Step, Stopped> {
+        for (index, reason) in self.begun.finish(self.due) {
+            self.unsaid = true;
+            emit(Delta {
+                choice: self.choice.unwrap_or(index),
+                finish_reason: Some(reason.to_owned()),
+                ..Delta::default()
+            })?;
+        }
+        Ok(Step::Done)
+    }
+
+    /// What a chunk says; it fails with what it has of a choice that the engine gave up.
     fn chunk(
+        &mut self,
+        data: &str,
+        mut chunk: Chunk<'_>,
+        emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
+    ) -> Result<(), Stopped> {
+        let given_up = given_up(&mut chunk, self.secrets);
+        self.output(data, chunk, emit)?;
+        given_up.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn output(
         &mut self,
         data: &str,
         mut chunk: Chunk<'_>,
@@ -259,7 +289,8 @@ impl<'s> Answer<'s> {
         rest: &mut Option<RawJson>,
         emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>,
     ) -> Result<bool, Stopped> {
-        self.mark(choice.index, choice.finish_reason.is_some());
+        self.begun
+            .mark(choice.index, choice.finish_reason.is_some(), choice.delta.names());
         let text = choice.content.and_then(text_of).unwrap_or_default();
         let mut extra = DeltaExtra {
             delta: raw(&choice.delta)?,
@@ -300,13 +331,6 @@ impl<'s> Answer<'s> {
         Ok(is_plain)
     }
 
-    fn mark(&mut self, index: u32, finished: bool) {
-        match self.begun.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, state)) => *state |= finished,
-            None => self.begun.push((index, finished)),
-        }
-    }
-
     fn take_fingerprint(&mut self) -> Option<String> {
         match std::mem::replace(&mut self.fingerprint, Fingerprint::Told) {
             Fingerprint::Known(fingerprint) => Some(fingerprint),
@@ -341,6 +365,29 @@ impl<'s> Answer<'s> {
         // No object of the engine's stands for the sum.
         self.finish.usage = None;
     }
+}
+
+/// Writes OpenAI's finish reasons into the choices of `chunk`. Where the engine gave one of them up, that is
+/// an error, and the choice is not finished.
+fn given_up(chunk: &mut Chunk<'_>, secrets: &Secrets) -> Option<EngineError> {
+    let mut given_up = None;
+    for choice in &mut chunk.choices {
+        let Some(said) = choice.finish_reason.take() else {
+            continue;
+        };
+        match ending(&said) {
+            Ending::Whole(reason) => choice.finish_reason = Some(Cow::Borrowed(reason)),
+            Ending::GivenUp => {
+                let why = choice.rest.get("error").filter(|error| error.get() != "null");
+                given_up = Some(match why {
+                    Some(why) => error::from_stream(why.get(), secrets),
+                    None => error::given_up(&said, secrets),
+                });
+                choice.rest.remove("error");
+            }
+        }
+    }
+    given_up
 }
 
 /// Text and nothing else.

@@ -92,7 +92,7 @@ impl Tracker {
                 self.silent = 0;
                 self.health = Health::Starting;
             }
-            Finding::Unwell(reason) => {
+            Finding::Unwell(reason) | Finding::Refused(reason) => {
                 self.silent = 0;
                 // A server that we started ourselves does not listen at once.
                 self.health = if self.health == Health::Starting {

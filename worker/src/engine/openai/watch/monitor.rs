@@ -160,6 +160,11 @@ impl Monitor {
             self.kv_used = probed.kv_used;
         }
         match &probed.finding {
+            Finding::Refused(_) => self.shared.refused(true),
+            Finding::Silent => {}
+            Finding::Healthy(_) | Finding::Loading | Finding::Unwell(_) => self.shared.refused(false),
+        }
+        match &probed.finding {
             Finding::Healthy(Some(discovery)) => {
                 let unlisted = Catalog::unlisted(&self.settings.named, discovery);
                 if !unlisted.is_empty() && !self.unlisted_told {
@@ -171,7 +176,9 @@ impl Monitor {
                     self.shared.set_catalog(catalog);
                 }
             }
-            Finding::Unwell(reason) if self.process.is_none() => self.tracker.give_up_start(reason),
+            Finding::Unwell(reason) | Finding::Refused(reason) if self.process.is_none() => {
+                self.tracker.give_up_start(reason)
+            }
             Finding::Silent if self.process.is_none() => self.tracker.give_up_start("it does not answer"),
             _ => {}
         }

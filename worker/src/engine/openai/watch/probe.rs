@@ -25,8 +25,10 @@ pub(crate) enum Finding {
     Healthy(Option<Discovery>),
     /// It is up but not ready yet.
     Loading,
-    /// It cannot be reached, or says that it is unwell.
+    /// It says that it is unwell.
     Unwell(String),
+    /// It takes no connection.
+    Refused(String),
     /// It did not answer in time.
     Silent,
 }
@@ -38,7 +40,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
         Err(error) => return failed(&error),
     };
     let status = answer.status();
-    if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
+    if is_missing(status) {
         // Some providers list nothing; what they serve is the operator's word.
         return Finding::Healthy(Some(Discovery {
             kind: ServerKind::Unknown,
@@ -73,10 +75,31 @@ pub(crate) async fn health(client: &Client, kind: ServerKind) -> Finding {
     };
     match client.get(path, PROBE_TIMEOUT).await {
         Ok(answer) if answer.status().is_success() => Finding::Healthy(None),
-        Ok(answer) if kind == ServerKind::Unknown && answer.status() == StatusCode::NOT_FOUND => Finding::Healthy(None),
+        // A proxy hands on `/v1` alone: only the model list tells.
+        Ok(answer) if is_missing(answer.status()) => match kind {
+            ServerKind::Unknown => Finding::Healthy(None),
+            _ => listed(client).await,
+        },
         Ok(answer) => unwell(answer.status()),
         Err(error) => failed(&error),
     }
+}
+
+/// Whether it is up by its model list, for a server whose page for health cannot be reached.
+async fn listed(client: &Client) -> Finding {
+    match client.get(Path::Api("models"), PROBE_TIMEOUT).await {
+        Ok(answer) if answer.status().is_success() => Finding::Healthy(None),
+        Ok(answer) => unwell(answer.status()),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Whether a status says that there is no such page.
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE
+    )
 }
 
 /// The part of the KV cache in use, where the server tells.
@@ -207,7 +230,8 @@ async fn page(client: &Client, path: Path<'_>) -> Option<Response<Bytes>> {
 fn failed(error: &SendError) -> Finding {
     match error {
         SendError::Timeout => Finding::Silent,
-        other => Finding::Unwell(other.to_string()),
+        SendError::Connect(_) | SendError::Broken(_) => Finding::Refused(error.to_string()),
+        SendError::TooLarge | SendError::Invalid(_) => Finding::Unwell(error.to_string()),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
+use crate::engine::openai::limits::LOST_AFTER;
 use crate::engine::openai::wire::client::Client;
 
 /// The server as the jobs see it.
@@ -19,9 +20,12 @@ pub(crate) struct Shared {
     /// Wakes the monitor.
     news: Notify,
     connection_failed: AtomicBool,
+    unsaid_told: AtomicBool,
     epoch: Instant,
     /// Milliseconds after `epoch`, plus one; 0: never.
     last_output: AtomicU64,
+    /// The same for the first of the probes in a row whose connection was refused.
+    refused_since: AtomicU64,
 }
 
 impl Shared {
@@ -32,8 +36,10 @@ impl Shared {
             breaker: Mutex::new(Breaker::new()),
             news: Notify::new(),
             connection_failed: AtomicBool::new(false),
+            unsaid_told: AtomicBool::new(false),
             epoch: Instant::now(),
             last_output: AtomicU64::new(0),
+            refused_since: AtomicU64::new(0),
         }
     }
 
@@ -48,8 +54,30 @@ impl Shared {
 
     /// The server has sent output.
     pub(crate) fn output_came(&self) {
-        let millis = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.last_output.store(millis + 1, Ordering::Relaxed);
+        self.last_output.store(self.stamp(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// A probe's connection was refused, or one was made.
+    pub(crate) fn refused(&self, refused: bool) {
+        let (now, since) = (self.stamp(Instant::now()), &self.refused_since);
+        if !refused {
+            since.store(0, Ordering::Relaxed);
+        } else if since.load(Ordering::Relaxed) == 0 {
+            since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the server's open streams will bring nothing any more: for a while it has taken no connection
+    /// and sent no output. vLLM may leave its streams so when it is told to end.
+    pub(crate) fn is_lost(&self, now: Instant) -> bool {
+        let quiet = |stamp: u64| self.stamp(now).saturating_sub(stamp) >= millis(LOST_AFTER);
+        let refused = self.refused_since.load(Ordering::Relaxed);
+        refused != 0 && quiet(refused) && quiet(self.last_output.load(Ordering::Relaxed))
+    }
+
+    /// `at` as milliseconds after `epoch`, plus one.
+    fn stamp(&self, at: Instant) -> u64 {
+        millis(at.saturating_duration_since(self.epoch)).saturating_add(1)
     }
 
     /// When the server last sent output.
@@ -62,6 +90,13 @@ impl Shared {
     pub(crate) fn connection_failed(&self) {
         self.connection_failed.store(true, Ordering::Release);
         self.news.notify_one();
+    }
+
+    /// The server ended an answer with `[DONE]` and no finish reason. This is logged once.
+    pub(crate) fn unsaid_finish(&self) {
+        if !self.unsaid_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the engine ends its answers without a finish reason; they count as complete at [DONE]");
+        }
     }
 
     /// An answer hints that the server is not what it was (its model is gone, it is loading).
@@ -103,6 +138,10 @@ impl Shared {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Leave to send one request.
 pub(crate) struct Permit {
     shared: Arc<Shared>,
@@ -133,5 +172,31 @@ impl Drop for Permit {
         if self.trial && !self.told {
             self.shared.breaker().abandoned();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::Overrides;
+    use crate::engine::openai::ApiKey;
+    use crate::engine::openai::wire::client::Base;
+    use crate::engine::openai::wire::credentials::Credentials;
+
+    #[test]
+    fn a_server_that_refuses_and_is_silent_is_lost_after_a_while() {
+        let credentials = Credentials::load(ApiKey::None).unwrap();
+        let client = Client::new(Base::parse("http://h/v1").unwrap(), credentials).unwrap();
+        let shared = Shared::new(client, Catalog::unknown(&[], Overrides::default()));
+        let (now, later) = (Instant::now(), Instant::now() + LOST_AFTER * 2);
+        assert!(!shared.is_lost(later), "it listens");
+        shared.refused(true);
+        assert!(!shared.is_lost(now), "it may be starting again");
+        shared.output_came();
+        assert!(!shared.is_lost(now), "its streams flow");
+        assert!(shared.is_lost(later));
+        shared.refused(false);
+        assert!(!shared.is_lost(later));
     }
 }

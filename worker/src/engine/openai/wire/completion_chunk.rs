@@ -13,6 +13,8 @@ use tokenbus_protocol::{RawJson, RawJsonError};
 pub(crate) struct Chunk<'a> {
     /// What belongs to a choice; empty in the chunk that carries the usage.
     pub(crate) choices: Vec<Choice<'a>>,
+    /// Whether there is a member `choices`, or a usage: it is surely a chunk.
+    pub(crate) has_choices: bool,
     /// The usage, where it is more than `null`.
     pub(crate) usage: Option<&'a RawValue>,
     /// `timings` of llama-server, where they are more than `null`; stays in `rest` too.
@@ -80,6 +82,11 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// The value of the member `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, raw)| raw.0)
+    }
+
     /// Leaves out the member `name`.
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);
@@ -107,6 +114,22 @@ pub(crate) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
         return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
+}
+
+/// A finish reason: a text, or the `type` of an object (SGLang's own form). An empty one says nothing.
+fn finish_reason(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(serde::Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let said = match raw.get().starts_with('{') {
+        true => serde_json::from_str::<Typed<'_>>(raw.get())
+            .ok()
+            .map(|typed| typed.kind),
+        false => text_of(raw),
+    };
+    said.filter(|text| !text.is_empty())
 }
 
 /// The value, unless it is `null`.
@@ -148,8 +171,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Chunk<'a> {
                 let mut chunk = Chunk::default();
                 while let Some(Key(key)) = map.next_key()? {
                     match key.as_ref() {
-                        "choices" => chunk.choices = map.next_value::<Option<Vec<_>>>()?.unwrap_or_default(),
-                        "usage" => chunk.usage = present(map.next_value()?),
+                        "choices" => {
+                            chunk.has_choices = true;
+                            chunk.choices = map.next_value::<Option<Vec<_>>>()?.unwrap_or_default();
+                        }
+                        "usage" => {
+                            chunk.usage = present(map.next_value()?);
+                            chunk.has_choices |= chunk.usage.is_some();
+                        }
                         "error" => chunk.error = present(map.next_value()?),
                         "object" => {
                             chunk.is_error = text_of(map.next_value()?).is_some_and(|object| object == "error");
@@ -198,7 +227,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choice<'a> {
                         "text" => choice.content = present(map.next_value()?),
                         "logprobs" => choice.logprobs = present(map.next_value()?),
                         "finish_reason" => {
-                            choice.finish_reason = text_of(map.next_value()?).filter(|text| !text.is_empty());
+                            choice.finish_reason = finish_reason(map.next_value()?);
                         }
                         name => {
                             let value: &RawValue = map.next_value()?;

@@ -36,8 +36,10 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         echoes: Vec::new(),
         delivered,
         again: 0,
+        continues: false,
         seam: crate::engine::openai::request::seam::Seam::Open,
         counting: Counting::Chunks,
+        otherwise: None,
     }
 }
 

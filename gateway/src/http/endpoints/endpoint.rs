@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
-use tokenbus_protocol::RequestKind;
+use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -213,18 +213,22 @@ impl ReceivedRequest {
 
     fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {
         let headers = &mut self.headers;
+        let body = checked.body.unwrap_or_else(|| self.body.clone());
+        // What cannot be continued is generated again where it comes out the same.
+        let again = || self.endpoint.kind.is_generated() && can_be_repeated(&body);
+        let not_resumable = checked.not_resumable.filter(|_| !again());
         let call = Call {
             id: Uuid::now_v7(),
             kind: self.endpoint.kind,
             model: checked.model,
             needs: checked.needs,
-            body: checked.body.unwrap_or_else(|| self.body.clone()),
+            body,
             deadline: self.at + headers.timeout,
             priority: headers.priority,
             tenant: headers.tenant.take(),
             client_id: std::mem::take(&mut self.id.0),
             trace: headers.trace.take(),
-            not_resumable: checked.not_resumable,
+            not_resumable,
             in_one_piece: !checked.form.is_stream(),
         };
         (checked.form, call)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice};
+use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice, is_repeatable};
 
 use super::count::Counting;
 use super::engine_request::{Call, Plan};
@@ -14,7 +14,6 @@ use super::seam::Seam;
 use crate::engine::openai::error::not_continuable;
 use crate::engine::openai::limits::MAX_RESUMED_CHOICES;
 use crate::engine::openai::target::{Continuation, Target};
-use crate::engine::repeat::is_repeatable;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar
 /// from its beginning again, and `{"a":` would be followed by `{`.
@@ -59,6 +58,8 @@ pub(crate) fn plan(
     }
     let n = u32::try_from(n).unwrap_or(MAX_RESUMED_CHOICES);
     let mut plan = Plan::default();
+    // Of the client's own request: its number of choices counts.
+    let repeatable = is_repeatable(object);
     for index in 0..n {
         let mut object = object.clone();
         if n > 1 {
@@ -70,7 +71,7 @@ pub(crate) fn plan(
             object,
             target,
             counting,
-            n,
+            repeatable,
         };
         let call = |asked: Asked| {
             let joint = asked.joint;
@@ -134,8 +135,8 @@ struct One<'o> {
     object: RawObject,
     target: &'o Target,
     counting: Counting,
-    /// Choices of the client's request.
-    n: u32,
+    /// Whether the client's request gives the same answer each time.
+    repeatable: bool,
 }
 
 impl One<'_> {
@@ -144,7 +145,8 @@ impl One<'_> {
     /// leaves nothing to generate.
     fn ways(&self, choice: &ResumeChoice) -> Result<Option<(Asked, Option<Asked>)>, EngineError> {
         let continued = self.continued(choice);
-        if !can_be_repeated(&self.object, choice, self.n) {
+        let comparable = !choice.text.is_empty() || !choice.reasoning.is_empty();
+        if !(self.repeatable && comparable) {
             return continued.map(|continued| continued.map(|way| (way, None)));
         }
         let again = |retryable| {
@@ -214,12 +216,6 @@ impl One<'_> {
     }
 }
 
-/// Whether the same request gives the same answer, and there is something to compare it with.
-fn can_be_repeated(object: &RawObject, choice: &ResumeChoice, n: u32) -> bool {
-    let known = !choice.text.is_empty() || !choice.reasoning.is_empty();
-    known && is_repeatable(object, n.into())
-}
-
 fn stop_strings(object: &RawObject) -> Vec<String> {
     parsed::<String>(object, "stop").map_or_else(|| parsed(object, "stop").unwrap_or_default(), |stop| vec![stop])
 }
@@ -246,6 +242,12 @@ fn check(kind: RequestKind, object: &RawObject, target: &Target, choice: &Resume
             false,
         ));
     }
+    if may_call(object) {
+        return Err(not_continuable(
+            "an answer that may be a tool call cannot be continued",
+            false,
+        ));
+    }
     if parsed::<bool>(object, "echo") == Some(true) || number(object, "best_of").is_some_and(|best| best > 1) {
         return Err(not_continuable(
             "an answer with echo or best_of cannot be continued",
@@ -253,6 +255,18 @@ fn check(kind: RequestKind, object: &RawObject, target: &Target, choice: &Resume
         ));
     }
     Ok(())
+}
+
+/// Whether tools or functions are offered. Half a call cannot be handed over as text.
+fn may_call(object: &RawObject) -> bool {
+    [("tools", "tool_choice"), ("functions", "function_call")]
+        .iter()
+        .any(|(offered, choice)| {
+            let offered = object
+                .get(offered)
+                .is_some_and(|raw| !matches!(raw.get(), "null" | "[]"));
+            offered && object.get(choice).is_none_or(|raw| raw.get() != "\"none\"")
+        })
 }
 
 fn is_constrained(object: &RawObject) -> bool {

@@ -482,3 +482,31 @@ fn several_tokens_in_one_chunk_count_by_its_usage_for_each_choice() {
     assert_eq!(told, [(0, 2), (0, 1), (1, 1), (1, 4), (0, 1), (0, 1)]);
     assert!(deltas.iter().all(|delta| delta.extra.is_none()));
 }
+
+/// The first chunk of vLLM, of llama-server with progress, and of servers that list what is empty.
+#[test]
+fn a_chunk_that_says_nothing_is_no_token() {
+    for (counting, chunk) in [
+        (
+            Counting::Usage,
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_text":null,"usage":{"prompt_tokens":9,"completion_tokens":0,"total_tokens":9}}"#,
+        ),
+        (
+            Counting::Timings { hidden: true },
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}],"prompt_progress":{"total":9,"processed":4}}"#,
+        ),
+        (
+            Counting::Chunks,
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":"","tool_calls":[],"refusal":""},"finish_reason":null}]}"#,
+        ),
+    ] {
+        let secrets = Secrets::default();
+        let call = Call {
+            counting,
+            ..call(None, 1, 0)
+        };
+        let mut answer = Answer::new(&call, UsageRule::Last, &secrets);
+        let (deltas, _) = run_with(&mut answer, &[chunk]);
+        assert_eq!(deltas.iter().map(|delta| delta.tokens).sum::<u32>(), 0, "{chunk}");
+    }
+}

@@ -197,7 +197,7 @@ async fn an_engine_that_refuses_to_continue_is_not_the_clients_fault() {
     let (transcript, _) = moved(CHAT, &request(json!({})), &[("a b", 2)], refused).await;
     let error = transcript.error().unwrap();
     assert_ne!(error["type"], "invalid_request_error", "{error}");
-    assert_eq!(error["code"], "not_continuable", "{error}");
+    assert_eq!(error["code"], "engine_unavailable", "{error}");
 }
 
 #[tokio::test]
@@ -207,5 +207,5 @@ async fn another_answer_is_an_error_and_no_text() {
     let other = || whole(&[("b", 1), (" c", 2)], PROMPT);
     let (transcript, _) = moved(CHAT, &body, &[("a b", 2)], vec![other(), other(), other(), other()]).await;
     assert_eq!(text(&transcript), "a b");
-    assert_eq!(transcript.error().unwrap()["code"], "not_continuable");
+    assert_eq!(transcript.error().unwrap()["code"], "engine_unavailable");
 }

@@ -2,8 +2,6 @@
 
 mod raw_json;
 mod raw_object;
-mod repeat;
 
 pub use raw_json::{RawJson, RawJsonError};
 pub use raw_object::RawObject;
-pub use repeat::{can_be_repeated, is_repeatable};

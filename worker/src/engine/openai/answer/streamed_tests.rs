@@ -4,7 +4,6 @@
 use tokenbus_protocol::ErrorCode;
 
 use super::*;
-use crate::engine::openai::request::count::Counting;
 
 type Deltas = Vec<Delta<'static>>;
 
@@ -37,7 +36,7 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         delivered,
         again: 0,
         continues: false,
-        seam: crate::engine::openai::request::seam::Seam::Open,
+        seam: Default::default(),
         counting: Counting::Chunks,
         otherwise: None,
     }
@@ -77,7 +76,6 @@ fn run(events: &[&str]) -> (Deltas, Result<Finish, Stopped>) {
 fn text(deltas: &Deltas) -> String {
     deltas.iter().map(|delta| delta.text.as_ref()).collect()
 }
-
 const LLAMA: [&str; 6] = [
     r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1,"id":"c","model":"smol","system_fingerprint":"b1","object":"chat.completion.chunk"}"#,
     r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"Gra"}}],"created":1,"id":"c","model":"smol","system_fingerprint":"b1","object":"chat.completion.chunk"}"#,
@@ -484,29 +482,19 @@ fn several_tokens_in_one_chunk_count_by_its_usage_for_each_choice() {
 }
 
 /// The first chunk of vLLM, of llama-server with progress, and of servers that list what is empty.
+#[rustfmt::skip]
+const EMPTY: [(Counting, &str); 3] = [
+    (Counting::Usage, r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"prompt_text":null,"usage":{"completion_tokens":0}}"#),
+    (Counting::Timings { hidden: true }, r#"{"choices":[{"index":0,"delta":{"content":null}}],"prompt_progress":{"total":9}}"#),
+    (Counting::Chunks, r#"{"choices":[{"index":0,"delta":{"content":"","reasoning_content":"","tool_calls":[],"refusal":""}}]}"#),
+];
+
 #[test]
 fn a_chunk_that_says_nothing_is_no_token() {
-    for (counting, chunk) in [
-        (
-            Counting::Usage,
-            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_text":null,"usage":{"prompt_tokens":9,"completion_tokens":0,"total_tokens":9}}"#,
-        ),
-        (
-            Counting::Timings { hidden: true },
-            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}],"prompt_progress":{"total":9,"processed":4}}"#,
-        ),
-        (
-            Counting::Chunks,
-            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":"","tool_calls":[],"refusal":""},"finish_reason":null}]}"#,
-        ),
-    ] {
-        let secrets = Secrets::default();
-        let call = Call {
-            counting,
-            ..call(None, 1, 0)
-        };
-        let mut answer = Answer::new(&call, UsageRule::Last, &secrets);
-        let (deltas, _) = run_with(&mut answer, &[chunk]);
+    for (counting, chunk) in EMPTY {
+        let (secrets, mut call) = (Secrets::default(), call(None, 1, 0));
+        call.counting = counting;
+        let (deltas, _) = run_with(&mut Answer::new(&call, UsageRule::Last, &secrets), &[chunk]);
         assert_eq!(deltas.iter().map(|delta| delta.tokens).sum::<u32>(), 0, "{chunk}");
     }
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::RawObject;
+use crate::openai::RawObject;
 
 /// Whether the answer to `request` is decided by the request alone, as far as an engine's arithmetic
 /// goes. What comes out otherwise is noticed: the beginnings are compared. Answers that have an echo or

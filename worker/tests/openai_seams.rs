@@ -136,3 +136,72 @@ async fn reasoning_is_generated_again_where_it_is_deterministic() {
     let whole = ask(question(), had("So it", "", 2)).await;
     assert_eq!(whole.error().engine_code.as_deref(), Some("not_continuable"));
 }
+
+/// A vLLM whose template finds no final message: it refuses to continue, and answers from the start.
+fn refuses(seen: &openai_support::server::Seen) -> bool {
+    let body: Value = serde_json::from_str(&seen.body).unwrap();
+    let last = body["messages"].as_array().unwrap().last().unwrap().clone();
+    last["role"] == "assistant"
+}
+
+#[tokio::test]
+async fn an_engine_that_refuses_to_continue_generates_again_or_says_so() {
+    let server = Server::start(vllm("m"), |seen| {
+        if refuses(&seen) {
+            let error = json!({"message": "begun answers and thinking exclude each other", "type": "BadRequestError"});
+            return Reply::Plain(400, Vec::new(), json!({ "error": error }).to_string());
+        }
+        answer(&["Be", "cause"])
+    })
+    .await;
+    let engine = engine(&server).await;
+    let ask = |body: Value, resume| start(&engine, resumed(job("m", &body), resume)).whole();
+    let whole = ask(with("temperature", json!(0)), had("", "Be", 1)).await;
+    assert_eq!(whole.text(), "cause");
+    let whole = ask(question(), had("", "Be", 1)).await;
+    assert!(whole.deltas.is_empty());
+    assert_eq!(whole.error().engine_code.as_deref(), Some("not_continuable"));
+    assert_ne!(
+        whole.error().code,
+        tokenbus_protocol::ErrorCode::BadRequest,
+        "the client's request is well"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_out_otherwise_is_continued_where_the_engine_can() {
+    let server = Server::start(vllm("m"), |seen| {
+        if refuses(&seen) {
+            answer(&["use"])
+        } else {
+            answer(&["Be", "fore"])
+        }
+    })
+    .await;
+    let engine = engine(&server).await;
+    let mut body = with("temperature", json!(0));
+    body["stop"] = json!("END");
+    let whole = start(&engine, resumed(job("m", &body), had("", "Beca", 2)))
+        .whole()
+        .await;
+    assert_eq!(whole.text(), "use");
+}
+
+#[tokio::test]
+async fn white_space_at_the_seam_is_neither_doubled_nor_lost() {
+    let mut server = Server::start(vllm("m"), |_| {
+        Reply::Stream(vec![text("\n"), text("x"), finish("stop"), usage(11, 2), done()])
+    })
+    .await;
+    let engine = engine(&server).await;
+    let whole = start(&engine, resumed(job("m", &question()), had("", "```\n", 2)))
+        .whole()
+        .await;
+    assert_eq!(whole.text(), "x");
+    assert_eq!(
+        (whole.finish().prompt_tokens, whole.finish().completion_tokens),
+        (Some(10), Some(1))
+    );
+    let sent: Value = serde_json::from_str(&server.next_seen().await.body).unwrap();
+    assert_eq!(sent["messages"][1]["content"], "```");
+}

@@ -1,7 +1,9 @@
 //! Checks a request of the Messages API and translates it to a chat request.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
@@ -148,6 +150,10 @@ fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<(String, Ve
         return Err(field("messages", "empty_array", "at least one message is expected"));
     }
     prompt.messages(&messages)?;
+    if messages.last().is_some_and(|last| is_begun(last)) {
+        // A template that thinks does not take a begun answer. `thinking`, where given, takes precedence.
+        thinking::off(chat)?;
+    }
     chat.set("messages", &prompt.conversation.finish())?;
     let list = members.list("tools")?.unwrap_or_default();
     let tools = Tools::read(&list)?;
@@ -164,6 +170,16 @@ fn prompt(members: &mut MemberReader, chat: &mut ChatBody) -> Result<(String, Ve
         }
     }
     Ok((model, ignored))
+}
+
+/// Whether a last message begins the answer.
+fn is_begun(message: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        role: Cow<'a, str>,
+    }
+    serde_json::from_str::<Message<'_>>(message.get()).is_ok_and(|message| message.role == "assistant")
 }
 
 /// Translates the answer's format and the effort for it.

@@ -187,6 +187,23 @@ fn thinking_is_told_to_the_template() {
 }
 
 #[test]
+fn a_begun_answer_is_not_thought_about() {
+    let begun = |mut change: Value| {
+        change["messages"] = json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "The"}]);
+        let mut body = body(change);
+        body.as_object_mut().unwrap().remove("messages");
+        body
+    };
+    let off = json!({"chat_template_kwargs": {"enable_thinking": false}});
+    assert_eq!(begun(json!({})), off);
+    assert_eq!(begun(json!({"thinking": {"type": "disabled"}})), off);
+    let on = json!({"chat_template_kwargs": {"enable_thinking": true}});
+    assert_eq!(begun(json!({"thinking": {"type": "adaptive"}})), on);
+    let own = json!({"chat_template_kwargs": {"x": 1}});
+    assert_eq!(begun(own.clone()), own);
+}
+
+#[test]
 fn how_the_answer_is_to_be() {
     let schema = json!({"type": "object"});
     let format = json!({"type": "json_schema", "schema": schema});

@@ -25,7 +25,8 @@ pub(super) enum Thoughts {
     Omitted,
 }
 
-/// Translates `thinking`. Without it, the model does what it does by default.
+/// Translates `thinking`. Without it, the model does what it does by default, unless the client began
+/// the answer: see [`off`].
 pub(super) fn thinking(members: &mut MemberReader, chat: &mut ChatBody) -> Result<Thoughts, RequestError> {
     let Some(thinking) = template(members, chat)? else {
         return Ok(Thoughts::Shown);
@@ -34,6 +35,13 @@ pub(super) fn thinking(members: &mut MemberReader, chat: &mut ChatBody) -> Resul
         chat.set(BUDGET, budget)?;
     }
     Ok(thinking.thoughts)
+}
+
+/// Tells the chat template not to let the model think.
+pub(super) fn off(chat: &mut ChatBody) -> Result<(), RequestError> {
+    let mut template = RawObject::default();
+    template.set(SWITCH, &false).map_err(|error| unwritable(&error))?;
+    chat.set(TEMPLATE, &template)
 }
 
 /// The part of `thinking` that the chat template does not get.

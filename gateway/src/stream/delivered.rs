@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
 use tokenbus_protocol::{Delta, Finish, RawJson, RawObject, Resume, ResumeChoice};
 
 /// The delivered output of each choice, over all attempts.
@@ -31,17 +32,19 @@ impl Delivered {
 
     /// Books a delta that goes to the client.
     pub(crate) fn add(&mut self, delta: &Delta<'_>) {
-        self.any = true;
-        let choice = choice(&mut self.first, &mut self.others, delta.choice);
         // An engine that does not count its tokens sends about one per delta with output. Members of the choice or the
         // chunk (progress, a stop reason, a fingerprint) are no output.
-        let output = delta.extra.as_ref().is_some_and(|extra| extra.delta.is_some());
-        let uncounted = u64::from(!delta.text.is_empty() || output);
-        choice.tokens += if delta.tokens > 0 {
-            u64::from(delta.tokens)
-        } else {
-            uncounted
+        let tokens = match u64::from(delta.tokens) {
+            0 => u64::from(!delta.text.is_empty() || has_output(delta)),
+            counted => counted,
         };
+        if tokens == 0 && delta.finish_reason.is_none() {
+            // Nothing of the answer: the next attempt may begin at the start.
+            return;
+        }
+        self.any = true;
+        let choice = choice(&mut self.first, &mut self.others, delta.choice);
+        choice.tokens += tokens;
         if delta.finish_reason.is_some() {
             choice.finish_reason.clone_from(&delta.finish_reason);
         }
@@ -142,6 +145,17 @@ fn choice<'d>(
     })
 }
 
+/// Whether the members of a delta say anything.
+fn has_output(delta: &Delta<'_>) -> bool {
+    let members = delta.extra.as_ref().and_then(|extra| extra.delta.as_ref());
+    let says = |object: RawObject| !object.iter().all(|(_, value)| is_empty(value));
+    members.is_some_and(|members| members.parse::<RawObject>().map_or(true, says))
+}
+
+fn is_empty(value: &RawValue) -> bool {
+    matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
+}
+
 /// Keeps reasoning text; false if `members` holds anything else.
 fn keep_reasoning(members: &RawJson, reasoning: &mut String) -> bool {
     let Ok(object) = members.parse::<RawObject>() else {
@@ -153,7 +167,7 @@ fn keep_reasoning(members: &RawJson, reasoning: &mut String) -> bool {
             serde_json::from_str::<Option<std::borrow::Cow<'_, str>>>(value.get()),
         ) {
             ("reasoning_content" | "reasoning", Ok(text)) => reasoning.push_str(&text.unwrap_or_default()),
-            (_, Ok(None)) => {}
+            _ if is_empty(value) => {}
             _ => return false,
         }
     }
@@ -249,7 +263,8 @@ mod tests {
                 ..Delta::default()
             });
         }
-        assert_eq!(delivered.tokens(), 0);
+        delivered.add(&members(r#"{"reasoning":"","tool_calls":[],"x":null}"#));
+        assert_eq!((delivered.tokens(), delivered.any()), (0, false));
         delivered.add(&members(r#"{"tool_calls":[{"index":0}]}"#));
         assert_eq!(delivered.tokens(), 1);
     }

@@ -57,6 +57,11 @@ impl Upstream {
         .await
     }
 
+    /// Like [`Upstream::start`]; it says that it is a vLLM.
+    pub async fn start_vllm(model: &str) -> Self {
+        Self::start_with(vec![json!({"id": model, "object": "model", "owned_by": "vllm"})]).await
+    }
+
     async fn start_with(models: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let address = listener.local_addr().expect("a listener has an address");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokenbus_protocol::{
     Accepted, Body, Capabilities, ErrorCode, Frame, Part, Reject, RejectReason, Request, RequestKind, Resume,
+    can_be_repeated,
 };
 use uuid::Uuid;
 
@@ -16,7 +17,6 @@ use crate::core::admission::{Ask, Verdict};
 use crate::core::parts::{Collector, PartsError};
 use crate::core::timers::Due;
 use crate::core::{Core, refusal};
-use crate::engine::repeat::can_be_repeated;
 use crate::engine::{self, Health};
 use crate::limits;
 use crate::outbox::stream::{Key, Stream, StreamParts, StreamSink, internal};

@@ -3,7 +3,6 @@
 
 pub mod llama;
 pub mod openai;
-pub(crate) mod repeat;
 
 pub use tokenbus_engine::{
     Closed, Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, OverridesError, Running, Sink,

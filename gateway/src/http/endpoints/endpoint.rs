@@ -11,7 +11,7 @@ use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
 use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, estimated_tokens};
-use tokenbus_protocol::RequestKind;
+use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -240,19 +240,23 @@ impl ReceivedRequest {
 
     fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {
         let headers = &mut self.headers;
+        let body = checked.body.unwrap_or_else(|| self.body.clone());
+        // What cannot be continued is generated again where it comes out the same.
+        let again = || self.endpoint.kind.is_generated() && can_be_repeated(&body);
+        let not_resumable = checked.not_resumable.filter(|_| !again());
         let call = Call {
             id: Uuid::now_v7(),
             kind: self.kind,
             model: checked.model,
             needs: checked.needs,
-            body: checked.body.unwrap_or_else(|| self.body.clone()),
+            body,
             deadline: self.at + headers.timeout,
             silence: headers.timeout,
             priority: headers.priority,
             tenant: headers.tenant.take(),
             client_id: std::mem::take(&mut self.id.0),
             trace: headers.trace.take(),
-            not_resumable: checked.not_resumable,
+            not_resumable,
             in_one_piece: !checked.form.is_stream(),
         };
         (checked.form, call)

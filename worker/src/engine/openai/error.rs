@@ -183,6 +183,37 @@ pub(super) fn not_continuable(message: &str, retryable: bool) -> EngineError {
     }
 }
 
+/// Whether the engine cannot go on from what the client has already.
+pub(super) fn is_not_continuable(error: &EngineError) -> bool {
+    error.engine_code.as_deref() == Some("not_continuable")
+}
+
+/// Whether the engine refuses a request whose prompt ends with the client's answer. The same request
+/// without it was taken before, so it is the answer that the engine or its template does not take.
+pub(super) fn refuses_continuation(error: &EngineError) -> bool {
+    // Older llama-servers tell the errors of a template as their own.
+    let template = || {
+        let message = error.message.to_ascii_lowercase();
+        ["prefill", "final message", "last message", "assistant"]
+            .iter()
+            .any(|word| message.contains(word))
+    };
+    !is_not_continuable(error)
+        && match error.code {
+            ErrorCode::BadRequest => true,
+            ErrorCode::Internal => template(),
+            _ => false,
+        }
+}
+
+/// The engine's refusal, told as what it is: the client's request is not at fault.
+pub(super) fn continuation_refused(error: &EngineError) -> EngineError {
+    not_continuable(
+        &format!("the engine refuses to continue a partial answer: {}", error.message),
+        true,
+    )
+}
+
 /// A deterministic answer was generated again, and is another one.
 pub(super) fn came_out_otherwise(retryable: bool) -> EngineError {
     not_continuable("the answer came out differently when it was generated again", retryable)
@@ -206,7 +237,7 @@ pub(super) fn is_fault(error: &EngineError) -> bool {
         error.code,
         ErrorCode::EngineUnavailable | ErrorCode::Internal | ErrorCode::Timeout
     ) && error.retryable
-        && error.engine_code.as_deref() != Some("not_continuable")
+        && !is_not_continuable(error)
 }
 
 fn classify(status: u16, said: Said, secrets: &Secrets) -> EngineError {

@@ -16,7 +16,7 @@ use super::error;
 use super::limits;
 use super::request;
 use super::request::engine_request::{Call, Plan};
-use super::request::seam::{Seam, without_skipped};
+use super::request::seam::Seam;
 use super::target::{Target, UsageRule};
 use super::watch::shared::Shared;
 use super::wire::client::{AnswerBody, Path, header_text};
@@ -125,8 +125,28 @@ struct Asked<'j> {
 }
 
 impl Asked<'_> {
-    /// One request and its stream. The body comes back where it was not read to its very end.
+    /// One choice's request, and another where the engine refuses the first or answers otherwise than
+    /// the client has it already.
     async fn call(&self, call: &Call) -> Result<(Finish, Option<AnswerBody>), Stopped> {
+        let mut next = Some(call);
+        let mut last = Err(Stopped::Closed);
+        while let Some(call) = next.take() {
+            let mut told = false;
+            last = self.stream(call, &mut told).await;
+            let Err(Stopped::Failed(error)) = &mut last else { break };
+            if call.continues && error::refuses_continuation(error) {
+                *error = error::continuation_refused(error);
+            }
+            if !told && error::is_not_continuable(error) {
+                next = call.otherwise.as_deref();
+            }
+        }
+        last
+    }
+
+    /// One request and its stream; `told` is set when the client gets something of it. The body comes
+    /// back where it was not read to its very end.
+    async fn stream(&self, call: &Call, told: &mut bool) -> Result<(Finish, Option<AnswerBody>), Stopped> {
         let answer = self.server.post(self.path, &call.body).await?;
         let secrets = self.server.shared.client.secrets();
         if header_text(answer.headers(), "content-type").is_some_and(|kind| kind.contains("json")) {
@@ -162,25 +182,28 @@ impl Asked<'_> {
                 .next(&mut unread)
                 .map_err(|reason| error::nonsense(&reason.to_string()))?
             {
-                let mut out = |delta: Delta<'_>| emit(self.output, delta);
+                let mut out = |delta: Delta<'_>| {
+                    *told = true;
+                    emit(self.output, delta)
+                };
                 let step = answer.event(event, &mut |delta| seam.pass(delta, &mut out))?;
                 match &seam {
                     // The body is dropped, and with it the connection: the engine stops too.
                     Seam::Stopped(tokens) => return Ok((stopped(*tokens), None)),
                     Seam::Differs { retryable } => return Err(error::came_out_otherwise(*retryable).into()),
-                    Seam::Open | Seam::Stops(_) | Seam::Skip(_) => {}
+                    Seam::Open | Seam::Stops(_) | Seam::Skip(_) | Seam::Blank(_) => {}
                 }
                 if step == Step::Done {
                     if answer.is_unsaid() {
                         self.server.shared.unsaid_finish();
                     }
-                    return Ok((without_skipped(answer.finish(), call.again), Some(body)));
+                    return Ok((call.joined(answer.finish(), &seam), Some(body)));
                 }
             }
             read.clear();
         }
         answer.ended()?;
-        Ok((without_skipped(answer.finish(), call.again), None))
+        Ok((call.joined(answer.finish(), &seam), None))
     }
 }
 

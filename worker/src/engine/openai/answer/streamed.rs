@@ -456,7 +456,7 @@ fn is_output(choice: &Choice<'_>, text: &str) -> bool {
         "refusal",
         "content",
     ];
-    !text.is_empty() || choice.delta.names().any(|name| output.contains(&name))
+    !text.is_empty() || choice.delta.say(&output)
 }
 
 fn logprobs_count(logprobs: &RawValue) -> Option<usize> {

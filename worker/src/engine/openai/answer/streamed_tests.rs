@@ -4,7 +4,6 @@
 use tokenbus_protocol::ErrorCode;
 
 use super::*;
-use crate::engine::openai::request::count::Counting;
 
 type Deltas = Vec<Delta<'static>>;
 
@@ -36,8 +35,10 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         echoes: Vec::new(),
         delivered,
         again: 0,
-        seam: crate::engine::openai::request::seam::Seam::Open,
+        continues: false,
+        seam: Default::default(),
         counting: Counting::Chunks,
+        otherwise: None,
     }
 }
 
@@ -75,7 +76,6 @@ fn run(events: &[&str]) -> (Deltas, Result<Finish, Stopped>) {
 fn text(deltas: &Deltas) -> String {
     deltas.iter().map(|delta| delta.text.as_ref()).collect()
 }
-
 const LLAMA: [&str; 6] = [
     r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}],"created":1,"id":"c","model":"smol","system_fingerprint":"b1","object":"chat.completion.chunk"}"#,
     r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"content":"Gra"}}],"created":1,"id":"c","model":"smol","system_fingerprint":"b1","object":"chat.completion.chunk"}"#,
@@ -559,4 +559,22 @@ fn several_tokens_in_one_chunk_count_by_its_usage_for_each_choice() {
     let told: Vec<_> = deltas.iter().map(|delta| (delta.choice, delta.tokens)).collect();
     assert_eq!(told, [(0, 2), (0, 1), (1, 1), (1, 4), (0, 1), (0, 1)]);
     assert!(deltas.iter().all(|delta| delta.extra.is_none()));
+}
+
+/// The first chunk of vLLM, of llama-server with progress, and of servers that list what is empty.
+#[rustfmt::skip]
+const EMPTY: [(Counting, &str); 3] = [
+    (Counting::Usage, r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"prompt_text":null,"usage":{"completion_tokens":0}}"#),
+    (Counting::Timings { hidden: true }, r#"{"choices":[{"index":0,"delta":{"content":null}}],"prompt_progress":{"total":9}}"#),
+    (Counting::Chunks, r#"{"choices":[{"index":0,"delta":{"content":"","reasoning_content":"","tool_calls":[],"refusal":""}}]}"#),
+];
+
+#[test]
+fn a_chunk_that_says_nothing_is_no_token() {
+    for (counting, chunk) in EMPTY {
+        let (secrets, mut call) = (Secrets::default(), call(None, 1, 0));
+        call.counting = counting;
+        let (deltas, _) = run_with(&mut Answer::new(&call, UsageRule::Last, &secrets), &[chunk]);
+        assert_eq!(deltas.iter().map(|delta| delta.tokens).sum::<u32>(), 0, "{chunk}");
+    }
 }

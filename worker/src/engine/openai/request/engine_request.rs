@@ -1,6 +1,7 @@
 //! What a job asks of the server: its calls, and how the answer to each joins what the client has.
 
 use bytes::Bytes;
+use tokenbus_protocol::Finish;
 
 use super::count::Counting;
 use super::seam::Seam;
@@ -22,10 +23,30 @@ pub(crate) struct Call {
     pub(crate) delivered: u64,
     /// Tokens of the answer that the client has: it is generated again from the start.
     pub(crate) again: u64,
+    /// The client's answer is part of the prompt. An engine that refuses that does not refuse the
+    /// client's request.
+    pub(crate) continues: bool,
     /// How the answer joins what the client has.
     pub(crate) seam: Seam,
     /// Where the answer tells its tokens.
     pub(crate) counting: Counting,
+    /// What is asked instead where the engine refuses this, or answers otherwise than before.
+    pub(crate) otherwise: Option<Box<Call>>,
+}
+
+impl Call {
+    /// The end of an answer that passed `seam`, with the tokens that are new. An answer that was
+    /// generated again has tokens that the client was told of before. White space that came again
+    /// was not in the prompt.
+    pub(crate) fn joined(&self, mut finish: Finish, seam: &Seam) -> Finish {
+        let repeated = if self.again == 0 { seam.repeated() } else { 0 };
+        if self.again + repeated > 0 {
+            let had = self.again + repeated;
+            finish.completion_tokens = finish.completion_tokens.map(|tokens| tokens.saturating_sub(had));
+            finish.prompt_tokens = finish.prompt_tokens.map(|tokens| tokens + repeated);
+        }
+        finish
+    }
 }
 
 /// All that a job asks of the server.
@@ -35,4 +56,38 @@ pub(crate) struct Plan {
     pub(crate) calls: Vec<Call>,
     /// Choices that reached their token limit before they were handed over.
     pub(crate) exhausted: Vec<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_count_once() {
+        let finish = Finish {
+            prompt_tokens: Some(9),
+            completion_tokens: Some(5),
+            ..Finish::default()
+        };
+        let counts = |again| {
+            let call = Call {
+                body: Bytes::new(),
+                choice: None,
+                choices: 1,
+                each: 1,
+                echoes: Vec::new(),
+                delivered: 0,
+                again,
+                continues: false,
+                seam: Seam::Open,
+                counting: Counting::Chunks,
+                otherwise: None,
+            };
+            let finish = call.joined(finish.clone(), &Seam::Open);
+            (finish.prompt_tokens, finish.completion_tokens)
+        };
+        assert_eq!(counts(3), (Some(9), Some(2)));
+        assert_eq!(counts(0), (Some(9), Some(5)));
+        assert_eq!(counts(9), (Some(9), Some(0)));
+    }
 }

@@ -1,5 +1,6 @@
 //! What of a request's body must change for the engine, and nothing else.
 
+mod blank;
 pub(crate) mod count;
 pub(crate) mod engine_request;
 pub(crate) mod members;
@@ -71,8 +72,10 @@ pub(crate) fn plan(
                     echoes: text::echoes(kind, &object, target)?,
                     delivered: 0,
                     again: 0,
+                    continues: false,
                     seam: Seam::Open,
                     counting,
+                    otherwise: None,
                 }],
                 exhausted: Vec::new(),
             })

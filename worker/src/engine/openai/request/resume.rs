@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice};
+use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice, is_repeatable};
 
 use super::count::Counting;
 use super::engine_request::{Call, Plan};
@@ -13,7 +14,6 @@ use super::seam::Seam;
 use crate::engine::openai::error::not_continuable;
 use crate::engine::openai::limits::MAX_RESUMED_CHOICES;
 use crate::engine::openai::target::{Continuation, Target};
-use crate::engine::repeat::is_repeatable;
 
 /// Members that bind the output to a grammar. A continued answer would be held to that grammar
 /// from its beginning again, and `{"a":` would be followed by `{`.
@@ -58,32 +58,50 @@ pub(crate) fn plan(
     }
     let n = u32::try_from(n).unwrap_or(MAX_RESUMED_CHOICES);
     let mut plan = Plan::default();
+    // Of the client's own request: its number of choices counts.
+    let repeatable = is_repeatable(object);
     for index in 0..n {
         let mut object = object.clone();
         if n > 1 {
             object.set("n", &1).map_err(unwritable)?;
         }
         let begun = resume.choices.iter().find(|choice| choice.index == index);
-        let joint = match begun {
-            Some(choice) if choice.finish_reason.is_some() => continue,
-            Some(choice) if has_output(choice) => join(kind, &mut object, target, choice, n)?,
-            // Nothing of it has reached the client: it begins afresh.
-            _ => Some(Joint::default()),
+        let one = One {
+            kind,
+            object,
+            target,
+            counting,
+            repeatable,
         };
-        let Some(joint) = joint else {
+        let call = |asked: Asked| {
+            let joint = asked.joint;
+            Call {
+                body: asked.body,
+                choice: (n > 1).then_some(index),
+                choices: 1,
+                each: 1,
+                echoes: Vec::new(),
+                delivered: joint.delivered,
+                again: joint.again,
+                continues: joint.continues,
+                seam: joint.seam,
+                counting,
+                otherwise: None,
+            }
+        };
+        let ways = match begun {
+            Some(choice) if choice.finish_reason.is_some() => continue,
+            Some(choice) if has_output(choice) => one.ways(choice)?,
+            // Nothing of it has reached the client: it begins afresh.
+            _ => Some((asked(&one.object, Joint::default())?, None)),
+        };
+        let Some((first, second)) = ways else {
             plan.exhausted.push(index);
             continue;
         };
         plan.calls.push(Call {
-            body: encode(&object).map_err(unwritable)?,
-            choice: (n > 1).then_some(index),
-            choices: 1,
-            each: 1,
-            echoes: Vec::new(),
-            delivered: joint.delivered,
-            again: joint.again,
-            seam: joint.seam,
-            counting,
+            otherwise: second.map(|second| Box::new(call(second))),
+            ..call(first)
         });
     }
     Ok(plan)
@@ -94,46 +112,108 @@ pub(crate) fn plan(
 struct Joint {
     delivered: u64,
     again: u64,
+    continues: bool,
     seam: Seam,
 }
 
-/// Writes `object` so that it goes on from `choice`, or leaves it as it is where it is to be
-/// generated again. `None` when its token limit leaves nothing to generate.
-fn join(
-    kind: RequestKind,
-    object: &mut RawObject,
-    target: &Target,
-    choice: &ResumeChoice,
-    n: u32,
-) -> Result<Option<Joint>, EngineError> {
-    if let Err(refused) = check(kind, object, target, choice) {
-        if !can_be_repeated(object, choice, n) {
-            return Err(refused);
-        }
-        return Ok(Some(Joint {
-            delivered: 0,
-            again: choice.tokens,
-            seam: Seam::skip(choice, refused.retryable),
-        }));
-    }
-    if !lower_limits(object, choice.tokens).map_err(unwritable)? {
-        return Ok(None);
-    }
-    append(kind, object, target, &choice.text)?;
-    let included = ["include_stop_str_in_output", "no_stop_trim"]
-        .iter()
-        .any(|name| parsed::<bool>(object, name) == Some(true));
-    Ok(Some(Joint {
-        delivered: choice.tokens,
-        again: 0,
-        seam: Seam::stops(&choice.text, stop_strings(object), included),
-    }))
+/// A body, and how its answer joins what the client has.
+struct Asked {
+    body: Bytes,
+    joint: Joint,
 }
 
-/// Whether the same request gives the same answer, and there is something to compare it with.
-fn can_be_repeated(object: &RawObject, choice: &ResumeChoice, n: u32) -> bool {
-    let known = !choice.text.is_empty() || !choice.reasoning.is_empty();
-    known && is_repeatable(object, n.into())
+fn asked(object: &RawObject, joint: Joint) -> Result<Asked, EngineError> {
+    Ok(Asked {
+        body: encode(object).map_err(unwritable)?,
+        joint,
+    })
+}
+
+/// One choice of the client's request.
+struct One<'o> {
+    kind: RequestKind,
+    object: RawObject,
+    target: &'o Target,
+    counting: Counting,
+    /// Whether the client's request gives the same answer each time.
+    repeatable: bool,
+}
+
+impl One<'_> {
+    /// How the answer can go on behind `choice`, the better way first. The second is for an engine
+    /// that refuses the first, or whose answer comes out otherwise. `None` when the token limit
+    /// leaves nothing to generate.
+    fn ways(&self, choice: &ResumeChoice) -> Result<Option<(Asked, Option<Asked>)>, EngineError> {
+        let continued = self.continued(choice);
+        let comparable = !choice.text.is_empty() || !choice.reasoning.is_empty();
+        if !(self.repeatable && comparable) {
+            return continued.map(|continued| continued.map(|way| (way, None)));
+        }
+        let again = |retryable| {
+            let joint = Joint {
+                again: choice.tokens,
+                seam: Seam::skip(choice, retryable),
+                ..Joint::default()
+            };
+            asked(&self.object, joint)
+        };
+        match continued {
+            Err(refused) => Ok(Some((again(refused.retryable)?, None))),
+            Ok(None) if self.is_exact(choice) => Ok(None),
+            Ok(None) => Ok(Some((again(true)?, None))),
+            Ok(Some(way)) if self.is_exact(choice) => Ok(Some((way, Some(again(true)?)))),
+            Ok(Some(way)) => Ok(Some((again(true)?, Some(way)))),
+        }
+    }
+
+    /// Whether a continued answer is the one that nothing happened to, to the token.
+    fn is_exact(&self, choice: &ResumeChoice) -> bool {
+        // A sampled answer goes on with other random draws.
+        let greedy = parsed::<f64>(&self.object, "temperature").is_some_and(|temperature| temperature <= 0.0);
+        // The engine holds back what may begin a stop string: the client's text ends inside a token.
+        let held_back = stop_strings(&self.object).iter().any(|stop| !stop.is_empty());
+        // Templates trim it, and then it is generated twice.
+        let blank = self.kind == RequestKind::Chat && choice.text.ends_with(char::is_whitespace);
+        // What the limit leaves is not known.
+        let estimated = self.counting == Counting::Chunks
+            && choice.token_ids.is_empty()
+            && TOKEN_LIMITS.iter().any(|name| number(&self.object, name).is_some());
+        greedy && !held_back && !blank && !estimated
+    }
+
+    /// A request that goes on from `choice`. `None` when its token limit leaves nothing to generate.
+    fn continued(&self, choice: &ResumeChoice) -> Result<Option<Asked>, EngineError> {
+        check(self.kind, &self.object, self.target, choice)?;
+        let (text, blank) = match self.kind {
+            // Many templates trim a message. What is taken off comes again, and is compared.
+            RequestKind::Chat => choice.text.split_at(choice.text.trim_end().len()),
+            _ => (choice.text.as_str(), ""),
+        };
+        let included = ["include_stop_str_in_output", "no_stop_trim"]
+            .iter()
+            .any(|name| parsed::<bool>(&self.object, name) == Some(true));
+        if text.is_empty() {
+            // An empty message is no beginning.
+            let joint = Joint {
+                again: choice.tokens,
+                seam: Seam::Open.behind_blank(blank),
+                ..Joint::default()
+            };
+            return asked(&self.object, joint).map(Some);
+        }
+        let mut object = self.object.clone();
+        if !lower_limits(&mut object, choice.tokens).map_err(unwritable)? {
+            return Ok(None);
+        }
+        append(self.kind, &mut object, self.target, text)?;
+        let joint = Joint {
+            delivered: choice.tokens,
+            again: 0,
+            continues: true,
+            seam: Seam::stops(text, stop_strings(&object), included).behind_blank(blank),
+        };
+        asked(&object, joint).map(Some)
+    }
 }
 
 fn stop_strings(object: &RawObject) -> Vec<String> {
@@ -162,6 +242,12 @@ fn check(kind: RequestKind, object: &RawObject, target: &Target, choice: &Resume
             false,
         ));
     }
+    if may_call(object) {
+        return Err(not_continuable(
+            "an answer that may be a tool call cannot be continued",
+            false,
+        ));
+    }
     if parsed::<bool>(object, "echo") == Some(true) || number(object, "best_of").is_some_and(|best| best > 1) {
         return Err(not_continuable(
             "an answer with echo or best_of cannot be continued",
@@ -169,6 +255,18 @@ fn check(kind: RequestKind, object: &RawObject, target: &Target, choice: &Resume
         ));
     }
     Ok(())
+}
+
+/// Whether tools or functions are offered. Half a call cannot be handed over as text.
+fn may_call(object: &RawObject) -> bool {
+    [("tools", "tool_choice"), ("functions", "function_call")]
+        .iter()
+        .any(|(offered, choice)| {
+            let offered = object
+                .get(offered)
+                .is_some_and(|raw| !matches!(raw.get(), "null" | "[]"));
+            offered && object.get(choice).is_none_or(|raw| raw.get() != "\"none\"")
+        })
 }
 
 fn is_constrained(object: &RawObject) -> bool {

@@ -323,12 +323,90 @@ fn what_cannot_be_continued_is_repeated_where_it_comes_out_the_same() {
         delivered(0, "", 3),
     );
     assert!(tools.is_err(), "nothing to compare it with");
-    let plan = chat(
-        Continuation::TrailingAssistant,
-        &with("seed", json!(7)),
-        delivered(0, "a", 3),
+}
+
+/// The first way of a plan's one call, and the second: whether the answer is generated again.
+fn ways(plan: &Plan) -> (bool, Option<bool>) {
+    let call = &plan.calls[0];
+    (!call.continues, call.otherwise.as_ref().map(|call| !call.continues))
+}
+
+#[test]
+fn what_a_continuation_would_not_bring_to_the_token_is_generated_again_first() {
+    let go = |kind, text: &str, change: Value| {
+        let mut body = question();
+        body["temperature"] = json!(0);
+        for (name, value) in change.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let target = Target {
+            kind,
+            ..target(Continuation::ContinueFinalMessage)
+        };
+        let resume = Resume {
+            choices: vec![delivered(0, text, 3)],
+        };
+        ways(&plan(RequestKind::Chat, body.to_string().as_bytes(), &target, Some(&resume)).unwrap())
+    };
+    let vllm = |text, change| go(ServerKind::Vllm, text, change);
+    assert_eq!(vllm("Because", json!({})), (false, Some(true)));
+    assert_eq!(vllm("Because", json!({"stop": [""]})), (false, Some(true)));
+    assert_eq!(
+        vllm("Because", json!({"stop": "END"})),
+        (true, Some(false)),
+        "held back"
     );
-    assert_eq!(plan.unwrap().calls[0].again, 0, "what can be continued is");
+    assert_eq!(vllm("Because\n", json!({})), (true, Some(false)), "trimmed");
+    let sampled = json!({"temperature": 1, "seed": 7});
+    assert_eq!(vllm("Because", sampled), (true, Some(false)), "other draws");
+    assert_eq!(vllm("Because", json!({"temperature": 1, "stop": "END"})), (false, None));
+    assert_eq!(
+        vllm("Because", json!({"tools": [{}], "tool_choice": "required"})),
+        (true, None)
+    );
+    assert_eq!(
+        go(ServerKind::Unknown, "Because", json!({})),
+        (true, Some(false)),
+        "a count of events"
+    );
+    let unlimited = json!({"max_tokens": null});
+    assert_eq!(go(ServerKind::Unknown, "Because", unlimited), (false, Some(true)));
+}
+
+#[test]
+fn white_space_at_the_end_is_not_handed_over() {
+    let sent = |text: &str, body: &Value| {
+        let plan = chat(Continuation::ContinueFinalMessage, body, delivered(0, text, 3)).unwrap();
+        (body_of(&plan, 0), plan.calls[0].clone())
+    };
+    let (body, call) = sent("```\n ", &question());
+    assert_eq!(body["messages"][1]["content"], "```");
+    assert!(matches!(call.seam, Seam::Blank(_)) && call.continues);
+    let (body, call) = sent("\n\n", &question());
+    assert_eq!(body["messages"], question()["messages"], "nothing to begin with");
+    assert_eq!((call.delivered, call.again, call.continues), (0, 3, false));
+    assert_eq!(body["max_tokens"], 10);
+    // A prompt has no template.
+    let completion = json!({"prompt": "a", "max_tokens": 9});
+    let resumed = vec![delivered(0, " b ", 2)];
+    let plan = planned(RequestKind::Completion, Continuation::None, &completion, resumed).unwrap();
+    assert_eq!(
+        (body_of(&plan, 0)["prompt"].as_str(), &plan.calls[0].seam),
+        (Some("a b "), &Seam::Open)
+    );
+}
+
+#[test]
+fn token_ids_and_a_suffix_are_generated_again() {
+    for body in [
+        json!({"prompt": [1, 2], "temperature": 0}),
+        json!({"prompt": "a", "suffix": "b", "seed": 3}),
+    ] {
+        let resumed = vec![delivered(0, " blue", 1)];
+        let plan = planned(RequestKind::Completion, Continuation::None, &body, resumed).unwrap();
+        assert_eq!(body_of(&plan, 0)["prompt"], body["prompt"]);
+        assert!(matches!(plan.calls[0].seam, Seam::Skip(_)));
+    }
 }
 
 #[test]
@@ -336,14 +414,14 @@ fn a_stop_string_that_was_begun_is_watched_for() {
     let seam = |stop: Value| {
         let mut body = question();
         body["stop"] = stop;
-        chat(Continuation::TrailingAssistant, &body, delivered(0, "a\n", 2))
+        chat(Continuation::TrailingAssistant, &body, delivered(0, "a E", 2))
             .unwrap()
             .calls
             .remove(0)
             .seam
     };
-    assert!(matches!(seam(json!("\n\n")), Seam::Stops(_)));
-    assert!(matches!(seam(json!(["x", "\n\n"])), Seam::Stops(_)));
+    assert!(matches!(seam(json!("END")), Seam::Stops(_)));
+    assert!(matches!(seam(json!(["x", "END"])), Seam::Stops(_)));
     for stop in [json!("x"), json!(["x"]), json!(null), json!([])] {
         assert_eq!(seam(stop.clone()), Seam::Open, "{stop}");
     }

@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 
-use tokenbus_protocol::{Delta, Finish, RawJson, RawObject, ResumeChoice};
+use tokenbus_protocol::{Delta, RawJson, RawObject, ResumeChoice};
 
+use super::blank::Blank;
 use crate::engine::Closed;
 use crate::engine::openai::limits::MAX_HELD_DELTAS;
 
@@ -21,6 +22,8 @@ pub(crate) enum Seam {
     Stops(Stops),
     /// The output is still what the client has already.
     Skip(Skip),
+    /// The white space at the end of the client's text was not handed over, and may come again.
+    Blank(Box<Blank>),
     /// A stop string was completed: nothing more passes. With the tokens that were generated.
     Stopped(u64),
     /// What came is not what the client has: nothing passes.
@@ -88,6 +91,22 @@ impl Seam {
         })
     }
 
+    /// The same behind white space that was not handed over.
+    pub(crate) fn behind_blank(self, blank: &str) -> Self {
+        if blank.is_empty() {
+            return self;
+        }
+        Self::Blank(Box::new(Blank::new(blank, self)))
+    }
+
+    /// Tokens that came again and were held back, where only white space is compared.
+    pub(crate) fn repeated(&self) -> u64 {
+        match self {
+            Self::Blank(blank) => blank.repeated(),
+            _ => 0,
+        }
+    }
+
     /// Takes output of the engine; what the client is to have goes to `emit`. Look at the seam
     /// after each call: it may have stopped the answer.
     ///
@@ -110,21 +129,33 @@ impl Seam {
                 *self = next;
                 out.into_iter().try_for_each(emit)
             }
+            Self::Blank(mut blank) => {
+                let out = blank.take(delta);
+                *self = blank.next();
+                out.into_iter().try_for_each(emit)
+            }
             closed @ (Self::Stopped(_) | Self::Differs { .. }) => {
                 *self = closed;
                 Ok(())
             }
         }
     }
-}
 
-/// Counts only what is new: an answer that was generated again has `had` tokens that the client
-/// was told of before.
-pub(crate) fn without_skipped(mut finish: Finish, had: u64) -> Finish {
-    if had > 0 {
-        finish.completion_tokens = finish.completion_tokens.map(|tokens| tokens.saturating_sub(had));
+    /// The same for a seam within a seam.
+    pub(super) fn take(&mut self, delta: Delta<'_>) -> Vec<Delta<'static>> {
+        let (next, out) = match std::mem::take(self) {
+            Self::Open => (Self::Open, vec![delta.into_owned()]),
+            Self::Stops(stops) => stops.take(delta),
+            Self::Skip(skip) => skip.take(delta),
+            Self::Blank(mut blank) => {
+                let out = blank.take(delta);
+                (blank.next(), out)
+            }
+            closed @ (Self::Stopped(_) | Self::Differs { .. }) => (closed, Vec::new()),
+        };
+        *self = next;
+        out
     }
-    finish
 }
 
 impl Stops {

@@ -213,17 +213,37 @@ fn tokens_count_once() {
     };
     let (out, _) = passed(had("", "Beca", 3), vec![many]);
     assert_eq!(out[0].tokens, 2);
-    let finish = Finish {
-        prompt_tokens: Some(9),
-        completion_tokens: Some(5),
-        ..Finish::default()
-    };
-    let counts = |had| {
-        let finish = without_skipped(finish.clone(), had);
-        (finish.prompt_tokens, finish.completion_tokens)
-    };
-    assert_eq!(
-        (counts(3), counts(0), counts(9)),
-        ((Some(9), Some(2)), (Some(9), Some(5)), (Some(9), Some(0)))
-    );
+}
+
+fn behind(had: &str, blank: &str) -> Seam {
+    stops(had, &["END"]).behind_blank(blank)
+}
+
+#[test]
+fn white_space_that_comes_again_is_not_said_twice() {
+    for (blank, pieces, left, repeated) in [
+        (" ", vec![" brown"], "brown", 1),
+        (" ", vec!["brown"], "brown", 0),
+        (" ", vec!["", " ", "brown"], "brown", 1),
+        ("\n", vec!["\nx = 1"], "x = 1", 1),
+        ("\n", vec!["\n\n", "x"], "\nx", 1),
+        ("\n    ", vec!["\n", "    ", "    return"], "    return", 2),
+        ("\n    ", vec!["\n", "x", "    "], "x    ", 1),
+        ("\u{2003}\n", vec!["\u{2003}", " a"], " a", 1),
+    ] {
+        let deltas = pieces.iter().map(|piece| text(piece)).chain([finish("stop")]).collect();
+        let (out, seam) = passed(behind("a", blank), deltas);
+        assert_eq!(joined(&out), left, "{blank:?} {pieces:?}");
+        assert_eq!(seam.repeated(), repeated, "{blank:?} {pieces:?}");
+        assert_eq!(out.last().unwrap().finish_reason.as_deref(), Some("stop"));
+    }
+}
+
+#[test]
+fn a_stop_string_begun_before_the_white_space_still_stops() {
+    let (out, seam) = passed(behind("a E", "\n"), vec![text("N"), text("D. More")]);
+    assert_eq!((joined(&out).as_str(), seam), ("", Seam::Stopped(2)));
+    let (out, _) = passed(behind("a E", " "), vec![text(" x")]);
+    assert_eq!(joined(&out), "x");
+    assert_eq!(behind("a E", ""), stops("a E", &["END"]));
 }

@@ -68,7 +68,15 @@ impl<'a> Members<'a> {
         self.0.is_empty()
     }
 
+    /// Whether one of `names` has something in it: `null`, an empty text and an empty list have not.
+    pub(crate) fn say(&self, names: &[&str]) -> bool {
+        let empty = |raw: &RawValue| matches!(raw.get(), "null" | "\"\"" | "[]" | "{}");
+        let mut members = self.0.iter();
+        members.any(|(name, value)| names.contains(&name.as_ref()) && !empty(value.0))
+    }
+
     /// The names, in order.
+    #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }

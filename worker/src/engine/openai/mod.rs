@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokio::sync::watch::{Receiver, Sender};
 
-pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError};
+pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError, Streaming};
 pub use supervisor::EngineCommand;
 pub use target::ServerKind;
 
@@ -73,6 +73,7 @@ impl OpenAiEngine {
         let shared = Arc::new(Shared::new(
             client,
             Catalog::unknown(&options.models, options.overrides),
+            options.streaming,
         ));
         let settings = Settings {
             engine: options.engine,

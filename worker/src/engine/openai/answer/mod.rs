@@ -3,3 +3,6 @@
 pub(crate) mod exchange;
 pub(crate) mod streamed;
 pub(crate) mod unary;
+pub(crate) mod usage;
+pub(crate) mod vectors;
+pub(crate) mod whole;

@@ -38,6 +38,7 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         again: 0,
         seam: crate::engine::openai::request::seam::Seam::Open,
         counting: Counting::Chunks,
+        asked: Default::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::count::Counting;
+use super::manner::Sent;
 use super::seam::Seam;
 
 /// One request to the server.
@@ -26,6 +27,17 @@ pub(crate) struct Call {
     pub(crate) seam: Seam,
     /// Where the answer tells its tokens.
     pub(crate) counting: Counting,
+    /// What of the answer the client asked for by itself.
+    pub(crate) asked: Asked,
+}
+
+/// What of an answer the client asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Asked {
+    /// The usage in each chunk.
+    pub(crate) usage_in_chunks: bool,
+    /// A chunk of its own for the usage, behind the last choice.
+    pub(crate) usage_chunk: bool,
 }
 
 /// All that a job asks of the server.
@@ -35,4 +47,6 @@ pub(crate) struct Plan {
     pub(crate) calls: Vec<Call>,
     /// Choices that reached their token limit before they were handed over.
     pub(crate) exhausted: Vec<u32>,
+    /// What the requests are, for what the server may say of them.
+    pub(crate) sent: Sent,
 }

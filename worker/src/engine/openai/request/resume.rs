@@ -7,7 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice};
 
 use super::count::Counting;
-use super::engine_request::{Call, Plan};
+use super::engine_request::{Asked, Call, Plan};
 use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
 use crate::engine::openai::error::not_continuable;
@@ -47,7 +47,7 @@ pub(crate) fn plan(
     object: &RawObject,
     target: &Target,
     resume: &Resume,
-    counting: Counting,
+    (counting, asked): (Counting, Asked),
 ) -> Result<Plan, EngineError> {
     let n = number(object, "n").unwrap_or(1).max(1);
     if n > u64::from(MAX_RESUMED_CHOICES) {
@@ -84,6 +84,7 @@ pub(crate) fn plan(
             again: joint.again,
             seam: joint.seam,
             counting,
+            asked,
         });
     }
     Ok(plan)

@@ -1,5 +1,6 @@
 //! What the jobs of an engine and its monitor share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
+use crate::engine::openai::options::Streaming;
+use crate::engine::openai::request::manner::{Lessons, Manner, Sent};
 use crate::engine::openai::wire::client::Client;
 
 /// The server as the jobs see it.
@@ -16,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     catalog: RwLock<Arc<Catalog>>,
     breaker: Mutex<Breaker>,
+    streaming: Streaming,
+    lessons: Mutex<Lessons>,
     /// Wakes the monitor.
     news: Notify,
     connection_failed: AtomicBool,
@@ -25,11 +30,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, catalog: Catalog) -> Self {
+    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming) -> Self {
         Self {
             client,
             catalog: RwLock::new(Arc::new(catalog)),
             breaker: Mutex::new(Breaker::new()),
+            streaming,
+            lessons: Mutex::new(Lessons::default()),
             news: Notify::new(),
             connection_failed: AtomicBool::new(false),
             epoch: Instant::now(),
@@ -44,6 +51,25 @@ impl Shared {
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    /// How to ask the server for its model `upstream`, and the added members that it is known to take.
+    pub(crate) fn manner(&self, upstream: &str) -> (Manner, BTreeSet<String>) {
+        let (manner, proven) = self.lessons().of(upstream, Instant::now());
+        let streaming = self.streaming;
+        (Manner { streaming, ..manner }, proven)
+    }
+
+    /// The server took a request that was asked in `manner`.
+    pub(crate) fn worked(&self, upstream: &str, manner: &Manner, sent: &Sent) {
+        if self.lessons().worked(upstream, manner, sent, Instant::now()) {
+            let (without, whole) = (&manner.without, manner.whole);
+            tracing::info!(model = upstream, ?without, in_one_piece = ?whole, "the engine refuses this: it is asked otherwise from now on");
+        }
+    }
+
+    fn lessons(&self) -> MutexGuard<'_, Lessons> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server has sent output.

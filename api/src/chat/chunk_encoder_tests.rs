@@ -285,7 +285,7 @@ fn reasoning_has_both_names_whichever_the_engine_uses() {
     for (name, other) in [("reasoning", "reasoning_content"), ("reasoning_content", "reasoning")] {
         let mut encoder = encoder(false);
         let piece = DeltaExtra {
-            delta: raw(&format!(r#"{{"{name}":"h\\n"}}"#)),
+            delta: raw(&format!(r#"{{"{name}":"h\n"}}"#)),
             ..DeltaExtra::default()
         };
         let told = events(&encode(&mut encoder, &[with(piece)]))[1]["choices"][0]["delta"].clone();

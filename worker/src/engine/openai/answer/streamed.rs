@@ -301,7 +301,7 @@ impl<'s> Answer<'s> {
             extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
         };
         let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
-        if delta.finish_reason.is_some() && !self.asked.usage_chunk {
+        if delta.finish_reason.is_some() && self.asked.no_usage_chunk {
             self.flush(emit)?;
             self.held = Some(delta.into_owned());
         } else {

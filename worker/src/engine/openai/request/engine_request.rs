@@ -36,8 +36,8 @@ pub(crate) struct Call {
 pub(crate) struct Asked {
     /// The usage in each chunk.
     pub(crate) usage_in_chunks: bool,
-    /// A chunk of its own for the usage, behind the last choice.
-    pub(crate) usage_chunk: bool,
+    /// No chunk for the usage: what engines tell beside it belongs to the end of the choice.
+    pub(crate) no_usage_chunk: bool,
 }
 
 /// All that a job asks of the server.

@@ -125,7 +125,7 @@ fn prepare(
     }
     let streamed = parsed::<bool>(object, "stream") == Some(true);
     let has = Shape::of(kind, object);
-    let sent = Sent {
+    let mut sent = Sent {
         whole: is_whole(streamed, has, target, manner),
         can_be_whole: !(streamed && has.no_stream),
         tools: has.tools,
@@ -146,16 +146,27 @@ fn prepare(
     if !streamed {
         object.set("stream", &true)?;
     }
-    let (counting, asked, mut sent) = (Counting::Chunks, Asked::default(), sent);
-    let options = object.get("stream_options").filter(|raw| raw.get() != "null");
+    let (counting, asked) = set_stream_options(object, target, streamed, manner, &mut sent.added)?;
+    Ok(Prepared { counting, asked, sent })
+}
+
+/// Asks for what is counted by, but for what the server refuses; returns that, and what the client itself asked for.
+fn set_stream_options(
+    object: &mut RawObject,
+    target: &Target,
+    streamed: bool,
+    manner: &Manner,
+    added: &mut Vec<String>,
+) -> Result<(Counting, Asked), RawJsonError> {
+    let options = object.get(STREAM_OPTIONS).filter(|raw| raw.get() != "null");
     let Ok(mut options) = options.map_or(Ok(RawObject::default()), |raw| RawObject::parse(raw.get().as_bytes())) else {
         // No object: the engine tells the client so itself.
-        return Ok(Prepared { counting, asked, sent });
+        return Ok((Counting::Chunks, Asked::default()));
     };
     let wants = |name: &str| streamed && parsed::<bool>(&options, name) == Some(true);
     let asked = Asked {
         usage_in_chunks: wants(CONTINUOUS),
-        usage_chunk: wants("include_usage"),
+        no_usage_chunk: !wants("include_usage"),
     };
     let counting = Counting::of(target.kind, object);
     let is_refused = |name: &str| {
@@ -168,20 +179,20 @@ fn prepare(
         .collect();
     if !missing.is_empty() {
         if options.is_empty() {
-            sent.added.push(STREAM_OPTIONS.to_owned());
+            added.push(STREAM_OPTIONS.to_owned());
         }
         for name in &missing {
             options.set(name, &true)?;
-            sent.added.push(format!("{STREAM_OPTIONS}.{name}"));
+            added.push(format!("{STREAM_OPTIONS}.{name}"));
         }
         object.set(STREAM_OPTIONS, &options)?;
     }
     let is_hidden = counting == (Counting::Timings { hidden: true });
     if is_hidden && !manner.without.contains(PER_TOKEN) {
         object.set(PER_TOKEN, &true)?;
-        sent.added.push(PER_TOKEN.to_owned());
+        added.push(PER_TOKEN.to_owned());
     }
-    Ok(Prepared { counting, asked, sent })
+    Ok((counting, asked))
 }
 
 const STREAM_OPTIONS: &str = "stream_options";

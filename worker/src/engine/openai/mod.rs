@@ -9,6 +9,7 @@ mod answer;
 mod error;
 mod generate;
 pub(crate) mod limits;
+mod manner;
 mod options;
 mod request;
 pub mod supervisor;

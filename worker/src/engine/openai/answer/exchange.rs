@@ -10,7 +10,7 @@ use tokenbus_protocol::{Delta, EngineError, ErrorCode};
 use super::streamed::Stopped;
 use crate::engine::openai::error;
 use crate::engine::openai::limits;
-use crate::engine::openai::request::manner::Refused;
+use crate::engine::openai::manner::Refused;
 use crate::engine::openai::watch::shared::Shared;
 use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
 use crate::engine::{Closed, Job, Sink};

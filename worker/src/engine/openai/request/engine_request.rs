@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::count::Counting;
-use super::manner::Sent;
 use super::seam::Seam;
+use crate::engine::openai::manner::Sent;
 
 /// One request to the server.
 #[derive(Debug, Clone, PartialEq)]

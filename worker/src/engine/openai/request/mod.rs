@@ -3,7 +3,6 @@
 pub(crate) mod added;
 pub(crate) mod count;
 pub(crate) mod engine_request;
-pub(crate) mod manner;
 pub(crate) mod members;
 mod resume;
 pub(crate) mod seam;
@@ -15,10 +14,10 @@ use tokenbus_protocol::{EngineError, ErrorCode, RawJsonError, RawObject, Request
 
 use self::count::{Counting, PER_TOKEN};
 use self::engine_request::{Asked, Call, Plan};
-use self::manner::{Manner, Sent, Whole};
 use self::members::{demands_a_tool, encode, number, parsed, unwritable};
 use self::seam::Seam;
 use crate::engine::openai::error;
+use crate::engine::openai::manner::{Manner, Sent, Whole};
 use crate::engine::openai::options::Streaming;
 use crate::engine::openai::target::{ServerKind, Target};
 use crate::engine::openai::wire::client::Path;

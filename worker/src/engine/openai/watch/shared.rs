@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
+use crate::engine::openai::manner::{Lessons, Manner, Sent};
 use crate::engine::openai::options::Streaming;
-use crate::engine::openai::request::manner::{Lessons, Manner, Sent};
 use crate::engine::openai::wire::client::Client;
 
 /// The server as the jobs see it.

@@ -9,7 +9,9 @@ use tokenbus_protocol::{Feature, Name};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
-use tokenbus_worker::engine::openai::{ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions};
+use tokenbus_worker::engine::openai::{
+    ApiKey, EngineCommand, ModelSpec as ServedModel, OpenAiEngine, OpenAiOptions, Streaming,
+};
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
@@ -107,6 +109,10 @@ struct OpenAiArgs {
     /// Folder for the output of a started server [default: a folder in the cache]
     #[arg(long, value_name = "FOLDER")]
     engine_log_dir: Option<PathBuf>,
+
+    /// What is asked as a stream: auto (what the server is known to stream well), always, or never
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    engine_streams: Streaming,
 
     /// API key for the server
     #[arg(
@@ -275,6 +281,7 @@ fn openai(args: &Args) -> Result<OpenAiOptions, Failure> {
         api_key,
         command,
         start_timeout: flags.engine_start_timeout,
+        streaming: flags.engine_streams,
         ..OpenAiOptions::default()
     })
 }

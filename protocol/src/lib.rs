@@ -49,7 +49,7 @@ pub use limits::{MAX_BATCH, MAX_BODY, MAX_MESSAGE, MAX_MODEL_NAME, MAX_NAME, MAX
 pub use model_mark::{is_model_mark, model_mark};
 pub use model_token::encode_model;
 pub use name::{Name, NameError};
-pub use openai::{RawJson, RawJsonError, RawObject};
+pub use openai::{ADDED_MEMBERS, RawJson, RawJsonError, RawObject};
 pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;

@@ -88,7 +88,11 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["engine::openai::limits"],
             &["engine::openai::supervisor"],
             &["engine::openai::options"],
-            &["engine::openai::error", "engine::openai::target"],
+            &[
+                "engine::openai::error",
+                "engine::openai::manner",
+                "engine::openai::target",
+            ],
             &["engine::openai::wire"],
             &["engine::openai::request", "engine::openai::watch"],
             &["engine::openai::answer"],

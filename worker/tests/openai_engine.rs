@@ -95,7 +95,8 @@ async fn unknown_fields_of_the_server_pass() {
     assert_eq!(extra.choice.as_ref().unwrap().get(), r#"{"x_choice":true}"#);
     assert_eq!(extra.fingerprint.as_deref(), Some("fp"));
     assert!(whole.finish().usage.as_ref().unwrap().get().contains(r#""x_usage":7"#));
-    assert_eq!(whole.finish().chunk.as_ref().unwrap().get(), r#"{"timings":{"ms":1}}"#);
+    let end = whole.deltas.last().unwrap().extra.as_ref().unwrap();
+    assert_eq!(end.chunk.as_ref().unwrap().get(), r#"{"timings":{"ms":1}}"#);
 }
 
 #[tokio::test]

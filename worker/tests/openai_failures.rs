@@ -110,19 +110,12 @@ async fn a_stream_that_ends_early_is_a_failure_however_it_ends() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_stream_is_an_error() {
+async fn json_that_is_no_answer_is_an_error() {
     let headers = || vec![("content-type", "application/json".to_owned())];
-    let whole = once(move |_| {
-        Reply::Plain(
-            200,
-            headers(),
-            r#"{"choices":[{"message":{"content":"x"}}]}"#.to_owned(),
-        )
-    })
-    .await;
+    let whole = once(move |_| Reply::Plain(200, headers(), r#"{"choices":[]}"#.to_owned())).await;
     assert_eq!(
         (whole.error().code, whole.error().retryable),
-        (ErrorCode::Internal, false)
+        (ErrorCode::Internal, true)
     );
     let whole =
         once(move |_| Reply::Plain(200, headers(), r#"{"error":{"message":"no","code":429}}"#.to_owned())).await;

@@ -57,7 +57,7 @@ async fn each_kind_has_its_path_and_its_answer_is_handed_on() {
         (RequestKind::Rerank, "/v1/rerank"),
         (RequestKind::Score, "/v1/score"),
     ] {
-        let body = json!({"model": "m", "input": "a", "encoding_format": "base64", "x": 1});
+        let body = json!({"model": "m", "input": "a", "encoding_format": "float", "x": 1});
         let whole = start(&engine, asked(kind, &body)).whole().await;
         assert_eq!(text(&whole), answer.replace("\"up\"", "\"M\""));
         let finish = whole.finish();

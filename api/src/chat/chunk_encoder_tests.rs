@@ -174,7 +174,7 @@ fn what_is_not_text_goes_through_as_it_came() {
     let head = HEAD.replace(r#""choices""#, r#""system_fingerprint":"fp_1","choices""#);
     let want = [
         head.as_str(),
-        r#"{"index":0,"delta":{"content":"x","reasoning_content":"hm","tool_calls":[{"index":0,"n":1e400}]},"#,
+        r#"{"index":0,"delta":{"content":"x","reasoning_content":"hm","tool_calls":[{"index":0,"n":1e400}],"reasoning":"hm"},"#,
         r#""logprobs":{"content":[{"token":"x","logprob":-0.10}]},"finish_reason":"tool_calls","stop_reason":128009}],"#,
         r#""provider":"p","service_tier":null}"#,
         "\n\n",
@@ -278,4 +278,36 @@ fn a_hostile_model_name_stays_inside_its_string() {
     let mut encoder = ChunkEncoder::new(identity, false);
     let events = events(&encode(&mut encoder, &[text("a")]));
     assert_eq!(events[0]["model"], "a\",\"x\":\"\n\n");
+}
+
+#[test]
+fn reasoning_has_both_names_whichever_the_engine_uses() {
+    for (name, other) in [("reasoning", "reasoning_content"), ("reasoning_content", "reasoning")] {
+        let mut encoder = encoder(false);
+        let piece = DeltaExtra {
+            delta: raw(&format!(r#"{{"{name}":"h\n"}}"#)),
+            ..DeltaExtra::default()
+        };
+        let told = events(&encode(&mut encoder, &[with(piece)]))[1]["choices"][0]["delta"].clone();
+        assert_eq!(told, json!({name: "h\n", other: "h\n"}));
+    }
+    let mut encoder = encoder(false);
+    let both = r#"{"reasoning":"a","reasoning_content":"b"}"#;
+    let piece = DeltaExtra {
+        delta: raw(both),
+        ..DeltaExtra::default()
+    };
+    assert!(encode(&mut encoder, &[with(piece)]).contains(r#""delta":{"reasoning":"a","reasoning_content":"b"}"#));
+}
+
+#[test]
+fn the_usage_of_a_chunk_stands_in_place_of_the_null() {
+    let mut encoder = encoder(true);
+    let piece = DeltaExtra {
+        chunk: raw(r#"{"usage":{"completion_tokens":1}}"#),
+        ..DeltaExtra::default()
+    };
+    let told = encode(&mut encoder, &[with(piece)]);
+    assert!(told.contains(r#""usage":{"completion_tokens":1}"#));
+    assert_eq!(told.matches("\"usage\"").count(), 2, "{told}");
 }

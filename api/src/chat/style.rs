@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
-use tokenbus_protocol::RawJson;
+use tokenbus_protocol::{RawJson, RawObject};
 
 use crate::answer::json::{push_escaped, push_members, push_number, push_optional};
 use crate::generation::Style;
@@ -51,6 +51,36 @@ struct Message<'a> {
     refusal: Option<()>,
     #[serde(flatten)]
     members: &'a Members,
+    /// Reasoning that the engine has under the other name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<&'a str>,
+}
+
+/// The names of reasoning. Engines use either, and clients look for one of them: both get it under both, so that it
+/// does not come and go with the engine that answers.
+const REASONING: [&str; 2] = ["reasoning_content", "reasoning"];
+
+/// Appends the reasoning of `delta` under the name that it does not have.
+fn push_other_reasoning(delta: Option<&RawJson>, out: &mut BytesMut) {
+    let Some(delta) = delta.filter(|json| json.get().contains("\"reasoning")) else {
+        return;
+    };
+    let Ok(object) = RawObject::parse(delta.get().as_bytes()) else {
+        return;
+    };
+    let (other, told) = match REASONING.map(|name| object.get(name)) {
+        [Some(told), None] => ("reasoning", told),
+        [None, Some(told)] => ("reasoning_content", told),
+        _ => return,
+    };
+    if told.get().starts_with('"') {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(other.as_bytes());
+        out.extend_from_slice(b"\":");
+        out.extend_from_slice(told.get().as_bytes());
+    }
 }
 
 fn chunk_choice(index: u32, role: Option<&'static str>, content: Option<&'static str>) -> ChunkChoice {
@@ -114,6 +144,7 @@ impl Style for ChatStyle {
             }
         }
         out.extend_from_slice(piece.delta.as_bytes());
+        push_other_reasoning(piece.extra.delta.as_ref(), out);
         out.extend_from_slice(b"},\"logprobs\":");
         let logprobs = piece.extra.logprobs.as_ref().map_or("null", |json| json.get());
         out.extend_from_slice(logprobs.as_bytes());
@@ -129,8 +160,12 @@ impl Style for ChatStyle {
 
     fn whole(choice: &Choice) -> impl Serialize {
         // OpenAI's content is null where the message is something other than text.
-        let other = ["tool_calls", "function_call", "refusal"];
-        let is_other = choice.text.is_empty() && other.iter().any(|name| choice.message.has(name));
+        let others = ["tool_calls", "function_call", "refusal"];
+        let is_other = choice.text.is_empty() && others.iter().any(|name| choice.message.has(name));
+        let other = |[absent, there]: [&str; 2]| {
+            let text = choice.message.text(there);
+            text.filter(|_| !choice.message.contains(absent))
+        };
         WholeChoice {
             index: choice.index,
             message: Message {
@@ -138,6 +173,8 @@ impl Style for ChatStyle {
                 content: (!is_other).then_some(&choice.text),
                 refusal: (!choice.message.contains("refusal")).then_some(()),
                 members: &choice.message,
+                reasoning_content: other(REASONING),
+                reasoning: other(["reasoning", "reasoning_content"]),
             },
             logprobs: choice.logprobs(),
             finish_reason: choice.finish_reason.as_deref(),

@@ -150,7 +150,7 @@ fn everything_the_engine_said_is_in_the_answer() {
     );
     assert!(
         got.ends_with(concat!(
-            r#""message":{"role":"assistant","content":"","refusal":null,"reasoning_content":"ab"},"#,
+            r#""message":{"role":"assistant","content":"","refusal":null,"reasoning_content":"ab","reasoning":"ab"},"#,
             r#""logprobs":{"content":[{"t":1.50},{"t":2}],"refusal":null},"finish_reason":null,"stop_reason":7}],"#,
             r#""usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"cost":0.10},"#,
             r#""system_fingerprint":"fp","provider":"y","z":1,"timings":{"ms":1.0}}"#

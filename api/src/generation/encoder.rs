@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
-use tokenbus_protocol::{Delta, DeltaExtra, Finish};
+use tokenbus_protocol::{Delta, DeltaExtra, Finish, RawObject};
 
 use super::style::{RichDelta, Style};
 use crate::answer::events::{DONE, push_failure, push_unnamed};
@@ -140,7 +140,13 @@ impl<S: Style> ChunkEncoder<S> {
         }
         out.extend_from_slice(&self.prefix);
         S::push_choice(piece, out);
-        out.extend_from_slice(self.no_usage);
+        // The engine's usage so far, which a client may ask for in each chunk, stands in place of the null.
+        let has_usage = piece.chunk.contains("\"usage\"")
+            && RawObject::parse(format!("{{{}}}", piece.chunk).as_bytes())
+                .is_ok_and(|more| more.get("usage").is_some());
+        if !has_usage {
+            out.extend_from_slice(self.no_usage);
+        }
         push_members(out, piece.chunk);
         out.extend_from_slice(CHUNK_END);
     }

@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     ToolCall,
     /// A tool call's `function` or `custom`: arguments grow, the name comes once.
     Function,
-    /// Members of a choice or of a chunk: the newest value counts.
+    /// Members of a choice or of a chunk: the newest value counts, but token ids grow with the text.
     Newest,
 }
 
@@ -37,7 +37,9 @@ impl Kind {
             (Self::Message, "function_call") | (Self::ToolCall, "function" | "custom") => {
                 Policy::Nested(Self::Function)
             }
-            (Self::Message | Self::Logprobs, _) | (Self::Function, "arguments" | "input") => Policy::Grow,
+            (Self::Message | Self::Logprobs, _)
+            | (Self::Function, "arguments" | "input")
+            | (Self::Newest, "token_ids") => Policy::Grow,
             (Self::ToolCall, "id" | "type") | (Self::Function, "name") => Policy::First,
             // Pieces are numbered; whole calls stand in order.
             (Self::ToolCall, "index") => Policy::Skip,
@@ -91,6 +93,14 @@ impl Members {
         self.members
             .iter()
             .any(|(key, value)| key == name && !matches!(value, Value::Raw(raw) if raw.get() == "null"))
+    }
+
+    /// The member's text, where it is one.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.members.iter().find_map(|(key, value)| match value {
+            Value::Text(text) if key == name => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {

@@ -84,6 +84,9 @@ pub fn check_message(body: &[u8]) -> Result<Checked, RequestError> {
     if let Some(mut metadata) = members.object("metadata")? {
         let user: Option<String> = metadata.take("user_id")?;
         chat.give("user", json(user.as_ref())?.as_deref())?;
+        if user.is_some() {
+            chat.note_added("user");
+        }
     }
     if members.take::<Integer>("n")?.is_some_and(|n| n != Integer(1.0)) {
         return Err(unsupported("n", "'n' is not supported: a message is one answer"));
@@ -193,6 +196,9 @@ fn output(members: &mut MemberReader, chat: &mut ChatBody) -> Result<(), Request
             _ => effort,
         });
         chat.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
+        if effort.is_some() {
+            chat.note_added("reasoning_effort");
+        }
     }
     // `output_format` is the name of the API's beta version.
     let format = match config

@@ -135,7 +135,7 @@ fn members_go_under_the_names_of_chat_as_they_were_written() {
         r#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{"type":"function","id":"t","#,
         r#""function":{"name":"f","arguments":"{\"b\":1.50,\"a\":[ 2 ]}"}}]},{"role":"user","content":"x"}],"#,
         r#""max_tokens":99,"stream":true,"temperature":0.10,"top_p":1.0,"top_k":5,"stop":["a","b"],"user":"u","#,
-        r#""min_p":0.050}"#
+        r#""min_p":0.050,"tokenbus_added":["user"]}"#
     );
     assert_eq!(body, want);
 }
@@ -170,15 +170,15 @@ fn thinking_is_told_to_the_template() {
     let kwargs = |thinking: Value| body(json!({ "thinking": thinking }));
     assert_eq!(
         kwargs(json!({"type": "enabled", "budget_tokens": 2048})),
-        json!({"chat_template_kwargs": {"enable_thinking": true}, "thinking_budget_tokens": 2048})
+        json!({"chat_template_kwargs": {"enable_thinking": true}, "thinking_budget_tokens": 2048, "tokenbus_added": ["chat_template_kwargs.enable_thinking", "thinking_budget_tokens"]})
     );
     assert_eq!(
         kwargs(json!({"type": "adaptive"})),
-        json!({"chat_template_kwargs": {"enable_thinking": true}})
+        json!({"chat_template_kwargs": {"enable_thinking": true}, "tokenbus_added": ["chat_template_kwargs.enable_thinking"]})
     );
     assert_eq!(
         kwargs(json!({"type": "disabled"})),
-        json!({"chat_template_kwargs": {"enable_thinking": false}})
+        json!({"chat_template_kwargs": {"enable_thinking": false}, "tokenbus_added": ["chat_template_kwargs.enable_thinking"]})
     );
     let own =
         body(json!({"thinking": {"type": "adaptive"}, "chat_template_kwargs": {"enable_thinking": false, "x": 1}}));
@@ -211,7 +211,7 @@ fn how_the_answer_is_to_be() {
     let config = json!({"output_config": {"effort": "max", "format": format}});
     assert_eq!(
         body(config),
-        json!({"reasoning_effort": "high", "response_format": want})
+        json!({"reasoning_effort": "high", "response_format": want, "tokenbus_added": ["reasoning_effort"]})
     );
     assert_eq!(
         body(json!({ "output_format": format })),
@@ -219,7 +219,7 @@ fn how_the_answer_is_to_be() {
     );
     assert_eq!(
         body(json!({"output_config": {"effort": "low"}})),
-        json!({"reasoning_effort": "low"})
+        json!({"reasoning_effort": "low", "tokenbus_added": ["reasoning_effort"]})
     );
 }
 

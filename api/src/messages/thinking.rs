@@ -12,6 +12,9 @@ use crate::translation::chat_body::{ChatBody, unwritable};
 const SWITCH: &str = "enable_thinking";
 const TEMPLATE: &str = "chat_template_kwargs";
 
+/// The path of the switch.
+const ADDED_SWITCH: &str = "chat_template_kwargs.enable_thinking";
+
 /// llama.cpp's name for a budget; other engines ignore it. (vLLM has a name of its own, and refuses it unless its
 /// server is set up for budgets.)
 const BUDGET: &str = "thinking_budget_tokens";
@@ -33,6 +36,7 @@ pub(super) fn thinking(members: &mut MemberReader, chat: &mut ChatBody) -> Resul
     };
     if let Some(budget) = &thinking.budget {
         chat.set(BUDGET, budget)?;
+        chat.note_added(BUDGET);
     }
     Ok(thinking.thoughts)
 }
@@ -80,6 +84,7 @@ pub(super) fn template(members: &mut MemberReader, chat: &mut ChatBody) -> Resul
     // The client's own switch takes precedence.
     if template.get(SWITCH).is_none() {
         template.set(SWITCH, &think).map_err(|error| unwritable(&error))?;
+        chat.note_added(ADDED_SWITCH);
     }
     chat.set(TEMPLATE, &template)?;
     let display: Option<String> = thinking.take("display")?;

@@ -348,6 +348,9 @@ fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Res
         }
     }
     body.give("verbosity", json(verbosity.as_ref())?.as_deref())?;
+    if verbosity.is_some() {
+        body.note_added("verbosity");
+    }
     let format = format.as_ref().map_or(r#"{"type":"text"}"#, |raw| raw.get());
     let mut told = Echo::default();
     told.json("format", format);
@@ -363,6 +366,9 @@ fn text(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Res
     // The second is the member's older name.
     let summary = asked("summary")?.or(asked("generate_summary")?);
     body.give("reasoning_effort", json(effort.as_ref())?.as_deref())?;
+    if effort.is_some() {
+        body.note_added("reasoning_effort");
+    }
     let mut told = Echo::default();
     told.text("effort", effort.as_deref());
     told.text("summary", summary.as_deref());

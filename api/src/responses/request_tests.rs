@@ -144,7 +144,8 @@ fn sampling_and_labels_go_under_the_names_of_chat() {
     let want = concat!(
         r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"temperature":0.10,"top_p":1.0,"#,
         r#""max_tokens":99,"verbosity":"low","reasoning_effort":"low","user":"u","seed":12345678901234567890,"#,
-        r#""min_p":0.050,"chat_template_kwargs":{"b":1,"a":2},"service_tier":"auto"}"#
+        r#""min_p":0.050,"chat_template_kwargs":{"b":1,"a":2},"service_tier":"auto","#,
+        r#""tokenbus_added":["verbosity","reasoning_effort"]}"#
     );
     assert_eq!(body, want);
     assert!(translated.checked.form.is_stream());

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokenbus_protocol::{RawJsonError, RawObject};
+use tokenbus_protocol::{ADDED_MEMBERS, RawJsonError, RawObject};
 
 use crate::request::RequestError;
 
@@ -18,7 +18,11 @@ pub(crate) fn json<T: Serialize>(value: Option<&T>) -> Result<Option<Box<RawValu
 
 /// A chat request in the making.
 #[derive(Debug, Default)]
-pub(crate) struct ChatBody(RawObject);
+pub(crate) struct ChatBody {
+    members: RawObject,
+    /// Paths of members that no client wrote and an engine may be asked without.
+    added: Vec<&'static str>,
+}
 
 impl ChatBody {
     /// Sets a member.
@@ -26,7 +30,12 @@ impl ChatBody {
     /// # Errors
     /// [`RequestError`]; never for a value that was read from JSON. That holds for all these methods.
     pub(crate) fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), RequestError> {
-        self.0.set(name, value).map_err(|error| unwritable(&error))
+        self.members.set(name, value).map_err(|error| unwritable(&error))
+    }
+
+    /// Notes that the member at `path` is the translation's own: an engine that does not take it is asked without.
+    pub(crate) fn note_added(&mut self, path: &'static str) {
+        self.added.push(path);
     }
 
     /// Sets a member to the client's value, if there is one.
@@ -40,8 +49,12 @@ impl ChatBody {
     }
 
     /// The request as JSON.
-    pub(crate) fn finish(self) -> Result<Bytes, RequestError> {
-        let json = serde_json::to_vec(&self.0).map_err(|error| unwritable(&error.into()))?;
+    pub(crate) fn finish(mut self) -> Result<Bytes, RequestError> {
+        if !self.added.is_empty() {
+            let added = std::mem::take(&mut self.added);
+            self.set(ADDED_MEMBERS, &added)?;
+        }
+        let json = serde_json::to_vec(&self.members).map_err(|error| unwritable(&error.into()))?;
         Ok(json.into())
     }
 }

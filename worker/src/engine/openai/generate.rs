@@ -1,26 +1,27 @@
 //! One job: its request to the server, and the server's stream into the sink.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use http::Response;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_http_parts::EventParser;
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
-use super::answer::exchange::{Output, Server, emit, error_body, permitted};
+use super::answer::exchange::{Output, Server, emit, permitted, room};
 use super::answer::streamed::{Answer, Step, Stopped, merge};
-use super::answer::unary;
+use super::answer::{unary, whole};
 use super::error;
 use super::limits;
+use super::manner::{Manner, Refused};
 use super::request;
 use super::request::engine_request::{Call, Plan};
 use super::request::seam::Seam;
 use super::target::{Target, UsageRule};
 use super::watch::shared::Shared;
 use super::wire::client::{AnswerBody, Path, header_text};
-use crate::engine::{Job, Running, Sink};
+use crate::engine::{Closed, Job, Running, Sink};
 
 /// Starts `job`; dropping what is returned closes its connection to the server.
 pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Running {
@@ -76,40 +77,57 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
         let message = format!("the engine does not serve the model {:?}", job.model);
         return Err(error::plain(ErrorCode::ModelNotFound, message, true).into());
     };
-    let Plan { calls, exhausted } = planned(job, target).await?;
-    for choice in exhausted {
+    let (manner, proven) = shared.manner(&target.upstream);
+    let plan = planned(job, target, &manner).await?;
+    for choice in &plan.exhausted {
         emit(
             output,
             Delta {
-                choice,
+                choice: *choice,
                 finish_reason: Some("length".to_owned()),
                 ..Delta::default()
             },
         )?;
     }
-    if calls.is_empty() {
+    if plan.calls.is_empty() {
         return Ok((merge(Vec::new()), Vec::new()));
     }
-    let asked = Asked {
-        server: Server {
-            shared,
-            traceparent: job.traceparent.as_deref(),
-        },
-        output,
-        path,
-        rule: catalog.kind.usage_rule(),
+    let asking = async {
+        let (mut manner, mut plan) = (manner, plan);
+        loop {
+            let asked = Asked {
+                server: Server::new(shared, job),
+                output,
+                path,
+                rule: catalog.kind.usage_rule(),
+                touched: AtomicBool::new(false),
+                worked: &|| shared.worked(&target.upstream, &manner, &plan.sent),
+            };
+            let outcome = try_join_all(plan.calls.iter().map(|call| asked.call(call))).await;
+            let Err(Stopped::Failed(error)) = outcome else {
+                return outcome;
+            };
+            // A refusal of what the client did not ask for: the server is asked once more, otherwise.
+            let refused = asked.refused();
+            let Some(next) = refused.and_then(|refused| manner.after(&refused, &plan.sent, &proven)) else {
+                return Err(error.into());
+            };
+            plan = planned(job, target, &next).await?;
+            manner = next;
+        }
     };
-    let calls = try_join_all(calls.iter().map(|call| asked.call(call)));
-    let (finishes, leftovers): (Vec<_>, Vec<_>) = permitted(shared, calls).await?.into_iter().unzip();
+    let (finishes, leftovers): (Vec<_>, Vec<_>) = permitted(shared, asking).await?.into_iter().unzip();
     Ok((merge(finishes), leftovers.into_iter().flatten().collect()))
 }
 
-async fn planned(job: &Job, target: &Target) -> Result<Plan, EngineError> {
+async fn planned(job: &Job, target: &Target, manner: &Manner) -> Result<Plan, EngineError> {
     if job.body.len() <= limits::INLINE_BODY {
-        return request::plan(job.kind, &job.body, target, job.resume.as_ref());
+        return request::plan_as(job.kind, &job.body, target, job.resume.as_ref(), manner);
     }
-    let (kind, body, target, resume) = (job.kind, job.body.clone(), target.clone(), job.resume.clone());
-    let blocking = tokio::task::spawn_blocking(move || request::plan(kind, &body, &target, resume.as_ref()));
+    let (kind, body, resume) = (job.kind, job.body.clone(), job.resume.clone());
+    let (target, manner) = (target.clone(), manner.clone());
+    let blocking =
+        tokio::task::spawn_blocking(move || request::plan_as(kind, &body, &target, resume.as_ref(), &manner));
     match blocking.await {
         Ok(plan) => plan,
         Err(_panic_or_shutdown) => Err(error::nonsense("the request could not be prepared for the engine")),
@@ -122,6 +140,10 @@ struct Asked<'j> {
     output: &'j Output,
     path: Path<'static>,
     rule: UsageRule,
+    /// Whether output has been sent on: from then on the job is not asked otherwise.
+    touched: AtomicBool,
+    /// Told once the server has answered.
+    worked: &'j (dyn Fn() + Sync),
 }
 
 impl Asked<'_> {
@@ -148,33 +170,28 @@ impl Asked<'_> {
     /// back where it was not read to its very end.
     async fn stream(&self, call: &Call, told: &mut bool) -> Result<(Finish, Option<AnswerBody>), Stopped> {
         let answer = self.server.post(self.path, &call.body).await?;
-        let secrets = self.server.shared.client.secrets();
         if header_text(answer.headers(), "content-type").is_some_and(|kind| kind.contains("json")) {
-            return Err(no_stream(answer, &secrets).await.into());
+            return Ok((self.whole(call, answer.into_body(), told).await?, None));
         }
+        let secrets = self.server.shared.client.secrets();
         let mut body = answer.into_body();
         let (mut parser, mut read) = (EventParser::new(limits::MAX_EVENT), Vec::new());
         let mut answer = Answer::new(call, self.rule, &secrets);
-        for (choice, text) in (0..).zip(&call.echoes) {
-            let text = text.as_str().into();
-            emit(
-                self.output,
-                Delta {
-                    choice,
-                    text,
-                    ..Delta::default()
-                },
-            )?;
-        }
+        self.echo(call)?;
         let mut seam = call.seam.clone();
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
-            match fed {
-                // All was said but the end of the stream.
-                Err(reason) if answer.is_complete() => {
-                    self.server.broken(&reason);
+            if let Err(reason) = fed {
+                let mut out = |delta: Delta<'_>| {
+                    *told = true;
+                    emit(self.output, delta)
+                };
+                answer.flush(&mut |delta| seam.pass(delta, &mut out))?;
+                let broken = self.server.broken(&reason);
+                if answer.is_complete() {
+                    // All was said but the end of the stream.
                     break;
                 }
-                fed => fed.map_err(|reason| self.server.broken(&reason))?,
+                return Err(broken.into());
             }
             self.server.shared.output_came();
             let mut unread = read.as_slice();
@@ -186,7 +203,11 @@ impl Asked<'_> {
                     *told = true;
                     emit(self.output, delta)
                 };
-                let step = answer.event(event, &mut |delta| seam.pass(delta, &mut out))?;
+                let stepped = answer.event(event, &mut |delta| seam.pass(delta, &mut out));
+                if !self.touched.load(Ordering::Relaxed) {
+                    self.begins(&stepped);
+                }
+                let step = stepped?;
                 match &seam {
                     // The body is dropped, and with it the connection: the engine stops too.
                     Seam::Stopped(tokens) => return Ok((stopped(*tokens), None)),
@@ -202,8 +223,77 @@ impl Asked<'_> {
             }
             read.clear();
         }
+        answer.flush(&mut |delta| seam.pass(delta, &mut |delta: Delta<'_>| emit(self.output, delta)))?;
         answer.ended()?;
         Ok((call.joined(answer.finish(), &seam), None))
+    }
+
+    /// The first event: either the server has taken the request, or it refuses it here.
+    fn begins(&self, stepped: &Result<Step, Stopped>) {
+        match stepped {
+            Err(Stopped::Failed(error)) => self.server.note_failure(error),
+            Err(Stopped::Closed) => {}
+            Ok(_) => self.takes(),
+        }
+    }
+
+    fn takes(&self) {
+        if !self.touched.swap(true, Ordering::Relaxed) {
+            (self.worked)();
+        }
+    }
+
+    /// What the server said when it refused, where nothing has been sent on.
+    fn refused(&self) -> Option<Refused> {
+        if self.touched.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.server.take_refused()
+    }
+
+    fn echo(&self, call: &Call) -> Result<(), Closed> {
+        for (choice, text) in (0..).zip(&call.echoes) {
+            let text = text.as_str().into();
+            emit(
+                self.output,
+                Delta {
+                    choice,
+                    text,
+                    ..Delta::default()
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// An answer in one piece, whether or not it was asked for so.
+    async fn whole(&self, call: &Call, body: AnswerBody, told: &mut bool) -> Result<Finish, Stopped> {
+        let bytes = unary::read_whole(&self.server, body).await?;
+        self.server.shared.output_came();
+        let (secrets, its) = (self.server.shared.client.secrets(), call.clone());
+        let read = unary::beside(bytes.len(), move || {
+            let text =
+                std::str::from_utf8(&bytes).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
+            whole::deltas(text, &its, &secrets)
+        });
+        let read = read.await?;
+        let (deltas, finish) = read.inspect_err(|error| self.server.note_failure(error))?;
+        self.takes();
+        self.echo(call)?;
+        let mut seam = call.seam.clone();
+        for delta in deltas {
+            room(self.output).await;
+            seam.pass(delta, &mut |delta: Delta<'_>| {
+                *told = true;
+                emit(self.output, delta)
+            })?;
+            match &seam {
+                Seam::Stopped(tokens) => return Ok(stopped(*tokens)),
+                Seam::Differs { retryable } => return Err(error::came_out_otherwise(*retryable).into()),
+                Seam::Open | Seam::Stops(_) | Seam::Skip(_) | Seam::Blank(_) => {}
+            }
+        }
+        Ok(call.joined(finish, &seam))
     }
 }
 
@@ -213,15 +303,6 @@ fn stopped(tokens: u64) -> Finish {
     Finish {
         completion_tokens: Some(tokens),
         ..Finish::default()
-    }
-}
-
-async fn no_stream(answer: Response<AnswerBody>, secrets: &error::Secrets) -> EngineError {
-    let body = error_body(answer.into_body()).await;
-    let is_error = serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|body| body.get("error").is_some());
-    match std::str::from_utf8(&body) {
-        Ok(text) if is_error => error::from_stream(text, secrets),
-        _ => error::plain(ErrorCode::Internal, "the engine does not stream its answers", false),
     }
 }
 

@@ -57,6 +57,9 @@ pub(super) const MAX_RESUMED_CHOICES: u32 = 64;
 /// shorter than this in characters; an engine that sends deltas without text must not fill memory.
 pub(super) const MAX_HELD_DELTAS: usize = 256;
 
+/// How long it is remembered what a server refuses: it may be replaced by another version.
+pub(super) const LEARNED_FOR: Duration = Duration::from_secs(3600);
+
 /// Pause between health probes of a server that is up and on this network.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -9,6 +9,7 @@ mod answer;
 mod error;
 mod generate;
 pub(crate) mod limits;
+mod manner;
 mod options;
 mod request;
 pub mod supervisor;
@@ -23,7 +24,7 @@ use futures_util::future::BoxFuture;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokio::sync::watch::{Receiver, Sender};
 
-pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError};
+pub use options::{ApiKey, ModelSpec, ModelSpecError, OpenAiOptions, StartError, Streaming};
 pub use supervisor::EngineCommand;
 pub use target::ServerKind;
 
@@ -73,6 +74,7 @@ impl OpenAiEngine {
         let shared = Arc::new(Shared::new(
             client,
             Catalog::unknown(&options.models, options.overrides),
+            options.streaming,
         ));
         let settings = Settings {
             engine: options.engine,

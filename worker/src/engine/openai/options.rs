@@ -23,6 +23,8 @@ pub struct OpenAiOptions {
     pub overrides: Overrides,
     /// Requests at once; absent: what the server tells, otherwise a default by kind of server.
     pub slots: Option<u32>,
+    /// Which requests are asked of the server as streams.
+    pub streaming: Streaming,
     /// How the worker proves itself to the server.
     pub api_key: ApiKey,
     /// A server process to start and supervise.
@@ -41,10 +43,35 @@ impl Default for OpenAiOptions {
             models: Vec::new(),
             overrides: Overrides::default(),
             slots: None,
+            streaming: Streaming::Auto,
             api_key: ApiKey::None,
             command: None,
             engine: "openai",
             start_timeout: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// Which requests are asked of the server as streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Streaming {
+    /// Those that its kind is known to stream well, until it refuses one.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// None: each answer comes in one piece.
+    Never,
+}
+
+impl FromStr for Streaming {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err("expected auto, always or never".to_owned()),
         }
     }
 }

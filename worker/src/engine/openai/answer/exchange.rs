@@ -10,15 +10,24 @@ use tokenbus_protocol::{Delta, EngineError, ErrorCode};
 use super::streamed::Stopped;
 use crate::engine::openai::error;
 use crate::engine::openai::limits;
+use crate::engine::openai::manner::Refused;
 use crate::engine::openai::watch::shared::Shared;
 use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
-use crate::engine::{Closed, Sink};
+use crate::engine::{Closed, Job, Sink};
 
 /// Several upstream answers may write to one sink (a failover with `n > 1`).
 pub(crate) type Output = Mutex<Box<dyn Sink>>;
 
 pub(crate) fn emit(output: &Output, delta: Delta<'_>) -> Result<(), Closed> {
     output.lock().unwrap_or_else(PoisonError::into_inner).delta(delta)
+}
+
+/// Waits for room on the way to the gateway.
+pub(crate) async fn room(output: &Output) {
+    let room = output.lock().unwrap_or_else(PoisonError::into_inner).congestion();
+    if let Some(room) = room {
+        room.await;
+    }
 }
 
 /// Lets `work` run if the circuit breaker does, and tells it how that went.
@@ -44,9 +53,25 @@ pub(crate) async fn permitted<T>(
 pub(crate) struct Server<'j> {
     pub(crate) shared: &'j Shared,
     pub(crate) traceparent: Option<&'j str>,
+    /// The last refusal, as the server wrote it.
+    pub(crate) refused: Mutex<Option<Refused>>,
 }
 
-impl Server<'_> {
+impl<'j> Server<'j> {
+    pub(crate) fn new(shared: &'j Shared, job: &'j Job) -> Self {
+        Self {
+            shared,
+            traceparent: job.traceparent.as_deref(),
+            refused: Mutex::new(None),
+        }
+    }
+
+    /// Keeps what the server said when it refused.
+    pub(crate) fn note(&self, status: StatusCode, body: &[u8]) {
+        let body = String::from_utf8_lossy(body).into_owned();
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refused { status, body });
+    }
+
     /// Posts `body`; what comes back is an answer that began well.
     pub(crate) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
         let sent = self.shared.client.post(path, body, self.traceparent).await;
@@ -56,6 +81,21 @@ impl Server<'_> {
         }
         let secrets = self.shared.client.secrets();
         Err(self.refusal(answer, &secrets).await)
+    }
+
+    /// The same for a failure in an answer that began well.
+    pub(crate) fn note_failure(&self, error: &EngineError) {
+        let status = match error.code {
+            ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => return,
+        };
+        let param = error.param.as_deref().unwrap_or_default();
+        self.note(status, format!("{} {param}", error.message).as_bytes());
+    }
+
+    pub(crate) fn take_refused(&self) -> Option<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn send_error(&self, error: &SendError) -> EngineError {
@@ -90,6 +130,7 @@ impl Server<'_> {
             self.shared.look_again();
         }
         let body = error_body(body).await;
+        self.note(parts.status, &body);
         let retry_after = header_text(&parts.headers, "retry-after");
         let error = error::from_response(parts.status, retry_after, &body, SystemTime::now(), secrets);
         if error::is_fault(&error) || error.code == ErrorCode::UpstreamUnauthorized {

@@ -6,3 +6,6 @@ mod finish_reason;
 pub(crate) mod streamed;
 mod surrogates;
 pub(crate) mod unary;
+pub(crate) mod usage;
+pub(crate) mod vectors;
+pub(crate) mod whole;

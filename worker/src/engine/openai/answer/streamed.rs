@@ -1,21 +1,21 @@
 //! One answer of the engine as a state machine: events in, deltas out, and how it ended.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
-use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson};
+use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawObject};
 
 use super::begun::Begun;
 use super::finish_reason::{Ending, ending};
 use super::surrogates::whole_characters;
+use super::usage::{Usages, with_member};
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::request::count::{Counted, Counting};
-use crate::engine::openai::request::engine_request::Call;
+use crate::engine::openai::request::engine_request::{Asked, Call};
 use crate::engine::openai::target::UsageRule;
 use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, Members, text_of};
 
@@ -49,14 +49,6 @@ impl From<EngineError> for Stopped {
     }
 }
 
-/// Numbers of a `usage` object.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-struct Counts {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-}
-
 /// What is known of one answer.
 #[derive(Debug)]
 pub(crate) struct Answer<'s> {
@@ -65,22 +57,17 @@ pub(crate) struct Answer<'s> {
     choice: Option<u32>,
     /// Choices that are due.
     due: u32,
-    /// Tokens that the engine counts as prompt but that were answer.
-    delivered: u64,
-    rule: UsageRule,
-    /// Choices of each prompt.
-    each: u32,
-    /// Prompt tokens by prompt, where each choice has a usage of its own.
-    prompts: BTreeMap<u32, u64>,
+    usages: Usages,
     begun: Begun,
     /// Whether the engine said that it is done, but not why.
     unsaid: bool,
     fingerprint: Fingerprint,
-    counts: Counts,
-    usages: u32,
     finish: Finish,
     plain: PlainChunk,
     counted: Counted,
+    asked: Asked,
+    /// The end of a choice, kept until it is known what the engine's next chunk adds to it.
+    held: Option<Delta<'static>>,
 }
 
 /// The last chunk that carried nothing but text.
@@ -107,18 +94,15 @@ impl<'s> Answer<'s> {
             secrets,
             choice: call.choice,
             due: call.choices,
-            delivered: call.delivered,
-            rule,
-            each: call.each.max(1),
-            prompts: BTreeMap::new(),
+            usages: Usages::new(call, rule),
             begun: Begun::default(),
             unsaid: false,
             fingerprint: Fingerprint::Unknown,
-            counts: Counts::default(),
-            usages: 0,
             finish: Finish::default(),
             plain: PlainChunk::default(),
             counted: Counted::new(call.counting),
+            asked: call.asked,
+            held: None,
         }
     }
 
@@ -177,15 +161,30 @@ impl<'s> Answer<'s> {
         }
     }
 
+    /// Hands on the end of a choice that was held back; call it when nothing more comes.
+    ///
+    /// # Errors
+    /// [`Closed`] when `emit` is.
+    pub(crate) fn flush(&mut self, emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>) -> Result<(), Closed> {
+        let Some(mut held) = self.held.take() else {
+            return Ok(());
+        };
+        if let Some(fingerprint) = self.take_fingerprint() {
+            held.extra.get_or_insert_default().fingerprint = Some(fingerprint);
+        }
+        emit(held)
+    }
+
     /// What closes the stream; call it once it is complete.
-    pub(crate) fn finish(self) -> Finish {
-        let mut finish = self.finish;
-        finish.prompt_tokens = self
-            .counts
-            .prompt_tokens
-            .map(|prompt| prompt.saturating_sub(self.delivered));
-        finish.completion_tokens = self.counts.completion_tokens;
-        finish
+    pub(crate) fn finish(mut self) -> Finish {
+        // vLLM tells it beside the usage alone.
+        if let Some(fingerprint) = self.take_fingerprint() {
+            self.finish.chunk = with_member(self.finish.chunk.take(), "system_fingerprint", &fingerprint);
+        }
+        Finish {
+            chunk: self.finish.chunk,
+            ..self.usages.finish()
+        }
     }
 
     /// Whether every choice has said that it is complete.
@@ -200,6 +199,7 @@ impl<'s> Answer<'s> {
 
     /// `[DONE]`: the engine says that all is there. Some say no more than that.
     fn done(&mut self, emit: &mut impl FnMut(Delta<'_>) -> Result<(), Closed>) -> Result<Step, Stopped> {
+        self.flush(emit)?;
         for (index, reason) in self.begun.finish(self.due) {
             self.unsaid = true;
             emit(Delta {
@@ -233,7 +233,8 @@ impl<'s> Answer<'s> {
             self.fingerprint = Fingerprint::Known(fingerprint.into_owned());
         }
         if let Some(usage) = chunk.usage {
-            self.usage(usage, chunk.choices.first().map_or(0, |choice| choice.index));
+            self.usages
+                .add(usage, chunk.choices.first().map_or(0, |choice| choice.index));
         }
         let counting = self.counted.counting();
         let ends = chunk.choices.iter().all(|choice| choice.finish_reason.is_some());
@@ -243,10 +244,14 @@ impl<'s> Answer<'s> {
         }
         let mut rest = raw(&chunk.rest)?;
         if chunk.choices.is_empty() {
-            if rest.is_some() {
-                self.finish.chunk = rest;
+            if let Some(more) = rest {
+                self.beside_usage(more);
             }
             return Ok(());
+        }
+        self.flush(emit)?;
+        if let Some(usage) = chunk.usage.filter(|_| self.asked.usage_in_chunks) {
+            rest = self.usages.beside(rest, usage);
         }
         let counter = counting.counter(chunk.usage, chunk.timings);
         let counts = chunk.usage.is_none() || counting == Counting::Usage;
@@ -327,8 +332,27 @@ impl<'s> Answer<'s> {
             extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
         };
         let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
-        emit(delta)?;
+        if delta.finish_reason.is_some() && self.asked.no_usage_chunk {
+            self.flush(emit)?;
+            self.held = Some(delta.into_owned());
+        } else {
+            emit(delta)?;
+        }
         Ok(is_plain)
+    }
+
+    /// Members of a chunk without choices: where the client gets no chunk for the usage, they belong to the end of
+    /// the choice before it.
+    fn beside_usage(&mut self, more: RawJson) {
+        let Some(held) = &mut self.held else {
+            self.finish.chunk = Some(more);
+            return;
+        };
+        let extra = held.extra.get_or_insert_default();
+        let members = RawObject::parse(more.get().as_bytes()).unwrap_or_default();
+        for (name, value) in members.iter() {
+            extra.chunk = with_member(extra.chunk.take(), name, value);
+        }
     }
 
     fn take_fingerprint(&mut self) -> Option<String> {
@@ -340,30 +364,6 @@ impl<'s> Answer<'s> {
                 None
             }
         }
-    }
-
-    fn usage(&mut self, usage: &RawValue, choice: u32) {
-        let Ok(counts) = serde_json::from_str::<Counts>(usage.get()) else {
-            return;
-        };
-        self.usages += 1;
-        if let Some(prompt) = counts.prompt_tokens {
-            let known = self.prompts.entry(choice / self.each).or_default();
-            *known = prompt.max(*known);
-        }
-        if self.rule == UsageRule::Last || self.usages == 1 {
-            self.counts = counts;
-            self.finish.usage = Some(RawJson::from(usage));
-            return;
-        }
-        let completion = &mut self.counts.completion_tokens;
-        *completion = match (*completion, counts.completion_tokens) {
-            (Some(before), Some(more)) => Some(before.saturating_add(more)),
-            (before, more) => before.or(more),
-        };
-        self.counts.prompt_tokens = (!self.prompts.is_empty()).then(|| self.prompts.values().sum());
-        // No object of the engine's stands for the sum.
-        self.finish.usage = None;
     }
 }
 
@@ -420,13 +420,13 @@ pub(crate) fn merge(finishes: Vec<Finish>) -> Finish {
     })
 }
 
-fn raw(members: &Members<'_>) -> Result<Option<RawJson>, EngineError> {
+pub(crate) fn raw(members: &Members<'_>) -> Result<Option<RawJson>, EngineError> {
     members
         .to_json()
         .map_err(|_| error::nonsense("the engine sent an event that cannot be handed on"))
 }
 
-fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
+pub(crate) fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
     choice
         .token_ids
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
@@ -434,7 +434,7 @@ fn token_ids(choice: &Choice<'_>) -> Vec<u32> {
 }
 
 /// Completion tokens in a chunk without a count: those that it lists, otherwise one where it says anything.
-fn tokens_listed(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
+pub(crate) fn tokens_listed(choice: &Choice<'_>, text: &str, ids: usize) -> u32 {
     let counted = if ids > 0 {
         Some(ids)
     } else {

@@ -39,6 +39,7 @@ fn call(choice: Option<u32>, choices: u32, delivered: u64) -> Call {
         seam: Default::default(),
         counting: Counting::Chunks,
         otherwise: None,
+        asked: Default::default(),
     }
 }
 
@@ -353,11 +354,13 @@ fn usage_after_the_finish_counts_and_the_last_one_wins() {
 fn llama_servers_usages_of_several_choices_add_up() {
     let secrets = Secrets::default();
     let mut answer = Answer::new(&call(None, 2, 0), UsageRule::PerChoice, &secrets);
-    let usage = r#"{"choices":[],"usage":{"prompt_tokens":31,"completion_tokens":2,"total_tokens":33}}"#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":31,"completion_tokens":2,"total_tokens":33,"prompt_tokens_details":{"cached_tokens":9}}}"#;
     run_with(&mut answer, &[usage, usage]).1.unwrap();
     let finish = answer.finish();
     assert_eq!((finish.prompt_tokens, finish.completion_tokens), (Some(31), Some(4)));
-    assert!(finish.usage.is_none());
+    let told =
+        r#"{"prompt_tokens":31,"completion_tokens":4,"total_tokens":35,"prompt_tokens_details":{"cached_tokens":9}}"#;
+    assert_eq!(finish.usage.unwrap().get(), told);
 }
 
 #[test]
@@ -577,4 +580,19 @@ fn a_chunk_that_says_nothing_is_no_token() {
         let (deltas, _) = run_with(&mut Answer::new(&call, UsageRule::Last, &secrets), &[chunk]);
         assert_eq!(deltas.iter().map(|delta| delta.tokens).sum::<u32>(), 0, "{chunk}");
     }
+}
+
+#[test]
+fn the_end_of_a_choice_has_what_comes_beside_a_usage_that_the_client_does_not_get() {
+    let secrets = Secrets::default();
+    let mut quiet = call(None, 1, 0);
+    quiet.asked.no_usage_chunk = true;
+    let mut answer = Answer::new(&quiet, UsageRule::Last, &secrets);
+    let end = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    assert!(run_with(&mut answer, &[end]).0.is_empty());
+    let beside = r#"{"choices":[],"usage":{"completion_tokens":1},"timings":{"n":1}}"#;
+    let deltas = run_with(&mut answer, &[beside, "[DONE]"]).0;
+    assert_eq!(deltas[0].finish_reason.as_deref(), Some("stop"));
+    let chunk = deltas[0].extra.as_ref().unwrap().chunk.as_ref();
+    assert_eq!(chunk.unwrap().get(), r#"{"timings":{"n":1}}"#);
 }

@@ -4,8 +4,9 @@
 //! that wait while the way to the gateway is full.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,16 +16,17 @@ use tokenbus_protocol::{
     Delta, EngineError, ErrorCode, Finish, RawJson, RawJsonError, RawObject, RequestKind, model_mark,
 };
 
-use super::exchange::{Output, Server, emit, permitted};
+use super::exchange::{Output, Server, emit, permitted, room};
 use super::streamed::Stopped;
+use super::vectors::Encoding;
 use crate::engine::Job;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::limits;
-use crate::engine::openai::request;
 use crate::engine::openai::request::members::{encode, parsed, unwritable};
+use crate::engine::openai::request::{self, added};
 use crate::engine::openai::target::{ServerKind, Target};
 use crate::engine::openai::watch::shared::Shared;
-use crate::engine::openai::wire::client::{Path, SendError, read_to_end};
+use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, read_to_end};
 
 /// All that the server does for the job. Dropped, it closes the connection.
 pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<Finish, Stopped> {
@@ -36,22 +38,30 @@ pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> R
         let message = format!("the engine does not serve the model {:?}", job.model);
         return Err(error::plain(ErrorCode::ModelNotFound, message, true).into());
     };
-    let server = Server {
-        shared,
-        traceparent: job.traceparent.as_deref(),
-    };
+    let server = Server::new(shared, job);
     let (kind, body, prepared_for) = (job.kind, job.body.clone(), target.clone());
     let body = beside(body.len(), move || prepare(kind, &body, &prepared_for)).await??;
     let secrets = shared.client.secrets();
+    let encoding = (job.kind == RequestKind::Embeddings)
+        .then(|| Encoding::of(&body))
+        .flatten();
     let answer = permitted(shared, async {
+        let plain = encoding.is_some().then(|| without_encoding(&body)).flatten();
         let body = templated(&server, job.kind, target, body).await?;
-        Ok(read(&server, path, &body).await?)
+        let mut answer = read(&server, path, &body).await;
+        // A form that the server does not have is made here.
+        if let (Err(_), Some(plain)) = (&answer, plain)
+            && server.take_refused().is_some_and(|refused| refused.names(FORMAT))
+        {
+            answer = read(&server, path, &encode(&plain).map_err(unwritable)?).await;
+        }
+        Ok(answer?)
     });
     let answer = answer.await?;
     shared.output_came();
     let (kind, finished_for) = (job.kind, target.clone());
     let answer = beside(answer.len(), move || {
-        Answer::new(kind, &answer, &finished_for, &secrets)
+        Answer::new(kind, encoding, &answer, &finished_for, &secrets)
     })
     .await??;
     answer.send(output).await?;
@@ -59,7 +69,10 @@ pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> R
 }
 
 /// Runs `work`, on a blocking thread where it goes over many bytes.
-async fn beside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+pub(crate) async fn beside<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, EngineError> {
     if bytes <= limits::INLINE_BODY {
         return Ok(work());
     }
@@ -68,9 +81,24 @@ async fn beside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send
         .map_err(|_panic_or_shutdown| error::nonsense("the request could not be prepared for the engine"))
 }
 
+/// The member that asks for a form of embeddings.
+const FORMAT: &str = "encoding_format";
+
+fn without_encoding(object: &RawObject) -> Option<RawObject> {
+    object.get(FORMAT)?;
+    let mut object = object.clone();
+    object.remove(FORMAT);
+    Some(object)
+}
+
 async fn read(server: &Server<'_>, path: Path<'_>, body: &Bytes) -> Result<Bytes, EngineError> {
     let answer = server.post(path, body).await.map_err(no_route)?;
-    let whole = read_to_end(answer.into_body(), limits::MAX_WHOLE_ANSWER).await;
+    read_whole(server, answer.into_body()).await
+}
+
+/// The whole of an answer's body, within its bound.
+pub(crate) async fn read_whole(server: &Server<'_>, body: AnswerBody) -> Result<Bytes, EngineError> {
+    let whole = read_to_end(body, limits::MAX_WHOLE_ANSWER).await;
     whole.map_err(|reason| match reason {
         SendError::TooLarge => error::plain(
             ErrorCode::Internal,
@@ -107,6 +135,7 @@ fn set_members(kind: RequestKind, object: &mut RawObject, target: &Target) -> Re
     if parsed::<String>(object, "model").as_deref() != Some(target.upstream.as_str()) {
         object.set("model", &target.upstream)?;
     }
+    added::settle(object, target.kind, &BTreeSet::new())?;
     if kind != RequestKind::Tokenize {
         return Ok(());
     }
@@ -195,9 +224,18 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(kind: RequestKind, body: &[u8], target: &Target, secrets: &Secrets) -> Result<Self, EngineError> {
+    fn new(
+        kind: RequestKind,
+        encoding: Option<Encoding>,
+        body: &[u8],
+        target: &Target,
+        secrets: &Secrets,
+    ) -> Result<Self, EngineError> {
         let text = std::str::from_utf8(body).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
-        let text = completed(kind, text.trim(), target).into_owned();
+        let text = match encoding.and_then(|encoding| encoding.apply(text.trim())) {
+            Some(text) => text,
+            None => completed(kind, text.trim(), target).into_owned(),
+        };
         let no_json = |_| error::nonsense("the engine sent an answer that is no JSON");
         if !text.starts_with('{') {
             // SGLang's rerank answers with an array.
@@ -247,10 +285,7 @@ fn finish(usage: Option<&RawValue>) -> Finish {
 async fn send_text(text: &str, output: &Output) -> Result<(), Stopped> {
     let mut rest = text;
     while !rest.is_empty() {
-        let room = output.lock().unwrap_or_else(PoisonError::into_inner).congestion();
-        if let Some(room) = room {
-            room.await;
-        }
+        room(output).await;
         let (piece, tail) = rest.split_at(rest.floor_char_boundary(limits::WHOLE_PIECE));
         emit(
             output,

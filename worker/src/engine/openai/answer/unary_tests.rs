@@ -23,6 +23,7 @@ fn sent(kind: RequestKind, server: ServerKind, body: &str) -> String {
 fn answer(kind: RequestKind, body: &str) -> Answer {
     Answer::new(
         kind,
+        None,
         body.as_bytes(),
         &target(ServerKind::LlamaServer),
         &Secrets::default(),
@@ -95,7 +96,7 @@ fn the_place_of_the_models_name_and_the_usage_are_found() {
 fn what_is_no_answer_is_an_error() {
     let of = |body: &[u8]| {
         let target = target(ServerKind::Vllm);
-        Answer::new(RequestKind::Embeddings, body, &target, &Secrets::default())
+        Answer::new(RequestKind::Embeddings, None, body, &target, &Secrets::default())
             .unwrap_err()
             .code
     };

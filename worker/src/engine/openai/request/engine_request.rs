@@ -5,6 +5,7 @@ use tokenbus_protocol::Finish;
 
 use super::count::Counting;
 use super::seam::Seam;
+use crate::engine::openai::manner::Sent;
 
 /// One request to the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) seam: Seam,
     /// Where the answer tells its tokens.
     pub(crate) counting: Counting,
+    /// What of the answer the client asked for by itself.
+    pub(crate) asked: Asked,
     /// What is asked instead where the engine refuses this, or answers otherwise than before.
     pub(crate) otherwise: Option<Box<Call>>,
 }
@@ -49,6 +52,15 @@ impl Call {
     }
 }
 
+/// What of an answer the client asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Asked {
+    /// The usage in each chunk.
+    pub(crate) usage_in_chunks: bool,
+    /// No chunk for the usage: what engines tell beside it belongs to the end of the choice.
+    pub(crate) no_usage_chunk: bool,
+}
+
 /// All that a job asks of the server.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Plan {
@@ -56,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) calls: Vec<Call>,
     /// Choices that reached their token limit before they were handed over.
     pub(crate) exhausted: Vec<u32>,
+    /// What the requests are, for what the server may say of them.
+    pub(crate) sent: Sent,
 }
 
 #[cfg(test)]
@@ -81,6 +95,7 @@ mod tests {
                 continues: false,
                 seam: Seam::Open,
                 counting: Counting::Chunks,
+                asked: Asked::default(),
                 otherwise: None,
             };
             let finish = call.joined(finish.clone(), &Seam::Open);

@@ -1,5 +1,6 @@
 //! What of a request's body must change for the engine, and nothing else.
 
+pub(crate) mod added;
 mod blank;
 pub(crate) mod count;
 pub(crate) mod engine_request;
@@ -13,11 +14,13 @@ use serde_json::value::RawValue;
 use tokenbus_protocol::{EngineError, ErrorCode, RawJsonError, RawObject, RequestKind, Resume};
 
 use self::count::{Counting, PER_TOKEN};
-use self::engine_request::{Call, Plan};
+use self::engine_request::{Asked, Call, Plan};
 use self::members::{demands_a_tool, encode, number, parsed, unwritable};
 use self::seam::Seam;
 use crate::engine::openai::error;
-use crate::engine::openai::target::Target;
+use crate::engine::openai::manner::{Manner, Sent, Whole};
+use crate::engine::openai::options::Streaming;
+use crate::engine::openai::target::{ServerKind, Target};
 use crate::engine::openai::wire::client::Path;
 
 /// The path of the API for `kind`, or `None` where this engine does not know it.
@@ -34,16 +37,17 @@ pub(crate) fn path(kind: RequestKind) -> Option<Path<'static>> {
     }
 }
 
-/// Decides what to send for `body`.
+/// Decides what to send for `body`, asked in `manner`.
 ///
 /// # Errors
 /// An [`EngineError`] for the client when the body is no object, or asks what the model cannot do,
 /// or cannot be continued.
-pub(crate) fn plan(
+pub(crate) fn plan_as(
     kind: RequestKind,
     body: &[u8],
     target: &Target,
     resume: Option<&Resume>,
+    manner: &Manner,
 ) -> Result<Plan, EngineError> {
     let mut object = RawObject::parse(body).map_err(|reason| {
         error::plain(
@@ -53,7 +57,7 @@ pub(crate) fn plan(
         )
     })?;
     refuse_impossible(kind, &object, target)?;
-    let counting = prepare(kind, &mut object, target).map_err(unwritable)?;
+    let Prepared { counting, asked, sent } = prepare(kind, &mut object, target, manner).map_err(unwritable)?;
     match resume.filter(|resume| !resume.choices.is_empty()) {
         None => {
             let n = number(&object, "n").unwrap_or(1).max(1);
@@ -76,47 +80,170 @@ pub(crate) fn plan(
                     seam: Seam::Open,
                     counting,
                     otherwise: None,
+                    asked,
                 }],
                 exhausted: Vec::new(),
+                sent,
             })
         }
-        Some(resume) => resume::plan(kind, &object, target, resume, counting),
+        Some(resume) => Ok(Plan {
+            sent,
+            ..resume::plan(kind, &object, target, resume, (counting, asked))?
+        }),
     }
 }
 
+/// The same for a server of which nothing was learned.
+#[cfg(test)]
+pub(crate) fn plan(
+    kind: RequestKind,
+    body: &[u8],
+    target: &Target,
+    resume: Option<&Resume>,
+) -> Result<Plan, EngineError> {
+    plan_as(kind, body, target, resume, &Manner::default())
+}
+
+/// What was decided while a request was prepared.
+struct Prepared {
+    counting: Counting,
+    asked: Asked,
+    sent: Sent,
+}
+
 /// The members that every request needs, changed only where they differ.
-fn prepare(kind: RequestKind, object: &mut RawObject, target: &Target) -> Result<Counting, RawJsonError> {
+fn prepare(
+    kind: RequestKind,
+    object: &mut RawObject,
+    target: &Target,
+    manner: &Manner,
+) -> Result<Prepared, RawJsonError> {
     if parsed::<String>(object, "model").as_deref() != Some(target.upstream.as_str()) {
         object.set("model", &target.upstream)?;
     }
-    if parsed::<bool>(object, "stream") != Some(true) {
+    let mut added = added::settle(object, target.kind, &manner.without)?;
+    if kind == RequestKind::Chat && added::history(object, target.kind, &manner.without)? {
+        added.push(added::HISTORY.to_owned());
+    }
+    let streamed = parsed::<bool>(object, "stream") == Some(true);
+    let has = Shape::of(kind, object);
+    let mut sent = Sent {
+        whole: is_whole(streamed, has, target, manner),
+        can_be_whole: !(streamed && has.no_stream),
+        tools: has.tools,
+        added,
+    };
+    if sent.whole {
+        if streamed {
+            object.set("stream", &false)?;
+        }
+        // Engines refuse it beside an answer in one piece.
+        object.remove("stream_options");
+        return Ok(Prepared {
+            counting: Counting::Chunks,
+            asked: Asked::default(),
+            sent,
+        });
+    }
+    if !streamed {
         object.set("stream", &true)?;
     }
-    let options = object.get("stream_options").filter(|raw| raw.get() != "null");
+    let (counting, asked) = set_stream_options(object, target, streamed, manner, &mut sent.added)?;
+    Ok(Prepared { counting, asked, sent })
+}
+
+/// Asks for what is counted by, but for what the server refuses; returns that, and what the client itself asked for.
+fn set_stream_options(
+    object: &mut RawObject,
+    target: &Target,
+    streamed: bool,
+    manner: &Manner,
+    added: &mut Vec<String>,
+) -> Result<(Counting, Asked), RawJsonError> {
+    let options = object.get(STREAM_OPTIONS).filter(|raw| raw.get() != "null");
     let Ok(mut options) = options.map_or(Ok(RawObject::default()), |raw| RawObject::parse(raw.get().as_bytes())) else {
         // No object: the engine tells the client so itself.
-        return Ok(Counting::Chunks);
+        return Ok((Counting::Chunks, Asked::default()));
     };
-    let counting = if kind.is_generated() {
-        Counting::of(target.kind, object)
-    } else {
-        Counting::Chunks
+    let wants = |name: &str| streamed && parsed::<bool>(&options, name) == Some(true);
+    let asked = Asked {
+        usage_in_chunks: wants(CONTINUOUS),
+        no_usage_chunk: !wants("include_usage"),
     };
-    let mut missing = ["include_usage"]
+    let counting = Counting::of(target.kind, object);
+    let is_refused = |name: &str| {
+        manner.without.contains(STREAM_OPTIONS) || manner.without.contains(&format!("{STREAM_OPTIONS}.{name}"))
+    };
+    let missing: Vec<&str> = ["include_usage"]
         .into_iter()
         .chain(counting.option())
-        .collect::<Vec<_>>();
-    missing.retain(|name| parsed::<bool>(&options, name) != Some(true));
-    for name in &missing {
-        options.set(name, &true)?;
-    }
+        .filter(|name| parsed::<bool>(&options, name) != Some(true) && !is_refused(name))
+        .collect();
     if !missing.is_empty() {
-        object.set("stream_options", &options)?;
+        if options.is_empty() {
+            added.push(STREAM_OPTIONS.to_owned());
+        }
+        for name in &missing {
+            options.set(name, &true)?;
+            added.push(format!("{STREAM_OPTIONS}.{name}"));
+        }
+        object.set(STREAM_OPTIONS, &options)?;
     }
-    if counting == (Counting::Timings { hidden: true }) {
+    let is_hidden = counting == (Counting::Timings { hidden: true });
+    if is_hidden && !manner.without.contains(PER_TOKEN) {
         object.set(PER_TOKEN, &true)?;
+        added.push(PER_TOKEN.to_owned());
     }
-    Ok(counting)
+    Ok((counting, asked))
+}
+
+const STREAM_OPTIONS: &str = "stream_options";
+const CONTINUOUS: &str = "continuous_usage_stats";
+
+/// What decides whether a request can be streamed.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// It has members of which no engine makes a stream.
+    no_stream: bool,
+    /// The answer may be a tool call.
+    tools: bool,
+    /// It asks for several choices.
+    several: bool,
+}
+
+impl Shape {
+    fn of(kind: RequestKind, object: &RawObject) -> Self {
+        let is_there = |name: &str| {
+            object
+                .get(name)
+                .is_some_and(|raw| !matches!(raw.get(), "null" | "false" | "[]"))
+        };
+        let echoed = kind == RequestKind::Completion && is_there("echo") && is_there("logprobs");
+        let forbidden = |name: &str| object.get(name).is_some_and(|raw| raw.get() == "\"none\"");
+        Self {
+            no_stream: is_there("prompt_logprobs") || echoed,
+            tools: is_there("tools") && !forbidden("tool_choice")
+                || is_there("functions") && !forbidden("function_call"),
+            several: number(object, "n").is_some_and(|n| n > 1),
+        }
+    }
+}
+
+/// Whether the request is asked in one piece. A client that wants a stream gets one where the server
+/// makes one: else the whole answer as one delta. What a client wants in one piece comes so from the
+/// server where its streams are known to lack something, or to be made by a weaker parser.
+fn is_whole(streamed: bool, has: Shape, target: &Target, manner: &Manner) -> bool {
+    let refused = match manner.whole {
+        Whole::None => false,
+        Whole::WithTools => has.tools,
+        Whole::Always => true,
+    };
+    let better = has.no_stream || has.tools || has.several && target.kind == ServerKind::Unknown;
+    match manner.streaming {
+        Streaming::Never => true,
+        Streaming::Always => false,
+        Streaming::Auto => refused || !streamed && better,
+    }
 }
 
 /// What the model cannot do and the server would pretend to, or answer with a 500.
@@ -162,7 +289,7 @@ fn has_images(messages: &RawValue) -> bool {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::engine::openai::target::{Continuation, ServerKind};
+    use crate::engine::openai::target::Continuation;
 
     fn target(continuation: Continuation) -> Target {
         Target {

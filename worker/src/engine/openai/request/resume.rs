@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_protocol::{EngineError, RawJsonError, RawObject, RequestKind, Resume, ResumeChoice, is_repeatable};
 
 use super::count::Counting;
-use super::engine_request::{Call, Plan};
+use super::engine_request::{Asked, Call, Plan};
 use super::members::{demands_a_tool, encode, number, parsed, unwritable};
 use super::seam::Seam;
 use crate::engine::openai::error::not_continuable;
@@ -47,7 +47,7 @@ pub(crate) fn plan(
     object: &RawObject,
     target: &Target,
     resume: &Resume,
-    counting: Counting,
+    (counting, asked): (Counting, Asked),
 ) -> Result<Plan, EngineError> {
     let n = number(object, "n").unwrap_or(1).max(1);
     if n > u64::from(MAX_RESUMED_CHOICES) {
@@ -73,10 +73,10 @@ pub(crate) fn plan(
             counting,
             repeatable,
         };
-        let call = |asked: Asked| {
-            let joint = asked.joint;
+        let call = |way: Way| {
+            let joint = way.joint;
             Call {
-                body: asked.body,
+                body: way.body,
                 choice: (n > 1).then_some(index),
                 choices: 1,
                 each: 1,
@@ -86,6 +86,7 @@ pub(crate) fn plan(
                 continues: joint.continues,
                 seam: joint.seam,
                 counting,
+                asked,
                 otherwise: None,
             }
         };
@@ -93,7 +94,7 @@ pub(crate) fn plan(
             Some(choice) if choice.finish_reason.is_some() => continue,
             Some(choice) if has_output(choice) => one.ways(choice)?,
             // Nothing of it has reached the client: it begins afresh.
-            _ => Some((asked(&one.object, Joint::default())?, None)),
+            _ => Some((way(&one.object, Joint::default())?, None)),
         };
         let Some((first, second)) = ways else {
             plan.exhausted.push(index);
@@ -117,13 +118,13 @@ struct Joint {
 }
 
 /// A body, and how its answer joins what the client has.
-struct Asked {
+struct Way {
     body: Bytes,
     joint: Joint,
 }
 
-fn asked(object: &RawObject, joint: Joint) -> Result<Asked, EngineError> {
-    Ok(Asked {
+fn way(object: &RawObject, joint: Joint) -> Result<Way, EngineError> {
+    Ok(Way {
         body: encode(object).map_err(unwritable)?,
         joint,
     })
@@ -143,7 +144,7 @@ impl One<'_> {
     /// How the answer can go on behind `choice`, the better way first. The second is for an engine
     /// that refuses the first, or whose answer comes out otherwise. `None` when the token limit
     /// leaves nothing to generate.
-    fn ways(&self, choice: &ResumeChoice) -> Result<Option<(Asked, Option<Asked>)>, EngineError> {
+    fn ways(&self, choice: &ResumeChoice) -> Result<Option<(Way, Option<Way>)>, EngineError> {
         let continued = self.continued(choice);
         let comparable = !choice.text.is_empty() || !choice.reasoning.is_empty();
         if !(self.repeatable && comparable) {
@@ -155,7 +156,7 @@ impl One<'_> {
                 seam: Seam::skip(choice, retryable),
                 ..Joint::default()
             };
-            asked(&self.object, joint)
+            way(&self.object, joint)
         };
         match continued {
             Err(refused) => Ok(Some((again(refused.retryable)?, None))),
@@ -182,7 +183,7 @@ impl One<'_> {
     }
 
     /// A request that goes on from `choice`. `None` when its token limit leaves nothing to generate.
-    fn continued(&self, choice: &ResumeChoice) -> Result<Option<Asked>, EngineError> {
+    fn continued(&self, choice: &ResumeChoice) -> Result<Option<Way>, EngineError> {
         check(self.kind, &self.object, self.target, choice)?;
         let (text, blank) = match self.kind {
             // Many templates trim a message. What is taken off comes again, and is compared.
@@ -199,7 +200,7 @@ impl One<'_> {
                 seam: Seam::Open.behind_blank(blank),
                 ..Joint::default()
             };
-            return asked(&self.object, joint).map(Some);
+            return way(&self.object, joint).map(Some);
         }
         let mut object = self.object.clone();
         if !lower_limits(&mut object, choice.tokens).map_err(unwritable)? {
@@ -212,7 +213,7 @@ impl One<'_> {
             continues: true,
             seam: Seam::stops(text, stop_strings(&object), included).behind_blank(blank),
         };
-        asked(&object, joint).map(Some)
+        way(&object, joint).map(Some)
     }
 }
 

@@ -6,6 +6,7 @@ use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;
+use super::slots::Found;
 use super::traits::Traits;
 use crate::engine::Overrides;
 use crate::engine::openai::options::ModelSpec;
@@ -18,6 +19,8 @@ pub(crate) struct Catalog {
     pub(crate) kind: ServerKind,
     /// Slots where the operator does not say.
     pub(crate) slots: u32,
+    /// How those were found.
+    pub(crate) slots_found: Found,
     /// As told to the cluster.
     pub(crate) models: Vec<ModelInfo>,
     targets: HashMap<String, Target>,
@@ -34,6 +37,7 @@ impl Catalog {
                 kind: ServerKind::Unknown,
                 models: Vec::new(),
                 slots: None,
+                slots_found: Found::Told,
             },
         )
     }
@@ -43,6 +47,7 @@ impl Catalog {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
+            slots_found: found.slots.map_or(Found::Assumed, |_| found.slots_found),
             models: Vec::new(),
             targets: HashMap::new(),
         };
@@ -125,6 +130,7 @@ mod tests {
             kind,
             models: ids.iter().map(model).collect(),
             slots: None,
+            slots_found: Found::Told,
         }
     }
 

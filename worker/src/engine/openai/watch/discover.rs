@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenbus_protocol::Feature;
 
+use super::slots::Load;
 use super::traits::Traits;
 use crate::engine::openai::target::{Continuation, ServerKind};
 
@@ -265,6 +266,38 @@ pub(crate) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
     };
     told.and_then(|slots| u32::try_from(slots).ok())
         .filter(|slots| *slots > 0)
+}
+
+/// The load on a metrics page of vLLM's.
+pub(crate) fn vllm_load(page: &str) -> Load {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let count = |name: &str, label: &str| sum(page, name, label) as u32;
+    Load {
+        kv_used: metric(page, &KV_METRICS),
+        running: count("vllm:num_requests_running", ""),
+        waiting: count("vllm:num_requests_waiting_by_reason", "reason=\"capacity\""),
+    }
+}
+
+/// Requests of the full length that vLLM's KV cache holds, by its metrics page.
+pub(crate) fn vllm_concurrency(page: &str) -> Option<f64> {
+    let line = page.lines().find(|line| line.starts_with("vllm:cache_config_info{"))?;
+    let (_, rest) = line.split_once("kv_cache_max_concurrency=\"")?;
+    let (value, _) = rest.split_once('"')?;
+    value.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// The sum of a metric over its series that have `label`.
+fn sum(page: &str, name: &str, label: &str) -> f64 {
+    let series = page.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
+    });
+    let values = series.filter_map(|line| {
+        let (_, value) = line.rsplit_once(['}', ' '])?;
+        value.trim().parse::<f64>().ok()
+    });
+    values.filter(|value| value.is_finite()).sum()
 }
 
 /// The first value of one of `names` on a Prometheus page.

@@ -195,3 +195,21 @@ fn another_tokenbus_lists_what_its_models_can() {
     assert!(can.embeddings && !can.chat && !can.continuation);
     assert!(models[1].traits.capabilities().chat);
 }
+
+#[test]
+fn vllms_load_and_cache_are_read_from_its_metrics() {
+    let page = concat!(
+        "# HELP vllm:num_requests_running x\n",
+        "vllm:num_requests_running{engine=\"0\",model_name=\"a b\"} 5.0\n",
+        "vllm:num_requests_running{engine=\"1\",model_name=\"a b\"} 3.0\n",
+        "vllm:num_requests_waiting_by_reason{engine=\"0\",reason=\"capacity\"} 2.0\n",
+        "vllm:num_requests_waiting_by_reason{engine=\"0\",reason=\"deferred\"} 7.0\n",
+        "vllm:kv_cache_usage_perc{engine=\"0\"} 0.25\n",
+        "vllm:cache_config_info{block_size=\"16\",kv_cache_max_concurrency=\"22.5\",kv_cache_size_tokens=\"46080\"} 1.0\n",
+    );
+    let load = vllm_load(page);
+    assert_eq!((load.running, load.waiting, load.kv_used), (8, 2, Some(0.25)));
+    assert_eq!(vllm_concurrency(page), Some(22.5));
+    assert_eq!(vllm_load(""), Load::default());
+    assert_eq!(vllm_concurrency("vllm:cache_config_info{block_size=\"16\"} 1.0"), None);
+}

@@ -180,12 +180,14 @@ impl Tracker {
 mod tests {
     use super::*;
     use crate::engine::openai::watch::probe::Discovery;
+    use crate::engine::openai::watch::slots::Found;
 
     fn found(kind: ServerKind) -> Finding {
         Finding::Healthy(Some(Discovery {
             kind,
             models: Vec::new(),
             slots: None,
+            slots_found: Found::Told,
         }))
     }
 

@@ -7,4 +7,5 @@ mod health;
 pub(crate) mod monitor;
 mod probe;
 pub(crate) mod shared;
+pub(crate) mod slots;
 mod traits;

@@ -11,6 +11,7 @@ use super::catalog::Catalog;
 use super::health::{ProcessNews, Tracker};
 use super::probe::{self, Finding};
 use super::shared::Shared;
+use super::slots::{AtWork, Found, Load};
 use crate::engine::openai::limits;
 use crate::engine::openai::options::ModelSpec;
 use crate::engine::openai::supervisor::{ProcessState, SupervisorHandle, loopback_url};
@@ -31,7 +32,7 @@ pub(crate) struct Settings {
 /// What one round of questions has brought.
 struct Probed {
     finding: Finding,
-    kv_used: Option<f64>,
+    load: Load,
     asked_load: bool,
 }
 
@@ -43,6 +44,7 @@ pub(crate) struct Monitor {
     process: Option<SupervisorHandle>,
     tracker: Tracker,
     kv_used: Option<f64>,
+    at_work: AtWork,
     /// Since when the server is not up, and whether it was up before in this life.
     unready_since: Instant,
     was_ready: bool,
@@ -70,6 +72,7 @@ impl Monitor {
             process,
             tracker: Tracker::new(now),
             kv_used: None,
+            at_work: AtWork::default(),
             unready_since: now,
             was_ready: false,
             unlisted_told: false,
@@ -140,14 +143,14 @@ impl Monitor {
                 true => probe::discover(&shared.client).await,
                 false => probe::health(&shared.client, kind).await,
             };
-            let kv_used = if asked_load {
-                probe::kv_used(&shared.client, kind).await
+            let load = if asked_load {
+                probe::load(&shared.client, kind).await
             } else {
-                None
+                Load::default()
             };
             Probed {
                 finding,
-                kv_used,
+                load,
                 asked_load,
             }
         })
@@ -157,7 +160,11 @@ impl Monitor {
         let now = Instant::now();
         self.tracker.probed(&probed.finding, now, self.shared.last_output());
         if probed.asked_load {
-            self.kv_used = probed.kv_used;
+            self.kv_used = probed.load.kv_used;
+            let catalog = self.shared.catalog();
+            if self.settings.slots.is_none() && catalog.slots_found != Found::Told {
+                self.at_work.look(&probed.load, catalog.slots);
+            }
         }
         match &probed.finding {
             Finding::Refused(_) => self.shared.refused(true),
@@ -227,13 +234,18 @@ impl Monitor {
         self.unready_since = now;
         self.was_ready = false;
         self.kv_used = None;
+        self.at_work = AtWork::default();
         self.tracker.pause().map(|pause| now + pause)
     }
 
     fn publish(&self) {
         let circuit = self.shared.circuit(Instant::now());
         let catalog = self.shared.catalog();
-        let slots = self.settings.slots.unwrap_or(catalog.slots);
+        let (slots, found) = match (self.settings.slots, self.at_work.slots()) {
+            (Some(told), _) => (told, Found::Told),
+            (None, Some(seen)) => (seen, Found::AtWork),
+            (None, None) => (catalog.slots, catalog.slots_found),
+        };
         let info = EngineInfo {
             engine: self.settings.engine,
             health: self.tracker.health(circuit),
@@ -250,14 +262,27 @@ impl Monitor {
             if *current == info {
                 return false;
             }
-            log_change(&current.health, &info, catalog.kind.as_str());
+            log_change(current, &info, catalog.kind.as_str(), found);
             *current = info;
             true
         });
     }
 }
 
-fn log_change(before: &Health, info: &EngineInfo, kind: &'static str) {
+fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str, found: Found) {
+    let slots_are = found.as_str();
+    if (&before.health, &info.health) == (&Health::Ready, &Health::Ready)
+        && before.slots != info.slots
+        && found != Found::Told
+    {
+        tracing::info!(
+            engine = info.engine,
+            slots = info.slots,
+            slots_are,
+            "the engine's slots have changed"
+        );
+    }
+    let before = &before.health;
     let models: Vec<&str> = info.models.iter().map(|model| model.name.as_str()).collect();
     match (before, &info.health) {
         (Health::Ready, Health::Ready) | (Health::Down(_), Health::Down(_)) | (Health::Starting, Health::Starting) => {}
@@ -266,6 +291,7 @@ fn log_change(before: &Health, info: &EngineInfo, kind: &'static str) {
             server = kind,
             ?models,
             slots = info.slots,
+            slots_are,
             "engine ready"
         ),
         (_, Health::Starting) => tracing::info!(engine = info.engine, "engine loading"),

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use tokenbus_protocol::Feature;
 
 use super::discover::{self, FoundModel, KV_METRICS};
+use super::slots::{self, Found, Load};
 use crate::engine::openai::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
 use crate::engine::openai::target::ServerKind;
 use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
@@ -14,8 +15,10 @@ use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
 pub(crate) struct Discovery {
     pub(crate) kind: ServerKind,
     pub(crate) models: Vec<FoundModel>,
-    /// Requests at once, where told.
+    /// Requests at once, where told or seen.
     pub(crate) slots: Option<u32>,
+    /// How those were found.
+    pub(crate) slots_found: Found,
 }
 
 /// What a probe has found.
@@ -46,6 +49,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
             kind: ServerKind::Unknown,
             models: Vec::new(),
             slots: None,
+            slots_found: Found::Told,
         }));
     }
     if !status.is_success() {
@@ -59,6 +63,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
         kind,
         models,
         slots: None,
+        slots_found: Found::Told,
     };
     match describe(client, found).await {
         Ok(found) => Finding::Healthy(Some(found)),
@@ -102,15 +107,31 @@ fn is_missing(status: StatusCode) -> bool {
     )
 }
 
-/// The part of the KV cache in use, where the server tells.
-pub(crate) async fn kv_used(client: &Client, kind: ServerKind) -> Option<f64> {
-    match kind {
-        ServerKind::LlamaServer => discover::llama_kv_used(page(client, Path::Root("slots")).await?.body()),
-        ServerKind::Vllm | ServerKind::Sglang => {
-            let page = page(client, Path::Root("metrics")).await?;
-            discover::metric(&String::from_utf8_lossy(page.body()), &KV_METRICS).map(|used| used.clamp(0.0, 1.0))
-        }
-        ServerKind::Ollama | ServerKind::Unknown => None,
+/// The load, as far as the server tells.
+pub(crate) async fn load(client: &Client, kind: ServerKind) -> Load {
+    let path = match kind {
+        ServerKind::LlamaServer => "slots",
+        ServerKind::Vllm | ServerKind::Sglang => "metrics",
+        ServerKind::Ollama | ServerKind::Unknown => return Load::default(),
+    };
+    let Some(page) = page(client, Path::Root(path)).await else {
+        return Load::default();
+    };
+    let text = String::from_utf8_lossy(page.body());
+    let load = match kind {
+        ServerKind::LlamaServer => Load {
+            kv_used: discover::llama_kv_used(page.body()),
+            ..Load::default()
+        },
+        ServerKind::Vllm => discover::vllm_load(&text),
+        _ => Load {
+            kv_used: discover::metric(&text, &KV_METRICS),
+            ..Load::default()
+        },
+    };
+    Load {
+        kv_used: load.kv_used.map(|used| used.clamp(0.0, 1.0)),
+        ..load
     }
 }
 
@@ -122,6 +143,13 @@ async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Fi
         ServerKind::Vllm => {
             if let Some(page) = page(client, Path::Root("server_info?config_format=json")).await {
                 found.slots = discover::vllm_max_num_seqs(page.body());
+            }
+            if found.slots.is_none()
+                && let Some(page) = page(client, Path::Root("metrics")).await
+            {
+                let concurrency = discover::vllm_concurrency(&String::from_utf8_lossy(page.body()));
+                found.slots = concurrency.and_then(slots::of_cache);
+                found.slots_found = Found::Cache;
             }
             describe_routes(client, &mut found).await;
         }

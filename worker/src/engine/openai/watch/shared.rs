@@ -1,5 +1,6 @@
 //! What the jobs of an engine and its monitor share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use tokio::sync::Notify;
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
 use crate::engine::openai::limits::LOST_AFTER;
+use crate::engine::openai::manner::{Lessons, Manner, Sent};
+use crate::engine::openai::options::Streaming;
 use crate::engine::openai::wire::client::Client;
 
 /// The server as the jobs see it.
@@ -17,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     catalog: RwLock<Arc<Catalog>>,
     breaker: Mutex<Breaker>,
+    streaming: Streaming,
+    lessons: Mutex<Lessons>,
     /// Wakes the monitor.
     news: Notify,
     connection_failed: AtomicBool,
@@ -29,11 +34,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, catalog: Catalog) -> Self {
+    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming) -> Self {
         Self {
             client,
             catalog: RwLock::new(Arc::new(catalog)),
             breaker: Mutex::new(Breaker::new()),
+            streaming,
+            lessons: Mutex::new(Lessons::default()),
             news: Notify::new(),
             connection_failed: AtomicBool::new(false),
             unsaid_told: AtomicBool::new(false),
@@ -50,6 +57,25 @@ impl Shared {
 
     pub(crate) fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
+    }
+
+    /// How to ask the server for its model `upstream`, and the added members that it is known to take.
+    pub(crate) fn manner(&self, upstream: &str) -> (Manner, BTreeSet<String>) {
+        let (manner, proven) = self.lessons().of(upstream, Instant::now());
+        let streaming = self.streaming;
+        (Manner { streaming, ..manner }, proven)
+    }
+
+    /// The server took a request that was asked in `manner`.
+    pub(crate) fn worked(&self, upstream: &str, manner: &Manner, sent: &Sent) {
+        if self.lessons().worked(upstream, manner, sent, Instant::now()) {
+            let (without, whole) = (&manner.without, manner.whole);
+            tracing::info!(model = upstream, ?without, in_one_piece = ?whole, "the engine refuses this: it is asked otherwise from now on");
+        }
+    }
+
+    fn lessons(&self) -> MutexGuard<'_, Lessons> {
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server has sent output.
@@ -188,7 +214,11 @@ mod tests {
     fn a_server_that_refuses_and_is_silent_is_lost_after_a_while() {
         let credentials = Credentials::load(ApiKey::None).unwrap();
         let client = Client::new(Base::parse("http://h/v1").unwrap(), credentials).unwrap();
-        let shared = Shared::new(client, Catalog::unknown(&[], Overrides::default()));
+        let shared = Shared::new(
+            client,
+            Catalog::unknown(&[], Overrides::default()),
+            Streaming::default(),
+        );
         let (now, later) = (Instant::now(), Instant::now() + LOST_AFTER * 2);
         assert!(!shared.is_lost(later), "it listens");
         shared.refused(true);

@@ -34,7 +34,7 @@ pub(crate) struct Chunk<'a> {
 pub(crate) struct Choice<'a> {
     /// `index`; 0 where it is absent.
     pub(crate) index: u32,
-    /// `delta.content` of a chat, `text` of a completion.
+    /// `delta.content` of a chat (`message.content` in one piece), `text` of a completion.
     pub(crate) content: Option<&'a RawValue>,
     /// Members of `delta` beside `content` and `role`.
     pub(crate) delta: Members<'a>,
@@ -76,7 +76,6 @@ impl<'a> Members<'a> {
     }
 
     /// The names, in order.
-    #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_ref())
     }
@@ -226,7 +225,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choice<'a> {
                 while let Some(Key(key)) = map.next_key()? {
                     match key.as_ref() {
                         "index" => choice.index = map.next_value()?,
-                        "delta" => {
+                        // The second is that of an answer in one piece.
+                        "delta" | "message" => {
                             if let Some(DeltaMembers { content, rest }) = map.next_value()? {
                                 choice.content = content;
                                 choice.delta = rest;

@@ -18,7 +18,7 @@ pub(crate) const FIRST_BYTE: Duration = Duration::from_millis(1500);
 pub(crate) const PROBATION: Duration = Duration::from_millis(500);
 
 /// A connection that ends sooner makes the pause before the next one longer.
-pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(5);
+pub(crate) const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// A server that stays away is named in the log again after this long.
 pub(crate) const SAY_AGAIN: Duration = Duration::from_secs(30);

@@ -55,6 +55,8 @@ struct Queue {
     events: VecDeque<Event>,
     /// The weight of the events.
     bytes: usize,
+    /// The weight of the heaviest item since the queue was empty.
+    largest: usize,
     /// Text waits for [`Inbox::flush`], and the feed knows it.
     touched: bool,
     overflowed: bool,
@@ -67,26 +69,32 @@ impl Queue {
         if self.passed.frames > 0 {
             return Some(Next::Passed(std::mem::take(&mut self.passed)));
         }
-        let event = self.events.pop_front()?;
+        let Some(event) = self.events.pop_front() else {
+            self.largest = 0;
+            return None;
+        };
         self.bytes = self.bytes.saturating_sub(EVENT + event.weight());
         Some(Next::Event(event))
     }
 
     fn put(&mut self, event: Event, bound: usize) {
         self.lane = None;
-        self.bytes += EVENT + event.weight();
+        let added = EVENT + event.weight();
+        self.bytes += added;
         if self.events.is_empty() {
             // Events are usually read one by one; the default growth makes room for four.
             self.events.reserve_exact(1);
         }
         self.events.push_back(event);
-        self.check(bound);
+        self.check(added, bound);
     }
 
     /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream is lost, but not its
-    /// memory. Events of acceptance are kept, because that worker must be told.
-    fn check(&mut self, bound: usize) {
-        if self.bytes + self.passed.weight() > bound {
+    /// memory. Events of acceptance are kept, because that worker must be told. The heaviest item does not count: an
+    /// engine's single large delta is no fault of a slow reader.
+    fn check(&mut self, added: usize, bound: usize) {
+        self.largest = self.largest.max(added);
+        if (self.bytes + self.passed.weight()).saturating_sub(self.largest) > bound {
             self.lane = None;
             self.passed.shed();
             self.events.retain(Event::is_accepted);
@@ -121,12 +129,14 @@ impl Inbox {
     pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> Fate {
         let mut queue = self.lock();
         let Queue { lane, passed, .. } = &mut *queue;
+        let before = passed.weight();
         if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
             drop(queue);
             let (worker, frame) = (worker.clone(), frame.into_owned());
             return self.take_in(Event::Frame { worker, frame });
         }
-        queue.check(self.bound);
+        let added = queue.passed.weight() - before;
+        queue.check(added, self.bound);
         if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
             let waited = std::mem::replace(&mut queue.touched, true);
             return if waited { Fate::Taken } else { Fate::Waits };

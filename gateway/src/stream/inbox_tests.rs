@@ -150,6 +150,20 @@ fn a_lane_that_was_closed_lets_nothing_through() {
 }
 
 #[test]
+fn one_large_item_is_no_slow_reader_but_what_waits_beside_it_counts() {
+    let inbox = Inbox::new(Uuid::nil(), 1000);
+    let large = "x".repeat(100_000);
+    assert!(look(&inbox, Some(lane(1))).is_none());
+    let push = |seq, text_: &str| inbox.push_frame(&worker(), text(seq, text_), Instant::now());
+    assert_eq!(push(1, &large), Fate::Taken);
+    for seq in 2..40 {
+        assert_eq!(push(seq, "0123456789"), Fate::Taken);
+    }
+    let rest = (40..1000).map(|seq| push(seq, "0123456789"));
+    assert_eq!(rest.filter(|fate| *fate == Fate::Overflowed).count(), 1);
+}
+
+#[test]
 fn text_that_passes_is_bounded_too() {
     let inbox = Inbox::new(Uuid::nil(), 1000);
     assert!(look(&inbox, Some(lane(1))).is_none());

@@ -150,10 +150,16 @@ pub(super) fn truncated() -> EngineError {
     )
 }
 
+/// Marks an answer that the engine gave up, which it does on purpose: it is paused, scaled down or short of memory.
+const GAVE_UP: &str = "engine_gave_up";
+
 /// The engine ended the answer with the finish reason `said`, which is none of a whole answer.
 pub(super) fn given_up(said: &str, secrets: &Secrets) -> EngineError {
     let message = format!("the engine gave the answer up (finish_reason {said:?})");
-    plain(ErrorCode::EngineUnavailable, secrets.clean(&message), true)
+    EngineError {
+        engine_code: Some(GAVE_UP.to_owned()),
+        ..plain(ErrorCode::EngineUnavailable, secrets.clean(&message), true)
+    }
 }
 
 /// The engine sent what no OpenAI server sends.
@@ -231,13 +237,15 @@ pub(super) fn plain(code: ErrorCode, message: impl Into<String>, retryable: bool
     }
 }
 
-/// Whether this failure speaks against the server rather than against the request.
+/// Whether this failure speaks against the server rather than against the request. An answer that the engine gave up
+/// does not: the engine is well enough to say so, and its health tells whether it ends.
 pub(super) fn is_fault(error: &EngineError) -> bool {
     matches!(
         error.code,
         ErrorCode::EngineUnavailable | ErrorCode::Internal | ErrorCode::Timeout
     ) && error.retryable
         && !is_not_continuable(error)
+        && error.engine_code.as_deref() != Some(GAVE_UP)
 }
 
 fn classify(status: u16, said: Said, secrets: &Secrets) -> EngineError {

@@ -206,7 +206,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
     use crate::engine::Overrides;
-    use crate::engine::openai::ApiKey;
+    use crate::engine::openai::options::ApiKey;
     use crate::engine::openai::wire::client::Base;
     use crate::engine::openai::wire::credentials::Credentials;
 

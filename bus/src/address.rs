@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(login("nats://u:secret@h:4222"), user("u", "secret"));
         assert_eq!(login("u:secret@h"), user("u", "secret"));
         assert_eq!(login("tls://u:p@ss%2Fw:%25@h"), user("u", "p@ss/w:%"));
-        assert_eq!(login("wss://u:@h/path"), user("u", ""));
+        assert_eq!(login("wss://u:p@h/path"), user("u", "p"));
         assert_eq!(login("nats://t0ken@h"), Some(Login::Token("t0ken".into())));
         assert_eq!(login("nats://[::1]:4222"), None);
     }

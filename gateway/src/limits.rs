@@ -6,6 +6,12 @@ use std::time::Duration;
 /// cost the others anything.
 pub const STREAM_BUFFER: usize = 1024 * 1024;
 
+/// Times [`STREAM_BUFFER`] that may wait unread at once: a worker passes on a single delta of up to 4 MiB, with escapes.
+pub(crate) const BURST: usize = 8;
+
+/// Time for which a reader may leave more than [`STREAM_BUFFER`] unread: a client that reads needs milliseconds.
+pub(crate) const SLOW_READER: Duration = Duration::from_secs(1);
+
 /// Bytes of text sent past a stream's reader before the reader wakes to account for them: thousands of tokens, yet
 /// little beside the stream's other memory.
 pub(crate) const TEXT_KEPT: usize = 16 * 1024;

@@ -131,6 +131,14 @@ async fn all_refused(client: &Client, headers: &[(&str, &str)], model: &str, sta
         endpoint.ways().into_iter().map(each)
     });
     for (endpoint, answer) in join_all(asked).await {
+        // Counts are estimated where no engine can tokenize.
+        if code == "unsupported_feature" && endpoint.path.ends_with("_tokens") {
+            assert_eq!(
+                (answer.status, answer.header("x-tokenbus-estimated")),
+                (200, Some("true"))
+            );
+            continue;
+        }
         endpoint.refused(&answer, status, code);
         if status == 429 || status == 503 {
             assert!(answer.retry_after() >= 1, "{}", endpoint.path);
@@ -233,7 +241,7 @@ async fn members_of_a_wrong_type_are_refused_by_name_before_an_engine_is_asked()
         ("/v1/messages", "system", json!(7)),
         ("/v1/messages/count_tokens", "messages", json!("hi")),
         ("/v1/rerank", "documents", json!([])),
-        ("/v1/rerank", "top_n", json!(0)),
+        ("/v1/rerank", "top_n", json!("all")),
         ("/tokenize", "messages", json!("hi")),
         ("/detokenize", "tokens", json!({})),
     ] {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::event::Event;
 use crate::fast_path::lane::{Lane, Passed};
+use crate::limits::{BURST, SLOW_READER};
 
 /// Bytes that an event costs in addition to its text.
 const EVENT: usize = 64;
@@ -55,8 +56,8 @@ struct Queue {
     events: VecDeque<Event>,
     /// The weight of the events.
     bytes: usize,
-    /// The weight of the heaviest item since the queue was empty.
-    largest: usize,
+    /// Since when more waits than the bound allows.
+    over_since: Option<Instant>,
     /// Text waits for [`Inbox::flush`], and the feed knows it.
     touched: bool,
     overflowed: bool,
@@ -69,32 +70,34 @@ impl Queue {
         if self.passed.frames > 0 {
             return Some(Next::Passed(std::mem::take(&mut self.passed)));
         }
-        let Some(event) = self.events.pop_front() else {
-            self.largest = 0;
-            return None;
-        };
+        let event = self.events.pop_front()?;
         self.bytes = self.bytes.saturating_sub(EVENT + event.weight());
         Some(Next::Event(event))
     }
 
     fn put(&mut self, event: Event, bound: usize) {
         self.lane = None;
-        let added = EVENT + event.weight();
-        self.bytes += added;
+        self.bytes += EVENT + event.weight();
         if self.events.is_empty() {
             // Events are usually read one by one; the default growth makes room for four.
             self.events.reserve_exact(1);
         }
         self.events.push_back(event);
-        self.check(added, bound);
+        self.check(bound);
     }
 
-    /// Over the bound, output is thrown away and the reader gets [`Event::Overflow`]: the stream is lost, but not its
-    /// memory. Events of acceptance are kept, because that worker must be told. The heaviest item does not count: an
-    /// engine's single large delta is no fault of a slow reader.
-    fn check(&mut self, added: usize, bound: usize) {
-        self.largest = self.largest.max(added);
-        if (self.bytes + self.passed.weight()).saturating_sub(self.largest) > bound {
+    /// A reader that leaves more than the bound unread for a while is too slow: output is thrown away and the reader gets
+    /// [`Event::Overflow`]. The stream is lost, but not its memory. An engine may send a large delta at once, which is no
+    /// fault of the reader, so a burst may be larger. Events of acceptance are kept, because that worker must be told.
+    fn check(&mut self, bound: usize) {
+        let waits = self.bytes + self.passed.weight();
+        if waits <= bound {
+            self.over_since = None;
+            return;
+        }
+        let now = Instant::now();
+        let since = *self.over_since.get_or_insert(now);
+        if waits > bound.saturating_mul(BURST) || now.duration_since(since) >= SLOW_READER {
             self.lane = None;
             self.passed.shed();
             self.events.retain(Event::is_accepted);
@@ -129,14 +132,12 @@ impl Inbox {
     pub fn push_frame(&self, worker: &Name, frame: Frame<'_>, now: Instant) -> Fate {
         let mut queue = self.lock();
         let Queue { lane, passed, .. } = &mut *queue;
-        let before = passed.weight();
         if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
             drop(queue);
             let (worker, frame) = (worker.clone(), frame.into_owned());
             return self.take_in(Event::Frame { worker, frame });
         }
-        let added = queue.passed.weight() - before;
-        queue.check(added, self.bound);
+        queue.check(self.bound);
         if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
             let waited = std::mem::replace(&mut queue.touched, true);
             return if waited { Fate::Taken } else { Fate::Waits };

@@ -251,9 +251,9 @@ async fn wrong_requests_are_refused_with_the_field() {
     let cases = [
         (json!({"model": "m"}), "messages", "missing_required_parameter"),
         (
-            json!({"model": "m", "messages": [{"role": "x", "content": ""}]}),
+            json!({"model": "m", "messages": [{"content": ""}]}),
             "messages[0].role",
-            "invalid_value",
+            "missing_required_parameter",
         ),
         (
             json!({"model": "m", "messages": [{"role": "user", "content": 1}]}),

@@ -50,6 +50,8 @@ pub(crate) struct Sent {
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
     pub(crate) body: String,
+    /// Whether it came within an answer that had begun well: the server had read the request by then.
+    pub(crate) begun: bool,
 }
 
 impl Manner {
@@ -78,7 +80,7 @@ impl Manner {
             }
         }
         let unproven: Vec<&String> = sent.added.iter().filter(|path| !proven.contains(*path)).collect();
-        (matches!(status, 400 | 422) && !unproven.is_empty()).then(|| self.leaving_out(unproven))
+        (matches!(status, 400 | 422) && !refused.begun && !unproven.is_empty()).then(|| self.leaving_out(unproven))
     }
 
     fn leaving_out(&self, paths: Vec<&String>) -> Self {
@@ -169,6 +171,7 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Refused {
         Refused {
+            begun: false,
             status: StatusCode::from_u16(status).unwrap_or_default(),
             body: body.to_owned(),
         }
@@ -212,6 +215,15 @@ mod tests {
             manner.after(&refused(400, "bad request"), &sent(&[]), &none),
             None,
             "then it is the client's"
+        );
+        let begun = Refused {
+            begun: true,
+            ..refused(400, "bad schema")
+        };
+        assert_eq!(
+            Manner::default().after(&begun, &added, &none),
+            None,
+            "it took the members"
         );
         let proven = set(&["stream_options", "reasoning_effort"]);
         assert_eq!(

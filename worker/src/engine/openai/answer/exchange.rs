@@ -69,7 +69,15 @@ impl<'j> Server<'j> {
     /// Keeps what the server said when it refused.
     pub(crate) fn note(&self, status: StatusCode, body: &[u8]) {
         let body = String::from_utf8_lossy(body).into_owned();
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refused { status, body });
+        self.keep(Refused {
+            status,
+            body,
+            begun: false,
+        });
+    }
+
+    fn keep(&self, refused: Refused) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
     }
 
     /// Posts `body`; what comes back is an answer that began well.
@@ -91,7 +99,11 @@ impl<'j> Server<'j> {
             _ => return,
         };
         let param = error.param.as_deref().unwrap_or_default();
-        self.note(status, format!("{} {param}", error.message).as_bytes());
+        self.keep(Refused {
+            status,
+            body: format!("{} {param}", error.message),
+            begun: true,
+        });
     }
 
     pub(crate) fn take_refused(&self) -> Option<Refused> {

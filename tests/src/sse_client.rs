@@ -275,16 +275,21 @@ impl Parser {
         self.bytes.is_empty()
     }
 
-    /// The next complete event; each ends with an empty line.
+    /// The next complete event or comment. An event ends with an empty line, a comment with its own line: some clients
+    /// take an empty line behind a comment for an event without data, and fail.
     fn event(&mut self) -> Option<Event> {
+        assert!(self.bytes.first() != Some(&b'\n'), "an event without data");
+        if self.bytes.first() == Some(&b':') {
+            let end = self.bytes.iter().position(|byte| *byte == b'\n')?;
+            let line: Vec<u8> = self.bytes.drain(..=end).skip(1).collect();
+            let comment = String::from_utf8(line).expect("an event stream is UTF-8");
+            return Some(Event::Comment(comment.trim().to_owned()));
+        }
         let end = self.bytes.windows(2).position(|two| two == b"\n\n")?;
         let block: Vec<u8> = self.bytes.drain(..end + 2).collect();
         let text = String::from_utf8(block).expect("an event stream is UTF-8");
         let mut data = Vec::new();
         for line in text.lines() {
-            if let Some(comment) = line.strip_prefix(':') {
-                return Some(Event::Comment(comment.trim().to_owned()));
-            }
             let value = line
                 .strip_prefix("data:")
                 .map(|value| value.strip_prefix(' ').unwrap_or(value));
@@ -344,7 +349,7 @@ mod tests {
     fn events_are_taken_apart_at_any_boundary() {
         let mut parser = Parser::default();
         let mut events = Vec::new();
-        for byte in b": hi\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n" {
+        for byte in b": hi\ndata: {\"a\":1}\n\ndata: [DONE]\n\n" {
             parser.bytes.push(*byte);
             events.extend(parser.event());
         }

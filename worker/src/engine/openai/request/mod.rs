@@ -238,7 +238,9 @@ fn is_whole(streamed: bool, has: Shape, target: &Target, manner: &Manner) -> boo
         Whole::WithTools => has.tools,
         Whole::Always => true,
     };
-    let better = has.no_stream || has.tools || has.several && target.kind == ServerKind::Unknown;
+    // The parsers that vLLM and SGLang have for streamed calls lose or double arguments (vLLM #9693, #20028, #27641).
+    let weak_calls = has.tools && matches!(target.kind, ServerKind::Vllm | ServerKind::Sglang);
+    let better = has.no_stream || weak_calls || has.several && target.kind == ServerKind::Unknown;
     match manner.streaming {
         Streaming::Never => true,
         Streaming::Always => false,

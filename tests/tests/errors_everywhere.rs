@@ -135,7 +135,7 @@ async fn all_refused(client: &Client, headers: &[(&str, &str)], model: &str, sta
         if code == "unsupported_feature" && endpoint.path.ends_with("_tokens") {
             assert_eq!(
                 (answer.status, answer.header("x-tokenbus-estimated")),
-                (200, Some("true"))
+                (http::StatusCode::OK, Some("true"))
             );
             continue;
         }

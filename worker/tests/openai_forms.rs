@@ -65,10 +65,7 @@ fn one_piece_or_refused(status: u16, refusal: &'static str) -> impl Fn(Seen) -> 
 async fn what_engines_refuse_as_a_stream_is_asked_in_one_piece() {
     let mut server = Server::start(vllm("m"), one_piece_or_refused(400, r#"{"message":"no"}"#)).await;
     let engine = engine(&server).await;
-    for members in [
-        json!({"prompt_logprobs": 1}),
-        json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
-    ] {
+    for members in [json!({"prompt_logprobs": 1})] {
         let whole = start(&engine, chat(members)).whole().await;
         assert_eq!(text(&whole), "hi");
         let finish = whole.finish();
@@ -90,6 +87,41 @@ async fn what_engines_refuse_as_a_stream_is_asked_in_one_piece() {
         .whole()
         .await;
     assert_eq!(streamed.error().code, ErrorCode::BadRequest, "the engine's own refusal");
+}
+
+#[tokio::test]
+async fn streamed_calls_that_are_no_json_are_asked_in_one_piece_and_that_is_remembered() {
+    let piece = |arguments: &str| {
+        let call = json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": arguments}});
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}]}).to_string()
+    };
+    let end = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#.to_owned();
+    for (twice, asked) in [(false, [1, 1]), (true, [2, 1])] {
+        let mut events = vec![piece("{\"a\":1}")];
+        events.extend(twice.then(|| piece("{\"a\":1}")));
+        events.extend([end.clone(), "[DONE]".to_owned()]);
+        let sent: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let mut server = Server::start(vllm("m"), move |seen| match streams(&seen) {
+            true => Reply::Plain(
+                200,
+                vec![("content-type", "text/event-stream".to_owned())],
+                sent.clone(),
+            ),
+            false => plain(200, WHOLE),
+        })
+        .await;
+        let engine = engine(&server).await;
+        for times in asked {
+            let tools = json!({"tools": [{"type": "function", "function": {"name": "f"}}]});
+            let whole = start(&engine, chat(tools)).whole().await;
+            let reason = if twice { "stop" } else { "tool_calls" };
+            assert_eq!(whole.deltas.last().unwrap().finish_reason.as_deref(), Some(reason));
+            for _ in 0..times {
+                server.next_seen().await;
+            }
+            assert!(server.seen.try_recv().is_err(), "asked {times} times");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
+use http::StatusCode;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_http_parts::EventParser;
 use tokenbus_protocol::{Delta, EngineError, ErrorCode, Finish};
 
+use super::answer::call_check::HeldAnswer;
 use super::answer::exchange::{Output, Server, emit, permitted, room};
 use super::answer::streamed::{Answer, Step, Stopped, merge};
 use super::answer::{unary, whole};
@@ -179,12 +181,10 @@ impl Asked<'_> {
         let mut answer = Answer::new(call, self.rule, &secrets);
         self.echo(call)?;
         let mut seam = call.seam.clone();
+        let mut held = call.asked.check_calls.then(HeldAnswer::default);
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
             if let Err(reason) = fed {
-                let mut out = |delta: Delta<'_>| {
-                    *told = true;
-                    emit(self.output, delta)
-                };
+                let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);
                 answer.flush(&mut |delta| seam.pass(delta, &mut out))?;
                 let broken = self.server.broken(&reason);
                 if answer.is_complete() {
@@ -199,12 +199,10 @@ impl Asked<'_> {
                 .next(&mut unread)
                 .map_err(|reason| error::nonsense(&reason.to_string()))?
             {
-                let mut out = |delta: Delta<'_>| {
-                    *told = true;
-                    emit(self.output, delta)
-                };
+                let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);
                 let stepped = answer.event(event, &mut |delta| seam.pass(delta, &mut out));
-                if !self.touched.load(Ordering::Relaxed) {
+                // A held answer is not taken before it is checked.
+                if !self.touched.load(Ordering::Relaxed) && (held.is_none() || stepped.is_err()) {
                     self.begins(&stepped);
                 }
                 let step = stepped?;
@@ -218,14 +216,51 @@ impl Asked<'_> {
                     if answer.is_unsaid() {
                         self.server.shared.unsaid_finish();
                     }
+                    self.settle(held, told).await?;
                     return Ok((call.joined(answer.finish(), &seam), Some(body)));
                 }
             }
             read.clear();
         }
-        answer.flush(&mut |delta| seam.pass(delta, &mut |delta: Delta<'_>| emit(self.output, delta)))?;
+        let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);
+        answer.flush(&mut |delta| seam.pass(delta, &mut out))?;
         answer.ended()?;
+        self.settle(held, told).await?;
         Ok((call.joined(answer.finish(), &seam), None))
+    }
+
+    /// Sends a delta on, or holds it with the others of an answer whose calls are to be checked.
+    fn send(&self, delta: Delta<'_>, held: &mut Option<HeldAnswer>, told: &mut bool) -> Result<(), Closed> {
+        let Some(answer) = held.as_mut() else {
+            *told = true;
+            return emit(self.output, delta);
+        };
+        if !answer.hold(delta) {
+            *told = true;
+            let deltas = answer.release();
+            *held = None;
+            self.takes();
+            return deltas.into_iter().try_for_each(|delta| emit(self.output, delta));
+        }
+        Ok(())
+    }
+
+    /// Sends a complete held answer on if its calls are whole; else the server is to be asked in one piece.
+    async fn settle(&self, held: Option<HeldAnswer>, told: &mut bool) -> Result<(), Stopped> {
+        let Some(mut answer) = held else { return Ok(()) };
+        if !answer.is_whole() {
+            self.server
+                .note(StatusCode::NOT_IMPLEMENTED, b"the calls of a stream are no JSON");
+            tracing::warn!("the engine streamed a tool call whose arguments are no JSON");
+            return Err(error::nonsense("the engine streamed a tool call whose arguments are no JSON").into());
+        }
+        self.takes();
+        *told = true;
+        for delta in answer.release() {
+            room(self.output).await;
+            emit(self.output, delta)?;
+        }
+        Ok(())
     }
 
     /// The first event: either the server has taken the request, or it refuses it here.

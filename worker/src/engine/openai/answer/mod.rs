@@ -1,6 +1,7 @@
 //! The server's answers: streams of chunks, and answers in one piece.
 
 mod begun;
+pub(crate) mod call_check;
 pub(crate) mod exchange;
 mod finish_reason;
 pub(crate) mod streamed;

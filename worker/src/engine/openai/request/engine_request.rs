@@ -59,6 +59,8 @@ pub(crate) struct Asked {
     pub(crate) usage_in_chunks: bool,
     /// No chunk for the usage: what engines tell beside it belongs to the end of the choice.
     pub(crate) no_usage_chunk: bool,
+    /// No stream: tool calls are checked before any output is sent on.
+    pub(crate) check_calls: bool,
 }
 
 /// All that a job asks of the server.

@@ -86,10 +86,17 @@ pub(crate) fn plan_as(
                 sent,
             })
         }
-        Some(resume) => Ok(Plan {
-            sent,
-            ..resume::plan(kind, &object, target, resume, (counting, asked))?
-        }),
+        Some(resume) => {
+            // The client's text goes on.
+            let asked = Asked {
+                check_calls: false,
+                ..asked
+            };
+            Ok(Plan {
+                sent,
+                ..resume::plan(kind, &object, target, resume, (counting, asked))?
+            })
+        }
     }
 }
 
@@ -148,7 +155,8 @@ fn prepare(
     if !streamed {
         object.set("stream", &true)?;
     }
-    let (counting, asked) = set_stream_options(object, target, streamed, manner, &mut sent.added)?;
+    let (counting, mut asked) = set_stream_options(object, target, streamed, manner, &mut sent.added)?;
+    asked.check_calls = !streamed && has.tools && manner.streaming == Streaming::Auto;
     Ok(Prepared { counting, asked, sent })
 }
 
@@ -169,6 +177,7 @@ fn set_stream_options(
     let asked = Asked {
         usage_in_chunks: wants(CONTINUOUS),
         no_usage_chunk: !wants("include_usage"),
+        check_calls: false,
     };
     let counting = Counting::of(target.kind, object);
     let is_refused = |name: &str| {
@@ -231,16 +240,14 @@ impl Shape {
 
 /// Whether the request is asked in one piece. A client that wants a stream gets one where the server
 /// makes one: else the whole answer as one delta. What a client wants in one piece comes so from the
-/// server where its streams are known to lack something, or to be made by a weaker parser.
+/// server where its streams are known to lack something.
 fn is_whole(streamed: bool, has: Shape, target: &Target, manner: &Manner) -> bool {
     let refused = match manner.whole {
         Whole::None => false,
         Whole::WithTools => has.tools,
         Whole::Always => true,
     };
-    // The parsers that vLLM and SGLang have for streamed calls lose or double arguments (vLLM #9693, #20028, #27641).
-    let weak_calls = has.tools && matches!(target.kind, ServerKind::Vllm | ServerKind::Sglang);
-    let better = has.no_stream || weak_calls || has.several && target.kind == ServerKind::Unknown;
+    let better = has.no_stream || has.several && target.kind == ServerKind::Unknown;
     match manner.streaming {
         Streaming::Never => true,
         Streaming::Always => false,

@@ -114,6 +114,10 @@ struct OpenAiArgs {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     engine_streams: Streaming,
 
+    /// Longest silence of a server whose answers have begun, beyond which it counts as hung [default: measured]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    engine_token_timeout: Option<Duration>,
+
     /// API key for the server
     #[arg(
         long,
@@ -282,6 +286,7 @@ fn openai(args: &Args) -> Result<OpenAiOptions, Failure> {
         command,
         start_timeout: flags.engine_start_timeout,
         streaming: flags.engine_streams,
+        token_timeout: flags.engine_token_timeout,
         ..OpenAiOptions::default()
     })
 }

@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     models: Mutex<Vec<Value>>,
     scripts: Mutex<VecDeque<Script>>,
     default: Mutex<Script>,
+    metrics: Mutex<Option<String>>,
     exchanges: watch::Sender<Vec<Arc<Exchange>>>,
     /// Chat requests running now, and the most that ever ran at once.
     running: watch::Sender<(usize, usize)>,
@@ -69,6 +70,7 @@ impl Upstream {
             models: Mutex::new(models),
             scripts: Mutex::default(),
             default: Mutex::new(Script::texts(&["Hello", " world"])),
+            metrics: Mutex::default(),
             exchanges: watch::Sender::default(),
             running: watch::Sender::default(),
         });
@@ -98,6 +100,11 @@ impl Upstream {
     /// Answers every request without its own script with `script`.
     pub fn always(&self, script: Script) {
         *lock(&self.shared.default) = script;
+    }
+
+    /// Serves this page at `/metrics`.
+    pub fn metrics(&self, page: String) {
+        *lock(&self.shared.metrics) = Some(page);
     }
 
     /// Waits for request `index`, counted from 0.
@@ -142,6 +149,10 @@ impl Drop for Upstream {
 impl Shared {
     pub(crate) fn models(&self) -> Vec<Value> {
         lock(&self.models).clone()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<String> {
+        lock(&self.metrics).clone()
     }
 
     pub(crate) fn take_script(&self) -> Script {

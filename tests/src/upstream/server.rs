@@ -51,6 +51,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
             let list = json!({"object": "list", "data": shared.models()});
             Ok(page(StatusCode::OK, list.to_string()))
         }
+        (&Method::GET, "/metrics") if let Some(metrics) = shared.metrics() => Ok(page(StatusCode::OK, metrics)),
         (&Method::GET, "/health") => Ok(page(StatusCode::OK, json!({"status": "ok"}).to_string())),
         _ => Ok(page(
             StatusCode::NOT_FOUND,

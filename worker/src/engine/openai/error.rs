@@ -141,6 +141,15 @@ pub(super) fn lost() -> EngineError {
     )
 }
 
+/// The server says that it is healthy, and generates nothing.
+pub(super) fn hung() -> EngineError {
+    plain(
+        ErrorCode::EngineUnavailable,
+        "the engine is up but generates nothing any more",
+        true,
+    )
+}
+
 /// The stream ended, or its connection broke, before the engine said that the answer is complete.
 pub(super) fn truncated() -> EngineError {
     plain(

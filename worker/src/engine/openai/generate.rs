@@ -20,7 +20,7 @@ use super::manner::{Manner, Refused};
 use super::request;
 use super::request::engine_request::{Call, Plan};
 use super::request::seam::Seam;
-use super::target::{Target, UsageRule};
+use super::target::{ServerKind, Target, UsageRule};
 use super::watch::shared::Shared;
 use super::wire::client::{AnswerBody, Path, header_text};
 use crate::engine::{Closed, Job, Running, Sink};
@@ -65,6 +65,10 @@ async fn given_up(shared: &Shared, deadline: Instant) -> EngineError {
         if shared.is_lost(now) {
             return error::lost();
         }
+        if shared.pulse.is_hung() {
+            return error::hung();
+        }
+        shared.pulse.check(now);
         tokio::time::sleep_until(deadline.min(now + limits::LOST_CHECK).into()).await;
     }
 }
@@ -97,11 +101,13 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
     let asking = async {
         let (mut manner, mut plan) = (manner, plan);
         loop {
+            let kind = catalog.kind;
             let asked = Asked {
                 server: Server::new(shared, job),
                 output,
                 path,
-                rule: catalog.kind.usage_rule(),
+                rule: kind.usage_rule(),
+                holds_back: plan.sent.tools && matches!(kind, ServerKind::Ollama | ServerKind::Unknown),
                 touched: AtomicBool::new(false),
                 worked: &|| shared.worked(&target.upstream, &manner, &plan.sent),
             };
@@ -142,6 +148,8 @@ struct Asked<'j> {
     output: &'j Output,
     path: Path<'static>,
     rule: UsageRule,
+    /// Whether the server may keep a tool call until it is complete.
+    holds_back: bool,
     /// Whether output has been sent on: from then on the job is not asked otherwise.
     touched: AtomicBool,
     /// Told once the server has answered.
@@ -182,6 +190,7 @@ impl Asked<'_> {
         self.echo(call)?;
         let mut seam = call.seam.clone();
         let mut held = call.asked.check_calls.then(HeldAnswer::default);
+        let mut flow = self.server.shared.pulse.stream(self.holds_back);
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
             if let Err(reason) = fed {
                 let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);
@@ -193,12 +202,16 @@ impl Asked<'_> {
                 }
                 return Err(broken.into());
             }
-            self.server.shared.output_came();
+            let now = Instant::now();
+            self.server.shared.output_came(now);
+            // Comments are no output.
+            let mut events = false;
             let mut unread = read.as_slice();
             while let Some(event) = parser
                 .next(&mut unread)
                 .map_err(|reason| error::nonsense(&reason.to_string()))?
             {
+                events = true;
                 let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);
                 let stepped = answer.event(event, &mut |delta| seam.pass(delta, &mut out));
                 // A held answer is not taken before it is checked.
@@ -219,6 +232,10 @@ impl Asked<'_> {
                     self.settle(held, told).await?;
                     return Ok((call.joined(answer.finish(), &seam), Some(body)));
                 }
+            }
+            let begun = *told || held.as_ref().is_some_and(HeldAnswer::has_begun);
+            if events && (begun || flow.has_begun()) {
+                flow.chunk(now);
             }
             read.clear();
         }
@@ -304,7 +321,7 @@ impl Asked<'_> {
     /// An answer in one piece, whether or not it was asked for so.
     async fn whole(&self, call: &Call, body: AnswerBody, told: &mut bool) -> Result<Finish, Stopped> {
         let bytes = unary::read_whole(&self.server, body).await?;
-        self.server.shared.output_came();
+        self.server.shared.output_came(Instant::now());
         let (secrets, its) = (self.server.shared.client.secrets(), call.clone());
         let read = unary::beside(bytes.len(), move || {
             let text =

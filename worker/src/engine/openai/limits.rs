@@ -89,6 +89,29 @@ pub(super) const LOST_AFTER: Duration = Duration::from_secs(3);
 /// How often a running job asks whether its server is lost.
 pub(super) const LOST_CHECK: Duration = Duration::from_secs(1);
 
+/// Silence of streams that have begun makes a server suspect after the worst gap seen times this, within these
+/// bounds: engines stop for seconds while a long prompt joins, and a minute is as long as a reader waits.
+pub(super) const SILENCE_FACTOR: u32 = 4;
+/// See [`SILENCE_FACTOR`].
+pub(super) const SILENCE_LEAST: Duration = Duration::from_secs(10);
+/// See [`SILENCE_FACTOR`].
+pub(super) const SILENCE_MOST: Duration = Duration::from_secs(60);
+
+/// Least and most silence that says by itself that a server hangs, where it has no counter of tokens.
+pub(super) const SILENCE_ALONE_LEAST: Duration = Duration::from_secs(60);
+/// See [`SILENCE_ALONE_LEAST`].
+pub(super) const SILENCE_ALONE_MOST: Duration = Duration::from_secs(180);
+
+/// How long what makes a server suspect must stay the same to confirm a hang.
+pub(super) const HANG_CONFIRM: Duration = Duration::from_secs(3);
+
+/// A metrics page on which requests run and nothing moves for this long tells of a hang even where no stream
+/// has begun. One step of a prefill takes less, on processors too.
+pub(super) const STILL_MOST: Duration = Duration::from_secs(120);
+
+/// How long a hung server may take to generate one token when it is asked whether it can again.
+pub(super) const GENERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Output this recent proves that a server lives, whatever its health endpoint does.
 pub(super) const RECENT_OUTPUT: Duration = Duration::from_secs(5);
 

@@ -75,6 +75,7 @@ impl OpenAiEngine {
             client,
             Catalog::unknown(&options.models, options.overrides),
             options.streaming,
+            options.token_timeout,
         ));
         let settings = Settings {
             engine: options.engine,

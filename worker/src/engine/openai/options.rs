@@ -25,6 +25,9 @@ pub struct OpenAiOptions {
     pub slots: Option<u32>,
     /// Which requests are asked of the server as streams.
     pub streaming: Streaming,
+    /// Longest silence of streams that have begun, beyond which the server counts as hung; absent: by its own
+    /// worst gap.
+    pub token_timeout: Option<Duration>,
     /// How the worker proves itself to the server.
     pub api_key: ApiKey,
     /// A server process to start and supervise.
@@ -44,6 +47,7 @@ impl Default for OpenAiOptions {
             overrides: Overrides::default(),
             slots: None,
             streaming: Streaming::Auto,
+            token_timeout: None,
             api_key: ApiKey::None,
             command: None,
             engine: "openai",

@@ -67,6 +67,11 @@ impl HeldAnswer {
         self.bytes <= MAX_HELD
     }
 
+    /// Whether there is any output.
+    pub(crate) fn has_begun(&self) -> bool {
+        !self.deltas.is_empty()
+    }
+
     /// Whether the arguments of every call are JSON.
     pub(crate) fn is_whole(&self) -> bool {
         self.calls

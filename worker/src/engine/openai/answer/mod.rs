@@ -4,6 +4,7 @@ mod begun;
 pub(crate) mod call_check;
 pub(crate) mod exchange;
 mod finish_reason;
+mod halves;
 pub(crate) mod streamed;
 mod surrogates;
 pub(crate) mod unary;

@@ -10,6 +10,7 @@ use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawObje
 
 use super::begun::Begun;
 use super::finish_reason::{Ending, ending};
+use super::halves::Halves;
 use super::surrogates::whole_characters;
 use super::usage::{Usages, with_member};
 use crate::engine::Closed;
@@ -65,6 +66,7 @@ pub(crate) struct Answer<'s> {
     finish: Finish,
     plain: PlainChunk,
     counted: Counted,
+    halves: Halves,
     asked: Asked,
     /// The end of a choice, kept until it is known what the engine's next chunk adds to it.
     held: Option<Delta<'static>>,
@@ -101,6 +103,7 @@ impl<'s> Answer<'s> {
             finish: Finish::default(),
             plain: PlainChunk::default(),
             counted: Counted::new(call.counting),
+            halves: Halves::default(),
             asked: call.asked,
             held: None,
         }
@@ -117,6 +120,7 @@ impl<'s> Answer<'s> {
     ) -> Result<Step, Stopped> {
         let engine_choice = self.plain.engine_choice;
         if !event.is_error()
+            && self.halves.is_empty()
             && let Some(PatternMatch { text, counter }) = self.plain.pattern.read(event.data.trim_ascii())
             && let Some(tokens) = counter.map_or(Some(1), |counter| self.counted.more(engine_choice, counter, true))
         {
@@ -125,8 +129,11 @@ impl<'s> Answer<'s> {
         }
         let data =
             std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
-        let data = whole_characters(data.trim());
-        let data = data.as_ref();
+        let whole = whole_characters(data.trim());
+        if let Cow::Owned(_) = whole {
+            self.halves.read(data);
+        }
+        let data = whole.as_ref();
         if event.is_error() {
             return Err(error::from_stream(data, self.secrets).into());
         }
@@ -202,8 +209,11 @@ impl<'s> Answer<'s> {
         self.flush(emit)?;
         for (index, reason) in self.begun.finish(self.due) {
             self.unsaid = true;
+            let (text, tokens) = self.halves.end(index);
             emit(Delta {
                 choice: self.choice.unwrap_or(index),
+                text,
+                tokens,
                 finish_reason: Some(reason.to_owned()),
                 ..Delta::default()
             })?;
@@ -323,6 +333,13 @@ impl<'s> Answer<'s> {
             None => None,
         };
         let tokens = tokens.unwrap_or_else(|| tokens_listed(choice, &text, token_ids.len()));
+        let is_cut = !self.halves.is_empty();
+        let (text, more) = self.halves.join(choice.index, text, choice.finish_reason.is_some());
+        let tokens = tokens.saturating_add(more);
+        if is_cut && text.is_empty() && choice.finish_reason.is_none() && extra == DeltaExtra::default() {
+            self.halves.owe(choice.index, tokens);
+            return Ok(false);
+        }
         let delta = Delta {
             choice: self.choice.unwrap_or(choice.index),
             tokens,
@@ -331,7 +348,7 @@ impl<'s> Answer<'s> {
             finish_reason: choice.finish_reason.as_deref().map(str::to_owned),
             extra: (extra != DeltaExtra::default()).then(|| Box::new(extra)),
         };
-        let is_plain = delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
+        let is_plain = !is_cut && delta == plain(delta.choice, Cow::Borrowed(&delta.text), delta.tokens);
         if delta.finish_reason.is_some() && self.asked.no_usage_chunk {
             self.flush(emit)?;
             self.held = Some(delta.into_owned());

@@ -30,7 +30,7 @@ pub(super) fn whole_characters(json: &str) -> Cow<'_, str> {
 }
 
 /// The code unit of the escape `\uXXXX` at `at`.
-fn unit(json: &str, at: usize) -> Option<u16> {
+pub(super) fn unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -58,7 +59,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> R
         Ok(answer?)
     });
     let answer = answer.await?;
-    shared.output_came();
+    shared.output_came(Instant::now());
     let (kind, finished_for) = (job.kind, target.clone());
     let answer = beside(answer.len(), move || {
         Answer::new(kind, encoding, &answer, &finished_for, &secrets)

@@ -72,6 +72,15 @@ impl Catalog {
         self.targets.get(name)
     }
 
+    /// The name at the server of a model that generates.
+    pub(crate) fn any_upstream(&self) -> Option<&str> {
+        let model = self
+            .models
+            .iter()
+            .find(|model| model.capabilities.chat || model.capabilities.completion)?;
+        Some(self.target(&model.name)?.upstream.as_str())
+    }
+
     /// Named models that the server does not list. It may serve them all the same.
     pub(crate) fn unlisted<'a>(named: &'a [ModelSpec], found: &Discovery) -> Vec<&'a str> {
         if found.models.is_empty() {

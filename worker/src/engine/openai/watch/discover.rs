@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenbus_protocol::Feature;
 
+use super::hang::Work;
 use super::slots::Load;
 use super::traits::Traits;
 use crate::engine::openai::target::{Continuation, ServerKind};
@@ -272,10 +273,18 @@ pub(crate) fn vllm_max_num_seqs(body: &[u8]) -> Option<u32> {
 pub(crate) fn vllm_load(page: &str) -> Load {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let count = |name: &str, label: &str| sum(page, name, label) as u32;
+    let (running, kv_used) = (count("vllm:num_requests_running", ""), metric(page, &KV_METRICS));
+    const GENERATED: &str = "vllm:generation_tokens_total";
     Load {
-        kv_used: metric(page, &KV_METRICS),
-        running: count("vllm:num_requests_running", ""),
+        kv_used,
+        running,
         waiting: count("vllm:num_requests_waiting_by_reason", "reason=\"capacity\""),
+        work: metric(page, &[GENERATED]).map(|_| Work {
+            running,
+            generated: sum(page, GENERATED, ""),
+            prompts: sum(page, "vllm:prompt_tokens_total", ""),
+            kv_used,
+        }),
     }
 }
 

@@ -210,6 +210,20 @@ fn vllms_load_and_cache_are_read_from_its_metrics() {
     let load = vllm_load(page);
     assert_eq!((load.running, load.waiting, load.kv_used), (8, 2, Some(0.25)));
     assert_eq!(vllm_concurrency(page), Some(22.5));
+    assert_eq!(load.work, None, "it counts no tokens");
+    let counters = concat!(
+        "vllm:prompt_tokens_total{engine=\"0\"} 40.0\n",
+        "vllm:generation_tokens_total{engine=\"0\"} 1.5e+03\n",
+        "vllm:generation_tokens_total{engine=\"1\"} 100.0\n",
+        "vllm:generation_tokens_created{engine=\"1\"} 1.7e+09\n",
+    );
+    let work = Work {
+        running: 8,
+        generated: 1600.0,
+        prompts: 40.0,
+        kv_used: Some(0.25),
+    };
+    assert_eq!(vllm_load(&format!("{page}{counters}")).work, Some(work));
     assert_eq!(vllm_load(""), Load::default());
     assert_eq!(vllm_concurrency("vllm:cache_config_info{block_size=\"16\"} 1.0"), None);
 }

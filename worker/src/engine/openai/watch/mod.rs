@@ -3,9 +3,11 @@
 mod breaker;
 pub(crate) mod catalog;
 mod discover;
+mod hang;
 mod health;
 pub(crate) mod monitor;
 mod probe;
+pub(crate) mod pulse;
 pub(crate) mod shared;
 pub(crate) mod slots;
 mod traits;

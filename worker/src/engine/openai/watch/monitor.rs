@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::breaker::Circuit;
 use super::catalog::Catalog;
+use super::hang::{Hang, Look};
 use super::health::{ProcessNews, Tracker};
 use super::probe::{self, Finding};
 use super::shared::Shared;
@@ -15,6 +16,7 @@ use super::slots::{AtWork, Found, Load};
 use crate::engine::openai::limits;
 use crate::engine::openai::options::ModelSpec;
 use crate::engine::openai::supervisor::{ProcessState, SupervisorHandle, loopback_url};
+use crate::engine::openai::target::ServerKind;
 use crate::engine::openai::wire::client::Base;
 use crate::engine::{EngineInfo, Health, Overrides};
 
@@ -34,6 +36,8 @@ struct Probed {
     finding: Finding,
     load: Load,
     asked_load: bool,
+    /// Whether a hung server has generated something.
+    generates: bool,
 }
 
 /// Watches one server.
@@ -45,6 +49,7 @@ pub(crate) struct Monitor {
     tracker: Tracker,
     kv_used: Option<f64>,
     at_work: AtWork,
+    hang: Hang,
     /// Since when the server is not up, and whether it was up before in this life.
     unready_since: Instant,
     was_ready: bool,
@@ -73,6 +78,7 @@ impl Monitor {
             tracker: Tracker::new(now),
             kv_used: None,
             at_work: AtWork::default(),
+            hang: Hang::default(),
             unready_since: now,
             was_ready: false,
             unlisted_told: false,
@@ -101,7 +107,7 @@ impl Monitor {
                 probed = pending_or(&mut probing) => {
                     probing = None;
                     self.probed(&probed);
-                    probe_at = self.tracker.pause().map(|pause| Instant::now() + pause);
+                    probe_at = self.pause().map(|pause| Instant::now() + pause);
                 }
                 () = shared.news() => {
                     let soon = Instant::now() + limits::PROBE_FIRST;
@@ -114,6 +120,11 @@ impl Monitor {
                         probe_at = Some(probe_at.map_or(soon, |at| at.min(soon)));
                     }
                 }
+                () = shared.pulse.suspicion() => {
+                    if probing.is_none() && self.tracker.pause().is_some() {
+                        probe_at = Some(Instant::now());
+                    }
+                }
                 state = changed(&mut process) => {
                     probing = None;
                     probe_at = self.process_news(&state);
@@ -122,6 +133,15 @@ impl Monitor {
             }
             self.publish();
         }
+    }
+
+    /// The pause until the next probe: a suspicion is looked into soon.
+    fn pause(&self) -> Option<Duration> {
+        let pause = self.tracker.pause()?;
+        Some(match self.shared.pulse.is_suspect(Instant::now()) {
+            true => pause.min(limits::HANG_CONFIRM),
+            false => pause,
+        })
     }
 
     /// When something is due: a probe, or the end of an open circuit's pause.
@@ -137,21 +157,29 @@ impl Monitor {
         let shared = self.shared.clone();
         let everything = self.tracker.wants_discovery(now);
         let asked_load = self.tracker.take_load_turn(now);
+        let (hung, suspect) = (self.hang.is_hung(), self.shared.pulse.is_suspect(now));
         Box::pin(async move {
-            let kind = shared.catalog().kind;
+            let catalog = shared.catalog();
+            let kind = catalog.kind;
             let finding = match everything {
                 true => probe::discover(&shared.client).await,
                 false => probe::health(&shared.client, kind).await,
             };
-            let load = if asked_load {
+            let load = if asked_load || (kind == ServerKind::Vllm && (hung || suspect)) {
                 probe::load(&shared.client, kind).await
             } else {
                 Load::default()
+            };
+            let upstream = catalog.any_upstream().filter(|_| hung);
+            let generates = match upstream {
+                Some(upstream) => probe::generates(&shared.client, upstream).await,
+                None => false,
             };
             Probed {
                 finding,
                 load,
                 asked_load,
+                generates,
             }
         })
     }
@@ -189,7 +217,34 @@ impl Monitor {
             Finding::Silent if self.process.is_none() => self.tracker.give_up_start("it does not answer"),
             _ => {}
         }
+        self.look_for_hang(probed, now);
         self.restart_if_stuck(now);
+    }
+
+    /// Finds whether the server generates nothing though it says that it is up. Its jobs see it, and end.
+    fn look_for_hang(&mut self, probed: &Probed, now: Instant) {
+        let pulse = &self.shared.pulse;
+        let look = Look {
+            patience: pulse.patience(self.shared.catalog().kind),
+            quiet: pulse.quiet(now),
+            begun: pulse.has_begun(),
+            tells: pulse.tells(),
+            work: probed.load.work,
+            generates: probed.generates,
+        };
+        self.hang.look(&look, now);
+        pulse.set_hung(self.hang.is_hung());
+        if !pulse.is_suspect(now) {
+            pulse.trust();
+        }
+    }
+
+    /// The server's health, with that in it.
+    fn health(&self, circuit: Circuit) -> Health {
+        match self.tracker.health(circuit) {
+            Health::Ready if self.hang.is_hung() => Health::Down("it is up, but generates nothing".to_owned()),
+            health => health,
+        }
     }
 
     /// A supervised process that lives but is not up for too long is started again.
@@ -214,7 +269,7 @@ impl Monitor {
 
     fn info_health(&self) -> Health {
         // The circuit is about requests; a process is judged by its probes.
-        self.tracker.health(Circuit::Closed)
+        self.health(Circuit::Closed)
     }
 
     /// Takes the state of the server's process; returns when to probe.
@@ -235,6 +290,8 @@ impl Monitor {
         self.was_ready = false;
         self.kv_used = None;
         self.at_work = AtWork::default();
+        self.hang = Hang::default();
+        self.shared.pulse.set_hung(false);
         self.tracker.pause().map(|pause| now + pause)
     }
 
@@ -248,7 +305,7 @@ impl Monitor {
         };
         let info = EngineInfo {
             engine: self.settings.engine,
-            health: self.tracker.health(circuit),
+            health: self.health(circuit),
             models: catalog.models.clone(),
             // The trial of a half-open circuit is one request.
             slots: if circuit == Circuit::HalfOpen {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
+use super::pulse::Pulse;
 use crate::engine::openai::limits::LOST_AFTER;
 use crate::engine::openai::manner::{Lessons, Manner, Sent};
 use crate::engine::openai::options::Streaming;
@@ -18,6 +19,8 @@ use crate::engine::openai::wire::client::Client;
 pub(crate) struct Shared {
     /// Sends requests.
     pub(crate) client: Client,
+    /// How its streams flow.
+    pub(crate) pulse: Pulse,
     catalog: RwLock<Arc<Catalog>>,
     breaker: Mutex<Breaker>,
     streaming: Streaming,
@@ -34,9 +37,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming) -> Self {
+    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming, silence: Option<Duration>) -> Self {
         Self {
             client,
+            pulse: Pulse::new(silence),
             catalog: RwLock::new(Arc::new(catalog)),
             breaker: Mutex::new(Breaker::new()),
             streaming,
@@ -78,9 +82,9 @@ impl Shared {
         self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server has sent output.
-    pub(crate) fn output_came(&self) {
-        self.last_output.store(self.stamp(Instant::now()), Ordering::Relaxed);
+    /// The server has sent output at `now`.
+    pub(crate) fn output_came(&self, now: Instant) {
+        self.last_output.store(self.stamp(now), Ordering::Relaxed);
     }
 
     /// A probe's connection was refused, or one was made.
@@ -218,12 +222,13 @@ mod tests {
             client,
             Catalog::unknown(&[], Overrides::default()),
             Streaming::default(),
+            None,
         );
         let (now, later) = (Instant::now(), Instant::now() + LOST_AFTER * 2);
         assert!(!shared.is_lost(later), "it listens");
         shared.refused(true);
         assert!(!shared.is_lost(now), "it may be starting again");
-        shared.output_came();
+        shared.output_came(Instant::now());
         assert!(!shared.is_lost(now), "its streams flow");
         assert!(shared.is_lost(later));
         shared.refused(false);

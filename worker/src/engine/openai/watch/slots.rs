@@ -1,5 +1,6 @@
 //! How many requests a vLLM runs at once, where it does not tell: from its cache, then from its work. Pure.
 
+use super::hang::Work;
 use crate::engine::openai::limits::DEFAULT_SLOTS_VLLM;
 
 /// What a metrics page says of running and waiting requests.
@@ -10,6 +11,8 @@ pub(crate) struct Load {
     pub(crate) running: u32,
     /// Requests that wait because the engine is full.
     pub(crate) waiting: u32,
+    /// What is done, where the page counts tokens.
+    pub(crate) work: Option<Work>,
 }
 
 /// How the number of slots was found.
@@ -77,6 +80,7 @@ mod tests {
             kv_used: None,
             running,
             waiting,
+            work: None,
         }
     }
 

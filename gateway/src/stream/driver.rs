@@ -13,7 +13,6 @@ use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
-use super::message::{self, Envelope};
 use super::seek::{Destination, Seeker};
 use super::state::StreamState;
 use crate::fast_path::splice::Splice;
@@ -23,8 +22,9 @@ use crate::limits;
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
-mod edge;
-mod room;
+mod bus;
+mod call_stream;
+mod waiting;
 
 /// Drives one stream.
 pub(crate) struct Driver {
@@ -297,28 +297,6 @@ impl Driver {
         self.carry_out(Instant::now());
     }
 
-    /// Waits while the bus is away, but not for ever: its credentials may have ended. A stream that has begun waits
-    /// longer; a request that no worker took is better retried by its client, or at another gateway.
-    async fn bus_up(&mut self) {
-        if self.shared.bus.is_connected() {
-            self.bus_away_since = None;
-            return;
-        }
-        // The caller may drop this wait and begin it again.
-        let since = *self.bus_away_since.get_or_insert_with(Instant::now);
-        let mut patience = self.shared.bus_patience;
-        if self.state.has_begun() {
-            patience = patience.max(limits::BEGUN_BUS_PATIENCE);
-        }
-        let until = self.state.deadline().min(since + patience);
-        let mut link = self.shared.bus.link();
-        // The caller checks the connection again, timeout or not.
-        let back = tokio::time::timeout_at(until, link.wait_for(|link| link.connected)).await;
-        if back.is_ok() {
-            self.bus_away_since = None;
-        }
-    }
-
     /// Whether the budget lets a stream that lost its worker move now.
     fn may_move(&mut self, now: Instant) -> bool {
         self.throttled |= self.state.take_loss();
@@ -363,83 +341,6 @@ impl Driver {
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.leave(ticket);
             self.in_room = false;
-        }
-    }
-
-    async fn publish(&mut self, target: Option<Name>, now: Instant) {
-        let shared = Arc::clone(&self.shared);
-        let patience = shared.patience(target.as_ref(), &self.call.model);
-        let attempt = match self.state.publish(target.clone(), now, patience) {
-            Ok(attempt) => attempt,
-            Err(error) => return self.state.fail(error, &mut self.actions),
-        };
-        let subject = match &target {
-            Some(worker) => shared
-                .subjects
-                .request_to(self.call.kind.family(), &self.call.model, worker),
-            None => shared.subjects.request(self.call.kind.family(), &self.call.model),
-        };
-        let number = attempt.attempt;
-        let reply = shared.subjects.reply(&shared.gateway, self.number, number);
-        let envelope = Envelope {
-            gateway: &shared.gateway,
-            stream: self.number,
-            max_payload: shared.bus.max_payload(),
-            now,
-        };
-        let message = match message::request(&self.call, attempt, &envelope) {
-            Ok((message, part)) => {
-                self.part = part;
-                message
-            }
-            Err(error) => return self.state.fail(error, &mut self.actions),
-        };
-        if let Some(worker) = target {
-            shared.view().placed(&worker, now);
-            self.pending.push(Pending {
-                attempt: number,
-                worker,
-            });
-        }
-        if self.published.is_empty() {
-            self.published.reserve_exact(1); // usually the only one
-        } else if self.published.len() >= limits::MAX_OPEN {
-            self.published.remove(0);
-        }
-        self.published.push(Published {
-            attempt: number,
-            at: now,
-        });
-        shared.metrics.attempts().inc();
-        if number > 0 {
-            shared.metrics.republishes().inc();
-        }
-        if let Err(error) = shared.bus.publish_with_reply(subject, reply, message).await {
-            tracing::warn!(id = %self.call.id, attempt = number, %error, "request not published");
-        }
-    }
-
-    async fn send_part(&mut self) {
-        let Some(Step::Parts { attempt, worker, next }) = self.steps.front_mut() else {
-            return;
-        };
-        let start = (*next as usize).saturating_mul(self.part);
-        let Some(rest) = self.call.body.get(start..).filter(|rest| !rest.is_empty()) else {
-            self.steps.pop_front();
-            return;
-        };
-        let data = rest.get(..self.part).unwrap_or(rest);
-        let part = message::part(self.call.id, *attempt, *next, data);
-        *next += 1;
-        let subject = self.shared.subjects.control(worker);
-        let shared = Arc::clone(&self.shared);
-        match part {
-            Ok(bytes) => {
-                if let Err(error) = shared.bus.publish(subject, bytes).await {
-                    tracing::warn!(id = %self.call.id, %error, "part of a request not published");
-                }
-            }
-            Err(error) => tracing::error!(id = %self.call.id, %error, "part of a request not encoded"),
         }
     }
 

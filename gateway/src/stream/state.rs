@@ -16,9 +16,9 @@ use crate::call::{Call, CallError, Output, Stage};
 use crate::limits;
 
 mod held;
-mod looks;
+mod lane;
 mod lost;
-mod short_cut;
+mod queries;
 
 /// A stream's state.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::surrogates::unit;
+use crate::engine::openai::wire::completion_chunk::Chunk;
 
 const UNKNOWN: char = '\u{fffd}';
 
@@ -56,34 +56,20 @@ impl Halves {
         self.waiting.is_empty() && self.ends.is_empty()
     }
 
-    /// Reads the ends of a chunk that has halves in it. Call [`Self::join`] for each of its choices.
-    pub(super) fn read(&mut self, json: &str) {
-        #[derive(Deserialize)]
-        struct Chunk<'a> {
-            #[serde(borrow, default)]
-            choices: Vec<Choice<'a>>,
+    /// Takes what `sent` has of halves, for which `chunk` has U+FFFD: the ends of its contents, and the other members
+    /// of its deltas, in which the gateway joins them. Call [`Self::join`] for each choice.
+    pub(super) fn read<'a>(&mut self, sent: &'a str, chunk: &mut Chunk<'a>) {
+        self.ends.clear();
+        let Ok(sent) = serde_json::from_str::<Chunk<'_>>(sent) else {
+            return;
+        };
+        for (choice, sent) in chunk.choices.iter_mut().zip(sent.choices) {
+            let ends = sent.content.map_or_else(Ends::default, Ends::of);
+            if ends != Ends::default() {
+                self.ends.push((sent.index, ends));
+            }
+            choice.delta = sent.delta;
         }
-        #[derive(Deserialize)]
-        struct Choice<'a> {
-            #[serde(default)]
-            index: u32,
-            #[serde(borrow)]
-            delta: Option<Delta<'a>>,
-            #[serde(borrow)]
-            text: Option<&'a RawValue>,
-        }
-        #[derive(Deserialize)]
-        struct Delta<'a> {
-            #[serde(borrow)]
-            content: Option<&'a RawValue>,
-        }
-        // What this cannot read, the reader of chunks may refuse; its halves stay unknown characters.
-        let choices = serde_json::from_str(json).map_or_else(|_| Vec::new(), |Chunk { choices }| choices);
-        let ends = choices.into_iter().filter_map(|choice| {
-            let content = choice.text.or(choice.delta.and_then(|delta| delta.content))?;
-            Some((choice.index, Ends::of(content)))
-        });
-        self.ends = ends.filter(|(_, ends)| *ends != Ends::default()).collect();
     }
 
     /// The content of a chunk, in which halves are U+FFFD, joined with the half that waited: whole characters, and

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use tokenbus_http_parts::Event;
-use tokenbus_protocol::Delta;
+use tokenbus_protocol::{Delta, RawJson};
 
 use crate::engine::openai::answer::streamed::{Answer, Step};
 use crate::engine::openai::error::Secrets;
@@ -12,9 +12,8 @@ use crate::engine::openai::request::engine_request::{Asked, Call};
 use crate::engine::openai::request::seam::Seam;
 use crate::engine::openai::target::UsageRule;
 
-/// What comes of events: choice, text, tokens and finish reason of each delta.
-fn said(events: &[String]) -> Vec<(u32, String, u32, Option<String>)> {
-    let call = Call {
+fn call() -> Call {
+    Call {
         body: Bytes::new(),
         choice: None,
         choices: 1,
@@ -27,7 +26,12 @@ fn said(events: &[String]) -> Vec<(u32, String, u32, Option<String>)> {
         counting: Counting::Chunks,
         asked: Asked::default(),
         otherwise: None,
-    };
+    }
+}
+
+/// What comes of events: choice, text, tokens and finish reason of each delta.
+fn said(events: &[String]) -> Vec<(u32, String, u32, Option<String>)> {
+    let call = call();
     let secrets = Secrets::default();
     let mut answer = Answer::new(&call, UsageRule::Last, &secrets);
     let mut deltas = Vec::new();
@@ -124,4 +128,24 @@ fn other_members_of_such_a_chunk_are_kept() {
     let deltas = said(&[with.to_owned(), chat(r"\ude00")]);
     let texts: Vec<_> = deltas.into_iter().map(|(_, text, tokens, _)| (text, tokens)).collect();
     assert_eq!(texts, [(String::new(), 1), ("😀".into(), 1)]);
+}
+
+#[test]
+fn the_halves_in_other_members_of_a_delta_are_left_to_the_gateway() {
+    let call = call();
+    let secrets = Secrets::default();
+    let mut answer = Answer::new(&call, UsageRule::Last, &secrets);
+    let data = r#"{"choices":[{"index":0,"x":"\ud83d","delta":{"reasoning_content":"so \ud83d"}}]}"#;
+    let event = Event {
+        name: b"",
+        data: data.as_bytes(),
+    };
+    let mut emit = |delta: Delta<'_>| {
+        let extra = delta.extra.unwrap();
+        let json = |members: Option<RawJson>| members.unwrap().get().to_owned();
+        assert_eq!(json(extra.delta), r#"{"reasoning_content":"so \ud83d"}"#);
+        assert_eq!(json(extra.choice), r#"{"x":"\ufffd"}"#);
+        Ok(())
+    };
+    assert_eq!(answer.event(event, &mut emit), Ok(Step::More));
 }

@@ -129,10 +129,8 @@ impl<'s> Answer<'s> {
         }
         let data =
             std::str::from_utf8(event.data).map_err(|_| error::nonsense("the engine sent bytes that are no text"))?;
-        let whole = whole_characters(data.trim());
-        if let Cow::Owned(_) = whole {
-            self.halves.read(data);
-        }
+        let sent = data.trim();
+        let whole = whole_characters(sent);
         let data = whole.as_ref();
         if event.is_error() {
             return Err(error::from_stream(data, self.secrets).into());
@@ -144,13 +142,16 @@ impl<'s> Answer<'s> {
         if data.is_empty() || data == "null" {
             return Ok(Step::More);
         }
-        let chunk: Chunk<'_> = match serde_json::from_str(data) {
+        let mut chunk: Chunk<'_> = match serde_json::from_str(data) {
             Ok(chunk) => chunk,
             Err(_) if error::is_error_object(data) => return Err(error::from_stream(data, self.secrets).into()),
             Err(_) => return Err(error::nonsense("the engine sent an event that is no completion chunk").into()),
         };
         if chunk.is_error || chunk.error.is_some() || (!chunk.has_choices && error::is_error_object(data)) {
             return Err(error::from_stream(data, self.secrets).into());
+        }
+        if let Cow::Owned(_) = whole {
+            self.halves.read(sent, &mut chunk);
         }
         self.chunk(data, chunk, emit)?;
         Ok(Step::More)

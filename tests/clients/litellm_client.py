@@ -96,7 +96,7 @@ async def messages():
 def errors():
     for kind, ask in [
         (litellm.NotFoundError, lambda: litellm.completion(messages=HELLO, **{**AT, "model": "openai/nobody"})),
-        (litellm.BadRequestError, lambda: litellm.completion(messages=[{"role": "user", "content": 7}], **AT)),
+        (litellm.BadRequestError, lambda: litellm.completion(messages=HELLO, n=-1, **AT)),
         (litellm.ContextWindowExceededError, lambda: failing("context_length_exceeded")),
         (litellm.RateLimitError, lambda: failing("rate_limited")),
         (litellm.InternalServerError, lambda: failing("internal")),

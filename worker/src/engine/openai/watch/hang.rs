@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::openai::limits::{
-    HANG_CONFIRM, SILENCE_ALONE_LEAST, SILENCE_ALONE_MOST, SILENCE_FACTOR, SILENCE_LEAST, SILENCE_MOST, STILL_MOST,
+    HANG_CONFIRM, SILENCE_ALONE_LEAST, SILENCE_ALONE_SLOW, SILENCE_FACTOR, SILENCE_LEAST, SILENCE_MOST, STILL_MOST,
 };
 use crate::engine::openai::target::ServerKind;
 
@@ -43,11 +43,8 @@ impl Patience {
         }
         let suspect = worst.saturating_mul(SILENCE_FACTOR).clamp(SILENCE_LEAST, SILENCE_MOST);
         let alone = match kind {
-            // Models that think unseen fall silent in the middle.
-            ServerKind::Ollama | ServerKind::Unknown => SILENCE_ALONE_MOST,
-            ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::Sglang => {
-                (suspect * 3).clamp(SILENCE_ALONE_LEAST, SILENCE_ALONE_MOST)
-            }
+            ServerKind::LlamaServer | ServerKind::Ollama | ServerKind::Unknown => SILENCE_ALONE_SLOW,
+            ServerKind::Vllm | ServerKind::Sglang => (suspect * 3).max(SILENCE_ALONE_LEAST),
         };
         Self {
             suspect,
@@ -209,7 +206,7 @@ mod tests {
         for (kind, alone) in [
             (ServerKind::Sglang, SILENCE_ALONE_LEAST),
             (ServerKind::Vllm, SILENCE_ALONE_LEAST),
-            (ServerKind::Unknown, SILENCE_ALONE_MOST),
+            (ServerKind::Unknown, SILENCE_ALONE_SLOW),
         ] {
             let silent = |second| look(kind, second, None);
             assert_eq!(hangs_at(1000, silent), Some(alone.as_secs() + confirm), "{kind:?}");

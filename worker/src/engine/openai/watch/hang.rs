@@ -118,7 +118,7 @@ impl Hang {
         let suspect = look.begun && look.quiet >= look.patience.suspect;
         // A server of embeddings generates nothing, ever.
         let works = look.work.is_some() && work.running > 0 && work.generated > 0.0;
-        works && (long >= STILL_MOST || (suspect && long >= HANG_CONFIRM))
+        works && (long >= STILL_MOST.max(look.patience.suspect) || (suspect && long >= HANG_CONFIRM))
     }
 
     /// The silence alone says it. More than one look has found it, as this worker itself may have stood still.
@@ -228,6 +228,11 @@ mod tests {
             ..look(ServerKind::Vllm, second, Some(Work { running: 0, ..WORK }))
         };
         assert_eq!(hangs_at(100, fixed), Some(2 + HANG_CONFIRM.as_secs()));
+        let patient = |second| Look {
+            patience: Patience::new(Duration::ZERO, ServerKind::Vllm, Some(Duration::from_secs(500))),
+            ..look(ServerKind::Vllm, second, Some(WORK))
+        };
+        assert_eq!(hangs_at(1000, patient), Some(500));
     }
 
     #[test]

@@ -97,10 +97,12 @@ pub(super) const SILENCE_LEAST: Duration = Duration::from_secs(10);
 /// See [`SILENCE_FACTOR`].
 pub(super) const SILENCE_MOST: Duration = Duration::from_secs(60);
 
-/// Least and most silence that says by itself that a server hangs, where it has no counter of tokens.
+/// Least silence that says by itself that a server of graphics cards hangs, where it has no counter of tokens.
 pub(super) const SILENCE_ALONE_LEAST: Duration = Duration::from_secs(60);
-/// See [`SILENCE_ALONE_LEAST`].
-pub(super) const SILENCE_ALONE_MOST: Duration = Duration::from_secs(180);
+
+/// The same for servers that may run on processors, where one batch of a long prompt takes minutes, or whose models
+/// may think unseen.
+pub(super) const SILENCE_ALONE_SLOW: Duration = Duration::from_secs(300);
 
 /// How long what makes a server suspect must stay the same to confirm a hang.
 pub(super) const HANG_CONFIRM: Duration = Duration::from_secs(3);

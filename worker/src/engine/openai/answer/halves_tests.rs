@@ -63,7 +63,8 @@ fn texts(contents: &[&str]) -> Vec<(String, u32)> {
 
 #[test]
 fn a_character_cut_between_chunks_arrives_whole() {
-    let table: [(&[&str], &[(&str, u32)]); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, u32)]);
+    let table: [Case<'_>; 8] = [
         (&["ok ", r"\ud83d", r"\ude00", "!"], &[("ok ", 1), ("😀", 2), ("!", 1)]),
         (
             &["a", r"b \ud83d", r"\ude00 c", "d"],

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::openai::limits::{
-    HANG_CONFIRM, SILENCE_ALONE_LEAST, SILENCE_ALONE_MOST, SILENCE_FACTOR, SILENCE_LEAST, SILENCE_MOST, STILL_MOST,
+    HANG_CONFIRM, SILENCE_ALONE_LEAST, SILENCE_ALONE_SLOW, SILENCE_FACTOR, SILENCE_LEAST, SILENCE_MOST, STILL_MOST,
 };
 use crate::engine::openai::target::ServerKind;
 
@@ -43,11 +43,8 @@ impl Patience {
         }
         let suspect = worst.saturating_mul(SILENCE_FACTOR).clamp(SILENCE_LEAST, SILENCE_MOST);
         let alone = match kind {
-            // Models that think unseen fall silent in the middle.
-            ServerKind::Ollama | ServerKind::Unknown => SILENCE_ALONE_MOST,
-            ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::Sglang => {
-                (suspect * 3).clamp(SILENCE_ALONE_LEAST, SILENCE_ALONE_MOST)
-            }
+            ServerKind::LlamaServer | ServerKind::Ollama | ServerKind::Unknown => SILENCE_ALONE_SLOW,
+            ServerKind::Vllm | ServerKind::Sglang => (suspect * 3).max(SILENCE_ALONE_LEAST),
         };
         Self {
             suspect,
@@ -121,7 +118,7 @@ impl Hang {
         let suspect = look.begun && look.quiet >= look.patience.suspect;
         // A server of embeddings generates nothing, ever.
         let works = look.work.is_some() && work.running > 0 && work.generated > 0.0;
-        works && (long >= STILL_MOST || (suspect && long >= HANG_CONFIRM))
+        works && (long >= STILL_MOST.max(look.patience.suspect) || (suspect && long >= HANG_CONFIRM))
     }
 
     /// The silence alone says it. More than one look has found it, as this worker itself may have stood still.
@@ -209,7 +206,7 @@ mod tests {
         for (kind, alone) in [
             (ServerKind::Sglang, SILENCE_ALONE_LEAST),
             (ServerKind::Vllm, SILENCE_ALONE_LEAST),
-            (ServerKind::Unknown, SILENCE_ALONE_MOST),
+            (ServerKind::Unknown, SILENCE_ALONE_SLOW),
         ] {
             let silent = |second| look(kind, second, None);
             assert_eq!(hangs_at(1000, silent), Some(alone.as_secs() + confirm), "{kind:?}");
@@ -231,6 +228,11 @@ mod tests {
             ..look(ServerKind::Vllm, second, Some(Work { running: 0, ..WORK }))
         };
         assert_eq!(hangs_at(100, fixed), Some(2 + HANG_CONFIRM.as_secs()));
+        let patient = |second| Look {
+            patience: Patience::new(Duration::ZERO, ServerKind::Vllm, Some(Duration::from_secs(500))),
+            ..look(ServerKind::Vllm, second, Some(WORK))
+        };
+        assert_eq!(hangs_at(1000, patient), Some(500));
     }
 
     #[test]

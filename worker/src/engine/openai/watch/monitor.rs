@@ -232,7 +232,11 @@ impl Monitor {
             work: probed.load.work,
             generates: probed.generates,
         };
+        let was_hung = self.hang.is_hung();
         self.hang.look(&look, now);
+        if was_hung && !self.hang.is_hung() {
+            pulse.recovered(look.quiet);
+        }
         pulse.set_hung(self.hang.is_hung());
         if !pulse.is_suspect(now) {
             pulse.trust();

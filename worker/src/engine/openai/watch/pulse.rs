@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::hang::Patience;
+use crate::engine::openai::limits::SILENCE_MOST;
 use crate::engine::openai::target::ServerKind;
 
 /// The streams that have begun, all together.
@@ -105,6 +106,15 @@ impl Pulse {
         self.hung.store(hung, Ordering::Relaxed);
     }
 
+    /// The server counted as hung, and has generated again after it was silent for `stall`. A short one was slow: that
+    /// is no hang the next time.
+    pub(crate) fn recovered(&self, stall: Duration) {
+        if stall <= SILENCE_MOST {
+            let stall = u64::try_from(stall.as_millis()).unwrap_or(u64::MAX);
+            self.worst_gap.fetch_max(stall, Ordering::Relaxed);
+        }
+    }
+
     fn millis(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch).as_millis();
         u64::try_from(since).unwrap_or(u64::MAX)
@@ -162,7 +172,7 @@ impl Drop for Flow<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::openai::limits::{SILENCE_LEAST, SILENCE_MOST};
+    use crate::engine::openai::limits::SILENCE_LEAST;
 
     #[test]
     fn only_streams_that_have_begun_are_suspect_by_their_silence() {
@@ -199,6 +209,16 @@ mod tests {
         assert_eq!(suspect(&pulse), SILENCE_MOST);
         drop(slow);
         assert!(pulse.has_begun() && !pulse.tells(), "the other may hold back a call");
+    }
+
+    #[test]
+    fn a_server_that_was_slow_is_given_more_time_and_one_that_hung_is_not() {
+        let pulse = Pulse::new(None);
+        let suspect = |pulse: &Pulse| pulse.patience(ServerKind::Vllm).suspect;
+        pulse.recovered(Duration::from_secs(600));
+        assert_eq!(suspect(&pulse), SILENCE_LEAST);
+        pulse.recovered(Duration::from_secs(14));
+        assert_eq!(suspect(&pulse), Duration::from_secs(56));
     }
 
     #[tokio::test]

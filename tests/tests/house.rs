@@ -39,7 +39,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["limits", "smoothed_time", "wire"],
             &["codec", "model_token", "name", "openai"],
-            &["consumption", "event", "frame", "status", "waiting"],
+            &["consumption", "event", "frame", "repeat", "status", "waiting"],
             &["capacity", "control", "feature", "model_mark", "plain"],
             &["batch", "request", "subject"],
             &["usage"],

@@ -16,32 +16,32 @@ pub(crate) struct AccessArgs {
     /// API keys to ask for: a TOML file, kv for the cluster's bucket in JetStream, or kv:BUCKET; see
     /// `tokenbus keys`
     #[arg(long, value_name = "FILE|kv[:BUCKET]", help_heading = "Access")]
-    pub keys: Option<KeySource>,
+    pub(crate) keys: Option<KeySource>,
 
     /// Serve everybody who can reach it, where it listens beyond this machine and has no --keys
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
-    pub insecure: bool,
+    pub(crate) insecure: bool,
 
     /// Origin whose pages may use it from a browser, as in https://example.org, or * for all; repeated
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
-    pub cors_origin: Vec<Origin>,
+    pub(crate) cors_origin: Vec<Origin>,
 
     /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
     /// [default: those of --config]
     #[arg(long, value_name = "FILE")]
-    pub models: Option<PathBuf>,
+    pub(crate) models: Option<PathBuf>,
 
     /// Keep usage records in a JetStream stream of this name; it is made where there is none
     #[arg(long, value_name = "NAME", help_heading = "Usage")]
-    pub usage_stream: Option<String>,
+    pub(crate) usage_stream: Option<String>,
 
     /// How long the stream keeps a record
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d", help_heading = "Usage")]
-    pub usage_stream_age: Duration,
+    pub(crate) usage_stream_age: Duration,
 
     /// How much the stream keeps; the oldest records go first
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1GiB", help_heading = "Usage")]
-    pub usage_stream_size: usize,
+    pub(crate) usage_stream_size: usize,
 }
 
 impl AccessArgs {

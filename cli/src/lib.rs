@@ -2,7 +2,7 @@
 
 mod access;
 mod app;
-pub mod chat;
+mod chat;
 mod config;
 mod coordinator;
 mod drain;
@@ -17,9 +17,9 @@ mod outlet;
 mod shared;
 mod signals;
 mod sim_server;
-pub mod status;
+mod status;
 mod ui;
-pub mod up;
+mod up;
 mod worker;
 
 use std::process::ExitCode;

@@ -22,7 +22,7 @@ pub(crate) struct LogArgs {
         value_name = "FILTER",
         help_heading = "Logging and configuration"
     )]
-    pub log: Option<String>,
+    pub(crate) log: Option<String>,
 
     /// How to write the log, on standard error
     #[arg(
@@ -32,11 +32,11 @@ pub(crate) struct LogArgs {
         default_value_t = LogFormat::Text,
         help_heading = "Logging and configuration"
     )]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 
     /// TOML file with settings: root keys for what subcommands share, a table for each subcommand
     #[arg(long, global = true, value_name = "FILE", help_heading = "Logging and configuration")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// How the log is written.
@@ -61,24 +61,24 @@ pub(crate) struct BusArgs {
         help_heading = "Bus",
         hide_env_values = true
     )]
-    pub nats: Vec<String>,
+    pub(crate) nats: Vec<String>,
 
     /// NATS credentials file (JWT and seed); it is read for each connection, so a new file needs no restart
     #[arg(long, value_name = "FILE", help_heading = "Bus")]
-    pub nats_creds: Option<PathBuf>,
+    pub(crate) nats_creds: Option<PathBuf>,
 
     /// PEM file with certificate authorities to trust beside the system's
     #[arg(long, value_name = "FILE", help_heading = "Bus")]
-    pub nats_ca: Option<PathBuf>,
+    pub(crate) nats_ca: Option<PathBuf>,
 
     /// Begin TLS before the server speaks (handshake_first in nats-server); without it, this is found out for tls://
     /// servers that can be reached at the start
     #[arg(long, help_heading = "Bus")]
-    pub nats_tls_first: bool,
+    pub(crate) nats_tls_first: bool,
 
     /// Name of the cluster on the bus: letters, digits, - and _
     #[arg(long, value_name = "NAME", default_value = "tb", help_heading = "Bus")]
-    pub namespace: Name,
+    pub(crate) namespace: Name,
 }
 
 /// Replicas in JetStream, for the subcommands that make streams or buckets.
@@ -87,16 +87,16 @@ pub(crate) struct KeptArgs {
     /// Replicas of streams and buckets in JetStream: auto is 3 where NATS is a cluster of three servers or more,
     /// else 1. Those that have fewer get more, none gets fewer
     #[arg(long, value_name = "auto|N", default_value_t = Replicas::Auto, help_heading = "Bus")]
-    pub js_replicas: Replicas,
+    pub(crate) js_replicas: Replicas,
 }
 
 /// A role's access to the bus.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     /// Servers and credentials.
-    pub bus: BusOptions,
+    pub(crate) bus: BusOptions,
     /// Name of the cluster.
-    pub namespace: Name,
+    pub(crate) namespace: Name,
 }
 
 impl Shared {

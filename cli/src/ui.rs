@@ -12,13 +12,13 @@ use crate::{limits, outlet};
 
 /// Standard error as a person reads it: moving bars on a terminal, one line per event elsewhere.
 #[derive(Debug, Clone)]
-pub struct Screen {
+pub(crate) struct Screen {
     bars: Option<MultiProgress>,
 }
 
 impl Screen {
     /// A screen on this process's standard error.
-    pub fn stderr() -> Self {
+    pub(crate) fn stderr() -> Self {
         let bars = io::stderr()
             .is_terminal()
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
@@ -26,7 +26,7 @@ impl Screen {
     }
 
     /// Prints one line above the bars. A closed standard error is ignored.
-    pub fn line(&self, text: impl Display) {
+    pub(crate) fn line(&self, text: impl Display) {
         let printed = match &self.bars {
             Some(bars) => bars.println(text.to_string()),
             None => {
@@ -38,7 +38,7 @@ impl Screen {
     }
 
     /// Announces the start of work that takes a while.
-    pub fn step(&self, subject: &str, doing: &str) -> Step {
+    pub(crate) fn step(&self, subject: &str, doing: &str) -> Step {
         let bar = match &self.bars {
             None => {
                 self.line(format_args!("{subject}: {doing}"));
@@ -63,7 +63,7 @@ impl Screen {
 
 /// Work in progress, shown by a [`Screen`]. Dropping it removes its bar.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     screen: Screen,
     subject: String,
     bar: Option<ProgressBar>,
@@ -72,7 +72,7 @@ pub struct Step {
 
 impl Step {
     /// Shows the progress, bytes.
-    pub fn bytes(&self, done: u64, total: u64) {
+    pub(crate) fn bytes(&self, done: u64, total: u64) {
         let Some(bar) = &self.bar else { return };
         if bar.length() != Some(total) {
             bar.set_length(total);
@@ -84,7 +84,7 @@ impl Step {
     }
 
     /// Shows another text for the work.
-    pub fn now(&self, doing: &str) {
+    pub(crate) fn now(&self, doing: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{}: {doing}", self.subject)),
             None => self.screen.line(format_args!("{}: {doing}", self.subject)),
@@ -92,7 +92,7 @@ impl Step {
     }
 
     /// Ends it with a line: the subject, `outcome` and the time it took.
-    pub fn done(mut self, outcome: &str) {
+    pub(crate) fn done(mut self, outcome: &str) {
         self.take_bar_away();
         let seconds = self.started.elapsed().as_secs_f64();
         self.screen

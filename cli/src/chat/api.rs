@@ -11,7 +11,7 @@ use crate::{http, limits};
 
 /// Why there is no answer, or only a part of one.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub(crate) enum ApiError {
     /// The address is no URL.
     #[error("{url:?} is no HTTP address: {reason}; write it like http://127.0.0.1:8080/v1")]
     Url {
@@ -51,16 +51,16 @@ pub enum ApiError {
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
+pub(crate) struct Message {
     /// `system`, `user` or `assistant`.
-    pub role: &'static str,
+    pub(crate) role: &'static str,
     /// Its text.
-    pub content: String,
+    pub(crate) content: String,
 }
 
 impl Message {
     /// A message of `role`.
-    pub fn new(role: &'static str, content: impl Into<String>) -> Self {
+    pub(crate) fn new(role: &'static str, content: impl Into<String>) -> Self {
         Self {
             role,
             content: content.into(),
@@ -70,7 +70,7 @@ impl Message {
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// Text of the answer.
     Text(String),
     /// Text of the thinking before it, where the model shows it.
@@ -81,7 +81,7 @@ pub enum Piece {
 
 /// A server that speaks the OpenAI API.
 #[derive(Debug, Clone)]
-pub struct Api {
+pub(crate) struct Api {
     http: Client,
     base: String,
     key: Option<String>,
@@ -92,7 +92,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError::Url`], or [`ApiError::Connect`] when TLS cannot be set up.
-    pub fn new(url: &str, key: Option<String>) -> Result<Self, ApiError> {
+    pub(crate) fn new(url: &str, key: Option<String>) -> Result<Self, ApiError> {
         let base = url.trim_end_matches('/').to_owned();
         let wrong = |reason: String| ApiError::Url {
             url: url.to_owned(),
@@ -113,7 +113,7 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn models(&self) -> Result<Vec<String>, ApiError> {
+    pub(crate) async fn models(&self) -> Result<Vec<String>, ApiError> {
         #[derive(Deserialize)]
         struct List {
             data: Vec<Model>,
@@ -133,7 +133,12 @@ impl Api {
     ///
     /// # Errors
     /// [`ApiError`]; pieces may have come before.
-    pub async fn chat(&self, model: &str, messages: &[Message], mut each: impl FnMut(Piece)) -> Result<(), ApiError> {
+    pub(crate) async fn chat(
+        &self,
+        model: &str,
+        messages: &[Message],
+        mut each: impl FnMut(Piece),
+    ) -> Result<(), ApiError> {
         let body = serde_json::json!({ "model": model, "messages": messages, "stream": true });
         let request = self
             .http

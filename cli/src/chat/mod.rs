@@ -1,6 +1,6 @@
 //! `tokenbus chat`: talk to a model over the OpenAI API, once or in turns.
 
-pub mod api;
+pub(crate) mod api;
 mod interactive;
 mod terminal;
 
@@ -14,31 +14,31 @@ use crate::signals::{self, INTERRUPTED};
 
 /// Talk to a model: one question given here or on standard input, otherwise a conversation.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Base URL of any OpenAI-compatible server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/v1")]
-    pub url: String,
+    pub(crate) url: String,
 
     /// The model [default: the first one that the server lists]
     #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
+    pub(crate) model: Option<String>,
 
     /// Instructions for the model, sent before the conversation
     #[arg(long, value_name = "TEXT")]
-    pub system: Option<String>,
+    pub(crate) system: Option<String>,
 
     /// API key, where the server wants one
     #[arg(long, value_name = "KEY", hide_env_values = true)]
-    pub api_key: Option<String>,
+    pub(crate) api_key: Option<String>,
 
     /// The question; without one it is read from standard input, which on a terminal is a conversation
     #[arg(value_name = "PROMPT")]
-    pub prompt: Vec<String>,
+    pub(crate) prompt: Vec<String>,
 }
 
 /// Why a chat ended badly.
 #[derive(Debug, thiserror::Error)]
-pub enum ChatError {
+pub(crate) enum ChatError {
     /// The server or its answer.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -60,7 +60,7 @@ pub enum ChatError {
 ///
 /// # Errors
 /// [`ChatError`]; in one-shot mode also when the answer broke off.
-pub async fn run(args: Args) -> Result<ExitCode, ChatError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, ChatError> {
     let api = Api::new(&args.url, args.api_key.clone())?;
     let question = question(&args.prompt)?;
     let model = match args.model {

@@ -7,7 +7,7 @@ use tokenbus_protocol::DecodeError;
 
 /// Why `status` or `top` ended without what it was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum StatusError {
+pub(crate) enum StatusError {
     /// No server answered in time.
     #[error("NATS is not reachable at {servers}{}", because(.reason))]
     Unreachable {

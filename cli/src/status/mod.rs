@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use tokenbus_bus::BusOptions;
 use tokenbus_protocol::Name;
 
-pub use error::StatusError;
-pub use view::SortKey;
+pub(crate) use error::StatusError;
+pub(crate) use view::SortKey;
 
 use crate::ui;
 use view::{Order, Source};
@@ -28,7 +28,7 @@ const NO_COORDINATOR: u8 = 3;
 /// The exit status is 1 when NATS cannot be reached, and 3 when no coordinator answers: the table then shows
 /// what the workers themselves said within 1.2 s.
 #[derive(Debug, Clone, clap::Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Print JSON rather than a table
     #[arg(long)]
     json: bool,
@@ -43,7 +43,7 @@ pub struct StatusArgs {
 /// Keys: n name, a active, u queued, f free, t tokens/s, l latency, r reverse, q quit. When standard output is
 /// no terminal, one table is printed each second.
 #[derive(Debug, Clone, clap::Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     /// Sort models and workers by this at first
     #[arg(long, value_enum, default_value_t)]
     sort: SortKey,
@@ -53,7 +53,7 @@ pub struct TopArgs {
 ///
 /// # Errors
 /// [`StatusError`] when NATS is not reachable, or the output is closed.
-pub async fn status(args: StatusArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
+pub(crate) async fn status(args: StatusArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
     let bus = collect::connect(&bus).await?;
     let mut view = collect::view(&bus, &namespace).await?;
     Order {
@@ -81,7 +81,7 @@ pub async fn status(args: StatusArgs, bus: BusOptions, namespace: Name) -> Resul
 ///
 /// # Errors
 /// [`StatusError`] when NATS is not reachable at first, or the terminal cannot be used.
-pub async fn top(args: TopArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
+pub(crate) async fn top(args: TopArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
     let bus = collect::connect(&bus).await?;
     let top = top::Top::new(
         bus,

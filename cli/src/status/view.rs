@@ -32,7 +32,7 @@ pub(super) struct View {
 
 /// By what models and workers are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum SortKey {
+pub(crate) enum SortKey {
     /// By name, a to z.
     #[default]
     Name,

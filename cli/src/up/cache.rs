@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 /// The folder that holds everything which was downloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache {
+pub(crate) struct Cache {
     root: PathBuf,
 }
 
 /// Why the cache folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CacheError {
+pub(crate) enum CacheError {
     /// Neither variable is set.
     #[error("no folder for downloads: HOME is not set; set TOKENBUS_CACHE to a writable folder")]
     NoHome,
@@ -50,7 +50,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheError::NoHome`] where none of them is set.
-    pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, CacheError> {
+    pub(crate) fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, CacheError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let root = if let Some(root) = set("TOKENBUS_CACHE") {
             root
@@ -65,17 +65,18 @@ impl Cache {
     }
 
     /// A cache in this folder.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
     /// The folder itself; it may not exist yet.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The entry of this name, whether it exists or not.
-    pub fn entry(&self, name: &str) -> Entry {
+    pub(crate) fn entry(&self, name: &str) -> Entry {
         Entry {
             root: self.root.clone(),
             name: name.to_owned(),
@@ -84,7 +85,7 @@ impl Cache {
 
     /// Removes what processes that died have left half-made. Failures are not worth a message: the
     /// next start tries again.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let Ok(listing) = std::fs::read_dir(&self.root) else {
             return;
         };
@@ -104,14 +105,14 @@ impl Cache {
 
 /// One versioned entry of the cache.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     root: PathBuf,
     name: String,
 }
 
 impl Entry {
     /// Where the whole entry is, once it is there.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.root.join(&self.name)
     }
 
@@ -119,7 +120,7 @@ impl Entry {
     ///
     /// # Errors
     /// [`CacheError::Io`] if the folder is not writable.
-    pub fn try_lock(&self) -> Result<Option<Lock>, CacheError> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, CacheError> {
         let (file, path) = self.open_lock()?;
         match file.try_lock() {
             Ok(()) => self.locked(file).map(Some),
@@ -132,7 +133,7 @@ impl Entry {
     ///
     /// # Errors
     /// [`CacheError::Io`] if the folder is not writable.
-    pub fn lock_blocking(&self) -> Result<Lock, CacheError> {
+    pub(crate) fn lock_blocking(&self) -> Result<Lock, CacheError> {
         let (file, path) = self.open_lock()?;
         file.lock().map_err(CacheError::io("lock", &path))?;
         self.locked(file)
@@ -162,14 +163,14 @@ impl Entry {
 
 /// The right to prepare an entry; dropping it discards what is not committed.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     entry: Entry,
     _held: File,
 }
 
 impl Lock {
     /// Where the entry is prepared. Same file system as the entry, so that the rename is atomic.
-    pub fn partial(&self) -> PathBuf {
+    pub(crate) fn partial(&self) -> PathBuf {
         self.entry.root.join(format!("{}.partial", self.entry.name))
     }
 
@@ -178,7 +179,7 @@ impl Lock {
     ///
     /// # Errors
     /// [`CacheError::Io`] if the file system refuses.
-    pub fn commit(&self, prepared: &Path) -> Result<PathBuf, CacheError> {
+    pub(crate) fn commit(&self, prepared: &Path) -> Result<PathBuf, CacheError> {
         let place = self.entry.path();
         if place.exists() {
             // An entry that was damaged by hand. What uses it keeps its open files.

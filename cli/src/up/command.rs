@@ -35,7 +35,7 @@ use crate::{limits, signals};
 /// Then a nats-server, a coordinator, a gateway and a worker with the llama engine run in and below this
 /// one process until Ctrl-C or SIGTERM.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     bus: BusArgs,
 

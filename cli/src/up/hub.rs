@@ -22,7 +22,7 @@ const LISTED: usize = 12;
 
 /// Why a model of a hub cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum HubError {
+pub(crate) enum HubError {
     /// No answer.
     #[error(
         "the model hub {endpoint} cannot be reached ({reason}): connect this machine to the network, set \

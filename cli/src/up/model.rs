@@ -10,11 +10,11 @@ use super::provision::{ProvisionError, Provisioner};
 use crate::ui::Screen;
 
 /// The name under which the small model is served.
-pub const SMALL_MODEL: &str = "smollm2-135m-instruct";
+pub(crate) const SMALL_MODEL: &str = "smollm2-135m-instruct";
 
 /// What `--model` named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelSpec {
+pub(crate) enum ModelSpec {
     /// A file on this machine.
     File(PathBuf),
     /// A repository of a hub, and a file or a quantisation in it.
@@ -62,7 +62,7 @@ impl FromStr for ModelSpec {
 
 /// Why there is no model.
 #[derive(Debug, thiserror::Error)]
-pub enum ModelError {
+pub(crate) enum ModelError {
     /// The file is not there, or not readable.
     #[error("cannot read the model {path}: {source}", path = path.display())]
     Read {
@@ -84,18 +84,22 @@ pub enum ModelError {
 
 /// A model that is on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
+pub(crate) struct Model {
     /// By which clients ask for it.
-    pub name: String,
+    pub(crate) name: String,
     /// Its file; of a split model the first part.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// Gets the model that `spec` names, or the small one.
 ///
 /// # Errors
 /// [`ModelError`], a sentence that says what to do.
-pub async fn obtain(spec: Option<&ModelSpec>, provisioner: &Provisioner, screen: &Screen) -> Result<Model, ModelError> {
+pub(crate) async fn obtain(
+    spec: Option<&ModelSpec>,
+    provisioner: &Provisioner,
+    screen: &Screen,
+) -> Result<Model, ModelError> {
     let file = match spec {
         None => {
             let file = provisioner.small_model().await?;

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Why pip did not install the list. Each says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PipError {
+pub(crate) enum PipError {
     /// No answer from the registry, or none that pip trusts.
     #[error(
         "no package registry could be reached ({0}): connect this machine to the network, or point \

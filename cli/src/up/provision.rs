@@ -20,7 +20,7 @@ use crate::ui::Screen;
 /// Why something that is needed is not there and cannot be had. Each is one sentence that says what
 /// to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ProvisionError {
+pub(crate) enum ProvisionError {
     /// The cache folder.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -50,7 +50,7 @@ pub enum ProvisionError {
 
 /// Provides the programs and the model; see the module.
 #[derive(Debug, Clone)]
-pub struct Provisioner {
+pub(crate) struct Provisioner {
     cache: Cache,
     path: Option<OsString>,
     screen: Screen,
@@ -61,19 +61,19 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`CacheError::NoHome`] where no cache folder is known.
-    pub fn from_env(screen: Screen) -> Result<Self, CacheError> {
+    pub(crate) fn from_env(screen: Screen) -> Result<Self, CacheError> {
         let cache = Cache::from_env(|name| std::env::var_os(name))?;
         Ok(Self::new(cache, std::env::var_os("PATH"), screen))
     }
 
     /// With this cache, looking programs up on `path`.
-    pub fn new(cache: Cache, path: Option<OsString>, screen: Screen) -> Self {
+    pub(crate) fn new(cache: Cache, path: Option<OsString>, screen: Screen) -> Self {
         cache.sweep();
         Self { cache, path, screen }
     }
 
     /// The cache in use.
-    pub fn cache(&self) -> &Cache {
+    pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
 
@@ -81,7 +81,7 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`ProvisionError`].
-    pub async fn nats_server(&self) -> Result<PathBuf, ProvisionError> {
+    pub(crate) async fn nats_server(&self) -> Result<PathBuf, ProvisionError> {
         if let Some(program) = look_up("nats-server", self.path.as_deref()) {
             let said = output_of(&program, &["--version"]).await;
             let version = said.as_deref().map(nats_version);
@@ -111,7 +111,7 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`ProvisionError`].
-    pub async fn llama(&self) -> Result<LlamaRuntime, ProvisionError> {
+    pub(crate) async fn llama(&self) -> Result<LlamaRuntime, ProvisionError> {
         if let Some(program) = look_up("llama-server", self.path.as_deref()) {
             match output_of(&program, &["--version"]).await {
                 Ok(_) => {
@@ -143,7 +143,7 @@ impl Provisioner {
     ///
     /// # Errors
     /// [`ProvisionError`].
-    pub async fn small_model(&self) -> Result<PathBuf, ProvisionError> {
+    pub(crate) async fn small_model(&self) -> Result<PathBuf, ProvisionError> {
         let package = package::MODEL;
         let entry = self.cache.entry(&package.entry(OS, ARCH, false));
         let folder = match self.cached(package, &entry) {

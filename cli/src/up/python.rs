@@ -43,28 +43,28 @@ print(json.dumps(d))
 
 /// What an interpreter says about itself.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
-pub struct Python {
+pub(crate) struct Python {
     /// Major, minor, patch.
-    pub version: (u32, u32, u32),
+    pub(crate) version: (u32, u32, u32),
     /// The interpreter itself, behind any shim on PATH.
-    pub executable: PathBuf,
+    pub(crate) executable: PathBuf,
     /// `CPython`, `PyPy`, …
-    pub implementation: String,
+    pub(crate) implementation: String,
     /// Whether this is the build without the global lock, which needs wheels of its own.
-    pub free_threaded: bool,
+    pub(crate) free_threaded: bool,
     /// As wheels name it, for example `linux-x86_64` or `macosx-13.0-arm64`.
-    pub platform: String,
+    pub(crate) platform: String,
     /// `glibc` where it is, otherwise empty.
-    pub libc: String,
+    pub(crate) libc: String,
     /// The version of its pip, if it has one.
-    pub pip: Option<String>,
+    pub(crate) pip: Option<String>,
     /// The pip wheel that Python itself carries (ensurepip), usable without installing it.
-    pub pip_wheel: Option<PathBuf>,
+    pub(crate) pip_wheel: Option<PathBuf>,
 }
 
 /// Why no interpreter can be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum PythonError {
+pub(crate) enum PythonError {
     /// Nothing named python3 on PATH.
     #[error(
         "no python3 on PATH, and {needed} is not installed: install Python 3.10 or later \
@@ -86,11 +86,11 @@ pub enum PythonError {
 
 /// What a package asks of the interpreter that installs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demands {
+pub(crate) struct Demands {
     /// Whether its wheel is compiled for CPython 3.10 and later rather than for any Python 3.
-    pub native: bool,
+    pub(crate) native: bool,
     /// Whether pip must run; otherwise the package is installed and only has to be imported.
-    pub pip: bool,
+    pub(crate) pip: bool,
 }
 
 /// Returns the first interpreter on `path` that meets `demands`.
@@ -99,7 +99,7 @@ pub struct Demands {
 ///
 /// # Errors
 /// [`PythonError`], a sentence that says what to do.
-pub async fn find(path: Option<&OsStr>, demands: Demands, needed: &str) -> Result<Python, PythonError> {
+pub(crate) async fn find(path: Option<&OsStr>, demands: Demands, needed: &str) -> Result<Python, PythonError> {
     let mut first_reason = None;
     for name in NAMES {
         let Some(program) = super::path::look_up(name, path) else {

@@ -320,6 +320,8 @@ async fn an_error_behind_a_committed_status_is_an_error_event() {
         .worker(Role::proxy(&upstream, 1))
         .start()
         .await;
+    // An engine that has answered once takes what tokenbus adds: its refusals are about the request.
+    assert_eq!(cluster.client().chat(&ask("m")).await.status, 200);
     let prefill = Gate::new();
     upstream.next(Script::error(400, "invalid_request_error", None, "no such grammar").after(&prefill));
     let mut stream = cluster.client().stream(&ask("m")).await;

@@ -16,7 +16,7 @@ from pathlib import Path
 
 MODEL = "smollm2"
 ENGINE_FLAGS = [
-    "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager",
+    "--dtype", "float32", "--max-model-len", "2048", "--max-num-seqs", "8", "--enforce-eager",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enable-prompt-tokens-details",
     "--served-model-name", MODEL,
 ]  # fmt: skip
@@ -201,7 +201,7 @@ class Bed:
         command = [self.tokenbus, "worker", *self.nats, "--id", name, "--engine", "openai", "--url", url]
         self.workers[name] = process = self.start(f"worker-{name}", command, **environment)
         if wait:
-            until("the model", lambda: MODEL in get(self.gateway, "/v1/models")[1])
+            until("the worker", lambda: self.status()["workers"] and MODEL in get(self.gateway, "/v1/models")[1])
         return process
 
     def descendants(self, engine: int, title: str) -> list["Pid"]:
@@ -222,11 +222,11 @@ class Bed:
         return json.loads(told.stdout)
 
     def stop_workers(self) -> None:
-        """Stops all workers, and waits until the gateway has forgotten their model."""
+        """Stops all workers, and waits until the cluster has forgotten them."""
         for process in self.workers.values():
-            process.kill()
+            process.stop(3)
         self.workers.clear()
-        until("the model to go", lambda: MODEL not in get(self.gateway, "/v1/models")[1], 30)
+        until("the workers to go", lambda: not self.status()["workers"], 60)
 
     def close(self) -> None:
         """Ends everything."""

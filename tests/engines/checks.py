@@ -197,9 +197,11 @@ def tools(bed: Bed) -> str:
         demand(whole.status == 200, f"{whole.status} {whole.error}")
         streamed = ask(bed.gateway, CHAT, body(members))
         demand(streamed.status == 200 and streamed.done, f"{streamed.status} {streamed.error}")
-    calls = whole.choice()["calls"]
-    demand(calls and "place" in json.loads(calls[0]["function"]["arguments"]), f"{calls}")
-    return f"called with {calls[0]['function']['arguments']}"
+    direct = ask(bed.engine_ports[0], CHAT, body(members, stream=False, stream_options=None))
+    calls = [one["function"] for one in whole.choice()["calls"]]
+    demand(calls and calls == [one["function"] for one in direct.choice()["calls"]], f"{calls}, not vLLM's own call")
+    json.loads(calls[0]["arguments"])
+    return f"called with {calls[0]['arguments']}, as vLLM does"
 
 
 def schema_errors(bed: Bed) -> str:

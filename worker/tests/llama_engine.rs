@@ -56,7 +56,10 @@ async fn answers(engine: &LlamaEngine) {
     assert_eq!(whole.finish().completion_tokens, Some(48));
     assert_eq!(whole.deltas.last().unwrap().finish_reason.as_deref(), Some("length"));
     let end = whole.deltas.last().unwrap().extra.as_ref().unwrap();
-    assert!(end.chunk.as_ref().unwrap().get().contains("timings"), "the end has them");
+    assert!(
+        end.chunk.as_ref().unwrap().get().contains("timings"),
+        "the end has them"
+    );
     let mut two = gravity(4);
     two["n"] = json!(2);
     assert_eq!(

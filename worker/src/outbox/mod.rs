@@ -6,6 +6,7 @@
 
 pub(crate) mod outboxes;
 pub(crate) mod post;
+mod split;
 pub(crate) mod stream;
 
 use std::collections::VecDeque;

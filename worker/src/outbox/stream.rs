@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::engine::{Closed, Sink};
 use crate::limits;
+use crate::outbox::split::pieces;
 use crate::outbox::{Outbox, Press, PushError, delta_weight};
 use crate::report::load::{Place, Share};
 use crate::report::metrics::{Metrics, Outcome};
@@ -146,7 +147,14 @@ impl Stream {
         }
         let tokens = delta.tokens;
         let output = tokens > 0 || !delta.text.is_empty() || delta.extra.is_some();
-        let sent = if delta_weight(&delta) <= self.parts.max_frame {
+        let split = match delta.extra {
+            Some(_) if delta_weight(&delta) - delta.text.len() > self.parts.max_frame / 2 => pieces(&delta),
+            _ => None,
+        };
+        let sent = if let Some(pieces) = split {
+            let mut each = pieces.into_iter();
+            each.try_for_each(|piece| self.push(&mut state, Body::Delta(piece), Press::Stream, now))
+        } else if delta_weight(&delta) <= self.parts.max_frame {
             self.push(&mut state, Body::Delta(delta), Press::Stream, now)
         } else if delta_weight(&delta) - delta.text.len() <= self.parts.max_frame / 2 {
             self.push_split(&mut state, delta, now)

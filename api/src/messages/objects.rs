@@ -1,10 +1,10 @@
 //! The JSON objects of an answer of the Messages API.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokenbus_protocol::Finish;
 
 use crate::answer::usage::Counts;
+use crate::translation::tool_input::ToolInput;
 
 /// An event of a stream, apart from the deltas of a block's text.
 #[derive(Serialize)]
@@ -65,34 +65,6 @@ pub(super) enum ContentBlock {
 #[serde(tag = "type", rename = "signature_delta")]
 pub(super) struct SignatureDelta {
     pub(super) signature: String,
-}
-
-/// The input of a tool call, which is always an object.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum ToolInput {
-    Object(Box<RawValue>),
-    /// Text that is no object, because it was cut off or because the model wrote no better. Anthropic's documentation
-    /// asks for this wrapping.
-    Invalid {
-        #[serde(rename = "INVALID_JSON")]
-        text: String,
-    },
-    Empty {},
-}
-
-impl ToolInput {
-    pub(super) fn new(text: &str) -> Self {
-        let text = text.trim();
-        if text.is_empty() {
-            return Self::Empty {};
-        }
-        let object = Some(text.to_owned()).filter(|text| text.starts_with('{'));
-        match object.map(RawValue::from_string) {
-            Some(Ok(object)) => Self::Object(object),
-            _ => Self::Invalid { text: text.to_owned() },
-        }
-    }
 }
 
 #[derive(Default, Serialize)]

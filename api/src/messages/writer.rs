@@ -3,12 +3,13 @@
 use bytes::{Bytes, BytesMut};
 use tokenbus_protocol::Finish;
 
-use super::objects::{ContentBlock, Event, MessageObject, MessageUsage, SignatureDelta, Stop, ToolInput};
+use super::objects::{ContentBlock, Event, MessageObject, MessageUsage, SignatureDelta, Stop};
 use super::thinking::Thoughts;
 use crate::answer::Identity;
 use crate::answer::events::push_named;
 use crate::answer::json::{self, push_escaped, push_number};
 use crate::translation::blocks::{Block, BlockSink};
+use crate::translation::tool_input::ToolInput;
 
 /// Prefix of the messages' ids.
 pub const MESSAGE_ID_PREFIX: &str = "msg_";

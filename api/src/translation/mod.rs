@@ -7,3 +7,4 @@ pub(crate) mod conversation;
 pub(crate) mod count;
 pub(crate) mod pieces;
 pub(crate) mod streamed_calls;
+pub(crate) mod tool_input;

@@ -335,10 +335,7 @@ impl Asked<'_> {
         let mut seam = call.seam.clone();
         for delta in deltas {
             room(self.output).await;
-            seam.pass(delta, &mut |delta: Delta<'_>| {
-                *told = true;
-                emit(self.output, delta)
-            })?;
+            seam.pass(delta, &mut |delta: Delta<'_>| self.send(delta, &mut None, told))?;
             match &seam {
                 Seam::Stopped(tokens) => return Ok(stopped(*tokens)),
                 Seam::Differs { retryable } => return Err(error::came_out_otherwise(*retryable).into()),

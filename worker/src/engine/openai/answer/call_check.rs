@@ -15,6 +15,8 @@ const MAX_HELD: usize = 16 << 20;
 pub(crate) struct HeldAnswer {
     deltas: Vec<Delta<'static>>,
     calls: Vec<Call>,
+    /// Choices that the token limit cut: their last call may be cut too, in whatever form it is asked for.
+    limited: Vec<u32>,
     bytes: usize,
 }
 
@@ -63,6 +65,9 @@ impl HeldAnswer {
                 self.add(delta.choice, piece);
             }
         }
+        if delta.finish_reason.as_deref() == Some("length") {
+            self.limited.push(delta.choice);
+        }
         self.deltas.push(delta.into_owned());
         self.bytes <= MAX_HELD
     }
@@ -72,10 +77,11 @@ impl HeldAnswer {
         !self.deltas.is_empty()
     }
 
-    /// Whether the arguments of every call are JSON.
+    /// Whether the arguments of every call are JSON, but for calls that the token limit may have cut.
     pub(crate) fn is_whole(&self) -> bool {
         self.calls
             .iter()
+            .filter(|call| !self.limited.contains(&call.choice))
             .all(|call| call.arguments.trim().is_empty() || is_json(&call.arguments))
     }
 
@@ -157,6 +163,24 @@ mod tests {
         };
         assert!(one(&[r#"{"a":"#, "1}"]) && one(&[]) && one(&[""]) && one(&["{}"]));
         assert!(!one(&[r#"{"a":1}"#, r#"{"a":1}"#]) && !one(&[r#"{"a":"#]) && !one(&[r#""a":1}"#]));
+    }
+
+    #[test]
+    fn a_call_that_the_token_limit_cuts_is_not_asked_for_again() {
+        for (reason, whole) in [("length", true), ("tool_calls", false)] {
+            let mut held = HeldAnswer::default();
+            let members = json!({"tool_calls": [piece(json!(0), "c", "f", r#"{"a":"#)]});
+            let extra = DeltaExtra {
+                delta: Some(RawJson::from_serialize(&members).unwrap()),
+                ..DeltaExtra::default()
+            };
+            held.hold(Delta {
+                finish_reason: Some(reason.to_owned()),
+                extra: Some(Box::new(extra)),
+                ..Delta::default()
+            });
+            assert_eq!(held.is_whole(), whole, "{reason}");
+        }
     }
 
     #[test]

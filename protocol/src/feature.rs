@@ -231,6 +231,29 @@ impl Capabilities {
     }
 }
 
+impl Capabilities {
+    /// What the engine is known to do: without what is only assumed.
+    pub const fn known(self) -> Features {
+        self.features().minus(self.assumed)
+    }
+
+    /// These capabilities with `assumed`, which may be tried but is not known.
+    #[must_use]
+    pub fn assuming(self, assumed: Features) -> Self {
+        Self {
+            assumed,
+            ..self.features().or(assumed).into()
+        }
+    }
+
+    /// What one of two engines can do. What one of them knows is known.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let known = self.known().or(other.known());
+        Self::from(known).assuming(self.assumed.or(other.assumed).minus(known))
+    }
+}
+
 impl From<Features> for Capabilities {
     fn from(features: Features) -> Self {
         Self {
@@ -246,6 +269,7 @@ impl From<Features> for Capabilities {
             audio: features.has(Feature::Audio),
             logprobs: features.has(Feature::Logprobs),
             continuation: features.has(Feature::Continuation),
+            assumed: Features::NONE,
         }
     }
 }
@@ -254,6 +278,22 @@ impl From<Features> for Capabilities {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_engine_knows_is_no_assumption_of_both() {
+        let known = |feature: Feature| Capabilities::from(Features::from(feature));
+        let guess = known(Feature::Chat).assuming(Features::from(Feature::Vision).with(Feature::Audio));
+        assert!(guess.vision && guess.audio);
+        assert_eq!(guess.known().to_string(), "chat");
+        let both = guess.or(known(Feature::Vision));
+        assert_eq!(
+            (both.known().to_string(), both.assumed.to_string()),
+            ("chat, vision".into(), "audio".into())
+        );
+        // An older version sees what may be tried as possible.
+        let wire = rmp_serde::to_vec_named(&both).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Capabilities>(&wire).unwrap(), both);
+    }
 
     #[test]
     fn sets_are_sets() {

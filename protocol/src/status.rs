@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::feature::Features;
 use crate::name::Name;
 use crate::wire::wire_enum;
 
@@ -143,6 +144,12 @@ pub struct ModelInfo {
     pub capabilities: Capabilities,
 }
 
+/// In the form that serde calls.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn none(features: &Features) -> bool {
+    features.is_empty()
+}
+
 /// What an engine can do with a model. An absent member means no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)]
@@ -183,4 +190,7 @@ pub struct Capabilities {
     /// Continuing an answer from `resume`.
     #[serde(default)]
     pub continuation: bool,
+    /// Those of the above that nobody told: the engine may be asked and says so itself if it cannot.
+    #[serde(default, skip_serializing_if = "none")]
+    pub assumed: Features,
 }

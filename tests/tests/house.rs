@@ -74,7 +74,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
             &["leader", "lease", "registry"],
-            &["http", "snapshot"],
+            &["allowance", "http", "snapshot"],
             &["glance", "watcher"],
             &["service"],
         ],

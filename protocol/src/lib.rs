@@ -54,7 +54,7 @@ pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
 pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
-pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects};
+pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};
 

@@ -52,6 +52,12 @@ impl Credentials {
     }
 }
 
+/// The prefix of the inboxes of a user whom NATS knows by a key, with `--nats-creds`. Each user has its own, so that it
+/// needs no permission to hear those of others.
+pub fn inbox_prefix(public_key: &str) -> String {
+    format!("_INBOX.{public_key}")
+}
+
 /// The first line of each block between a line `---- BEGIN …` and a line `---- END …`.
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

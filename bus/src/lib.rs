@@ -24,15 +24,10 @@ pub mod task;
 
 pub use address::OptionsError;
 pub use connection::{Bus, BusError};
+pub use credentials::inbox_prefix;
 pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use link::Link;
 pub use metrics::BusMetrics;
 pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
-
-/// The prefix of the inboxes of a user whom NATS knows by a key, with `--nats-creds`. Each user has its own, so that it
-/// needs no permission to hear those of others.
-pub fn inbox_prefix(public_key: &str) -> String {
-    format!("_INBOX.{public_key}")
-}

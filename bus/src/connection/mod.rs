@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::address::{Address, Announced, OptionsError};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, inbox_prefix};
 use crate::dialer::Dialer;
 use crate::events::Events;
 use crate::known_streams::KnownStreams;
@@ -133,7 +133,7 @@ impl Bus {
                     path: path.clone(),
                     source,
                 })?;
-                Some(crate::inbox_prefix(&read.public_key()))
+                Some(inbox_prefix(&read.public_key()))
             }
             None => None,
         };

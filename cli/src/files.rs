@@ -1,4 +1,4 @@
-//! Files of a configuration. Each is replaced as a whole, and secrets are for their owner only.
+//! Files of a configuration, in their folder. Each is replaced as a whole, and secrets are for their owner only.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A file that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}", path = path.display())]
-pub(super) struct FilesError {
+pub(crate) struct FilesError {
     path: PathBuf,
     source: io::Error,
 }
@@ -19,19 +19,19 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> FilesError {
 }
 
 /// Reads a file that the user named.
-pub(super) fn read(path: &Path) -> Result<String, FilesError> {
+pub(crate) fn read(path: &Path) -> Result<String, FilesError> {
     fs::read_to_string(path).map_err(at(path))
 }
 
-/// A folder of the configuration.
+/// A folder of a configuration.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
     /// Opens the folder, and makes it where there is none.
-    pub(super) fn open(path: &Path) -> Result<Self, FilesError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, FilesError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.and_then(|()| fs::canonicalize(path))
             .map(|path| Self { path })
@@ -39,17 +39,17 @@ impl Folder {
     }
 
     /// A folder in this one.
-    pub(super) fn within(&self, name: &str) -> Result<Self, FilesError> {
+    pub(crate) fn within(&self, name: &str) -> Result<Self, FilesError> {
         Self::open(&self.path.join(name))
     }
 
     /// Its absolute path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The text of a file, if there is one.
-    pub(super) fn read(&self, name: &str) -> Result<Option<String>, FilesError> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<String>, FilesError> {
         let path = self.path.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
@@ -59,17 +59,17 @@ impl Folder {
     }
 
     /// Writes a file that everybody may read.
-    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), FilesError> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), FilesError> {
         self.replace(name, text, 0o644)
     }
 
     /// Writes a file that its owner alone may read.
-    pub(super) fn write_private(&self, name: &str, text: &str) -> Result<(), FilesError> {
+    pub(crate) fn write_private(&self, name: &str, text: &str) -> Result<(), FilesError> {
         self.replace(name, text, 0o600)
     }
 
     /// Removes a file, if there is one.
-    pub(super) fn remove(&self, name: &str) -> Result<(), FilesError> {
+    pub(crate) fn remove(&self, name: &str) -> Result<(), FilesError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&path)(error)),

@@ -7,6 +7,7 @@ mod config;
 mod coordinator;
 mod drain;
 mod failure;
+mod files;
 mod gateway;
 mod http;
 mod keys;

@@ -141,7 +141,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "cli",
         &[
-            &["config", "failure", "limits", "listen", "open_files", "secret"],
+            &["config", "failure", "files", "limits", "listen", "open_files", "secret"],
             &["http", "outlet"],
             &["shared", "signals", "ui"],
             &[

@@ -7,8 +7,8 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-use super::files::Folder;
 use crate::failure::Failure;
+use crate::files::Folder;
 
 /// How long a server's certificate holds. Each run makes new ones.
 const LIFE: Duration = Duration::from_secs(825 * 24 * 3600);

@@ -3,7 +3,6 @@
 
 mod certificates;
 mod cluster;
-mod files;
 mod server;
 mod users;
 
@@ -14,9 +13,9 @@ use tokenbus_protocol::Name;
 
 use self::certificates::Authority;
 use self::cluster::{Changes, Cluster, Node};
-use self::files::Folder;
 use self::users::Users;
 use crate::failure::{Failure, Unusable};
+use crate::files::{self, Folder};
 use crate::shared::bytes;
 use crate::ui;
 

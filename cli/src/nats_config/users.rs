@@ -6,8 +6,8 @@ use nkeys::KeyPair;
 use tokenbus_protocol::{Models, Name, Permissions, Subjects};
 
 use super::cluster::Cluster;
-use super::files::Folder;
 use crate::failure::{Failure, Unusable};
+use crate::files::Folder;
 
 /// Folder of the credentials files.
 const FOLDER: &str = "creds";

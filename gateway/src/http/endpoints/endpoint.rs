@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
-use crate::fast_path::wire::{ClientWire, Wire};
+use crate::fast_path::bypass::{Bypass, ClientBypass};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
 use crate::http::answer::respond::{self, AnswerContext};
@@ -83,7 +83,7 @@ pub(crate) struct ReceivedRequest {
     id: RequestId,
     at: Instant,
     record: Record,
-    wire: Option<Arc<Wire>>,
+    bypass: Option<Arc<dyn Bypass>>,
 }
 
 /// A call that can be opened.
@@ -113,7 +113,10 @@ impl ReceivedRequest {
         request: Request,
     ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
-        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
+        let bypass = request
+            .extensions()
+            .get::<ClientBypass>()
+            .map(|bypass| Arc::clone(&bypass.0));
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
         let path_model = request.extensions().get::<PathModel>().cloned();
@@ -143,7 +146,7 @@ impl ReceivedRequest {
                 id,
                 at,
                 record,
-                wire,
+                bypass,
             })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
@@ -232,7 +235,7 @@ impl ReceivedRequest {
             backstop: call.deadline + BACKSTOP,
             silence: call.silence + BACKSTOP,
             record: self.record,
-            wire: self.wire,
+            bypass: self.bypass,
             keeper,
         });
         Ok(Box::new(PreparedCall { call, context, alias }))

@@ -19,6 +19,7 @@ mod metrics;
 mod options;
 mod refusals;
 mod replicas;
+mod server_version;
 pub mod task;
 
 pub use address::OptionsError;
@@ -29,3 +30,9 @@ pub use metrics::BusMetrics;
 pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
+
+/// The prefix of the inboxes of a user whom NATS knows by a key, with `--nats-creds`. Each user has its own, so that it
+/// needs no permission to hear those of others.
+pub fn inbox_prefix(public_key: &str) -> String {
+    format!("_INBOX.{public_key}")
+}

@@ -70,7 +70,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "coordinator",
         &[
-            &["limits"],
+            &["limits", "page_access"],
             &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
@@ -108,7 +108,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["worker"],
         ],
     ),
-    ("http-parts", &[&["chunked", "completion_pattern", "event_stream"]]),
+    (
+        "http-parts",
+        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+    ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
     (

@@ -38,9 +38,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "protocol",
         &[
             &["limits", "smoothed_time", "wire"],
-            &["codec", "model_token", "name", "openai"],
-            &["consumption", "event", "frame", "repeat", "status", "waiting"],
-            &["capacity", "control", "feature", "model_mark", "plain"],
+            &["codec", "feature", "model_token", "name", "openai"],
+            &["capabilities", "consumption", "event", "frame", "repeat", "waiting"],
+            &["model_mark", "plain", "status"],
+            &["capacity", "control"],
             &["batch", "request", "subject"],
             &["usage"],
             &["messages"],

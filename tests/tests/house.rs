@@ -48,6 +48,16 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "placement",
+        &[
+            &["limits", "pending", "rates"],
+            &["chain", "score", "trust", "pick"],
+            &["news"],
+            &["directory", "held"],
+            &["recent"],
+        ],
+    ),
+    (
         "bus",
         &[
             &[

@@ -153,6 +153,26 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "bench/placement",
+        &[
+            &["time"],
+            &["random"],
+            &["prompt", "queue"],
+            &["cache"],
+            &["engine", "holders"],
+            &["setting"],
+            &["reporter"],
+            &["fleet"],
+            &["policy", "stats", "workload"],
+            &["cluster"],
+            &["capacity"],
+            &["scenario"],
+            &["targets"],
+            &["report"],
+            &["page"],
+        ],
+    ),
+    (
         "cli",
         &[
             &["config", "failure", "limits", "listen", "open_files", "secret"],

@@ -38,12 +38,23 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "protocol",
         &[
             &["limits", "smoothed_time", "wire"],
-            &["codec", "model_token", "name", "openai"],
-            &["consumption", "event", "frame", "repeat", "status", "waiting"],
-            &["capacity", "control", "feature", "model_mark", "plain"],
+            &["codec", "feature", "model_token", "name", "openai"],
+            &["capabilities", "consumption", "event", "frame", "repeat", "waiting"],
+            &["model_mark", "plain", "status"],
+            &["capacity", "control"],
             &["batch", "request", "subject"],
             &["usage"],
             &["messages"],
+        ],
+    ),
+    (
+        "placement",
+        &[
+            &["limits", "pending", "rates"],
+            &["chain", "score", "trust", "pick"],
+            &["news"],
+            &["directory", "held"],
+            &["recent"],
         ],
     ),
     (
@@ -69,7 +80,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "coordinator",
         &[
-            &["limits"],
+            &["limits", "page_access"],
             &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
@@ -107,7 +118,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["worker"],
         ],
     ),
-    ("http-parts", &[&["chunked", "completion_pattern", "event_stream"]]),
+    (
+        "http-parts",
+        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+    ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
     (
@@ -136,6 +150,26 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["load", "report"],
             &["progress", "report_text", "process_usage"],
             &["run"],
+        ],
+    ),
+    (
+        "bench/placement",
+        &[
+            &["time"],
+            &["random"],
+            &["prompt", "queue"],
+            &["cache"],
+            &["engine", "holders"],
+            &["setting"],
+            &["reporter"],
+            &["fleet"],
+            &["policy", "stats", "workload"],
+            &["cluster"],
+            &["capacity"],
+            &["scenario"],
+            &["targets"],
+            &["report"],
+            &["page"],
         ],
     ),
     (

@@ -80,7 +80,7 @@ impl Permissions {
         ];
         let mut subscribe = vec![subjects.control(worker), subjects.watch_all(worker)];
         for model in models.tokens() {
-            publish.push(subjects.of(&format!("free.{model}")));
+            publish.push(subjects.of(&format!("free.{model}.{worker}")));
             for family in Family::ALL {
                 let queue = subjects.of(&format!("{}.{model}", family.token()));
                 subscribe.push(format!("{queue} {QUEUE_GROUP}"));
@@ -257,8 +257,9 @@ mod tests {
             (s.control(&w), &["gateway", "worker", "operator"], &["worker"]),
             (s.control(&other), &["gateway", "operator"], &[]),
             (s.watch(&w, &g), &[], &["worker"]),
-            (s.free(&model), &["worker"], &["gateway"]),
-            (s.free("c"), &[], &["gateway"]),
+            (s.free(&model, &w), &["worker"], &["gateway"]),
+            (s.free(&model, &other), &[], &["gateway"]),
+            (s.free("c", &w), &[], &["gateway"]),
             (s.capacity(), &["coordinator"], &["gateway", "operator"]),
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::{GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
+use tokenbus_gateway::{AllowedHost, GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
@@ -25,6 +25,10 @@ pub(crate) struct AccessArgs {
     /// Origin whose pages may use it from a browser, as in https://example.org, or * for all; repeated
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub(crate) cors_origin: Vec<Origin>,
+
+    /// Name under which it may be asked without keys, beside its addresses and localhost; * for all; repeated
+    #[arg(long, value_name = "HOST", help_heading = "Access")]
+    pub(crate) allowed_host: Vec<AllowedHost>,
 
     /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
     /// [default: those of --config]
@@ -63,6 +67,7 @@ impl AccessArgs {
     pub(crate) fn apply(self, options: &mut Options, config: Option<&Path>) {
         options.keys = self.keys;
         options.http.cors = self.cors_origin;
+        options.http.allowed_hosts = self.allowed_host;
         options.models = self.models.map(|path| ModelFile {
             shared: config == Some(path.as_path()),
             path,

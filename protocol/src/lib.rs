@@ -56,7 +56,7 @@ pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
 pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
-pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
+pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};
 

@@ -1,8 +1,12 @@
-//! Subjects are made and parsed only here.
+//! Subjects, and who may use them, are made and parsed only here.
+
+mod permissions;
 
 use crate::feature::Family;
 use crate::model_token::{decode_model, encode_model};
 use crate::name::Name;
+
+pub use permissions::{Models, Permissions};
 
 /// The queue group of all workers.
 pub const QUEUE_GROUP: &str = "workers";
@@ -40,6 +44,30 @@ impl Subjects {
     /// The cluster's namespace.
     pub fn namespace(&self) -> &Name {
         &self.namespace
+    }
+
+    fn of(&self, rest: &str) -> String {
+        format!("{}.v1.{rest}", self.namespace)
+    }
+
+    /// `$SRV.{verb}.tokenbus-worker`: a question to all workers, in the NATS services protocol.
+    pub fn service(verb: &str) -> String {
+        format!("$SRV.{verb}.{SERVICE_NAME}")
+    }
+
+    /// The bucket of the API keys: `{ns}_keys`.
+    pub fn keys_bucket(&self) -> String {
+        format!("{}_keys", self.namespace)
+    }
+
+    /// The bucket of the stored responses: `{ns}_responses`.
+    pub fn responses_bucket(&self) -> String {
+        format!("{}_responses", self.namespace)
+    }
+
+    /// The bucket of the coordinators' lease: `{ns}_coordinator`.
+    pub fn coordinator_bucket(&self) -> String {
+        format!("{}_coordinator", self.namespace)
     }
 
     /// `{ns}.v1.req.{model}`, or another family's token for `req`: a request for any worker of the queue group.

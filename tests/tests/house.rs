@@ -48,6 +48,16 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "placement",
+        &[
+            &["limits", "pending", "rates"],
+            &["chain", "score", "trust", "pick"],
+            &["news"],
+            &["directory", "held"],
+            &["recent"],
+        ],
+    ),
+    (
         "bus",
         &[
             &[
@@ -57,6 +67,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "limits",
                 "link",
                 "metrics",
+                "server_version",
                 "task",
             ],
             &["address", "refusals", "replicas"],
@@ -69,7 +80,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "coordinator",
         &[
-            &["limits"],
+            &["limits", "page_access"],
             &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
@@ -107,7 +118,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["worker"],
         ],
     ),
-    ("http-parts", &[&["chunked", "completion_pattern", "event_stream"]]),
+    (
+        "http-parts",
+        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+    ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
     (
@@ -139,12 +153,41 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "bench/placement",
+        &[
+            &["time"],
+            &["random"],
+            &["prompt", "queue"],
+            &["cache"],
+            &["engine", "holders"],
+            &["setting"],
+            &["reporter"],
+            &["fleet"],
+            &["policy", "stats", "workload"],
+            &["cluster"],
+            &["capacity"],
+            &["scenario"],
+            &["targets"],
+            &["report"],
+            &["page"],
+        ],
+    ),
+    (
         "cli",
         &[
-            &["config", "failure", "limits", "listen", "open_files"],
+            &["config", "failure", "files", "limits", "listen", "open_files", "secret"],
             &["http", "outlet"],
             &["shared", "signals", "ui"],
-            &["access", "chat", "coordinator", "drain", "keys", "sim_server", "status"],
+            &[
+                "access",
+                "chat",
+                "coordinator",
+                "drain",
+                "keys",
+                "nats_config",
+                "sim_server",
+                "status",
+            ],
             &["gateway", "up"],
             &["worker"],
             &["app"],

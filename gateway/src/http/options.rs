@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokenbus_http_parts::AllowedHost;
+
 use crate::http::limits;
 use crate::http::origin::Origin;
 
@@ -24,6 +26,8 @@ pub struct HttpOptions {
     pub direct: bool,
     /// Origins whose pages may read answers.
     pub cors: Vec<Origin>,
+    /// Names under which the gateway may be asked where it asks for no keys, beside its addresses and `localhost`.
+    pub allowed_hosts: Vec<AllowedHost>,
 }
 
 impl Default for HttpOptions {
@@ -36,6 +40,7 @@ impl Default for HttpOptions {
             keep_alive: limits::KEEP_ALIVE,
             direct: true,
             cors: Vec::new(),
+            allowed_hosts: Vec::new(),
         }
     }
 }

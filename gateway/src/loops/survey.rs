@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::{Capabilities, Features, Name, SERVICE_NAME};
+use tokenbus_protocol::{Capabilities, Features, Name, Subjects};
 use tokio::time::Instant;
 
 use super::news;
@@ -76,7 +76,7 @@ async fn ask_workers(shared: &Shared) {
     };
     let asked = shared
         .bus
-        .publish_with_reply(format!("$SRV.INFO.{SERVICE_NAME}"), inbox, Bytes::new())
+        .publish_with_reply(Subjects::service("INFO"), inbox, Bytes::new())
         .await;
     if asked.is_err() {
         return;

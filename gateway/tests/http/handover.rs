@@ -13,7 +13,7 @@ const END: &str = "\r\n0\r\n\r\n";
 fn request(headers: &str) -> String {
     let body = ask(true).to_string();
     let length = body.len();
-    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }
 
 /// Reads on until `text` ends so.

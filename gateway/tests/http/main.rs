@@ -6,6 +6,7 @@ mod connections;
 mod cors;
 mod draining;
 mod endpoints;
+mod foreign;
 mod handover;
 mod keys;
 mod messages;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 
 use crate::auth::AuthError;
 use crate::auth::limiter::Refusal;
@@ -64,6 +65,9 @@ pub(crate) enum HttpError {
         /// The request's path.
         path: String,
     },
+    /// A foreign web page sends the request, or may do so.
+    #[error("{}", foreign(.0))]
+    Foreign(ForeignRequest),
     /// The request has no valid key.
     #[error("{}", stranger(*.0))]
     Unauthorized(AuthError),
@@ -102,6 +106,18 @@ pub(crate) enum HttpError {
     /// The worker's output is not a valid answer.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+}
+
+fn foreign(foreign: &ForeignRequest) -> String {
+    match foreign {
+        ForeignRequest::Host(_) => {
+            format!("{foreign}. The operator can add names with --allowed-host, or ask for keys")
+        }
+        ForeignRequest::Page(_) => format!(
+            "{foreign}, and without API keys those are refused. The operator can let them in with --cors-origin, or ask \
+             for keys"
+        ),
+    }
 }
 
 fn stranger(stranger: AuthError) -> &'static str {

@@ -7,6 +7,7 @@ mod cors;
 mod draining;
 mod endpoints;
 mod handover;
+mod hostile;
 mod keys;
 mod messages;
 mod ollama;

@@ -2,6 +2,10 @@
 
 mod chunked;
 mod exchanges;
+mod head;
 mod leftover;
+mod places;
+mod presence;
 pub mod server;
 mod socket;
+mod turn;

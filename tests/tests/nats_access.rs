@@ -1,5 +1,10 @@
 //! Logging in to NATS, and what NATS does not let a role do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

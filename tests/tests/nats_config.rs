@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask_for, with};
 use tokenbus_tests::sse_client::Event;
+use tokenbus_tests::wait::eventually_in;
 use tokenbus_tests::{Client, ClosedBus, Process, Role, eventually, within};
 
 /// A model whose name has to be escaped in subjects.
@@ -291,4 +293,57 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
     for user in ["worker-a", "worker-c", "gateway"] {
         drop(bus.user(user).await);
     }
+}
+
+#[tokio::test]
+async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
+    let mut bus = ClosedBus::start(3, &[("a", &[MODEL]), ("b", &[MODEL])]).await;
+    let key = eventually_key(&bus).await;
+    let urls = bus.urls();
+    let (gateways, coordinators, workers) = tokio::join!(
+        join_all([gateway(&bus)].map(|role| role.start(&urls))),
+        join_all([coordinator(&bus, "c")].map(|role| role.start(&urls))),
+        join_all(["a", "b"].map(|id| sim(&bus, id).start(&urls))),
+    );
+    let client = gateways[0].client();
+    answered(&client, &key, "/v1/chat/completions", &ask_for(MODEL, 1)).await;
+    let until = Instant::now() + Duration::from_secs(6);
+    let load = join_all((0..12).map(|_| async {
+        let mut done = 0;
+        while Instant::now() < until {
+            let headers = [("authorization", key.as_str())];
+            let answer = client.chat_with(&headers, &ask_for(MODEL, 20)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            done += 1;
+        }
+        done
+    }));
+    let loss = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // All roles are connected to the first.
+        let mut server = bus.server(0).take().unwrap();
+        server.kill().await;
+    };
+    let (done, ()) = tokio::join!(load, loss);
+    let requests = 1 + done.iter().sum::<u64>();
+    eventually_in(Duration::from_secs(30), "a record for each request", async || {
+        let records = records(&bus).await;
+        if records == requests {
+            Ok(())
+        } else {
+            Err((records, requests))
+        }
+    })
+    .await;
+    nothing_was_refused(gateways.iter().chain(&coordinators).chain(&workers));
+}
+
+/// A key, once JetStream has a leader.
+async fn eventually_key(bus: &ClosedBus) -> String {
+    eventually("a leader of JetStream", async || {
+        let said = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
+        if said.code == Some(0) { Ok(()) } else { Err(said) }
+    })
+    .await;
+    key(bus).await
 }

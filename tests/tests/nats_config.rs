@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask_for, with};
+use tokenbus_tests::limits::PATIENCE;
 use tokenbus_tests::sse_client::Event;
 use tokenbus_tests::wait::eventually_in;
 use tokenbus_tests::{Client, ClosedBus, Process, Role, eventually, within};
@@ -51,11 +52,13 @@ async fn answered(client: &Client, key: &str, path: &str, body: &Value) -> Value
     .await
 }
 
-/// Records in the usage stream, read as the user who may.
+/// Records in the usage stream, read as the user who may; 0 while the stream has no leader.
 async fn records(bus: &ClosedBus) -> u64 {
     let context = async_nats::jetstream::new(bus.user("billing").await.client);
-    let mut stream = within("the usage stream", context.get_stream("billing")).await.unwrap();
-    within("its state", stream.info()).await.unwrap().state.messages
+    match within("the usage stream", context.get_stream("billing")).await {
+        Ok(stream) => stream.cached_info().state.messages,
+        Err(_) => 0,
+    }
 }
 
 fn nothing_was_refused<'a>(roles: impl IntoIterator<Item = &'a Process>) {
@@ -266,7 +269,8 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
         assert_eq!(mode(secret), 0o600, "{secret}");
     }
     let (a, ca) = (read("creds/worker-a.nk"), read("ca.pem"));
-    let gone = bus.user("worker-b").await;
+    let (stays, gone) = (bus.user("worker-a").await, bus.user("worker-b").await);
+    let connection = stays.client.server_info().client_id;
     let args = [
         "--remove-worker",
         "b",
@@ -290,6 +294,8 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
         }
     })
     .await;
+    assert!(!stays.may_not_say("tb.v1.status.a").await);
+    assert_eq!(stays.client.server_info().client_id, connection, "the same connection");
     for user in ["worker-a", "worker-c", "gateway"] {
         drop(bus.user(user).await);
     }
@@ -336,6 +342,20 @@ async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
     })
     .await;
     nothing_was_refused(gateways.iter().chain(&coordinators).chain(&workers));
+}
+
+#[tokio::test]
+async fn a_role_says_why_it_is_not_let_in() {
+    let bus = ClosedBus::start(1, &[("a", &["m"])]).await;
+    let creds = bus.file("creds/coordinator.nk");
+    let ca = bus.file("ca.pem");
+    let untrusting = ["--nats-creds", creds.to_str().unwrap()];
+    let unknown = ["--nats-ca", ca.to_str().unwrap()];
+    for (args, reason) in [(untrusting, "certificate"), (unknown, "refuses the login")] {
+        let role = Role::coordinator().args(&args).launch(&bus.urls());
+        let said = |line: &str| (line.contains("cannot connect to NATS") && line.contains(reason)).then_some(());
+        role.logs().wait_for(PATIENCE, reason, said).await;
+    }
 }
 
 /// A key, once JetStream has a leader.

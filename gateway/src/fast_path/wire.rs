@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::fast_path::bypass::Bypass;
 use crate::fast_path::splice::Sent;
-use crate::http::limits::{AHEAD, KEPT_AHEAD, READ_SCRATCH};
+use crate::http::limits::{AHEAD, KEPT_AHEAD, LINGER_BYTES, READ_SCRATCH};
 
 thread_local! {
     /// The read buffer that all sockets of a thread share.
@@ -29,8 +29,15 @@ thread_local! {
 pub(crate) struct Wire {
     tcp: TcpStream,
     out: Mutex<Out>,
-    /// Bytes that were read while the client is answered; they go before all others.
-    ahead: Mutex<BytesMut>,
+    ahead: Mutex<Ahead>,
+}
+
+/// What was read while the client is answered; it goes before all other bytes.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: BytesMut,
+    /// Bytes that were dropped behind those.
+    dropped: usize,
 }
 
 #[derive(Debug, Default)]
@@ -94,22 +101,33 @@ impl Wire {
     }
 
     /// Reads on while the client is answered, because bytes that nobody reads would hide that it has left. Ready with
-    /// false if it has, with true if bytes came. Pending also if there are many of them.
+    /// false if it has ended its side, with true if bytes came.
+    ///
+    /// # Errors
+    /// The client is gone, or sends without end.
     pub(crate) fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        if ahead.len() >= KEPT_AHEAD {
-            return Poll::Pending;
-        }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
         ready!(self.poll_read(cx, &mut buffer))?;
-        ahead.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(!buffer.filled().is_empty()))
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = buffer.filled();
+        if ahead.dropped == 0 && ahead.bytes.len() + read.len() <= KEPT_AHEAD {
+            ahead.bytes.extend_from_slice(read);
+        } else {
+            ahead.dropped += read.len();
+        }
+        if ahead.dropped > LINGER_BYTES {
+            return Poll::Ready(Err(io::Error::other("the client sends without end")));
+        }
+        Poll::Ready(Ok(!read.is_empty()))
     }
 
-    /// The bytes that [`Wire::poll_ahead`] has read.
-    pub(crate) fn take_ahead(&self) -> BytesMut {
-        std::mem::take(&mut *self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The bytes that [`Wire::poll_ahead`] has read; `None` if some behind them were dropped, so that no request can
+    /// follow on this connection.
+    pub(crate) fn take_ahead(&self) -> Option<BytesMut> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = std::mem::take(&mut ahead.bytes);
+        (ahead.dropped == 0).then_some(bytes)
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

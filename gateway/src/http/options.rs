@@ -10,6 +10,8 @@ use crate::http::origin::Origin;
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpOptions {
+    /// Most connections that are open at once.
+    pub max_connections: usize,
     /// Largest request body, in bytes.
     pub body_limit: usize,
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream
@@ -33,6 +35,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            max_connections: usize::MAX,
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,
             max_request_timeout: limits::MAX_REQUEST_TIMEOUT,

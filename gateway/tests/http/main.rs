@@ -8,6 +8,7 @@ mod draining;
 mod endpoints;
 mod foreign;
 mod handover;
+mod hostile;
 mod keys;
 mod messages;
 mod ollama;

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 use std::task::Poll;
 
@@ -28,9 +27,12 @@ use crate::fast_path::handover::{Begun, Handover, Streamed, says_close};
 use crate::fast_path::wire::Wire;
 use crate::http::connection::chunked::Chunked;
 use crate::http::connection::http2;
+use crate::http::connection::presence::{Presence, Probe};
 use crate::http::connection::socket::Socket;
-use crate::http::limits::HEADER_READ;
-use crate::http::request::path;
+use crate::http::connection::turn::{Phase, Turn, Until};
+use crate::http::error::HttpError;
+use crate::http::limits::{HEADER_BYTES, IDLE};
+use crate::http::request::{dialect, path};
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,8 +43,12 @@ pub(crate) fn http1() -> http1::Builder {
     http1
         // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
         .writev(false)
+        // The presence of the client is watched here: it may end its side and wait for its answer.
+        .half_close(true)
+        .max_buf_size(HEADER_BYTES)
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ);
+        // This also bounds the silence between two requests. Heads have a shorter limit of their own.
+        .header_read_timeout(IDLE);
     http1
 }
 
@@ -75,14 +81,18 @@ impl Connection {
             let Some((back, rest)) = Box::pin(self.http1(socket)).await? else {
                 return Ok(());
             };
+            let turn = Arc::clone(back.turn());
+            turn.set(Phase::Answer(Probe::Zero));
             socket = Chunked::new(back, rest).send().await?;
+            turn.set(Phase::Head);
             if self.closing.is_cancelled() {
                 return Ok(socket.shutdown().await?);
             }
             // The library and its buffers come back with the next request.
             match self.unless_closing(Box::pin(next(&mut socket))).await.transpose()? {
                 Some(true) => {}
-                Some(false) | None => return Ok(()),
+                Some(false) => return Ok(socket.shutdown().await?),
+                None => return Ok(()),
             }
         }
     }
@@ -96,64 +106,28 @@ impl Connection {
     /// socket, on which everything before the rest has left.
     async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
         let handover = Handover::default();
-        let wire = Arc::clone(socket.wire());
-        let (client, rest) = (ClientBypass(Arc::<Wire>::clone(&wire)), handover.clone());
-        let router = TowerToHyperService::new(self.router.clone());
-        let draining = self.draining.clone();
-        let answering = Arc::new(AtomicBool::new(false));
-        let answers = Arc::clone(&answering);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let version = request.version();
-            let mut stays = version == Version::HTTP_11;
-            if stays {
-                request.extensions_mut().insert(client.clone());
-            }
-            stays &= !says_close(request.headers());
-            path::rewrite(&mut request);
-            let answer = router.call(request);
-            let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
-            let answers = Arc::clone(&answers);
-            async move {
-                // Only this connection's task reads it.
-                answers.store(true, Relaxed);
-                let mut response = answer.await?;
-                answers.store(response.extensions().get::<Streamed>().is_some(), Relaxed);
-                if version < Version::HTTP_11 && response.extensions().get::<Streamed>().is_some() {
-                    warn_of_old_http();
-                }
-                if draining.is_cancelled() {
-                    let headers = response.headers_mut();
-                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                stays &= !says_close(response.headers());
-                Ok::<_, Infallible>(begun(response, stays.then_some((rest, client))))
-            }
-        });
+        let (wire, turn) = (Arc::clone(socket.wire()), Arc::clone(socket.turn()));
+        let service = self.service(&wire, &turn, &handover);
         let mut connection = self.http1.serve_connection(TokioIo::new(socket), service);
         let mut closing = pin!(self.closing.cancelled());
         let mut closes = false;
+        let mut presence = Presence::default();
         let handed_over = std::future::poll_fn(|cx| {
             if !closes && closing.as_mut().poll(cx).is_ready() {
                 // Idle connections close now, others after the request that they carry.
                 Pin::new(&mut connection).graceful_shutdown();
                 closes = true;
             }
-            loop {
-                match Pin::new(&mut connection).poll(cx) {
-                    Poll::Pending if handover.is_due() && wire.is_clean() => return Poll::Ready(Ok(true)),
-                    Poll::Pending if !answering.load(Relaxed) => return Poll::Pending,
-                    Poll::Pending => {}
-                    Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
-                }
-                // The library reads on only if it has no bytes left over.
-                match wire.poll_ahead(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    // If it waits for them, it gets them at once.
-                    Poll::Ready(Ok(true)) => {}
-                    // The client has left: what it asked for ends with the connection.
-                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Ok(false)),
-                }
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Pending if handover.is_due() && wire.is_clean() => return Poll::Ready(Ok(true)),
+                Poll::Pending => {}
+                Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
             }
+            let Phase::Answer(probe) = turn.phase() else {
+                return Poll::Pending;
+            };
+            // What a client that has left asked for ends with the connection.
+            presence.poll_gone(cx, &wire, probe).map(|_| Ok(false))
         })
         .await?;
         let rest = handover.take().filter(|_| handed_over);
@@ -163,6 +137,73 @@ impl Connection {
             socket.give_back(&parts.read_buf);
             (socket, rest)
         }))
+    }
+
+    /// Answers the requests of an HTTP/1 connection; the rest of a stream goes to `handover`.
+    fn service(
+        &self,
+        wire: &Arc<Wire>,
+        turn: &Arc<Turn>,
+        handover: &Handover,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = http::Response<Until<Begun>>,
+        Error = Infallible,
+        Future: Send,
+    > + use<> {
+        let (client, turn, rest) = (
+            ClientBypass(Arc::<Wire>::clone(wire)),
+            Arc::clone(turn),
+            handover.clone(),
+        );
+        let router = TowerToHyperService::new(self.router.clone());
+        let draining = self.draining.clone();
+        service_fn(move |mut request: Request<Incoming>| {
+            let version = request.version();
+            let mut stays = version == Version::HTTP_11;
+            if stays {
+                request.extensions_mut().insert(client.clone());
+            }
+            stays &= !says_close(request.headers());
+            path::rewrite(&mut request);
+            let refusal = turn
+                .is_ambiguous()
+                .then(|| dialect::refuse(&request, &HttpError::TwoLengths));
+            let probe = |probe| {
+                if version == Version::HTTP_11 {
+                    probe
+                } else {
+                    Probe::None
+                }
+            };
+            turn.set(Phase::Body);
+            let waits = Phase::Answer(probe(Probe::Interim));
+            let request = request.map(|body| Until::new(body, Arc::clone(&turn), waits));
+            let answer = match refusal {
+                None => Ok(router.call(request)),
+                Some(refusal) => Err(refusal),
+            };
+            let (draining, rest, client, turn) = (draining.clone(), rest.clone(), client.clone(), Arc::clone(&turn));
+            let streams = Phase::Answer(probe(Probe::Zero));
+            async move {
+                let mut response = match answer {
+                    Ok(answer) => answer.await?,
+                    Err(refusal) => refusal,
+                };
+                let is_stream = response.extensions().get::<Streamed>().is_some();
+                turn.set(if is_stream { streams } else { Phase::Write });
+                if version < Version::HTTP_11 && is_stream {
+                    warn_of_old_http();
+                }
+                if draining.is_cancelled() {
+                    let headers = response.headers_mut();
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                stays &= !says_close(response.headers());
+                let begun = begun(response, stays.then_some((rest, client)));
+                Ok::<_, Infallible>(begun.map(|body| Until::new(body, turn, Phase::Head)))
+            }
+        })
     }
 }
 
@@ -210,11 +251,15 @@ async fn preface(socket: &mut Socket) -> io::Result<Option<bool>> {
 
 /// Waits for the next request; false if none comes.
 async fn next(socket: &mut Socket) -> io::Result<bool> {
+    match socket.wire().take_ahead() {
+        Some(ahead) => socket.take_in(&ahead),
+        None => return Ok(false),
+    }
     if !socket.unread().is_empty() {
         return Ok(true);
     }
     let ahead = std::future::poll_fn(|cx| socket.poll_ahead(cx));
-    match tokio::time::timeout(HEADER_READ, ahead).await {
+    match tokio::time::timeout(IDLE, ahead).await {
         Ok(more) => more,
         Err(_) => Ok(false),
     }

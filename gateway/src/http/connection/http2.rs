@@ -26,9 +26,7 @@ use crate::fast_path::bypass::ClientBypass;
 use crate::fast_path::stream_wire::StreamWire;
 use crate::http::connection::leftover::Leftover;
 use crate::http::connection::socket::Socket;
-use crate::http::limits::{
-    HTTP2_CONNECTION_WINDOW, HTTP2_HEADERS, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAM_WINDOW, HTTP2_STREAMS,
-};
+use crate::http::limits::{HTTP2_HEADERS, HTTP2_PING, HTTP2_RESETS, HTTP2_SEND_BUFFER, HTTP2_STREAMS, HTTP2_WINDOW};
 use crate::http::request::path;
 
 /// Headers of HTTP/1.1 connections, which HTTP/2 forbids (RFC 9113, section 8.2.2).
@@ -43,9 +41,11 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
 fn settings() -> Builder {
     let mut settings = h2::server::Builder::new();
     settings
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .initial_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW)
+        .initial_window_size(HTTP2_WINDOW)
         .max_concurrent_streams(HTTP2_STREAMS)
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(Some(HTTP2_RESETS))
         .max_header_list_size(HTTP2_HEADERS)
         .max_send_buffer_size(HTTP2_SEND_BUFFER);
     settings

@@ -1,5 +1,6 @@
 //! The errors that clients see. Only this room knows their statuses, error objects and metrics outcomes: see `table.rs`.
 
+pub(crate) mod raw;
 mod table;
 mod verdict;
 
@@ -41,6 +42,9 @@ pub(crate) enum HttpError {
     /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
+    /// The head gives the length of the body in two ways.
+    #[error("Your request has both Content-Length and Transfer-Encoding; where its body ends is not certain")]
+    TwoLengths,
     /// The body is compressed in an unknown way.
     #[error(
         "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"

@@ -45,6 +45,7 @@ impl HttpError {
                 .code("request_timeout")
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
+            Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)

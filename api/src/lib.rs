@@ -42,7 +42,7 @@ pub use ollama::{
 pub use rank::{check_rerank, check_score};
 pub use request::cache_salt::with_cache_salt;
 pub use request::engine_rules::{EngineRules, MediaUrls};
-pub use request::{Checked, RequestError, estimated_tokens};
+pub use request::{Checked, PromptEstimate, RequestError, estimate, estimated_tokens};
 pub use responses::{
     ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest,
     TranslatedRequest,

@@ -11,7 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
+use crate::{
+    chat, config, coordinator, drain, gateway, http, keys, nats_config, open_files, outlet, sim_server, ui, up, worker,
+};
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.
 const UNUSABLE: u8 = 2;
@@ -47,6 +49,7 @@ enum Command {
     Watch(Watch),
     Drain(drain::Args),
     Keys(keys::Args),
+    NatsConfig(nats_config::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
@@ -125,6 +128,7 @@ impl Command {
             Self::Watch(watch) => watch.run().await,
             Self::Drain(args) => drain::run(args).await,
             Self::Keys(args) => keys::run(args).await,
+            Self::NatsConfig(args) => nats_config::run(args),
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
             Self::SimServer(args) => sim_server::run(args).await,
@@ -143,6 +147,7 @@ impl Command {
             Self::Watch(_)
             | Self::Drain(_)
             | Self::Keys(_)
+            | Self::NatsConfig(_)
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)

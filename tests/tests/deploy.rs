@@ -141,6 +141,7 @@ async fn the_nats_configuration_is_valid_and_does_what_it_says() {
     let store = format!("store_dir: {:?}", folder.path());
     let config = text("deploy/nats.conf").replace("store_dir: \"/data\"", &store);
     assert!(config.contains(&store));
+    assert!(config.contains("\nhost: \"127.0.0.1\"\n"), "it has no users");
     let path = folder.path().join("nats.conf");
     std::fs::write(&path, config).unwrap();
     let mut command = Command::new(nats_server());

@@ -7,13 +7,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use tokenbus_http_parts::encode_chunk;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use crate::fast_path::bypass::Bypass;
 use crate::fast_path::splice::Sent;
 use crate::http::limits::{AHEAD, KEPT_AHEAD, READ_SCRATCH};
 
@@ -39,10 +41,6 @@ struct Out {
     rest: BytesMut,
 }
 
-/// A request's connection, among the request's extensions. Only HTTP/1.1 requests have it: their answers are chunked.
-#[derive(Debug, Clone)]
-pub(crate) struct ClientWire(pub(crate) Arc<Wire>);
-
 impl Wire {
     pub(crate) fn new(tcp: TcpStream) -> Self {
         Self {
@@ -54,11 +52,6 @@ impl Wire {
 
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp
-    }
-
-    /// Call before the library gets something to write.
-    pub(crate) fn hold(&self) {
-        self.lock().clean = false;
     }
 
     /// Whether all bytes of both writers have left.
@@ -160,6 +153,19 @@ impl Wire {
     }
 }
 
+impl Bypass for Wire {
+    fn hold(&self) {
+        self.lock().clean = false;
+    }
+
+    /// As one chunk of an HTTP/1.1 body.
+    fn send_events(&self, events: &[u8], scratch: &mut Vec<u8>) -> Sent {
+        scratch.clear();
+        encode_chunk(scratch, events);
+        self.send(scratch)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
@@ -168,6 +174,8 @@ pub(crate) mod tests {
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
+
+    use std::sync::Arc;
 
     use super::*;
 

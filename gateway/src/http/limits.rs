@@ -97,7 +97,16 @@ pub(crate) const LINGER_BYTES: usize = 256 * 1024 * 1024;
 /// buffers of each stream.
 pub(crate) const HTTP2_STREAMS: u32 = 10_000;
 
-/// Silence after which an HTTP/2 client is pinged, and the time that it has to answer.
+/// Most bytes that an HTTP/2 client may send on all streams together before they have been read.
+pub(crate) const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The same for one stream.
+pub(crate) const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Most bytes of the headers of one HTTP/2 request.
+pub(crate) const HTTP2_HEADERS: u32 = 16 * 1024;
+
+/// Time between two pings of an HTTP/2 client, and the time that it has to answer one.
 pub(crate) const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// Most bytes of one HTTP/2 stream that wait in memory for a slow client. The library's 400 KB would be 4 GB for

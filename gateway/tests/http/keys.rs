@@ -9,12 +9,12 @@ use tokenbus_protocol::{Capabilities, Name, UsageOutcome};
 
 use crate::support::*;
 
-fn entry(name: &str, more: &str) -> String {
+pub(crate) fn entry(name: &str, more: &str) -> String {
     let hash = KeyHash::of(format!("tb-{name}").as_bytes());
     format!("[keys.{name}]\nhash = \"{hash}\"\n{more}\n")
 }
 
-async fn keyed(keys: &[String]) -> (Gateway, Auth) {
+pub(crate) async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
     auth.set(KeyTable::parse(&keys.concat()).unwrap());
     let extras = Extras {
@@ -24,12 +24,12 @@ async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     (Gateway::with_extras(HttpOptions::default(), extras).await, auth)
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     Answer::of(soon(request.send()).await.unwrap()).await
 }
 
 /// Answers the next call with a word.
-async fn serve(gateway: &mut Gateway) -> Opened {
+pub(crate) async fn serve(gateway: &mut Gateway) -> Opened {
     let call = gateway.call().await;
     call.say(Name::new("w1").unwrap()).await;
     call.say("hi").await;
@@ -340,87 +340,63 @@ async fn a_key_that_is_revoked_is_unknown_at_once_and_its_streams_go_on() {
 }
 
 #[tokio::test]
-async fn workers_hosts_and_loads_are_for_keys_that_may_see_them() {
-    let (gateway, _) = keyed(&[entry("alice", ""), entry("op", "cluster = true")]).await;
-    let get = |key: &str| send(gateway.client.get(gateway.url("/cluster")).bearer_auth(key));
-    let told = get("tb-alice").await;
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(told.status, 200);
-    assert_eq!(
-        told.json(),
-        json!({"object": "cluster", "version": version, "models": []})
-    );
-    assert!(get("tb-op").await.json()["workers"].is_array());
-}
+async fn a_key_at_its_limit_is_refused_before_its_body_is_read_and_each_refusal_counts() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-#[tokio::test]
-async fn members_that_steer_engines_are_for_keys_that_may_send_them() {
-    let (mut gateway, _) = keyed(&[entry("alice", ""), entry("op", "engine-members = true")]).await;
-    let mut body = ask(false);
-    body["priority"] = json!(-1);
-    let refused = send(gateway.post(&body).bearer_auth("tb-alice")).await;
-    assert_eq!(refused.status, 400);
-    assert_eq!(refused.error()["param"], "priority");
-    assert_eq!(refused.error()["code"], "engine_member_not_allowed");
-    assert!(gateway.untouched());
-    let client = tokenbus_bus::task::spawn("client", send(gateway.post(&body).bearer_auth("tb-op")));
-    let call = serve(&mut gateway).await;
-    assert_eq!(call.call.body, body.to_string().into_bytes());
-    assert_eq!(client.await.unwrap().status, 200);
-}
-
-#[tokio::test]
-async fn of_several_keys_in_one_request_the_valid_one_counts() {
-    let (gateway, _) = keyed(&[entry("alice", "")]).await;
-    let all = [("authorization", "Bearer "), ("x-api-key", ""), ("api-key", "")];
-    for (valid, scheme) in all {
-        for (stale, other) in all.into_iter().filter(|(name, _)| *name != valid) {
-            for valid_first in [true, false] {
-                let mut headers = [
-                    (valid, format!("{scheme}tb-alice")),
-                    (stale, format!("{other}tb-stale")),
-                ];
-                if !valid_first {
-                    headers.reverse();
-                }
-                let request = gateway.client.get(gateway.url("/v1/models"));
-                let request = headers
-                    .iter()
-                    .fold(request, |request, (name, value)| request.header(*name, value));
-                assert_eq!(send(request).await.status, 200, "{headers:?}");
-            }
+    let keys = [
+        entry("alice", "requests-per-minute = 1"),
+        entry("bob", "streams = 1"),
+        entry("carl", "requests-per-minute = 2\ntokens-per-minute = 10"),
+    ];
+    let (mut gateway, _) = keyed(&keys).await;
+    let address = gateway
+        .url("")
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    // Only the head is sent, and none of the 30 MB that it announces.
+    let head_only = async |path: &str, key: &str| {
+        let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer tb-{key}\r\n\
+             content-type: application/json\r\ncontent-length: 30000000\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        soon(socket.read_exact(&mut answer)).await.unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
+    };
+    // A request that turns out to be wrong counts as one.
+    assert_eq!(send(gateway.post("{").bearer_auth("tb-alice")).await.status, 400);
+    let request = gateway.post(ask(true)).bearer_auth("tb-bob");
+    let held = tokenbus_bus::task::spawn("client", async move { soon(request.send()).await.unwrap() });
+    let call = gateway.call().await;
+    call.say("a").await;
+    let _held = held.await.unwrap();
+    for path in [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/rerank",
+        "/tokenize",
+        "/api/chat",
+        "/api/embed",
+    ] {
+        for key in ["alice", "bob"] {
+            assert_eq!(head_only(path, key).await, "HTTP/1.1 429", "{path} {key}");
         }
     }
-}
-
-#[tokio::test]
-async fn the_cached_prompts_of_tenants_are_kept_apart_where_that_is_wanted() {
-    let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
-    let keys = [
-        entry("alice", "tenant = \"a\""),
-        entry("anna", "tenant = \"a\""),
-        entry("bob", ""),
-    ];
-    auth.set(KeyTable::parse(&keys.concat()).unwrap());
-    let options = HttpOptions {
-        cache_salt: true,
-        ..HttpOptions::default()
-    };
-    let extras = Extras {
-        auth,
-        ..Extras::default()
-    };
-    let mut gateway = Gateway::with_extras(options, extras).await;
-    let mut body = ask(false);
-    body["cache_salt"] = json!("another tenant's");
-    let mut salts = Vec::new();
-    for key in ["tb-alice", "tb-anna", "tb-bob"] {
-        let client = tokenbus_bus::task::spawn("client", send(gateway.post(&body).bearer_auth(key)));
-        let sent: Value = serde_json::from_slice(&serve(&mut gateway).await.call.body).unwrap();
-        assert_eq!(client.await.unwrap().status, 200);
-        assert_eq!(sent["tokenbus_added"], json!(["cache_salt"]));
-        salts.push(sent["cache_salt"].as_str().unwrap().to_owned());
+    // So does one that its tokens refuse.
+    let request = gateway.post(ask(true)).bearer_auth("tb-carl");
+    let held = tokenbus_bus::task::spawn("client", async move { soon(request.send()).await.unwrap() });
+    let call = gateway.call().await;
+    call.say("a").await;
+    let _held_too = held.await.unwrap();
+    for kind in ["tokens", "requests"] {
+        let answer = send(gateway.post(ask(true)).bearer_auth("tb-carl")).await;
+        assert_eq!((answer.status, answer.error()["type"].as_str()), (429, Some(kind)));
     }
-    assert!(salts[0] == salts[1] && salts[0] != salts[2], "{salts:?}");
-    assert!(!salts.iter().any(|salt| salt.contains("another")));
 }

@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,61 +23,33 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::fast_path::bypass::ClientBypass;
 use crate::fast_path::handover::{Begun, Handover, Streamed, says_close};
-use crate::fast_path::wire::ClientWire;
+use crate::fast_path::wire::Wire;
 use crate::http::connection::chunked::Chunked;
-use crate::http::connection::leftover::Leftover;
+use crate::http::connection::http2;
 use crate::http::connection::socket::Socket;
-use crate::http::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
+use crate::http::limits::HEADER_READ;
 use crate::http::request::path;
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Names the tasks that the HTTP library starts, one for each HTTP/2 stream.
-#[derive(Debug, Clone, Copy)]
-struct NamedTasks;
-
-impl<F> hyper::rt::Executor<F> for NamedTasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        // The task ends with its connection; nobody waits for it.
-        drop(tokenbus_bus::task::spawn("http2-stream", future));
-    }
-}
-
-/// The HTTP library's settings, for each version of HTTP.
-pub(crate) struct Versions {
-    http1: http1::Builder,
-    http2: http2::Builder<NamedTasks>,
-}
-
-impl Versions {
-    pub(crate) fn new() -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
-            .writev(false)
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_READ);
-        let mut http2 = http2::Builder::new(NamedTasks);
-        http2
-            .timer(TokioTimer::new())
-            .keep_alive_interval(HTTP2_PING)
-            .keep_alive_timeout(HTTP2_PING)
-            .max_concurrent_streams(HTTP2_STREAMS)
-            .max_send_buf_size(HTTP2_SEND_BUFFER);
-        Self { http1, http2 }
-    }
+/// The settings of HTTP/1.
+pub(crate) fn http1() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
+        .writev(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ);
+    http1
 }
 
 /// Serves one client's connection.
 pub(crate) struct Connection {
     pub(crate) router: Router,
-    pub(crate) versions: Arc<Versions>,
+    pub(crate) http1: http1::Builder,
     pub(crate) draining: CancellationToken,
     pub(crate) closing: CancellationToken,
 }
@@ -95,7 +67,7 @@ impl Connection {
         let mut socket = Socket::new(tcp, self.closing.clone())?;
         match self.unless_closing(preface(&mut socket)).await.transpose()? {
             Some(Some(false)) => {}
-            Some(Some(true)) => return Ok(Box::pin(self.http2(socket)).await?),
+            Some(Some(true)) => return Box::pin(http2::serve(socket, &self.router, &self.closing)).await,
             Some(None) | None => return Ok(()),
         }
         loop {
@@ -125,7 +97,7 @@ impl Connection {
     async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
         let handover = Handover::default();
         let wire = Arc::clone(socket.wire());
-        let (client, rest) = (ClientWire(Arc::clone(&wire)), handover.clone());
+        let (client, rest) = (ClientBypass(Arc::<Wire>::clone(&wire)), handover.clone());
         let router = TowerToHyperService::new(self.router.clone());
         let draining = self.draining.clone();
         let answering = Arc::new(AtomicBool::new(false));
@@ -157,7 +129,7 @@ impl Connection {
                 Ok::<_, Infallible>(begun(response, stays.then_some((rest, client))))
             }
         });
-        let mut connection = self.versions.http1.serve_connection(TokioIo::new(socket), service);
+        let mut connection = self.http1.serve_connection(TokioIo::new(socket), service);
         let mut closing = pin!(self.closing.cancelled());
         let mut closes = false;
         let handed_over = std::future::poll_fn(|cx| {
@@ -192,25 +164,6 @@ impl Connection {
             (socket, rest)
         }))
     }
-
-    async fn http2(&self, socket: Socket) -> hyper::Result<()> {
-        // HTTP/2 has no `connection: close`; its connections get a GOAWAY at the closing and lose nothing by it.
-        let router = TowerToHyperService::new(self.router.clone());
-        let closing = self.closing.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            path::rewrite(&mut request);
-            router.call(request.map(|body| Leftover::new(body, closing.clone())))
-        });
-        let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = self.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    }
 }
 
 /// Warns, once, of a stream whose client cannot tell its end from a break.
@@ -225,7 +178,7 @@ fn warn_of_old_http() {
 }
 
 /// The response for the library; the rest of a stream goes to `handover`, if there is one.
-fn begun(response: Response, handover: Option<(Handover, ClientWire)>) -> http::Response<Begun> {
+fn begun(response: Response, handover: Option<(Handover, ClientBypass)>) -> http::Response<Begun> {
     let handover = handover.filter(|_| response.extensions().get::<Streamed>().is_some());
     response.map(|body| match handover {
         None => Begun::All(body),

@@ -2,6 +2,7 @@
 
 mod chunked;
 mod exchanges;
+mod http2;
 mod leftover;
 pub mod server;
 mod socket;

@@ -1,7 +1,6 @@
 //! Accepts connections, and ends them in order at a shutdown.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::connection::exchanges::{Connection, Versions};
+use crate::http::connection::exchanges::{Connection, http1};
 use crate::http::limits::{ACCEPT_PAUSE, LAST_WORDS};
 
 /// How serving ends: first `draining`, then `closing`, then the grace.
@@ -32,7 +31,7 @@ pub struct Ending {
 /// client sees as a broken stream.
 pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
     let mut connections = JoinSet::new();
-    let versions = Arc::new(Versions::new());
+    let http1 = http1();
     let mut pause = Pause::default();
     let grace = ending.grace;
     loop {
@@ -43,7 +42,7 @@ pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
                 Ok((tcp, _)) => {
                     let connection = Connection {
                         router: router.clone(),
-                        versions: Arc::clone(&versions),
+                        http1: http1.clone(),
                         draining: ending.draining.clone(),
                         closing: ending.closing.clone(),
                     };

@@ -29,6 +29,7 @@ pub use http::connection::server::connections_within;
 pub use limits::WAITING as DEFAULT_WAITING;
 pub use model_config::ModelFile;
 pub use service::{GatewayError, Options, run};
+pub use tokenbus_api::{EngineRules, MediaUrls};
 pub use tokenbus_http_parts::AllowedHost;
 pub use usage::UsageStream;
 pub use waiting_room::Bounds;

@@ -1,7 +1,9 @@
 //! What all APIs do with a request's body: they read it, say what is wrong with it and where, and make a [`Checked`]
 //! request of it.
 
+pub(crate) mod cache_salt;
 pub(crate) mod content;
+pub(crate) mod engine_rules;
 mod estimate;
 pub(crate) mod fields;
 pub(crate) mod member_reader;

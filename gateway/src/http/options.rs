@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokenbus_api::EngineRules;
 use tokenbus_http_parts::AllowedHost;
 
 use crate::http::limits;
@@ -30,6 +31,10 @@ pub struct HttpOptions {
     pub cors: Vec<Origin>,
     /// Names under which the gateway may be asked where it asks for no keys, beside its addresses and `localhost`.
     pub allowed_hosts: Vec<AllowedHost>,
+    /// What requests may make engines do.
+    pub engine: EngineRules,
+    /// Whether engines that can keep the cached prompts of tenants apart.
+    pub cache_salt: bool,
 }
 
 impl Default for HttpOptions {
@@ -44,6 +49,8 @@ impl Default for HttpOptions {
             direct: true,
             cors: Vec::new(),
             allowed_hosts: Vec::new(),
+            engine: EngineRules::default(),
+            cache_salt: false,
         }
     }
 }

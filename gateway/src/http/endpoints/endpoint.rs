@@ -10,12 +10,13 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
-use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
+use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, with_cache_salt};
 use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::limiter::Refusal;
+use crate::auth::secret::KeyHash;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
 use crate::fast_path::bypass::{Bypass, ClientBypass};
@@ -182,11 +183,16 @@ impl ReceivedRequest {
 
     /// Like [`ReceivedRequest::answer`]; `keeper` stores the answer.
     pub(crate) async fn answer_kept<C: Backend>(
-        self: Box<Self>,
+        mut self: Box<Self>,
         edge: &Edge<C>,
         mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        match self.check_for_engine(edge, &checked).await {
+            Ok(None) => {}
+            Ok(salted) => checked.body = salted,
+            Err(error) => return respond::refuse(&mut self.record, checked.form.as_ref(), &error),
+        }
         offered_tools::leave_out(edge, &mut checked, &self.body);
         let ignored = ignored(&checked.ignored);
         let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
@@ -205,6 +211,21 @@ impl ReceivedRequest {
             response.headers_mut().insert(IGNORED, *ignored);
         }
         response
+    }
+
+    /// Checks what the body for the engine makes that do beside answering. Returns another body where tenants are to be
+    /// kept apart in the engine's cache.
+    async fn check_for_engine<C>(&self, edge: &Edge<C>, checked: &Checked) -> Result<Option<Bytes>, HttpError> {
+        let body = checked.body.as_ref().unwrap_or(&self.body).clone();
+        let trusted = self.grant.as_ref().is_some_and(|grant| grant.key().engine_members);
+        let options = Arc::clone(&edge.options);
+        let salted = options.cache_salt && self.kind.is_generated();
+        let salt = salted.then(|| cache_salt(self.headers.tenant.as_deref().unwrap_or_default()));
+        let check = move || {
+            options.engine.check(&body, trusted)?;
+            salt.map(|salt| with_cache_salt(&body, &salt)).transpose()
+        };
+        Ok(run_off_thread(checked.body.as_ref().unwrap_or(&self.body).len(), check).await??)
     }
 
     /// Makes the call, and what its answer needs.
@@ -281,6 +302,12 @@ impl ReceivedRequest {
         let charged = grant.charge(estimated, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
+}
+
+/// What keeps the cached prompts of `tenant` apart: the same at every gateway. It is no secret, since no client's own salt
+/// reaches an engine.
+fn cache_salt(tenant: &str) -> String {
+    KeyHash::of(format!("cache of tenant {tenant}").as_bytes()).to_string()
 }
 
 /// Admits a request under its key's limits, by what is known before its body.

@@ -11,7 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
+use crate::{
+    chat, config, coordinator, drain, gateway, health, http, keys, open_files, outlet, sim_server, ui, up, worker,
+};
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.
 const UNUSABLE: u8 = 2;
@@ -46,6 +48,7 @@ enum Command {
     #[command(flatten)]
     Watch(Watch),
     Drain(drain::Args),
+    Health(health::Args),
     Keys(keys::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
@@ -124,6 +127,7 @@ impl Command {
             Self::Coordinator(args) => coordinator::run(args).await,
             Self::Watch(watch) => watch.run().await,
             Self::Drain(args) => drain::run(args).await,
+            Self::Health(args) => health::run(args).await,
             Self::Keys(args) => keys::run(args).await,
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
@@ -142,6 +146,7 @@ impl Command {
             Self::Up(_) => "warn,async_nats::connector=off",
             Self::Watch(_)
             | Self::Drain(_)
+            | Self::Health(_)
             | Self::Keys(_)
             | Self::Chat(_)
             | Self::Bench(_)
@@ -164,7 +169,7 @@ impl Command {
             Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
             Self::Gateway(args) => runtime(args.threads),
             Self::Worker(args) => runtime(args.io_threads),
-            Self::Coordinator(_) => runtime(Some(1)),
+            Self::Coordinator(_) | Self::Health(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }
     }

@@ -8,6 +8,7 @@ mod coordinator;
 mod drain;
 mod failure;
 mod gateway;
+mod health;
 mod http;
 mod keys;
 mod limits;

@@ -143,7 +143,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["config", "failure", "limits", "listen", "open_files"],
             &["http", "outlet"],
             &["shared", "signals", "ui"],
-            &["access", "chat", "coordinator", "drain", "keys", "sim_server", "status"],
+            &["access", "chat", "coordinator", "drain", "health", "keys", "sim_server", "status"],
             &["gateway", "up"],
             &["worker"],
             &["app"],

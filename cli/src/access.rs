@@ -24,6 +24,11 @@ pub(crate) struct AccessArgs {
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
     pub(crate) insecure: bool,
 
+    /// Address at which clients reach it, where that is not --listen: a port that a container publishes. It decides
+    /// whether keys are needed
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Access")]
+    pub(crate) published: Option<Listen>,
+
     /// Origin whose pages may use it from a browser, as in https://example.org, or * for all; repeated
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub(crate) cors_origin: Vec<Origin>,
@@ -72,13 +77,18 @@ impl AccessArgs {
     /// Refuses an open gateway that nobody asked for.
     ///
     /// # Errors
-    /// [`Unusable`] if others can reach `listen` and no keys are required.
+    /// [`Unusable`] if others can reach `listen`, or the published address, and no keys are required.
     pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
-        if self.keys.is_some() || self.insecure || listen.is_loopback().await {
+        // Nothing can listen on a name without an address, but others may know the address of a published one.
+        let (flag, reached, unknown) = match &self.published {
+            Some(published) => ("--published", published, false),
+            None => ("--listen", listen, true),
+        };
+        if self.keys.is_some() || self.insecure || reached.is_loopback().await.unwrap_or(unknown) {
             return Ok(());
         }
         Err(Unusable(format!(
-            "--listen {listen} can be reached from other machines, and no API key is asked for: \
+            "{flag} {reached} can be reached from other machines, and no API key is asked for: \
              give --keys FILE (`tokenbus keys create` makes one), or --insecure to serve everybody"
         )))
     }

@@ -9,6 +9,7 @@ mod drain;
 mod failure;
 mod files;
 mod gateway;
+mod health;
 mod http;
 mod keys;
 mod limits;

@@ -181,3 +181,7 @@ pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
 /// Longest time that a worker may take for a stream. As long as output comes, nothing else bounds a stream; a worker takes
 /// no longer budget.
 pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
+
+/// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
+/// sooner; one that was stopped with the cluster never is.
+pub(crate) const LEAVING_WITHOUT_BUS: Duration = Duration::from_secs(2);

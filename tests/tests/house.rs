@@ -183,6 +183,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "chat",
                 "coordinator",
                 "drain",
+                "health",
                 "keys",
                 "nats_config",
                 "sim_server",

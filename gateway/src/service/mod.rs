@@ -7,6 +7,7 @@ mod tasks;
 mod usage_task;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -26,6 +27,7 @@ use usage_task::UsageTask;
 
 use crate::http::connection::server::Ending;
 use crate::http::{self, Edge};
+use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, survey, tell_waiting};
 use crate::metrics::Metrics;
@@ -93,9 +95,9 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         let (delay, grace) = (options.drain_delay, options.grace);
         tracing::info!(%gateway, streams = shared.streams.len(), ?delay, ?grace, "gateway stopping");
         ending.draining.cancel();
-        tokio::time::sleep(delay).await;
+        unless_deserted(&shared.bus, delay).await;
         ending.closing.cancel();
-        tokio::time::sleep(grace).await;
+        unless_deserted(&shared.bus, grace).await;
         shared.streams.broadcast(&Event::ShutDown);
         std::future::pending::<()>().await;
     };
@@ -114,6 +116,26 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     }
     tracing::info!(%gateway, "gateway stopped");
     ended
+}
+
+/// Waits for `time`, or until NATS has been away for so long that it is not coming back: a whole cluster is being
+/// stopped, and no stream can end by itself.
+async fn unless_deserted(bus: &Bus, time: Duration) {
+    let mut link = bus.link();
+    let deserted = async {
+        loop {
+            // The sender lives as long as the bus, so waiting cannot fail.
+            let _ = link.wait_for(|link| !link.connected).await;
+            let back = async { link.wait_for(|link| link.connected).await.is_ok() };
+            if tokio::time::timeout(LEAVING_WITHOUT_BUS, back).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = deserted => tracing::warn!("NATS is away while the gateway stops: its streams end now"),
+    }
 }
 
 fn registry(metrics: &Metrics, bus: &Bus) -> Registry {

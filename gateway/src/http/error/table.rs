@@ -34,6 +34,9 @@ impl HttpError {
             Self::Request(RequestError::NotUtf8(_) | RequestError::Syntax { .. } | RequestError::NotAnObject) => {
                 new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_json")
             }
+            Self::Request(RequestError::TooLarge(_)) => {
+                new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large")
+            }
             Self::Header { name, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
                 .code("invalid_value")
                 .param(Some(*name)),

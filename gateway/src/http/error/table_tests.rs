@@ -269,6 +269,10 @@ fn errors_of_the_edge() {
         (413, INVALID, "request_too_large", None, None, Rejected),
     );
     is(
+        RequestError::TooLarge(1),
+        (413, INVALID, "request_too_large", None, None, Rejected),
+    );
+    is(
         HttpError::BodyTimeout,
         (408, INVALID, "request_timeout", None, None, Cancelled),
     );

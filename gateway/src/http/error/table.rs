@@ -48,6 +48,10 @@ impl HttpError {
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
             Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
+            Self::BodiesFull => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+                .code("server_busy")
+                .retry_after(SHORT_RETRY)
+                .close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)

@@ -281,6 +281,10 @@ fn errors_of_the_edge() {
         (400, INVALID, "ambiguous_length", None, None, Rejected),
     );
     is(
+        HttpError::BodiesFull,
+        (503, SERVER, "server_busy", None, Some(1), Rejected),
+    );
+    is(
         HttpError::BodyBroken("x".to_owned()),
         (400, INVALID, "invalid_body", None, None, Cancelled),
     );

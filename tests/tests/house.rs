@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["fast_path"],
             &["http::format", "http::origin", "http::page"],
             &["http::error", "http::options"],
+            &["http::held"],
             &["http::edge", "http::openapi"],
             &["http::request"],
             &["http::answer", "http::connection"],

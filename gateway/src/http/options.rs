@@ -13,6 +13,8 @@ use crate::http::origin::Origin;
 pub struct HttpOptions {
     /// Most connections that are open at once.
     pub max_connections: usize,
+    /// Bytes of all request bodies that are in memory.
+    pub body_memory: usize,
     /// Largest request body, in bytes.
     pub body_limit: usize,
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream
@@ -41,6 +43,7 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             max_connections: usize::MAX,
+            body_memory: limits::BODY_MEMORY,
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,
             max_request_timeout: limits::MAX_REQUEST_TIMEOUT,

@@ -26,7 +26,7 @@ use tasks::Tasks;
 use usage_task::UsageTask;
 
 use crate::http::connection::server::Ending;
-use crate::http::{self, Edge};
+use crate::http::{self, Bodies, Edge};
 use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, survey, tell_waiting};
@@ -81,6 +81,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses,
+        bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),
         metrics,

@@ -26,6 +26,7 @@ use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
 use crate::http::endpoints::offered_tools;
 use crate::http::error::HttpError;
+use crate::http::held::Held;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::{CallHeaders, IGNORED};
@@ -84,6 +85,8 @@ pub(crate) struct ReceivedRequest {
     id: RequestId,
     at: Instant,
     record: Record,
+    /// Its share of all bodies' bytes.
+    held: Held,
     bypass: Option<Arc<dyn Bypass>>,
 }
 
@@ -120,6 +123,8 @@ impl ReceivedRequest {
             .map(|bypass| Arc::clone(&bypass.0));
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
+        let held = edge.bodies.begin();
+        record.holds(held.clone());
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
             // Before the body: a client beyond its limits must not make the gateway read and check what it sends.
@@ -132,7 +137,7 @@ impl ReceivedRequest {
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
-            let body = body::read(request, edge.options.body_limit).await?;
+            let body = body::read(request, edge.options.body_limit, &held, at + headers.timeout).await?;
             let body = match path_model {
                 Some(model) => model.fill(body),
                 None => body,
@@ -149,6 +154,7 @@ impl ReceivedRequest {
                 id,
                 at,
                 record,
+                held,
                 bypass,
             })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
@@ -157,8 +163,14 @@ impl ReceivedRequest {
 
     /// Checks its body.
     async fn check(&mut self) -> Result<Box<Checked>, HttpError> {
-        let (check, body) = (self.endpoint.check, self.body.clone());
-        Ok(Box::new(run_off_thread(body.len(), move || check(&body)).await??))
+        let (check, body, held) = (self.endpoint.check, self.body.clone(), self.held.clone());
+        let checked = run_off_thread(body.len(), move || {
+            let checked = check(&body);
+            // The body counts until here, although the client may have left.
+            drop(held);
+            checked
+        });
+        Ok(Box::new(checked.await??))
     }
 
     /// Ends the request with `error`.
@@ -188,6 +200,10 @@ impl ReceivedRequest {
         mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        let translated = checked.body.as_ref().map_or(0, Bytes::len);
+        if let Err(error) = self.held.grow(translated) {
+            return self.refuse(&error);
+        }
         match self.check_for_engine(edge, &checked).await {
             Ok(None) => {}
             Ok(salted) => checked.body = salted,

@@ -45,6 +45,9 @@ pub(crate) enum HttpError {
     /// The head gives the length of the body in two ways.
     #[error("Your request has both Content-Length and Transfer-Encoding; where its body ends is not certain")]
     TwoLengths,
+    /// The bodies of all requests together are as large as they may be.
+    #[error("The gateway holds as many bytes of request bodies as it may hold. Try again shortly")]
+    BodiesFull,
     /// The body is compressed in an unknown way.
     #[error(
         "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"

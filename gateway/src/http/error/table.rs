@@ -35,6 +35,9 @@ impl HttpError {
             Self::Request(RequestError::NotUtf8(_) | RequestError::Syntax { .. } | RequestError::NotAnObject) => {
                 new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_json")
             }
+            Self::Request(RequestError::TooLarge(_)) => {
+                new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large")
+            }
             Self::Header { name, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
                 .code("invalid_value")
                 .param(Some(*name)),
@@ -46,6 +49,10 @@ impl HttpError {
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
             Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
+            Self::BodiesFull => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+                .code("server_busy")
+                .retry_after(SHORT_RETRY)
+                .close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)

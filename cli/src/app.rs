@@ -12,7 +12,8 @@ use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
 use crate::{
-    chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up, worker,
+    chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up,
+    worker,
 };
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.

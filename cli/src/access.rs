@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::{GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
+use tokenbus_gateway::{AllowedHost, GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
@@ -31,6 +31,10 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub(crate) cors_origin: Vec<Origin>,
 
+    /// Name under which it may be asked without keys, beside its addresses and localhost; * for all; repeated
+    #[arg(long, value_name = "HOST", help_heading = "Access")]
+    pub(crate) allowed_host: Vec<AllowedHost>,
+
     /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
     /// [default: those of --config]
     #[arg(long, value_name = "FILE")]
@@ -55,12 +59,11 @@ impl AccessArgs {
     /// # Errors
     /// [`Unusable`] if others can reach `listen`, or the published address, and no keys are required.
     pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
-        // Nothing can listen on a name without an address, but others may know the address of a published one.
-        let (flag, reached, unknown) = match &self.published {
-            Some(published) => ("--published", published, false),
-            None => ("--listen", listen, true),
+        let (flag, reached, private) = match &self.published {
+            Some(published) => ("--published", published, published.is_private().await),
+            None => ("--listen", listen, listen.is_loopback().await),
         };
-        if self.keys.is_some() || self.insecure || reached.is_loopback().await.unwrap_or(unknown) {
+        if self.keys.is_some() || self.insecure || private {
             return Ok(());
         }
         Err(Unusable(format!(
@@ -73,6 +76,7 @@ impl AccessArgs {
     pub(crate) fn apply(self, options: &mut Options, config: Option<&Path>) {
         options.keys = self.keys;
         options.http.cors = self.cors_origin;
+        options.http.allowed_hosts = self.allowed_host;
         options.models = self.models.map(|path| ModelFile {
             shared: config == Some(path.as_path()),
             path,

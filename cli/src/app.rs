@@ -12,7 +12,8 @@ use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
 use crate::{
-    chat, config, coordinator, drain, gateway, health, http, keys, open_files, outlet, sim_server, ui, up, worker,
+    chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up,
+    worker,
 };
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.
@@ -50,6 +51,7 @@ enum Command {
     Drain(drain::Args),
     Health(health::Args),
     Keys(keys::Args),
+    NatsConfig(nats_config::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
@@ -129,6 +131,7 @@ impl Command {
             Self::Drain(args) => drain::run(args).await,
             Self::Health(args) => health::run(args).await,
             Self::Keys(args) => keys::run(args).await,
+            Self::NatsConfig(args) => nats_config::run(args),
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
             Self::SimServer(args) => sim_server::run(args).await,
@@ -148,6 +151,7 @@ impl Command {
             | Self::Drain(_)
             | Self::Health(_)
             | Self::Keys(_)
+            | Self::NatsConfig(_)
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)

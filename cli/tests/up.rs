@@ -211,7 +211,7 @@ fn endless(cluster: &Cluster) -> TcpStream {
         cluster.model
     );
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -22,6 +22,7 @@ mod metrics;
 mod options;
 mod outbound;
 mod pacer;
+mod page_access;
 mod registry;
 mod service;
 mod snapshot;
@@ -30,4 +31,6 @@ mod watcher;
 
 pub use glance::Glance;
 pub use options::{CoordinatorError, Options};
+pub use page_access::{PageAccess, PageToken};
 pub use service::run;
+pub use tokenbus_http_parts::AllowedHost;

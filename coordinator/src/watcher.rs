@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode};
+use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode, is_inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -332,6 +332,12 @@ impl Watcher {
         let Some(reply) = message.reply else {
             return self.told_waiting(&message.payload, now);
         };
+        // Whoever asks must not write through the coordinator where they may not write themselves.
+        if !is_inbox(&reply) {
+            self.bus.metrics().malformed.inc();
+            tracing::debug!(%reply, "a question whose answer would go elsewhere than to an inbox");
+            return;
+        }
         if self.leadership.follows(now) {
             return;
         }

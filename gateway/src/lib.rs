@@ -25,9 +25,11 @@ pub use auth::secret::{KeyHash, Secret};
 pub use auth::source::KeySource;
 pub use auth::source::bucket::{BucketError, open as open_key_bucket};
 pub use http::Origin;
+pub use http::connection::server::connections_within;
 pub use limits::WAITING as DEFAULT_WAITING;
 pub use model_config::ModelFile;
 pub use service::{GatewayError, Options, run};
+pub use tokenbus_http_parts::AllowedHost;
 pub use usage::UsageStream;
 pub use waiting_room::Bounds;
 

@@ -38,12 +38,23 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "protocol",
         &[
             &["limits", "smoothed_time", "wire"],
-            &["codec", "model_token", "name", "openai"],
-            &["consumption", "event", "frame", "repeat", "status", "waiting"],
-            &["capacity", "control", "feature", "model_mark", "plain"],
+            &["codec", "feature", "model_token", "name", "openai"],
+            &["capabilities", "consumption", "event", "frame", "repeat", "waiting"],
+            &["model_mark", "plain", "status"],
+            &["capacity", "control"],
             &["batch", "request", "subject"],
             &["usage"],
             &["messages"],
+        ],
+    ),
+    (
+        "placement",
+        &[
+            &["limits", "pending", "rates"],
+            &["chain", "score", "trust", "pick"],
+            &["news"],
+            &["directory", "held"],
+            &["recent"],
         ],
     ),
     (
@@ -56,6 +67,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "limits",
                 "link",
                 "metrics",
+                "server_version",
                 "task",
             ],
             &["address", "refusals", "replicas"],
@@ -68,7 +80,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "coordinator",
         &[
-            &["limits"],
+            &["limits", "page_access"],
             &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
@@ -106,7 +118,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["worker"],
         ],
     ),
-    ("http-parts", &[&["chunked", "completion_pattern", "event_stream"]]),
+    (
+        "http-parts",
+        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+    ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
     (
@@ -138,9 +153,29 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         ],
     ),
     (
+        "bench/placement",
+        &[
+            &["time"],
+            &["random"],
+            &["prompt", "queue"],
+            &["cache"],
+            &["engine", "holders"],
+            &["setting"],
+            &["reporter"],
+            &["fleet"],
+            &["policy", "stats", "workload"],
+            &["cluster"],
+            &["capacity"],
+            &["scenario"],
+            &["targets"],
+            &["report"],
+            &["page"],
+        ],
+    ),
+    (
         "cli",
         &[
-            &["config", "failure", "limits", "listen", "open_files"],
+            &["config", "failure", "files", "limits", "listen", "open_files", "secret"],
             &["http", "outlet"],
             &["shared", "signals", "ui"],
             &[
@@ -150,6 +185,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "drain",
                 "health",
                 "keys",
+                "nats_config",
                 "sim_server",
                 "status",
             ],

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokenbus_protocol::{Features, MAX_MODEL_NAME};
 
-pub use self::estimate::estimated_tokens;
+pub use self::estimate::{PromptEstimate, estimate, estimated_tokens};
 use self::fields::Integer;
 use crate::answer::Form;
 use crate::answer::verbatim::Verbatim;

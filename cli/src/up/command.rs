@@ -98,8 +98,13 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     };
     let mut bus = args.bus.clone();
     if let Some(server) = &nats {
-        screen.line(format_args!("nats-server: runs at {}", server.url()));
-        bus.nats = vec![server.url()];
+        let (url, key) = (server.url(), server.credentials());
+        screen.line(format_args!(
+            "nats-server: runs at {url}, for others with --nats-creds {}",
+            key.display()
+        ));
+        bus.nats_creds = Some(key.to_owned());
+        bus.nats = vec![url];
     }
     let up = Up {
         shared: bus.shared("tokenbus up").keeping(&args.kept),

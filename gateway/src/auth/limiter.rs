@@ -119,34 +119,49 @@ impl Limiter {
         }
     }
 
-    /// Admits a request of `key` that will use about `tokens` tokens. It counts as running until [`Limiter::settle`]
-    /// gets the charge.
+    /// Admits a request of `key` by what is known before its body is read. It counts as running until
+    /// [`Limiter::settle`] gets the charge.
     ///
     /// # Errors
     /// [`Refusal`]; nothing is consumed then.
-    pub(crate) fn admit(
-        &mut self,
-        key: &Name,
-        limits: Limits,
-        tokens: u64,
-        now: Instant,
-    ) -> Result<(Charge, News), Refusal> {
+    pub(crate) fn admit(&mut self, key: &Name, limits: Limits, now: Instant) -> Result<(Charge, News), Refusal> {
         let state = self
             .keys
             .entry(key.clone())
             .or_insert_with(|| KeyState::new(limits, now));
         state.limits = limits;
-        let charge = state.admit(tokens, now)?;
-        let news = if self.peers.is_empty() {
-            News::default()
-        } else {
-            News {
-                some: true,
-                urgent: state.is_urgent(self.peers.len() + 1, now),
-            }
+        let charge = state.admit(now)?;
+        Ok((charge, self.consumed(key, now)))
+    }
+
+    /// Charges an admitted request for the `tokens` that it will probably use.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the request still counts, as one that was refused.
+    pub(crate) fn charge(
+        &mut self,
+        key: &Name,
+        charge: &mut Charge,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<News, Refusal> {
+        let Some(state) = self.keys.get_mut(key) else {
+            return Ok(News::default());
         };
+        state.charge(charge, tokens, now)?;
+        Ok(self.consumed(key, now))
+    }
+
+    /// Notes that `key` has consumed something.
+    fn consumed(&mut self, key: &Name, now: Instant) -> News {
+        let gateways = self.peers.len() + 1;
+        let state = self.keys.get(key).filter(|_| gateways > 1);
+        let news = state.map_or_else(News::default, |state| News {
+            some: true,
+            urgent: state.is_urgent(gateways, now),
+        });
         self.note(key, news);
-        Ok((charge, news))
+        news
     }
 
     /// A request has ended and used `tokens` tokens.

@@ -21,6 +21,7 @@ use tokenbus_protocol::Name;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use estimate::Estimate;
 pub(crate) use gossip::run as gossip;
 use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, RemainingLimits};
@@ -170,18 +171,16 @@ impl Caller {
         &self.key
     }
 
-    /// Admits a request within the key's limits. `tokens` estimates how many tokens it will use, and is called only if
-    /// tokens are limited.
+    /// Admits a request within the key's limits, by what is known before its body is read.
     ///
     /// # Errors
     /// [`Refusal`] says which limit is reached.
-    pub fn admit(&self, tokens: impl FnOnce() -> u64, now: Instant) -> Result<Grant, Refusal> {
+    pub fn admit(&self, now: Instant) -> Result<Grant, Refusal> {
         let limits = self.key.limits;
         if limits.is_none() {
             return Ok(self.grant(None));
         }
-        let tokens = if limits.tokens.is_some() { tokens() } else { 0 };
-        let admitted = self.auth.limiter().admit(&self.key.name, limits, tokens, now);
+        let admitted = self.auth.limiter().admit(&self.key.name, limits, now);
         let (charge, news) = admitted?;
         self.auth.tell(news);
         Ok(self.grant(Some(charge)))
@@ -219,6 +218,23 @@ impl Grant {
         &self.caller.key
     }
 
+    /// Charges the key for the tokens that the request will probably use. `estimated` is called only if tokens are
+    /// limited.
+    ///
+    /// # Errors
+    /// [`Refusal`] says which limit is reached.
+    pub fn charge(&mut self, estimated: impl FnOnce() -> Estimate, now: Instant) -> Result<(), Refusal> {
+        let Caller { key, auth } = &self.caller;
+        let Some(charge) = self.charge.as_mut().filter(|_| key.limits.tokens.is_some()) else {
+            return Ok(());
+        };
+        let Estimate { prompt, completion } = estimated();
+        let tokens = prompt.saturating_add(completion);
+        let charged = auth.limiter().charge(&key.name, charge, tokens, now);
+        auth.tell(charged?);
+        Ok(())
+    }
+
     /// Sets how many tokens the request has used in total.
     pub fn used(&mut self, tokens: u64) {
         self.used = tokens;
@@ -249,6 +265,10 @@ mod tests {
 
     fn entry(name: &str, secret: &str, more: &str) -> String {
         format!("[keys.{name}]\nhash = \"{}\"\n{more}\n", KeyHash::of(secret.as_bytes()))
+    }
+
+    fn estimate(completion: u64) -> Estimate {
+        Estimate { prompt: 0, completion }
     }
 
     #[test]
@@ -288,14 +308,15 @@ mod tests {
         let auth = on(&entry("alice", "a", "streams = 1\ntokens-per-minute = 600"));
         let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
         let now = Instant::now();
-        let mut grant = caller.admit(|| 500, now).unwrap();
-        assert!(matches!(caller.admit(|| 1, now), Err(Refusal::Streams { limit: 1 })));
+        let mut grant = caller.admit(now).unwrap();
+        grant.charge(|| estimate(500), now).unwrap();
+        assert!(matches!(caller.admit(now), Err(Refusal::Streams { limit: 1 })));
         let remaining = || caller.remaining(Instant::now()).tokens.unwrap().remaining;
         assert!((100..110).contains(&remaining()));
         grant.used(200);
         drop(grant);
         assert!((400..430).contains(&remaining()));
-        drop(caller.admit(|| 1, now).unwrap());
+        drop(caller.admit(now).unwrap());
     }
 
     #[test]
@@ -303,7 +324,11 @@ mod tests {
         let auth = on(&entry("alice", "a", ""));
         let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
         let grants: Vec<Grant> = (0..100)
-            .map(|_| caller.admit(|| unreachable!(), Instant::now()).unwrap())
+            .map(|_| {
+                let mut grant = caller.admit(Instant::now()).unwrap();
+                grant.charge(|| unreachable!(), Instant::now()).unwrap();
+                grant
+            })
             .collect();
         assert_eq!(caller.remaining(Instant::now()), RemainingLimits::default());
         drop(grants);
@@ -318,10 +343,10 @@ mod tests {
     fn requests_that_run_go_on_when_their_key_is_revoked() {
         let auth = on(&entry("alice", "a", "streams = 1"));
         let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
-        let grant = caller.admit(|| 0, Instant::now()).unwrap();
+        let grant = caller.admit(Instant::now()).unwrap();
         auth.set(KeyTable::default());
         drop(grant);
         auth.set(KeyTable::parse(&entry("alice", "a", "streams = 1")).unwrap());
-        drop(caller.admit(|| 0, Instant::now()).unwrap());
+        drop(caller.admit(Instant::now()).unwrap());
     }
 }

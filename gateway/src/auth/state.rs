@@ -94,7 +94,8 @@ impl KeyState {
         self.limits.streams.is_some_and(|limit| self.streams() >= limit.get())
     }
 
-    pub(super) fn admit(&mut self, asked: u64, now: Instant) -> Result<Charge, Refusal> {
+    /// Admits a request by what is known before its body: one more running request, and one more request.
+    pub(super) fn admit(&mut self, now: Instant) -> Result<Charge, Refusal> {
         if let Some(limit) = self.limits.streams
             && self.is_full()
         {
@@ -102,36 +103,40 @@ impl KeyState {
                 limit: limit.get().into(),
             });
         }
-        if let (Some(rate), Some(limit)) = (self.request_rate(), self.limits.requests)
-            && let Some(after) = self.requests.wait(1.0, rate, now)
-        {
-            return Err(Refusal::Requests {
-                limit: limit.get().into(),
-                after,
-            });
-        }
-        let mut charge = Charge {
-            tokens: 0,
-            level: 0.0,
-            at: now,
-        };
-        if let (Some(rate), Some(limit)) = (self.token_rate(), self.limits.tokens) {
-            // A request above the whole limit may go when the limit is untouched; otherwise it could never go.
-            charge.tokens = asked.min(limit.get());
-            if let Some(after) = self.tokens.wait(float(charge.tokens), rate, now) {
-                let limit = limit.get();
-                return Err(Refusal::Tokens { limit, asked, after });
+        if let (Some(rate), Some(limit)) = (self.request_rate(), self.limits.requests) {
+            if let Some(after) = self.requests.wait(1.0, rate, now) {
+                return Err(Refusal::Requests {
+                    limit: limit.get().into(),
+                    after,
+                });
             }
-            self.tokens.add(float(charge.tokens), rate, now);
-            charge.level = self.tokens.level(rate, now);
-            self.own.tokens = self.own.tokens.saturating_add_unsigned(charge.tokens);
-        }
-        if let Some(rate) = self.request_rate() {
             self.requests.add(1.0, rate, now);
         }
         self.own.requests += 1;
         self.own.streams = self.own.streams.saturating_add(1);
-        Ok(charge)
+        Ok(Charge {
+            tokens: 0,
+            level: 0.0,
+            at: now,
+        })
+    }
+
+    /// Charges an admitted request for the tokens that it will probably use.
+    pub(super) fn charge(&mut self, charge: &mut Charge, asked: u64, now: Instant) -> Result<(), Refusal> {
+        let (Some(rate), Some(limit)) = (self.token_rate(), self.limits.tokens) else {
+            return Ok(());
+        };
+        // A request above the whole limit may go when the limit is untouched; otherwise it could never go.
+        let tokens = asked.min(limit.get());
+        if let Some(after) = self.tokens.wait(float(tokens), rate, now) {
+            let limit = limit.get();
+            return Err(Refusal::Tokens { limit, asked, after });
+        }
+        self.tokens.add(float(tokens), rate, now);
+        self.own.tokens = self.own.tokens.saturating_add_unsigned(tokens);
+        let level = self.tokens.level(rate, now);
+        *charge = Charge { tokens, level, at: now };
+        Ok(())
     }
 
     /// Charges usage beyond the estimate, or gives back the unused part. It gives back only what has not leaked yet,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream;
 use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream};
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Name, Subjects};
 use tokio::time::{Instant, timeout};
 
 use super::error::{StoreError, failed};
@@ -43,7 +43,7 @@ impl Bucket {
         Self {
             streams: bus.streams(limits::OPERATION),
             bus,
-            name: format!("{namespace}_responses"),
+            name: Subjects::new(namespace.clone()).responses_bucket(),
             options,
             opened: Mutex::default(),
         }

@@ -78,6 +78,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         grace: options.grace,
     };
     let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
+    let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses,
         core: Dispatch::new(Arc::clone(&shared)),
@@ -101,7 +102,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        () = http::connection::server::serve(listener, router, ending.clone()) => Ok(()),
+        () = http::connection::server::serve(listener, router, most, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };

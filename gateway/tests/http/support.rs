@@ -254,6 +254,7 @@ impl Gateway {
             closing: shutdown.clone(),
             grace: GRACE,
         };
+        let most = (options.max_connections, metrics.clone());
         let edge = Edge {
             core: core.clone(),
             options: Arc::new(options),
@@ -269,7 +270,7 @@ impl Gateway {
         Self {
             addr: listener.local_addr().unwrap(),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            served: spawn("server", server::serve(listener, router(edge), ending)),
+            served: spawn("server", server::serve(listener, router(edge), most, ending)),
             draining,
             shutdown,
             metrics,

@@ -10,7 +10,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
-use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, estimated_tokens};
+use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
 use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::auth::limiter::Refusal;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
-use crate::fast_path::wire::{ClientWire, Wire};
+use crate::fast_path::bypass::{Bypass, ClientBypass};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
 use crate::http::answer::respond::{self, AnswerContext};
@@ -77,13 +77,13 @@ pub(crate) struct ReceivedRequest {
     pub(crate) body: Bytes,
     /// The values of its headers.
     pub(crate) headers: CallHeaders,
-    caller: Option<Caller>,
+    grant: Option<Grant>,
     /// The kind of its call.
     pub(crate) kind: RequestKind,
     id: RequestId,
     at: Instant,
     record: Record,
-    wire: Option<Arc<Wire>>,
+    bypass: Option<Arc<dyn Bypass>>,
 }
 
 /// A call that can be opened.
@@ -113,11 +113,16 @@ impl ReceivedRequest {
         request: Request,
     ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
-        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
+        let bypass = request
+            .extensions()
+            .get::<ClientBypass>()
+            .map(|bypass| Arc::clone(&bypass.0));
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
+            // Before the body: a client beyond its limits must not make the gateway read and check what it sends.
+            let grant = caller.as_ref().map(|caller| admit(edge, caller)).transpose()?;
             let mut headers = CallHeaders::read(
                 request.headers(),
                 edge.options.request_timeout,
@@ -131,19 +136,19 @@ impl ReceivedRequest {
                 Some(model) => model.fill(body),
                 None => body,
             };
-            Ok((headers, body))
+            Ok((grant, headers, body))
         };
         match read.await {
-            Ok((headers, body)) => Ok(Box::new(Self {
+            Ok((grant, headers, body)) => Ok(Box::new(Self {
                 endpoint,
                 kind: endpoint.kind,
                 body,
                 headers,
-                caller,
+                grant,
                 id,
                 at,
                 record,
-                wire,
+                bypass,
             })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
@@ -214,16 +219,15 @@ impl ReceivedRequest {
     ) -> Result<Box<PreparedCall>, Box<Response>> {
         let (form, call) = self.call(checked);
         let route = edge.models.route(&call.model);
-        let grant = match self.grant(&call, route.as_deref(), edge) {
-            Ok(grant) => grant,
-            Err(error) => return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error))),
-        };
+        if let Err(error) = self.charge(&call, route.as_deref(), edge) {
+            return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error)));
+        }
         let alias = route.map(|route| Alias {
             route,
             served: Served::default(),
         });
         let served = alias.as_ref().map(|alias| alias.served.clone());
-        self.record.called(&call, grant, served);
+        self.record.called(&call, self.grant, served);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let created = created.map_or(0, |since| since.as_secs());
         let context = Box::new(AnswerContext {
@@ -232,7 +236,7 @@ impl ReceivedRequest {
             backstop: call.deadline + BACKSTOP,
             silence: call.silence + BACKSTOP,
             record: self.record,
-            wire: self.wire,
+            bypass: self.bypass,
             keeper,
         });
         Ok(Box::new(PreparedCall { call, context, alias }))
@@ -262,32 +266,37 @@ impl ReceivedRequest {
         (checked.form, call)
     }
 
-    /// Admits the call under its key's rights and limits.
-    fn grant<C>(&self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<Option<Grant>, HttpError> {
-        let Some(caller) = &self.caller else { return Ok(None) };
-        if !caller.key().may_use(&call.model) {
+    /// Charges the call's key for the tokens that it will probably use, if the key may use the model.
+    fn charge<C>(&mut self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<(), HttpError> {
+        let Some(grant) = &mut self.grant else { return Ok(()) };
+        if !grant.key().may_use(&call.model) {
             return Err(HttpError::ModelNotAllowed(call.model.clone()));
         }
         // If the request does not bound the answer, the first model's defaults may.
         let target = route.and_then(|route| route.targets.first());
-        let filled = || target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
-        let tokens = || {
-            let completion = match filled() {
-                Some(filled) => estimate::completion(call.kind, &filled),
-                None => estimate::completion(call.kind, &call.body),
-            };
-            estimated_tokens(&call.body).saturating_add(completion)
+        let estimated = || {
+            let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
+            estimate::request(call.kind, &call.body, filled.as_deref())
         };
-        caller.admit(tokens, Instant::now()).map(Some).map_err(|refusal| {
-            let limit = match refusal {
-                Refusal::Requests { .. } => "requests",
-                Refusal::Tokens { .. } => "tokens",
-                Refusal::Streams { .. } => "streams",
-            };
-            edge.metrics.key_limited(caller.key().name.as_str(), limit);
-            HttpError::Limited(refusal)
-        })
+        let charged = grant.charge(estimated, Instant::now());
+        charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
+}
+
+/// Admits a request under its key's limits, by what is known before its body.
+fn admit<C>(edge: &Edge<C>, caller: &Caller) -> Result<Grant, HttpError> {
+    let admitted = caller.admit(Instant::now());
+    admitted.map_err(|refusal| limited(edge, caller.key().name.as_str(), refusal))
+}
+
+fn limited<C>(edge: &Edge<C>, key: &str, refusal: Refusal) -> HttpError {
+    let limit = match refusal {
+        Refusal::Requests { .. } => "requests",
+        Refusal::Tokens { .. } => "tokens",
+        Refusal::Streams { .. } => "streams",
+    };
+    edge.metrics.key_limited(key, limit);
+    HttpError::Limited(refusal)
 }
 
 /// The names of what the client does not get, for the answer's head.

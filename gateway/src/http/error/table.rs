@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::HttpError;
@@ -44,6 +45,7 @@ impl HttpError {
                 .code("request_timeout")
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
+            Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
@@ -53,6 +55,8 @@ impl HttpError {
             },
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
+            Self::Foreign(ForeignRequest::Host(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_host"),
+            Self::Foreign(ForeignRequest::Page(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_origin"),
             Self::Unauthorized(stranger) => self.stranger(*stranger),
             Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
                 .code("model_not_allowed")

@@ -273,6 +273,10 @@ fn errors_of_the_edge() {
         (408, INVALID, "request_timeout", None, None, Cancelled),
     );
     is(
+        HttpError::TwoLengths,
+        (400, INVALID, "ambiguous_length", None, None, Rejected),
+    );
+    is(
         HttpError::BodyBroken("x".to_owned()),
         (400, INVALID, "invalid_body", None, None, Cancelled),
     );

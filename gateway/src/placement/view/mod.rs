@@ -9,7 +9,7 @@ mod worker;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use tokenbus_protocol::{Capabilities, Capacity, Features, Name, Room, WorkerCapacity, WorkerState};
+use tokenbus_protocol::{Capabilities, Capacity, Features, Name, RejectReason, Room, WorkerCapacity, WorkerState};
 use tokio::time::{Duration, Instant};
 
 use worker::Worker;
@@ -120,10 +120,11 @@ impl View {
             .collect();
         worker.ttft_ms = told.report.ttft.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
-            worker.room = Room {
+            let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
                 queued: told.report.queued,
             };
+            worker.tells(room, now);
             worker.room_at = told_at;
         }
         worker.slots = told.report.slots;
@@ -148,11 +149,36 @@ impl View {
     /// A worker reported its free slots, in a batch or a hint.
     pub fn room(&mut self, name: &Name, room: Room, now: Instant) {
         let worker = self.worker(name, now);
-        worker.room = room;
+        worker.tells(room, now);
         worker.room_at = now;
         worker.slots = worker.slots.max(room.free);
         worker.heard = now;
         worker.pinged = None;
+    }
+
+    /// Free slots of a worker of which is believed that it has them.
+    pub fn room_of(&self, name: &Name) -> u32 {
+        self.workers.get(name).map_or(0, |worker| worker.room.free)
+    }
+
+    /// A worker refused a request for `reason`. Unless the request was to blame, the worker has no free slot until it
+    /// tells again, whatever it says of its room now.
+    pub fn refused(&mut self, name: &Name, reason: RejectReason, room: Room, now: Instant) {
+        let free = match reason {
+            RejectReason::Duplicate | RejectReason::Expired | RejectReason::Unsupported => room.free,
+            _ => {
+                self.worker(name, now).refusals.refused(now);
+                0
+            }
+        };
+        self.room(name, Room { free, ..room }, now);
+    }
+
+    /// A worker took a request.
+    pub fn took(&mut self, name: &Name) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.refusals.accepted();
+        }
     }
 
     /// A worker sent something.
@@ -180,14 +206,14 @@ impl View {
     }
 
     /// Sets what a worker can do with a model, as the worker itself announced.
-    pub fn capable(&mut self, name: &Name, model: &str, features: Features) {
+    pub fn capable(&mut self, name: &Name, model: &str, can: Capabilities) {
         let worker = self.workers.get_mut(name);
         let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
-        if let Some((_, can)) = known {
-            *can = features;
+        if let Some((_, features)) = known {
+            *features = can.features();
         }
         if let Some(model) = self.models.get_mut(model) {
-            model.capabilities = model.capabilities.features().or(features).into();
+            model.capabilities = model.capabilities.or(can);
         }
     }
 

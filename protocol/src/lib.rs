@@ -8,6 +8,7 @@
 #![cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
 
 mod batch;
+mod capabilities;
 mod capacity;
 mod codec;
 mod consumption;
@@ -33,12 +34,13 @@ mod waiting;
 mod wire;
 
 pub use batch::{BatchReader, BatchWriter};
+pub use capabilities::Capabilities;
 pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{
-    Cancel, Claim, Control, ControlReply, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused, RollCall,
-    Undrain,
+    Cancel, Claim, Control, ControlReply, Disown, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused,
+    RollCall, Undrain,
 };
 pub use event::{CoordinatorBeat, Event, EventKind};
 pub use feature::{Family, Feature, Features};
@@ -55,8 +57,8 @@ pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
 pub use spending::{Amount, Date, Spending};
-pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
-pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects};
+pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
+pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};
 

@@ -254,6 +254,9 @@ async fn a_gateway_that_others_can_reach_refuses_to_serve_strangers_by_oversight
             "{said:?}"
         );
     }
+    let said = run(STOP, &["coordinator", "--listen", "0.0.0.0:0", "--nats", &url]).await;
+    assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
+    assert!(said.stderr.contains("--page-token-file"), "{said:?}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     let missing = text(&file);

@@ -95,7 +95,11 @@ impl File {
         KeyTable::parse(&text).map_err(|error| self.wrong(error))?;
         let mut document: DocumentMut = text.parse().map_err(|error| self.wrong(error))?;
         change(&mut document)?;
-        let text = document.to_string();
+        let mut text = document.to_string();
+        if text.trim().is_empty() {
+            // Gateways take an empty file for one that was cut off.
+            "[keys]\n".clone_into(&mut text);
+        }
         // A file that the gateways would refuse is not written.
         KeyTable::parse(&text).map_err(|error| self.wrong(error))?;
         self.replace(&text).map_err(|error| self.wrong(error))
@@ -156,8 +160,14 @@ fn table(entry: &KeyEntry) -> Table {
             table.insert(name, value(f64::from(money)));
         }
     }
-    if entry.metrics {
-        table.insert("metrics", value(true));
+    for (right, given) in [
+        ("metrics", entry.metrics),
+        ("cluster", entry.cluster),
+        ("engine-members", entry.engine_members),
+    ] {
+        if given {
+            table.insert(right, value(true));
+        }
     }
     table
 }
@@ -186,6 +196,8 @@ mod tests {
             cost_per_month: "0.5".parse().ok(),
             priority: -3,
             metrics: true,
+            cluster: true,
+            engine_members: true,
             ..KeyEntry::new(KeyHash::of(of.as_bytes()))
         }
     }

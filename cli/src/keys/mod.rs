@@ -108,6 +108,14 @@ struct Create {
     /// Let it read /metrics
     #[arg(long, action = ArgAction::SetTrue)]
     read_metrics: bool,
+
+    /// Let it see workers, hosts and loads in /cluster
+    #[arg(long, action = ArgAction::SetTrue)]
+    see_cluster: bool,
+
+    /// Let its requests have members that steer the inside of an engine
+    #[arg(long, action = ArgAction::SetTrue)]
+    engine_members: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -200,6 +208,8 @@ impl Create {
             cost_per_month: self.cost_per_month,
             priority: self.priority,
             metrics: self.read_metrics,
+            cluster: self.see_cluster,
+            engine_members: self.engine_members,
             ..KeyEntry::new(hash)
         }
     }

@@ -53,6 +53,12 @@ pub struct KeyEntry {
     /// Whether it may read `/metrics`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub metrics: bool,
+    /// Whether it may see workers, hosts and loads in `/cluster`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster: bool,
+    /// Whether its requests may have members that steer the inside of an engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub engine_members: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
@@ -61,7 +67,7 @@ fn is_zero(priority: &i32) -> bool {
 }
 
 impl KeyEntry {
-    /// A key that may do everything except read metrics.
+    /// A key that may ask for all models, and do no more than that.
     pub fn new(hash: KeyHash) -> Self {
         Self {
             hash,
@@ -76,6 +82,8 @@ impl KeyEntry {
             cost_per_month: None,
             priority: 0,
             metrics: false,
+            cluster: false,
+            engine_members: false,
         }
     }
 
@@ -192,6 +200,10 @@ pub struct Key {
     pub priority: i32,
     /// Whether it may read `/metrics`.
     pub metrics: bool,
+    /// Whether it may see workers, hosts and loads in `/cluster`.
+    pub cluster: bool,
+    /// Whether its requests may have members that steer the inside of an engine.
+    pub engine_members: bool,
 }
 
 impl Key {
@@ -207,6 +219,8 @@ impl Key {
             },
             priority: entry.priority,
             metrics: entry.metrics,
+            cluster: entry.cluster,
+            engine_members: entry.engine_members,
             name,
         }
     }

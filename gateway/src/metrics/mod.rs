@@ -1,5 +1,6 @@
 //! The gateway's metrics, and the meter of each request.
 
+mod connections;
 mod families;
 mod histogram;
 mod keys;
@@ -18,6 +19,7 @@ pub(crate) use keys::Tokens;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
 pub(crate) use meter::Meter;
 
+use connections::Connections;
 use families::Families;
 
 /// The gateway's metrics; clones share their values.
@@ -38,6 +40,11 @@ impl Metrics {
     /// Bytes of the bodies of waiting requests. The waiting room sets it.
     pub fn waiting_bytes(&self) -> &Gauge {
         &self.0.waiting_bytes
+    }
+
+    /// The clients' connections. The server sets them.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.0.connections
     }
 
     /// Publishes of requests. The stream's driver counts them.

@@ -6,6 +6,7 @@ pub(crate) mod budget;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fixture;
+pub(crate) mod refusals;
 pub(crate) mod score;
 mod view;
 

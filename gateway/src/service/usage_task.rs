@@ -4,7 +4,7 @@ use tokenbus_bus::task::{self, AbortOnDrop};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::limits::BUDGET_LAST;
-use crate::auth::{self, Auth, budget};
+use crate::auth::{self, Auth};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -20,7 +20,7 @@ impl BudgetTask {
     /// Starts the loop.
     pub(super) fn start(shared: &Shared, auth: Auth) -> Self {
         let closing = CancellationToken::new();
-        let bucket = budget::bucket_name(shared.subjects.namespace());
+        let bucket = shared.subjects.budgets_bucket();
         let keeping = auth::keep_budgets(auth, shared.bus.clone(), bucket, closing.clone());
         let task = task::spawn("budgets", keeping);
         Self { closing, task }

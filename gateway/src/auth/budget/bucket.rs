@@ -6,18 +6,13 @@ use std::time::Duration;
 use async_nats::jetstream::kv::{self, Operation};
 use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, StreamError, WantedStream};
-use tokenbus_protocol::{Date, Name, Spending};
+use tokenbus_protocol::{Date, Name, Spending, Subjects};
 use tokio::time::timeout;
 
 use super::calendar;
 pub(in crate::auth) use super::entry::Entry as Stored;
 use super::key_budget::Budget;
 use crate::auth::limits::{BUDGET_ANSWER, BUDGET_KEEP};
-
-/// Name of the bucket in the cluster `namespace`.
-pub(crate) fn name(namespace: &Name) -> String {
-    format!("{namespace}_budgets")
-}
 
 pub(in crate::auth) fn wanted(bucket: &str) -> WantedStream {
     let mut wanted = WantedStream::bucket(bucket, "What API keys of tokenbus have used of their budgets");
@@ -56,7 +51,7 @@ impl Spent {
 /// # Errors
 /// A sentence that says why it cannot be read.
 pub async fn spent(bus: &Bus, namespace: &Name) -> Result<Spent, String> {
-    let name = name(namespace);
+    let name = Subjects::new(namespace.clone()).budgets_bucket();
     let streams = bus.streams(BUDGET_ANSWER);
     let found = match streams.look(&name).await {
         Ok(found) => found,

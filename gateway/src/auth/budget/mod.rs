@@ -10,8 +10,8 @@ mod entry;
 mod key_budget;
 mod money;
 
+pub(crate) use bucket::unix_seconds;
 pub use bucket::{Spent, spent};
-pub(crate) use bucket::{name as bucket_name, unix_seconds};
 pub use key_budget::{Budget, Budgets};
 pub(crate) use key_budget::{Exhausted, Told};
 pub(crate) use money::Price;

@@ -1,5 +1,6 @@
 //! The errors that clients see. Only this room knows their statuses, error objects and metrics outcomes: see `table.rs`.
 
+pub(crate) mod raw;
 mod table;
 mod verdict;
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 
 use crate::auth::AuthError;
 use crate::auth::budget::{Budget, currency};
@@ -41,6 +43,12 @@ pub(crate) enum HttpError {
     /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
+    /// The head gives the length of the body in two ways.
+    #[error("Your request has both Content-Length and Transfer-Encoding; where its body ends is not certain")]
+    TwoLengths,
+    /// The bodies of all requests together are as large as they may be.
+    #[error("The gateway holds as many bytes of request bodies as it may hold. Try again shortly")]
+    BodiesFull,
     /// The body is compressed in an unknown way.
     #[error(
         "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"
@@ -65,6 +73,9 @@ pub(crate) enum HttpError {
         /// The request's path.
         path: String,
     },
+    /// A foreign web page sends the request, or may do so.
+    #[error("{}", foreign(.0))]
+    Foreign(ForeignRequest),
     /// The request has no valid key.
     #[error("{}", stranger(*.0))]
     Unauthorized(AuthError),
@@ -103,6 +114,18 @@ pub(crate) enum HttpError {
     /// The worker's output is not a valid answer.
     #[error(transparent)]
     Answer(#[from] AnswerError),
+}
+
+fn foreign(foreign: &ForeignRequest) -> String {
+    match foreign {
+        ForeignRequest::Host(_) => {
+            format!("{foreign}. The operator can add names with --allowed-host, or ask for keys")
+        }
+        ForeignRequest::Page(_) => format!(
+            "{foreign}, and without API keys those are refused. The operator can let them in with --cors-origin, or ask \
+             for keys"
+        ),
+    }
 }
 
 fn stranger(stranger: AuthError) -> &'static str {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::HttpError;
@@ -34,6 +35,9 @@ impl HttpError {
             Self::Request(RequestError::NotUtf8(_) | RequestError::Syntax { .. } | RequestError::NotAnObject) => {
                 new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_json")
             }
+            Self::Request(RequestError::TooLarge(_)) => {
+                new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large")
+            }
             Self::Header { name, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
                 .code("invalid_value")
                 .param(Some(*name)),
@@ -44,6 +48,11 @@ impl HttpError {
                 .code("request_timeout")
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
+            Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
+            Self::BodiesFull => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+                .code("server_busy")
+                .retry_after(SHORT_RETRY)
+                .close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
@@ -53,6 +62,8 @@ impl HttpError {
             },
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
+            Self::Foreign(ForeignRequest::Host(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_host"),
+            Self::Foreign(ForeignRequest::Page(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_origin"),
             Self::Unauthorized(stranger) => self.stranger(*stranger),
             Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
                 .code("model_not_allowed")

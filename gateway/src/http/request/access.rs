@@ -21,7 +21,7 @@ use crate::http::request::dialect;
 use crate::metrics::Metrics;
 
 /// Paths that need no key, in addition to the page's files. They only tell that the gateway is there.
-const OPEN: [&str; 4] = ["/healthz", "/readyz", "/health", "/ping"];
+pub(super) const OPEN: [&str; 4] = ["/healthz", "/readyz", "/health", "/ping"];
 
 /// The path that only keys with the right to metrics may read.
 const METRICS: &str = "/metrics";

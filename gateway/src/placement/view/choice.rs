@@ -83,7 +83,7 @@ impl View {
             return Choice::Queue;
         }
         // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
-        let roomy = |worker: &Worker| !fresh || worker.free() > 0;
+        let roomy = |worker: &Worker| (!fresh || worker.free() > 0) && !worker.refusals.pause(now);
         let mut roomy: Vec<(&Name, &Worker)> = self
             .workers
             .iter()

@@ -19,6 +19,7 @@ mod stream;
 mod usage;
 mod waiting_room;
 
+pub use auth::budget::{Budget, Budgets, Money, MoneyError, Spent, spent};
 pub use auth::key_table::{KeyEntry, KeyTable};
 pub use auth::pattern::Pattern;
 pub use auth::secret::{KeyHash, Secret};

@@ -265,7 +265,8 @@ impl Record {
         let Some(mut call) = self.call.take() else { return };
         let (tokens, estimated) = self.used(&call, outcome);
         if let Some(grant) = &mut call.grant {
-            grant.used(tokens.prompt.saturating_add(tokens.completion));
+            let served = call.served.as_ref().and_then(Served::model);
+            grant.used(tokens, self.models.price(&call.model, served.as_deref()));
             self.metrics.key_used(grant.key().name.as_str(), tokens);
         }
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

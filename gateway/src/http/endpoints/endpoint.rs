@@ -315,7 +315,10 @@ impl ReceivedRequest {
             let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
             estimate::request(call.kind, &call.body, filled.as_deref())
         };
-        let charged = grant.charge(estimated, Instant::now());
+        let price = edge
+            .models
+            .price(&call.model, target.map(|target| target.model.as_str()));
+        let charged = grant.charge(estimated, price, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
 }
@@ -333,12 +336,7 @@ fn admit<C>(edge: &Edge<C>, caller: &Caller) -> Result<Grant, HttpError> {
 }
 
 fn limited<C>(edge: &Edge<C>, key: &str, refusal: Refusal) -> HttpError {
-    let limit = match refusal {
-        Refusal::Requests { .. } => "requests",
-        Refusal::Tokens { .. } => "tokens",
-        Refusal::Streams { .. } => "streams",
-    };
-    edge.metrics.key_limited(key, limit);
+    edge.metrics.key_limited(key, refusal.limit());
     HttpError::Limited(refusal)
 }
 

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::{AllowedHost, GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
+use tokenbus_gateway::{
+    AllowedHost, EngineRules, GatewayError, KeySource, MediaUrls, ModelFile, Options, Origin, UsageStream,
+};
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
@@ -34,6 +36,24 @@ pub(crate) struct AccessArgs {
     /// Name under which it may be asked without keys, beside its addresses and localhost; * for all; repeated
     #[arg(long, value_name = "HOST", help_heading = "Access")]
     pub(crate) allowed_host: Vec<AllowedHost>,
+
+    /// Member with which any request may steer the inside of an engine, as in priority; * for all; repeated
+    #[arg(long, value_name = "NAME", help_heading = "Access")]
+    pub(crate) engine_member: Vec<String>,
+
+    /// Media that engines may fetch for a request: none, data (what is in the request itself), any, or hosts
+    #[arg(
+        long,
+        value_name = "none|data|HOST,…|any",
+        default_value = "data",
+        help_heading = "Access"
+    )]
+    pub(crate) media_urls: MediaUrls,
+
+    /// Keep the cached prompts of tenants apart in engines that can (vLLM, SGLang), so that no tenant can find out by the
+    /// time to the first token what another has asked
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
+    pub(crate) cache_salt: bool,
 
     /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
     /// [default: those of --config]
@@ -77,6 +97,11 @@ impl AccessArgs {
         options.keys = self.keys;
         options.http.cors = self.cors_origin;
         options.http.allowed_hosts = self.allowed_host;
+        options.http.cache_salt = self.cache_salt;
+        options.http.engine = EngineRules {
+            members: self.engine_member,
+            media: self.media_urls,
+        };
         options.models = self.models.map(|path| ModelFile {
             shared: config == Some(path.as_path()),
             path,

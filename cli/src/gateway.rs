@@ -46,6 +46,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "32MiB")]
     body_limit: usize,
 
+    /// Memory for the bodies of all requests, as they came and as they are passed on; beyond it, 503
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "512MiB")]
+    body_memory: usize,
+
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream;
     /// a stream that flows is not cut. A client may ask for another with x-request-timeout
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
@@ -120,6 +124,8 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes as u64;
     options.http.max_connections = most_connections(args.max_connections);
+    // One body of the largest size always fits, compressed or translated.
+    options.http.body_memory = args.body_memory.max(args.body_limit.saturating_mul(2));
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.max_request_timeout = args.max_request_timeout;

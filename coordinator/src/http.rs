@@ -74,14 +74,9 @@ fn unavailable(reason: &str) -> Response {
 
 /// Why this coordinator does not see the workers, or `None` if it does.
 fn not_ready(page: &Page) -> Option<String> {
-    let link = page.bus.link().borrow().clone();
-    if !link.connected {
-        let reason = if link.reason.is_empty() {
-            "not connected yet"
-        } else {
-            &link.reason
-        };
-        return Some(format!("NATS is away: {reason}"));
+    // Why it is away stands in the log: strangers may read this, and the reason names addresses.
+    if !page.bus.is_connected() {
+        return Some("NATS is away".to_owned());
     }
     if let Some(subject) = page.bus.refusals().borrow().subscriptions().next() {
         return Some(format!("NATS refuses the subscription to {subject}"));

@@ -8,6 +8,7 @@
 //! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`. Loops:
 //! `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
 
+mod allowance;
 mod demand;
 mod election;
 #[cfg(test)]

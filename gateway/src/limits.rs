@@ -172,6 +172,14 @@ pub(crate) const UNASKED_ANSWER: usize = 16;
 /// Models to remember for "unknown model" errors and for listing.
 pub(crate) const KNOWN_MODELS: usize = 10_000;
 
+/// Workers to know, and models of each, that only messages other than a snapshot tell of. Anybody who may publish can
+/// invent names.
+pub(crate) const KNOWN_WORKERS: usize = 10_000;
+pub(crate) const MODELS_OF_WORKER: usize = 256;
+
+/// Silence after which a worker is forgotten while no coordinator tells who is there. Workers are asked every 5 s then.
+pub(crate) const WORKER_MEMORY: Duration = Duration::from_secs(60);
+
 /// Time after which a model without workers is forgotten.
 pub(crate) const MODEL_MEMORY: Duration = Duration::from_secs(600);
 

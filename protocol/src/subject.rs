@@ -65,6 +65,11 @@ impl Subjects {
         format!("{}_responses", self.namespace)
     }
 
+    /// The bucket of what keys have used of their budgets: `{ns}_budgets`.
+    pub fn budgets_bucket(&self) -> String {
+        format!("{}_budgets", self.namespace)
+    }
+
     /// The bucket of the coordinators' lease: `{ns}_coordinator`.
     pub fn coordinator_bucket(&self) -> String {
         format!("{}_coordinator", self.namespace)

@@ -304,6 +304,8 @@ fn consumption() -> Consumption {
             streams: 2,
             requests_level: 1.5,
             tokens_level: 0.25,
+            expected: Amount { tokens: 9, cost: 0 },
+            unsaved: Spending::on(Date { day: 3, month: 1 }, Amount { tokens: 4, cost: 5 }),
         }],
     }
 }

@@ -326,6 +326,40 @@ async fn every_systemd_service_starts_with_the_settings_beside_it() {
     }
 }
 
+#[tokio::test]
+async fn the_systemd_units_are_closed_and_share_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for role in ["gateway", "coordinator", "worker"] {
+        let unit = text(&format!("deploy/systemd/tokenbus-{role}.service"));
+        let own = [
+            format!("StateDirectory=tokenbus-{role}"),
+            format!("CacheDirectory=tokenbus-{role}"),
+        ];
+        let closed = [
+            "DynamicUser=yes",
+            "UMask=0077",
+            "SystemCallFilter=@system-service",
+            "CapabilityBoundingSet=",
+            "ProtectSystem=strict",
+            "NoNewPrivileges=yes",
+        ];
+        for line in own.iter().map(String::as_str).chain(closed) {
+            assert!(unit.lines().any(|found| found == line), "{role}: {line}");
+        }
+        assert!(
+            unit.contains("\nMemoryMax=") && unit.contains("LoadCredential="),
+            "{role}"
+        );
+        // systemd's own check, where it is installed.
+        let path = folder.path().join(format!("tokenbus-{role}.service"));
+        std::fs::write(&path, unit.replace("/usr/local/bin/tokenbus", "/bin/true")).unwrap();
+        if let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&path).output().await {
+            let said = String::from_utf8_lossy(&said.stderr).into_owned();
+            assert!(!said.contains("tokenbus"), "{said}");
+        }
+    }
+}
+
 /// The stages of `deploy/Dockerfile`, each with its instructions.
 struct Dockerfile {
     stages: BTreeMap<String, Vec<(String, String)>>,

@@ -110,7 +110,7 @@ async fn streams_over_http_1_0_whose_break_looks_like_their_end_are_warned_of_on
     })
     .await;
     answers("1.0", true).await;
-    let ours = include_str!("../../deploy/nginx.conf");
+    let ours = include_str!("../../deploy/ingress/nginx.conf");
     assert!(ours.contains("proxy_http_version 1.1;"), "{ours}");
     // The next request's own line comes after whatever the one before it has said.
     assert_eq!(warnings(), 1);

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask_for, with};
+use tokenbus_tests::limits::PATIENCE;
 use tokenbus_tests::sse_client::Event;
+use tokenbus_tests::wait::eventually_in;
 use tokenbus_tests::{Client, ClosedBus, Process, Role, eventually, within};
 
 /// A model whose name has to be escaped in subjects.
@@ -30,7 +33,12 @@ fn coordinator(bus: &ClosedBus, id: &str) -> Role {
 }
 
 async fn key(bus: &ClosedBus) -> String {
-    let said = bus.run("keys", &["keys", "create", "alice", "--keys", "kv"]).await;
+    let said = bus
+        .run(
+            "keys",
+            &["keys", "create", "alice", "--keys", "kv", "--tokens-per-day", "100000"],
+        )
+        .await;
     assert_eq!(said.code, Some(0), "{said:?}");
     format!("Bearer {}", said.stdout.trim())
 }
@@ -49,11 +57,13 @@ async fn answered(client: &Client, key: &str, path: &str, body: &Value) -> Value
     .await
 }
 
-/// Records in the usage stream, read as the user who may.
+/// Records in the usage stream, read as the user who may; 0 while the stream has no leader.
 async fn records(bus: &ClosedBus) -> u64 {
     let context = async_nats::jetstream::new(bus.user("billing").await.client);
-    let mut stream = within("the usage stream", context.get_stream("billing")).await.unwrap();
-    within("its state", stream.info()).await.unwrap().state.messages
+    match within("the usage stream", context.get_stream("billing")).await {
+        Ok(stream) => stream.cached_info().state.messages,
+        Err(_) => 0,
+    }
 }
 
 fn nothing_was_refused<'a>(roles: impl IntoIterator<Item = &'a Process>) {
@@ -117,6 +127,15 @@ async fn a_cluster_does_all_its_work_on_the_least_permissions() {
     eventually("a record for each request", async || {
         let records = records(&bus).await;
         if records >= 8 { Ok(()) } else { Err(records) }
+    })
+    .await;
+    eventually("what was used of the budget", async || {
+        let listed = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
+        let used = [" 0/100000", "?/100000"]
+            .iter()
+            .all(|other| !listed.stdout.contains(other))
+            && listed.stdout.contains("/100000");
+        if used { Ok(()) } else { Err(listed) }
     })
     .await;
     let revoked = bus.run("keys", &["keys", "revoke", "alice", "--keys", "kv"]).await;
@@ -206,6 +225,8 @@ const MUTE: &[(&str, &str)] = &[
     ("operator", "$KV.tb_keys.mallory"),
     ("operator", "tb.v1.req.m"),
     ("keys", "$KV.tb_responses.all.x"),
+    ("keys", "$KV.tb_budgets.alice"),
+    ("worker-a", "$KV.tb_budgets.alice"),
     ("keys", "$JS.API.STREAM.DELETE.KV_tb_keys"),
 ];
 
@@ -264,7 +285,8 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
         assert_eq!(mode(secret), 0o600, "{secret}");
     }
     let (a, ca) = (read("creds/worker-a.nk"), read("ca.pem"));
-    let gone = bus.user("worker-b").await;
+    let (stays, gone) = (bus.user("worker-a").await, bus.user("worker-b").await);
+    let connection = stays.client.server_info().client_id;
     let args = [
         "--remove-worker",
         "b",
@@ -288,7 +310,76 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
         }
     })
     .await;
+    assert!(!stays.may_not_say("tb.v1.status.a").await);
+    assert_eq!(stays.client.server_info().client_id, connection, "the same connection");
     for user in ["worker-a", "worker-c", "gateway"] {
         drop(bus.user(user).await);
     }
+}
+
+#[tokio::test]
+async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
+    let mut bus = ClosedBus::start(3, &[("a", &[MODEL]), ("b", &[MODEL])]).await;
+    let key = eventually_key(&bus).await;
+    let urls = bus.urls();
+    let (gateways, coordinators, workers) = tokio::join!(
+        join_all([gateway(&bus)].map(|role| role.start(&urls))),
+        join_all([coordinator(&bus, "c")].map(|role| role.start(&urls))),
+        join_all(["a", "b"].map(|id| sim(&bus, id).start(&urls))),
+    );
+    let client = gateways[0].client();
+    answered(&client, &key, "/v1/chat/completions", &ask_for(MODEL, 1)).await;
+    let until = Instant::now() + Duration::from_secs(6);
+    let load = join_all((0..12).map(|_| async {
+        let mut done = 0;
+        while Instant::now() < until {
+            let headers = [("authorization", key.as_str())];
+            let answer = client.chat_with(&headers, &ask_for(MODEL, 20)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            done += 1;
+        }
+        done
+    }));
+    let loss = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // All roles are connected to the first.
+        let mut server = bus.server(0).take().unwrap();
+        server.kill().await;
+    };
+    let (done, ()) = tokio::join!(load, loss);
+    let requests = 1 + done.iter().sum::<u64>();
+    eventually_in(Duration::from_secs(30), "a record for each request", async || {
+        let records = records(&bus).await;
+        if records == requests {
+            Ok(())
+        } else {
+            Err((records, requests))
+        }
+    })
+    .await;
+    nothing_was_refused(gateways.iter().chain(&coordinators).chain(&workers));
+}
+
+#[tokio::test]
+async fn a_role_says_why_it_is_not_let_in() {
+    let bus = ClosedBus::start(1, &[("a", &["m"])]).await;
+    let creds = bus.file("creds/coordinator.nk");
+    let ca = bus.file("ca.pem");
+    let untrusting = ["--nats-creds", creds.to_str().unwrap()];
+    let unknown = ["--nats-ca", ca.to_str().unwrap()];
+    for (args, reason) in [(untrusting, "certificate"), (unknown, "refuses the login")] {
+        let role = Role::coordinator().args(&args).launch(&bus.urls());
+        let said = |line: &str| (line.contains("cannot connect to NATS") && line.contains(reason)).then_some(());
+        role.logs().wait_for(PATIENCE, reason, said).await;
+    }
+}
+
+/// A key, once JetStream has a leader.
+async fn eventually_key(bus: &ClosedBus) -> String {
+    eventually("a leader of JetStream", async || {
+        let said = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
+        if said.code == Some(0) { Ok(()) } else { Err(said) }
+    })
+    .await;
+    key(bus).await
 }

@@ -9,9 +9,18 @@ pub(crate) const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// (images as data URLs) go to a blocking thread.
 pub(crate) const INLINE: usize = 256 * 1024;
 
-/// Silence of a client in the middle of its body that ends in a 408. Longer than a stall of a mobile link, short enough
-/// that half-sent bodies do not pile up in memory.
-pub(crate) const BODY_IDLE: Duration = Duration::from_secs(30);
+/// Default bytes of all request bodies in memory: twice those of a full waiting room.
+pub(crate) const BODY_MEMORY: usize = 512 * 1024 * 1024;
+
+/// Time in which a client must have sent [`BODY_WINDOW_BYTES`] of its body, else it gets a 408. Longer than a stall of a
+/// mobile link, short enough that half-sent bodies do not pile up in memory.
+pub(crate) const BODY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Bytes of a body in each [`BODY_WINDOW`]: 1 KiB a second, less than any link on which a chat is of use.
+pub(crate) const BODY_WINDOW_BYTES: usize = 30 * 1024;
+
+/// Large bodies that are checked at once; the others wait. A check holds a small multiple of its body.
+pub(crate) const CHECKS_AT_ONCE: usize = 4;
 
 /// Largest body in bytes that is copied out of the connection's buffer. Uncopied, it would hold the whole buffer as
 /// long as its stream lives. Such a copy costs a few microseconds.

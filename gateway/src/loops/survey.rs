@@ -36,6 +36,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let fresh = shared.view().is_fresh(Instant::now());
         if !fresh && !ask_coordinator(&shared).await {
             ask_workers(&shared).await;
+            shared.view().forget_silent(Instant::now());
         }
         // The new connection may lead to a more distant server.
         if std::mem::replace(&mut measured, epoch) != epoch

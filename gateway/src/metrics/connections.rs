@@ -2,7 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 /// What clients hold.
 #[derive(Debug, Default)]
@@ -13,6 +13,10 @@ pub(crate) struct Connections {
     pub(crate) limit: Gauge,
     /// Connections that were refused because there were that many.
     pub(crate) refused: Counter,
+    /// Bytes of all request bodies in memory.
+    pub(crate) bodies: Gauge,
+    /// Requests that were refused because of those.
+    pub(crate) bodies_refused: Counter,
 }
 
 impl Connections {
@@ -27,6 +31,17 @@ impl Connections {
             "connections_refused",
             "Connections refused with 503 because of that limit",
             self.refused.clone(),
+        );
+        registry.register_with_unit(
+            "bodies",
+            "Request bodies in memory, as they came and as they are passed on",
+            Unit::Bytes,
+            self.bodies.clone(),
+        );
+        registry.register(
+            "bodies_refused",
+            "Requests refused with 503 because of as many bytes of bodies in memory as may be",
+            self.bodies_refused.clone(),
         );
     }
 }

@@ -98,6 +98,16 @@ impl Metrics {
         self.0.keys.reloads(what, applied)
     }
 
+    /// Shows the budgets of keys: key, budget, limit and what was used.
+    pub fn budgets<'a>(&self, budgets: impl Iterator<Item = (&'a str, &'static str, f64, f64)>) {
+        self.0.keys.budgets(budgets);
+    }
+
+    /// Shows of how many keys something waits to be written to the bucket of budgets.
+    pub fn budget_writes_waiting(&self, keys: usize) {
+        self.0.keys.budget_writes.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+
     /// Usage records that wait to be published or confirmed.
     pub fn usage_waiting(&self) -> &Gauge {
         &self.0.keys.usage_waiting

@@ -52,7 +52,7 @@ impl Bucket {
     pub(super) async fn store(&self) -> Result<Open, StoreError> {
         let link = self.bus.link().borrow().clone();
         if !link.connected {
-            return Err(StoreError::Failed(format!("NATS is not reachable: {}", link.reason)));
+            return Err(StoreError::Failed("NATS is not reachable".to_owned()));
         }
         let known = self.opened().clone();
         // Another server may have JetStream where this one has not.

@@ -118,6 +118,51 @@ async fn connections_beyond_the_limit_are_told_and_places_come_back() {
     assert!(refused.unwrap().parse::<u32>().unwrap() >= 100);
 }
 
+#[tokio::test]
+async fn all_bodies_together_are_bounded_and_their_bytes_come_back() {
+    const MIB: usize = 1 << 20;
+    let mut gateway = Gateway::with(HttpOptions {
+        body_memory: 3 * MIB,
+        ..HttpOptions::default()
+    })
+    .await;
+    let long = |bytes: usize| {
+        let content = "x".repeat(bytes);
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{content}"}}]}}"#)
+    };
+    let whole = request(&long(2 * MIB), "connection: close\r\n");
+    let holds = async |gateway: &Gateway, bytes: std::ops::Range<usize>| loop {
+        let metrics = gateway.get("/metrics").await.text;
+        let held = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("tokenbus_bodies_bytes "));
+        if bytes.contains(&held.unwrap().parse().unwrap()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // Half sent, and being answered: both are held.
+    let half = gateway.raw(&whole.as_bytes()[..2 * MIB - 1000]).await;
+    soon(holds(&gateway, 2 * MIB - 4000..2 * MIB)).await;
+    let refused = gateway.exchange(whole.as_bytes()).await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(
+        refused.contains("retry-after: 1") && refused.contains("server_busy"),
+        "{refused}"
+    );
+    assert!(gateway.untouched());
+    drop(half);
+    soon(holds(&gateway, 0..1)).await;
+    let answered = gateway.raw(whole.as_bytes()).await;
+    let call = gateway.call().await;
+    soon(holds(&gateway, 2 * MIB..3 * MIB)).await;
+    assert!(gateway.exchange(whole.as_bytes()).await.starts_with("HTTP/1.1 503 "));
+    call.say("x").await;
+    call.say(counted(1, 1)).await;
+    assert!(all(&mut { answered }).await.starts_with("HTTP/1.1 200 "));
+    soon(holds(&gateway, 0..1)).await;
+}
+
 /// Clients that leave are noticed at once, whatever of theirs is unread.
 #[tokio::test]
 async fn a_client_that_leaves_is_noticed_behind_its_unread_bytes() {

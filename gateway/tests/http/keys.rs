@@ -9,12 +9,12 @@ use tokenbus_protocol::{Capabilities, Name, UsageOutcome};
 
 use crate::support::*;
 
-fn entry(name: &str, more: &str) -> String {
+pub(crate) fn entry(name: &str, more: &str) -> String {
     let hash = KeyHash::of(format!("tb-{name}").as_bytes());
     format!("[keys.{name}]\nhash = \"{hash}\"\n{more}\n")
 }
 
-async fn keyed(keys: &[String]) -> (Gateway, Auth) {
+pub(crate) async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
     auth.set(KeyTable::parse(&keys.concat()).unwrap());
     let extras = Extras {
@@ -24,12 +24,12 @@ async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     (Gateway::with_extras(HttpOptions::default(), extras).await, auth)
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     Answer::of(soon(request.send()).await.unwrap()).await
 }
 
 /// Answers the next call with a word.
-async fn serve(gateway: &mut Gateway) -> Opened {
+pub(crate) async fn serve(gateway: &mut Gateway) -> Opened {
     let call = gateway.call().await;
     call.say(Name::new("w1").unwrap()).await;
     call.say("hi").await;

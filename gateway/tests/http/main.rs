@@ -18,6 +18,7 @@ mod paths;
 mod refusals;
 mod requests;
 mod responses;
+mod rights;
 mod streams;
 mod support;
 mod usage;

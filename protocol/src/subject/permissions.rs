@@ -64,6 +64,9 @@ impl Permissions {
         };
         all.keep(&stream_of(&subjects.responses_bucket()));
         all.write(&subjects.responses_bucket());
+        all.keep(&stream_of(&subjects.budgets_bucket()));
+        all.watch(&stream_of(&subjects.budgets_bucket()));
+        all.write(&subjects.budgets_bucket());
         all.keep(usage_stream);
         // Who may change a stream's settings could empty it.
         all.make(&stream_of(&subjects.keys_bucket()));
@@ -133,6 +136,9 @@ impl Permissions {
         all.keep(&stream_of(&subjects.keys_bucket()));
         all.watch(&stream_of(&subjects.keys_bucket()));
         all.write(&subjects.keys_bucket());
+        // To list what keys have used.
+        all.read(&stream_of(&subjects.budgets_bucket()));
+        all.watch(&stream_of(&subjects.budgets_bucket()));
         all
     }
 
@@ -269,6 +275,8 @@ mod tests {
             (Subjects::service("INFO"), &["gateway"], &["worker"]),
             ("$KV.tb_keys.alice".into(), &["keys"], &[]),
             ("$KV.tb_responses.all.r".into(), &["gateway"], &[]),
+            ("$KV.tb_budgets.alice".into(), &["gateway"], &[]),
+            ("$JS.API.STREAM.PURGE.KV_tb_budgets".into(), &[], &[]),
             ("$KV.tb_coordinator.leader".into(), &["coordinator"], &[]),
             ("$JS.API.STREAM.CREATE.KV_tb_keys".into(), &["gateway", "keys"], &[]),
             ("$JS.API.STREAM.UPDATE.KV_tb_keys".into(), &["keys"], &[]),

@@ -73,7 +73,7 @@ impl Connection {
         let mut socket = Socket::new(tcp, self.closing.clone())?;
         match self.unless_closing(preface(&mut socket)).await.transpose()? {
             Some(Some(false)) => {}
-            Some(Some(true)) => return Ok(Box::pin(http2::serve(socket, &self.router, &self.closing)).await?),
+            Some(Some(true)) => return Box::pin(http2::serve(socket, &self.router, &self.closing)).await,
             Some(None) | None => return Ok(()),
         }
         loop {

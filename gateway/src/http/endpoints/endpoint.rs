@@ -10,12 +10,13 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
-use tokenbus_api::{Checked, Failure, Form, Identity, RequestError};
+use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, with_cache_salt};
 use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::limiter::Refusal;
+use crate::auth::secret::KeyHash;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
 use crate::fast_path::bypass::{Bypass, ClientBypass};
@@ -25,6 +26,7 @@ use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
 use crate::http::endpoints::offered_tools;
 use crate::http::error::HttpError;
+use crate::http::held::Held;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::{CallHeaders, IGNORED};
@@ -83,6 +85,8 @@ pub(crate) struct ReceivedRequest {
     id: RequestId,
     at: Instant,
     record: Record,
+    /// Its share of all bodies' bytes.
+    held: Held,
     bypass: Option<Arc<dyn Bypass>>,
 }
 
@@ -119,6 +123,8 @@ impl ReceivedRequest {
             .map(|bypass| Arc::clone(&bypass.0));
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
+        let held = edge.bodies.begin();
+        record.holds(held.clone());
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
             // Before the body: a client beyond its limits must not make the gateway read and check what it sends.
@@ -131,7 +137,7 @@ impl ReceivedRequest {
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
-            let body = body::read(request, edge.options.body_limit).await?;
+            let body = body::read(request, edge.options.body_limit, &held, at + headers.timeout).await?;
             let body = match path_model {
                 Some(model) => model.fill(body),
                 None => body,
@@ -148,6 +154,7 @@ impl ReceivedRequest {
                 id,
                 at,
                 record,
+                held,
                 bypass,
             })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
@@ -156,8 +163,14 @@ impl ReceivedRequest {
 
     /// Checks its body.
     async fn check(&mut self) -> Result<Box<Checked>, HttpError> {
-        let (check, body) = (self.endpoint.check, self.body.clone());
-        Ok(Box::new(run_off_thread(body.len(), move || check(&body)).await??))
+        let (check, body, held) = (self.endpoint.check, self.body.clone(), self.held.clone());
+        let checked = run_off_thread(body.len(), move || {
+            let checked = check(&body);
+            // The body counts until here, although the client may have left.
+            drop(held);
+            checked
+        });
+        Ok(Box::new(checked.await??))
     }
 
     /// Ends the request with `error`.
@@ -182,11 +195,20 @@ impl ReceivedRequest {
 
     /// Like [`ReceivedRequest::answer`]; `keeper` stores the answer.
     pub(crate) async fn answer_kept<C: Backend>(
-        self: Box<Self>,
+        mut self: Box<Self>,
         edge: &Edge<C>,
         mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        let translated = checked.body.as_ref().map_or(0, Bytes::len);
+        if let Err(error) = self.held.grow(translated) {
+            return self.refuse(&error);
+        }
+        match self.check_for_engine(edge, &checked).await {
+            Ok(None) => {}
+            Ok(salted) => checked.body = salted,
+            Err(error) => return respond::refuse(&mut self.record, checked.form.as_ref(), &error),
+        }
         offered_tools::leave_out(edge, &mut checked, &self.body);
         let ignored = ignored(&checked.ignored);
         let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
@@ -205,6 +227,21 @@ impl ReceivedRequest {
             response.headers_mut().insert(IGNORED, *ignored);
         }
         response
+    }
+
+    /// Checks what the body for the engine makes that do beside answering. Returns another body where tenants are to be
+    /// kept apart in the engine's cache.
+    async fn check_for_engine<C>(&self, edge: &Edge<C>, checked: &Checked) -> Result<Option<Bytes>, HttpError> {
+        let body = checked.body.as_ref().unwrap_or(&self.body).clone();
+        let trusted = self.grant.as_ref().is_some_and(|grant| grant.key().engine_members);
+        let options = Arc::clone(&edge.options);
+        let salted = options.cache_salt && self.kind.is_generated();
+        let salt = salted.then(|| cache_salt(self.headers.tenant.as_deref().unwrap_or_default()));
+        let check = move || {
+            options.engine.check(&body, trusted)?;
+            salt.map(|salt| with_cache_salt(&body, &salt)).transpose()
+        };
+        Ok(run_off_thread(checked.body.as_ref().unwrap_or(&self.body).len(), check).await??)
     }
 
     /// Makes the call, and what its answer needs.
@@ -278,9 +315,18 @@ impl ReceivedRequest {
             let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
             estimate::request(call.kind, &call.body, filled.as_deref())
         };
-        let charged = grant.charge(estimated, Instant::now());
+        let price = edge
+            .models
+            .price(&call.model, target.map(|target| target.model.as_str()));
+        let charged = grant.charge(estimated, price, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
+}
+
+/// What keeps the cached prompts of `tenant` apart: the same at every gateway. It is no secret, since no client's own salt
+/// reaches an engine.
+fn cache_salt(tenant: &str) -> String {
+    KeyHash::of(format!("cache of tenant {tenant}").as_bytes()).to_string()
 }
 
 /// Admits a request under its key's limits, by what is known before its body.
@@ -290,12 +336,7 @@ fn admit<C>(edge: &Edge<C>, caller: &Caller) -> Result<Grant, HttpError> {
 }
 
 fn limited<C>(edge: &Edge<C>, key: &str, refusal: Refusal) -> HttpError {
-    let limit = match refusal {
-        Refusal::Requests { .. } => "requests",
-        Refusal::Tokens { .. } => "tokens",
-        Refusal::Streams { .. } => "streams",
-    };
-    edge.metrics.key_limited(key, limit);
+    edge.metrics.key_limited(key, refusal.limit());
     HttpError::Limited(refusal)
 }
 

@@ -40,7 +40,9 @@ pub use ollama::{
     ask_embeddings, ask_generate, model_in, ollama_envelope, other_name, pull_answer,
 };
 pub use rank::{check_rerank, check_score};
-pub use request::{Checked, RequestError, estimated_tokens};
+pub use request::cache_salt::with_cache_salt;
+pub use request::engine_rules::{EngineRules, MediaUrls};
+pub use request::{Checked, PromptEstimate, RequestError, estimate, estimated_tokens};
 pub use responses::{
     ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest,
     TranslatedRequest,

@@ -25,3 +25,10 @@ pub(crate) const ASSUMED_ATTACHMENT: u64 = 1000;
 
 /// Assumed bytes of text per token. English has four; where an engine counts, its count replaces the estimate.
 pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
+/// The most members and elements of a body that a check may have to keep. A long agent's conversation with many tools has
+/// some ten thousand; each costs a check up to 400 bytes.
+pub(crate) const MAX_VALUES: usize = 200_000;
+
+/// The most bytes of kept items that one request may stand for: as many as a body may have by default.
+pub(crate) const MAX_REFERRED: usize = 32 * 1024 * 1024;

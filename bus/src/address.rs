@@ -1,5 +1,6 @@
 //! Addresses of NATS servers, and the logins that stand in them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -77,6 +78,15 @@ impl Address {
         }
         let server = ServerAddr::from_url(parsed).map_err(wrong)?;
         Ok(Self { server, login })
+    }
+
+    /// Whether what travels there can be read on a network: there is no TLS, and it leaves this machine.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let host = self.server.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let stays =
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        !stays && matches!(self.server.scheme(), "nats" | "ws")
     }
 }
 
@@ -161,6 +171,28 @@ mod tests {
         assert_eq!(login("wss://u:p@h/path"), user("u", "p"));
         assert_eq!(login("nats://t0ken@h"), Some(Login::Token("t0ken".into())));
         assert_eq!(login("nats://[::1]:4222"), None);
+    }
+
+    #[test]
+    fn clear_text_beyond_this_machine_is_exposed() {
+        let exposed = |url: &str| Address::parse(url).unwrap().is_exposed();
+        for url in [
+            "nats://10.0.0.1",
+            "bus.example:4222",
+            "ws://bus",
+            "nats://[2001:db8::1]:4222",
+        ] {
+            assert!(exposed(url), "{url}");
+        }
+        for url in [
+            "nats://127.0.0.2",
+            "nats://[::1]:4222",
+            "localhost",
+            "tls://bus",
+            "wss://bus",
+        ] {
+            assert!(!exposed(url), "{url}");
+        }
     }
 
     #[test]

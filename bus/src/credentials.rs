@@ -1,4 +1,4 @@
-//! NATS credentials files: a user's JWT, and the seed of the key that signs the server's nonce.
+//! NATS credentials files: a user's JWT and the seed of the key that signs the server's nonce, or the seed alone.
 
 use std::io::{Error, ErrorKind};
 use std::path::Path;
@@ -7,13 +7,15 @@ use nkeys::KeyPair;
 
 /// What a credentials file holds.
 pub(crate) struct Credentials {
-    jwt: String,
+    /// Without one, the server knows the user by its public key.
+    jwt: Option<String>,
     key: KeyPair,
 }
 
 /// A proof of identity for one connection.
 pub(crate) struct Signed {
-    pub(crate) jwt: String,
+    pub(crate) jwt: Option<String>,
+    pub(crate) public_key: String,
     pub(crate) signature: Vec<u8>,
 }
 
@@ -26,26 +28,34 @@ impl Credentials {
     fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |what: String| Error::new(ErrorKind::InvalidData, what);
         let mut blocks = blocks(text);
-        let jwt = blocks
-            .next()
-            .ok_or_else(|| wrong("there is no user JWT in it".into()))?;
-        let seed = blocks
-            .next()
-            .ok_or_else(|| wrong("there is no nkey seed in it".into()))?;
+        let (jwt, seed) = match blocks.next() {
+            Some(jwt) => (Some(jwt.to_owned()), blocks.next()),
+            None => (None, text.lines().map(str::trim).find(|line| line.starts_with("SU"))),
+        };
+        let seed = seed.ok_or_else(|| wrong("there is no nkey seed in it".into()))?;
         let key = KeyPair::from_seed(seed).map_err(|error| wrong(format!("its nkey seed is wrong: {error}")))?;
-        Ok(Self {
-            jwt: jwt.to_owned(),
-            key,
-        })
+        Ok(Self { jwt, key })
+    }
+
+    /// The key that the server knows the user by, or that stands in the JWT.
+    pub(crate) fn public_key(&self) -> String {
+        self.key.public_key()
     }
 
     pub(crate) fn sign(self, nonce: &[u8]) -> Result<Signed, Error> {
         let signature = self.key.sign(nonce).map_err(Error::other)?;
         Ok(Signed {
+            public_key: self.public_key(),
             jwt: self.jwt,
             signature,
         })
     }
+}
+
+/// The prefix of the inboxes of a user whom NATS knows by a key, with `--nats-creds`. Each user has its own, so that it
+/// needs no permission to hear those of others.
+pub fn inbox_prefix(public_key: &str) -> String {
+    format!("_INBOX.{public_key}")
 }
 
 /// The first line of each block between a line `---- BEGIN …` and a line `---- END …`.
@@ -70,11 +80,20 @@ mod tests {
              -----BEGIN USER NKEY SEED-----\r\n{seed}\r\n------END USER NKEY SEED------\r\n"
         );
         let signed = Credentials::parse(&text).unwrap().sign(b"nonce").unwrap();
-        assert_eq!(signed.jwt, "aa.bb.cc");
+        assert_eq!(signed.jwt.as_deref(), Some("aa.bb.cc"));
         KeyPair::from_seed(&seed)
             .unwrap()
             .verify(b"nonce", &signed.signature)
             .unwrap();
+    }
+
+    #[test]
+    fn a_file_may_have_the_seed_alone() {
+        let pair = KeyPair::new_user();
+        let text = format!("# the gateway's\n{}\n", pair.seed().unwrap());
+        let signed = Credentials::parse(&text).unwrap().sign(b"nonce").unwrap();
+        assert_eq!((signed.jwt, signed.public_key), (None, pair.public_key()));
+        pair.verify(b"nonce", &signed.signature).unwrap();
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl Dialer {
                 self.no_login(&reason);
                 AuthError::new(reason)
             })?;
-            auth.jwt = Some(signed.jwt);
+            auth.nkey = signed.jwt.is_none().then_some(signed.public_key);
+            auth.jwt = signed.jwt;
             auth.signature = Some(signed.signature);
         }
         Ok(auth)

@@ -19,10 +19,12 @@ mod metrics;
 mod options;
 mod refusals;
 mod replicas;
+mod server_version;
 pub mod task;
 
 pub use address::OptionsError;
 pub use connection::{Bus, BusError};
+pub use credentials::inbox_prefix;
 pub use jetstream::{FoundStream, StreamError, Streams, WantedStream};
 pub use link::Link;
 pub use metrics::BusMetrics;

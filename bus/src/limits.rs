@@ -10,6 +10,9 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_millis(1500);
 /// 300 ms of delay each way.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A role that has no connection this long after its start, and knows no reason yet, says so.
+pub(crate) const SAY_SILENCE: Duration = Duration::from_millis(1500);
+
 /// Time that a server on a `tls://` address has for its first byte before it counts as one that wants TLS at once.
 pub(crate) const FIRST_BYTE: Duration = Duration::from_millis(1500);
 

@@ -12,7 +12,7 @@ pub struct BusOptions {
     /// Servers, `nats://[user:password@|token@]host[:port]`, `tls://…`, `ws://…` or `wss://…`. They are tried in this
     /// order, at the start and after a lost connection; the first that answers is used.
     pub urls: Vec<String>,
-    /// A NATS credentials file (JWT and seed). It is read for each connection.
+    /// A NATS credentials file: a JWT and a seed, or an nkey's seed alone. It is read for each connection.
     pub credentials: Option<PathBuf>,
     /// PEM file with certificate authorities that are trusted in addition to the system's.
     pub tls_ca: Option<PathBuf>,

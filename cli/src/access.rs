@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_gateway::{GatewayError, KeySource, ModelFile, Options, Origin, UsageStream};
+use tokenbus_gateway::{
+    AllowedHost, EngineRules, GatewayError, KeySource, MediaUrls, ModelFile, Options, Origin, UsageStream,
+};
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
@@ -22,9 +24,36 @@ pub(crate) struct AccessArgs {
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
     pub(crate) insecure: bool,
 
+    /// Address at which clients reach it, where that is not --listen: a port that a container publishes. It decides
+    /// whether keys are needed
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Access")]
+    pub(crate) published: Option<Listen>,
+
     /// Origin whose pages may use it from a browser, as in https://example.org, or * for all; repeated
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     pub(crate) cors_origin: Vec<Origin>,
+
+    /// Name under which it may be asked without keys, beside its addresses and localhost; * for all; repeated
+    #[arg(long, value_name = "HOST", help_heading = "Access")]
+    pub(crate) allowed_host: Vec<AllowedHost>,
+
+    /// Member with which any request may steer the inside of an engine, as in priority; * for all; repeated
+    #[arg(long, value_name = "NAME", help_heading = "Access")]
+    pub(crate) engine_member: Vec<String>,
+
+    /// Media that engines may fetch for a request: none, data (what is in the request itself), any, or hosts
+    #[arg(
+        long,
+        value_name = "none|data|HOST,…|any",
+        default_value = "data",
+        help_heading = "Access"
+    )]
+    pub(crate) media_urls: MediaUrls,
+
+    /// Keep the cached prompts of tenants apart in engines that can (vLLM, SGLang), so that no tenant can find out by the
+    /// time to the first token what another has asked
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Access")]
+    pub(crate) cache_salt: bool,
 
     /// Aliases, fallbacks and defaults of models: a TOML file with tables [models."NAME"]
     /// [default: those of --config]
@@ -48,13 +77,17 @@ impl AccessArgs {
     /// Refuses an open gateway that nobody asked for.
     ///
     /// # Errors
-    /// [`Unusable`] if others can reach `listen` and no keys are required.
+    /// [`Unusable`] if others can reach `listen`, or the published address, and no keys are required.
     pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
-        if self.keys.is_some() || self.insecure || listen.is_loopback().await {
+        let (flag, reached, private) = match &self.published {
+            Some(published) => ("--published", published, published.is_private().await),
+            None => ("--listen", listen, listen.is_loopback().await),
+        };
+        if self.keys.is_some() || self.insecure || private {
             return Ok(());
         }
         Err(Unusable(format!(
-            "--listen {listen} can be reached from other machines, and no API key is asked for: \
+            "{flag} {reached} can be reached from other machines, and no API key is asked for: \
              give --keys FILE (`tokenbus keys create` makes one), or --insecure to serve everybody"
         )))
     }
@@ -63,6 +96,12 @@ impl AccessArgs {
     pub(crate) fn apply(self, options: &mut Options, config: Option<&Path>) {
         options.keys = self.keys;
         options.http.cors = self.cors_origin;
+        options.http.allowed_hosts = self.allowed_host;
+        options.http.cache_salt = self.cache_salt;
+        options.http.engine = EngineRules {
+            members: self.engine_member,
+            media: self.media_urls,
+        };
         options.models = self.models.map(|path| ModelFile {
             shared: config == Some(path.as_path()),
             path,

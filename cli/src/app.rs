@@ -11,7 +11,10 @@ use tokio::runtime::{Builder, Runtime};
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs};
-use crate::{chat, config, coordinator, drain, gateway, http, keys, open_files, outlet, sim_server, ui, up, worker};
+use crate::{
+    chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up,
+    worker,
+};
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.
 const UNUSABLE: u8 = 2;
@@ -46,7 +49,9 @@ enum Command {
     #[command(flatten)]
     Watch(Watch),
     Drain(drain::Args),
+    Health(health::Args),
     Keys(keys::Args),
+    NatsConfig(nats_config::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
@@ -124,7 +129,9 @@ impl Command {
             Self::Coordinator(args) => coordinator::run(args).await,
             Self::Watch(watch) => watch.run().await,
             Self::Drain(args) => drain::run(args).await,
+            Self::Health(args) => health::run(args).await,
             Self::Keys(args) => keys::run(args).await,
+            Self::NatsConfig(args) => nats_config::run(args),
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
             Self::SimServer(args) => sim_server::run(args).await,
@@ -142,7 +149,9 @@ impl Command {
             Self::Up(_) => "warn,async_nats::connector=off",
             Self::Watch(_)
             | Self::Drain(_)
+            | Self::Health(_)
             | Self::Keys(_)
+            | Self::NatsConfig(_)
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)
@@ -164,7 +173,7 @@ impl Command {
             Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
             Self::Gateway(args) => runtime(args.threads),
             Self::Worker(args) => runtime(args.io_threads),
-            Self::Coordinator(_) => runtime(Some(1)),
+            Self::Coordinator(_) | Self::Health(_) => runtime(Some(1)),
             _ => Builder::new_multi_thread().enable_all().build(),
         }
     }

@@ -1,12 +1,14 @@
 //! `tokenbus coordinator`: flags to [`Options`].
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokenbus_coordinator::Options;
+use clap::ArgAction;
+use tokenbus_coordinator::{AllowedHost, Options, PageAccess, PageToken};
 use tokenbus_protocol::Name;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Unusable};
 use crate::limits;
 use crate::listen::Listen;
 use crate::shared::{BusArgs, KeptArgs, duration};
@@ -27,6 +29,27 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
     listen: Listen,
 
+    /// Secret that /metrics and /capacity ask for, as in "Authorization: Bearer TOKEN"
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        hide_env_values = true,
+        conflicts_with = "page_token_file"
+    )]
+    page_token: Option<String>,
+
+    /// File with that secret
+    #[arg(long, value_name = "FILE")]
+    page_token_file: Option<PathBuf>,
+
+    /// Show the status page to everybody who can reach it, where it listens beyond this machine and has no token
+    #[arg(long, action = ArgAction::SetTrue)]
+    insecure: bool,
+
+    /// Name under which the page may be asked without a token, beside its addresses and localhost; * for all; repeated
+    #[arg(long, value_name = "HOST")]
+    allowed_host: Vec<AllowedHost>,
+
     /// First part of this coordinator's id; a random part is added [default: c]
     #[arg(long, value_name = "NAME")]
     id: Option<Name>,
@@ -39,15 +62,45 @@ pub(crate) struct Args {
 /// Runs the subcommand.
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown()?;
+    let page = page(&args).await?;
     let listener = args.listen.bind().await?;
     let shared = args.bus.shared("coordinator").keeping(&args.kept);
     let options = Options {
         id: args.id.as_ref().map(unlike_any_other),
         lost_after: args.lost_after,
+        page,
         ..Options::new(shared.bus, shared.namespace)
     };
     tokenbus_coordinator::run(options, listener, shutdown).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who may read the status page.
+///
+/// # Errors
+/// [`Unusable`] if the token cannot be read, or if others can reach the page and nobody said that they may.
+async fn page(args: &Args) -> Result<PageAccess, Unusable> {
+    let token = match (&args.page_token, &args.page_token_file) {
+        (Some(text), _) => Some(PageToken::new(text).ok_or_else(|| Unusable("--page-token is empty".to_owned()))?),
+        (None, Some(path)) => {
+            let unusable = |reason: &str| Unusable(format!("--page-token-file {}: {reason}", path.display()));
+            let text = tokio::fs::read_to_string(path).await;
+            let text = text.map_err(|error| unusable(&error.to_string()))?;
+            Some(PageToken::new(&text).ok_or_else(|| unusable("it is empty"))?)
+        }
+        (None, None) => None,
+    };
+    if token.is_none() && !args.insecure && !args.listen.is_loopback().await {
+        return Err(Unusable(format!(
+            "--listen {} can be reached from other machines, and its status page tells of every worker: give \
+             --page-token-file FILE, or --insecure to show it to everybody",
+            args.listen
+        )));
+    }
+    Ok(PageAccess {
+        token,
+        allowed_hosts: args.allowed_host.clone(),
+    })
 }
 
 /// `name` with a random part. Two coordinators with the same id would take each other's heartbeats for their own.

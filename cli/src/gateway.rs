@@ -10,6 +10,7 @@ use tokenbus_protocol::Name;
 use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
+use crate::open_files;
 use crate::shared::{BusArgs, KeptArgs, bytes, duration, thread_count, threads};
 use crate::signals;
 
@@ -36,9 +37,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
 
+    /// Most connections of clients at once; more get 503 [default: the limit on open files, less some that are kept for
+    /// NATS and files; no more than that in any case]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+
     /// Largest request body, bytes or with a unit, as in 32MiB
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "32MiB")]
     body_limit: usize,
+
+    /// Memory for the bodies of all requests, as they came and as they are passed on; beyond it, 503
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "512MiB")]
+    body_memory: usize,
 
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream;
     /// a stream that flows is not cut. A client may ask for another with x-request-timeout
@@ -113,6 +123,9 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes as u64;
+    options.http.max_connections = most_connections(args.max_connections);
+    // One body of the largest size always fits, compressed or translated.
+    options.http.body_memory = args.body_memory.max(args.body_limit.saturating_mul(2));
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.max_request_timeout = args.max_request_timeout;
@@ -122,4 +135,20 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     let running = tokenbus_gateway::run(options, listener, shutdown);
     running.await.map_err(access::failure)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As many connections as the limit on open files leaves room for, at most `asked`.
+fn most_connections(asked: Option<u32>) -> usize {
+    let most = open_files::limit().map_or(usize::MAX, tokenbus_gateway::connections_within);
+    let asked = asked.map(|asked| asked as usize);
+    if let Some(asked) = asked.filter(|asked| *asked > most) {
+        tracing::warn!(
+            asked,
+            connections = most,
+            "the limit on open files allows fewer connections"
+        );
+    }
+    let connections = asked.map_or(most, |asked| asked.min(most));
+    tracing::info!(connections, "most connections of clients");
+    connections
 }

@@ -110,3 +110,9 @@ pub(crate) const DEFAULT_THREADS: usize = 8;
 
 /// Most threads of a role; a mistyped number must not start ten thousand.
 pub(crate) const MAX_THREADS: usize = 256;
+
+/// How often a worker writes its health file. Health checks ask every few seconds.
+pub(crate) const HEALTH_FILE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Age of a health file beyond which its worker counts as hung: some periods, since a busy machine is late.
+pub(crate) const HEALTH_FILE_AGE: Duration = Duration::from_secs(10);

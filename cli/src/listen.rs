@@ -46,10 +46,17 @@ impl Listen {
 
     /// Whether only this machine can reach it. A name without an address counts as such: nothing can listen on it.
     pub(crate) async fn is_loopback(&self) -> bool {
-        match tokio::net::lookup_host(&self.0).await {
-            Ok(mut addresses) => addresses.all(|address| address.ip().to_canonical().is_loopback()),
-            Err(_) => true,
-        }
+        self.loopback().await.unwrap_or(true)
+    }
+
+    /// Whether others cannot reach it by this address; they may know that of a name without an address here.
+    pub(crate) async fn is_private(&self) -> bool {
+        self.loopback().await.unwrap_or(false)
+    }
+
+    async fn loopback(&self) -> Option<bool> {
+        let mut addresses = tokio::net::lookup_host(&self.0).await.ok()?;
+        Some(addresses.all(|address| address.ip().to_canonical().is_loopback()))
     }
 
     /// Binds the address.

@@ -18,6 +18,11 @@ pub(crate) fn allow_all() {
     }
 }
 
+/// How many files this process may have open; `None` if the system does not say.
+pub(crate) fn limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {

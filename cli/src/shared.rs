@@ -63,7 +63,8 @@ pub(crate) struct BusArgs {
     )]
     pub(crate) nats: Vec<String>,
 
-    /// NATS credentials file (JWT and seed); it is read for each connection, so a new file needs no restart
+    /// NATS credentials file, with a JWT and seed or an nkey's seed alone; it is read for each connection, so a new file
+    /// needs no restart
     #[arg(long, value_name = "FILE", help_heading = "Bus")]
     pub(crate) nats_creds: Option<PathBuf>,
 

@@ -16,11 +16,11 @@ use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
 use crate::shared::{BusArgs, duration, threads};
-use crate::signals;
 use crate::ui::Screen;
 use crate::up::cache::Cache;
 use crate::up::model::{self, ModelSpec};
 use crate::up::provision::Provisioner;
+use crate::{health, signals};
 
 /// Serve models: take requests from the bus, stream tokens back
 ///
@@ -65,6 +65,10 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    /// File that says each second whether the engine is well, for `tokenbus health` with the same flag
+    #[arg(long, value_name = "FILE")]
+    health_file: Option<PathBuf>,
 
     /// Threads that carry tokens from the engine to the bus [default: half of the processors, at most 8]
     #[arg(long, value_name = "N", value_parser = threads)]
@@ -147,6 +151,11 @@ struct LlamaArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 
+    /// Layers of the model that run on the GPU; 0 for none [default: as many as fit]. The default engine's package
+    /// has no GPU support: put a llama-server that has it on PATH
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    gpu_layers: Option<u32>,
+
     /// Serve embeddings too; their prompts cost more memory
     #[arg(long)]
     embeddings: bool,
@@ -214,6 +223,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         engine = engine(&args) => engine?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     };
+    let _health = args.health_file.clone().map(|file| health::keep(file, &engine));
     let shared = args.bus.shared("worker");
     let options = Options {
         worker: args.id,
@@ -323,6 +333,7 @@ async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
         slots: args.slots,
         context: args.llama.ctx,
         threads: args.llama.threads,
+        gpu_layers: args.llama.gpu_layers,
         extras: Extras {
             embeddings: args.llama.embeddings,
             pooling: args.llama.pooling.map(|way| match way {

@@ -11,13 +11,14 @@ mod common;
 
 use common::{only_line, run, tokenbus};
 
-const SUBCOMMANDS: [&str; 10] = [
+const SUBCOMMANDS: [&str; 11] = [
     "up",
     "gateway",
     "worker",
     "coordinator",
     "chat",
     "drain",
+    "health",
     "status",
     "top",
     "bench",

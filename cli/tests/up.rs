@@ -165,6 +165,39 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
     wait_until_gone(&children);
 }
 
+#[test]
+fn an_engine_that_runs_already_is_taken_and_the_published_address_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let mut engine = tokenbus(home.path());
+    engine.args(["sim-server", "--listen", "127.0.0.1:0", "--model", "theirs"]);
+    let mut engine = engine.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(engine.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let url = line.trim().strip_prefix("listening on ").unwrap();
+    let mut command = up(home.path());
+    command.args(["--url", url, "--published", "127.0.0.1:4711"]);
+    let mut cluster = Cluster::start(command);
+    assert_eq!(
+        (cluster.model.as_str(), cluster.url.as_str()),
+        ("theirs", "http://127.0.0.1:4711/v1")
+    );
+    kill(cluster.pid(), Signal::SIGTERM).unwrap();
+    assert!(cluster.child.wait().unwrap().success());
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    let mut answer = String::new();
+    cluster
+        .child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut answer)
+        .unwrap();
+    assert!(answer.contains("t0 t1"), "{answer}");
+}
+
 /// A stream that the model goes on with until its context is full.
 fn endless(cluster: &Cluster) -> TcpStream {
     let address = cluster
@@ -178,7 +211,7 @@ fn endless(cluster: &Cluster) -> TcpStream {
         cluster.model
     );
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let deadline = Instant::now() + Duration::from_secs(60);

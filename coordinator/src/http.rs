@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::leader::Leadership;
 use crate::limits::{SHUTDOWN, WARM_UP};
+use crate::page_access::{self, Checks, PageAccess};
 
 /// The leader, if known. A follower answers with its own snapshot.
 const LEADER: HeaderName = HeaderName::from_static("x-tokenbus-leader");
@@ -40,13 +41,15 @@ pub(crate) struct Page {
 }
 
 /// Serves the page until `shutdown`. Open requests then get [`SHUTDOWN`] to finish.
-pub(crate) async fn run(page: Page, listener: TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn run(page: Page, access: PageAccess, listener: TcpListener, shutdown: CancellationToken) {
+    let checks = Checks::new(access);
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/capacity", get(capacity))
-        .with_state(page);
+        .with_state(page)
+        .layer(axum::middleware::from_fn_with_state(checks, page_access::layer));
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -71,14 +74,9 @@ fn unavailable(reason: &str) -> Response {
 
 /// Why this coordinator does not see the workers, or `None` if it does.
 fn not_ready(page: &Page) -> Option<String> {
-    let link = page.bus.link().borrow().clone();
-    if !link.connected {
-        let reason = if link.reason.is_empty() {
-            "not connected yet"
-        } else {
-            &link.reason
-        };
-        return Some(format!("NATS is away: {reason}"));
+    // Why it is away stands in the log: strangers may read this, and the reason names addresses.
+    if !page.bus.is_connected() {
+        return Some("NATS is away".to_owned());
     }
     if let Some(subject) = page.bus.refusals().borrow().subscriptions().next() {
         return Some(format!("NATS refuses the subscription to {subject}"));

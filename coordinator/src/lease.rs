@@ -11,7 +11,7 @@ use async_nats::jetstream::kv::{CreateErrorKind, Operation, Store, UpdateErrorKi
 use async_nats::jetstream::{kv, stream};
 use bytes::Bytes;
 use tokenbus_bus::{Bus, StreamError, Streams, WantedStream, backoff};
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Name, Subjects};
 use tokio::sync::watch;
 
 use crate::election::LeaseState;
@@ -73,7 +73,7 @@ impl LeaseKeeper {
         let (lease, told) = watch::channel(LeaseState::Unknown);
         let keeper = Self {
             streams: bus.streams(JETSTREAM_TIMEOUT),
-            bucket: format!("{namespace}_coordinator"),
+            bucket: Subjects::new(namespace.clone()).coordinator_bucket(),
             mark: Bytes::from(format!("{me}/{:016x}", fastrand::u64(..))),
             wanted,
             lease,

@@ -8,6 +8,7 @@
 //! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`. Loops:
 //! `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
 
+mod allowance;
 mod demand;
 mod election;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod metrics;
 mod options;
 mod outbound;
 mod pacer;
+mod page_access;
 mod registry;
 mod service;
 mod snapshot;
@@ -30,4 +32,6 @@ mod watcher;
 
 pub use glance::Glance;
 pub use options::{CoordinatorError, Options};
+pub use page_access::{PageAccess, PageToken};
 pub use service::run;
+pub use tokenbus_http_parts::AllowedHost;

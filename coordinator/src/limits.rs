@@ -58,6 +58,25 @@ pub(crate) const MAX_MODELS: usize = 10_000;
 /// Largest status in bytes: [`MAX_MODELS_PER_WORKER`] models with long names fit.
 pub(crate) const MAX_STATUS: usize = 256 * 1024;
 
+/// Statuses of one worker that are read at once: it reports every change, and many may come together.
+pub(crate) const STATUSES_BURST: f64 = 100.0;
+
+/// Statuses of one worker that are read per second from then on: twenty times what a calm worker sends.
+pub(crate) const STATUSES_RATE: f64 = 20.0;
+
+/// Events and hurried snapshots that one worker may cause at once: it restarts with [`MAX_MODELS_PER_WORKER`] models, of
+/// which each vanishes and appears.
+pub(crate) const CHANGES_BURST: f64 = 600.0;
+
+/// Events and hurried snapshots per second that one worker may cause from then on.
+pub(crate) const CHANGES_RATE: f64 = 10.0;
+
+/// Most models without a worker that stay listed because of the worker that named them last.
+pub(crate) const MAX_UNNAMED_PER_WORKER: usize = 32;
+
+/// Most bytes of a text in a status, such as the host's name.
+pub(crate) const MAX_TEXT: usize = 256;
+
 /// Most former instances that are remembered per worker, to recognise their late statuses. A worker that restarts
 /// more often within a status period has other problems.
 pub(crate) const MAX_FORMER: usize = 8;
@@ -115,6 +134,9 @@ pub(crate) const JETSTREAM_RETRY_LONGEST: Duration = Duration::from_secs(15);
 
 /// Messages queued for the bus: the events of a cluster that starts all at once, and snapshots.
 pub(crate) const OUTBOUND: usize = 1024;
+
+/// Places in that queue that events leave free, so that snapshots are published in any storm.
+pub(crate) const FOR_SNAPSHOTS: usize = OUTBOUND / 4;
 
 /// Most events that a follower keeps for the case that the leader dies (see [`UNTOLD_FOR`]).
 pub(crate) const MAX_UNTOLD: usize = 1024;

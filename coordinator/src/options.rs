@@ -6,6 +6,7 @@ use tokenbus_bus::{BusError, BusOptions};
 use tokenbus_protocol::Name;
 
 use crate::limits::LOST_AFTER;
+use crate::page_access::PageAccess;
 
 /// The options of a coordinator.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Options {
     pub id: Option<Name>,
     /// Silence after which a worker is lost; longer than one status period (1 s).
     pub lost_after: Duration,
+    /// Who may read its status page.
+    pub page: PageAccess,
 }
 
 impl Options {
@@ -28,6 +31,7 @@ impl Options {
             namespace,
             id: None,
             lost_after: LOST_AFTER,
+            page: PageAccess::default(),
         }
     }
 }

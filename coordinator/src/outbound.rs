@@ -2,9 +2,11 @@
 //!
 //! It is separate from the loop that watches the workers, so that a blocked bus does not delay statuses.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use async_nats::Subject;
 use bytes::Bytes;
-use std::sync::Arc;
 
 use tokenbus_bus::Bus;
 use tokenbus_protocol::{Capacity, EncodeError, Event, MAX_MESSAGE, Subjects, WorkerState, encode};
@@ -49,8 +51,9 @@ pub(crate) async fn run(bus: Bus, subjects: Subjects, mut messages: mpsc::Receiv
     }
 }
 
-/// Encodes `capacity` in at most `limit` bytes, with as many workers as fit, and returns how many were left out.
-/// Workers that can take requests are kept longest. The models always count all workers.
+/// Encodes `capacity` in at most `limit` bytes, and returns how many workers were left out. First the workers with the
+/// longest lists of models lose their last ones: nobody's invented names cost others their place. Then workers are left
+/// out; those that can take requests are kept longest. A model that is listed counts all its workers.
 fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), EncodeError> {
     let mut bytes = encode(capacity)?;
     if bytes.len() <= limit {
@@ -58,6 +61,16 @@ fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), EncodeErro
     }
     let all = capacity.workers.len();
     let mut smaller = capacity.clone();
+    let longest = capacity.workers.iter().map(|worker| worker.report.models.len()).max();
+    let mut keep = longest.unwrap_or(0);
+    while bytes.len() > limit && keep > 1 {
+        keep /= 2;
+        shorten(&mut smaller, keep);
+        bytes = encode(&smaller)?;
+    }
+    if bytes.len() <= limit {
+        return Ok((bytes, 0));
+    }
     smaller
         .workers
         .sort_by_key(|worker| (worker.report.state != WorkerState::Ready, worker.report.free() == 0));
@@ -66,7 +79,31 @@ fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), EncodeErro
         smaller.workers.truncate(keep.min(smaller.workers.len() - 1));
         bytes = encode(&smaller)?;
     }
+    while bytes.len() > limit && !smaller.models.is_empty() {
+        smaller.models.truncate(smaller.models.len() / 2);
+        bytes = encode(&smaller)?;
+    }
     Ok((bytes, all - smaller.workers.len()))
+}
+
+/// Leaves each worker its first `keep` models, and of the list of models those that a worker still names, or that nobody
+/// named anyway.
+fn shorten(capacity: &mut Capacity, keep: usize) {
+    let mut named = HashSet::new();
+    let mut cut = HashSet::new();
+    for worker in &mut capacity.workers {
+        cut.extend(
+            worker
+                .report
+                .models
+                .drain(keep.min(worker.report.models.len())..)
+                .map(|info| info.name),
+        );
+        named.extend(worker.report.models.iter().map(|info| info.name.clone()));
+    }
+    capacity
+        .models
+        .retain(|model| named.contains(&model.model) || !cut.contains(&model.model));
 }
 
 #[cfg(test)]
@@ -78,7 +115,7 @@ mod tests {
     use crate::demand::Demand;
     use crate::limits::LOST_AFTER;
     use crate::registry::Registry;
-    use crate::registry::fixture::{at, reporting, status};
+    use crate::registry::fixture::{at, info, reporting, status};
     use crate::snapshot::{Stamp, fold};
 
     fn cluster(workers: u32) -> Capacity {
@@ -133,6 +170,33 @@ mod tests {
                 .take(2000)
                 .all(|w| w.report.state == WorkerState::Ready && w.report.active == 0)
         );
+    }
+
+    #[test]
+    fn workers_with_many_models_lose_them_and_the_others_none() {
+        let mut registry = Registry::new(LOST_AFTER);
+        registry.observe(status("honest", 1, 1), at(0.0)).unwrap();
+        for n in 0..24 {
+            let liar = reporting(status(&format!("liar-{n}"), 1, 1), |report| {
+                report.models = (0..256)
+                    .map(|model| info(&format!("{n}-{model}-{}", "x".repeat(200))))
+                    .collect();
+            });
+            registry.observe(liar, at(0.0)).unwrap();
+        }
+        let stamp = Stamp {
+            coordinator: Name::new("c").unwrap(),
+            seq: 1,
+            at_ms: 0,
+        };
+        let waiting = crate::waiting::WaitingAtGateways::default();
+        let capacity = fold(&registry, &waiting, &mut Demand::default(), stamp, at(0.0));
+        let (bytes, left_out) = fit(&capacity, 1024 * 1024).unwrap();
+        assert!(bytes.len() <= 1024 * 1024);
+        assert_eq!(left_out, 0);
+        let sent: Capacity = decode(&bytes).unwrap();
+        assert!(sent.models.iter().any(|model| model.model == "m"));
+        assert!(sent.models.len() > 24 * 32, "{}", sent.models.len());
     }
 
     #[test]

@@ -139,7 +139,10 @@ async fn assemble(
     );
 
     let mut loops = Loops(JoinSet::new());
-    loops.spawn("status page", http::run(page, listener, stop.clone()));
+    loops.spawn(
+        "status page",
+        http::run(page, options.page.clone(), listener, stop.clone()),
+    );
     loops.spawn("watcher", watcher.run(channels, stop.clone()));
     loops.spawn("election", leader.run(stop.clone()));
     loops.spawn("lease keeper", keeper.run());

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::{Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode};
+use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode, is_inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowances;
 use crate::demand::Demand;
 use crate::leader::Leadership;
 use crate::limits::{
-    ANSWER_AGE, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK, UNTOLD_FOR, WARM_UP,
+    ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
+    UNTOLD_FOR, WARM_UP,
 };
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
@@ -45,6 +47,7 @@ pub(crate) struct Watcher {
     subjects: Subjects,
     lost_after: Duration,
     registry: Registry,
+    allowances: Allowances,
     waiting: WaitingAtGateways,
     demand: Demand,
     pacer: Pacer,
@@ -110,6 +113,7 @@ impl Watcher {
             subjects,
             lost_after,
             registry: Registry::new(lost_after),
+            allowances: Allowances::default(),
             waiting: WaitingAtGateways::default(),
             demand: Demand::default(),
             pacer: Pacer::new(now),
@@ -173,6 +177,11 @@ impl Watcher {
 
     fn status(&mut self, message: &Message) {
         let now = Instant::now();
+        let sender = message.subject.rsplit('.').next().and_then(|name| Name::new(name).ok());
+        if !sender.is_some_and(|sender| self.allowances.status(&sender, now)) {
+            self.metrics.refused.inc();
+            return;
+        }
         let status = if message.payload.len() > MAX_STATUS {
             None
         } else {
@@ -189,7 +198,10 @@ impl Watcher {
         self.metrics.statuses.inc();
         let (worker, instance) = (status.report.worker.clone(), status.report.instance);
         match self.registry.observe(status, now) {
-            Ok(change) => self.apply(change, now),
+            Ok(change) => {
+                let change = self.allowances.change(&worker, change, now);
+                self.apply(change, now);
+            }
             Err(RefusedStatus::Stale) => {
                 self.metrics.refused.inc();
             }
@@ -253,7 +265,8 @@ impl Watcher {
     }
 
     fn send(&self, message: Outbound) {
-        if self.out.try_send(message).is_err() {
+        let events_wait = matches!(message, Outbound::Event(_)) && self.out.capacity() <= FOR_SNAPSHOTS;
+        if events_wait || self.out.try_send(message).is_err() {
             // The bus is away or too slow; the next snapshot shows everything.
             self.metrics.unsent.inc();
         }
@@ -332,6 +345,12 @@ impl Watcher {
         let Some(reply) = message.reply else {
             return self.told_waiting(&message.payload, now);
         };
+        // Whoever asks must not write through the coordinator where they may not write themselves.
+        if !is_inbox(&reply) {
+            self.bus.metrics().malformed.inc();
+            tracing::debug!(%reply, "a question whose answer would go elsewhere than to an inbox");
+            return;
+        }
         if self.leadership.follows(now) {
             return;
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use support::{
     Coordinator, Events, NOISE, NatsServer, Snapshots, Worker, ask, name, reporting, say, soon, status, subjects,
 };
+use tokenbus_coordinator::{PageAccess, PageToken};
 use tokenbus_protocol::{Capacity, EventKind, WorkerState};
 
 /// The promised time for another coordinator to take over.
@@ -324,4 +325,29 @@ async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
     ] {
         assert!(counted.lines().any(|l| l == line), "no {line} in\n{counted}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_page_asks_for_its_token() {
+    let nats = NatsServer::start(true).await;
+    let page = PageAccess {
+        token: PageToken::new("s3cret"),
+        ..PageAccess::default()
+    };
+    let coordinator = Coordinator::with(&nats.url(), "c", page).await;
+    for path in ["/metrics", "/capacity"] {
+        for wrong in ["", "authorization: Bearer s3cre\r\n"] {
+            let (head, body) = coordinator.get_with(path, wrong).await;
+            assert!(head.starts_with("http/1.1 401"), "{head}");
+            assert!(
+                head.contains("www-authenticate: bearer") && !body.contains("tokenbus_"),
+                "{head}\n{body}"
+            );
+        }
+        let (head, _) = coordinator.get_with(path, "authorization: Bearer s3cret\r\n").await;
+        assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+    }
+    assert_eq!(coordinator.get("/healthz").await.1, "ok\n");
+    coordinator.stop().await;
 }

@@ -21,6 +21,10 @@ use crate::metrics::Metrics;
 /// Time between the first sign of a change and the reading, because programs write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// Time after which a file that could not be used is read again, though nothing told of a change: a disk or a network
+/// that fails tells nothing when it is back.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// A file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
@@ -63,7 +67,7 @@ pub(crate) struct WatchedFile {
 }
 
 /// Passes the text of `file` to `apply` whenever it changes. A text that cannot be read or applied changes nothing; it
-/// is logged and counted.
+/// is logged and counted, and tried again until it can.
 pub(crate) async fn follow(
     mut file: WatchedFile,
     metrics: Metrics,
@@ -75,7 +79,16 @@ pub(crate) async fn follow(
     // Refuses the same text once, not at every sign of a change.
     let mut refused: Option<String> = None;
     loop {
-        watch.changed().await;
+        let again = async {
+            match &refused {
+                Some(_) => tokio::time::sleep(RETRY).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = watch.changed() => {}
+            () = again => {}
+        }
         tokio::time::sleep(SETTLE).await;
         watch.attend(&file.path);
         let (what, path) = (file.what, file.path.display());
@@ -291,6 +304,29 @@ mod tests {
         put("two");
         assert_eq!(next(&mut texts).await, "two");
         assert_eq!((metrics.reloads("keys", true), metrics.reloads("keys", false)), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_tried_until_it_can_without_a_sign_of_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "one").unwrap();
+        let (mut texts, metrics, _task) = followed(&path);
+        // A link into a folder that is not there yet: no watch tells when it comes.
+        let far = tempfile::tempdir().unwrap();
+        let target = far.path().join("below/f");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let counted = async {
+            while metrics.reloads("keys", false) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counted).await.unwrap();
+        tokio::time::sleep(4 * SETTLE).await;
+        fs::create_dir(far.path().join("below")).unwrap();
+        fs::write(&target, "two").unwrap();
+        while next(&mut texts).await != "two" {}
     }
 
     #[tokio::test]

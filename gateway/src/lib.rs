@@ -19,15 +19,19 @@ mod stream;
 mod usage;
 mod waiting_room;
 
+pub use auth::budget::{Budget, Budgets, Money, MoneyError, Spent, spent};
 pub use auth::key_table::{KeyEntry, KeyTable};
 pub use auth::pattern::Pattern;
 pub use auth::secret::{KeyHash, Secret};
 pub use auth::source::KeySource;
 pub use auth::source::bucket::{BucketError, open as open_key_bucket};
 pub use http::Origin;
+pub use http::connection::server::connections_within;
 pub use limits::WAITING as DEFAULT_WAITING;
 pub use model_config::ModelFile;
 pub use service::{GatewayError, Options, run};
+pub use tokenbus_api::{EngineRules, MediaUrls};
+pub use tokenbus_http_parts::AllowedHost;
 pub use usage::UsageStream;
 pub use waiting_room::Bounds;
 
@@ -39,7 +43,7 @@ pub mod testing {
     pub use crate::fast_path::lane::Lane;
     pub use crate::fast_path::splice::{Outlet, Sent, Splice};
     pub use crate::http::connection::server;
-    pub use crate::http::{Edge, HttpOptions, paths, router};
+    pub use crate::http::{Bodies, Edge, HttpOptions, paths, router};
     pub use crate::limits::STREAM_BUFFER;
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};

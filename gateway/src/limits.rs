@@ -97,6 +97,9 @@ pub(crate) const REDISPATCH_BURST: f64 = 2048.0;
 /// Streams of one model that may move per second after that burst.
 pub(crate) const REDISPATCH_RATE: f64 = 256.0;
 
+/// Most token buckets of one kind, each of a model or a worker.
+pub(crate) const BUCKETS: usize = 10_000;
+
 /// How long a stream that may not move yet pauses.
 pub(crate) const REDISPATCH_PAUSE: Duration = Duration::from_millis(250);
 
@@ -112,6 +115,13 @@ pub const WAITING: usize = 4096;
 /// Bytes of the bodies of waiting requests, over all models: some hundred requests with images, or eight of the largest
 /// size.
 pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
+
+/// How long a worker gets no request after it refused a second one in a row although it had said it had room. Several
+/// gateways that share its slots also cause that now and then, hence so short.
+pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
+
+/// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
+pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
 
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
 pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);
@@ -145,8 +155,30 @@ pub(crate) const TOLD_TENANTS: usize = 1024;
 /// Cancels that wait for the bus. More are counted and dropped; the worker then stops at the request's deadline.
 pub(crate) const COURIER: usize = 16_384;
 
+/// Attempts of one stream of which it is known who has them: twice those that can be open, for late answers.
+pub(crate) const KNOWN_ATTEMPTS: usize = 2 * MAX_OPEN;
+
+/// Frames that nobody asked for and that one worker may send at once: what ten thousand streams that were cancelled
+/// still send within a second's way.
+pub(crate) const USELESS_BURST: f64 = 200_000.0;
+
+/// Such frames of one worker per second from then on. Beyond that its messages are not read, which costs it its own
+/// streams. To read so many costs a few hundredths of a core.
+pub(crate) const USELESS_RATE: f64 = 50_000.0;
+
+/// What such a frame counts if its worker must be told to stop: the queue of cancels is not for those who invent frames.
+pub(crate) const UNASKED_ANSWER: usize = 16;
+
 /// Models to remember for "unknown model" errors and for listing.
 pub(crate) const KNOWN_MODELS: usize = 10_000;
+
+/// Workers to know, and models of each, that only messages other than a snapshot tell of. Anybody who may publish can
+/// invent names.
+pub(crate) const KNOWN_WORKERS: usize = 10_000;
+pub(crate) const MODELS_OF_WORKER: usize = 256;
+
+/// Silence after which a worker is forgotten while no coordinator tells who is there. Workers are asked every 5 s then.
+pub(crate) const WORKER_MEMORY: Duration = Duration::from_secs(60);
 
 /// Time after which a model without workers is forgotten.
 pub(crate) const MODEL_MEMORY: Duration = Duration::from_secs(600);
@@ -166,3 +198,7 @@ pub(crate) const PACES: usize = 32;
 
 /// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.
 pub(crate) const WORTH_A_HOLDER: u32 = 256;
+
+/// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
+/// sooner; one that was stopped with the cluster never is.
+pub(crate) const LEAVING_WITHOUT_BUS: Duration = Duration::from_secs(2);

@@ -1,5 +1,6 @@
 //! The thread that starts all children, and the kernel's promise to kill them.
 
+use std::ffi::OsStr;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,13 +21,24 @@ struct Order {
 /// The way to the thread, once it has been started.
 static ORDERS: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
 
-/// Starts `command` in a process group of its own. The child is killed when it is dropped and when this process
-/// dies.
+/// Variables of ours that no child needs and that may hold secrets: settings, systemd's credentials, a client's key.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"TOKENBUS_") || name == b"CREDENTIALS_DIRECTORY" || name == b"OPENAI_API_KEY"
+}
+
+/// Starts `command` in a process group of its own, without the variables of this process that may hold secrets, unless
+/// the command sets them. The child is killed when it is dropped and when this process dies.
 ///
 /// Linux sends the death signal when the *thread* that started the child ends. A thread of the runtime may end
 /// earlier than the process, so one thread starts all children and never ends.
 pub(crate) async fn start(mut command: Command) -> io::Result<Child> {
     command.process_group(0).kill_on_drop(true);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        if !command.as_std().get_envs().any(|(set, _)| set == name) {
+            command.env_remove(name);
+        }
+    }
     #[cfg(target_os = "linux")]
     die_with_us(&mut command);
     let (reply, child) = oneshot::channel();

@@ -168,3 +168,44 @@ async fn output_that_nobody_waits_for_is_cut_off() {
     }
     gone(std::fs::read_to_string(&file).unwrap().trim().parse().unwrap());
 }
+
+/// Prints what a child inherits; run by the test below in a process with secrets.
+#[tokio::test]
+#[ignore = "run by another test"]
+async fn a_child_that_prints_its_environment() {
+    let mut command = Command::new("env");
+    command.stdout(Stdio::inherit()).env("TOKENBUS_GIVEN", "on purpose");
+    let mut child = Process::start(command).await.unwrap();
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[test]
+fn children_inherit_no_settings_and_no_keys() {
+    let secrets = [
+        ("TOKENBUS_NATS", "nats://user:s3cret@bus"),
+        ("TOKENBUS_ENGINE_API_KEY", "s3cret"),
+        ("CREDENTIALS_DIRECTORY", "/run/s3cret"),
+        ("OPENAI_API_KEY", "s3cret"),
+    ];
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "a_child_that_prints_its_environment",
+            "--ignored",
+            "--nocapture",
+        ])
+        .envs(secrets)
+        .envs([("HF_TOKEN", "for the engine"), ("TOKENBUS_GIVEN", "by accident")])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}");
+    assert!(
+        printed.contains("HF_TOKEN=for the engine") && printed.contains("TOKENBUS_GIVEN=on purpose"),
+        "{printed}"
+    );
+    for (name, _) in secrets {
+        assert!(!printed.contains(name), "{name}: {printed}");
+    }
+    assert!(!printed.contains("s3cret"), "{printed}");
+}

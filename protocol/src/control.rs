@@ -30,6 +30,8 @@ wire_union! {
         Ping(Ping) = "ping",
         /// Which of my streams do you hold? Answered by a frame, in sequence with the others.
         RollCall(RollCall) = "roll_call",
+        /// Nobody reads this stream of yours. Sent instead of `Cancel` where its id must not be told.
+        Disown(Disown) = "disown",
         /// This id is mine. Sent by a worker to any other worker with its id; never answered.
         Claim(Claim) = "claim",
         /// Tell all gateways what your engine holds in its prefix cache.
@@ -90,6 +92,19 @@ pub struct RollCall {
     pub gateway: Name,
 }
 
+/// Stop a stream that its gateway does not read. It names the stream as its frames do. The request's id is a secret
+/// between the gateway and those that it gave the request to, and a worker whose frames were not expected may have
+/// invented them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disown {
+    /// Who does not read it.
+    pub gateway: Name,
+    /// The gateway's number for the stream.
+    pub stream: u64,
+    /// The last attempt to stop.
+    pub attempt: u32,
+}
+
 /// This id is mine. Of two workers with one id, the one that was started later keeps it; at the same millisecond,
 /// the one with the higher instance. The other ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +151,7 @@ pub struct Refused {
     pub message: String,
 }
 
-/// A hint on `{ns}.v1.free.{model}`: a worker that was full has free slots again.
+/// A hint on `{ns}.v1.free.{model}.{worker}`: a worker that was full has free slots again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreeHint {
     /// Which worker.

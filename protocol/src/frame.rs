@@ -244,6 +244,10 @@ pub struct Reject {
     /// Milliseconds after which a retry makes sense, if known.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// The request's id. It shows that the worker had the request: whoever takes one from a queue subject is known by
+    /// nothing else. Older workers do not send it; their refusals of such requests do not count.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
 }
 
 wire_enum! {

@@ -27,6 +27,7 @@ mod plain;
 mod repeat;
 mod request;
 mod smoothed_time;
+mod spending;
 mod status;
 mod subject;
 mod usage;
@@ -39,8 +40,8 @@ pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{
-    Cancel, Claim, Control, ControlReply, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused, RollCall,
-    Undrain,
+    Cancel, Claim, Control, ControlReply, Disown, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused,
+    RollCall, Undrain,
 };
 pub use event::{CoordinatorBeat, Event, EventKind};
 pub use feature::{Family, Feature, Features};
@@ -57,8 +58,9 @@ pub use openai::{ADDED_MEMBERS, RawJson, RawJsonError, RawObject};
 pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
+pub use spending::{Amount, Date, Spending};
 pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
-pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects};
+pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};
 

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::name::Name;
 use crate::wire::is_default;
 
-/// News of one worker, on `{ns}.v1.free.-{worker}`. Sent once a second while something changes.
+/// News of one worker, on `{ns}.v1.free.-.{worker}`. Sent once a second while something changes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkerNews {
     /// Changes with each life of the worker's engine, whose cache is empty then.
@@ -49,9 +48,4 @@ pub struct TellPrefixes {}
 
 fn is_empty(bytes: &ByteBuf) -> bool {
     bytes.is_empty()
-}
-
-/// The worker whose news come on this subject's last token.
-pub(crate) fn worker_of(token: &str) -> Option<Name> {
-    Name::new(token.strip_prefix('-')?).ok()
 }

@@ -1,9 +1,12 @@
-//! Subjects are made and parsed only here.
+//! Subjects, and who may use them, are made and parsed only here.
+
+mod permissions;
 
 use crate::feature::Family;
 use crate::model_token::{decode_model, encode_model};
 use crate::name::Name;
-use crate::news::worker_of;
+
+pub use permissions::{Models, Permissions};
 
 /// The queue group of all workers.
 pub const QUEUE_GROUP: &str = "workers";
@@ -41,6 +44,35 @@ impl Subjects {
     /// The cluster's namespace.
     pub fn namespace(&self) -> &Name {
         &self.namespace
+    }
+
+    fn of(&self, rest: &str) -> String {
+        format!("{}.v1.{rest}", self.namespace)
+    }
+
+    /// `$SRV.{verb}.tokenbus-worker`: a question to all workers, in the NATS services protocol.
+    pub fn service(verb: &str) -> String {
+        format!("$SRV.{verb}.{SERVICE_NAME}")
+    }
+
+    /// The bucket of the API keys: `{ns}_keys`.
+    pub fn keys_bucket(&self) -> String {
+        format!("{}_keys", self.namespace)
+    }
+
+    /// The bucket of the stored responses: `{ns}_responses`.
+    pub fn responses_bucket(&self) -> String {
+        format!("{}_responses", self.namespace)
+    }
+
+    /// The bucket of what keys have used of their budgets: `{ns}_budgets`.
+    pub fn budgets_bucket(&self) -> String {
+        format!("{}_budgets", self.namespace)
+    }
+
+    /// The bucket of the coordinators' lease: `{ns}_coordinator`.
+    pub fn coordinator_bucket(&self) -> String {
+        format!("{}_coordinator", self.namespace)
     }
 
     /// `{ns}.v1.req.{model}`, or another family's token for `req`: a request for any worker of the queue group.
@@ -92,30 +124,40 @@ impl Subjects {
         }
     }
 
-    /// `{ns}.v1.free.{model}`: a worker of this model that was full has free slots again.
-    pub fn free(&self, model: &str) -> String {
-        format!("{}.v1.free.{}", self.namespace, encode_model(model))
+    /// `{ns}.v1.free.{model}.{worker}`: this worker of this model was full and has free slots again. The subject names
+    /// the worker, because permissions are by subject: no worker speaks for another.
+    pub fn free(&self, model: &str, worker: &Name) -> String {
+        format!("{}.v1.free.{}.{worker}", self.namespace, encode_model(model))
     }
 
-    /// `{ns}.v1.free.*`: the hints for all models, for gateways.
+    /// `{ns}.v1.free.*.*`: the hints of all workers, for gateways.
     pub fn free_all(&self) -> String {
-        format!("{}.v1.free.*", self.namespace)
+        format!("{}.v1.free.*.*", self.namespace)
     }
 
-    /// `{ns}.v1.free.-{worker}`: the news of one worker, which all gateways hear under [`Subjects::free_all`]. Older
+    /// `{ns}.v1.free.-.{worker}`: the news of one worker, which all gateways hear under [`Subjects::free_all`]. Older
     /// ones take the token for a model for which no request waits.
     pub fn news(&self, worker: &Name) -> String {
-        format!("{}.v1.free.-{worker}", self.namespace)
+        format!("{}.v1.free.-.{worker}", self.namespace)
     }
 
     /// The worker of a subject under [`Subjects::free_all`], if it is news of a worker.
     pub fn parse_news(subject: &str) -> Option<Name> {
-        worker_of(subject.rsplit('.').next()?)
+        let (rest, worker) = subject.rsplit_once('.')?;
+        rest.ends_with(".free.-").then(|| Name::new(worker).ok())?
     }
 
-    /// The model of a subject under [`Subjects::free_all`].
-    pub fn parse_free(subject: &str) -> Option<String> {
-        decode_model(subject.rsplit('.').next()?).ok()
+    /// The model and the worker of a subject under [`Subjects::free_all`].
+    pub fn parse_free(subject: &str) -> Option<(String, Name)> {
+        let (rest, worker) = subject.rsplit_once('.')?;
+        let model = decode_model(rest.rsplit('.').next()?).ok()?;
+        Some((model, Name::new(worker).ok()?))
+    }
+
+    /// Whether a reply may be sent to `subject`: an inbox of a client, or the place where a gateway waits for a reply.
+    /// Anything else would let whoever asks write, through the one who answers, where they may not write themselves.
+    pub fn is_reply(&self, subject: &str) -> bool {
+        is_inbox(subject) || self.is_out(subject) && matches!(Self::parse_out(subject), Some(Out::Reply { .. }))
     }
 
     /// `{ns}.v1.ctl.{worker}`: control messages for one worker.
@@ -186,6 +228,11 @@ impl Subjects {
     }
 }
 
+/// Whether `subject` is an inbox, where a client of NATS waits for replies.
+pub fn is_inbox(subject: &str) -> bool {
+    subject.starts_with("_INBOX.")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -244,9 +291,33 @@ mod tests {
     }
 
     #[test]
-    fn free_subject_gives_the_model_back() {
+    fn free_subject_gives_the_model_and_the_worker_back() {
         let s = Subjects::new(name("tb"));
-        assert_eq!(Subjects::parse_free(&s.free("a.b/c")), Some("a.b/c".to_owned()));
+        let told = Some(("a.b/c".to_owned(), name("w1")));
+        assert_eq!(Subjects::parse_free(&s.free("a.b/c", &name("w1"))), told);
+        for bad in ["", "tb", "tb.v1.free.m.", "tb.v1.free.m.-x"] {
+            assert_eq!(Subjects::parse_free(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn replies_go_to_inboxes_and_to_waiting_gateways_only() {
+        let s = Subjects::new(name("tb"));
+        for good in ["_INBOX.x", "_INBOX.x.y", &s.reply(&name("g"), 0, 7)] {
+            assert!(s.is_reply(good), "{good}");
+        }
+        for bad in [
+            "",
+            "_INBOX",
+            "$KV.tb_keys.x",
+            "$JS.API.STREAM.DELETE.x",
+            "tb.v1.ctl.w1",
+            "tb.v1.out.g.w1",
+            "tb.v1.out.g.-7",
+            "other.v1.out.g.-7-0",
+        ] {
+            assert!(!s.is_reply(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -92,6 +92,11 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         room: Room { free: 0, queued: 3 },
         message: "full".into(),
         retry_after_ms: Some(100),
+        id: None,
+    };
+    let reject_by_id = Reject {
+        id: Some(ID),
+        ..reject.clone()
     };
     let finish = Finish {
         prompt_tokens: Some(3),
@@ -127,6 +132,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("finish", batch(Body::Finish(finish))),
         ("reject", batch(Body::Reject(reject))),
+        ("reject with the request's id", batch(Body::Reject(reject_by_id))),
         ("error", batch(Body::Error(error))),
         ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
         ("room", batch(Body::Room(Room { free: 4, queued: 1 }))),
@@ -186,6 +192,14 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
         ("roll call", Control::RollCall(RollCall { gateway: name("g1") })),
+        (
+            "disown",
+            Control::Disown(Disown {
+                gateway: name("g1"),
+                stream: 7,
+                attempt: 1,
+            }),
+        ),
         (
             "claim",
             Control::Claim(Claim {
@@ -291,6 +305,8 @@ fn consumption() -> Consumption {
             streams: 2,
             requests_level: 1.5,
             tokens_level: 0.25,
+            expected: Amount { tokens: 9, cost: 0 },
+            unsaved: Spending::on(Date { day: 3, month: 1 }, Amount { tokens: 4, cost: 5 }),
         }],
     }
 }

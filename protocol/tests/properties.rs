@@ -65,13 +65,15 @@ fn reject() -> impl Strategy<Value = Reject> {
         room(),
         "\\PC{0,20}",
         option::of(any::<u64>()),
+        option::of(any::<u128>()),
     )
-        .prop_map(|(reason, worker, room, message, retry_after_ms)| Reject {
+        .prop_map(|(reason, worker, room, message, retry_after_ms, id)| Reject {
             reason,
             worker,
             room,
             message,
             retry_after_ms,
+            id: id.map(uuid::Uuid::from_u128),
         })
 }
 

@@ -20,6 +20,7 @@ pub mod browser;
 pub mod chaos;
 pub mod child;
 pub mod clients;
+pub mod closed_bus;
 pub mod cluster;
 pub mod fake_worker;
 pub mod house;
@@ -40,6 +41,7 @@ pub mod upstream;
 pub mod wait;
 
 pub use child::Child;
+pub use closed_bus::ClosedBus;
 pub use cluster::Cluster;
 pub use http::Client;
 pub use link::Link;

@@ -104,7 +104,8 @@ async fn a_request_without_options_reaches_the_engine_without_them() {
 #[tokio::test]
 async fn content_as_string_and_as_parts_and_all_roles_reach_the_engine() {
     let upstream = Upstream::start(&["m"]).await;
-    let cluster = behind(&upstream).await;
+    let plan = Cluster::plan().worker(Role::proxy(&upstream, 4));
+    let cluster = plan.gateway_args(&["--media-urls", "example.org"]).start().await;
     let image = "data:image/png;base64,iVBORw0KGgo=";
     let messages = json!([
         {"role": "system", "content": "Be brief."},

@@ -60,7 +60,8 @@ async fn all_that_a_chat_may_ask_for_reaches_the_engine_as_it_was_written() {
 #[tokio::test]
 async fn images_and_sounds_of_several_megabytes_reach_the_engine() {
     let upstream = Upstream::start(&["m"]).await;
-    let cluster = behind(&upstream).await;
+    let plan = Cluster::plan().worker(Role::proxy(&upstream, 4));
+    let cluster = plan.gateway_args(&["--media-urls", "example.org"]).start().await;
     let data: String = (0..600_000_u32).map(|number| format!("{number:09x}+")).collect();
     assert!(data.len() > 5_900_000);
     let content = json!([

@@ -9,10 +9,15 @@ use std::time::Duration;
 use serde_json::Value;
 use tokenbus_tests::binary::{nats_server, run};
 use tokenbus_tests::limits::{PATIENCE, READY};
-use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream, eventually};
+use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream};
 use tokio::process::Command;
 
-const COMPOSE_FILES: [&str; 2] = ["deploy/compose.yaml", "deploy/compose.gpu.yaml"];
+const COMPOSE_FILES: [&str; 4] = [
+    "deploy/compose.yaml",
+    "deploy/compose.gpu.yaml",
+    "deploy/compose.cluster.yaml",
+    "deploy/compose.worker.yaml",
+];
 
 /// Provisioning may download 130 MB.
 const PROVISION: Duration = Duration::from_secs(300);
@@ -32,6 +37,18 @@ fn yaml(path: &str) -> Value {
 fn words(value: &Value) -> Vec<String> {
     let list = value.as_array().unwrap_or_else(|| panic!("not a list: {value}"));
     list.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+/// A value of a Compose file where no variable is set.
+fn with_defaults(value: &str) -> String {
+    let mut parts = value.split("${");
+    let mut text = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (variable, rest) = part.split_once('}').unwrap();
+        text.push_str(variable.split_once(":-").expect("every variable has a default").1);
+        text.push_str(rest);
+    }
+    text
 }
 
 #[test]
@@ -55,18 +72,24 @@ fn the_compose_files_fit_the_schema() {
 fn the_cluster_has_every_role_twice_and_scales() {
     let services = &yaml("deploy/compose.yaml")["services"];
     for role in ["coordinator", "gateway"] {
-        assert_eq!(services[role]["deploy"]["replicas"], 2, "{role}");
+        let replicas = services[role]["deploy"]["replicas"].as_str().unwrap();
+        assert_eq!(with_defaults(replicas), "2", "{role}");
     }
     for (name, service) in services.as_object().unwrap() {
         assert_eq!(service["restart"], "unless-stopped", "{name}");
         assert!(service["stop_grace_period"].is_string(), "{name}");
-        assert!(service["healthcheck"].is_object() || name == "worker", "{name}");
+        assert!(service["healthcheck"].is_object(), "{name}");
+        // An engine before 25 refuses it, and raising a limit takes a right that not every engine has.
+        assert!(service["healthcheck"].get("start_interval").is_none(), "{name}");
+        assert!(service.get("ulimits").is_none(), "{name}");
         // A name or a port of its own would let only one of them run.
         assert!(service.get("container_name").is_none(), "{name}");
         assert!(service.get("ports").is_none() || name == "ingress", "{name}");
-        for needed in service["depends_on"].as_object().into_iter().flat_map(|on| on.keys()) {
-            assert!(services[needed]["healthcheck"].is_object(), "{name} waits for {needed}");
-        }
+    }
+    // Compose stops what depends on something before that.
+    let order = ["ingress", "gateway", "worker", "coordinator", "nats"];
+    for pair in order.windows(2) {
+        assert_eq!(words(&services[pair[0]]["depends_on"]), [pair[1]], "{}", pair[0]);
     }
 }
 
@@ -88,9 +111,11 @@ fn every_path_and_stage_that_a_compose_file_names_exists() {
                 assert!(context.join(dockerfile).is_file(), "{path}: {name}");
             }
             for volume in service["volumes"].as_array().into_iter().flatten() {
-                let source = volume.as_str().unwrap().split(':').next().unwrap();
+                let volume = with_defaults(volume.as_str().unwrap());
+                let source = volume.split(':').next().unwrap();
                 let known = match source.strip_prefix("./") {
-                    Some(file) => root().join("deploy").join(file).is_file(),
+                    // What `tokenbus nats-config` writes.
+                    Some(file) => file.starts_with("bus/") || root().join("deploy").join(file).is_file(),
                     None => file["volumes"].get(source).is_some(),
                 };
                 assert!(known, "{path}: {name}: no {source}");
@@ -101,22 +126,26 @@ fn every_path_and_stage_that_a_compose_file_names_exists() {
 
 #[test]
 fn the_ingress_passes_events_on_and_points_at_the_gateways() {
-    let nginx = text("deploy/nginx.conf");
-    let code: Vec<&str> = nginx
+    let caddy = text("deploy/ingress/Caddyfile");
+    let code: Vec<&str> = caddy
         .lines()
         .map(|line| line.split('#').next().unwrap().trim())
         .collect();
     for setting in [
-        "proxy_buffering off;",
-        "gzip off;",
-        "proxy_http_version 1.1;",
-        "listen 8080;",
+        "flush_interval -1",
+        "versions h2c",
+        "lb_try_duration 15s",
+        "header Retry-After 2",
+        ":8080 {",
+        "dynamic a gateway 8080 {",
     ] {
         assert!(code.contains(&setting), "{setting}");
     }
-    assert!(code.iter().any(|line| line.starts_with("server gateway:8080 ")));
-    let braces = |c: char| nginx.matches(c).count();
-    assert_eq!(braces('{'), braces('}'));
+    let body = code
+        .iter()
+        .find_map(|line| line.strip_prefix("respond `")?.strip_suffix("` 503"));
+    let body: Value = serde_json::from_str(body.expect("an answer in JSON")).unwrap();
+    assert!(body["error"]["message"].is_string(), "{body}");
     let services = &yaml("deploy/compose.yaml")["services"];
     assert_eq!(
         words(&services["gateway"]["command"]),
@@ -141,6 +170,7 @@ async fn the_nats_configuration_is_valid_and_does_what_it_says() {
     let store = format!("store_dir: {:?}", folder.path());
     let config = text("deploy/nats.conf").replace("store_dir: \"/data\"", &store);
     assert!(config.contains(&store));
+    assert!(config.contains("\nhost: \"127.0.0.1\"\n"), "it has no users");
     let path = folder.path().join("nats.conf");
     std::fs::write(&path, config).unwrap();
     let mut command = Command::new(nats_server());
@@ -175,6 +205,7 @@ async fn the_nats_configuration_is_valid_and_does_what_it_says() {
 struct Places {
     nats: NatsServer,
     upstream: Upstream,
+    logs: tempfile::TempDir,
 }
 
 impl Places {
@@ -186,6 +217,7 @@ impl Places {
         Self {
             nats: NatsServer::start_with(options).await,
             upstream: Upstream::start(&["m"]).await,
+            logs: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -200,6 +232,7 @@ impl Places {
             let value = match local[at - 1].as_str() {
                 "--listen" => "127.0.0.1:0".to_owned(),
                 "--url" => self.upstream.url(),
+                "--engine-log-dir" => self.logs.path().to_str().unwrap().to_owned(),
                 _ => continue,
             };
             local[at] = value;
@@ -224,10 +257,10 @@ async fn every_service_of_the_compose_files_starts() {
     for path in COMPOSE_FILES {
         let file = yaml(path);
         for (name, service) in file["services"].as_object().unwrap() {
-            if service["image"]
+            let ours = service["image"]
                 .as_str()
-                .is_some_and(|image| image.starts_with("tokenbus:"))
-            {
+                .is_some_and(|image| image.starts_with("tokenbus:"));
+            if ours && service["command"].is_array() {
                 places
                     .serve(&format!("{path}: {name}"), &words(&service["command"]))
                     .await;
@@ -235,24 +268,31 @@ async fn every_service_of_the_compose_files_starts() {
             }
         }
     }
-    // As it stands there it can be reached by others: it starts by its environment alone.
+    // As it stands there it listens on all addresses: it starts because it is published on this machine alone.
     let file = yaml("deploy/compose.yaml");
-    let gateway = &file["services"]["gateway"];
-    let role = gateway["environment"].as_object().unwrap().iter();
-    let role = role.filter(|(name, _)| *name != "TOKENBUS_NATS");
-    let role = role.fold(Role::new("gateway"), |role, (name, value)| {
-        role.env(name, &value.as_str().unwrap().replace("${TOKENBUS_KEYS:-}", ""))
-    });
-    let role = role.args(&["--listen", "0.0.0.0:0"]);
+    let role = |bind: &str| {
+        let environment = file["services"]["gateway"]["environment"].as_object().unwrap().iter();
+        let environment = environment.filter(|(name, _)| *name != "TOKENBUS_NATS");
+        let role = environment.fold(Role::new("gateway"), |role, (name, value)| {
+            let value = value.as_str().unwrap().replace("${TOKENBUS_BIND:-127.0.0.1}", bind);
+            role.env(name, &with_defaults(&value))
+        });
+        role.args(&["--listen", "0.0.0.0:0"])
+    };
+    let mut gateway = role("127.0.0.1").start(&places.nats.url()).await;
+    assert!(gateway.stop_within(PATIENCE).await.success());
+    let refused = run(
+        PATIENCE,
+        &["gateway", "--listen", "0.0.0.0:0", "--published", "0.0.0.0:8080"],
+    )
+    .await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(
-        role.start(&places.nats.url())
-            .await
-            .stop_within(PATIENCE)
-            .await
-            .success()
+        refused.stderr.contains("--published 0.0.0.0:8080 can be reached"),
+        "{refused:?}"
     );
     seen.sort_unstable();
-    assert_eq!(seen, ["coordinator", "gateway", "worker", "worker"]);
+    assert_eq!(seen, ["coordinator", "gateway", "worker", "worker", "worker"]);
     let nats = &yaml("deploy/compose.yaml")["services"]["gateway"]["environment"]["TOKENBUS_NATS"];
     assert_eq!(nats, "nats://nats:4222");
 }
@@ -286,30 +326,37 @@ async fn every_systemd_service_starts_with_the_settings_beside_it() {
 }
 
 #[tokio::test]
-async fn the_health_check_of_the_image_tells_well_from_ill() {
-    let nats = NatsServer::start().await;
-    let gateway = Role::gateway().start(&nats.url()).await;
-    let port = gateway.address().port().to_string();
-    let healthy = async |port: &str, path: &str| {
-        let script = root().join("deploy/healthy");
-        let output = Command::new(script).args([port, path]).output().await.unwrap();
-        output.status.success()
-    };
-    let look = async || {
-        if healthy(&port, "/healthz").await {
-            Ok(())
-        } else {
-            Err("not yet")
+async fn the_systemd_units_are_closed_and_share_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    for role in ["gateway", "coordinator", "worker"] {
+        let unit = text(&format!("deploy/systemd/tokenbus-{role}.service"));
+        let own = [
+            format!("StateDirectory=tokenbus-{role}"),
+            format!("CacheDirectory=tokenbus-{role}"),
+        ];
+        let closed = [
+            "DynamicUser=yes",
+            "UMask=0077",
+            "SystemCallFilter=@system-service",
+            "CapabilityBoundingSet=",
+            "ProtectSystem=strict",
+            "NoNewPrivileges=yes",
+        ];
+        for line in own.iter().map(String::as_str).chain(closed) {
+            assert!(unit.lines().any(|found| found == line), "{role}: {line}");
         }
-    };
-    eventually("a healthy gateway", look).await;
-    assert!(!healthy(&port, "/no-such-page").await);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    assert!(!healthy(&closed.to_string(), "/healthz").await);
+        assert!(
+            unit.contains("\nMemoryMax=") && unit.contains("LoadCredential="),
+            "{role}"
+        );
+        // systemd's own check, where it is installed.
+        let path = folder.path().join(format!("tokenbus-{role}.service"));
+        std::fs::write(&path, unit.replace("/usr/local/bin/tokenbus", "/bin/true")).unwrap();
+        if let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&path).output().await {
+            let said = String::from_utf8_lossy(&said.stderr).into_owned();
+            assert!(!said.contains("tokenbus"), "{said}");
+        }
+    }
 }
 
 /// The stages of `deploy/Dockerfile`, each with its instructions.

@@ -121,6 +121,7 @@ async fn every_reject_sends_the_request_to_another_worker_under_its_id() {
             room: room(0),
             message: String::new(),
             retry_after_ms: Some(1),
+            id: Some(first.id),
         };
         worker.send(&first, vec![(0, Body::Reject(reject))]).await;
         // A worker cannot serve what it does not know; whether others are asked is up to the
@@ -149,7 +150,7 @@ async fn every_reject_sends_the_request_to_another_worker_under_its_id() {
             room: room(1),
         };
         let hint = tokenbus_protocol::encode(&hint).unwrap();
-        worker.client.publish("tb.v1.free.m", hint.into()).await.unwrap();
+        worker.client.publish("tb.v1.free.m.fake", hint.into()).await.unwrap();
         let second = worker.next_request().await;
         assert_eq!(second.id, first.id, "{reason}");
         assert!(second.attempt > first.attempt, "{reason}");

@@ -31,7 +31,7 @@ async fn sends_and_reads_nothing(gateway: SocketAddr, body: &serde_json::Value) 
     let mut stream = within("a connection", socket.connect(gateway)).await.unwrap();
     let body = body.to_string();
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all((head + &body).as_bytes()).await.unwrap();

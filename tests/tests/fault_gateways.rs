@@ -89,7 +89,7 @@ async fn streams_over_http_1_0_whose_break_looks_like_their_end_are_warned_of_on
         let body = with(ask_for("m", 3), "stream", stream.into()).to_string();
         let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
         let head = format!(
-            "POST {CHAT} HTTP/{version}\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {CHAT} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         tcp.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
@@ -110,7 +110,7 @@ async fn streams_over_http_1_0_whose_break_looks_like_their_end_are_warned_of_on
     })
     .await;
     answers("1.0", true).await;
-    let ours = include_str!("../../deploy/nginx.conf");
+    let ours = include_str!("../../deploy/ingress/nginx.conf");
     assert!(ours.contains("proxy_http_version 1.1;"), "{ours}");
     // The next request's own line comes after whatever the one before it has said.
     assert_eq!(warnings(), 1);

@@ -254,6 +254,9 @@ async fn a_gateway_that_others_can_reach_refuses_to_serve_strangers_by_oversight
             "{said:?}"
         );
     }
+    let said = run(STOP, &["coordinator", "--listen", "0.0.0.0:0", "--nats", &url]).await;
+    assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
+    assert!(said.stderr.contains("--page-token-file"), "{said:?}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     let missing = text(&file);
@@ -306,4 +309,138 @@ async fn no_key_is_in_any_log_or_answer() {
             .find(|line| line.contains(&key[3..20]));
         assert_eq!(told, None);
     }
+}
+
+/// What a gateway says of a key's budget in its headers: what remains of the tokens of a day.
+async fn remaining(gateway: &Process, key: &str) -> Option<u64> {
+    let headers = [("authorization", &*bearer(key))];
+    let client = gateway.client();
+    let answer = client
+        .request(http::Method::GET, "/v1/models", &headers, "".into())
+        .await;
+    answer.header("x-ratelimit-remaining-tokens-day")?.parse().ok()
+}
+
+/// Waits until both gateways refuse `key` for good.
+async fn is_spent(cluster: &Cluster, key: &str) {
+    let headers = [("authorization", &*bearer(key))];
+    for gateway in &cluster.gateways {
+        let answer = eventually("the end of the budget", async || {
+            let answer = gateway.client().chat_with(&headers, &ask_for("m", 1)).await;
+            let spent = answer.status == 429 && answer.error(429)["code"] == "insufficient_quota";
+            if spent { Ok(answer) } else { Err(answer) }
+        })
+        .await;
+        assert_eq!(answer.error(429)["type"], "insufficient_quota");
+        let again = (answer.header("retry-after"), answer.header("x-should-retry"));
+        assert_eq!(again, (None, Some("false")));
+    }
+}
+
+#[tokio::test]
+async fn a_budget_holds_over_two_gateways_and_outlives_a_restart_of_everything() {
+    let nats = NatsOptions {
+        jetstream: true,
+        ..NatsOptions::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (file, models) = (folder.path().join("keys.toml"), folder.path().join("models.toml"));
+    std::fs::write(&models, "[models.m]\nprice = { prompt = 1.0, completion = 10.0 }\n").unwrap();
+    let place = ["--keys", text(&file)];
+    let alice = create(&place, "alice", &["--tokens-per-day", "3000", "--read-metrics"]).await;
+    let bob = create(&place, "bob", &["--cost-per-month", "0.02"]).await;
+    let args = ["--keys", text(&file), "--models", text(&models)];
+    let plan = Cluster::plan().nats(nats).gateways(2);
+    let mut cluster = plan.gateway_args(&args).start().await;
+    cluster.add_worker(Role::sim("m", 8)).await;
+    for gateway in &cluster.gateways {
+        becomes(gateway, &alice, 200).await;
+    }
+    // Each gateway has but a part of it.
+    let mut used = 0;
+    for key in [&alice, &bob] {
+        let headers = [("authorization", &*bearer(key))];
+        for turn in 0.. {
+            let client = cluster.gateways[turn % 2].client();
+            let answer = client.chat_with(&headers, &ask_for("m", 250)).await;
+            if answer.status == 200 {
+                used += answer.ok()["usage"]["total_tokens"].as_u64().unwrap();
+                continue;
+            }
+            match answer.error(429)["code"].as_str() {
+                Some("insufficient_quota") => break,
+                // The other gateway has not told yet that its request has ended.
+                Some("rate_limit_exceeded") => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!((3000..7000).contains(&used), "{used}");
+    for key in [&alice, &bob] {
+        is_spent(&cluster, key).await;
+    }
+    let url = cluster.nats.url();
+    let listed = eventually("what was used", async || {
+        let listed = keys(&["list", "--keys", text(&file), "--nats", &url]).await;
+        if listed.stdout.contains("tokens-day 3") {
+            Ok(listed)
+        } else {
+            Err(listed)
+        }
+    })
+    .await;
+    assert!(
+        listed.stdout.contains("/3000") && listed.stdout.contains("/0.02"),
+        "{listed:?}"
+    );
+    eventually("the budget in the metrics", async || {
+        let headers = [("authorization", &*bearer(&alice))];
+        let client = cluster.gateways[0].client();
+        let page = client
+            .request(http::Method::GET, "/metrics", &headers, "".into())
+            .await
+            .text();
+        let labels = [("key", "alice"), ("budget", "tokens-day")];
+        let used = sum(&parse(&page), "tokenbus_gateway_key_budget_used", &labels);
+        if used >= 3000.0 { Ok(()) } else { Err(page) }
+    })
+    .await;
+
+    // One gateway is killed, the other one stopped, and the bus starts again.
+    cluster.gateways[0].kill().await;
+    assert!(cluster.gateways[1].stop().await.success());
+    cluster.gateways.clear();
+    cluster.nats.restart().await;
+    let carl = create(&place, "carl", &["--tokens-per-day", "1000"]).await;
+    for name in ["gateway 3", "gateway 4"] {
+        let gateway = Role::gateway().args(&args).named(name).start(&url).await;
+        cluster.gateways.push(gateway);
+    }
+    for gateway in &cluster.gateways {
+        becomes(gateway, &carl, 200).await;
+    }
+    for key in [&alice, &bob] {
+        is_spent(&cluster, key).await;
+        for gateway in &cluster.gateways {
+            assert_eq!(remaining(gateway, &alice).await, Some(0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_budget_without_jetstream_is_counted_by_the_gateways_and_they_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    let key = create(&["--keys", text(&file)], "alice", &["--tokens-per-month", "500"]).await;
+    let cluster = cluster(text(&file), NatsOptions::default()).await;
+    becomes(&cluster.gateways[0], &key, 200).await;
+    let headers = [("authorization", &*bearer(&key))];
+    let first = cluster.gateways[0]
+        .client()
+        .chat_with(&headers, &ask_for("m", 600))
+        .await;
+    assert_eq!(first.status, 200);
+    is_spent(&cluster, &key).await;
+    let said = |line: &str| (line.contains("WARN") && line.contains("there is no JetStream")).then_some(());
+    cluster.gateways[0].logs().wait_for(PATIENCE, "a warning", said).await;
 }

@@ -1,6 +1,7 @@
 //! Starting, stopping and dying: of each role, and of the bus.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods
@@ -198,6 +199,35 @@ async fn a_gateway_that_is_asked_to_stop_fails_its_readiness_and_finishes_its_st
     assert_eq!((rest.text().as_str(), rest.done()), ("end", true));
     let status = cluster.gateways[0].exited(STOP).await;
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_stopped_after_its_bus_ends_its_streams_at_once_and_says_so() {
+    let upstream = Upstream::start(&["m"]).await;
+    let mut cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
+    let client = cluster.client();
+    let gate = Gate::new();
+    upstream.next(
+        Script::stream()
+            .role()
+            .text("to the ")
+            .gate(&gate)
+            .finish("stop")
+            .done(),
+    );
+    let mut stream = client.stream(&ask("m")).await;
+    assert_eq!(stream.text().await, "to the ");
+    cluster.nats.kill().await;
+    let asked = Instant::now();
+    cluster.gateways[0].signal(Signal::SIGTERM);
+    let rest = stream.transcript().await;
+    assert!(!rest.done(), "{rest:?}");
+    let error = rest.error().expect("an error event");
+    assert!(error["message"].as_str().unwrap().contains("shutting down"), "{error}");
+    let status = cluster.gateways[0].exited(STOP).await;
+    assert!(status.success(), "{status}");
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}: it waited out its grace");
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
 //! Logging in to NATS, and what NATS does not let a role do.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods
+)]
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokenbus_tests::wait::eventually_in;
 use tokenbus_tests::{Client, NatsOptions, NatsServer, Role, eventually};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A line of a role's log is there this soon.
 const SAID: Duration = Duration::from_secs(20);
@@ -86,6 +91,76 @@ async fn a_role_says_why_it_cannot_reach_nats() {
     let answer = page.get("/readyz").await;
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("refuses the login"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_role_says_within_two_seconds_that_nats_does_not_answer_and_where() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    for address in [format!("nats://{silent}"), format!("tls://u:secret@{silent}")] {
+        let begun = Instant::now();
+        let role = Role::coordinator().launch(&address);
+        let said = |line: &str| (line.contains("cannot connect to NATS") && line.contains(&silent)).then_some(());
+        role.logs().wait_for(SAID, "that NATS is silent", said).await;
+        // The time limit of an attempt is 3 s.
+        assert!(begun.elapsed() < Duration::from_millis(2800), "{:?}", begun.elapsed());
+        assert!(!role.logs().lines().iter().any(|line| line.contains("secret")));
+    }
+}
+
+#[tokio::test]
+async fn a_role_warns_of_clear_text_beyond_its_machine() {
+    let clear = |line: &str| line.contains("clear text").then_some(());
+    let role = Role::coordinator().launch("nats://u:secret@192.0.2.1:4222");
+    role.logs().wait_for(SAID, "the warning", clear).await;
+    assert!(!role.logs().lines().iter().any(|line| line.contains("secret")));
+    let server = nats(String::new()).await;
+    let role = Role::coordinator().start(&server.url()).await;
+    assert!(!role.logs().lines().iter().any(|line| clear(line).is_some()));
+}
+
+/// Passes connections on to `server`, as a server of version `version`.
+async fn dressed_as(version: &'static str, server: &NatsServer) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, port) = (listener.local_addr().unwrap(), server.port());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+            let mut info = String::new();
+            server.read_line(&mut info).await.unwrap();
+            let mut info: Value = serde_json::from_str(info.strip_prefix("INFO ").unwrap()).unwrap();
+            info["version"] = json!(version);
+            client.write_all(format!("INFO {info}\r\n").as_bytes()).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    format!("nats://{address}")
+}
+
+#[tokio::test]
+async fn a_role_warns_once_of_a_server_with_known_holes() {
+    let server = nats(String::new()).await;
+    for (version, is_old) in [("2.12.6", true), ("2.12.7", false)] {
+        let address = dressed_as(version, &server).await;
+        let gateway = Role::gateway().start(&address).await;
+        let told = || {
+            gateway
+                .logs()
+                .lines()
+                .iter()
+                .filter(|line| line.contains("known holes"))
+                .count()
+        };
+        eventually("the warning", async || {
+            if told() == usize::from(is_old) {
+                Ok(())
+            } else {
+                Err(told())
+            }
+        })
+        .await;
+    }
 }
 
 /// A role with a page that can be asked before it is ready, and the page's client.

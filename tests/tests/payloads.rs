@@ -211,7 +211,7 @@ async fn a_client_that_is_still_sending_its_body_gets_the_early_answer() {
     let size = UNWANTED / PIECES;
     let sends = EARLY.iter().flat_map(|(path, header, status)| {
         let head = move |length: &str| {
-            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header}\r\n{length}\r\n\r\n")
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}\r\n{length}\r\n\r\n")
         };
         [false, true].map(|chunked| async move {
             let answer = if chunked {
@@ -234,7 +234,7 @@ async fn a_client_that_asks_before_it_sends_is_answered_and_sends_nothing() {
     let cluster = Cluster::plan().start().await;
     let mut tcp = TcpStream::connect(cluster.gateways[0].address()).await.unwrap();
     let head = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {UNWANTED}\r\nExpect: 100-continue\r\n\r\n"
+        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {UNWANTED}\r\nExpect: 100-continue\r\n\r\n"
     );
     tcp.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();

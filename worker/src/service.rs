@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use serde_json::{Value, json};
 use tokenbus_bus::{Bus, BusError};
-use tokenbus_protocol::{SERVICE_NAME, WorkerState};
+use tokenbus_protocol::{SERVICE_NAME, WorkerState, is_inbox};
 use tokio::sync::watch;
 
 use crate::options::Identity;
@@ -78,7 +78,10 @@ async fn listen(bus: &Bus, id: &str) -> Result<Vec<(Verb, Subscriber)>, BusError
 }
 
 async fn answer(bus: &Bus, question: &Message, answer: &Value) {
-    let Some(reply) = &question.reply else { return };
+    // Whoever asks must not write through the worker where they may not write themselves.
+    let Some(reply) = question.reply.as_ref().filter(|reply| is_inbox(reply)) else {
+        return;
+    };
     // Counted by the bus; who asked asks again.
     if let Err(error) = bus.publish(reply.to_string(), Bytes::from(answer.to_string())).await {
         tracing::debug!(%error, "a question of the services protocol was not answered");

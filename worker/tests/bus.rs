@@ -71,7 +71,7 @@ async fn a_full_worker_is_busy_at_once_and_hints_when_it_has_room() {
     gateway.accepted(2, 0).await;
     gateway.cancel("w1", 1, 0).await;
     let hint = within("hint", hints.next()).await.unwrap();
-    assert_eq!(hint.subject.as_str(), "tb.v1.free.m");
+    assert_eq!(hint.subject.as_str(), "tb.v1.free.m.w1");
     let hint: FreeHint = tokenbus_protocol::decode(&hint.payload).unwrap();
     assert_eq!((hint.worker, hint.room.free), (name("w1"), 1));
     gateway.send(&gateway.request(4, 0, LONG)).await;

@@ -4,8 +4,10 @@
 //! which engines differ (temperatures, lengths of `stop`, a `max_tokens` of -1, roles) are left to the engines, and
 //! unknown fields are ignored.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokenbus_protocol::{Feature, Features};
 
 use super::style::ChatStyle;
@@ -17,7 +19,7 @@ use crate::request::{self, Checked, RequestError, field, missing};
 
 generation_request! {
     struct ChatRequest {
-        messages: Option<Vec<Message>>,
+        messages: Option<Messages>,
         #[serde(rename = "max_completion_tokens")]
         _max_completion_tokens: Option<Integer>,
         logprobs: Option<bool>,
@@ -26,7 +28,68 @@ generation_request! {
         tool_choice: Option<TextOrObject>,
         functions: Option<Vec<IgnoredAny>>,
         function_call: Option<TextOrObject>,
-        modalities: Option<Vec<String>>,
+        modalities: Option<Modalities>,
+    }
+}
+
+/// What the check keeps of all messages, however many there are.
+#[derive(Default)]
+struct Messages {
+    count: usize,
+    /// What is wrong with the first wrong message.
+    problem: Option<RequestError>,
+    needs: Features,
+}
+
+impl<'de> Deserialize<'de> for Messages {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Messages;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Messages, A::Error> {
+                let mut messages = Messages::default();
+                while messages.problem.is_none() {
+                    let Some(message) = seq.next_element::<Message>()? else {
+                        return Ok(messages);
+                    };
+                    messages.needs = messages.needs.or(message.content.needs());
+                    messages.problem = message.check(messages.count).err();
+                    messages.count += 1;
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(messages)
+            }
+        }
+        d.deserialize_seq(V)
+    }
+}
+
+/// The kinds of output that are asked for.
+#[derive(Clone, Copy)]
+struct Modalities {
+    audio: bool,
+}
+
+impl<'de> Deserialize<'de> for Modalities {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Modalities;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Modalities, A::Error> {
+                let mut audio = false;
+                while let Some(modality) = seq.next_element::<String>()? {
+                    audio |= modality == "audio";
+                }
+                Ok(Modalities { audio })
+            }
+        }
+        d.deserialize_seq(V)
     }
 }
 
@@ -63,11 +126,11 @@ impl ChatRequest {
         let include_usage = self.include_usage();
         let model = request::model(self.model)?;
         let messages = self.messages.ok_or_else(|| missing("messages"))?;
-        if messages.is_empty() {
+        if messages.count == 0 {
             return Err(field("messages", "empty_array", "at least one message is expected"));
         }
-        for (n, message) in messages.iter().enumerate() {
-            message.check(n)?;
+        if let Some(problem) = messages.problem {
+            return Err(problem);
         }
         Ok(GenerationView {
             model,
@@ -87,9 +150,8 @@ impl ChatRequest {
     }
 
     fn needs(&self) -> Features {
-        let messages = self.messages.iter().flatten();
-        let media = messages.fold(Features::NONE, |needs, message| needs.or(message.content.needs()));
-        let spoken = self.modalities.iter().flatten().any(|modality| modality == "audio");
+        let media = self.messages.as_ref().map_or(Features::NONE, |messages| messages.needs);
+        let spoken = self.modalities.is_some_and(|modalities| modalities.audio);
         let logprobs = self.logprobs == Some(true) || self.top_logprobs.is_some_and(|top| top.0 > 0.0);
         media
             .with_if(self.may_call(), Feature::Tools)

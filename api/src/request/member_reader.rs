@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokenbus_protocol::RawObject;
 
-use super::{RequestError, field, missing, parse};
+use super::{RequestError, bound_values, field, missing, parse};
 
 /// An object whose members are read and removed one by one. A null counts as absent, as everywhere in these APIs.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ impl MemberReader {
     /// # Errors
     /// [`RequestError`] when the body is no JSON object.
     pub(crate) fn body(body: &[u8]) -> Result<Self, RequestError> {
+        bound_values(body)?;
         Ok(Self {
             path: String::new(),
             object: parse(body)?,

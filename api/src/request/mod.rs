@@ -1,7 +1,10 @@
 //! What all APIs do with a request's body: they read it, say what is wrong with it and where, and make a [`Checked`]
 //! request of it.
 
+mod bounds;
+pub(crate) mod cache_salt;
 pub(crate) mod content;
+pub(crate) mod engine_rules;
 mod estimate;
 pub(crate) mod fields;
 pub(crate) mod member_reader;
@@ -11,7 +14,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokenbus_protocol::{Features, MAX_MODEL_NAME};
 
-pub use self::estimate::estimated_tokens;
+pub(crate) use self::bounds::bound_values;
+pub use self::estimate::{PromptEstimate, estimate, estimated_tokens};
 use self::fields::Integer;
 use crate::answer::Form;
 use crate::answer::verbatim::Verbatim;
@@ -78,6 +82,9 @@ pub enum RequestError {
     /// JSON, but not an object.
     #[error("The body of your request must be a JSON object")]
     NotAnObject,
+    /// With the stored items that it refers to, it is larger than this number of bytes.
+    #[error("Your request and the stored items that it refers to have more than {0} bytes")]
+    TooLarge(usize),
     /// A field is missing or wrong.
     #[error("{message}")]
     Field {
@@ -96,6 +103,7 @@ pub enum RequestError {
 /// [`RequestError`] says what is wrong and where.
 pub(crate) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, RequestError> {
     let text = std::str::from_utf8(body).map_err(|error| RequestError::NotUtf8(error.valid_up_to()))?;
+    bounds::bound_members(body)?;
     // Paths cost an allocation per member, so only a body with an error is read a second time for its path.
     match serde_json::from_str(text) {
         // Serde takes an array with a value for each member as the object.

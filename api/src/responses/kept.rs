@@ -13,6 +13,9 @@ use crate::answer::{Identity, json};
 /// Responses that were looked up, by their ids.
 pub type KnownResponses = HashMap<String, KeptResponse>;
 
+/// The items of a response by their ids.
+pub(super) type ItemIndex = HashMap<String, Box<RawValue>>;
+
 /// A response, and all items of its conversation before it. A conversation can continue from it even when the earlier
 /// responses are gone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,13 +96,10 @@ impl KeptResponse {
         self.items.iter().cloned().chain(self.output()).collect()
     }
 
-    /// The item with this id.
-    pub(super) fn item(&self, id: &str) -> Option<Box<RawValue>> {
-        let is = |raw: &RawValue| id_of(raw).as_deref() == Some(id);
-        self.output()
-            .into_iter()
-            .find(|raw| is(raw))
-            .or_else(|| self.items.iter().find(|raw| is(raw)).cloned())
+    /// Its items by their ids; one of the output counts before one of the input.
+    pub(super) fn index(&self) -> ItemIndex {
+        let all = self.items.iter().rev().cloned().chain(self.output().into_iter().rev());
+        all.filter_map(|raw| Some((id_of(&raw)?, raw))).collect()
     }
 
     fn output(&self) -> Vec<Box<RawValue>> {

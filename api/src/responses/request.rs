@@ -11,12 +11,12 @@ use super::echo::Echo;
 use super::ids::{REFERENCE, reference, response_of};
 use super::input;
 use super::item::Reasoning;
-use super::kept::KnownResponses;
+use super::kept::{ItemIndex, KnownResponses};
 use super::response::ResponseForm;
 use super::tools::Tools;
 use crate::answer::openai_envelope;
 use crate::chat::check_chat;
-use crate::limits::MAX_REFERENCES;
+use crate::limits::{MAX_REFERENCES, MAX_REFERRED};
 use crate::request::fields::{Integer, Number};
 use crate::request::member_reader::{MemberReader, unsupported, wrong_type};
 use crate::request::{self, Checked, RequestError, field, missing};
@@ -263,15 +263,23 @@ fn converse(
     Ok((conversation, all))
 }
 
-/// Puts the items themselves in the place of references to them.
+/// Puts the items themselves in the place of references to them. Each stored response is read once, and all items
+/// together are bounded: a request may refer to the same item many times.
 fn resolve(input: Vec<Box<RawValue>>, known: &KnownResponses) -> Result<Vec<Box<RawValue>>, RequestError> {
-    let find = |n: usize, raw: Box<RawValue>| match reference(&raw) {
-        None => Ok(raw),
-        Some(id) => {
-            let kept = response_of(&id).and_then(|response| known.get(&response));
-            let item = kept.and_then(|kept| kept.item(&id));
-            item.ok_or_else(|| no_item(&format!("input[{n}].id"), &id))
+    let mut indexes: HashMap<String, ItemIndex> = HashMap::new();
+    let mut bytes = 0;
+    let mut find = |n: usize, raw: Box<RawValue>| {
+        let Some(id) = reference(&raw) else { return Ok(raw) };
+        let at = || no_item(&format!("input[{n}].id"), &id);
+        let response = response_of(&id).ok_or_else(at)?;
+        let kept = known.get(&response).ok_or_else(at)?;
+        let index = indexes.entry(response).or_insert_with(|| kept.index());
+        let item = index.get(&id).ok_or_else(at)?;
+        bytes += item.get().len();
+        if bytes > MAX_REFERRED {
+            return Err(RequestError::TooLarge(MAX_REFERRED));
         }
+        Ok(item.clone())
     };
     input.into_iter().enumerate().map(|(n, raw)| find(n, raw)).collect()
 }

@@ -324,6 +324,21 @@ fn a_conversation_goes_on_from_a_kept_response() {
 }
 
 #[test]
+fn references_to_one_large_item_are_bounded_together() {
+    let item = format!("msg_{}0001", "b".repeat(32));
+    let text = "x".repeat(1 << 20);
+    let output = json!([{"type": "message", "id": item, "role": "assistant", "content": [{"type": "output_text", "text": text}]}]);
+    let (id, response) = kept('b', &json!([{"role": "user", "content": "Go."}]), &output);
+    let known = KnownResponses::from([(id, response)]);
+    let asks = |times: usize| {
+        let reference = json!({"type": "item_reference", "id": item});
+        translate(&json!({"model": "m", "input": vec![reference; times]}), &known)
+    };
+    assert!(asks(4).is_ok());
+    assert!(matches!(asks(1000), Err(RequestError::TooLarge(MAX_REFERRED))));
+}
+
+#[test]
 fn references_stand_for_items() {
     let item = format!("fc_{}0001", "b".repeat(32));
     let output = json!([{"type": "function_call", "id": item, "call_id": "c", "name": "f", "arguments": "{}"}]);

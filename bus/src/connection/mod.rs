@@ -1,19 +1,20 @@
 //! One connection to NATS and its state.
 
 mod recheck;
+mod silence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Subscriber};
+use async_nats::{Client, ConnectOptions, ServerInfo, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::address::{Address, Announced, OptionsError};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, inbox_prefix};
 use crate::dialer::Dialer;
 use crate::events::Events;
 use crate::known_streams::KnownStreams;
@@ -23,7 +24,7 @@ use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
 use crate::task::{self, AbortOnDrop};
-use crate::{backoff, handshake, limits};
+use crate::{backoff, handshake, limits, server_version};
 
 /// A cloneable handle to one connection to NATS.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Bus {
     /// The last round trip in microseconds; 0 before the first.
     rtt: Arc<AtomicU64>,
     clustered: Arc<AtomicBool>,
+    /// Whether the log has said that a server is too old.
+    said_old: Arc<AtomicBool>,
     replicas: Replicas,
     known_streams: KnownStreams,
     refusals: Arc<watch::Sender<Refusals>>,
@@ -116,20 +119,32 @@ impl Bus {
 
     async fn make(options: &BusOptions) -> Result<Self, BusError> {
         let addresses = options.addresses()?;
-        if let Some(path) = &options.credentials {
-            let read = Credentials::read(path).await;
-            read.map_err(|source| OptionsError::Credentials {
-                path: path.clone(),
-                source,
-            })?;
+        for address in addresses.iter().filter(|address| address.is_exposed()) {
+            let server = address.server.as_url_str();
+            tracing::warn!(
+                server,
+                "prompts and answers travel to NATS in clear text: use a tls:// address"
+            );
         }
+        let inbox = match &options.credentials {
+            Some(path) => {
+                let read = Credentials::read(path).await;
+                let read = read.map_err(|source| OptionsError::Credentials {
+                    path: path.clone(),
+                    source,
+                })?;
+                Some(inbox_prefix(&read.public_key()))
+            }
+            None => None,
+        };
+        let link = Arc::new(watch::Sender::new(Link::default()));
+        drop(silence::watch(Arc::clone(&link), options.display_urls()));
         let tls_first = options.tls_first
             || handshake::wants_tls_first(&addresses, |address| {
                 let nobody = Arc::new(watch::Sender::new(Link::default()));
                 dialling(options, vec![address.clone()], nobody)
             })
             .await;
-        let link = Arc::new(watch::Sender::new(Link::default()));
         let metrics = BusMetrics::default();
         let refusals = Arc::default();
         let events = Arc::new(Events::new(Arc::clone(&link), Arc::clone(&refusals), metrics.clone()));
@@ -147,6 +162,9 @@ impl Bus {
         if tls_first {
             connect = connect.tls_first();
         }
+        if let Some(inbox) = inbox {
+            connect = connect.custom_inbox_prefix(inbox);
+        }
         let client = connect.connect(servers).await?;
         let rtt = Arc::default();
         let mut bus = Self {
@@ -155,6 +173,7 @@ impl Bus {
             metrics,
             rtt,
             clustered: Arc::default(),
+            said_old: Arc::default(),
             replicas: options.replicas,
             known_streams: KnownStreams::default(),
             refusals,
@@ -298,8 +317,14 @@ impl Bus {
                 let micros = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.rtt.store(micros, Ordering::Relaxed);
                 // Kept here, because asking the client copies the whole server info.
-                let clustered = self.client.server_info().cluster.is_some();
-                self.clustered.store(clustered, Ordering::Relaxed);
+                let server = self.client.server_info();
+                self.clustered.store(server.cluster.is_some(), Ordering::Relaxed);
+                if server_version::is_too_old(&server.version) && !self.said_old.swap(true, Ordering::Relaxed) {
+                    let ServerInfo {
+                        server_name, version, ..
+                    } = server;
+                    tracing::warn!(server = server_name, version, "{}", server_version::ADVICE);
+                }
                 Ok(())
             }
             Ok(None) | Err(_) => Err(BusError::Timeout(limits::ROUND_TRIP_TIMEOUT)),

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cache {
     root: PathBuf,
+    /// A folder of the same kind that is only read, as a container's image has it.
+    provisioned: Option<PathBuf>,
 }
 
 /// Why the cache folder cannot be used.
@@ -46,7 +48,7 @@ impl CacheError {
 
 impl Cache {
     /// The folder the environment names: `$TOKENBUS_CACHE`, else `$XDG_CACHE_HOME/tokenbus`, else
-    /// `$HOME/.cache/tokenbus`.
+    /// `$HOME/.cache/tokenbus`. What is whole in `$TOKENBUS_PROVISIONED` is used from there.
     ///
     /// # Errors
     /// [`CacheError::NoHome`] where none of them is set.
@@ -61,13 +63,17 @@ impl Cache {
         };
         // Children run in other directories: a relative folder must mean the same to them.
         let root = std::path::absolute(&root).map_err(CacheError::io("use", &root))?;
-        Ok(Self { root })
+        let provisioned = set("TOKENBUS_PROVISIONED").filter(|path| path.is_absolute());
+        Ok(Self { root, provisioned })
     }
 
     /// A cache in this folder.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            provisioned: None,
+        }
     }
 
     /// The folder itself; it may not exist yet.
@@ -81,6 +87,15 @@ impl Cache {
             root: self.root.clone(),
             name: name.to_owned(),
         }
+    }
+
+    /// The folder of the whole entry `name`, known by its file `proof`; `None` where it has to be installed.
+    pub(crate) fn ready(&self, name: &str, proof: &str) -> Option<PathBuf> {
+        [Some(&self.root), self.provisioned.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|root| root.join(name))
+            .find(|folder| folder.join(proof).is_file())
     }
 
     /// Removes what processes that died have left half-made. Failures are not worth a message: the
@@ -234,6 +249,23 @@ mod tests {
             Path::new("/c/.cache/tokenbus")
         );
         assert!(from(&[]).unwrap_err().to_string().contains("TOKENBUS_CACHE"));
+    }
+
+    #[test]
+    fn what_an_image_brought_is_used_where_the_own_folder_has_nothing() {
+        let (own, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cache = from(&[
+            ("TOKENBUS_CACHE", own.path().to_str().unwrap()),
+            ("TOKENBUS_PROVISIONED", image.path().to_str().unwrap()),
+        ])
+        .unwrap();
+        assert_eq!(cache.ready("thing-1", "file"), None);
+        for root in [image.path(), own.path()] {
+            std::fs::create_dir(root.join("thing-1")).unwrap();
+            assert_ne!(cache.ready("thing-1", "file"), Some(root.join("thing-1")));
+            std::fs::write(root.join("thing-1/file"), "").unwrap();
+            assert_eq!(cache.ready("thing-1", "file"), Some(root.join("thing-1")));
+        }
     }
 
     #[test]

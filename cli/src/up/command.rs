@@ -10,14 +10,13 @@ use clap::ArgAction;
 use futures_util::StreamExt as _;
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::{Capacity, ModelCapacity, Subjects, decode};
-use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, LlamaRuntime};
-use tokenbus_worker::engine::{Engine, EngineInfo, Health, Overrides};
+use tokenbus_worker::engine::{Engine, EngineInfo, Health};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::{EngineArgs, Provided};
 use super::first_answer;
-use super::model::{self, Model, ModelSpec};
 use super::nats::NatsServer;
 use super::provision::Provisioner;
 use super::roles::Roles;
@@ -49,22 +48,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     access: AccessArgs,
 
-    /// Model to serve: a GGUF file, or hf:owner/repo[:file] to download one
-    /// [default: SmolLM2-135M-Instruct]
-    #[arg(long, value_name = "FILE|hf:OWNER/REPO[:FILE]")]
-    model: Option<ModelSpec>,
-
-    /// Requests that the model serves at once [default: two per core, 2 to 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    slots: Option<u32>,
-
-    /// Context length of each slot, tokens [default: 4096, or what the model was trained for]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
-    ctx: Option<u32>,
-
-    /// Threads of the engine [default: the physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
+    #[command(flatten)]
+    engine: EngineArgs,
 
     /// The first question
     #[arg(long, value_name = "TEXT", default_value = "What is gravity?")]
@@ -94,7 +79,8 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     let folder = cluster_folder(&args, &listener)?;
-    let engine = start_engine(&args, &provided, folder.path.join("logs")).await?;
+    let logs = folder.path.join("logs");
+    let engine = args.engine.start(provided.engine, logs).await?;
     // The engine loads its model while the bus starts.
     let nats = match provided.nats_server {
         None => Ok(None),
@@ -112,14 +98,18 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     };
     let mut bus = args.bus.clone();
     if let Some(server) = &nats {
-        screen.line(format_args!("nats-server: runs at {}", server.url()));
-        bus.nats = vec![server.url()];
+        let (url, key) = (server.url(), server.credentials());
+        screen.line(format_args!(
+            "nats-server: runs at {url}, for others with --nats-creds {}",
+            key.display()
+        ));
+        bus.nats_creds = Some(key.to_owned());
+        bus.nats = vec![url];
     }
     let up = Up {
         shared: bus.shared("tokenbus up").keeping(&args.kept),
         args,
         config,
-        model: provided.model.name,
         screen,
         started,
     };
@@ -132,13 +122,12 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
 }
 
 /// All that has to be on this machine.
-struct Provided {
+struct Parts {
     nats_server: Option<PathBuf>,
-    llama: LlamaRuntime,
-    model: Model,
+    engine: Provided,
 }
 
-async fn provide(args: &Args, screen: &Screen) -> Result<Provided, Failure> {
+async fn provide(args: &Args, screen: &Screen) -> Result<Parts, Failure> {
     let provisioner = Provisioner::from_env(screen.clone())?;
     let nats_server = async {
         if args.bus.nats.is_empty() {
@@ -147,35 +136,11 @@ async fn provide(args: &Args, screen: &Screen) -> Result<Provided, Failure> {
             Ok(None)
         }
     };
-    let (nats_server, llama, model) = tokio::try_join!(
+    let (nats_server, engine) = tokio::try_join!(
         async { nats_server.await.map_err(Failure::from) },
-        async { provisioner.llama().await.map_err(Failure::from) },
-        async {
-            model::obtain(args.model.as_ref(), &provisioner, screen)
-                .await
-                .map_err(Failure::from)
-        },
+        args.engine.provide(&provisioner, screen),
     )?;
-    Ok(Provided {
-        nats_server,
-        llama,
-        model,
-    })
-}
-
-async fn start_engine(args: &Args, provided: &Provided, log_dir: PathBuf) -> Result<Arc<LlamaEngine>, Failure> {
-    let options = LlamaOptions {
-        runtime: provided.llama.clone(),
-        model_path: provided.model.file.clone(),
-        model: Some(provided.model.name.clone()),
-        slots: args.slots,
-        context: args.ctx,
-        threads: args.threads,
-        extras: Extras::default(),
-        overrides: Overrides::default(),
-        log_dir,
-    };
-    Ok(LlamaEngine::start(options).await?)
+    Ok(Parts { nats_server, engine })
 }
 
 /// Where a cluster keeps what is its own.
@@ -206,8 +171,6 @@ struct Up {
     args: Args,
     config: Option<PathBuf>,
     shared: Shared,
-    /// By which clients ask for it.
-    model: String,
     screen: Screen,
     started: Instant,
 }
@@ -217,16 +180,20 @@ impl Up {
     async fn serve(
         &self,
         listener: TcpListener,
-        engine: Arc<LlamaEngine>,
+        engine: Arc<dyn Engine>,
         shutdown: &CancellationToken,
     ) -> Result<ExitCode, Failure> {
-        let address = listener.local_addr()?;
+        let address = match &self.args.access.published {
+            Some(published) => published.to_string(),
+            None => listener.local_addr()?.to_string(),
+        };
+        let local = format!("http://{}/v1", listener.local_addr()?);
         let status_page = TcpListener::bind("127.0.0.1:0").await?;
         let health = engine.info();
         let mut roles = Roles::default();
         self.start(&mut roles, listener, status_page, engine);
         let greet = async {
-            self.greet(&format!("http://{address}/v1"), health).await;
+            self.greet(&local, &format!("http://{address}/v1"), health).await;
             std::future::pending::<()>().await;
         };
         let outcome = tokio::select! {
@@ -239,7 +206,7 @@ impl Up {
     }
 
     /// Starts the roles, in the order in which they will be stopped.
-    fn start(&self, roles: &mut Roles, listener: TcpListener, status_page: TcpListener, engine: Arc<LlamaEngine>) {
+    fn start(&self, roles: &mut Roles, listener: TcpListener, status_page: TcpListener, engine: Arc<dyn Engine>) {
         let (bus, namespace) = (self.shared.bus.clone(), self.shared.namespace.clone());
         let mut gateway = tokenbus_gateway::Options {
             bus: bus.clone(),
@@ -266,28 +233,28 @@ impl Up {
     }
 
     /// Waits until the model is served, asks the first question, and says how to go on.
-    async fn greet(&self, url: &str, health: watch::Receiver<EngineInfo>) {
+    /// `local` is the endpoint as this process reaches it, `url` as its users do.
+    async fn greet(&self, local: &str, url: &str, health: watch::Receiver<EngineInfo>) {
         // Before the model is there, so that the snapshot that tells of it is not missed.
         let snapshots = self.snapshots().await;
-        self.engine_ready(health).await;
+        let model = self.engine_ready(health).await;
         let answered = match snapshots {
             // It has no key to ask with.
             _ if self.args.no_prompt || self.args.access.keys.is_some() => Ok(()),
-            Ok((_bus, snapshots)) => self.first_answer(url, snapshots).await,
+            Ok((_bus, snapshots)) => self.first_answer(local, &model, snapshots).await,
             Err(error) => Err(error.into()),
         };
         if let Err(failure) = answered {
             self.screen
                 .line(format_args!("the first question was not answered: {failure}"));
         }
-        let name = serde_json::Value::from(self.model.as_str());
+        let name = serde_json::Value::from(model.as_str());
         let body =
             format!(r#"{{"model":{name},"stream":true,"messages":[{{"role":"user","content":"What is gravity?"}}]}}"#);
         self.screen.line(format_args!(
             "\n{model} is served at {url}. Talk to it:\n  \
              curl -N {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n  \
              tokenbus chat --url {url}\nCtrl-C stops it.",
-            model = self.model,
         ));
     }
 
@@ -299,36 +266,41 @@ impl Up {
         Ok((bus, snapshots))
     }
 
-    /// Waits for the engine, however long it loads, and says what is wrong with it meanwhile.
-    async fn engine_ready(&self, mut health: watch::Receiver<EngineInfo>) {
-        let step = self.screen.step(&self.model, "loading");
+    /// Waits for the engine, however long it loads, and says what is wrong with it meanwhile; returns its first model.
+    async fn engine_ready(&self, mut health: watch::Receiver<EngineInfo>) -> String {
+        let first = |info: &EngineInfo| info.models.first().map(|model| model.name.clone());
+        let title = first(&health.borrow()).unwrap_or_else(|| "engine".to_owned());
+        let step = self.screen.step(&title, "loading");
         loop {
-            match health.borrow_and_update().health.clone() {
-                Health::Ready => break,
-                Health::Starting => {}
-                Health::Down(reason) => self.screen.line(format_args!("{}: {reason}", self.model)),
+            let info = health.borrow_and_update().clone();
+            match (info.health.clone(), first(&info)) {
+                (Health::Ready, Some(model)) => {
+                    step.done("loaded");
+                    return model;
+                }
+                (Health::Ready | Health::Starting, _) => {}
+                (Health::Down(reason), _) => self.screen.line(format_args!("{title}: {reason}")),
             }
             if health.changed().await.is_err() {
                 // The engine is gone, and its worker with it: that is said where it is noticed.
                 return std::future::pending().await;
             }
         }
-        step.done("loaded");
     }
 
     /// Asks as soon as the cluster knows the model: each snapshot of the coordinator is an occasion.
-    async fn first_answer(&self, url: &str, mut snapshots: Subscriber) -> Result<(), Failure> {
+    async fn first_answer(&self, url: &str, name: &str, mut snapshots: Subscriber) -> Result<(), Failure> {
         let api = Api::new(url, None)?;
         let asked = async {
             while let Some(message) = snapshots.next().await {
                 let Ok(capacity) = decode::<Capacity>(&message.payload) else {
                     continue;
                 };
-                let served = |model: &ModelCapacity| model.model == self.model && model.workers > 0;
+                let served = |model: &ModelCapacity| model.model == name && model.workers > 0;
                 if !capacity.models.iter().any(served) {
                     continue;
                 }
-                match first_answer::ask(&api, &self.model, &self.args.prompt, self.started).await {
+                match first_answer::ask(&api, name, &self.args.prompt, self.started).await {
                     // The gateway reads the same snapshot, perhaps a moment later.
                     Err(ApiError::Status { status: 404 | 503, .. }) => {}
                     answered => return answered.map_err(Failure::from),

@@ -108,9 +108,15 @@ impl Hub {
     }
 
     fn new(endpoint: String, token: Option<String>) -> Self {
+        let is_private = endpoint
+            .get(..8)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if token.is_some() && !is_private {
+            tracing::warn!(endpoint, "HF_TOKEN is not sent to a hub without TLS");
+        }
         Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token,
+            token: token.filter(|_| is_private),
         }
     }
 

@@ -145,3 +145,19 @@ async fn an_unreachable_hub_says_what_to_do() {
     assert!(matches!(error, HubError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("--model FILE.gguf"));
 }
+
+#[test]
+fn the_token_goes_only_where_nobody_can_listen() {
+    let token = |endpoint: &str| Hub::new(endpoint.to_owned(), Some("hf_x".to_owned())).token;
+    assert_eq!(token("https://hub.example.org").as_deref(), Some("hf_x"));
+    assert_eq!(token("HTTPS://hub.example.org/").as_deref(), Some("hf_x"));
+    for open in [
+        "http://hub.example.org",
+        "HTTP://hub.example.org",
+        "hub.example.org",
+        "https",
+        "",
+    ] {
+        assert_eq!(token(open), None, "{open}");
+    }
+}

@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 mod command;
 mod download;
+mod engine;
 mod first_answer;
 pub(crate) mod hub;
 pub(crate) mod model;

@@ -13,11 +13,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::nats_log::{Line, read};
+use crate::files::{FilesError, Folder};
 use crate::limits;
 use crate::ui::Screen;
 
 /// The port that NATS clients expect.
 const USUAL_PORT: u16 = 4222;
+
+/// The file with the key, in the server's folder.
+const KEY_FILE: &str = "nats.nk";
 
 /// Why there is no nats-server.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,12 @@ pub(crate) enum NatsError {
     /// Its folder is in use.
     #[error("another `tokenbus up` runs this cluster already (its folder {folder} is in use): stop it, or choose another --namespace or --listen", folder = .0.display())]
     InUse(PathBuf),
+    /// The file with its key.
+    #[error(transparent)]
+    Key(#[from] FilesError),
+    /// No key can be made.
+    #[error("cannot make a key for NATS: {0}")]
+    NoKey(#[from] nkeys::error::Error),
     /// The program cannot be run.
     #[error("cannot run {program}: {source}", program = program.display())]
     Spawn {
@@ -50,18 +60,25 @@ pub(crate) enum NatsError {
 #[derive(Debug)]
 pub(crate) struct NatsServer {
     port: u16,
+    credentials: PathBuf,
     stop: CancellationToken,
     supervisor: JoinHandle<()>,
 }
 
 impl NatsServer {
     /// Starts `program` with its configuration and its JetStream store in `folder`, which one
-    /// server at a time may use: on port 4222 if it is free, otherwise on one that is.
+    /// server at a time may use: on port 4222 if it is free, otherwise on one that is. Only who has the key in its
+    /// folder, which is new, may use it: other users of this machine can reach loopback too.
     pub(crate) async fn start(program: PathBuf, folder: PathBuf, screen: Screen) -> Result<Self, NatsError> {
         let lock = take(&folder)?;
+        let key = nkeys::KeyPair::new_user();
+        let text = format!("# The key of this cluster's NATS. Keep it secret.\n{}\n", key.seed()?);
+        Folder::open(&folder)?.write_private(KEY_FILE, &text)?;
+        let credentials = folder.join(KEY_FILE);
         let mut launcher = Launcher {
             program,
             folder,
+            public_key: key.public_key(),
             port: Some(USUAL_PORT),
         };
         let running = match launcher.launch().await? {
@@ -85,12 +102,22 @@ impl NatsServer {
             _lock: lock,
         };
         let supervisor = tokenbus_bus::task::spawn("nats-server", supervisor.run(running));
-        Ok(Self { port, stop, supervisor })
+        Ok(Self {
+            port,
+            credentials,
+            stop,
+            supervisor,
+        })
     }
 
     /// Its address.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The file with the key that it lets in.
+    pub(crate) fn credentials(&self) -> &Path {
+        &self.credentials
     }
 
     /// Ends it in order and waits until it is gone.
@@ -124,7 +151,7 @@ fn take(folder: &Path) -> Result<File, NatsError> {
 
 /// The settings of the server. Vanished clients must be noticed within seconds, or requests go to
 /// workers that are gone; 8 MB is the largest message that the server takes without a warning.
-fn configuration(port: Option<u16>, store: &Path) -> String {
+fn configuration(port: Option<u16>, store: &Path, public_key: &str) -> String {
     let port = port.map_or_else(|| "-1".to_owned(), |port| port.to_string());
     let store = serde_json::Value::from(store.to_string_lossy());
     format!(
@@ -136,6 +163,7 @@ fn configuration(port: Option<u16>, store: &Path) -> String {
          ping_max: 2\n\
          write_deadline: \"5s\"\n\
          logtime: false\n\
+         authorization {{ users: [ {{ nkey: {public_key} }} ] }}\n\
          jetstream {{\n  store_dir: {store}\n  max_memory_store: 64MB\n  max_file_store: 256MB\n}}\n"
     )
 }
@@ -145,6 +173,8 @@ fn configuration(port: Option<u16>, store: &Path) -> String {
 struct Launcher {
     program: PathBuf,
     folder: PathBuf,
+    /// Of the one user whom it lets in.
+    public_key: String,
     port: Option<u16>,
 }
 
@@ -163,7 +193,7 @@ struct Running {
 impl Launcher {
     async fn launch(&self) -> Result<Launched, NatsError> {
         let config = self.folder.join("nats.conf");
-        let text = configuration(self.port, &self.folder.join("jetstream"));
+        let text = configuration(self.port, &self.folder.join("jetstream"), &self.public_key);
         std::fs::write(&config, text).map_err(|source| NatsError::Folder {
             path: config.clone(),
             source,

@@ -53,6 +53,18 @@ async fn it_starts_with_our_settings_and_is_gone_when_stopped() {
         "{info}"
     );
     assert!(info.contains("\"jetstream\":true"), "{info}");
+    let connect = |credentials: Option<PathBuf>| async {
+        let options = tokenbus_bus::BusOptions {
+            urls: vec![server.url()],
+            credentials,
+            ..tokenbus_bus::BusOptions::default()
+        };
+        let bus = tokenbus_bus::Bus::connect(&options).await.unwrap();
+        let connected = tokio::time::timeout(Duration::from_secs(2), bus.connected()).await;
+        connected.is_ok()
+    };
+    assert!(connect(Some(server.credentials().to_owned())).await, "who has the key");
+    assert!(!connect(None).await, "a stranger on this machine");
     // One cluster, one folder, one server.
     let second = NatsServer::start(program().await, folder.path().to_owned(), Screen::stderr()).await;
     assert!(matches!(second.unwrap_err(), NatsError::InUse(_)));
@@ -116,7 +128,7 @@ async fn a_program_that_is_no_nats_server_is_said() {
 
 #[test]
 fn the_configuration_quotes_its_paths() {
-    let text = configuration(None, Path::new("/a \"b\"/c"));
+    let text = configuration(None, Path::new("/a \"b\"/c"), "U");
     assert!(text.contains("port: -1\n"), "{text}");
     assert!(text.contains(r#"store_dir: "/a \"b\"/c""#), "{text}");
 }

@@ -99,8 +99,7 @@ impl Provisioner {
             }
         }
         let package = package::NATS;
-        let entry = self.cache.entry(&package.entry(OS, ARCH, false));
-        let folder = match self.cached(package, &entry) {
+        let folder = match self.cached(package, false) {
             Some(folder) => folder,
             None => self.install(package).await?.1,
         };
@@ -127,8 +126,7 @@ impl Provisioner {
             ..package.demands()
         };
         let runs = python::find(self.path.as_deref(), demands, package.label).await?;
-        let entry = self.cache.entry(&package.entry(OS, ARCH, runs.free_threaded));
-        let (python, packages) = match self.cached(package, &entry) {
+        let (python, packages) = match self.cached(package, runs.free_threaded) {
             Some(folder) => (runs, folder),
             None => self.install(package).await?,
         };
@@ -145,20 +143,18 @@ impl Provisioner {
     /// [`ProvisionError`].
     pub(crate) async fn small_model(&self) -> Result<PathBuf, ProvisionError> {
         let package = package::MODEL;
-        let entry = self.cache.entry(&package.entry(OS, ARCH, false));
-        let folder = match self.cached(package, &entry) {
+        let folder = match self.cached(package, false) {
             Some(folder) => folder,
             None => self.install(package).await?.1,
         };
         Ok(folder.join(package.proof))
     }
 
-    fn cached(&self, package: Package, entry: &Entry) -> Option<PathBuf> {
-        let folder = entry.path();
-        folder.join(package.proof).is_file().then(|| {
-            self.say(&package.title(), "ready");
-            folder
-        })
+    fn cached(&self, package: Package, free_threaded: bool) -> Option<PathBuf> {
+        let entry = package.entry(OS, ARCH, free_threaded);
+        self.cache
+            .ready(&entry, package.proof)
+            .inspect(|_| self.say(&package.title(), "ready"))
     }
 
     /// Installs `package` unless another process is just doing that; returns the Python that serves

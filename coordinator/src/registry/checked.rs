@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tokenbus_protocol::{MAX_MODEL_NAME, Quantiles, Status};
 
-use crate::limits::MAX_MODELS_PER_WORKER;
+use crate::limits::{MAX_MODELS_PER_WORKER, MAX_TEXT};
 
 /// `status` without the nonsense that a broken or hostile worker may send.
 pub(super) fn status(mut status: Status) -> Status {
@@ -13,6 +13,10 @@ pub(super) fn status(mut status: Status) -> Status {
         !model.name.is_empty() && model.name.len() <= MAX_MODEL_NAME && seen.insert(model.name.clone())
     });
     status.report.models.truncate(MAX_MODELS_PER_WORKER);
+    let report = &mut status.report;
+    for text in [&mut report.version, &mut report.host, &mut report.engine] {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
     status.report.tokens_per_second = positive(status.report.tokens_per_second);
     status.report.ttft = quantiles(status.report.ttft);
     status.report.itl = quantiles(status.report.itl);

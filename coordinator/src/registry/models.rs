@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokenbus_protocol::{Capabilities, EventKind, ModelInfo, Status, WorkerState};
+use tokenbus_protocol::{Capabilities, EventKind, ModelInfo, Name, Status, WorkerState};
 
 use super::Happening;
-use crate::limits::{MAX_MODELS, MODEL_LISTED_FOR};
+use crate::limits::{MAX_MODELS, MAX_UNNAMED_PER_WORKER, MODEL_LISTED_FOR};
 
 /// The models that workers have named, by name.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(super) named: u32,
     /// Since when no worker names it.
     pub(super) unnamed_since: Option<Instant>,
+    /// The worker that named it last, once none does.
+    unnamed_by: Option<Name>,
     /// The context length from its last ready worker.
     pub(crate) context_length: Option<u64>,
     /// The capabilities from its last ready worker.
@@ -76,10 +78,8 @@ impl Models {
             new.report.models.iter().for_each(|info| self.add(info, new));
         }
         if let Some(old) = old {
-            old.report
-                .models
-                .iter()
-                .for_each(|info| self.remove(info, is_ready(old), now));
+            old.report.models.iter().for_each(|info| self.remove(info, old, now));
+            self.forget_some_of(&old.report.worker);
         }
         touched
             .into_iter()
@@ -105,6 +105,7 @@ impl Models {
         let model = self.listed.entry(info.name.clone()).or_default();
         model.named += 1;
         model.unnamed_since = None;
+        model.unnamed_by = None;
         if is_ready(worker) {
             model.ready += 1;
         }
@@ -115,16 +116,33 @@ impl Models {
         }
     }
 
-    fn remove(&mut self, info: &ModelInfo, was_ready: bool, now: Instant) {
+    fn remove(&mut self, info: &ModelInfo, worker: &Status, now: Instant) {
         let Some(model) = self.listed.get_mut(&info.name) else {
             return;
         };
         model.named = model.named.saturating_sub(1);
-        if was_ready {
+        if is_ready(worker) {
             model.ready = model.ready.saturating_sub(1);
         }
         if model.named == 0 {
             model.unnamed_since = Some(now);
+            model.unnamed_by = Some(worker.report.worker.clone());
+        }
+    }
+
+    /// Forgets the oldest models that `worker` left without a worker, if there are too many: one that names ever new
+    /// models must not fill the list.
+    fn forget_some_of(&mut self, worker: &Name) {
+        let mut left: Vec<(Option<Instant>, String)> = self
+            .listed
+            .iter()
+            .filter(|(_, model)| model.unnamed_by.as_ref() == Some(worker))
+            .map(|(name, model)| (model.unnamed_since, name.clone()))
+            .collect();
+        let too_many = left.len().saturating_sub(MAX_UNNAMED_PER_WORKER);
+        left.sort_unstable();
+        for (_, name) in left.into_iter().take(too_many) {
+            self.listed.remove(&name);
         }
     }
 

@@ -8,7 +8,7 @@ use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tokenbus_bus::{BusOptions, task};
-use tokenbus_coordinator::{CoordinatorError, Options};
+use tokenbus_coordinator::{CoordinatorError, Options, PageAccess};
 use tokenbus_protocol::{
     Capabilities, Capacity, Event, EventKind, ModelInfo, Name, Quantiles, Status, Subjects, Totals, WorkerReport,
     WorkerState, decode, encode,
@@ -135,12 +135,17 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) async fn start(url: &str, id: &str) -> Self {
+        Self::with(url, id, PageAccess::default()).await
+    }
+
+    pub(crate) async fn with(url: &str, id: &str, page: PageAccess) -> Self {
         let bus = BusOptions {
             urls: vec![url.to_owned()],
             ..BusOptions::default()
         };
         let options = Options {
             id: Some(name(id)),
+            page,
             ..Options::new(bus, name("t"))
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -172,8 +177,13 @@ impl Coordinator {
 
     /// The head and the body of its answer.
     pub(crate) async fn get(&self, path: &str) -> (String, String) {
+        self.get_with(path, "").await
+    }
+
+    /// The same with more header lines.
+    pub(crate) async fn get_with(&self, path: &str, headers: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         soon("answer over HTTP", stream.read_to_string(&mut answer))

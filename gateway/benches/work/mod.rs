@@ -118,6 +118,7 @@ impl Demultiplexer {
                     last: Instant::now(),
                 })
             };
+            inbox.sent(0, Some(self.worker.clone()));
             assert!(inbox.poll_next(&mut context, lane).is_pending());
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokenbus_protocol::Name;
 
+use super::budget::{Budgets, Money};
 use super::limits::{MAX_KEYS, MAX_PATTERNS};
 use super::pattern::Pattern;
 use super::secret::KeyHash;
@@ -34,12 +35,30 @@ pub struct KeyEntry {
     /// Concurrent requests, over all gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<NonZeroU32>,
+    /// Tokens a day of the UTC calendar, prompt and completion, over all gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<NonZeroU64>,
+    /// Tokens a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_month: Option<NonZeroU64>,
+    /// Money a day, by the models' prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_day: Option<Money>,
+    /// Money a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_month: Option<Money>,
     /// Priority of its requests, and the highest that they may ask for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
     /// Whether it may read `/metrics`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub metrics: bool,
+    /// Whether it may see workers, hosts and loads in `/cluster`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster: bool,
+    /// Whether its requests may have members that steer the inside of an engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub engine_members: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
@@ -48,7 +67,7 @@ fn is_zero(priority: &i32) -> bool {
 }
 
 impl KeyEntry {
-    /// A key that may do everything except read metrics.
+    /// A key that may ask for all models, and do no more than that.
     pub fn new(hash: KeyHash) -> Self {
         Self {
             hash,
@@ -57,8 +76,24 @@ impl KeyEntry {
             requests_per_minute: None,
             tokens_per_minute: None,
             streams: None,
+            tokens_per_day: None,
+            tokens_per_month: None,
+            cost_per_day: None,
+            cost_per_month: None,
             priority: 0,
             metrics: false,
+            cluster: false,
+            engine_members: false,
+        }
+    }
+
+    /// Its budgets.
+    pub fn budgets(&self) -> Budgets {
+        Budgets {
+            tokens_day: self.tokens_per_day,
+            tokens_month: self.tokens_per_month,
+            cost_day: self.cost_per_day,
+            cost_month: self.cost_per_month,
         }
     }
 
@@ -140,6 +175,8 @@ pub struct Limits {
     pub tokens: Option<NonZeroU64>,
     /// Concurrent requests.
     pub streams: Option<NonZeroU32>,
+    /// In a day and in a month.
+    pub budgets: Budgets,
 }
 
 impl Limits {
@@ -163,6 +200,10 @@ pub struct Key {
     pub priority: i32,
     /// Whether it may read `/metrics`.
     pub metrics: bool,
+    /// Whether it may see workers, hosts and loads in `/cluster`.
+    pub cluster: bool,
+    /// Whether its requests may have members that steer the inside of an engine.
+    pub engine_members: bool,
 }
 
 impl Key {
@@ -174,9 +215,12 @@ impl Key {
                 requests: entry.requests_per_minute,
                 tokens: entry.tokens_per_minute,
                 streams: entry.streams,
+                budgets: entry.budgets(),
             },
             priority: entry.priority,
             metrics: entry.metrics,
+            cluster: entry.cluster,
+            engine_members: entry.engine_members,
             name,
         }
     }
@@ -245,6 +289,11 @@ impl KeyTable {
     /// The key of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.by_name.get(name)
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.by_name.values().map(|key| &**key)
     }
 
     /// How many there are.

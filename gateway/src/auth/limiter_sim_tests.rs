@@ -4,6 +4,7 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::super::limits::{GOSSIP, GOSSIP_GAP, REFRESH};
+use super::tests::admit;
 use super::*;
 
 /// The settings of a simulation; times are in milliseconds.
@@ -160,7 +161,8 @@ impl Simulation {
         while self.random.f64() < expected {
             expected -= 1.0;
             let (asked, uses) = (self.random.u64(100..1000), self.random.u64(0..100));
-            let Ok((charge, news)) = self.limiters[gateway].admit(&self.key, self.world.limits, asked, now) else {
+            let Ok((charge, news)) = admit(&mut self.limiters[gateway], (&self.key, self.world.limits), asked, now)
+            else {
                 continue;
             };
             self.news[gateway].some |= news.some;

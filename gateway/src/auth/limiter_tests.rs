@@ -2,6 +2,8 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
+use tokenbus_protocol::Spending;
+
 use super::*;
 
 fn name(text: &str) -> Name {
@@ -13,11 +15,29 @@ fn limits(requests: u32, tokens: u64, streams: u32) -> Limits {
         requests: NonZeroU32::new(requests),
         tokens: NonZeroU64::new(tokens),
         streams: NonZeroU32::new(streams),
+        ..Limits::default()
     }
 }
 
 fn after(start: Instant, seconds: f64) -> Instant {
     start + Duration::from_secs_f64(seconds)
+}
+
+/// Admits a request and charges it for its tokens; one that is refused ends at once.
+pub(super) fn admit(
+    limiter: &mut Limiter,
+    (key, limits): (&Name, Limits),
+    tokens: u64,
+    now: Instant,
+) -> Result<(Charge, News), Refusal> {
+    let (mut charge, first) = limiter.admit(key, limits, now)?;
+    match limiter.charge(key, &mut charge, tokens, now) {
+        Ok(news) => Ok((charge, first.and(news))),
+        Err(refusal) => {
+            limiter.settle(key, &charge, 0, now);
+            Err(refusal)
+        }
+    }
 }
 
 /// Gateways that hear each other at once, with one key.
@@ -67,7 +87,7 @@ impl Cluster {
     }
 
     fn admit(&mut self, gateway: usize, tokens: u64, now: Instant) -> Result<(Charge, News), Refusal> {
-        self.limiters[gateway].admit(&self.key, self.limits, tokens, now)
+        admit(&mut self.limiters[gateway], (&self.key, self.limits), tokens, now)
     }
 
     fn left(&self, gateway: usize, now: Instant) -> (u64, u64) {
@@ -188,14 +208,17 @@ fn a_request_larger_than_the_limit_goes_when_nothing_else_has() {
 }
 
 #[test]
-fn a_refused_request_consumes_nothing() {
+fn a_request_that_its_tokens_refuse_counts_as_a_request_and_no_other_refusal_consumes_anything() {
     let start = Instant::now();
     let mut cluster = Cluster::new(1, limits(10, 100, 5), start);
     cluster.admit(0, 100, start).unwrap();
-    for _ in 0..100 {
-        cluster.admit(0, 1, start).unwrap_err();
+    for left in (0..9).rev() {
+        assert!(matches!(cluster.admit(0, 1, start), Err(Refusal::Tokens { .. })));
+        assert_eq!(cluster.left(0, start).0, left);
     }
-    assert_eq!(cluster.left(0, start).0, 9);
+    for _ in 0..100 {
+        assert!(matches!(cluster.admit(0, 1, start), Err(Refusal::Requests { .. })));
+    }
     assert_eq!(cluster.limiters[0].tell(Scope::Active, start)[0].keys[0].streams, 1);
 }
 
@@ -260,7 +283,7 @@ fn a_gateway_that_was_cut_off_is_believed_no_more_than_there_can_be() {
     for second in 0..100 {
         let now = after(start, f64::from(second));
         cluster.limiters[0]
-            .admit(&cluster.key.clone(), cluster.limits, 0, now)
+            .admit(&cluster.key.clone(), cluster.limits, now)
             .unwrap();
     }
     let now = after(start, 100.0);
@@ -347,7 +370,7 @@ fn messages_are_of_bounded_size_and_idle_keys_are_not_told_for_ever() {
         .map(|at| name(&format!("{at:064}")))
         .collect();
     for key in &keys {
-        let (charge, _) = limiter.admit(key, limits, 0, start).unwrap();
+        let (charge, _) = limiter.admit(key, limits, start).unwrap();
         limiter.settle(key, &charge, 0, start);
     }
     let told = limiter.tell(Scope::Active, start);
@@ -383,6 +406,11 @@ fn nonsense_from_the_bus_does_no_harm() {
                     streams: u32::MAX,
                     requests_level: level,
                     tokens_level: level,
+                    expected: Amount {
+                        tokens: u64::MAX,
+                        cost: u64::MAX,
+                    },
+                    unsaved: Spending::default(),
                 };
                 let gateway = name(&format!("x{}", seq % 5));
                 seq += 1;

@@ -58,7 +58,7 @@ pub enum CallError {
     #[error("Engines died of this request, one after the other. It is not tried again for a while")]
     Deadly,
     /// The bus is not reachable.
-    #[error("The message bus is not reachable: {reason}")]
+    #[error("The message bus is not reachable")]
     BusDown {
         /// What the bus client reported.
         reason: String,

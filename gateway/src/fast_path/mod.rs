@@ -6,8 +6,9 @@
 //!
 //! - `lane.rs` says which frames pass and counts what has passed.
 //! - `splice.rs` is what the client's side lends a lane: the template of its events, and an outlet.
-//! - `chunk_outlet.rs` is that outlet for HTTP/1.1; `wire.rs` is the client's socket under it.
-//! - `handover.rs` takes a begun answer out of the HTTP library.
+//! - `bypass.rs` is that outlet. Under it are two ways past the HTTP library: `wire.rs`, the socket of an HTTP/1.1
+//!   connection, and `stream_wire.rs`, one stream of an HTTP/2 connection.
+//! - `handover.rs` takes a begun HTTP/1.1 answer out of the HTTP library.
 //!
 //! `stream/` knows the first two, which know no HTTP. `http/` knows all of them.
 //!
@@ -17,8 +18,8 @@
 //!   everything that came before.
 //! - A template writes the same bytes as the answer's encoder would for the same text. The encoder of an answer with
 //!   several choices has none.
-//! - Only an HTTP/1.1 connection lends an outlet, and only if one thread serves everything: the demultiplexer may then
-//!   write to any client's socket. Otherwise the lane writes the text and the client's task sends it.
+//! - A connection lends an outlet only if one thread serves everything: the demultiplexer may then write to any client.
+//!   Otherwise the lane writes the text and the client's task sends it.
 //!
 //! # What closes it
 //!
@@ -34,12 +35,15 @@
 //!    else. A wire that is not clean takes nothing: the text stays in the inbox, and the reader is woken.
 //! 3. The answer's head and first events belong to the HTTP library. `Wire::hold` makes the wire unclean before the
 //!    library gets bytes; the library's flush makes it clean again.
-//! 4. When the body has nothing more for now, it goes into the [`handover::Handover`]. When the wire is clean as well,
-//!    the connection takes body and socket back and writes the chunks itself (`http/connection/chunked.rs`). The
-//!    library gets the socket again for the next request.
+//!    An HTTP/2 stream is clean when the library has all that the body's task has read; a bus message's events for one
+//!    connection then leave together.
+//! 4. When the body of an HTTP/1.1 answer has nothing more for now, it goes into the [`handover::Handover`]. When the
+//!    wire is clean as well, the connection takes body and socket back and writes the chunks itself
+//!    (`http/connection/chunked.rs`). The library gets the socket again for the next request.
 
-pub(crate) mod chunk_outlet;
+pub(crate) mod bypass;
 pub(crate) mod handover;
 pub(crate) mod lane;
 pub(crate) mod splice;
+pub(crate) mod stream_wire;
 pub(crate) mod wire;

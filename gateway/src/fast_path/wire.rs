@@ -7,15 +7,17 @@
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use tokenbus_http_parts::encode_chunk;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use crate::fast_path::bypass::Bypass;
 use crate::fast_path::splice::Sent;
-use crate::http::limits::{AHEAD, KEPT_AHEAD, READ_SCRATCH};
+use crate::http::limits::{AHEAD, KEPT_AHEAD, LINGER_BYTES, READ_SCRATCH};
 
 thread_local! {
     /// The read buffer that all sockets of a thread share.
@@ -27,8 +29,15 @@ thread_local! {
 pub(crate) struct Wire {
     tcp: TcpStream,
     out: Mutex<Out>,
-    /// Bytes that were read while the client is answered; they go before all others.
-    ahead: Mutex<BytesMut>,
+    ahead: Mutex<Ahead>,
+}
+
+/// What was read while the client is answered; it goes before all other bytes.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: BytesMut,
+    /// Bytes that were dropped behind those.
+    dropped: usize,
 }
 
 #[derive(Debug, Default)]
@@ -38,10 +47,6 @@ struct Out {
     /// Bytes sent past the library that the system has not taken.
     rest: BytesMut,
 }
-
-/// A request's connection, among the request's extensions. Only HTTP/1.1 requests have it: their answers are chunked.
-#[derive(Debug, Clone)]
-pub(crate) struct ClientWire(pub(crate) Arc<Wire>);
 
 impl Wire {
     pub(crate) fn new(tcp: TcpStream) -> Self {
@@ -54,11 +59,6 @@ impl Wire {
 
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp
-    }
-
-    /// Call before the library gets something to write.
-    pub(crate) fn hold(&self) {
-        self.lock().clean = false;
     }
 
     /// Whether all bytes of both writers have left.
@@ -101,22 +101,33 @@ impl Wire {
     }
 
     /// Reads on while the client is answered, because bytes that nobody reads would hide that it has left. Ready with
-    /// false if it has, with true if bytes came. Pending also if there are many of them.
+    /// false if it has ended its side, with true if bytes came.
+    ///
+    /// # Errors
+    /// The client is gone, or sends without end.
     pub(crate) fn poll_ahead(&self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        if ahead.len() >= KEPT_AHEAD {
-            return Poll::Pending;
-        }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
         ready!(self.poll_read(cx, &mut buffer))?;
-        ahead.extend_from_slice(buffer.filled());
-        Poll::Ready(Ok(!buffer.filled().is_empty()))
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = buffer.filled();
+        if ahead.dropped == 0 && ahead.bytes.len() + read.len() <= KEPT_AHEAD {
+            ahead.bytes.extend_from_slice(read);
+        } else {
+            ahead.dropped += read.len();
+        }
+        if ahead.dropped > LINGER_BYTES {
+            return Poll::Ready(Err(io::Error::other("the client sends without end")));
+        }
+        Poll::Ready(Ok(!read.is_empty()))
     }
 
-    /// The bytes that [`Wire::poll_ahead`] has read.
-    pub(crate) fn take_ahead(&self) -> BytesMut {
-        std::mem::take(&mut *self.ahead.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The bytes that [`Wire::poll_ahead`] has read; `None` if some behind them were dropped, so that no request can
+    /// follow on this connection.
+    pub(crate) fn take_ahead(&self) -> Option<BytesMut> {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = std::mem::take(&mut ahead.bytes);
+        (ahead.dropped == 0).then_some(bytes)
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -160,6 +171,19 @@ impl Wire {
     }
 }
 
+impl Bypass for Wire {
+    fn hold(&self) {
+        self.lock().clean = false;
+    }
+
+    /// As one chunk of an HTTP/1.1 body.
+    fn send_events(&self, events: &[u8], scratch: &mut Vec<u8>) -> Sent {
+        scratch.clear();
+        encode_chunk(scratch, events);
+        self.send(scratch)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
@@ -168,6 +192,8 @@ pub(crate) mod tests {
 
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
+
+    use std::sync::Arc;
 
     use super::*;
 

@@ -6,6 +6,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
+use crate::http::held::Bodies;
 use crate::http::options::HttpOptions;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
@@ -19,6 +20,8 @@ pub struct Edge<C> {
     pub core: C,
     /// Settings.
     pub options: Arc<HttpOptions>,
+    /// The bytes of all request bodies.
+    pub bodies: Bodies,
     /// Measures each request.
     pub metrics: Metrics,
     /// The metrics that `/metrics` shows.

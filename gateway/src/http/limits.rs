@@ -9,9 +9,18 @@ pub(crate) const BODY_LIMIT: usize = 32 * 1024 * 1024;
 /// (images as data URLs) go to a blocking thread.
 pub(crate) const INLINE: usize = 256 * 1024;
 
-/// Silence of a client in the middle of its body that ends in a 408. Longer than a stall of a mobile link, short enough
-/// that half-sent bodies do not pile up in memory.
-pub(crate) const BODY_IDLE: Duration = Duration::from_secs(30);
+/// Default bytes of all request bodies in memory: twice those of a full waiting room.
+pub(crate) const BODY_MEMORY: usize = 512 * 1024 * 1024;
+
+/// Time in which a client must have sent [`BODY_WINDOW_BYTES`] of its body, else it gets a 408. Longer than a stall of a
+/// mobile link, short enough that half-sent bodies do not pile up in memory.
+pub(crate) const BODY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Bytes of a body in each [`BODY_WINDOW`]: 1 KiB a second, less than any link on which a chat is of use.
+pub(crate) const BODY_WINDOW_BYTES: usize = 30 * 1024;
+
+/// Large bodies that are checked at once; the others wait. A check holds a small multiple of its body.
+pub(crate) const CHECKS_AT_ONCE: usize = 4;
 
 /// Largest body in bytes that is copied out of the connection's buffer. Uncopied, it would hold the whole buffer as
 /// long as its stream lives. Such a copy costs a few microseconds.
@@ -70,10 +79,15 @@ pub(crate) const OPENING: Duration = Duration::from_secs(30);
 /// Bytes after which a connection counts as opened: the length of the HTTP/2 preface, which tells the version.
 pub(crate) const OPENING_BYTES: usize = 24;
 
-/// Time limit between two requests on one connection, and for a request's header; the HTTP library has one bound for
-/// both. Longer than the 90 s for which Go's and Rust's clients keep idle connections: so the client closes them, and no
+/// Bytes of a request's head, and so of what a connection may hold before its request has a key: more than proxies allow.
+pub(crate) const HEADER_BYTES: usize = 64 * 1024;
+
+/// Time limit for a head that has begun: a mobile link needs a second for one.
+pub(crate) const HEADER_TIME: Duration = Duration::from_secs(15);
+
+/// Time limit between two requests on one connection. Longer than the 90 s for which Go's and Rust's clients keep idle connections: so the client closes them, and no
 /// request meets a closing connection.
-pub(crate) const HEADER_READ: Duration = Duration::from_secs(120);
+pub(crate) const IDLE: Duration = Duration::from_secs(120);
 
 /// Time after which a client that leaves its socket full is disconnected. The core cancels its stream much earlier.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(60);
@@ -93,20 +107,46 @@ pub(crate) const LINGER_IDLE: Duration = Duration::from_secs(5);
 /// Most bytes that a linger reads and throws away: several times the default body limit.
 pub(crate) const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
+/// Pauses between bytes that tell whether a client which has ended its side is still there: the first, and the longest.
+pub(crate) const PROBE_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
+
+/// Leading zeros of a chunk's size that such a client gets at most. Go's library takes 16 digits.
+pub(crate) const PROBE_ZEROS: u32 = 4;
+
 /// Most streams per HTTP/2 connection. A proxy may carry all its clients over one connection; flow control bounds the
 /// buffers of each stream.
 pub(crate) const HTTP2_STREAMS: u32 = 10_000;
 
-/// Silence after which an HTTP/2 client is pinged, and the time that it has to answer.
+/// Time between two pings of an HTTP/2 client, and the time that it has to answer one.
 pub(crate) const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// Most bytes of one HTTP/2 stream that wait in memory for a slow client. The library's 400 KB would be 4 GB for
 /// 10,000 streams.
 pub(crate) const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 
+/// Streams that the client has reset before they were served, and resets of ours that a client provokes, after which an
+/// HTTP/2 connection ends: a client that opens and resets streams at full speed costs work, but no answer.
+pub(crate) const HTTP2_RESETS: usize = 128;
+
+/// Bytes of one HTTP/2 stream, and of all streams of a connection, that the client may send ahead of the reader.
+pub(crate) const HTTP2_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of the headers of one HTTP/2 request.
+pub(crate) const HTTP2_HEADERS: u32 = 32 * 1024;
+
 /// First and longest pause after a failed accept (no file descriptors). Short, because a descriptor is free as soon as
 /// any connection ends.
 pub(crate) const ACCEPT_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(1);
+
+/// Open files that connections leave free, at least and at most: for NATS, for settings that are read again, for
+/// connections that are told that they are too many.
+pub(crate) const FILES_KEPT: std::ops::RangeInclusive<u64> = 96..=1024;
+
+/// Connections beyond the limit that are told so at once; others are closed without a word. Well below [`FILES_KEPT`].
+pub(crate) const REFUSED_AT_ONCE: usize = 32;
+
+/// Time that a connection beyond the limit has to take in the refusal.
+pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Time between the end of the grace, when the core ends its streams with an error event, and the cutting of the
 /// connections, so that the event still leaves.
@@ -126,8 +166,8 @@ pub(crate) const REFUSAL_LINES: u32 = 20;
 /// Time after which refused requests are logged again.
 pub(crate) const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
 
-/// Bytes that are kept of what a client sends while it is answered. When there are more, only a failed write tells that
-/// the client has left.
+/// Bytes that are kept of what a client sends while it is answered. What is more is dropped, and the connection closes
+/// after the answer.
 pub(crate) const KEPT_AHEAD: usize = 64 * 1024;
 
 /// Bytes of a streamed answer that wait in memory for a full socket before no more is taken from the stream. The core

@@ -10,6 +10,7 @@ mod edge;
 mod endpoints;
 pub(crate) mod error;
 mod format;
+mod held;
 pub(crate) mod limits;
 mod openapi;
 mod options;
@@ -21,6 +22,7 @@ mod router;
 pub use edge::Edge;
 #[cfg(feature = "testing")]
 pub use endpoints::routes::paths;
+pub use held::Bodies;
 pub use options::HttpOptions;
 pub use origin::Origin;
 pub use router::router;

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use tokenbus_api::EngineRules;
+use tokenbus_http_parts::AllowedHost;
+
 use crate::http::limits;
 use crate::http::origin::Origin;
 
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpOptions {
+    /// Most connections that are open at once.
+    pub max_connections: usize,
+    /// Bytes of all request bodies that are in memory.
+    pub body_memory: usize,
     /// Largest request body, in bytes.
     pub body_limit: usize,
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream
@@ -24,11 +31,19 @@ pub struct HttpOptions {
     pub direct: bool,
     /// Origins whose pages may read answers.
     pub cors: Vec<Origin>,
+    /// Names under which the gateway may be asked where it asks for no keys, beside its addresses and `localhost`.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// What requests may make engines do.
+    pub engine: EngineRules,
+    /// Whether engines that can keep the cached prompts of tenants apart.
+    pub cache_salt: bool,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            max_connections: usize::MAX,
+            body_memory: limits::BODY_MEMORY,
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,
             max_request_timeout: limits::MAX_REQUEST_TIMEOUT,
@@ -36,6 +51,9 @@ impl Default for HttpOptions {
             keep_alive: limits::KEEP_ALIVE,
             direct: true,
             cors: Vec::new(),
+            allowed_hosts: Vec::new(),
+            engine: EngineRules::default(),
+            cache_salt: false,
         }
     }
 }

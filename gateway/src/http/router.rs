@@ -14,7 +14,7 @@ use crate::http::endpoints::ollama_models;
 use crate::http::endpoints::routes::routes;
 use crate::http::error::HttpError;
 use crate::http::request::access::{self, Access};
-use crate::http::request::{cors, dialect, request_id};
+use crate::http::request::{cors, dialect, foreign, request_id};
 
 /// A method of OpenAI's that would else look like one of a kept response.
 const COMPACT: &str = "/v1/responses/compact";
@@ -29,6 +29,7 @@ pub fn router<C: Backend>(edge: Edge<C>) -> Router {
         metrics: edge.metrics.clone(),
     };
     let cors = cors::layer(&edge.options.cors);
+    let guard = foreign::guard(&edge.options);
     let mut router = routes()
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
@@ -38,6 +39,8 @@ pub fn router<C: Backend>(edge: Edge<C>) -> Router {
     // A request passes the last layer first.
     if access.auth.is_on() {
         router = router.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::layer));
+    } else {
+        router = router.layer(axum::middleware::from_fn_with_state(Arc::new(guard), foreign::layer));
     }
     // Outside of `access`: a preflight has no key, and a page must be able to read a refusal.
     if let Some(cors) = cors {

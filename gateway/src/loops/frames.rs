@@ -57,21 +57,30 @@ async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>
 }
 
 fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Vec<Arc<Inbox>>) {
-    let (mut room, mut life) = (None, None);
+    if shared.is_unheard(worker, now) {
+        return;
+    }
+    let (mut room, mut life, mut useless) = (None, None, 0);
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
                 Body::Room(told) => room = Some(told),
-                Body::Held(held) => {
+                // A worker says it once in a message, and each time costs a look at all streams.
+                Body::Held(held) if life.is_none() => {
                     life = Some(held.instance);
+                    useless += 1 + streams.len();
                     roll_called(streams, worker, &held);
                 }
-                _ => deliver(shared, streams, worker, frame, now, touched),
+                Body::Held(_) | Body::Unknown => useless += 1,
+                _ => useless += deliver(shared, streams, worker, frame, now, touched),
             })
         })
     });
     if let Err(error) = read {
         shared.malformed(worker.as_str(), &error);
+    }
+    if useless > 0 {
+        shared.note_useless(worker, useless, now);
     }
     if let Some(instance) = life {
         shared.roll_call.answered(worker);
@@ -85,12 +94,12 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
     }
 }
 
-/// Tells each stream whether `worker` holds it. The list's place among the frames matters.
+/// Tells each stream of `worker` whether the worker holds it. The list's place among the frames matters.
 fn roll_called(streams: &Inboxes, worker: &Name, held: &Held) {
     let places = held.streams.iter();
     let places: HashMap<u64, (u32, u32)> = places.map(|one| (one.stream, (one.attempt, one.next_seq))).collect();
     for (number, inbox) in streams {
-        inbox.push(Event::Held {
+        inbox.push_of(worker, || Event::Held {
             worker: worker.clone(),
             instance: held.instance,
             place: places.get(number).copied(),
@@ -98,6 +107,7 @@ fn roll_called(streams: &Inboxes, worker: &Name, held: &Held) {
     }
 }
 
+/// Hands a frame to its stream. Returns what it cost if it is of no use, in frames.
 fn deliver(
     shared: &Shared,
     streams: &Inboxes,
@@ -105,12 +115,13 @@ fn deliver(
     frame: Frame<'_>,
     now: Instant,
     touched: &mut Vec<Arc<Inbox>>,
-) {
+) -> usize {
     let accepted = match &frame.body {
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
         _ => None,
     };
-    let attempt = frame.attempt;
+    let goes_on = matches!(frame.body, Body::Delta(_) | Body::Alive(_));
+    let (stream, attempt) = (frame.stream, frame.attempt);
     let fate = match streams.get(&frame.stream) {
         None => Fate::Gone,
         Some(inbox) => {
@@ -120,14 +131,25 @@ fn deliver(
                 // The stream's reader may be stuck in a write to a client that does not read. Its further output would
                 // hold up everyone else.
                 Fate::Overflowed => shared.cancel(worker, inbox.call(), attempt),
-                Fate::Gone | Fate::Taken => {}
+                Fate::Gone | Fate::Foreign | Fate::Taken => {}
             }
             fate
         }
     };
-    // The client left before any worker had its request. Now a worker has it.
-    if let (Fate::Gone, Some((id, attempt))) = (fate, accepted) {
-        shared.cancel(worker, id, attempt);
+    match (fate, accepted) {
+        (Fate::Taken | Fate::Waits | Fate::Overflowed, _) => 0,
+        // The client left before any worker had its request, or the attempt was given up. Now a worker has it.
+        (Fate::Gone | Fate::Foreign, Some((id, attempt))) => {
+            shared.cancel(worker, id, attempt);
+            limits::UNASKED_ANSWER
+        }
+        // A worker took it from the queue subject, and the frame that shows so was lost. Or it has made it all up, and
+        // must not learn the request's id.
+        (Fate::Foreign, None) if goes_on => {
+            shared.disown(worker, stream, attempt);
+            limits::UNASKED_ANSWER
+        }
+        (Fate::Gone | Fate::Foreign, None) => 1,
     }
 }
 
@@ -137,7 +159,7 @@ fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt
             if let Some(inbox) = shared.streams.get(stream) {
                 inbox.push(Event::NoResponders { attempt });
             }
-        } else if let Some((worker, _)) = pings.answered(attempt) {
+        } else if let Some((worker, _)) = pings.unanswered(attempt) {
             shared.lost(&worker);
         }
         return;
@@ -145,11 +167,14 @@ fn reply(shared: &Shared, pings: &Pings, message: &Message, stream: u64, attempt
     // A pong shows that the process is alive, and which instance it is. Its streams' state comes in frames.
     match decode::<ControlReply>(&message.payload) {
         Ok(ControlReply::Pong(pong)) => {
-            if let Some((worker, at)) = pings.answered(attempt).filter(|_| stream == PING_STREAM) {
+            // Only who was asked is heard, and only of itself.
+            if stream == PING_STREAM
+                && let Some((worker, at)) = pings.answered(attempt, &pong.worker)
+            {
                 shared.view().answered(&worker, at, Instant::now());
-            }
-            if shared.view().instance(&pong.worker, pong.instance) {
-                shared.restarted(pong.worker, pong.instance);
+                if shared.view().instance(&worker, pong.instance) {
+                    shared.restarted(worker, pong.instance);
+                }
             }
         }
         Ok(_) => {}

@@ -33,7 +33,8 @@ pub(crate) async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
     let mut tick = tokio::time::interval(SILENCE_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut link = shared.bus.link();
-    let mut number: u32 = 0;
+    // Nobody who was not asked can guess it.
+    let random = || fastrand::u32(..);
     let mut quiet_until = None;
     loop {
         tick.tick().await;
@@ -65,7 +66,7 @@ pub(crate) async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
             asked
         };
         for worker in asked {
-            number = number.wrapping_add(1);
+            let number = random();
             let subject = shared.subjects.control(&worker);
             let answer = shared.subjects.reply(&shared.gateway, PING_STREAM, number);
             pings.add(number, worker);

@@ -43,7 +43,7 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
             }
             continue;
         }
-        let Some(model) = Subjects::parse_free(&message.subject) else {
+        let Some((model, worker)) = Subjects::parse_free(&message.subject) else {
             shared.malformed(&message.subject, &"no such subject");
             continue;
         };
@@ -51,10 +51,12 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
             continue;
         }
         match decode::<FreeHint>(&message.payload) {
-            Ok(hint) => {
-                shared.view().learnt(&hint.worker, &model, now, unix_seconds());
-                shared.room(&hint.worker, hint.room, now);
+            // Permissions are by subject: a worker speaks only of itself.
+            Ok(hint) if hint.worker == worker => {
+                shared.view().learnt(&worker, &model, now, unix_seconds());
+                shared.room(&worker, hint.room, now);
             }
+            Ok(_) => shared.malformed(&message.subject, &"it speaks of another worker"),
             Err(error) => shared.malformed(&message.subject, &error),
         }
     }

@@ -29,10 +29,20 @@ impl Pings {
         table.push_back((number, worker, Instant::now()));
     }
 
-    /// The worker that was pinged with `number`, and when. Forgets the ping.
-    pub(super) fn answered(&self, number: u32) -> Option<(Name, Instant)> {
+    /// `worker` answers the ping with `number`: the worker that was pinged, and when. Forgets the ping. Another worker's
+    /// answer counts for nothing.
+    pub(super) fn answered(&self, number: u32, worker: &Name) -> Option<(Name, Instant)> {
+        self.take(|ping, pinged| ping == number && pinged == worker)
+    }
+
+    /// NATS knows nobody who could answer the ping with `number`. Forgets the ping.
+    pub(super) fn unanswered(&self, number: u32) -> Option<(Name, Instant)> {
+        self.take(|ping, _| ping == number)
+    }
+
+    fn take(&self, is: impl Fn(u32, &Name) -> bool) -> Option<(Name, Instant)> {
         let mut table = self.table();
-        let at = table.iter().position(|(ping, ..)| *ping == number)?;
+        let at = table.iter().position(|(ping, worker, _)| is(*ping, worker))?;
         table.remove(at).map(|(_, worker, at)| (worker, at))
     }
 }

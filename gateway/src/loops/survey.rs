@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::{Capabilities, Features, Name, SERVICE_NAME};
+use tokenbus_protocol::{Capabilities, Features, Name, Subjects};
 use tokio::time::Instant;
 
 use super::news;
@@ -36,6 +36,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let fresh = shared.view().is_fresh(Instant::now());
         if !fresh && !ask_coordinator(&shared).await {
             ask_workers(&shared).await;
+            shared.view().forget_silent(Instant::now());
         }
         // The new connection may lead to a more distant server.
         if std::mem::replace(&mut measured, epoch) != epoch
@@ -76,7 +77,7 @@ async fn ask_workers(shared: &Shared) {
     };
     let asked = shared
         .bus
-        .publish_with_reply(format!("$SRV.INFO.{SERVICE_NAME}"), inbox, Bytes::new())
+        .publish_with_reply(Subjects::service("INFO"), inbox, Bytes::new())
         .await;
     if asked.is_err() {
         return;

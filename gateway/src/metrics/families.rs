@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN};
@@ -30,6 +31,7 @@ pub(super) struct Families {
     pub(super) in_flight: Gauge,
     pub(super) waiting: Gauge,
     pub(super) waiting_bytes: Gauge,
+    pub(super) connections: Connections,
     pub(super) attempts: Counter,
     pub(super) republishes: Counter,
     pub(super) prompt_tokens: Family<ModelLabel, Counter>,
@@ -53,6 +55,7 @@ impl Default for Families {
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             waiting_bytes: Gauge::default(),
+            connections: Connections::default(),
             attempts: Counter::default(),
             republishes: Counter::default(),
             prompt_tokens: Family::default(),
@@ -107,6 +110,7 @@ impl Families {
             Unit::Bytes,
             f.waiting_bytes.clone(),
         );
+        f.connections.register(registry);
         registry.register("attempts", "Publishes of a request to workers", f.attempts.clone());
         registry.register(
             "republishes",

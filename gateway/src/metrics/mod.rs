@@ -1,5 +1,6 @@
 //! The gateway's metrics, and the meter of each request.
 
+mod connections;
 mod families;
 mod histogram;
 mod keys;
@@ -19,6 +20,7 @@ use labels::PlacementLabel;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
 pub(crate) use meter::Meter;
 
+use connections::Connections;
 use families::Families;
 
 /// The gateway's metrics; clones share their values.
@@ -39,6 +41,11 @@ impl Metrics {
     /// Bytes of the bodies of waiting requests. The waiting room sets it.
     pub fn waiting_bytes(&self) -> &Gauge {
         &self.0.waiting_bytes
+    }
+
+    /// The clients' connections. The server sets them.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.0.connections
     }
 
     /// Publishes of requests. The stream's driver counts them.
@@ -102,6 +109,16 @@ impl Metrics {
     #[cfg(any(test, feature = "testing"))]
     pub fn reloads(&self, what: &'static str, applied: bool) -> u64 {
         self.0.keys.reloads(what, applied)
+    }
+
+    /// Shows the budgets of keys: key, budget, limit and what was used.
+    pub fn budgets<'a>(&self, budgets: impl Iterator<Item = (&'a str, &'static str, f64, f64)>) {
+        self.0.keys.budgets(budgets);
+    }
+
+    /// Shows of how many keys something waits to be written to the bucket of budgets.
+    pub fn budget_writes_waiting(&self, keys: usize) {
+        self.0.keys.budget_writes.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     /// Usage records that wait to be published or confirmed.

@@ -8,6 +8,7 @@ pub(crate) mod budget;
 pub(crate) mod fixture;
 pub(crate) mod prefixes;
 pub(crate) mod prompt;
+pub(crate) mod refusals;
 mod view;
 
 pub use prefixes::Prefixes;

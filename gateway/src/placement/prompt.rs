@@ -24,6 +24,9 @@ struct Body<'a> {
     messages: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     prompt: Option<&'a RawValue>,
+    /// Tenants whose engines keep their prefixes apart have salts of their own.
+    #[serde(borrow)]
+    cache_salt: Option<&'a RawValue>,
 }
 
 /// The members of a client's body that name its session or its user.
@@ -56,15 +59,15 @@ pub(crate) fn session(body: &[u8]) -> Option<u64> {
 }
 
 /// The cuts of the prompt in `body`; none for a kind of request that no prefix helps, or a body that is not understood.
-/// Prompts with different salts share nothing.
-pub(crate) fn cuts(kind: RequestKind, body: &[u8], salt: &str) -> Prompt {
+/// Prompts with different `cache_salt` share nothing.
+pub(crate) fn cuts(kind: RequestKind, body: &[u8]) -> Prompt {
     if !kind.is_generated() {
         return Prompt::default();
     }
     let Ok(body) = serde_json::from_slice::<Body<'_>>(body) else {
         return Prompt::default();
     };
-    let mut chain = Chain::new(salt);
+    let mut chain = Chain::new(body.cache_salt.map_or("", RawValue::get));
     for piece in body
         .tools
         .into_iter()
@@ -111,7 +114,7 @@ mod tests {
     use super::*;
 
     fn chat(body: &str) -> Prompt {
-        cuts(RequestKind::Chat, body.as_bytes(), "")
+        cuts(RequestKind::Chat, body.as_bytes())
     }
 
     fn shared(one: &Prompt, other: &Prompt) -> usize {
@@ -170,12 +173,10 @@ mod tests {
     #[test]
     fn completions_have_prompts_and_other_kinds_have_none() {
         let body = br#"{"prompt":"Once upon a time","messages":null}"#;
-        assert_eq!(cuts(RequestKind::Completion, body, "").cuts().len(), 1);
-        assert_ne!(
-            cuts(RequestKind::Completion, body, "a"),
-            cuts(RequestKind::Completion, body, "b")
-        );
-        assert_eq!(cuts(RequestKind::Embeddings, body, ""), Prompt::default());
+        assert_eq!(cuts(RequestKind::Completion, body).cuts().len(), 1);
+        let salted = |salt| chat(&format!(r#"{{"prompt":"a","cache_salt":"{salt}"}}"#));
+        assert_ne!(salted("x").cuts(), salted("y").cuts(), "tenants whose caches are apart");
+        assert_eq!(cuts(RequestKind::Embeddings, body), Prompt::default());
         assert_eq!(chat("[]"), Prompt::default());
         assert_eq!(chat("{}"), Prompt::default());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream;
 use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream};
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Name, Subjects};
 use tokio::time::{Instant, timeout};
 
 use super::error::{StoreError, failed};
@@ -43,7 +43,7 @@ impl Bucket {
         Self {
             streams: bus.streams(limits::OPERATION),
             bus,
-            name: format!("{namespace}_responses"),
+            name: Subjects::new(namespace.clone()).responses_bucket(),
             options,
             opened: Mutex::default(),
         }
@@ -52,7 +52,7 @@ impl Bucket {
     pub(super) async fn store(&self) -> Result<Open, StoreError> {
         let link = self.bus.link().borrow().clone();
         if !link.connected {
-            return Err(StoreError::Failed(format!("NATS is not reachable: {}", link.reason)));
+            return Err(StoreError::Failed("NATS is not reachable".to_owned()));
         }
         let known = self.opened().clone();
         // Another server may have JetStream where this one has not.

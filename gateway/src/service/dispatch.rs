@@ -73,12 +73,8 @@ impl Backend for Dispatch {
         if link.connected {
             return self.0.refused().map_or(Ok(()), Err);
         }
-        let reason = if link.reason.is_empty() {
-            "not connected yet"
-        } else {
-            &link.reason
-        };
-        Err(format!("NATS is not reachable: {reason}"))
+        // Why it is not stands in the log: strangers may read this, and the reason names addresses.
+        Err("NATS is not reachable".to_owned())
     }
 
     fn concern(&self) -> Option<String> {

@@ -7,6 +7,7 @@ mod tasks;
 mod usage_task;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
@@ -22,10 +23,11 @@ use dispatch::Dispatch;
 use options::default_name;
 use settings::Settings;
 use tasks::Tasks;
-use usage_task::UsageTask;
+use usage_task::{BudgetTask, UsageTask};
 
 use crate::http::connection::server::Ending;
-use crate::http::{self, Edge};
+use crate::http::{self, Bodies, Edge};
+use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, survey, tell_waiting};
 use crate::metrics::Metrics;
@@ -67,6 +69,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     );
     let mut tasks = start(&shared, outgoing).await?;
     let (auth, models) = settings.start(&shared, &mut tasks).await?;
+    let budget_task = BudgetTask::start(&shared, auth.clone());
     let (usage, usage_task) = UsageTask::start(&shared, options.usage_stream);
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
@@ -76,8 +79,10 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         grace: options.grace,
     };
     let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
+    let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses,
+        bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),
         metrics,
@@ -92,18 +97,18 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         let (delay, grace) = (options.drain_delay, options.grace);
         tracing::info!(%gateway, streams = shared.streams.len(), ?delay, ?grace, "gateway stopping");
         ending.draining.cancel();
-        tokio::time::sleep(delay).await;
+        unless_deserted(&shared.bus, delay).await;
         ending.closing.cancel();
-        tokio::time::sleep(grace).await;
+        unless_deserted(&shared.bus, grace).await;
         shared.streams.broadcast(&Event::ShutDown);
         std::future::pending::<()>().await;
     };
     let ended = tokio::select! {
-        () = http::connection::server::serve(listener, router, ending.clone()) => Ok(()),
+        () = http::connection::server::serve(listener, router, most, ending.clone()) => Ok(()),
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };
-    usage_task.close().await;
+    tokio::join!(usage_task.close(), budget_task.close());
     tasks.end().await;
     // Before the gateway says that it has stopped, NATS answers "no responders" to anyone who sends to it.
     if shared.bus.is_connected()
@@ -113,6 +118,26 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     }
     tracing::info!(%gateway, "gateway stopped");
     ended
+}
+
+/// Waits for `time`, or until NATS has been away for so long that it is not coming back: a whole cluster is being
+/// stopped, and no stream can end by itself.
+async fn unless_deserted(bus: &Bus, time: Duration) {
+    let mut link = bus.link();
+    let deserted = async {
+        loop {
+            // The sender lives as long as the bus, so waiting cannot fail.
+            let _ = link.wait_for(|link| !link.connected).await;
+            let back = async { link.wait_for(|link| link.connected).await.is_ok() };
+            if tokio::time::timeout(LEAVING_WITHOUT_BUS, back).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = deserted => tracing::warn!("NATS is away while the gateway stops: its streams end now"),
+    }
 }
 
 fn registry(metrics: &Metrics, bus: &Bus) -> Registry {

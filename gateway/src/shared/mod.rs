@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Refusals};
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Cancel, Control, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode};
+use tokenbus_protocol::{Cancel, Control, Disown, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -50,7 +50,9 @@ pub(crate) struct Shared {
     view: Mutex<View>,
     prefixes: Mutex<Prefixes>,
     waiting: Mutex<Door<Arc<Inbox>>>,
-    budget: Mutex<Budget>,
+    budget: Mutex<Budget<String>>,
+    /// Frames of no use, by worker.
+    useless: Mutex<Budget<Name>>,
     deadly: Mutex<Deadly>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
@@ -90,7 +92,8 @@ impl Shared {
             view: Mutex::default(),
             prefixes: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
-            budget: Mutex::default(),
+            budget: Mutex::new(Budget::new(limits::REDISPATCH_BURST, limits::REDISPATCH_RATE)),
+            useless: Mutex::new(Budget::new(limits::USELESS_BURST, limits::USELESS_RATE)),
             deadly: Mutex::default(),
             courier,
         };
@@ -141,7 +144,7 @@ impl Shared {
         let models = {
             let mut view = self.view();
             view.room(worker, room, now);
-            if room.free == 0 || lock(&self.waiting).room.is_empty() {
+            if view.room_of(worker) == 0 || lock(&self.waiting).room.is_empty() {
                 return;
             }
             view.models_of(worker)
@@ -210,13 +213,16 @@ impl Shared {
     pub(crate) fn lost(&self, worker: &Name) {
         tracing::warn!(%worker, "worker lost");
         self.gone(worker);
-        self.streams.broadcast(&Event::WorkerGone { worker: worker.clone() });
+        let event = Event::WorkerGone { worker: worker.clone() };
+        self.streams.broadcast_of(worker, &event);
     }
 
     /// A worker was restarted: its streams are told.
     pub(crate) fn restarted(&self, worker: Name, instance: u64) {
         tracing::warn!(%worker, "worker was restarted");
-        self.streams.broadcast(&Event::WorkerInstance { worker, instance });
+        let of = worker.clone();
+        self.streams
+            .broadcast_of(&of, &Event::WorkerInstance { worker, instance });
     }
 
     /// Counts and logs a message that cannot be decoded.
@@ -289,6 +295,32 @@ impl Shared {
         lock(&self.budget).take(model, now)
     }
 
+    /// `worker` sent frames that were of no use, or whose reading cost as much as so many.
+    pub(crate) fn note_useless(&self, worker: &Name, frames: usize, now: Instant) {
+        let spent = lock(&self.useless).spend(worker, frames as f64, now);
+        if spent {
+            tracing::warn!(%worker, "it sends more than it was asked for: it is not heard for a moment");
+        }
+    }
+
+    /// Whether `worker` has sent so much that nobody asked for that its messages are not read now.
+    pub(crate) fn is_unheard(&self, worker: &Name, now: Instant) -> bool {
+        lock(&self.useless).is_spent(worker, now)
+    }
+
+    /// Tells `worker` that nobody reads its frames of this stream. The request's id is not told.
+    pub(crate) fn disown(&self, worker: &Name, stream: u64, attempt: u32) {
+        let gateway = self.gateway.clone();
+        self.control(
+            worker,
+            &Control::Disown(Disown {
+                gateway,
+                stream,
+                attempt,
+            }),
+        );
+    }
+
     /// How long to wait for an `Accepted` from `target`, or from whichever worker of `model` takes the request. For an
     /// unmeasured worker only the distance to NATS is known.
     pub(crate) fn patience(&self, target: Option<&Name>, model: &str) -> Duration {
@@ -299,15 +331,15 @@ impl Shared {
 
     /// Queues a cancel without waiting, so that destructors may call it.
     pub(crate) fn cancel(&self, worker: &Name, id: Uuid, attempt: u32) {
-        let message = Control::Cancel(Cancel { id, attempt });
-        let Ok(bytes) = encode(&message) else { return };
-        if self
-            .courier
-            .try_send((self.subjects.control(worker), bytes.into()))
-            .is_err()
-        {
+        self.control(worker, &Control::Cancel(Cancel { id, attempt }));
+    }
+
+    fn control(&self, worker: &Name, message: &Control) {
+        let Ok(bytes) = encode(message) else { return };
+        let subject = self.subjects.control(worker);
+        if self.courier.try_send((subject, bytes.into())).is_err() {
             self.bus.metrics().publish_failures.inc();
-            tracing::warn!(%worker, %id, "a cancel could not be queued; the worker will stop at the deadline");
+            tracing::warn!(%worker, "a cancel could not be queued; the worker will stop at the deadline");
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
+use tokenbus_protocol::Name;
 use uuid::Uuid;
 
 use super::event::Event;
@@ -49,6 +50,14 @@ impl Streams {
         let inboxes: Vec<Arc<Inbox>> = self.table().values().cloned().collect();
         for inbox in inboxes {
             inbox.push(event.clone());
+        }
+    }
+
+    /// Gives news of `worker` to each stream that it has or may have.
+    pub fn broadcast_of(&self, worker: &Name, event: &Event) {
+        let inboxes: Vec<Arc<Inbox>> = self.table().values().cloned().collect();
+        for inbox in inboxes {
+            inbox.push_of(worker, || event.clone());
         }
     }
 

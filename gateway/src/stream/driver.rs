@@ -135,15 +135,14 @@ impl Driver {
                         ..
                     },
             } => {
-                self.shared
-                    .view()
-                    .learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                let mut view = self.shared.view();
+                view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                view.took(worker);
+                drop(view);
                 self.answered(*attempt, worker, now);
                 let (worker, instance) = (worker.clone(), accepted.instance);
                 if self.shared.view().instance(&worker, instance) {
-                    self.shared
-                        .streams
-                        .broadcast(&Event::WorkerInstance { worker, instance });
+                    self.shared.restarted(worker, instance);
                 }
                 self.settle(*attempt);
             }
@@ -161,7 +160,7 @@ impl Driver {
                     // A worker that is busy with the model serves it.
                     view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
                 }
-                view.room(worker, reject.room, now);
+                view.refused(worker, reject.reason, reject.room, now);
                 drop(view);
                 self.answered(*attempt, worker, now);
                 self.settle(*attempt);

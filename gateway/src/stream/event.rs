@@ -76,14 +76,17 @@ impl Event {
 
     /// Roughly, the bytes of text in it.
     pub fn weight(&self) -> usize {
-        match self {
-            Self::Frame {
-                frame: Frame {
-                    body: Body::Delta(delta),
-                    ..
-                },
-                ..
-            } => delta.text.len() + delta.extra.as_ref().map_or(0, |extra| extra.weight()),
+        let Self::Frame { frame, .. } = self else { return 0 };
+        match &frame.body {
+            Body::Delta(delta) => delta.text.len() + delta.extra.as_ref().map_or(0, |extra| extra.weight()),
+            Body::Finish(finish) => {
+                let parts = [&finish.usage, &finish.chunk];
+                parts.into_iter().flatten().map(|part| part.get().len()).sum()
+            }
+            Body::Error(error) => {
+                let parts = [&error.param, &error.engine_code];
+                error.message.len() + parts.into_iter().flatten().map(String::len).sum::<usize>()
+            }
             _ => 0,
         }
     }

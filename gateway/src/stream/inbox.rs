@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::event::Event;
+use super::senders::Senders;
 use crate::fast_path::lane::{Lane, Passed};
 use crate::limits::{BURST, SLOW_READER};
 
@@ -33,6 +34,8 @@ pub enum Next {
 pub enum Fate {
     /// The inbox is closed.
     Gone,
+    /// Its worker was not asked for it: it counts for nothing.
+    Foreign,
     /// The reader will find it, or the stream was given up earlier.
     Taken,
     /// It is the first text since the last [`Inbox::flush`]: flush the inbox.
@@ -53,6 +56,7 @@ pub struct Inbox {
 struct Queue {
     lane: Option<Lane>,
     passed: Passed,
+    senders: Senders,
     events: VecDeque<Event>,
     /// The weight of the events.
     bytes: usize,
@@ -120,7 +124,20 @@ impl Inbox {
     /// Puts an event in and wakes the reader; false if the inbox is closed. Over the bound the stream is given up, and
     /// the reader gets [`Event::Overflow`].
     pub fn push(&self, event: Event) -> bool {
-        self.take_in(event) != Fate::Gone
+        self.take_in(self.lock(), event) != Fate::Gone
+    }
+
+    /// Puts in news of `worker`, if it has or may have the stream.
+    pub fn push_of(&self, worker: &Name, event: impl FnOnce() -> Event) {
+        let queue = self.lock();
+        if queue.senders.knows(worker) {
+            self.take_in(queue, event());
+        }
+    }
+
+    /// `attempt` is about to be sent to `worker`, or with `None` to the queue subject. Only who was asked is heard.
+    pub fn sent(&self, attempt: u32, worker: Option<Name>) {
+        self.lock().senders.sent(attempt, worker);
     }
 
     /// The id of the stream's call.
@@ -133,9 +150,11 @@ impl Inbox {
         let mut queue = self.lock();
         let Queue { lane, passed, .. } = &mut *queue;
         if !lane.as_mut().is_some_and(|lane| lane.pass(worker, &frame, now, passed)) {
-            drop(queue);
+            if !queue.senders.admit(self.call, worker, &frame) {
+                return Fate::Foreign;
+            }
             let (worker, frame) = (worker.clone(), frame.into_owned());
-            return self.take_in(Event::Frame { worker, frame });
+            return self.take_in(queue, Event::Frame { worker, frame });
         }
         queue.check(self.bound);
         if queue.lane.as_ref().is_some_and(|lane| lane.splice.outlet.is_some()) {
@@ -160,8 +179,7 @@ impl Inbox {
         }
     }
 
-    fn take_in(&self, event: Event) -> Fate {
-        let mut queue = self.lock();
+    fn take_in(&self, mut queue: MutexGuard<'_, Queue>, event: Event) -> Fate {
         if queue.closed {
             return Fate::Gone;
         }

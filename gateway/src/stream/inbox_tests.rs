@@ -25,6 +25,13 @@ fn passed(next: Option<Next>) -> String {
     }
 }
 
+/// An inbox whose stream was sent to [`worker`].
+fn inbox(bound: usize) -> Inbox {
+    let inbox = Inbox::new(Uuid::nil(), bound);
+    inbox.sent(0, Some(worker()));
+    inbox
+}
+
 fn worker() -> Name {
     Name::new("w").unwrap()
 }
@@ -67,7 +74,7 @@ fn look(inbox: &Inbox, lane: Option<Lane>) -> Option<Next> {
 
 #[tokio::test]
 async fn an_event_wakes_the_reader() {
-    let inbox = Arc::new(Inbox::new(Uuid::nil(), 1024));
+    let inbox = Arc::new(inbox(1024));
     let reader = tokenbus_bus::task::spawn("reader", {
         let inbox = Arc::clone(&inbox);
         async move { std::future::poll_fn(|context| inbox.poll_next(context, || None)).await }
@@ -79,7 +86,7 @@ async fn an_event_wakes_the_reader() {
 
 #[tokio::test]
 async fn text_that_passes_wakes_the_reader() {
-    let inbox = Arc::new(Inbox::new(Uuid::nil(), 1024));
+    let inbox = Arc::new(inbox(1024));
     let reader = tokenbus_bus::task::spawn("reader", {
         let inbox = Arc::clone(&inbox);
         async move { std::future::poll_fn(|context| inbox.poll_next(context, || Some(lane(1)))).await }
@@ -91,7 +98,7 @@ async fn text_that_passes_wakes_the_reader() {
 
 #[test]
 fn what_is_read_makes_room_and_what_is_not_overflows_once() {
-    let inbox = Inbox::new(Uuid::nil(), 3 * EVENT);
+    let inbox = inbox(3 * EVENT);
     for _ in 0..100 {
         inbox.push(Event::Go);
         assert_eq!(event(inbox.pop()), Some(Event::Go));
@@ -110,7 +117,7 @@ fn what_is_read_makes_room_and_what_is_not_overflows_once() {
 
 #[test]
 fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
-    let inbox = Inbox::new(Uuid::nil(), 1024);
+    let inbox = inbox(1024);
     assert!(inbox.push(Event::Go));
     inbox.close();
     assert!(!inbox.push(Event::Go));
@@ -119,7 +126,7 @@ fn what_was_in_when_it_was_closed_can_be_read_and_nothing_is_added() {
 
 #[test]
 fn text_that_passed_comes_before_the_event_that_closed_the_lane() {
-    let inbox = Inbox::new(Uuid::nil(), 1024);
+    let inbox = inbox(1024);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let now = Instant::now();
     inbox.push_frame(&worker(), text(1, "a"), now);
@@ -137,7 +144,7 @@ fn text_that_passed_comes_before_the_event_that_closed_the_lane() {
 
 #[test]
 fn a_lane_that_was_closed_lets_nothing_through() {
-    let inbox = Inbox::new(Uuid::nil(), 1024);
+    let inbox = inbox(1024);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let now = Instant::now();
     inbox.push_frame(&worker(), text(1, "a"), now);
@@ -152,7 +159,7 @@ fn a_lane_that_was_closed_lets_nothing_through() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_is_no_slow_reader_but_what_stays_unread_is() {
-    let inbox = Inbox::new(Uuid::nil(), 1000);
+    let inbox = inbox(1000);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let push = |seq| inbox.push_frame(&worker(), text(seq, &"x".repeat(700)), Instant::now());
     for seq in 1..=8 {
@@ -164,7 +171,7 @@ async fn a_burst_is_no_slow_reader_but_what_stays_unread_is() {
 
 #[test]
 fn text_that_passes_is_bounded_too() {
-    let inbox = Inbox::new(Uuid::nil(), 1000);
+    let inbox = inbox(1000);
     assert!(look(&inbox, Some(lane(1))).is_none());
     let mut fates = Vec::new();
     for seq in 1..1000 {
@@ -212,7 +219,7 @@ fn woken(inbox: &Inbox) -> bool {
 
 #[test]
 fn text_leaves_past_the_reader_all_of_a_message_in_one_piece() {
-    let inbox = Inbox::new(Uuid::nil(), 1024);
+    let inbox = inbox(1024);
     let (told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     let now = Instant::now();
@@ -244,7 +251,7 @@ fn what_cannot_leave_past_the_reader_is_the_readers() {
         (Sent::Kept, true, ""),
         (Sent::Broken, true, ""),
     ] {
-        let inbox = Inbox::new(Uuid::nil(), 1024);
+        let inbox = inbox(1024);
         let (_told, lane) = direct(answer);
         assert!(look(&inbox, Some(lane)).is_none());
         inbox.push_frame(&worker(), text(1, "a"), Instant::now());
@@ -256,7 +263,7 @@ fn what_cannot_leave_past_the_reader_is_the_readers() {
 
 #[test]
 fn an_event_between_text_and_its_sending_keeps_the_order() {
-    let inbox = Inbox::new(Uuid::nil(), 1024);
+    let inbox = inbox(1024);
     let (told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     inbox.push_frame(&worker(), text(1, "a"), Instant::now());
@@ -271,7 +278,7 @@ fn an_event_between_text_and_its_sending_keeps_the_order() {
 
 #[test]
 fn a_reader_that_has_nothing_to_write_still_takes_note_of_long_texts() {
-    let inbox = Inbox::new(Uuid::nil(), 1 << 20);
+    let inbox = inbox(1 << 20);
     let (_told, lane) = direct(Sent::All);
     assert!(look(&inbox, Some(lane)).is_none());
     let long = "x".repeat(crate::limits::TEXT_KEPT / 2 + 1);

@@ -11,4 +11,5 @@ mod losses;
 pub(crate) mod message;
 mod phase;
 pub(crate) mod seek;
+mod senders;
 pub(crate) mod state;

@@ -315,6 +315,7 @@ impl World {
                 room: Room::default(),
                 message: "full".into(),
                 retry_after_ms: None,
+                id: None,
             };
             self.frame(n, attempt, 0, Body::Reject(reject));
         }

@@ -103,6 +103,7 @@ fn reject(worker: &str, reason: RejectReason) -> Body<'static> {
         room: Room::default(),
         message: "no".into(),
         retry_after_ms: None,
+        id: None,
     })
 }
 

@@ -128,7 +128,7 @@ async fn connections_are_kept_for_the_next_request() {
     let mut gateway = Gateway::start().await;
     let body = ask(true).to_string();
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let mut tcp = gateway.raw(&[]).await;

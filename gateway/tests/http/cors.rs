@@ -39,7 +39,7 @@ async fn get(gateway: &Gateway, origin: &str) -> Answer {
 async fn no_page_may_read_answers_unless_it_is_told_so() {
     let gateway = Gateway::start().await;
     let asked = preflight(&gateway, PAGE).await;
-    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (405, ""));
+    assert_eq!((asked.status, asked.header("access-control-allow-origin")), (403, ""));
     assert_eq!(get(&gateway, PAGE).await.header("access-control-allow-origin"), "");
 }
 

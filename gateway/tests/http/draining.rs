@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Events, Gateway, ask, counted, soon};
 
-const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n";
+const READY: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Reads one response with a body of known length; its head and body.
 async fn response(tcp: &mut TcpStream) -> String {
@@ -90,7 +90,7 @@ async fn a_stream_that_begins_during_the_delay_ends_its_connection() {
     let length = body.len();
     let mut tcp = gateway
         .raw(
-            format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
+            format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}")
                 .as_bytes(),
         )
         .await;

@@ -239,3 +239,52 @@ async fn an_idempotency_key_is_passed_over_whatever_it_is() {
     }
     assert!(gateway.untouched());
 }
+
+/// Each API's way to refer to an image elsewhere, and to steer an engine.
+fn steering() -> Vec<(&'static str, Value)> {
+    const URL: &str = "http://169.254.169.254/latest";
+    let part = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}]}]);
+    let said = json!([{"role": "user", "content": "a"}]);
+    vec![
+        ("/v1/chat/completions", json!({"model": "m", "messages": part})),
+        (
+            "/v1/chat/completions",
+            json!({"model": "m", "messages": said, "id_slot": 0}),
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "m", "prompt": "a", "kv_transfer_params": {}}),
+        ),
+        ("/v1/embeddings", json!({"model": "m", "input": "a", "priority": 1})),
+        (
+            "/v1/responses",
+            json!({"model": "m", "store": false, "input": [{"role": "user", "content": [
+            {"type": "input_image", "image_url": URL}]}]}),
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "m", "store": false, "input": "a", "lora_path": "x"}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "url", "url": URL}}]}]}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "messages": said, "chat_template": "x"}),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn no_api_lets_a_client_steer_an_engine_or_make_it_fetch() {
+    let mut gateway = Gateway::start().await;
+    for (path, body) in steering() {
+        let answer = send(&gateway, path, &body).await.unwrap();
+        assert_eq!(answer.status, 400, "{path} {body}: {}", answer.text);
+        let setting = answer.text.contains("--engine-member") || answer.text.contains("--media-urls");
+        assert!(setting, "{path} {body}: {}", answer.text);
+    }
+    assert!(gateway.untouched());
+}

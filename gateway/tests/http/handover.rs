@@ -13,7 +13,7 @@ const END: &str = "\r\n0\r\n\r\n";
 fn request(headers: &str) -> String {
     let body = ask(true).to_string();
     let length = body.len();
-    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n{body}")
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }
 
 /// Reads on until `text` ends so.
@@ -131,10 +131,12 @@ async fn a_client_that_leaves_in_the_middle_cancels_its_call() {
         call.say("b").await;
         read_to(&mut tcp, &mut response, "}\n\n\r\n").await;
         if half {
+            // Such a client waits for its answer, until it leaves.
             tcp.shutdown().await.unwrap();
-        } else {
-            drop(tcp);
+            let cancelled = tokio::time::timeout(std::time::Duration::from_millis(200), call.dropped.cancelled());
+            assert!(cancelled.await.is_err());
         }
+        drop(tcp);
         soon(call.dropped.cancelled()).await;
     }
 }

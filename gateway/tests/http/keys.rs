@@ -9,12 +9,12 @@ use tokenbus_protocol::{Capabilities, Name, UsageOutcome};
 
 use crate::support::*;
 
-fn entry(name: &str, more: &str) -> String {
+pub(crate) fn entry(name: &str, more: &str) -> String {
     let hash = KeyHash::of(format!("tb-{name}").as_bytes());
     format!("[keys.{name}]\nhash = \"{hash}\"\n{more}\n")
 }
 
-async fn keyed(keys: &[String]) -> (Gateway, Auth) {
+pub(crate) async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     let auth = Auth::on(Name::new("g1").unwrap(), Metrics::default());
     auth.set(KeyTable::parse(&keys.concat()).unwrap());
     let extras = Extras {
@@ -24,12 +24,12 @@ async fn keyed(keys: &[String]) -> (Gateway, Auth) {
     (Gateway::with_extras(HttpOptions::default(), extras).await, auth)
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Answer {
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     Answer::of(soon(request.send()).await.unwrap()).await
 }
 
 /// Answers the next call with a word.
-async fn serve(gateway: &mut Gateway) -> Opened {
+pub(crate) async fn serve(gateway: &mut Gateway) -> Opened {
     let call = gateway.call().await;
     call.say(Name::new("w1").unwrap()).await;
     call.say("hi").await;
@@ -337,4 +337,66 @@ async fn a_key_that_is_revoked_is_unknown_at_once_and_its_streams_go_on() {
     assert_eq!(send(gateway.post(ask(true)).bearer_auth("tb-alice")).await.status, 401);
     call.say("b").await;
     assert_eq!(events.text().await, "b");
+}
+
+#[tokio::test]
+async fn a_key_at_its_limit_is_refused_before_its_body_is_read_and_each_refusal_counts() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let keys = [
+        entry("alice", "requests-per-minute = 1"),
+        entry("bob", "streams = 1"),
+        entry("carl", "requests-per-minute = 2\ntokens-per-minute = 10"),
+    ];
+    let (mut gateway, _) = keyed(&keys).await;
+    let address = gateway
+        .url("")
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    // Only the head is sent, and none of the 30 MB that it announces.
+    let head_only = async |path: &str, key: &str| {
+        let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer tb-{key}\r\n\
+             content-type: application/json\r\ncontent-length: 30000000\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        soon(socket.read_exact(&mut answer)).await.unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
+    };
+    // A request that turns out to be wrong counts as one.
+    assert_eq!(send(gateway.post("{").bearer_auth("tb-alice")).await.status, 400);
+    let request = gateway.post(ask(true)).bearer_auth("tb-bob");
+    let held = tokenbus_bus::task::spawn("client", async move { soon(request.send()).await.unwrap() });
+    let call = gateway.call().await;
+    call.say("a").await;
+    let _held = held.await.unwrap();
+    for path in [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/rerank",
+        "/tokenize",
+        "/api/chat",
+        "/api/embed",
+    ] {
+        for key in ["alice", "bob"] {
+            assert_eq!(head_only(path, key).await, "HTTP/1.1 429", "{path} {key}");
+        }
+    }
+    // So does one that its tokens refuse.
+    let request = gateway.post(ask(true)).bearer_auth("tb-carl");
+    let held = tokenbus_bus::task::spawn("client", async move { soon(request.send()).await.unwrap() });
+    let call = gateway.call().await;
+    call.say("a").await;
+    let _held_too = held.await.unwrap();
+    for kind in ["tokens", "requests"] {
+        let answer = send(gateway.post(ask(true)).bearer_auth("tb-carl")).await;
+        assert_eq!((answer.status, answer.error()["type"].as_str()), (429, Some(kind)));
+    }
 }

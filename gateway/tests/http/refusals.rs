@@ -79,7 +79,7 @@ async fn gateway() -> Gateway {
     ];
     auth.set(KeyTable::parse(&keys.concat()).unwrap());
     let caller = auth.authenticate([&b"tb-spent"[..]]).unwrap().unwrap();
-    drop(caller.admit(|| 0, tokio::time::Instant::now()).unwrap());
+    drop(caller.admit(tokio::time::Instant::now()).unwrap());
     let extras = Extras {
         auth,
         ..Extras::default()

@@ -311,13 +311,14 @@ async fn a_body_over_the_limit_is_413_announced_or_not() {
     };
     let mut gateway = Gateway::with(options).await;
     // Announced, and never sent: the client waits for "100 Continue".
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1001\r\n\r\n";
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 1001\r\n\r\n";
     let answer = gateway.exchange(head.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("\"code\":\"request_too_large\""), "{answer}");
 
     // Endless: the answer comes while the client is still sending.
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut tcp = gateway.raw(head.as_bytes()).await;
     let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
     let (mut reader, mut writer) = tcp.split();

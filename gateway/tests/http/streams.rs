@@ -150,7 +150,7 @@ async fn what_is_ready_leaves_in_one_write() {
     let mut gateway = Gateway::start().await;
     let body = ask(true).to_string();
     let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let mut tcp = gateway.raw((head + &body).as_bytes()).await;
@@ -212,7 +212,7 @@ async fn a_client_that_leaves_cancels_its_call_at_any_moment() {
     for (stream, said) in [(true, 0), (false, 0), (true, 1), (false, 1), (true, 2), (false, 2)] {
         let body = ask(stream).to_string();
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         let mut tcp = gateway.raw((head + &body).as_bytes()).await;

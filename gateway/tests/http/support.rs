@@ -12,7 +12,7 @@ use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::server::Ending;
 use tokenbus_gateway::testing::{Auth, Metrics, ModelConfig, Overview, ResponsesStore, Usage};
 use tokenbus_gateway::testing::{
-    Backend, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
+    Backend, Bodies, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
 };
 use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -255,8 +255,10 @@ impl Gateway {
             closing: shutdown.clone(),
             grace: GRACE,
         };
+        let most = (options.max_connections, metrics.clone());
         let edge = Edge {
             core: core.clone(),
+            bodies: Bodies::new(options.body_memory, metrics.clone()),
             options: Arc::new(options),
             metrics: metrics.clone(),
             registry: Arc::new(registry),
@@ -270,7 +272,7 @@ impl Gateway {
         Self {
             addr: listener.local_addr().unwrap(),
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
-            served: spawn("server", server::serve(listener, router(edge), ending)),
+            served: spawn("server", server::serve(listener, router(edge), most, ending)),
             draining,
             shutdown,
             metrics,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{Control, ControlReply, Done, Drain, ModelCommand, Pong, Refused};
+use tokenbus_protocol::{Control, ControlReply, Disown, Done, Drain, ModelCommand, Pong, Refused};
 
 use crate::core::Core;
 use crate::core::admission::Cancelled;
@@ -16,6 +16,7 @@ const COMMANDS: usize = 8;
 impl Core {
     /// A message on this worker's control subject; `reply` is where an answer is waited for.
     pub(crate) fn on_control(&mut self, payload: &[u8], reply: Option<String>, now: Instant) {
+        let reply = reply.filter(|subject| self.parts.subjects.is_reply(subject));
         let control: Control = match tokenbus_protocol::decode(payload) {
             Ok(control) => control,
             Err(error) => {
@@ -28,6 +29,10 @@ impl Core {
                 if let Cancelled::Out(_) = self.admission.cancel(cancel.id, cancel.attempt) {
                     self.stop(cancel.id, now);
                 }
+                done()
+            }
+            Control::Disown(disown) => {
+                self.on_disown(&disown, now);
                 done()
             }
             Control::Part(part) => {
@@ -59,6 +64,20 @@ impl Core {
             Control::Unknown => refused("this worker does not know this command".to_owned()),
         };
         self.answer(reply, &answer);
+    }
+
+    /// A gateway does not read a stream. It names the stream as the frames do, because it does not know who sends them.
+    fn on_disown(&mut self, disown: &Disown, now: Instant) {
+        let mut jobs = self.jobs.iter();
+        let unread = jobs.find(|(_, job)| {
+            let held = job.stream.held();
+            job.gateway == disown.gateway && held.stream == disown.stream && held.attempt <= disown.attempt
+        });
+        if let Some(id) = unread.map(|(id, _)| *id)
+            && let Cancelled::Out(_) = self.admission.cancel(id, disown.attempt)
+        {
+            self.stop(id, now);
+        }
     }
 
     fn on_drain(&mut self, drain: Drain, now: Instant) -> ControlReply {

@@ -187,14 +187,14 @@ impl Bench {
 
     pub(crate) fn ask(&mut self, control: &Control) -> ControlReply {
         let payload = tokenbus_protocol::encode(control).unwrap();
-        self.core.on_control(&payload, Some("inbox".into()), self.now);
+        self.core.on_control(&payload, Some("_INBOX.x".into()), self.now);
         self.settle();
         self.reply()
     }
 
     pub(crate) fn reply(&mut self) -> ControlReply {
         let letter = self.letters.try_recv().unwrap();
-        assert_eq!(letter.subject, "inbox");
+        assert_eq!(letter.subject, "_INBOX.x");
         tokenbus_protocol::decode(&letter.payload).unwrap()
     }
 

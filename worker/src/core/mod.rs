@@ -352,7 +352,9 @@ impl Core {
         };
         for model in models {
             self.parts.metrics.hints.inc();
-            self.parts.post.send(self.parts.subjects.free(model), &hint);
+            self.parts
+                .post
+                .send(self.parts.subjects.free(model, &hint.worker), &hint);
         }
     }
 }

@@ -222,6 +222,7 @@ impl Core {
                 room: self.parts.load.room(),
                 message,
                 retry_after_ms,
+                id: Some(request.id),
             }),
         };
         if let Err(error) = outbox.push(&frame, Press::Answer) {

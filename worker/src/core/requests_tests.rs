@@ -1,7 +1,7 @@
 //! Tests of a request's way in: duplicates, cancels, parts, refusals.
 
 use serde_bytes::ByteBuf;
-use tokenbus_protocol::{Control, Delta, Finish, Parts, ResumeChoice};
+use tokenbus_protocol::{Control, Delta, Disown, Finish, Name, Parts, ResumeChoice};
 
 use super::*;
 use crate::core::fixture::*;
@@ -44,6 +44,25 @@ async fn cancel_frees_the_slot_at_once_and_stops_the_engine() {
     assert_eq!(b.said(), ["1: accepted 0"], "nobody waits for more");
     assert_eq!(b.reason(&request(2, 0)), "2: accepted 0");
     assert_eq!(b.core.parts.metrics.totals().cancelled, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_its_gateway_does_not_read_is_stopped_without_its_id() {
+    let mut b = bench(2, 0);
+    b.send(&request(1, 1));
+    let disown = |gateway: &str, stream, attempt| {
+        Control::Disown(Disown {
+            gateway: Name::new(gateway).unwrap(),
+            stream,
+            attempt,
+        })
+    };
+    for other in [disown("h", 1, 1), disown("g", 2, 1), disown("g", 1, 0)] {
+        b.tell(&other);
+        assert_eq!((b.running(), b.engine.stopped()), (1, 0), "{other:?}");
+    }
+    b.tell(&disown("g", 1, 1));
+    assert_eq!((b.running(), b.engine.stopped()), (0, 1));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ async fn full_is_busy_at_once_and_room_is_hinted() {
     b.engine.sink(0).finish(Finish::default());
     b.settle();
     let hint = b.letters.try_recv().unwrap();
-    assert_eq!(hint.subject, "tb.v1.free.m");
+    assert_eq!(hint.subject, "tb.v1.free.m.w1");
     let hint: FreeHint = tokenbus_protocol::decode(&hint.payload).unwrap();
     assert_eq!((hint.worker.as_str(), hint.room.free), ("w1", 1));
     b.send(&request(3, 0));
@@ -165,7 +165,7 @@ async fn control_messages_are_answered() {
         ("w1", 2, WorkerState::Ready)
     );
     assert_eq!(pong.instance, b.core.parts.identity.instance);
-    b.core.on_control(&[0x07, 1, 2], Some("inbox".into()), b.now);
+    b.core.on_control(&[0x07, 1, 2], Some("_INBOX.x".into()), b.now);
     assert!(
         matches!(b.reply(), ControlReply::Refused(refused) if refused.message.contains("format")),
         "another version is told so"
@@ -175,7 +175,7 @@ async fn control_messages_are_answered() {
         let command = Control::Load(ModelCommand { model: model.into() });
         b.core.on_control(
             &tokenbus_protocol::encode(&command).unwrap(),
-            Some("inbox".into()),
+            Some("_INBOX.x".into()),
             b.now,
         );
         b.core.commands.join_next().await.unwrap().unwrap();

@@ -33,6 +33,7 @@ pub async fn engine_with(logs: &tempfile::TempDir, extras: Extras) -> Arc<LlamaE
         model: Some("smol".to_owned()),
         slots: Some(2),
         context: Some(1024),
+        gpu_layers: None,
         threads: None,
         extras,
         overrides: Overrides::default(),

@@ -118,6 +118,16 @@ struct Loading {
     complete: bool,
 }
 
+impl Loading {
+    /// A key was revoked, or its entry cannot be used: what it was before does not hold.
+    fn remove(&mut self, name: &str, ledger: &Ledger) {
+        self.entries.remove(name);
+        if ledger.has(name) {
+            self.revoked.insert(name.to_owned());
+        }
+    }
+}
+
 /// Follows a bucket.
 struct Follower {
     auth: Auth,
@@ -209,17 +219,15 @@ impl Follower {
         loading.complete |= entry.seen_current;
         let name = entry.key.as_str();
         match entry.operation {
-            Operation::Delete | Operation::Purge => {
-                loading.entries.remove(name);
-                if self.ledger.has(name) {
-                    loading.revoked.insert(name.to_owned());
-                }
-            }
+            Operation::Delete | Operation::Purge => loading.remove(name, &self.ledger),
             Operation::Put => {
                 let room = loading.entries.len() < MAX_KEYS || loading.entries.contains_key(name);
-                if let Some(entry) = self.read(entry, room) {
-                    loading.revoked.remove(name);
-                    loading.entries.insert(name.to_owned(), entry);
+                match self.read(entry, room) {
+                    Some(entry) => {
+                        loading.revoked.remove(name);
+                        loading.entries.insert(name.to_owned(), entry);
+                    }
+                    None => loading.remove(name, &self.ledger),
                 }
             }
         }
@@ -247,8 +255,10 @@ impl Follower {
             Operation::Delete | Operation::Purge => self.ledger.revoke(name),
             Operation::Put => {
                 let room = self.ledger.len() < MAX_KEYS || self.ledger.has(name);
-                if let Some(entry) = self.read(entry, room) {
-                    self.ledger.put(name, entry);
+                match self.read(entry, room) {
+                    Some(entry) => self.ledger.put(name, entry),
+                    // What it was meant to say is unknown, but not what it was before.
+                    None => self.ledger.revoke(name),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Auth;
-use super::super::key_table::{KeyTable, KeyTableError};
+use super::super::key_table::KeyTable;
 use super::super::limits::MAX_FILE;
 use crate::file_watch::{self, ReadError, WatchedFile};
 use crate::metrics::Metrics;
@@ -27,7 +27,7 @@ pub(crate) async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileErr
     };
     let text = file_watch::read(path, MAX_FILE).await;
     let text = text.map_err(|error: ReadError| wrong(error.to_string()))?;
-    let table = KeyTable::parse(&text).map_err(|error: KeyTableError| wrong(error.to_string()))?;
+    let table = parse(&text).map_err(wrong)?;
     let followed = WatchedFile {
         what: "keys",
         path: path.to_owned(),
@@ -37,12 +37,32 @@ pub(crate) async fn load(path: &Path) -> Result<(KeyTable, WatchedFile), FileErr
     Ok((table, followed))
 }
 
+/// Reads a key file's text. Without any it is no file without keys but one that was cut off: that has a `[keys]`.
+fn parse(text: &str) -> Result<KeyTable, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty; a file without keys has the line [keys]".to_owned());
+    }
+    KeyTable::parse(text).map_err(|error| error.to_string())
+}
+
 /// Keeps `auth` current with `file`.
 pub(crate) async fn follow(auth: Auth, file: WatchedFile, metrics: Metrics) {
     let apply = |text: &str| {
-        let table = KeyTable::parse(text).map_err(|error| error.to_string())?;
-        auth.set(table);
+        auth.set(parse(text)?);
         Ok(())
     };
     file_watch::follow(file, metrics, apply).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_an_error_and_one_without_keys_is_not() {
+        for text in ["", " \n\n"] {
+            assert!(parse(text).is_err_and(|reason| reason.contains("empty")));
+        }
+        assert!(parse("[keys]\n").is_ok_and(|table| table.is_empty()));
+    }
 }

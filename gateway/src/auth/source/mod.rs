@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Name, Subjects};
 
 /// Where keys come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum KeySource {
 impl KeySource {
     /// The name of the bucket `given`, or else the default in the cluster `namespace`.
     pub fn bucket_name(given: Option<&str>, namespace: &Name) -> String {
-        given.map_or_else(|| format!("{namespace}_keys"), str::to_owned)
+        given.map_or_else(|| Subjects::new(namespace.clone()).keys_bucket(), str::to_owned)
     }
 }
 

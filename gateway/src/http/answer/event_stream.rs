@@ -16,9 +16,8 @@ use tokenbus_api::Encoder;
 use tokio::time::{Instant, Sleep};
 
 use crate::call::{CallError, CallStream, Output, Written};
-use crate::fast_path::chunk_outlet::ChunkOutlet;
+use crate::fast_path::bypass::{Bypass, PacedOutlet};
 use crate::fast_path::splice::{Outlet, Splice};
-use crate::fast_path::wire::Wire;
 use crate::http::answer::faults::{ended_early, overdue, unasked};
 use crate::http::answer::record::Record;
 use crate::http::error::HttpError;
@@ -32,8 +31,8 @@ pub(crate) struct EventStream<S: CallStream> {
     pub(crate) record: Record,
     /// The output that came before the status; `None` if the status did not wait for it.
     pub(crate) first: Option<Output>,
-    /// The socket, if text may be sent past this stream.
-    pub(crate) wire: Option<Arc<Wire>>,
+    /// The way past the HTTP library, if text may be sent past this stream.
+    pub(crate) bypass: Option<Arc<dyn Bypass>>,
     /// Silence after which a comment is sent.
     pub(crate) keep_alive: Duration,
     /// When the stream ends if the core says nothing more.
@@ -95,8 +94,8 @@ impl<S: CallStream> Writer<S> {
             self.wait().await;
             self.absorb_ready();
         }
-        if let Some(wire) = &self.stream.wire {
-            wire.hold();
+        if let Some(bypass) = &self.stream.bypass {
+            bypass.hold();
         }
         self.written = Instant::now();
         self.stream.record.flush(self.written);
@@ -106,9 +105,9 @@ impl<S: CallStream> Writer<S> {
 
     /// Lends the call a template and an outlet for plain text.
     fn splice(&mut self) {
-        let outlet = self.stream.wire.as_ref().map(|wire| {
-            let (wire, pace) = (Arc::clone(wire), self.stream.record.pace());
-            Arc::new(ChunkOutlet { wire, pace }) as Arc<dyn Outlet>
+        let outlet = self.stream.bypass.as_ref().map(|bypass| {
+            let (bypass, pace) = (Arc::clone(bypass), self.stream.record.pace());
+            Arc::new(PacedOutlet { bypass, pace }) as Arc<dyn Outlet>
         });
         let template = self.stream.encoder.template();
         let splice = template.map(|template| Splice { template, outlet });

@@ -14,6 +14,7 @@ use crate::call::{Call, CallError, Written};
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
+use crate::http::held::Held;
 use crate::http::request::headers::{DECISION, WORKER};
 use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
@@ -42,6 +43,8 @@ pub(crate) struct Record {
     /// The answer is not a stream of tokens: it has no inter-token latency.
     in_one_piece: bool,
     ended: bool,
+    /// The request's share of all bodies' bytes, as long as it lives.
+    held: Option<Held>,
 }
 
 /// The call that a request has become.
@@ -88,7 +91,13 @@ impl Record {
             paced: 0,
             in_one_piece: false,
             ended: false,
+            held: None,
         }
+    }
+
+    /// The request holds a share of all bodies' bytes.
+    pub(crate) fn holds(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
     /// The request's id.
@@ -270,7 +279,8 @@ impl Record {
         let Some(mut call) = self.call.take() else { return };
         let (tokens, estimated) = self.used(&call, outcome);
         if let Some(grant) = &mut call.grant {
-            grant.used(tokens.prompt.saturating_add(tokens.completion));
+            let served = call.served.as_ref().and_then(Served::model);
+            grant.used(tokens, self.models.price(&call.model, served.as_deref()));
             self.metrics.key_used(grant.key().name.as_str(), tokens);
         }
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

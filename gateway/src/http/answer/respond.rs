@@ -12,8 +12,8 @@ use tokenbus_api::{AnswerError, Collect, Form, Identity};
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::{CallError, CallStream, Output};
+use crate::fast_path::bypass::Bypass;
 use crate::fast_path::handover::Streamed;
-use crate::fast_path::wire::Wire;
 use crate::http::answer::event_stream::EventStream;
 use crate::http::answer::faults::{ended_early, overdue, unasked};
 use crate::http::answer::keeping::{Keeper, Keeping};
@@ -37,7 +37,7 @@ pub(crate) struct AnswerContext {
     pub(crate) explain: bool,
     pub(crate) record: Record,
     /// The client's socket, if events may be sent past the HTTP library.
-    pub(crate) wire: Option<Arc<Wire>>,
+    pub(crate) bypass: Option<Arc<dyn Bypass>>,
     /// Stores the answer, if it is to be stored.
     pub(crate) keeper: Option<Keeper>,
 }
@@ -90,7 +90,7 @@ fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>
         encoder: context.form.encoder(context.identity),
         record: context.record,
         first,
-        wire: context.wire.filter(|_| options.direct),
+        bypass: context.bypass.filter(|_| options.direct),
         keep_alive: options.keep_alive,
         backstop: context.backstop,
         silence: context.silence,

@@ -11,6 +11,7 @@ use hyper::body::Body as _;
 use tokenbus_http_parts::{LAST_CHUNK, encode_chunk};
 use tokio::io::AsyncWrite as _;
 
+use crate::http::connection::presence::{Presence, Probe};
 use crate::http::connection::socket::Socket;
 use crate::http::limits::UNSENT;
 
@@ -22,6 +23,7 @@ thread_local! {
 /// Sends the rest of an answer.
 pub(crate) struct Chunked {
     socket: Socket,
+    presence: Presence,
     body: Body,
     /// Chunks that the socket has not taken yet.
     unsent: BytesMut,
@@ -33,6 +35,7 @@ impl Chunked {
     pub(crate) fn new(socket: Socket, body: Body) -> Self {
         Self {
             socket,
+            presence: Presence::default(),
             body,
             unsent: BytesMut::new(),
             ended: false,
@@ -49,7 +52,9 @@ impl Chunked {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.check(cx)?;
+        if let Poll::Ready(gone) = self.presence.poll_gone(cx, self.socket.wire(), Probe::Zero) {
+            return Poll::Ready(Err(gone));
+        }
         while !self.ended && self.unsent.len() < UNSENT {
             if !self.gather(cx)? {
                 break;

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Once};
 use std::task::Poll;
 
@@ -15,7 +14,7 @@ use axum::response::Response;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,61 +22,40 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::fast_path::bypass::ClientBypass;
 use crate::fast_path::handover::{Begun, Handover, Streamed, says_close};
-use crate::fast_path::wire::ClientWire;
+use crate::fast_path::wire::Wire;
 use crate::http::connection::chunked::Chunked;
-use crate::http::connection::leftover::Leftover;
+use crate::http::connection::http2;
+use crate::http::connection::presence::{Presence, Probe};
 use crate::http::connection::socket::Socket;
-use crate::http::limits::{HEADER_READ, HTTP2_PING, HTTP2_SEND_BUFFER, HTTP2_STREAMS};
-use crate::http::request::path;
+use crate::http::connection::turn::{Phase, Turn, Until};
+use crate::http::error::HttpError;
+use crate::http::limits::{HEADER_BYTES, IDLE};
+use crate::http::request::{dialect, path};
 
 /// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Names the tasks that the HTTP library starts, one for each HTTP/2 stream.
-#[derive(Debug, Clone, Copy)]
-struct NamedTasks;
-
-impl<F> hyper::rt::Executor<F> for NamedTasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        // The task ends with its connection; nobody waits for it.
-        drop(tokenbus_bus::task::spawn("http2-stream", future));
-    }
-}
-
-/// The HTTP library's settings, for each version of HTTP.
-pub(crate) struct Versions {
-    http1: http1::Builder,
-    http2: http2::Builder<NamedTasks>,
-}
-
-impl Versions {
-    pub(crate) fn new() -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
-            .writev(false)
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_READ);
-        let mut http2 = http2::Builder::new(NamedTasks);
-        http2
-            .timer(TokioTimer::new())
-            .keep_alive_interval(HTTP2_PING)
-            .keep_alive_timeout(HTTP2_PING)
-            .max_concurrent_streams(HTTP2_STREAMS)
-            .max_send_buf_size(HTTP2_SEND_BUFFER);
-        Self { http1, http2 }
-    }
+/// The settings of HTTP/1.
+pub(crate) fn http1() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        // Chunks are small: copying a chunk and its frame together is cheaper than a vectored write.
+        .writev(false)
+        // The presence of the client is watched here: it may end its side and wait for its answer.
+        .half_close(true)
+        .max_buf_size(HEADER_BYTES)
+        .timer(TokioTimer::new())
+        // This also bounds the silence between two requests. Heads have a shorter limit of their own.
+        .header_read_timeout(IDLE);
+    http1
 }
 
 /// Serves one client's connection.
 pub(crate) struct Connection {
     pub(crate) router: Router,
-    pub(crate) versions: Arc<Versions>,
+    pub(crate) http1: http1::Builder,
     pub(crate) draining: CancellationToken,
     pub(crate) closing: CancellationToken,
 }
@@ -95,7 +73,7 @@ impl Connection {
         let mut socket = Socket::new(tcp, self.closing.clone())?;
         match self.unless_closing(preface(&mut socket)).await.transpose()? {
             Some(Some(false)) => {}
-            Some(Some(true)) => return Ok(Box::pin(self.http2(socket)).await?),
+            Some(Some(true)) => return Box::pin(http2::serve(socket, &self.router, &self.closing)).await,
             Some(None) | None => return Ok(()),
         }
         loop {
@@ -103,14 +81,18 @@ impl Connection {
             let Some((back, rest)) = Box::pin(self.http1(socket)).await? else {
                 return Ok(());
             };
+            let turn = Arc::clone(back.turn());
+            turn.set(Phase::Answer(Probe::Zero));
             socket = Chunked::new(back, rest).send().await?;
+            turn.set(Phase::Head);
             if self.closing.is_cancelled() {
                 return Ok(socket.shutdown().await?);
             }
             // The library and its buffers come back with the next request.
             match self.unless_closing(Box::pin(next(&mut socket))).await.transpose()? {
                 Some(true) => {}
-                Some(false) | None => return Ok(()),
+                Some(false) => return Ok(socket.shutdown().await?),
+                None => return Ok(()),
             }
         }
     }
@@ -124,64 +106,28 @@ impl Connection {
     /// socket, on which everything before the rest has left.
     async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
         let handover = Handover::default();
-        let wire = Arc::clone(socket.wire());
-        let (client, rest) = (ClientWire(Arc::clone(&wire)), handover.clone());
-        let router = TowerToHyperService::new(self.router.clone());
-        let draining = self.draining.clone();
-        let answering = Arc::new(AtomicBool::new(false));
-        let answers = Arc::clone(&answering);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let version = request.version();
-            let mut stays = version == Version::HTTP_11;
-            if stays {
-                request.extensions_mut().insert(client.clone());
-            }
-            stays &= !says_close(request.headers());
-            path::rewrite(&mut request);
-            let answer = router.call(request);
-            let (draining, rest, client) = (draining.clone(), rest.clone(), client.clone());
-            let answers = Arc::clone(&answers);
-            async move {
-                // Only this connection's task reads it.
-                answers.store(true, Relaxed);
-                let mut response = answer.await?;
-                answers.store(response.extensions().get::<Streamed>().is_some(), Relaxed);
-                if version < Version::HTTP_11 && response.extensions().get::<Streamed>().is_some() {
-                    warn_of_old_http();
-                }
-                if draining.is_cancelled() {
-                    let headers = response.headers_mut();
-                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                stays &= !says_close(response.headers());
-                Ok::<_, Infallible>(begun(response, stays.then_some((rest, client))))
-            }
-        });
-        let mut connection = self.versions.http1.serve_connection(TokioIo::new(socket), service);
+        let (wire, turn) = (Arc::clone(socket.wire()), Arc::clone(socket.turn()));
+        let service = self.service(&wire, &turn, &handover);
+        let mut connection = self.http1.serve_connection(TokioIo::new(socket), service);
         let mut closing = pin!(self.closing.cancelled());
         let mut closes = false;
+        let mut presence = Presence::default();
         let handed_over = std::future::poll_fn(|cx| {
             if !closes && closing.as_mut().poll(cx).is_ready() {
                 // Idle connections close now, others after the request that they carry.
                 Pin::new(&mut connection).graceful_shutdown();
                 closes = true;
             }
-            loop {
-                match Pin::new(&mut connection).poll(cx) {
-                    Poll::Pending if handover.is_due() && wire.is_clean() => return Poll::Ready(Ok(true)),
-                    Poll::Pending if !answering.load(Relaxed) => return Poll::Pending,
-                    Poll::Pending => {}
-                    Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
-                }
-                // The library reads on only if it has no bytes left over.
-                match wire.poll_ahead(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    // If it waits for them, it gets them at once.
-                    Poll::Ready(Ok(true)) => {}
-                    // The client has left: what it asked for ends with the connection.
-                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Ok(false)),
-                }
+            match Pin::new(&mut connection).poll(cx) {
+                Poll::Pending if handover.is_due() && wire.is_clean() => return Poll::Ready(Ok(true)),
+                Poll::Pending => {}
+                Poll::Ready(ended) => return Poll::Ready(ended.map(|()| false)),
             }
+            let Phase::Answer(probe) = turn.phase() else {
+                return Poll::Pending;
+            };
+            // What a client that has left asked for ends with the connection.
+            presence.poll_gone(cx, &wire, probe).map(|_| Ok(false))
         })
         .await?;
         let rest = handover.take().filter(|_| handed_over);
@@ -193,23 +139,71 @@ impl Connection {
         }))
     }
 
-    async fn http2(&self, socket: Socket) -> hyper::Result<()> {
-        // HTTP/2 has no `connection: close`; its connections get a GOAWAY at the closing and lose nothing by it.
+    /// Answers the requests of an HTTP/1 connection; the rest of a stream goes to `handover`.
+    fn service(
+        &self,
+        wire: &Arc<Wire>,
+        turn: &Arc<Turn>,
+        handover: &Handover,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = http::Response<Until<Begun>>,
+        Error = Infallible,
+        Future: Send,
+    > + use<> {
+        let (client, turn, rest) = (
+            ClientBypass(Arc::<Wire>::clone(wire)),
+            Arc::clone(turn),
+            handover.clone(),
+        );
         let router = TowerToHyperService::new(self.router.clone());
-        let closing = self.closing.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            path::rewrite(&mut request);
-            router.call(request.map(|body| Leftover::new(body, closing.clone())))
-        });
-        let mut connection = pin!(self.versions.http2.serve_connection(TokioIo::new(socket), service));
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = self.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let draining = self.draining.clone();
+        service_fn(move |mut request: Request<Incoming>| {
+            let version = request.version();
+            let mut stays = version == Version::HTTP_11;
+            if stays {
+                request.extensions_mut().insert(client.clone());
             }
-        }
+            stays &= !says_close(request.headers());
+            path::rewrite(&mut request);
+            let refusal = turn
+                .is_ambiguous()
+                .then(|| dialect::refuse(&request, &HttpError::TwoLengths));
+            let probe = |probe| {
+                if version == Version::HTTP_11 {
+                    probe
+                } else {
+                    Probe::None
+                }
+            };
+            turn.set(Phase::Body);
+            let waits = Phase::Answer(probe(Probe::Interim));
+            let request = request.map(|body| Until::new(body, Arc::clone(&turn), waits));
+            let answer = match refusal {
+                None => Ok(router.call(request)),
+                Some(refusal) => Err(refusal),
+            };
+            let (draining, rest, client, turn) = (draining.clone(), rest.clone(), client.clone(), Arc::clone(&turn));
+            let streams = Phase::Answer(probe(Probe::Zero));
+            async move {
+                let mut response = match answer {
+                    Ok(answer) => answer.await?,
+                    Err(refusal) => refusal,
+                };
+                let is_stream = response.extensions().get::<Streamed>().is_some();
+                turn.set(if is_stream { streams } else { Phase::Write });
+                if version < Version::HTTP_11 && is_stream {
+                    warn_of_old_http();
+                }
+                if draining.is_cancelled() {
+                    let headers = response.headers_mut();
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                stays &= !says_close(response.headers());
+                let begun = begun(response, stays.then_some((rest, client)));
+                Ok::<_, Infallible>(begun.map(|body| Until::new(body, turn, Phase::Head)))
+            }
+        })
     }
 }
 
@@ -225,7 +219,7 @@ fn warn_of_old_http() {
 }
 
 /// The response for the library; the rest of a stream goes to `handover`, if there is one.
-fn begun(response: Response, handover: Option<(Handover, ClientWire)>) -> http::Response<Begun> {
+fn begun(response: Response, handover: Option<(Handover, ClientBypass)>) -> http::Response<Begun> {
     let handover = handover.filter(|_| response.extensions().get::<Streamed>().is_some());
     response.map(|body| match handover {
         None => Begun::All(body),
@@ -257,11 +251,15 @@ async fn preface(socket: &mut Socket) -> io::Result<Option<bool>> {
 
 /// Waits for the next request; false if none comes.
 async fn next(socket: &mut Socket) -> io::Result<bool> {
+    match socket.wire().take_ahead() {
+        Some(ahead) => socket.take_in(&ahead),
+        None => return Ok(false),
+    }
     if !socket.unread().is_empty() {
         return Ok(true);
     }
     let ahead = std::future::poll_fn(|cx| socket.poll_ahead(cx));
-    match tokio::time::timeout(HEADER_READ, ahead).await {
+    match tokio::time::timeout(IDLE, ahead).await {
         Ok(more) => more,
         Err(_) => Ok(false),
     }

@@ -2,6 +2,11 @@
 
 mod chunked;
 mod exchanges;
+mod head;
+mod http2;
 mod leftover;
+mod places;
+mod presence;
 pub mod server;
 mod socket;
+mod turn;

@@ -1,7 +1,6 @@
 //! Accepts connections, and ends them in order at a shutdown.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,8 +9,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::connection::exchanges::{Connection, Versions};
+use crate::http::connection::exchanges::{Connection, http1};
+use crate::http::connection::places::Places;
+pub use crate::http::connection::places::connections_within;
 use crate::http::limits::{ACCEPT_PAUSE, LAST_WORDS};
+use crate::metrics::Metrics;
 
 /// How serving ends: first `draining`, then `closing`, then the grace.
 #[derive(Debug, Clone)]
@@ -26,13 +28,14 @@ pub struct Ending {
 }
 
 /// Serves `router` on `listener` until `ending` closes it, lets running requests end within the grace, and returns.
-/// Only the system limits the number of connections.
+/// At most `most` connections are open at once.
 ///
 /// After the grace the core ends running requests with an error. Connections that outlive even that are cut, which the
 /// client sees as a broken stream.
-pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
+pub async fn serve(listener: TcpListener, router: Router, (most, metrics): (usize, Metrics), ending: Ending) {
+    let mut places = Places::new(most, metrics);
     let mut connections = JoinSet::new();
-    let versions = Arc::new(Versions::new());
+    let http1 = http1();
     let mut pause = Pause::default();
     let grace = ending.grace;
     loop {
@@ -41,13 +44,22 @@ pub async fn serve(listener: TcpListener, router: Router, ending: Ending) {
             Some(ended) = connections.join_next() => check(ended),
             accepted = pause.accept(&listener) => match accepted {
                 Ok((tcp, _)) => {
+                    let Some(place) = places.take() else {
+                        if let Some(told) = places.refuse(tcp) {
+                            connections.spawn(told);
+                        }
+                        continue;
+                    };
                     let connection = Connection {
                         router: router.clone(),
-                        versions: Arc::clone(&versions),
+                        http1: http1.clone(),
                         draining: ending.draining.clone(),
                         closing: ending.closing.clone(),
                     };
-                    connections.spawn(connection.serve(tcp));
+                    connections.spawn(async move {
+                        connection.serve(tcp).await;
+                        drop(place);
+                    });
                 }
                 Err(error) => tracing::warn!(%error, pause = ?pause.length, "cannot accept a connection"),
             },

@@ -16,8 +16,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::fast_path::wire::Wire;
+use crate::http::connection::turn::Turn;
+use crate::http::error::raw::REQUEST_TIMEOUT;
 use crate::http::limits::{
-    AHEAD, KEPT_AHEAD, LINGER, LINGER_BYTES, LINGER_IDLE, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL,
+    AHEAD, HEADER_TIME, LINGER, LINGER_BYTES, LINGER_IDLE, OPENING, OPENING_BYTES, UNACKNOWLEDGED, WRITE_STALL,
 };
 
 /// A client's socket.
@@ -27,6 +29,9 @@ pub(crate) struct Socket {
     /// Bytes read ahead; the HTTP library gets them first.
     unread: BytesMut,
     opening: Option<Bounded>,
+    turn: Arc<Turn>,
+    /// Runs while a head has begun and is not whole.
+    head_timer: Option<Pin<Box<Sleep>>>,
     stalled: Option<Pin<Box<Sleep>>>,
     closing: Option<Box<Lingering>>,
     shutdown: CancellationToken,
@@ -114,6 +119,8 @@ impl Socket {
             wire: Arc::new(Wire::new(tcp)),
             unread: BytesMut::new(),
             opening: Some(Bounded::new(OPENING, OPENING_BYTES)),
+            turn: Arc::default(),
+            head_timer: None,
             stalled: None,
             closing: None,
             shutdown,
@@ -125,6 +132,11 @@ impl Socket {
         &self.wire
     }
 
+    /// How far the connection is with its request.
+    pub(crate) fn turn(&self) -> &Arc<Turn> {
+        &self.turn
+    }
+
     /// The bytes read ahead.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.unread
@@ -132,14 +144,16 @@ impl Socket {
 
     /// Puts back bytes that the library read of the next request; they go before the bytes read ahead.
     pub(crate) fn give_back(&mut self, bytes: &[u8]) {
-        self.unread.extend_from_slice(&self.wire.take_ahead());
-        if !bytes.is_empty() {
-            let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes));
-            self.unread.extend_from_slice(&behind);
-        }
+        let behind = std::mem::replace(&mut self.unread, BytesMut::from(bytes));
+        self.unread.extend_from_slice(&behind);
     }
 
-    /// Reads ahead what is there; false if the client has closed its side.
+    /// Takes in bytes that were read during the last answer.
+    pub(crate) fn take_in(&mut self, ahead: &[u8]) {
+        self.unread.extend_from_slice(ahead);
+    }
+
+    /// Reads the beginning of the next request, as far as it is there; false if the client has closed its side.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
@@ -148,35 +162,35 @@ impl Socket {
         Poll::Ready(Ok(!buffer.filled().is_empty()))
     }
 
-    /// Checks that a client that is being answered is still there. What it sends is kept for its next request, up to a
-    /// bound; after that nothing more is read.
-    pub(crate) fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.unread.len() < KEPT_AHEAD {
-            match self.poll_ahead(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Poll::Ready(Err(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
     fn poll_wire(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = self.wire.poll_read(cx, buffer);
-        let Some(opening) = &mut self.opening else {
-            return read;
-        };
         if read.is_pending() {
-            ready!(opening.timer.as_mut().poll(cx));
-            return Poll::Ready(Err(timed_out("the client says nothing")));
+            let opening = self.opening.as_mut().map(|opening| &mut opening.timer);
+            for timer in opening.into_iter().chain(&mut self.head_timer) {
+                if timer.as_mut().poll(cx).is_ready() {
+                    // Best effort: a client this slow may not be there at all.
+                    let _ = self.wire.send(REQUEST_TIMEOUT);
+                    return Poll::Ready(Err(timed_out("the client does not finish its request's head")));
+                }
+            }
+            return Poll::Pending;
         }
-        opening.bytes = opening.bytes.saturating_sub(buffer.filled().len() - before);
-        if opening.bytes == 0 {
-            self.opening = None;
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if let Some(opening) = &mut self.opening {
+            opening.bytes = opening.bytes.saturating_sub(bytes.len());
         }
+        self.opening.take_if(|opening| opening.bytes == 0);
         read
+    }
+
+    /// The library gets `bytes`: starts or ends the time limit of a head.
+    fn note_head(&mut self, bytes: &[u8]) {
+        if !self.turn.reads_head(bytes) {
+            self.head_timer = None;
+        } else if self.head_timer.is_none() {
+            self.head_timer = Some(Box::pin(tokio::time::sleep(HEADER_TIME)));
+        }
     }
 
     /// Reads and discards until the client closes or a bound is reached.
@@ -213,16 +227,23 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            self.unread = self.wire.take_ahead();
+            match self.wire.take_ahead() {
+                Some(ahead) => self.unread = ahead,
+                // What would follow has a gap.
+                None => return Poll::Ready(Ok(())),
+            }
         }
+        let before = buffer.filled().len();
         if self.unread.is_empty() {
-            return self.poll_wire(cx, buffer);
+            ready!(self.poll_wire(cx, buffer))?;
+        } else {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+            if self.unread.is_empty() {
+                self.unread = BytesMut::new();
+            }
         }
-        let count = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(&self.unread.split_to(count));
-        if self.unread.is_empty() {
-            self.unread = BytesMut::new();
-        }
+        self.note_head(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
 }
@@ -285,11 +306,46 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_has_begun_may_be_silent() {
         let (mut socket, mut client) = pair().await;
-        client.write_all(&[b'x'; OPENING_BYTES]).await.unwrap();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut buffer = [0; 64];
         assert_eq!(socket.read(&mut buffer).await.unwrap(), OPENING_BYTES);
         let silent = tokio::time::timeout(OPENING * 10, socket.read(&mut buffer));
         assert!(silent.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_has_begun_has_little_time_however_it_drips() {
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+        let start = Instant::now();
+        let drips = async {
+            while client.write_all(b"x: y\r\n").await.is_ok() && start.elapsed() < HEADER_TIME * 3 {
+                tokio::time::sleep(HEADER_TIME / 4).await;
+            }
+        };
+        let reads = async {
+            let mut buffer = [0; 64];
+            loop {
+                if let Err(error) = socket.read(&mut buffer).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            () = drips => panic!("it may drip on"),
+            error = reads => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+        }
+        assert!(start.elapsed() >= HEADER_TIME && start.elapsed() < HEADER_TIME * 2);
+        // One that is whole leaves time for what follows.
+        let (mut socket, mut client) = pair().await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut buffer = [0; 64];
+        assert_eq!(socket.read(&mut buffer).await.unwrap(), 27);
+        assert!(
+            tokio::time::timeout(HEADER_TIME * 3, socket.read(&mut buffer))
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,22 +10,24 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
-use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, estimated_tokens};
+use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, with_cache_salt};
 use tokenbus_placement::Prompt;
 use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::limiter::Refusal;
+use crate::auth::secret::KeyHash;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
-use crate::fast_path::wire::{ClientWire, Wire};
+use crate::fast_path::bypass::{Bypass, ClientBypass};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
 use crate::http::answer::respond::{self, AnswerContext};
 use crate::http::edge::Edge;
 use crate::http::endpoints::offered_tools;
 use crate::http::error::HttpError;
+use crate::http::held::Held;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::headers::{CallHeaders, IGNORED};
@@ -79,13 +81,15 @@ pub(crate) struct ReceivedRequest {
     pub(crate) body: Bytes,
     /// The values of its headers.
     pub(crate) headers: CallHeaders,
-    caller: Option<Caller>,
+    grant: Option<Grant>,
     /// The kind of its call.
     pub(crate) kind: RequestKind,
     id: RequestId,
     at: Instant,
     record: Record,
-    wire: Option<Arc<Wire>>,
+    /// Its share of all bodies' bytes.
+    held: Held,
+    bypass: Option<Arc<dyn Bypass>>,
 }
 
 /// A call that can be opened.
@@ -115,11 +119,18 @@ impl ReceivedRequest {
         request: Request,
     ) -> Result<Box<Self>, Box<Response>> {
         let at = Instant::now();
-        let wire = request.extensions().get::<ClientWire>().map(|wire| Arc::clone(&wire.0));
+        let bypass = request
+            .extensions()
+            .get::<ClientBypass>()
+            .map(|bypass| Arc::clone(&bypass.0));
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
+        let held = edge.bodies.begin();
+        record.holds(held.clone());
         let path_model = request.extensions().get::<PathModel>().cloned();
         let read = async {
+            // Before the body: a client beyond its limits must not make the gateway read and check what it sends.
+            let grant = caller.as_ref().map(|caller| admit(edge, caller)).transpose()?;
             let mut headers = CallHeaders::read(
                 request.headers(),
                 edge.options.request_timeout,
@@ -128,24 +139,25 @@ impl ReceivedRequest {
             if let Some(caller) = &caller {
                 headers.bound(caller.key());
             }
-            let body = body::read(request, edge.options.body_limit).await?;
+            let body = body::read(request, edge.options.body_limit, &held, at + headers.timeout).await?;
             let body = match path_model {
                 Some(model) => model.fill(body),
                 None => body,
             };
-            Ok((headers, body))
+            Ok((grant, headers, body))
         };
         match read.await {
-            Ok((headers, body)) => Ok(Box::new(Self {
+            Ok((grant, headers, body)) => Ok(Box::new(Self {
                 endpoint,
                 kind: endpoint.kind,
                 body,
                 headers,
-                caller,
+                grant,
                 id,
                 at,
                 record,
-                wire,
+                held,
+                bypass,
             })),
             Err(error) => Err(Box::new(refusal(endpoint, &mut record, &error))),
         }
@@ -153,8 +165,14 @@ impl ReceivedRequest {
 
     /// Checks its body.
     async fn check(&mut self) -> Result<Box<Checked>, HttpError> {
-        let (check, body) = (self.endpoint.check, self.body.clone());
-        Ok(Box::new(run_off_thread(body.len(), move || check(&body)).await??))
+        let (check, body, held) = (self.endpoint.check, self.body.clone(), self.held.clone());
+        let checked = run_off_thread(body.len(), move || {
+            let checked = check(&body);
+            // The body counts until here, although the client may have left.
+            drop(held);
+            checked
+        });
+        Ok(Box::new(checked.await??))
     }
 
     /// Ends the request with `error`.
@@ -179,11 +197,20 @@ impl ReceivedRequest {
 
     /// Like [`ReceivedRequest::answer`]; `keeper` stores the answer.
     pub(crate) async fn answer_kept<C: Backend>(
-        self: Box<Self>,
+        mut self: Box<Self>,
         edge: &Edge<C>,
         mut checked: Checked,
         keeper: Option<Keeper>,
     ) -> Response {
+        let translated = checked.body.as_ref().map_or(0, Bytes::len);
+        if let Err(error) = self.held.grow(translated) {
+            return self.refuse(&error);
+        }
+        match self.check_for_engine(edge, &checked).await {
+            Ok(None) => {}
+            Ok(salted) => checked.body = salted,
+            Err(error) => return respond::refuse(&mut self.record, checked.form.as_ref(), &error),
+        }
         offered_tools::leave_out(edge, &mut checked, &self.body);
         let ignored = ignored(&checked.ignored);
         let read = match self.prompt(&checked).await {
@@ -208,6 +235,21 @@ impl ReceivedRequest {
         response
     }
 
+    /// Checks what the body for the engine makes that do beside answering. Returns another body where tenants are to be
+    /// kept apart in the engine's cache.
+    async fn check_for_engine<C>(&self, edge: &Edge<C>, checked: &Checked) -> Result<Option<Bytes>, HttpError> {
+        let body = checked.body.as_ref().unwrap_or(&self.body).clone();
+        let trusted = self.grant.as_ref().is_some_and(|grant| grant.key().engine_members);
+        let options = Arc::clone(&edge.options);
+        let salted = options.cache_salt && self.kind.is_generated();
+        let salt = salted.then(|| cache_salt(self.headers.tenant.as_deref().unwrap_or_default()));
+        let check = move || {
+            options.engine.check(&body, trusted)?;
+            salt.map(|salt| with_cache_salt(&body, &salt)).transpose()
+        };
+        Ok(run_off_thread(checked.body.as_ref().unwrap_or(&self.body).len(), check).await??)
+    }
+
     /// Makes the call, and what its answer needs.
     ///
     /// # Errors
@@ -221,16 +263,15 @@ impl ReceivedRequest {
     ) -> Result<Box<PreparedCall>, Box<Response>> {
         let (form, call) = self.call(checked, prompt);
         let route = edge.models.route(&call.model);
-        let grant = match self.grant(&call, route.as_deref(), edge) {
-            Ok(grant) => grant,
-            Err(error) => return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error))),
-        };
+        if let Err(error) = self.charge(&call, route.as_deref(), edge) {
+            return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error)));
+        }
         let alias = route.map(|route| Alias {
             route,
             served: Served::default(),
         });
         let served = alias.as_ref().map(|alias| alias.served.clone());
-        self.record.called(&call, grant, served);
+        self.record.called(&call, self.grant, served);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let created = created.map_or(0, |since| since.as_secs());
         let context = Box::new(AnswerContext {
@@ -240,7 +281,7 @@ impl ReceivedRequest {
             silence: call.silence + BACKSTOP,
             explain: self.headers.explain,
             record: self.record,
-            wire: self.wire,
+            bypass: self.bypass,
             keeper,
         });
         Ok(Box::new(PreparedCall { call, context, alias }))
@@ -251,7 +292,7 @@ impl ReceivedRequest {
         let (kind, named, body) = (self.kind, self.headers.session, self.body.clone());
         let (model, translated) = (checked.model.clone(), checked.body.clone());
         run_off_thread(body.len(), move || {
-            let mut prompt = prompt::cuts(kind, translated.as_ref().unwrap_or(&body), "");
+            let mut prompt = prompt::cuts(kind, translated.as_ref().unwrap_or(&body));
             prompt.set_model(&model);
             (prompt, named.or_else(|| prompt::session(&body)))
         })
@@ -284,32 +325,41 @@ impl ReceivedRequest {
         (checked.form, call)
     }
 
-    /// Admits the call under its key's rights and limits.
-    fn grant<C>(&self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<Option<Grant>, HttpError> {
-        let Some(caller) = &self.caller else { return Ok(None) };
-        if !caller.key().may_use(&call.model) {
+    /// Charges the call's key for the tokens that it will probably use, if the key may use the model.
+    fn charge<C>(&mut self, call: &Call, route: Option<&Route>, edge: &Edge<C>) -> Result<(), HttpError> {
+        let Some(grant) = &mut self.grant else { return Ok(()) };
+        if !grant.key().may_use(&call.model) {
             return Err(HttpError::ModelNotAllowed(call.model.clone()));
         }
         // If the request does not bound the answer, the first model's defaults may.
         let target = route.and_then(|route| route.targets.first());
-        let filled = || target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
-        let tokens = || {
-            let completion = match filled() {
-                Some(filled) => estimate::completion(call.kind, &filled),
-                None => estimate::completion(call.kind, &call.body),
-            };
-            estimated_tokens(&call.body).saturating_add(completion)
+        let estimated = || {
+            let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
+            estimate::request(call.kind, &call.body, filled.as_deref())
         };
-        caller.admit(tokens, Instant::now()).map(Some).map_err(|refusal| {
-            let limit = match refusal {
-                Refusal::Requests { .. } => "requests",
-                Refusal::Tokens { .. } => "tokens",
-                Refusal::Streams { .. } => "streams",
-            };
-            edge.metrics.key_limited(caller.key().name.as_str(), limit);
-            HttpError::Limited(refusal)
-        })
+        let price = edge
+            .models
+            .price(&call.model, target.map(|target| target.model.as_str()));
+        let charged = grant.charge(estimated, price, Instant::now());
+        charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
+}
+
+/// What keeps the cached prompts of `tenant` apart: the same at every gateway. It is no secret, since no client's own salt
+/// reaches an engine.
+fn cache_salt(tenant: &str) -> String {
+    KeyHash::of(format!("cache of tenant {tenant}").as_bytes()).to_string()
+}
+
+/// Admits a request under its key's limits, by what is known before its body.
+fn admit<C>(edge: &Edge<C>, caller: &Caller) -> Result<Grant, HttpError> {
+    let admitted = caller.admit(Instant::now());
+    admitted.map_err(|refusal| limited(edge, caller.key().name.as_str(), refusal))
+}
+
+fn limited<C>(edge: &Edge<C>, key: &str, refusal: Refusal) -> HttpError {
+    edge.metrics.key_limited(key, refusal.limit());
+    HttpError::Limited(refusal)
 }
 
 /// The names of what the client does not get, for the answer's head.

@@ -12,6 +12,8 @@ use tokenbus_api::{
     ListedModel, OLLAMA_VERSION, RunningModels, ShownModel, TaggedModels, model_in, other_name, pull_answer,
 };
 
+use tokio::time::Instant;
+
 use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::http::endpoints::models::{self, MaybeCaller};
@@ -92,7 +94,13 @@ async fn about_one<C: Backend>(
     let refuse =
         |error: &HttpError| dialect::refuse(&Request::from_parts(head.clone(), axum::body::Body::empty()), error);
     let request = Request::from_parts(head.clone(), sent);
-    let read = body::read(request, edge.options.body_limit).await;
+    let read = body::read(
+        request,
+        edge.options.body_limit,
+        &edge.bodies.begin(),
+        Instant::now() + edge.options.request_timeout,
+    )
+    .await;
     let asked = read.and_then(|body| Ok(model_in(&body)?));
     let (name, stream) = match asked {
         Ok(asked) => asked,

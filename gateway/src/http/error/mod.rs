@@ -1,5 +1,6 @@
 //! The errors that clients see. Only this room knows their statuses, error objects and metrics outcomes: see `table.rs`.
 
+pub(crate) mod raw;
 mod table;
 mod verdict;
 
@@ -7,8 +8,10 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 
 use crate::auth::AuthError;
+use crate::auth::budget::{Budget, currency};
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;
 use crate::http::format::go_duration;
@@ -40,6 +43,12 @@ pub(crate) enum HttpError {
     /// The body did not arrive completely.
     #[error("The body of your request could not be read: {0}")]
     BodyBroken(String),
+    /// The head gives the length of the body in two ways.
+    #[error("Your request has both Content-Length and Transfer-Encoding; where its body ends is not certain")]
+    TwoLengths,
+    /// The bodies of all requests together are as large as they may be.
+    #[error("The gateway holds as many bytes of request bodies as it may hold. Try again shortly")]
+    BodiesFull,
     /// The body is compressed in an unknown way.
     #[error(
         "A request body with Content-Encoding {0:?} is not supported; send it with gzip, deflate or zstd alone, or uncompressed"
@@ -64,6 +73,9 @@ pub(crate) enum HttpError {
         /// The request's path.
         path: String,
     },
+    /// A foreign web page sends the request, or may do so.
+    #[error("{}", foreign(.0))]
+    Foreign(ForeignRequest),
     /// The request has no valid key.
     #[error("{}", stranger(*.0))]
     Unauthorized(AuthError),
@@ -104,6 +116,18 @@ pub(crate) enum HttpError {
     Answer(#[from] AnswerError),
 }
 
+fn foreign(foreign: &ForeignRequest) -> String {
+    match foreign {
+        ForeignRequest::Host(_) => {
+            format!("{foreign}. The operator can add names with --allowed-host, or ask for keys")
+        }
+        ForeignRequest::Page(_) => format!(
+            "{foreign}, and without API keys those are refused. The operator can let them in with --cors-origin, or ask \
+             for keys"
+        ),
+    }
+}
+
 fn stranger(stranger: AuthError) -> &'static str {
     match stranger {
         AuthError::NoKey => {
@@ -128,6 +152,29 @@ fn limited(refusal: &Refusal) -> String {
         Refusal::Streams { limit } => format!(
             "Rate limit reached for your API key on concurrent requests: limit {limit}. Try again when one has ended"
         ),
+        Refusal::Spent { budget, limit, after } => format!(
+            "You exceeded your current quota: the budget of your API key, {}, is used up. It begins anew in {}",
+            amount(*budget, *limit),
+            go_duration(*after)
+        ),
+        Refusal::Expected { budget, limit } => format!(
+            "Your API key's running requests may use up the rest of its budget, {}. Try again when one has ended",
+            amount(*budget, *limit)
+        ),
+        Refusal::BudgetsUnknown => "The gateway does not know yet what your API key has used of its budget".to_owned(),
+    }
+}
+
+/// The limit of a budget in words.
+fn amount(budget: Budget, limit: u64) -> String {
+    let per = match budget {
+        Budget::TokensDay | Budget::CostDay => "a day",
+        Budget::TokensMonth | Budget::CostMonth => "a month",
+    };
+    if budget.is_money() {
+        format!("{} of money {per}", currency(limit))
+    } else {
+        format!("{limit} tokens {per}")
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokenbus_api::{AnswerError, RequestError};
+use tokenbus_http_parts::ForeignRequest;
 use tokenbus_protocol::{EngineError, ErrorCode, Feature};
 
 use super::HttpError;
@@ -34,6 +35,9 @@ impl HttpError {
             Self::Request(RequestError::NotUtf8(_) | RequestError::Syntax { .. } | RequestError::NotAnObject) => {
                 new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_json")
             }
+            Self::Request(RequestError::TooLarge(_)) => {
+                new(S::PAYLOAD_TOO_LARGE, INVALID, Rejected).code("request_too_large")
+            }
             Self::Header { name, .. } => new(S::BAD_REQUEST, INVALID, Rejected)
                 .code("invalid_value")
                 .param(Some(*name)),
@@ -44,6 +48,11 @@ impl HttpError {
                 .code("request_timeout")
                 .close(),
             Self::BodyBroken(_) => new(S::BAD_REQUEST, INVALID, Cancelled).code("invalid_body").close(),
+            Self::TwoLengths => new(S::BAD_REQUEST, INVALID, Rejected).code("ambiguous_length").close(),
+            Self::BodiesFull => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+                .code("server_busy")
+                .retry_after(SHORT_RETRY)
+                .close(),
             Self::ContentEncoding(_) => Verdict {
                 codings: true,
                 ..new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, Rejected)
@@ -53,6 +62,8 @@ impl HttpError {
             },
             Self::NotFound { .. } => new(S::NOT_FOUND, INVALID, Rejected).code("unknown_url"),
             Self::MethodNotAllowed { .. } => new(S::METHOD_NOT_ALLOWED, INVALID, Rejected).code("method_not_allowed"),
+            Self::Foreign(ForeignRequest::Host(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_host"),
+            Self::Foreign(ForeignRequest::Page(_)) => new(S::FORBIDDEN, PERMISSION, Rejected).code("foreign_origin"),
             Self::Unauthorized(stranger) => self.stranger(*stranger),
             Self::ModelNotAllowed(_) => new(S::FORBIDDEN, PERMISSION, Rejected)
                 .code("model_not_allowed")
@@ -113,6 +124,20 @@ impl HttpError {
             Refusal::Requests { after, .. } => ("requests", *after),
             Refusal::Tokens { after, .. } => ("tokens", *after),
             Refusal::Streams { .. } => ("requests", SHORT_RETRY),
+            Refusal::Expected { budget, .. } => (budget.name(), SHORT_RETRY),
+            // A retry would be refused until the next day or month.
+            Refusal::Spent { .. } => {
+                let (status, quota) = (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota");
+                return Verdict::new(status, quota, Outcome::Rejected, self.to_string())
+                    .code(quota)
+                    .not_again();
+            }
+            Refusal::BudgetsUnknown => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Verdict::new(status, SERVER, Outcome::Failed, self.to_string())
+                    .code("not_ready")
+                    .retry_after(SHORT_RETRY);
+            }
         };
         Verdict::new(StatusCode::TOO_MANY_REQUESTS, kind, Outcome::Rejected, self.to_string())
             .code("rate_limit_exceeded")

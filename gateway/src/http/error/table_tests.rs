@@ -269,8 +269,20 @@ fn errors_of_the_edge() {
         (413, INVALID, "request_too_large", None, None, Rejected),
     );
     is(
+        RequestError::TooLarge(1),
+        (413, INVALID, "request_too_large", None, None, Rejected),
+    );
+    is(
         HttpError::BodyTimeout,
         (408, INVALID, "request_timeout", None, None, Cancelled),
+    );
+    is(
+        HttpError::TwoLengths,
+        (400, INVALID, "ambiguous_length", None, None, Rejected),
+    );
+    is(
+        HttpError::BodiesFull,
+        (503, SERVER, "server_busy", None, Some(1), Rejected),
     );
     is(
         HttpError::BodyBroken("x".to_owned()),

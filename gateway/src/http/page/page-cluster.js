@@ -71,6 +71,11 @@ function pulse(state, text) {
 
 function show(cluster, rates) {
   const { workers } = cluster;
+  if (!workers) {
+    lost("Your API key may not see the cluster.");
+    $("list").dataset.models = JSON.stringify(cluster.models.filter((one) => one.ready).map((one) => one.model));
+    return;
+  }
   const ready = workers.filter((worker) => worker.state === "ready");
   if (cluster.coordinator) {
     pulse("live", "live");

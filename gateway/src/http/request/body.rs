@@ -6,46 +6,55 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::http::error::HttpError;
-use crate::http::limits::{BODY_IDLE, COPIED};
+use crate::http::held::Held;
+use crate::http::limits::{BODY_WINDOW, BODY_WINDOW_BYTES, COPIED};
 use crate::http::request::coding::Coding;
 use crate::http::request::run_off_thread::run_off_thread;
 
-/// The body of `request`, decompressed, at most `limit` bytes.
+/// The body of `request`, decompressed, at most `limit` bytes, which are counted in `held`. It must be there at `until`.
 ///
 /// # Errors
 /// [`HttpError`] if the body is too large, compressed in an unknown way, or does not arrive.
-pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, HttpError> {
+pub(crate) async fn read(request: Request, limit: usize, held: &Held, until: Instant) -> Result<Bytes, HttpError> {
     let coding = Coding::of(request.headers())?;
-    let body = as_sent(request, limit).await?;
+    let body = as_sent(request, limit, held, until).await?;
     match coding {
         None => Ok(body),
         // Boxed, so that plain bodies reserve no space for this.
-        Some(coding) => Box::pin(decoded(coding, body, limit)).await,
+        Some(coding) => Box::pin(decoded(coding, body, limit, held.clone())).await,
     }
 }
 
-async fn decoded(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, HttpError> {
+async fn decoded(coding: Coding, body: Bytes, limit: usize, held: Held) -> Result<Bytes, HttpError> {
     // A small body may hold much.
-    run_off_thread(usize::MAX, move || coding.decode(&body, limit)).await?
+    run_off_thread(usize::MAX, move || {
+        let decoded = coding.decode(&body, limit, &mut |bytes| held.grow(bytes))?;
+        held.shrink(body.len());
+        Ok(decoded)
+    })
+    .await?
 }
 
 /// The body of `request` as its bytes came, at most `limit`.
 ///
 /// A body whose announced length is too large is refused unread, so that a client that waits for `100 Continue` sends
 /// nothing. Any other is refused at the first byte beyond the limit.
-async fn as_sent(request: Request, limit: usize) -> Result<Bytes, HttpError> {
+async fn as_sent(request: Request, limit: usize, held: &Held, until: Instant) -> Result<Bytes, HttpError> {
     let announced = check(request.headers(), limit)?;
     let mut body = request.into_body();
-    let Some(first) = frame(&mut body).await? else {
+    let mut pace = Pace::new(Instant::now(), until);
+    let Some(first) = frame(&mut body, &mut pace).await? else {
         return Ok(Bytes::new());
     };
     if first.len() > limit {
         return Err(HttpError::BodyTooLarge(limit));
     }
+    held.grow(first.len())?;
     let mut whole: Option<BytesMut> = None;
-    while let Some(more) = frame(&mut body).await? {
+    while let Some(more) = frame(&mut body, &mut pace).await? {
         let whole = whole.get_or_insert_with(|| {
             let mut whole = BytesMut::with_capacity(announced.unwrap_or(0).max(first.len() + more.len()));
             whole.extend_from_slice(&first);
@@ -54,6 +63,7 @@ async fn as_sent(request: Request, limit: usize) -> Result<Bytes, HttpError> {
         if whole.len() + more.len() > limit {
             return Err(HttpError::BodyTooLarge(limit));
         }
+        held.grow(more.len())?;
         whole.extend_from_slice(&more);
     }
     Ok(match whole {
@@ -76,15 +86,52 @@ fn check(headers: &HeaderMap, limit: usize) -> Result<Option<usize>, HttpError> 
     }
 }
 
-async fn frame(body: &mut Body) -> Result<Option<Bytes>, HttpError> {
+/// How fast a client sends its body.
+struct Pace {
+    until: Instant,
+    window_ends: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new(now: Instant, until: Instant) -> Self {
+        Self {
+            until,
+            window_ends: now + BODY_WINDOW,
+            bytes: 0,
+        }
+    }
+
+    /// When a client that sends no more is too slow.
+    fn patience(&self) -> Instant {
+        self.until.min(self.window_ends)
+    }
+
+    /// `bytes` came at `now`; false if the client is too slow.
+    fn note(&mut self, bytes: usize, now: Instant) -> bool {
+        self.bytes += bytes;
+        if now >= self.until || (now >= self.window_ends && self.bytes < BODY_WINDOW_BYTES) {
+            return false;
+        }
+        if self.bytes >= BODY_WINDOW_BYTES {
+            *self = Self::new(now, self.until);
+        }
+        true
+    }
+}
+
+async fn frame(body: &mut Body, pace: &mut Pace) -> Result<Option<Bytes>, HttpError> {
     loop {
-        match tokio::time::timeout(BODY_IDLE, body.frame()).await {
+        match tokio::time::timeout_at(pace.patience(), body.frame()).await {
             Err(_) => return Err(HttpError::BodyTimeout),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => return Err(HttpError::BodyBroken(error.to_string())),
             // Trailers are ignored.
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    if !pace.note(data.len(), Instant::now()) {
+                        return Err(HttpError::BodyTimeout);
+                    }
                     return Ok(Some(data));
                 }
             }
@@ -98,6 +145,35 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::http::held::Bodies;
+    use crate::metrics::Metrics;
+
+    async fn read(request: Request, limit: usize) -> Result<Bytes, HttpError> {
+        let held = Bodies::new(1 << 20, Metrics::default()).begin();
+        super::read(request, limit, &held, Instant::now() + BODY_WINDOW * 10).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_drips_is_told_and_so_is_one_past_its_deadline() {
+        // A byte a second never pauses for long.
+        let drips = stream::unfold((), |()| async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>("x"), ()))
+        });
+        let start = Instant::now();
+        let slow = read(Request::new(Body::from_stream(drips)), 1 << 20).await;
+        assert_eq!(slow, Err(HttpError::BodyTimeout));
+        assert!(start.elapsed() <= BODY_WINDOW * 2);
+        // Fast enough, and endless.
+        let flows = stream::unfold((), |()| async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>("x".repeat(1100)), ()))
+        });
+        let start = Instant::now();
+        let late = read(Request::new(Body::from_stream(flows)), 1 << 20).await;
+        assert_eq!(late, Err(HttpError::BodyTimeout));
+        assert!(start.elapsed() >= BODY_WINDOW * 9);
+    }
 
     fn pieces(pieces: &[&'static str]) -> Request {
         let pieces: Vec<Result<&str, std::io::Error>> = pieces.iter().map(|piece| Ok(*piece)).collect();
@@ -123,7 +199,7 @@ mod tests {
         for length in ["5", "99999999999999999999", "18446744073709551615"] {
             let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
             let request = Request::builder().header(CONTENT_LENGTH, length).body(body).unwrap();
-            let read = tokio::time::timeout(BODY_IDLE / 2, read(request, 4));
+            let read = tokio::time::timeout(BODY_WINDOW / 2, read(request, 4));
             assert_eq!(read.await.unwrap(), Err(HttpError::BodyTooLarge(4)), "{length}");
         }
     }

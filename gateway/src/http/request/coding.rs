@@ -51,11 +51,11 @@ impl Coding {
     /// # Errors
     /// [`HttpError::BodyTooLarge`] at the first step beyond the limit, [`HttpError::BodyBroken`] if it is not in this
     /// coding.
-    pub(crate) fn decode(self, compressed: &[u8], limit: usize) -> Result<Bytes, HttpError> {
+    pub(crate) fn decode(self, compressed: &[u8], limit: usize, grow: Grow<'_>) -> Result<Bytes, HttpError> {
         match self {
-            Self::Gzip => bounded(MultiGzDecoder::new(compressed), limit),
-            Self::Deflate => bounded(ZlibDecoder::new(compressed), limit),
-            Self::Zstd => bounded(StreamingDecoder::new(compressed).map_err(broken)?, limit),
+            Self::Gzip => bounded(MultiGzDecoder::new(compressed), limit, grow),
+            Self::Deflate => bounded(ZlibDecoder::new(compressed), limit, grow),
+            Self::Zstd => bounded(StreamingDecoder::new(compressed).map_err(broken)?, limit, grow),
         }
     }
 }
@@ -68,7 +68,10 @@ fn broken(error: impl std::fmt::Display) -> HttpError {
     HttpError::BodyBroken(format!("it cannot be decompressed: {error}"))
 }
 
-fn bounded(mut from: impl Read, limit: usize) -> Result<Bytes, HttpError> {
+/// Hears of each step's bytes, and may refuse them.
+type Grow<'a> = &'a mut dyn FnMut(usize) -> Result<(), HttpError>;
+
+fn bounded(mut from: impl Read, limit: usize, grow: Grow<'_>) -> Result<Bytes, HttpError> {
     let mut whole = Vec::new();
     let mut step = vec![0; STEP];
     loop {
@@ -79,6 +82,7 @@ fn bounded(mut from: impl Read, limit: usize) -> Result<Bytes, HttpError> {
         if whole.len() + count > limit {
             return Err(HttpError::BodyTooLarge(limit));
         }
+        grow(count)?;
         whole.extend_from_slice(read);
     }
 }
@@ -115,12 +119,19 @@ mod tests {
             (Coding::Zstd, compress_to_vec(&plain[..], CompressionLevel::Fastest)),
         ] {
             assert!(compressed.len() < STEP, "{coding:?}");
-            assert_eq!(coding.decode(&compressed, plain.len()).unwrap(), plain, "{coding:?}");
+            assert_eq!(
+                coding.decode(&compressed, plain.len(), &mut |_| Ok(())).unwrap(),
+                plain,
+                "{coding:?}"
+            );
             let limit = plain.len() - 1;
-            assert_eq!(coding.decode(&compressed, limit), Err(HttpError::BodyTooLarge(limit)));
+            assert_eq!(
+                coding.decode(&compressed, limit, &mut |_| Ok(())),
+                Err(HttpError::BodyTooLarge(limit))
+            );
             let half = compressed.split_at(compressed.len() / 2).0;
             for wrong in [half, b"{}", b""] {
-                let decoded = coding.decode(wrong, limit);
+                let decoded = coding.decode(wrong, limit, &mut |_| Ok(()));
                 assert!(
                     matches!(decoded, Err(HttpError::BodyBroken(_))),
                     "{coding:?} {decoded:?}"

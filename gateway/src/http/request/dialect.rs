@@ -1,9 +1,8 @@
 //! The form of an error that comes before any endpoint: OpenAI's, Anthropic's or Ollama's. The path decides, and where
 //! two APIs share a path, or it belongs to none, a header.
 
-use axum::extract::Request;
 use axum::response::Response;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tokenbus_api::{anthropic_envelope, ollama_envelope, openai_envelope};
 
 use crate::auth::Caller;
@@ -34,7 +33,7 @@ pub(crate) fn is_ollama(path: &str) -> bool {
 }
 
 /// Refuses `request` with `error`.
-pub(crate) fn refuse(request: &Request, error: &HttpError) -> Response {
+pub(crate) fn refuse<B>(request: &Request<B>, error: &HttpError) -> Response {
     let verdict = error.verdict();
     let id = request.extensions().get::<RequestId>();
     let id = id.map(|id| id.0.as_str());

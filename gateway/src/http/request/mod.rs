@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod coding;
 pub(crate) mod cors;
 pub(crate) mod dialect;
+pub(crate) mod foreign;
 pub(crate) mod headers;
 pub(crate) mod path;
 pub(crate) mod refusals;

@@ -1,8 +1,9 @@
-//! `x-request-id`: the client's or a new one, on every response, errors included.
+//! `x-request-id`: the client's or a new one, on every response, errors included; and the header that all responses have.
 
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
@@ -38,13 +39,16 @@ fn sanitized(sent: &[u8]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Gives the request its id and puts it on the response.
+/// Gives the request its id and puts it on the response, which no browser may take for another kind than it says.
 pub(crate) async fn layer(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let header = HeaderValue::from_str(&id.0);
     request.extensions_mut().insert(id);
     let anthropic = is_anthropic(request.uri().path(), request.headers());
     let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(header) = header {
         if anthropic {
             response.headers_mut().insert(REQUEST_ID, header.clone());

@@ -179,7 +179,7 @@ impl View {
                 expected_ms: expected.total(),
                 cached,
                 // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
-                open: !fresh || worker.free() > 0,
+                open: (!fresh || worker.free() > 0) && !worker.refusals.pause(now),
             });
         }
         let beginning = ask.prompt.cuts().first().map(|cut| cut.hash);

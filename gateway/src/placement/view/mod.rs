@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use tokenbus_placement::WorkerNumber;
-use tokenbus_protocol::{Capabilities, Capacity, Features, Name, Room, WorkerCapacity, WorkerState};
+use tokenbus_protocol::{
+    Capabilities, Capacity, Features, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
+};
 use tokio::time::{Duration, Instant};
 
 use worker::Worker;
 
 use super::able::SeenFeatures;
-use crate::limits::{KNOWN_MODELS, MODEL_MEMORY, SNAPSHOT_FRESH};
+use crate::limits::{KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, SNAPSHOT_FRESH, WORKER_MEMORY};
 
 /// A model that workers have announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,17 +133,19 @@ impl View {
             .collect();
         worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
-            worker.room = Room {
+            let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
                 queued: told.report.queued,
             };
+            worker.tells(room, now);
             worker.room_at = told_at;
         }
         worker.slots = told.report.slots;
     }
 
     fn model(&mut self, name: &str, now: Instant, unix: u64) -> Option<&mut Model> {
-        if self.models.len() >= KNOWN_MODELS && !self.models.contains_key(name) {
+        let is_full = self.models.len() >= KNOWN_MODELS && !self.models.contains_key(name);
+        if is_full || name.len() > MAX_MODEL_NAME {
             return None;
         }
         let model = self.models.entry(name.to_owned()).or_insert_with(|| Model {
@@ -159,12 +163,40 @@ impl View {
 
     /// A worker reported its free slots, in a batch or a hint.
     pub fn room(&mut self, name: &Name, room: Room, now: Instant) {
+        if self.is_full_for(name) {
+            return;
+        }
         let worker = self.worker(name, now);
-        worker.room = room;
+        worker.tells(room, now);
         worker.room_at = now;
         worker.slots = worker.slots.max(room.free);
         worker.heard = now;
         worker.pinged = None;
+    }
+
+    /// Free slots of a worker of which is believed that it has them.
+    pub fn room_of(&self, name: &Name) -> u32 {
+        self.workers.get(name).map_or(0, |worker| worker.room.free)
+    }
+
+    /// A worker refused a request for `reason`. Unless the request was to blame, the worker has no free slot until it
+    /// tells again, whatever it says of its room now.
+    pub fn refused(&mut self, name: &Name, reason: RejectReason, room: Room, now: Instant) {
+        let free = match reason {
+            RejectReason::Duplicate | RejectReason::Expired | RejectReason::Unsupported => room.free,
+            _ => {
+                self.worker(name, now).refusals.refused(now);
+                0
+            }
+        };
+        self.room(name, Room { free, ..room }, now);
+    }
+
+    /// A worker took a request.
+    pub fn took(&mut self, name: &Name) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.refusals.accepted();
+        }
     }
 
     /// A worker sent something.
@@ -178,17 +210,37 @@ impl View {
     /// A worker serves this model, as a message showed that was not a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let fresh = self.is_fresh(now);
+        if self.is_full_for(name) || model.len() > MAX_MODEL_NAME {
+            return;
+        }
         let worker = self.worker(name, now);
         worker.heard = now;
         // A worker that counted as gone is back. If there are snapshots, they say what else it takes.
         worker.ready |= !fresh || worker.gone.is_some();
         worker.gone = None;
-        if !worker.models.iter().any(|(known, _)| known == model) {
+        if worker.models.len() < MODELS_OF_WORKER && !worker.models.iter().any(|(known, _)| known == model) {
             worker.models.push((model.to_owned(), Features::NONE));
         }
         if let Some(model) = self.model(model, now, unix) {
             model.live = true;
         }
+    }
+
+    /// Whether there is no room for one more worker by this name.
+    fn is_full_for(&self, name: &Name) -> bool {
+        self.workers.len() >= KNOWN_WORKERS && !self.workers.contains_key(name)
+    }
+
+    /// Forgets the workers that were silent for long, and models that none of the others serves. For times without
+    /// snapshots, which do the same.
+    pub fn forget_silent(&mut self, now: Instant) {
+        self.workers
+            .retain(|_, worker| worker.in_flight > 0 || worker.pending > 0 || now < worker.heard + WORKER_MEMORY);
+        let workers = &self.workers;
+        self.models.retain(|name, model| {
+            model.live &= workers.values().any(|worker| worker.serves(name).is_some());
+            model.live || now < model.seen + MODEL_MEMORY
+        });
     }
 
     /// Sets what a worker can do with a model, as the worker itself announced.

@@ -348,3 +348,54 @@ fn patience_is_that_of_the_worker_or_of_the_slowest_that_may_take_it() {
     assert_eq!(view.lateness(&name("stranger")), Duration::ZERO);
     assert!(view.unmeasured(8, first, now + first * 2).is_empty());
 }
+
+#[test]
+fn a_worker_that_refuses_has_no_room_until_it_tells_again() {
+    let (busy, unable) = (RejectReason::Busy, RejectReason::Unsupported);
+    let now = Instant::now();
+    let mut view = view(vec![worker("a", 4, 0, 0)], now);
+    let room = Room { free: 4, queued: 0 };
+    view.refused(&name("a"), unable, room, now);
+    assert_eq!(view.free("m", CHAT), 4, "the request was to blame");
+    view.refused(&name("a"), busy, room, now);
+    assert_eq!(view.free("m", CHAT), 0);
+    view.room(&name("a"), room, now);
+    assert_eq!(view.free("m", CHAT), 4);
+    view.refused(&name("a"), busy, room, now);
+    view.room(&name("a"), room, now);
+    assert_eq!(view.free("m", CHAT), 0, "not believed the second time");
+    let after = now + crate::limits::REFUSED_FIRST;
+    view.room(&name("a"), room, after);
+    assert_eq!(view.free("m", CHAT), 1);
+    view.took(&name("a"));
+    view.room(&name("a"), room, after);
+    assert_eq!(view.free("m", CHAT), 4);
+}
+
+#[test]
+fn without_a_coordinator_the_view_shrinks_again_and_is_bounded() {
+    let mut view = View::default();
+    let now = Instant::now();
+    let name = |n: usize| Name::new(&format!("w{n}")).unwrap();
+    for n in 0..KNOWN_WORKERS + 100 {
+        view.learnt(&name(n), "m", now, 0);
+        view.room(&name(n), Room { free: 1, queued: 0 }, now);
+    }
+    assert_eq!(view.workers.len(), KNOWN_WORKERS);
+    for n in 0..MODELS_OF_WORKER + 100 {
+        view.learnt(&name(0), &format!("model-{n}"), now, 0);
+    }
+    assert_eq!(view.models_of(&name(0)).len(), MODELS_OF_WORKER);
+    view.learnt(&name(0), &"x".repeat(MAX_MODEL_NAME + 1), now, 0);
+    assert!(view.models().keys().all(|name| name.len() <= MAX_MODEL_NAME));
+    // Two are heard again, one of the others runs a stream of ours.
+    let later = now + WORKER_MEMORY;
+    view.alive(&name(1), later);
+    view.alive(&name(2), later);
+    view.began(&name(3), now);
+    view.forget_silent(later);
+    assert_eq!(view.workers.len(), 3);
+    assert!(view.is_live("m") && !view.models()["model-5"].live);
+    view.forget_silent(now + MODEL_MEMORY * 2);
+    assert_eq!((view.workers.len(), view.models().len()), (1, 1));
+}

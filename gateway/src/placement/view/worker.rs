@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::super::able;
 use super::super::accept_clock::AcceptClock;
+use super::super::refusals::Refusals;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -34,6 +35,8 @@ pub(super) struct Worker {
     pub(super) pending: u32,
     /// Our streams that run there.
     pub(super) in_flight: u32,
+    /// Requests that it refused.
+    pub(super) refusals: Refusals,
     pub(super) heard: Instant,
     pub(super) pinged: Option<Instant>,
     /// Its answer times.
@@ -64,6 +67,7 @@ impl Worker {
             asked_at: None,
             pending: 0,
             in_flight: 0,
+            refusals: Refusals::default(),
             heard: now,
             pinged: None,
             clock: AcceptClock::default(),
@@ -72,6 +76,14 @@ impl Worker {
             gone: None,
             instance: None,
         }
+    }
+
+    /// It tells of its room. What is believed of it holds until it tells again.
+    pub(super) fn tells(&mut self, room: Room, now: Instant) {
+        self.room = Room {
+            free: self.refusals.believed(room.free, now),
+            ..room
+        };
     }
 
     pub(super) fn free(&self) -> u32 {

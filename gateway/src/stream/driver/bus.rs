@@ -63,6 +63,7 @@ impl Driver {
             }
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
+        self.inbox.sent(number, target.clone());
         if let Some(worker) = target {
             shared.view().placed(&worker, now);
             self.pending.push(Pending {

@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) total_context: u64,
     /// `None`: llama.cpp's own choice.
     pub(super) threads: Option<u32>,
+    /// `None`: llama.cpp's own choice.
+    pub(super) gpu_layers: Option<u32>,
     pub(super) embeddings: bool,
     /// By llama.cpp's name; `None`: as the model was made for.
     pub(super) pooling: Option<&'static str>,
@@ -56,6 +58,9 @@ fn native(program: &Path, settings: &Settings) -> Vec<String> {
     option("--ctx-size", settings.total_context.to_string());
     if let Some(threads) = settings.threads {
         option("--threads", threads.to_string());
+    }
+    if let Some(layers) = settings.gpu_layers {
+        option("--n-gpu-layers", layers.to_string());
     }
     if let Some(pooling) = settings.pooling {
         option("--pooling", pooling.to_owned());
@@ -99,6 +104,7 @@ mod tests {
             slots: 4,
             total_context: 16384,
             threads: Some(2),
+            gpu_layers: None,
             embeddings: false,
             pooling: None,
             reranking: false,
@@ -119,13 +125,16 @@ mod tests {
         let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &own_choice);
         assert!(!words.contains(&"--threads".to_owned()));
         let more = Settings {
+            gpu_layers: Some(99),
             embeddings: true,
             pooling: Some("mean"),
             reranking: true,
             ..settings()
         };
         let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &more).join(" ");
-        assert!(words.ends_with("--threads 2 --pooling mean --metrics --slots --jinja --embeddings --reranking"));
+        assert!(words.ends_with(
+            "--threads 2 --n-gpu-layers 99 --pooling mean --metrics --slots --jinja --embeddings --reranking"
+        ));
     }
 
     #[test]

@@ -23,6 +23,8 @@ params.n_ctx = settings["total_context"]
 if settings["threads"]:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
+if settings["gpu_layers"] is not None:
+    params.n_gpu_layers = settings["gpu_layers"]
 params.use_jinja = True
 params.embedding = settings["embeddings"] or settings["reranking"]
 if settings["pooling"]:

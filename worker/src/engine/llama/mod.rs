@@ -33,6 +33,8 @@ pub struct LlamaOptions {
     pub context: Option<u32>,
     /// Threads of the computation; absent: llama.cpp's choice, the physical cores.
     pub threads: Option<u32>,
+    /// Layers of the model that run on the GPU; absent: llama.cpp's choice, as many as fit.
+    pub gpu_layers: Option<u32>,
     /// What it serves beside text.
     pub extras: Extras,
     /// What the model can do and cannot, where the operator knows better than the server tells.
@@ -127,6 +129,7 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
         slots,
         total_context: u64::from(slots) * u64::from(context),
         threads: options.threads,
+        gpu_layers: options.gpu_layers,
         embeddings: options.extras.embeddings,
         pooling: options.extras.pooling.map(Pooling::as_str),
         reranking: options.extras.reranking,
@@ -183,6 +186,7 @@ mod tests {
             slots: None,
             context: None,
             threads: None,
+            gpu_layers: None,
             extras: Extras::default(),
             overrides: Overrides::default(),
             log_dir: "/logs".into(),

@@ -1,5 +1,6 @@
 //! A job's exchange with the server: leave to ask, the question, a refusal, and output into the sink.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -30,9 +31,10 @@ pub(crate) async fn room(output: &Output) {
     }
 }
 
-/// Lets `work` run if the circuit breaker does, and tells it how that went.
+/// Lets `work` for the request of this `body` run if the circuit breaker does, and tells it how that went.
 pub(crate) async fn permitted<T>(
     shared: &Arc<Shared>,
+    body: &Bytes,
     work: impl Future<Output = Result<T, Stopped>>,
 ) -> Result<T, Stopped> {
     let Some(permit) = shared.permit(Instant::now()) else {
@@ -42,6 +44,11 @@ pub(crate) async fn permitted<T>(
     let outcome = work.await;
     match &outcome {
         Ok(_) => permit.success(),
+        Err(Stopped::Failed(error)) if error::is_fault(error) && error.code == ErrorCode::Internal => {
+            let mut hasher = DefaultHasher::new();
+            body.hash(&mut hasher);
+            permit.failed_on(hasher.finish(), Instant::now());
+        }
         Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
         Err(Stopped::Failed(_)) => permit.success(),
         Err(Stopped::Closed) => drop(permit),

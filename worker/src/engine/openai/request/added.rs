@@ -41,6 +41,7 @@ pub(crate) fn settle(
 fn takes(kind: ServerKind, path: &str) -> bool {
     match path.split('.').next().unwrap_or(path) {
         "chat_template_kwargs" => matches!(kind, ServerKind::Vllm | ServerKind::Sglang | ServerKind::LlamaServer),
+        "cache_salt" => matches!(kind, ServerKind::Vllm | ServerKind::Sglang),
         "thinking_budget_tokens" => kind == ServerKind::LlamaServer,
         _ => true,
     }

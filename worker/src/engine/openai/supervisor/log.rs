@@ -36,6 +36,8 @@ impl Tail {
         if line.is_empty() {
             return;
         }
+        // For those who read one log of everything, as a container's: `--log info,engine=debug`.
+        tracing::debug!(target: "engine", "{line}");
         if self.lines.len() >= LOG_TAIL_LINES {
             self.lines.pop_front();
         }

@@ -30,6 +30,8 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     failures: u32,
+    /// Hashes of the requests that the server failed on since its last success.
+    failed: Vec<u64>,
     open_until: Option<Instant>,
     pause: Duration,
     trial: bool,
@@ -39,6 +41,7 @@ impl Breaker {
     pub(crate) fn new() -> Self {
         Self {
             failures: 0,
+            failed: Vec::new(),
             open_until: None,
             pause: BREAKER_FIRST,
             trial: false,
@@ -89,6 +92,19 @@ impl Breaker {
         }
     }
 
+    /// The server answered this request, by its hash, with an error of its own (500). The request itself may be the cause,
+    /// so it counts once, however often it comes back. True when that opened the circuit.
+    pub(crate) fn failed_on(&mut self, request: u64, now: Instant) -> bool {
+        if self.failed.contains(&request) {
+            self.abandoned();
+            return false;
+        }
+        if self.failed.len() < BREAKER_FAILURES as usize {
+            self.failed.push(request);
+        }
+        self.failure(now)
+    }
+
     /// The trial ended without proving anything: it was cancelled.
     pub(crate) fn abandoned(&mut self) {
         self.trial = false;
@@ -112,6 +128,22 @@ mod tests {
             breaker.failure(start);
         }
         breaker
+    }
+
+    #[test]
+    fn one_request_that_fails_again_and_again_does_not_open_it() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new();
+        for _ in 0..10 {
+            for request in 1..u64::from(BREAKER_FAILURES) {
+                assert!(!breaker.failed_on(request, start));
+            }
+        }
+        assert_eq!(breaker.circuit(start), Circuit::Closed);
+        assert!(breaker.failed_on(99, start), "many different ones tell of the server");
+        assert!(breaker.failure(start + BREAKER_FIRST), "the trial failed");
+        breaker.success();
+        assert!(!breaker.failed_on(1, start));
     }
 
     #[test]

@@ -195,6 +195,14 @@ impl Permit {
             self.shared.news.notify_one();
         }
     }
+
+    /// The server answered this request, by its hash, with an error of its own.
+    pub(crate) fn failed_on(mut self, request: u64, now: Instant) {
+        self.told = true;
+        if self.shared.breaker().failed_on(request, now) {
+            self.shared.news.notify_one();
+        }
+    }
 }
 
 impl Drop for Permit {

@@ -1,29 +1,38 @@
-//! The outlet of an HTTP/1.1 answer: events leave as chunks of its body.
+//! A way past the HTTP library to one client, and the outlet that uses it.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_http_parts::encode_chunk;
-
 use crate::fast_path::splice::{Outlet, Sent};
-use crate::fast_path::wire::Wire;
 use crate::metrics::Histogram;
 
-/// Sends events as chunks of an HTTP/1.1 body and records their inter-token latency.
+/// What lets events pass the HTTP library: an HTTP/1.1 connection or an HTTP/2 stream.
+pub(crate) trait Bypass: Debug + Send + Sync {
+    /// Call before the library gets something to write. Nothing passes until that has left.
+    fn hold(&self);
+
+    /// Sends `events` as a part of the body; `scratch` is a buffer to frame them in.
+    fn send_events(&self, events: &[u8], scratch: &mut Vec<u8>) -> Sent;
+}
+
+/// The way past the library for a request's answer, among the request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientBypass(pub(crate) Arc<dyn Bypass>);
+
+/// Sends events and records their inter-token latency.
 #[derive(Debug)]
-pub(crate) struct ChunkOutlet {
-    pub(crate) wire: Arc<Wire>,
+pub(crate) struct PacedOutlet {
+    pub(crate) bypass: Arc<dyn Bypass>,
     pub(crate) pace: Option<Histogram>,
 }
 
-impl Outlet for ChunkOutlet {
+impl Outlet for PacedOutlet {
     fn send(&self, events: &[u8], tokens: u64, gap: Duration, scratch: &mut Vec<u8>) -> Sent {
         if events.is_empty() {
             return Sent::All;
         }
-        scratch.clear();
-        encode_chunk(scratch, events);
-        let sent = self.wire.send(scratch);
+        let sent = self.bypass.send_events(events, scratch);
         if let (Sent::All | Sent::Kept, Some(pace), true) = (sent, &self.pace, tokens > 0) {
             pace.observe(gap / u32::try_from(tokens).unwrap_or(u32::MAX), tokens);
         }
@@ -44,8 +53,8 @@ mod tests {
         let (wire, mut client) = pair().await;
         flush(&wire).await;
         let pace = Histogram::new(&[0.02, 1.0]);
-        let chunks = ChunkOutlet {
-            wire,
+        let chunks = PacedOutlet {
+            bypass: wire,
             pace: Some(pace.clone()),
         };
         let event = b"data: 0123456789abcdef\n\n";

@@ -194,6 +194,15 @@ pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
 /// no longer budget.
 pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
 
+/// A worker whose prefixes were not all heard is asked for all of them at most this often.
+pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
+
+/// Models of one worker whose pace is remembered; the others count as unmeasured.
+pub(crate) const PACES: usize = 32;
+
+/// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.
+pub(crate) const WORTH_A_HOLDER: u32 = 256;
+
 /// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
 /// sooner; one that was stopped with the cluster never is.
 pub(crate) const LEAVING_WITHOUT_BUS: Duration = Duration::from_secs(2);

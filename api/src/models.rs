@@ -39,7 +39,7 @@ impl<'a> From<&'a ListedModel> for ModelObject<'a> {
             created: model.created,
             owned_by: "tokenbus",
             context_length: model.context_length,
-            capabilities: model.capabilities,
+            capabilities: model.capabilities.known().into(),
             live: model.live,
         }
     }

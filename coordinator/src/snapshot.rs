@@ -144,7 +144,7 @@ impl Sum {
             self.service.1 += weight;
         }
         self.context_length = self.context_length.max(info.context_length);
-        self.capabilities = either(self.capabilities, info.capabilities);
+        self.capabilities = self.capabilities.or(info.capabilities);
     }
 
     fn capacity(self, name: &str, model: &Model, demand: &mut Demand, now: Instant) -> ModelCapacity {
@@ -185,10 +185,6 @@ impl Sum {
 }
 
 /// What at least one of the two can do.
-fn either(a: Capabilities, b: Capabilities) -> Capabilities {
-    a.features().or(b.features()).into()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {

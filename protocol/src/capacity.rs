@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::Capabilities;
 use crate::name::Name;
-use crate::status::{Capabilities, WorkerReport};
+use crate::status::WorkerReport;
 
 /// The capacity of the cluster at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

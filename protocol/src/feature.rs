@@ -5,11 +5,10 @@ use std::fmt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::status::Capabilities;
 use crate::wire::wire_enum;
 
 wire_enum! {
-    /// A feature that some engines have and others lack. The names are those of the members of [`Capabilities`].
+    /// A feature that some engines have and others lack. The names are those of the members of [`Capabilities`](crate::Capabilities).
     Feature, other = Other, {
         /// Chat completions.
         Chat = "chat",
@@ -206,50 +205,6 @@ impl Family {
     }
 }
 
-impl Capabilities {
-    /// The families that an engine with these capabilities serves.
-    pub fn families(self) -> impl Iterator<Item = Family> {
-        let serves = move |family: &Family| !family.features().and(self.features()).is_empty();
-        Family::ALL.into_iter().filter(serves)
-    }
-
-    /// These capabilities as a set.
-    pub const fn features(self) -> Features {
-        Features::NONE
-            .with_if(self.chat, Feature::Chat)
-            .with_if(self.completion, Feature::Completion)
-            .with_if(self.embeddings, Feature::Embeddings)
-            .with_if(self.rerank, Feature::Rerank)
-            .with_if(self.score, Feature::Score)
-            .with_if(self.tokenize, Feature::Tokenize)
-            .with_if(self.tools, Feature::Tools)
-            .with_if(self.json_schema, Feature::JsonSchema)
-            .with_if(self.vision, Feature::Vision)
-            .with_if(self.audio, Feature::Audio)
-            .with_if(self.logprobs, Feature::Logprobs)
-            .with_if(self.continuation, Feature::Continuation)
-    }
-}
-
-impl From<Features> for Capabilities {
-    fn from(features: Features) -> Self {
-        Self {
-            chat: features.has(Feature::Chat),
-            completion: features.has(Feature::Completion),
-            embeddings: features.has(Feature::Embeddings),
-            rerank: features.has(Feature::Rerank),
-            score: features.has(Feature::Score),
-            tokenize: features.has(Feature::Tokenize),
-            tools: features.has(Feature::Tools),
-            json_schema: features.has(Feature::JsonSchema),
-            vision: features.has(Feature::Vision),
-            audio: features.has(Feature::Audio),
-            logprobs: features.has(Feature::Logprobs),
-            continuation: features.has(Feature::Continuation),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -264,44 +219,6 @@ mod tests {
         assert!(some.and(Feature::Vision.into()).is_empty());
         assert!(Features::NONE.or(some).has(Feature::Tools));
         assert_eq!(format!("{some:?}"), "{Chat, Tools}");
-    }
-
-    #[test]
-    fn every_feature_is_a_capability_and_comes_back() {
-        for feature in Feature::ALL
-            .iter()
-            .copied()
-            .filter(|feature| *feature != Feature::Other)
-        {
-            let capabilities = Capabilities::from(Features::from(feature));
-            assert_eq!(capabilities.features(), feature.into());
-            let json = serde_json::to_value(capabilities).unwrap();
-            assert_eq!(json[feature.as_str()], true, "a member is named as its feature");
-            let trues = json.as_object().unwrap().values().filter(|value| **value == true);
-            assert_eq!(trues.count(), 1);
-        }
-    }
-
-    #[test]
-    fn an_engine_joins_the_families_that_it_can_serve() {
-        let of = |features: &[Feature]| {
-            let features: Features = features.iter().copied().collect();
-            Capabilities::from(features).families().collect::<Vec<_>>()
-        };
-        assert_eq!(of(&[Feature::Completion, Feature::Tools]), [Family::Generate]);
-        assert_eq!(
-            of(&[Feature::Embeddings, Feature::Score]),
-            [Family::Embed, Family::Rank]
-        );
-        assert_eq!(of(&[Feature::Tools, Feature::Vision]), []);
-        let tokens: std::collections::BTreeSet<&str> = Family::ALL.map(Family::token).into();
-        assert_eq!(tokens.len(), Family::ALL.len());
-    }
-
-    #[test]
-    fn a_status_of_an_older_peer_has_no_more_than_it_says() {
-        let older: Capabilities = serde_json::from_str(r#"{"chat":true,"embeddings":false}"#).unwrap();
-        assert_eq!(older.features(), Feature::Chat.into());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 #![cfg_attr(not(feature = "testing"), allow(unreachable_pub))]
 
 mod batch;
+mod capabilities;
 mod capacity;
 mod codec;
 mod consumption;
@@ -32,6 +33,7 @@ mod waiting;
 mod wire;
 
 pub use batch::{BatchReader, BatchWriter};
+pub use capabilities::Capabilities;
 pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
@@ -53,7 +55,7 @@ pub use openai::{ADDED_MEMBERS, RawJson, RawJsonError, RawObject};
 pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
-pub use status::{Capabilities, ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
+pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
 pub use subject::{Out, QUEUE_GROUP, SERVICE_NAME, Subjects};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, Waiting};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::Capabilities;
 use crate::name::Name;
 use crate::wire::wire_enum;
 
@@ -141,46 +142,4 @@ pub struct ModelInfo {
     /// What the engine can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
-}
-
-/// What an engine can do with a model. An absent member means no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools)]
-pub struct Capabilities {
-    /// Chat completions.
-    #[serde(default)]
-    pub chat: bool,
-    /// Text completions.
-    #[serde(default)]
-    pub completion: bool,
-    /// Embeddings.
-    #[serde(default)]
-    pub embeddings: bool,
-    /// Sorting documents by relevance to a query.
-    #[serde(default)]
-    pub rerank: bool,
-    /// Scoring pairs of texts.
-    #[serde(default)]
-    pub score: bool,
-    /// Turning text into token ids and back.
-    #[serde(default)]
-    pub tokenize: bool,
-    /// Tool calls.
-    #[serde(default)]
-    pub tools: bool,
-    /// `response_format: json_schema`.
-    #[serde(default)]
-    pub json_schema: bool,
-    /// Image parts.
-    #[serde(default)]
-    pub vision: bool,
-    /// Audio parts.
-    #[serde(default)]
-    pub audio: bool,
-    /// Log probabilities.
-    #[serde(default)]
-    pub logprobs: bool,
-    /// Continuing an answer from `resume`.
-    #[serde(default)]
-    pub continuation: bool,
 }

@@ -151,7 +151,17 @@ fn unfinished(source: &Source) -> Vec<String> {
 /// Roles never import each other, and nothing below them imports a role.
 fn foreign_roles(source: &Source) -> Vec<String> {
     let room = source.room();
-    let below = ["protocol", "http-parts", "bus", "api", "engine", "sim", "loadgen"].contains(&room);
+    let below = [
+        "protocol",
+        "placement",
+        "http-parts",
+        "bus",
+        "api",
+        "engine",
+        "sim",
+        "loadgen",
+    ]
+    .contains(&room);
     if !below && !ROLES.contains(&room) {
         return Vec::new();
     }

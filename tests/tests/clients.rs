@@ -136,13 +136,23 @@ async fn curl_is_a_client() {
 
 #[tokio::test]
 async fn codex_runs_a_command_on_an_engine_with_a_strict_template() {
-    let Some(clients) = Clients::of("codex").await else {
+    agent_runs_a_command("codex", "exec_command", &json!({"cmd": "echo of tokenbus"})).await;
+}
+
+#[tokio::test]
+async fn opencode_runs_a_command_on_an_engine_with_a_strict_template() {
+    let arguments = json!({"command": "echo of tokenbus", "description": "Says it."});
+    agent_runs_a_command("opencode", "bash", &arguments).await;
+}
+
+/// The engine calls the agent's `tool`, is told what it said, and ends the turn.
+async fn agent_runs_a_command(agent: &str, tool: &str, arguments: &Value) {
+    let Some(clients) = Clients::of(agent).await else {
         return;
     };
     let upstream = Upstream::start(&["m"]).await;
-    let arguments = json!({"cmd": "echo of tokenbus"}).to_string();
     let call = json!({"index": 0, "id": "c1", "type": "function",
-        "function": {"name": "exec_command", "arguments": arguments}});
+        "function": {"name": tool, "arguments": arguments.to_string()}});
     let call = json!([{"index": 0, "delta": {"tool_calls": [call]}}]);
     upstream.next(
         Script::stream()
@@ -155,7 +165,7 @@ async fn codex_runs_a_command_on_an_engine_with_a_strict_template() {
     upstream.always(Script::texts(&["All", " done."]));
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
     let packages = clients.packages().to_string_lossy().into_owned();
-    shell("codex.sh", &[&packages, &base_url(&cluster), "m"]).await;
+    shell(&format!("{agent}.sh"), &[&packages, &base_url(&cluster), "m"]).await;
     let requests = upstream.requests();
     assert_eq!(requests.len(), 2);
     let bodies: Vec<Value> = requests.iter().map(|request| request.json()).collect();

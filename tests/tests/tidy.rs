@@ -13,6 +13,7 @@ fn every_source_file_keeps_the_rules_of_the_house() {
     for room in [
         "protocol",
         "http-parts",
+        "placement",
         "bus",
         "engine",
         "api",

@@ -117,6 +117,7 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         .iter()
         .map(|model| model.capabilities.features())
         .collect();
+    let assumed: Vec<_> = snapshot.models.iter().map(|model| model.capabilities.assumed).collect();
     HashMap::from([
         ("worker", identity.worker.to_string()),
         ("instance", identity.instance.to_string()),
@@ -126,5 +127,6 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         // JSON, because a model's name may hold any separator.
         ("models", json!(models).to_string()),
         ("capabilities", json!(capabilities).to_string()),
+        ("assumed", json!(assumed).to_string()),
     ])
 }

@@ -111,7 +111,8 @@ fn tagged_model(model: &ListedModel, digest: impl Fn(&str) -> String) -> Tagged 
 }
 
 /// Ollama's words for what a model can do.
-fn capabilities(known: Capabilities) -> Vec<&'static str> {
+fn capabilities(can: Capabilities) -> Vec<&'static str> {
+    let known = Capabilities::from(can.known());
     let words = [
         (known.chat || known.completion, "completion"),
         (known.tools, "tools"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::{Features, Name, SERVICE_NAME};
+use tokenbus_protocol::{Capabilities, Features, Name, SERVICE_NAME};
 use tokio::time::Instant;
 
 use super::news;
@@ -104,11 +104,13 @@ fn learn(shared: &Shared, info: &Info) {
     let models: Vec<String> = serde_json::from_str(get("models")).unwrap_or_default();
     // Older workers do not announce it, so their features are unknown.
     let capabilities: Vec<Features> = serde_json::from_str(get("capabilities")).unwrap_or_default();
+    let assumed: Vec<Features> = serde_json::from_str(get("assumed")).unwrap_or_default();
     for (n, model) in models.iter().enumerate() {
         let mut view = shared.view();
         view.learnt(&worker, model, Instant::now(), unix_seconds());
         if let Some(features) = capabilities.get(n) {
-            view.capable(&worker, model, *features);
+            let assumed = assumed.get(n).copied().unwrap_or_default().and(*features);
+            view.capable(&worker, model, Capabilities::from(*features).assuming(assumed));
         }
     }
 }

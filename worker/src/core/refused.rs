@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokenbus_protocol::{Family, ModelInfo};
+use tokenbus_protocol::{Capabilities, Family, ModelInfo};
 
 use crate::core::intake::Interest;
 
@@ -33,19 +33,19 @@ impl Refused {
         if taken.is_empty() {
             return Some(model.clone());
         }
+        let assumed = model.capabilities.assumed;
         let mut features = model.capabilities.features();
         for family in taken {
             features = features.minus(family.features());
         }
         let mut rest = model.clone();
-        rest.capabilities = features.into();
+        rest.capabilities = Capabilities::from(features).assuming(assumed.and(features));
         rest.capabilities.families().next().is_some().then_some(rest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokenbus_protocol::Capabilities;
 
     use super::*;
 

@@ -180,14 +180,14 @@ impl View {
     }
 
     /// Sets what a worker can do with a model, as the worker itself announced.
-    pub fn capable(&mut self, name: &Name, model: &str, features: Features) {
+    pub fn capable(&mut self, name: &Name, model: &str, can: Capabilities) {
         let worker = self.workers.get_mut(name);
         let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
-        if let Some((_, can)) = known {
-            *can = features;
+        if let Some((_, features)) = known {
+            *features = can.features();
         }
         if let Some(model) = self.models.get_mut(model) {
-            model.capabilities = model.capabilities.features().or(features).into();
+            model.capabilities = model.capabilities.or(can);
         }
     }
 

@@ -280,8 +280,8 @@ fn without_snapshots_what_workers_say_of_themselves_decides() {
         Choice::Queue,
         "nothing is known"
     );
-    view.capable(&name("plain"), "m", Chat.into());
-    view.capable(&name("tools"), "m", CHAT.with(Tools));
+    view.capable(&name("plain"), "m", Features::from(Chat).into());
+    view.capable(&name("tools"), "m", CHAT.with(Tools).into());
     view.gone(&name("unknown"), now);
     assert_eq!(
         needing(&view, &[Chat, Tools], &[], 0, now),

@@ -14,6 +14,9 @@ const GENERATED: Features = Features::NONE
     .with(Feature::Audio)
     .with(Feature::Logprobs);
 
+/// Those that few models have. Where nobody tells of them they may be tried, but lists of models do not claim them.
+const UNCOMMON: Features = Features::NONE.with(Feature::Vision).with(Feature::Audio);
+
 /// What is told of a model, by its server and then by the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Traits {
@@ -95,10 +98,10 @@ impl Traits {
             features = features.minus(GENERATED.minus(self.can));
         }
         let continues = generates && self.continuation != Continuation::None;
-        features
+        let features = features
             .without(Feature::Continuation)
-            .with_if(continues, Feature::Continuation)
-            .into()
+            .with_if(continues, Feature::Continuation);
+        Capabilities::from(features).assuming(UNCOMMON.and(features).minus(self.can))
     }
 }
 
@@ -115,6 +118,7 @@ mod tests {
     fn what_nobody_knows_is_possible_but_for_what_needs_subjects_of_its_own() {
         let can = Traits::of(ServerKind::Vllm, "m").capabilities();
         assert!(can.chat && can.completion && can.tools && can.vision && can.audio && can.json_schema && can.logprobs);
+        assert_eq!(can.assumed, set(&[Feature::Vision, Feature::Audio]));
         assert!(can.continuation && !can.embeddings && !can.rerank && !can.score && !can.tokenize);
         assert!(!Traits::of(ServerKind::Unknown, "m").capabilities().continuation);
         assert!(Traits::of(ServerKind::LlamaServer, "m").capabilities().tokenize);

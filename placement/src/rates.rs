@@ -1,0 +1,130 @@
+//! How fast a worker's engine reads prompts: measured over the time in which it reads at least one.
+
+/// Milliseconds of reading after which older measurements count half.
+const WINDOW_MS: f64 = 10_000.0;
+
+/// Tokens of a prompt that says something of the time without any.
+const SHORT: u32 = 64;
+
+/// Tokens that must have been read before the rate counts.
+const ENOUGH: f64 = 1_000.0;
+
+/// Least part of the measured time that counts as reading.
+const LEAST_PART: f64 = 0.1;
+
+/// The measured rate. Times are milliseconds of any clock that does not go back.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PrefillRate {
+    reading: u32,
+    since_ms: f64,
+    busy_ms: f64,
+    tokens: f64,
+    prompts: f64,
+    base_ms: Option<f64>,
+}
+
+impl PrefillRate {
+    /// The engine begins to read a prompt.
+    pub fn began(&mut self, now_ms: f64) {
+        self.pass(now_ms);
+        self.reading += 1;
+    }
+
+    /// It has read one of `tokens` in `took_ms`, from which its first token came.
+    pub fn ended(&mut self, tokens: u32, took_ms: f64, now_ms: f64) {
+        self.left(now_ms);
+        self.tokens += f64::from(tokens);
+        self.prompts += 1.0;
+        if tokens < SHORT {
+            let base = self.base_ms.get_or_insert(took_ms);
+            *base += (took_ms - *base) / 8.0;
+        }
+        if self.busy_ms > WINDOW_MS {
+            self.busy_ms /= 2.0;
+            self.tokens /= 2.0;
+            self.prompts /= 2.0;
+        }
+    }
+
+    /// It has stopped reading one: cancelled or failed.
+    pub fn left(&mut self, now_ms: f64) {
+        self.pass(now_ms);
+        self.reading = self.reading.saturating_sub(1);
+    }
+
+    /// Tokens per millisecond; `None` until enough was read.
+    #[allow(clippy::cast_possible_truncation, reason = "a rate needs no more digits")]
+    pub fn per_ms(&self) -> Option<f32> {
+        let reading = self.busy_ms - self.base_ms.unwrap_or(0.0) * self.prompts;
+        let reading = reading.max(self.busy_ms * LEAST_PART);
+        (self.tokens >= ENOUGH && reading > 0.0).then(|| (self.tokens / reading) as f32)
+    }
+
+    /// Milliseconds to the first token of a prompt without tokens to read, if such prompts came.
+    #[allow(clippy::cast_possible_truncation, reason = "a time needs no more digits")]
+    pub fn base_ms(&self) -> Option<f32> {
+        self.base_ms.map(|base| base as f32)
+    }
+
+    fn pass(&mut self, now_ms: f64) {
+        if self.reading > 0 {
+            self.busy_ms += (now_ms - self.since_ms).max(0.0);
+        }
+        self.since_ms = now_ms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(value: Option<f32>, wanted: f32) -> bool {
+        value.is_some_and(|value| (value - wanted).abs() < wanted * 0.1)
+    }
+
+    #[test]
+    fn one_after_the_other_and_all_at_once_are_the_same_rate() {
+        let (mut one, mut all) = (PrefillRate::default(), PrefillRate::default());
+        for n in 0..10_u32 {
+            let now = f64::from(n) * 1000.0;
+            one.began(now);
+            one.ended(1000, 100.0, now + 100.0);
+            all.began(0.0);
+        }
+        for n in 1..=10 {
+            all.ended(1000, f64::from(n) * 100.0, f64::from(n) * 100.0);
+        }
+        assert!(near(one.per_ms(), 10.0) && near(all.per_ms(), 10.0), "{one:?} {all:?}");
+    }
+
+    #[test]
+    fn short_prompts_and_cancelled_ones_do_not_spoil_it() {
+        let mut rate = PrefillRate::default();
+        assert_eq!((rate.per_ms(), rate.base_ms()), (None, None));
+        let mut now = 0.0;
+        for _ in 0..50 {
+            for (tokens, took) in [(10, 30.0), (10, 30.0), (10, 30.0), (5000, 530.0)] {
+                rate.began(now);
+                now += took;
+                rate.ended(tokens, took, now);
+            }
+            rate.began(now);
+            rate.left(now);
+        }
+        assert!(near(rate.per_ms(), 10.0), "{rate:?}");
+        assert!(near(rate.base_ms(), 30.0));
+    }
+
+    #[test]
+    fn a_change_is_followed() {
+        let mut rate = PrefillRate::default();
+        let mut now = 0.0;
+        for n in 0..400 {
+            let took = if n < 200 { 100.0 } else { 400.0 };
+            rate.began(now);
+            now += took;
+            rate.ended(1000, took, now);
+        }
+        assert!(near(rate.per_ms(), 2.5), "{rate:?}");
+    }
+}

@@ -157,3 +157,12 @@ pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
 /// Longest time that a worker may take for a stream. As long as output comes, nothing else bounds a stream; a worker takes
 /// no longer budget.
 pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
+
+/// A worker whose prefixes were not all heard is asked for all of them at most this often.
+pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
+
+/// Models of one worker whose pace is remembered; the others count as unmeasured.
+pub(crate) const PACES: usize = 32;
+
+/// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.
+pub(crate) const WORTH_A_HOLDER: u32 = 256;

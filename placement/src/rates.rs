@@ -48,6 +48,11 @@ impl PrefillRate {
     /// It has read one of `tokens` in `took_ms`, from which its first token came.
     pub fn ended(&mut self, tokens: u32, took_ms: f64, now_ms: f64) {
         self.left(now_ms);
+        self.read(tokens, took_ms);
+    }
+
+    /// It had `tokens` to read of a prompt that it left with the first token, after `took_ms`.
+    pub fn read(&mut self, tokens: u32, took_ms: f64) {
         self.tokens += f64::from(tokens);
         self.prompts += 1.0;
         // Behind others, the time is that of their prompts.
@@ -62,7 +67,7 @@ impl PrefillRate {
         }
     }
 
-    /// It has stopped reading one: cancelled or failed.
+    /// It has stopped reading one.
     pub fn left(&mut self, now_ms: f64) {
         self.pass(now_ms);
         self.began_ms = now_ms;

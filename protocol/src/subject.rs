@@ -3,6 +3,7 @@
 use crate::feature::Family;
 use crate::model_token::{decode_model, encode_model};
 use crate::name::Name;
+use crate::news::worker_of;
 
 /// The queue group of all workers.
 pub const QUEUE_GROUP: &str = "workers";
@@ -99,6 +100,17 @@ impl Subjects {
     /// `{ns}.v1.free.*`: the hints for all models, for gateways.
     pub fn free_all(&self) -> String {
         format!("{}.v1.free.*", self.namespace)
+    }
+
+    /// `{ns}.v1.free.-{worker}`: the news of one worker, which all gateways hear under [`Subjects::free_all`]. Older
+    /// ones take the token for a model for which no request waits.
+    pub fn news(&self, worker: &Name) -> String {
+        format!("{}.v1.free.-{worker}", self.namespace)
+    }
+
+    /// The worker of a subject under [`Subjects::free_all`], if it is news of a worker.
+    pub fn parse_news(subject: &str) -> Option<Name> {
+        worker_of(subject.rsplit('.').next()?)
     }
 
     /// The model of a subject under [`Subjects::free_all`].

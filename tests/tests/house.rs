@@ -39,7 +39,15 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &["limits", "smoothed_time", "wire"],
             &["codec", "feature", "model_token", "name", "openai"],
-            &["capabilities", "consumption", "event", "frame", "repeat", "waiting"],
+            &[
+                "capabilities",
+                "consumption",
+                "event",
+                "frame",
+                "news",
+                "repeat",
+                "waiting",
+            ],
             &["model_mark", "plain", "status"],
             &["capacity", "control"],
             &["batch", "request", "subject"],

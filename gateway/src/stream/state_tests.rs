@@ -156,7 +156,8 @@ fn the_straight_way() {
         [
             Action::Output(Output::Accepted {
                 worker: name("a"),
-                queue_position: 0
+                queue_position: 0,
+                why: None
             }),
             Action::Taken {
                 attempt: 0,

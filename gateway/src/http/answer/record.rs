@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Times, cached_tokens, estimated_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
@@ -14,10 +14,12 @@ use crate::call::{Call, CallError, Written};
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
+use crate::http::request::headers::{DECISION, WORKER};
 use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
 use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
+use crate::placement::Why;
 use crate::usage::Usage;
 
 /// The record of one request. If it is dropped before its end, the client went away.
@@ -33,6 +35,8 @@ pub(crate) struct Record {
     caller: Option<Caller>,
     call: Option<Called>,
     worker: Option<Name>,
+    /// Why that worker was chosen.
+    why: Option<Why>,
     tokens: u64,
     paced: u64,
     /// The answer is not a stream of tokens: it has no inter-token latency.
@@ -79,6 +83,7 @@ impl Record {
             caller,
             call: None,
             worker: None,
+            why: None,
             tokens: 0,
             paced: 0,
             in_one_piece: false,
@@ -106,9 +111,18 @@ impl Record {
     }
 
     /// A worker took it, so its model exists.
-    pub(crate) fn placed(&mut self, worker: &Name) {
+    pub(crate) fn placed(&mut self, worker: &Name, why: Option<Why>) {
         self.worker = Some(worker.clone());
+        self.why = why;
         self.name();
+    }
+
+    /// The headers that say which worker gives the answer, and why.
+    pub(crate) fn explained(&self) -> [(HeaderName, HeaderValue); 2] {
+        let worker = self.worker.as_ref().map_or("", Name::as_str);
+        let why = self.why.map_or_else(|| "queue".to_owned(), |why| why.to_string());
+        let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        [(WORKER, value(worker)), (DECISION, value(&why))]
     }
 
     fn name(&mut self) {
@@ -311,12 +325,16 @@ impl Record {
         let code = verdict.and_then(|verdict| verdict.code.as_deref());
         let error = verdict.map(|verdict| verdict.message.as_str());
         let outcome_text = outcome.as_str();
+        let worker = self.worker.as_ref().map(Name::as_str);
+        let decision = self.why.map(tracing::field::display);
         match outcome {
             Outcome::Failed | Outcome::TimedOut => tracing::warn!(
                 request,
                 call = id,
                 model,
                 key,
+                worker,
+                decision,
                 outcome = outcome_text,
                 status,
                 code,
@@ -329,6 +347,8 @@ impl Record {
                 call = id,
                 model,
                 key,
+                worker,
+                decision,
                 outcome = outcome_text,
                 status,
                 code,

@@ -24,5 +24,5 @@ pub use pending::Pending;
 pub use pick::{Candidate, Decision, Pick, Reason};
 pub use rates::PrefillRate;
 pub use recent::Recent;
-pub use score::{Expected, Facts, expected};
+pub use score::{Expected, Facts, crowding, expected};
 pub use trust::Trust;

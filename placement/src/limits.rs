@@ -61,3 +61,7 @@ pub(crate) const SPILLED_TOKENS: u32 = 256;
 
 /// Largest part of a full trust that one answer takes away or gives back.
 pub(crate) const TRUST_STEP: f32 = 0.2;
+
+/// Most times that reading a prompt counts where workers read most of the time. Beyond, waiting for a holder would cost
+/// a request more than others gain.
+pub(crate) const MOST_CROWDED: f32 = 8.0;

@@ -457,7 +457,7 @@ async fn the_images_run_as_nobody_special_and_their_commands_are_understood() {
     let provision = dockerfile.stages["provision"]
         .iter()
         .find_map(|step| step.1.strip_prefix("tokenbus "));
-    let provision = provision.unwrap().split('>').next().unwrap().trim();
+    let provision = provision.unwrap().split(['>', '&']).next().unwrap().trim();
     understood(&provision.split(' ').map(str::to_owned).collect::<Vec<_>>()).await;
     let rust = text("Cargo.toml")
         .lines()

@@ -12,11 +12,12 @@ use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream};
 use tokio::process::Command;
 
-const COMPOSE_FILES: [&str; 4] = [
+const COMPOSE_FILES: [&str; 5] = [
     "deploy/compose.yaml",
     "deploy/compose.gpu.yaml",
     "deploy/compose.cluster.yaml",
     "deploy/compose.worker.yaml",
+    "deploy/compose.leaf.yaml",
 ];
 
 /// Provisioning may download 130 MB.

@@ -64,6 +64,10 @@ pub(crate) const PING_AFTER: Duration = Duration::from_millis(300);
 /// gets an error. One poisonous request must not take down every engine in turn.
 pub(crate) const MAX_RUNS: u32 = 3;
 
+/// Engines that may answer one request with an error of their own (500). The request may be the cause, so one more is
+/// asked, and no third.
+pub(crate) const MAX_OWN_ERRORS: u32 = 2;
+
 /// Engines that may die of one request: two are no coincidence.
 pub(crate) const MAX_DEATHS: u32 = 2;
 

@@ -39,7 +39,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "protocol",
         &[
             &["limits", "smoothed_time", "wire"],
-            &["codec", "feature", "model_token", "name", "openai"],
+            &["codec", "feature", "model_token", "name", "openai", "spending"],
             &[
                 "capabilities",
                 "consumption",

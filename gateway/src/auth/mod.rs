@@ -6,8 +6,8 @@
 
 pub(crate) mod budget;
 pub(crate) mod estimate;
-mod gossip;
-mod keeper;
+pub(crate) mod gossip;
+pub(crate) mod keeper;
 pub(crate) mod key_table;
 mod leaky_bucket;
 pub(crate) mod limiter;
@@ -26,8 +26,6 @@ use tokio::time::Instant;
 
 use budget::{Budget, Price, currency, unix_seconds};
 use estimate::Estimate;
-pub(crate) use gossip::run as gossip;
-pub(crate) use keeper::run as keep_budgets;
 use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, RemainingLimits};
 use limits::MAX_SECRET;

@@ -105,21 +105,7 @@ impl KeyFamilies {
             "Requests refused because a limit of their API key was reached",
             self.limited.clone(),
         );
-        registry.register(
-            "key_budget_limit",
-            "Budgets of API keys: tokens, or money in your currency",
-            self.budget_limit.clone(),
-        );
-        registry.register(
-            "key_budget_used",
-            "What was used of the budgets of API keys at all gateways, in this day or month",
-            self.budget_used.clone(),
-        );
-        registry.register(
-            "key_budget_writes_waiting",
-            "API keys of which something used waits to be written to the bucket of budgets",
-            self.budget_writes.clone(),
-        );
+        self.register_budgets(registry);
         registry.register(
             "unauthorized",
             "Requests refused because they had no API key or a wrong one",
@@ -150,6 +136,24 @@ impl KeyFamilies {
             "key_bucket_losses",
             "Times that the bucket of keys was found empty or made anew, with no key revoked",
             self.losses.clone(),
+        );
+    }
+
+    fn register_budgets(&self, registry: &mut Registry) {
+        registry.register(
+            "key_budget_limit",
+            "Budgets of API keys: tokens, or money in your currency",
+            self.budget_limit.clone(),
+        );
+        registry.register(
+            "key_budget_used",
+            "What was used of the budgets of API keys at all gateways, in this day or month",
+            self.budget_used.clone(),
+        );
+        registry.register(
+            "key_budget_writes_waiting",
+            "API keys of which something used waits to be written to the bucket of budgets",
+            self.budget_writes.clone(),
         );
     }
 

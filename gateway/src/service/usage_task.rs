@@ -4,7 +4,7 @@ use tokenbus_bus::task::{self, AbortOnDrop};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::limits::BUDGET_LAST;
-use crate::auth::{self, Auth};
+use crate::auth::{Auth, keeper};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -21,7 +21,7 @@ impl BudgetTask {
     pub(super) fn start(shared: &Shared, auth: Auth) -> Self {
         let closing = CancellationToken::new();
         let bucket = shared.subjects.budgets_bucket();
-        let keeping = auth::keep_budgets(auth, shared.bus.clone(), bucket, closing.clone());
+        let keeping = keeper::run(auth, shared.bus.clone(), bucket, closing.clone());
         let task = task::spawn("budgets", keeping);
         Self { closing, task }
     }

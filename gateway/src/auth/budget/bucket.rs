@@ -10,11 +10,11 @@ use tokenbus_protocol::{Date, Name, Spending, Subjects};
 use tokio::time::timeout;
 
 use super::calendar;
-pub(in crate::auth) use super::entry::Entry as Stored;
+pub(crate) use super::entry::Entry as Stored;
 use super::key_budget::Budget;
 use crate::auth::limits::{BUDGET_ANSWER, BUDGET_KEEP};
 
-pub(in crate::auth) fn wanted(bucket: &str) -> WantedStream {
+pub(crate) fn wanted(bucket: &str) -> WantedStream {
     let mut wanted = WantedStream::bucket(bucket, "What API keys of tokenbus have used of their budgets");
     wanted.config.max_age = BUDGET_KEEP;
     // A replica that lags behind would not know of what was used last.
@@ -24,7 +24,7 @@ pub(in crate::auth) fn wanted(bucket: &str) -> WantedStream {
 }
 
 /// An entry as the bucket has it: `None` if somebody deleted it.
-pub(in crate::auth) fn read(entry: &kv::Entry) -> Result<Option<Stored>, serde_json::Error> {
+pub(crate) fn read(entry: &kv::Entry) -> Result<Option<Stored>, serde_json::Error> {
     match entry.operation {
         Operation::Put => serde_json::from_slice(&entry.value).map(Some),
         Operation::Delete | Operation::Purge => Ok(None),

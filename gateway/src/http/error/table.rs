@@ -72,15 +72,7 @@ impl HttpError {
             Self::Limited(refusal) => self.limited(refusal),
             Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
             Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
-            Self::NotKept { param, error } => match error {
-                StoreError::Absent(_) | StoreError::TooLarge(_) => new(S::BAD_REQUEST, INVALID, Rejected)
-                    .code("responses_not_kept")
-                    .param(Some(*param)),
-                StoreError::Failed(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
-                    .code("responses_unavailable")
-                    .param(Some(*param))
-                    .retry_after(SHORT_RETRY),
-            },
+            Self::NotKept { param, error } => self.not_kept(param, error),
             Self::ModelsAtWorkers(_) => Verdict {
                 should_retry: Some(false),
                 ..new(S::NOT_IMPLEMENTED, INVALID, Rejected).code("models_at_workers")
@@ -96,6 +88,24 @@ impl HttpError {
             }
             Self::Call(error) => call(error),
         }
+    }
+
+    fn not_kept(&self, param: &'static str, error: &StoreError) -> Verdict {
+        match error {
+            StoreError::Absent(_) | StoreError::TooLarge(_) => {
+                Verdict::new(StatusCode::BAD_REQUEST, INVALID, Outcome::Rejected, self.to_string())
+                    .code("responses_not_kept")
+            }
+            StoreError::Failed(_) => Verdict::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                SERVER,
+                Outcome::Failed,
+                self.to_string(),
+            )
+            .code("responses_unavailable")
+            .retry_after(SHORT_RETRY),
+        }
+        .param(Some(param))
     }
 }
 

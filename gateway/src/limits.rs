@@ -143,6 +143,10 @@ pub(crate) const WORKER_RETRY: Duration = Duration::from_millis(300);
 /// `Retry-After` if no worker serves a model. Workers register again within seconds.
 pub(crate) const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
 
+/// Age of a snapshot up to which its word counts that workers of a model are started on demand. Requests that wait for a
+/// start are not refused while one coordinator takes over from another.
+pub(crate) const STARTING_BELIEVED: Duration = Duration::from_secs(15);
+
 /// Bounds of `Retry-After` if the waiting room is full. The header counts whole seconds, and estimates beyond the
 /// default time limit of requests are guesses.
 pub(crate) const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);

@@ -384,6 +384,7 @@ fn capacity() -> Capacity {
         tokens_per_second: 1.5,
         estimated_wait_ms: Some(10),
         desired_workers: 1,
+        on_demand: false,
         context_length: Some(4096),
         capabilities: capabilities(),
     };

@@ -90,10 +90,13 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "coordinator",
         &[
             &["limits", "page_access"],
+            &["scaling::rules"],
+            &["scaling::desired"],
             &[
                 "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
             ],
             &["leader", "lease", "registry"],
+            &["scaling"],
             &["allowance", "http", "snapshot"],
             &["glance", "watcher"],
             &["service"],

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokenbus_api::{ListedModel, check_chat};
 use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
 
@@ -31,6 +32,9 @@ struct Entry {
     #[serde(default)]
     offered_tools: OfferedTools,
     price: Option<Price>,
+    /// For the coordinator.
+    #[serde(default, rename = "scale")]
+    _scale: IgnoredAny,
 }
 
 /// What becomes of tools that are only offered to a model that knows none.

@@ -157,7 +157,7 @@ impl Shared {
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve.
     pub(crate) fn wake(&self, model: &str) {
-        self.wake_with(|view, room| seek::take_from_lines(view, room, model));
+        self.wake_with(|view, room| seek::take_from_lines(view, room, model, Instant::now()));
     }
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.

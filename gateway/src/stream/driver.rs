@@ -208,7 +208,7 @@ impl Driver {
                     if error == CallError::Deadly {
                         self.shared.note_deadly(&self.call, now);
                     }
-                    self.failure = Some(error);
+                    self.failure = Some(self.told(error, now));
                 }
             }
         }

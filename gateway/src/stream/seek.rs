@@ -1,6 +1,6 @@
 //! Decides where a stream that seeks a worker goes. Pure, over the view of the workers and the waiting room.
 //!
-//! Requests wait in line for a free slot, and for nothing else. When no worker is left that could serve a line, everyone
+//! Requests wait in line for a free slot, and for a worker where that starts one. When otherwise no worker is left that could serve a line, everyone
 //! in it seeks again and gets an answer. So a stream that seeks in vain, or learns that a worker is gone, wakes the whole
 //! line. The first of a line also looks now and then by itself, because a wake-up depends on a message, which can be
 //! lost.
@@ -66,6 +66,11 @@ pub(crate) fn seek<T>(
 ) -> Destination {
     let now = seeker.now;
     if !may_look(state, seeker, view, room) {
+        return Destination::InLine;
+    }
+    // Waiting is what starts a worker. Nobody needs to be asked whether there is one already: it would be in a snapshot.
+    if view.starting(seeker.model, now).is_some() {
+        state.found_worker();
         return Destination::InLine;
     }
     let tried = Tried {
@@ -142,8 +147,11 @@ fn unsupported(seeker: &Seeker<'_>, missing: Features) -> Destination {
 }
 
 /// Takes requests out of the lines of `model`, to wake them: as many as there are free slots, or all if no worker could
-/// serve them.
-pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -> Vec<T> {
+/// serve them and none is started.
+pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, now: Instant) -> Vec<T> {
+    if view.starting(model, now).is_some() {
+        return Vec::new();
+    }
     let lines: Vec<(Features, usize)> = room.lines(model).collect();
     let mut taken = Vec::new();
     for (line, waiting) in lines {

@@ -247,7 +247,7 @@ impl World {
     }
 
     fn wake(&mut self) {
-        for n in take_from_lines(&self.view, &mut self.room, MODEL) {
+        for n in take_from_lines(&self.view, &mut self.room, MODEL, self.now) {
             self.requests[n].called = true;
         }
     }

@@ -20,7 +20,10 @@ use tokio::time::{Duration, Instant};
 use worker::Worker;
 
 use super::able::SeenFeatures;
-use crate::limits::{KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, SNAPSHOT_FRESH, WORKER_MEMORY};
+use crate::limits::{
+    KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, NO_WORKER_RETRY, SNAPSHOT_FRESH, STARTING_BELIEVED,
+    WORKER_MEMORY,
+};
 
 /// A model that workers have announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +36,8 @@ pub struct Model {
     pub capabilities: Capabilities,
     /// A ready worker serves it.
     pub live: bool,
+    /// Its workers are started when requests wait for it: in what time a first one is expected.
+    starts: Option<Duration>,
     seen: Instant,
     able: SeenFeatures,
     /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
@@ -87,6 +92,10 @@ impl View {
             let model = self.model(&told.model, now, unix);
             let Some(model) = model else { continue };
             model.live = told.workers > 0;
+            // If the last worker is lost before the next snapshot, nobody has an estimate yet.
+            let start = told.estimated_wait_ms.filter(|_| !model.live);
+            let start = start.map_or(NO_WORKER_RETRY, Duration::from_millis);
+            model.starts = told.on_demand.then_some(start);
             model.context_length = told.context_length;
             model.capabilities = told.capabilities;
         }
@@ -153,6 +162,7 @@ impl View {
             context_length: None,
             capabilities: Capabilities::default(),
             live: false,
+            starts: None,
             seen: now,
             able: SeenFeatures::default(),
             prefill: None,
@@ -308,6 +318,14 @@ impl View {
     /// Whether a known live worker serves `model`.
     pub fn is_live(&self, model: &str) -> bool {
         self.workers.values().any(|worker| worker.serves(model).is_some())
+    }
+
+    /// In what time a worker of `model` is expected, if there is none and requests that wait for it start one. A new leader
+    /// among the coordinators takes a moment; those that wait outlast it.
+    pub fn starting(&self, model: &str, now: Instant) -> Option<Duration> {
+        let told = self.snapshot_at.is_some_and(|at| now < at + STARTING_BELIEVED);
+        let starts = self.models.get(model).and_then(|model| model.starts);
+        starts.filter(|_| told && !self.is_live(model))
     }
 
     /// The models of this worker.

@@ -16,7 +16,7 @@ use crate::http::Page;
 use crate::leader::{Leader, Leadership};
 use crate::lease::LeaseKeeper;
 use crate::limits::{OUTBOUND, SHUTDOWN, STATUS_PERIOD};
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, WorkerTotals};
 use crate::options::{CoordinatorError, Options};
 use crate::watcher::{self, Watcher, WatcherChannels};
 use crate::{http, outbound};
@@ -102,6 +102,7 @@ async fn assemble(
 
     let metrics = Metrics::default();
     let (newest, snapshots) = watch::channel(watcher::nothing(me));
+    let (totals, told_totals) = watch::channel(WorkerTotals::default());
     let (leadership, led) = watch::channel(Leadership::unknown(Instant::now()));
     let (wanted, wants) = watch::channel(false);
     let (out, messages) = mpsc::channel(OUTBOUND);
@@ -111,7 +112,7 @@ async fn assemble(
         subscribed,
         leadership: led.clone(),
         newest: snapshots.clone(),
-        metrics: Arc::new(metrics::registry(&metrics, bus.metrics(), snapshots)),
+        metrics: Arc::new(metrics::registry(&metrics, bus.metrics(), snapshots, told_totals)),
     };
     let leader = Leader {
         me: me.clone(),
@@ -128,6 +129,7 @@ async fn assemble(
         leadership: led,
         out,
         newest,
+        totals,
     };
     let watcher = Watcher::new(
         me.clone(),

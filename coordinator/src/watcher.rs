@@ -19,7 +19,7 @@ use crate::limits::{
     ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
     UNTOLD_FOR, WARM_UP,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WorkerTotals};
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
 use crate::registry::{Change, RefusedStatus, Registry};
@@ -38,6 +38,8 @@ pub(crate) struct WatcherChannels {
     pub(crate) out: mpsc::Sender<Outbound>,
     /// The newest snapshot, for HTTP and metrics.
     pub(crate) newest: watch::Sender<Arc<Capacity>>,
+    /// The counts of each worker since its start, for metrics.
+    pub(crate) totals: watch::Sender<WorkerTotals>,
 }
 
 /// The state of the loop.
@@ -54,6 +56,7 @@ pub(crate) struct Watcher {
     metrics: Metrics,
     out: mpsc::Sender<Outbound>,
     newest: watch::Sender<Arc<Capacity>>,
+    totals: watch::Sender<WorkerTotals>,
     /// When the newest snapshot was made.
     made: Instant,
     seq: u64,
@@ -120,6 +123,7 @@ impl Watcher {
             metrics,
             out: channels.out.clone(),
             newest: channels.newest.clone(),
+            totals: channels.totals.clone(),
             made: now,
             seq: 0,
             leadership: Leadership::unknown(now),
@@ -322,6 +326,9 @@ impl Watcher {
         };
         let capacity = Arc::new(fold(&self.registry, &self.waiting, &mut self.demand, stamp, now));
         self.newest.send_replace(Arc::clone(&capacity));
+        let workers = self.registry.workers().map(|worker| &worker.status);
+        let totals = workers.map(|status| (status.report.worker.clone(), status.totals));
+        self.totals.send_replace(totals.collect());
         self.made = now;
         capacity
     }

@@ -9,6 +9,7 @@ use crate::control::{Control, ControlReply, FreeHint};
 use crate::event::{CoordinatorBeat, Event};
 use crate::request::Request;
 use crate::status::Status;
+use crate::story::{Stories, Story, StoryQuestion};
 use crate::usage::UsageRecord;
 use crate::waiting::Waiting;
 
@@ -32,6 +33,9 @@ messages! {
     FreeHint,
     Request<'a>,
     Status,
+    Stories,
+    Story,
+    StoryQuestion,
     UsageRecord,
     Waiting,
 }

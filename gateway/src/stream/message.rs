@@ -108,6 +108,7 @@ mod tests {
             trace: None,
             not_resumable: None,
             in_one_piece: true,
+            way: crate::story::Way::default(),
         }
     }
 

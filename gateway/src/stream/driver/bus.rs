@@ -62,6 +62,7 @@ impl Driver {
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
         self.inbox.sent(number, target.clone());
+        self.call.way.sent(now, number, target.as_ref(), None);
         if let Some(worker) = target {
             shared.view().placed(&worker, now);
             self.pending.push(Pending {

@@ -48,7 +48,7 @@ pub mod testing {
     pub use crate::limits::STREAM_BUFFER;
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};
-    pub use crate::placement::{Choice, Overview, Tried, View};
+    pub use crate::placement::{Ask, Choice, Overview, Prefixes, Target, Tried, View, Why};
     pub use crate::responses_store::ResponsesStore;
     pub use crate::story::{KeptStories, Way};
     pub use crate::stream::demux::Streams;

@@ -21,6 +21,7 @@ mod messages;
 mod model_mark;
 mod model_token;
 mod name;
+mod news;
 mod openai;
 mod plain;
 mod repeat;
@@ -53,6 +54,7 @@ pub use limits::{MAX_BATCH, MAX_BODY, MAX_MESSAGE, MAX_MODEL_NAME, MAX_NAME, MAX
 pub use model_mark::{is_model_mark, model_mark};
 pub use model_token::encode_model;
 pub use name::{Name, NameError};
+pub use news::{ModelPace, TellPrefixes, WorkerNews};
 pub use openai::{ADDED_MEMBERS, RawJson, RawJsonError, RawObject};
 pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};

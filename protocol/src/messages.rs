@@ -7,6 +7,7 @@ use crate::codec::{DecodeError, Message, decoder};
 use crate::consumption::Consumption;
 use crate::control::{Control, ControlReply, FreeHint};
 use crate::event::{CoordinatorBeat, Event};
+use crate::news::WorkerNews;
 use crate::request::Request;
 use crate::status::Status;
 use crate::story::{Stories, Story, StoryQuestion};
@@ -38,6 +39,7 @@ messages! {
     StoryQuestion,
     UsageRecord,
     Waiting,
+    WorkerNews,
 }
 
 // Parts of messages, which only tests read alone.

@@ -135,6 +135,18 @@ impl Subjects {
         format!("{}.v1.free.*.*", self.namespace)
     }
 
+    /// `{ns}.v1.free.-.{worker}`: the news of one worker, which all gateways hear under [`Subjects::free_all`]. Older
+    /// ones take the token for a model for which no request waits.
+    pub fn news(&self, worker: &Name) -> String {
+        format!("{}.v1.free.-.{worker}", self.namespace)
+    }
+
+    /// The worker of a subject under [`Subjects::free_all`], if it is news of a worker.
+    pub fn parse_news(subject: &str) -> Option<Name> {
+        let (rest, worker) = subject.rsplit_once('.')?;
+        rest.ends_with(".free.-").then(|| Name::new(worker).ok())?
+    }
+
     /// The model and the worker of a subject under [`Subjects::free_all`].
     pub fn parse_free(subject: &str) -> Option<(String, Name)> {
         let (rest, worker) = subject.rsplit_once('.')?;

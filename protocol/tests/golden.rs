@@ -169,6 +169,7 @@ fn request() -> Request<'static> {
             }],
         }),
         parts: Some(Parts { count: 2, bytes: 10 }),
+        prompt: (&[]).into(),
         body: br#"{"a":1"#.into(),
     }
 }

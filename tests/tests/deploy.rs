@@ -12,11 +12,12 @@ use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream};
 use tokio::process::Command;
 
-const COMPOSE_FILES: [&str; 5] = [
+const COMPOSE_FILES: [&str; 6] = [
     "deploy/compose.yaml",
     "deploy/compose.gpu.yaml",
     "deploy/compose.cluster.yaml",
     "deploy/compose.worker.yaml",
+    "deploy/compose.leaf.yaml",
     "deploy/compose.observability.yaml",
 ];
 

@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 pub(crate) use keys::Tokens;
+use labels::PlacementLabel;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
 pub(crate) use meter::Meter;
 pub(crate) use pace::Pace;
@@ -56,6 +57,18 @@ impl Metrics {
     /// Publishes after a request's first. The stream's driver counts them.
     pub fn republishes(&self) -> &Counter {
         &self.0.republishes
+    }
+
+    /// Counts a request that was sent to a chosen worker, for this reason.
+    pub fn placed(&self, reason: &'static str) {
+        self.0.placements.get_or_create(&PlacementLabel { reason }).inc();
+    }
+
+    /// Sets how many cuts of prompts are known to be held, and the bytes that this knowledge takes.
+    pub fn prefixes(&self, cuts: usize, bytes: usize) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.prefix_cuts.set(gauge(cuts));
+        self.0.prefix_bytes.set(gauge(bytes));
     }
 
     /// Known API keys. Whoever loads them sets it.

@@ -399,6 +399,7 @@ impl StreamState {
         actions.push(Action::Output(Output::Accepted {
             worker: worker.clone(),
             queue_position: accepted.queue_position,
+            why: None,
         }));
         actions.push(Action::Taken { attempt, worker });
     }

@@ -81,6 +81,7 @@ impl Permissions {
             subjects.of(&format!("out.*.{worker}")),
             subjects.status(worker),
             subjects.control(worker),
+            subjects.news(worker),
         ];
         let mut subscribe = vec![subjects.control(worker), subjects.watch_all(worker)];
         for model in models.tokens() {
@@ -267,6 +268,8 @@ mod tests {
             (s.free(&model, &w), &["worker"], &["gateway"]),
             (s.free(&model, &other), &[], &["gateway"]),
             (s.free("c", &w), &[], &["gateway"]),
+            (s.news(&w), &["worker"], &["gateway"]),
+            (s.news(&other), &[], &["gateway"]),
             (s.capacity(), &["coordinator"], &["gateway", "operator"]),
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),

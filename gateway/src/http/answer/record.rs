@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Times, cached_tokens, estimated_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, Story, UsageRecord};
 use tokio::time::Instant;
@@ -16,11 +16,13 @@ use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
 use crate::http::held::Held;
+use crate::http::request::headers::{DECISION, WORKER};
 use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
 use crate::limits::STORY_WHY;
 use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome, Pace, Tokens};
 use crate::model_config::{ModelConfig, Served};
+use crate::placement::Why;
 use crate::story::{KeptStories, Way};
 use crate::usage::Usage;
 
@@ -38,6 +40,8 @@ pub(crate) struct Record {
     caller: Option<Caller>,
     call: Option<Called>,
     worker: Option<Name>,
+    /// Why that worker was chosen.
+    why: Option<Why>,
     tokens: u64,
     paced: u64,
     /// The answer is not a stream of tokens: it has no inter-token latency.
@@ -88,6 +92,7 @@ impl Record {
             caller,
             call: None,
             worker: None,
+            why: None,
             tokens: 0,
             paced: 0,
             in_one_piece: false,
@@ -122,9 +127,18 @@ impl Record {
     }
 
     /// A worker took it, so its model exists.
-    pub(crate) fn placed(&mut self, worker: &Name) {
+    pub(crate) fn placed(&mut self, worker: &Name, why: Option<Why>) {
         self.worker = Some(worker.clone());
+        self.why = why;
         self.name();
+    }
+
+    /// The headers that say which worker gives the answer, and why.
+    pub(crate) fn explained(&self) -> [(HeaderName, HeaderValue); 2] {
+        let worker = self.worker.as_ref().map_or("", Name::as_str);
+        let why = self.why.map_or_else(|| "queue".to_owned(), |why| why.to_string());
+        let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        [(WORKER, value(worker)), (DECISION, value(&why))]
     }
 
     fn name(&mut self) {

@@ -3,12 +3,15 @@
 
 pub(super) mod choice;
 mod liveness;
+mod news;
 pub(super) mod overview;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use tokenbus_placement::WorkerNumber;
 use tokenbus_protocol::{
     Capabilities, Capacity, Features, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
 };
@@ -32,6 +35,8 @@ pub struct Model {
     pub live: bool,
     seen: Instant,
     able: SeenFeatures,
+    /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
+    prefill: Option<f32>,
 }
 
 /// The view of the workers.
@@ -41,7 +46,9 @@ pub struct View {
     snapshot_at: Option<Instant>,
     /// The newest snapshot as it arrived, for display.
     told: Option<Arc<Capacity>>,
-    workers: HashMap<Name, Worker>,
+    workers: IndexMap<Name, Worker>,
+    /// Numbers of workers that are not known any more, and have not been given back.
+    left: Vec<WorkerNumber>,
     /// All workers were asked once what they serve.
     asked: bool,
     /// By name, so that a listing is sorted.
@@ -69,7 +76,9 @@ impl View {
         self.workers.retain(|_, worker| {
             worker.ready &= worker.in_snapshot;
             worker.gone = worker.gone.filter(|_| worker.in_snapshot);
-            worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0
+            let stays = worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0;
+            self.left.extend(worker.number.filter(|_| !stays));
+            stays
         });
         for model in self.models.values_mut() {
             model.live = false;
@@ -101,7 +110,9 @@ impl View {
 
     /// What is known of a worker. Nothing is, at its first mention.
     fn worker(&mut self, name: &Name, now: Instant) -> &mut Worker {
-        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now))
+        self.workers
+            .entry(name.clone())
+            .or_insert_with(|| Worker::new(name, now))
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
@@ -120,7 +131,7 @@ impl View {
         worker.models = models
             .map(|model| (model.name.clone(), model.capabilities.features()))
             .collect();
-        worker.ttft_ms = told.report.ttft.p50;
+        worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
@@ -144,6 +155,7 @@ impl View {
             live: false,
             seen: now,
             able: SeenFeatures::default(),
+            prefill: None,
         });
         model.seen = now;
         Some(model)
@@ -314,3 +326,7 @@ impl View {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "view_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod prefix_tests;

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
-use crate::status::{self, StatusArgs, TopArgs};
+use crate::status::{self, StatusArgs, TopArgs, TraceArgs};
 use crate::{
     chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up,
     worker,
@@ -71,6 +71,12 @@ enum Watch {
         bus: BusArgs,
         #[command(flatten)]
         args: TopArgs,
+    },
+    Trace {
+        #[command(flatten)]
+        bus: BusArgs,
+        #[command(flatten)]
+        args: TraceArgs,
     },
 }
 
@@ -203,6 +209,10 @@ impl Watch {
             Self::Top { bus, args } => {
                 let Shared { bus, namespace } = bus.shared("tokenbus top");
                 Ok(status::top(args, bus, namespace).await?)
+            }
+            Self::Trace { bus, args } => {
+                let Shared { bus, namespace } = bus.shared("tokenbus trace");
+                Ok(status::trace(args, bus, namespace).await?)
             }
         }
     }

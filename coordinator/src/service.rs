@@ -16,7 +16,7 @@ use crate::http::Page;
 use crate::leader::{Leader, Leadership};
 use crate::lease::LeaseKeeper;
 use crate::limits::{OUTBOUND, SHUTDOWN, STATUS_PERIOD};
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Metrics, WorkerTotals};
 use crate::options::{CoordinatorError, Options};
 use crate::scaling::command::Scaler;
 use crate::watcher::{self, Watcher, WatcherChannels};
@@ -103,6 +103,7 @@ async fn assemble(
 
     let metrics = Metrics::default();
     let (newest, snapshots) = watch::channel(watcher::nothing(me));
+    let (totals, told_totals) = watch::channel(WorkerTotals::default());
     let (leadership, led) = watch::channel(Leadership::unknown(Instant::now()));
     let (wanted, wants) = watch::channel(false);
     let (out, messages) = mpsc::channel(OUTBOUND);
@@ -118,7 +119,7 @@ async fn assemble(
         subscribed,
         leadership: led.clone(),
         newest: snapshots.clone(),
-        metrics: Arc::new(metrics::registry(&metrics, bus.metrics(), snapshots)),
+        metrics: Arc::new(metrics::registry(&metrics, bus.metrics(), snapshots, told_totals)),
     };
     let leader = Leader {
         me: me.clone(),
@@ -135,6 +136,7 @@ async fn assemble(
         leadership: led,
         out,
         newest,
+        totals,
     };
     let watcher = Watcher::new(me.clone(), bus.clone(), subjects.clone(), options, metrics, &channels);
 

@@ -18,8 +18,8 @@ use crate::limits::{
     ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
     UNTOLD_FOR, WARM_UP,
 };
-use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::metrics::{Metrics, WorkerTotals};
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
 use crate::registry::{Change, RefusedStatus, Registry};
@@ -39,6 +39,8 @@ pub(crate) struct WatcherChannels {
     pub(crate) out: mpsc::Sender<Outbound>,
     /// The newest snapshot, for HTTP and metrics.
     pub(crate) newest: watch::Sender<Arc<Capacity>>,
+    /// The counts of each worker since its start, for metrics.
+    pub(crate) totals: watch::Sender<WorkerTotals>,
 }
 
 /// The state of the loop.
@@ -55,6 +57,7 @@ pub(crate) struct Watcher {
     metrics: Metrics,
     out: mpsc::Sender<Outbound>,
     newest: watch::Sender<Arc<Capacity>>,
+    totals: watch::Sender<WorkerTotals>,
     /// When the newest snapshot was made.
     made: Instant,
     seq: u64,
@@ -121,6 +124,7 @@ impl Watcher {
             metrics,
             out: channels.out.clone(),
             newest: channels.newest.clone(),
+            totals: channels.totals.clone(),
             made: now,
             seq: 0,
             leadership: Leadership::unknown(now),
@@ -323,6 +327,9 @@ impl Watcher {
         };
         let capacity = Arc::new(fold(&self.registry, &self.waiting, &mut self.scaling, stamp, now));
         self.newest.send_replace(Arc::clone(&capacity));
+        let workers = self.registry.workers().map(|worker| &worker.status);
+        let totals = workers.map(|status| (status.report.worker.clone(), status.totals));
+        self.totals.send_replace(totals.collect());
         self.made = now;
         capacity
     }

@@ -15,6 +15,7 @@ mod placement;
 mod responses_store;
 mod service;
 mod shared;
+mod story;
 mod stream;
 mod usage;
 mod waiting_room;
@@ -49,6 +50,7 @@ pub mod testing {
     pub use crate::model_config::{ModelConfig, ModelTable};
     pub use crate::placement::{Ask, Choice, Overview, Prefixes, Target, Tried, View, Why};
     pub use crate::responses_store::ResponsesStore;
+    pub use crate::story::{KeptStories, Way};
     pub use crate::stream::demux::Streams;
     pub use crate::stream::inbox::{Fate, Inbox};
     pub use crate::usage::Usage;

@@ -210,3 +210,18 @@ pub(crate) const WORTH_A_HOLDER: u32 = 256;
 /// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
 /// sooner; one that was stopped with the cluster never is.
 pub(crate) const LEAVING_WITHOUT_BUS: Duration = Duration::from_secs(2);
+
+/// Steps that are kept of one request's way. A request that moves on and on has more; they are only counted.
+pub(crate) const STORY_STEPS: usize = 32;
+
+/// Characters of a reason or an error that are kept in a request's story.
+pub(crate) const STORY_WHY: usize = 200;
+
+/// How long the stories of requests are kept, for `tokenbus trace`: somebody who complains does so soon.
+pub(crate) const STORIES_AGE: Duration = Duration::from_hours(1);
+
+/// Bytes of all kept stories: some forty thousand requests.
+pub(crate) const STORIES_BYTES: usize = 16 << 20;
+
+/// Stories of one request id that are told: clients may use an id again and again, and the answer must fit a message.
+pub(crate) const STORIES_TOLD: usize = 16;

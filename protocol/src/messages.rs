@@ -10,6 +10,7 @@ use crate::event::{CoordinatorBeat, Event};
 use crate::news::WorkerNews;
 use crate::request::Request;
 use crate::status::Status;
+use crate::story::{Stories, Story, StoryQuestion};
 use crate::usage::UsageRecord;
 use crate::waiting::Waiting;
 
@@ -33,6 +34,9 @@ messages! {
     FreeHint,
     Request<'a>,
     Status,
+    Stories,
+    Story,
+    StoryQuestion,
     UsageRecord,
     Waiting,
     WorkerNews,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
 use crate::name::Name;
-use crate::wire::wire_enum;
+use crate::wire::{is_default, wire_enum};
 
 wire_enum! {
     /// A worker's state.
@@ -118,6 +118,15 @@ pub struct Totals {
     /// Completion tokens.
     #[serde(default)]
     pub tokens: u64,
+    /// Prompt tokens of the requests that ended with `Finish`, as far as the engine counts them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prompt_tokens: u64,
+    /// Requests with a first output.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first_outputs: u64,
+    /// Milliseconds from their arrival at the worker to that output, together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first_output_ms: u64,
 }
 
 /// Quantiles of a latency in milliseconds; all 0 without recent measurements.

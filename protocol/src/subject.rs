@@ -212,6 +212,11 @@ impl Subjects {
         format!("{}.v1.limits", self.namespace)
     }
 
+    /// `{ns}.v1.trace`: questions to all gateways for the stories of a request ([`crate::StoryQuestion`]).
+    pub fn trace(&self) -> String {
+        format!("{}.v1.trace", self.namespace)
+    }
+
     /// `{ns}.v1.usage`: the usage of each request.
     pub fn usage(&self) -> String {
         format!("{}.v1.usage", self.namespace)

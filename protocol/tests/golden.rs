@@ -341,6 +341,7 @@ fn status() -> Status {
             rejected: 3,
             cancelled: 4,
             tokens: 5,
+            ..Totals::default()
         },
         loads: vec![ModelLoad {
             model: "m".into(),

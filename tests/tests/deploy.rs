@@ -12,12 +12,13 @@ use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream};
 use tokio::process::Command;
 
-const COMPOSE_FILES: [&str; 5] = [
+const COMPOSE_FILES: [&str; 6] = [
     "deploy/compose.yaml",
     "deploy/compose.gpu.yaml",
     "deploy/compose.cluster.yaml",
     "deploy/compose.worker.yaml",
     "deploy/compose.leaf.yaml",
+    "deploy/compose.observability.yaml",
 ];
 
 /// Provisioning may download 130 MB.
@@ -116,7 +117,7 @@ fn every_path_and_stage_that_a_compose_file_names_exists() {
                 let source = volume.split(':').next().unwrap();
                 let known = match source.strip_prefix("./") {
                     // What `tokenbus nats-config` writes.
-                    Some(file) => file.starts_with("bus/") || root().join("deploy").join(file).is_file(),
+                    Some(file) => file.starts_with("bus/") || root().join("deploy").join(file).exists(),
                     None => file["volumes"].get(source).is_some(),
                 };
                 assert!(known, "{path}: {name}: no {source}");

@@ -11,7 +11,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "gateway",
         &[
             &["limits", "http::limits"],
-            &["metrics"],
+            &["metrics", "story"],
             &["file_watch"],
             &["auth", "placement", "responses_store", "usage", "fast_path::splice"],
             // What the streams see of the fast path; the rest of it knows HTTP and is above them.
@@ -53,6 +53,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["capacity", "control"],
             &["batch", "request", "subject"],
             &["usage"],
+            &["story"],
             &["messages"],
         ],
     ),

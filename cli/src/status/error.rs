@@ -3,9 +3,9 @@
 use std::io;
 
 use tokenbus_bus::BusError;
-use tokenbus_protocol::DecodeError;
+use tokenbus_protocol::{DecodeError, EncodeError};
 
-/// Why `status` or `top` ended without what it was asked for.
+/// Why `status`, `top` or `trace` ended without what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StatusError {
     /// No server answered in time.
@@ -19,8 +19,17 @@ pub(crate) enum StatusError {
     /// The bus refused something.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// A coordinator's answer is not understood: it is of another version.
-    #[error("the coordinator's answer is not understood: {0}")]
+    /// No gateway listens.
+    #[error("no gateway is there to ask")]
+    NoGateway,
+    /// No gateway knows the request.
+    #[error("no gateway knows the request {0:?}; they keep what ended within the last hour")]
+    UnknownRequest(String),
+    /// The question cannot be encoded.
+    #[error(transparent)]
+    Question(#[from] EncodeError),
+    /// An answer is not understood: it is of another version.
+    #[error("the answer is not understood: {0}")]
     Answer(#[from] DecodeError),
     /// The view cannot be put into JSON.
     #[error("cannot write JSON: {0}")]

@@ -1,4 +1,4 @@
-//! Time-outs of `status` and `top`, with their reasons.
+//! Time-outs of `status`, `top` and `trace`, with their reasons.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ pub(super) const BEATS: Duration = Duration::from_millis(600);
 
 /// How long workers are listened to when no coordinator answers: each reports once a second.
 pub(super) const STATUSES: Duration = Duration::from_millis(1200);
+
+/// How long gateways are listened to for a request's story. They answer at once.
+pub(super) const STORIES: Duration = Duration::from_millis(800);
 
 /// Age of the newest snapshot at which `top` says so, and asks the workers themselves: it should
 /// come every second.

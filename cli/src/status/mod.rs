@@ -1,4 +1,4 @@
-//! `tokenbus status` and `tokenbus top`: models, workers and coordinators as a table.
+//! `tokenbus status` and `tokenbus top`: models, workers and coordinators as a table; `tokenbus trace`: one request.
 
 mod collect;
 mod error;
@@ -6,6 +6,7 @@ mod limits;
 mod screen;
 mod table;
 mod top;
+mod trace;
 mod view;
 
 use std::io;
@@ -47,6 +48,40 @@ pub(crate) struct TopArgs {
     /// Sort models and workers by this at first
     #[arg(long, value_enum, default_value_t)]
     sort: SortKey,
+}
+
+/// Show what happened to one request: where it was sent, waited, moved and ended
+///
+/// Gateways keep the stories of the requests of the last hour, as many as fit in 16 MiB. The exit status is 1 when
+/// NATS cannot be reached or no gateway knows the request.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// The request's id: the x-request-id of its answer, or the answer's own id
+    #[arg(value_name = "REQUEST_ID")]
+    request: String,
+
+    /// Print JSON rather than text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `tokenbus trace`.
+///
+/// # Errors
+/// [`StatusError`] when NATS is not reachable, no gateway knows the request, or the output is closed.
+pub(crate) async fn trace(args: TraceArgs, bus: BusOptions, namespace: Name) -> Result<ExitCode, StatusError> {
+    let bus = collect::connect(&bus).await?;
+    let told = trace::ask(&bus, &namespace, &args.request).await?;
+    if told.is_empty() {
+        return Err(StatusError::UnknownRequest(args.request));
+    }
+    let text = if args.json {
+        serde_json::to_string_pretty(&told)?
+    } else {
+        trace::text(&told)
+    };
+    unless_closed(ui::println(text))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs `tokenbus status`.

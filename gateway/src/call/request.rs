@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::limits::{STREAM_BUFFER, STREAM_TIME};
+use crate::story::Way;
 
 /// One client request, checked and ready to be placed.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Call {
     pub not_resumable: Option<&'static str>,
     /// The client gets the answer only when it is complete, so the answer may start over.
     pub in_one_piece: bool,
+    /// What happens to it, for the request's story.
+    pub way: Way,
 }
 
 impl Call {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fast_path::splice::{Outlet, Sent};
-use crate::metrics::Histogram;
+use crate::metrics::Pace;
 
 /// What lets events pass the HTTP library: an HTTP/1.1 connection or an HTTP/2 stream.
 pub(crate) trait Bypass: Debug + Send + Sync {
@@ -24,7 +24,7 @@ pub(crate) struct ClientBypass(pub(crate) Arc<dyn Bypass>);
 #[derive(Debug)]
 pub(crate) struct PacedOutlet {
     pub(crate) bypass: Arc<dyn Bypass>,
-    pub(crate) pace: Option<Histogram>,
+    pub(crate) pace: Option<Pace>,
 }
 
 impl Outlet for PacedOutlet {
@@ -52,7 +52,7 @@ mod tests {
     async fn a_chunk_has_its_length_and_its_pace_is_noted() {
         let (wire, mut client) = pair().await;
         flush(&wire).await;
-        let pace = Histogram::new(&[0.02, 1.0]);
+        let pace = Pace::alone();
         let chunks = PacedOutlet {
             bypass: wire,
             pace: Some(pace.clone()),

@@ -11,6 +11,7 @@ use crate::http::options::HttpOptions;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
 use crate::responses_store::ResponsesStore;
+use crate::story::KeptStories;
 use crate::usage::Usage;
 
 /// What the handlers share.
@@ -32,6 +33,8 @@ pub struct Edge<C> {
     pub models: ModelConfig,
     /// Takes the usage record of each request.
     pub usage: Usage,
+    /// Keeps the story of each request.
+    pub stories: KeptStories,
     /// The stored responses that conversations continue from.
     pub responses: ResponsesStore,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.

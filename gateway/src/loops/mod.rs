@@ -5,5 +5,6 @@ pub(crate) mod frames;
 pub(crate) mod liveness;
 pub(crate) mod news;
 pub(crate) mod pings;
+pub(crate) mod stories;
 pub(crate) mod survey;
 pub(crate) mod tell_waiting;

@@ -12,12 +12,12 @@ use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN};
+use super::pace::ITL_BUCKETS;
 
 // From a cached prefix on a fast engine to a long prefill after a wait.
 const TTFT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
-const ITL_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 const DURATION_BUCKETS: &[f64] = &[
     0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
@@ -66,7 +66,7 @@ impl Default for Families {
             prefix_bytes: Gauge::default(),
             keys: KeyFamilies::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
-            itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS)),
+            itl: Family::new_with_constructor(|| Histogram::new(&ITL_BUCKETS)),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             by_model: RwLock::default(),
         }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 
 /// A histogram of durations in seconds; clones share their values.
 #[derive(Debug, Clone)]
-pub struct Histogram(Arc<Inner>);
+pub(super) struct Histogram(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -21,7 +21,7 @@ struct Inner {
 
 impl Histogram {
     /// A histogram with these upper bounds in seconds, ascending. A last bucket for everything above is added.
-    pub fn new(bounds: &[f64]) -> Self {
+    pub(super) fn new(bounds: &[f64]) -> Self {
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
         Self(Arc::new(Inner {
             buckets: bounds.map(|bound| (bound, AtomicU64::new(0))).collect(),
@@ -29,21 +29,23 @@ impl Histogram {
         }))
     }
 
-    /// Counts `times` observations of `value`.
-    pub fn observe(&self, value: Duration, times: u64) {
+    /// Counts `times` observations of `value`. Returns the number of their bucket, from 0.
+    pub(super) fn observe(&self, value: Duration, times: u64) -> usize {
         let seconds = value.as_secs_f64();
-        if let Some((_, count)) = self.0.buckets.iter().find(|(bound, _)| seconds <= *bound) {
+        let bucket = self.0.buckets.iter().take_while(|(bound, _)| seconds > *bound).count();
+        if let Some((_, count)) = self.0.buckets.get(bucket) {
             count.fetch_add(times, Ordering::Relaxed);
         }
         let nanoseconds = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         self.0
             .nanoseconds
             .fetch_add(nanoseconds.saturating_mul(times), Ordering::Relaxed);
+        bucket
     }
 
     /// Number of observations.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn count(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u64 {
         self.0
             .buckets
             .iter()

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::families::{Families, Series};
-use super::histogram::Histogram;
 use super::labels::{CLIENT_GONE, OTHER, Outcome, RefusalLabels, RequestLabels, UNKNOWN};
+use super::pace::{self, OwnPace, Pace};
 
 /// Measures one request. If it is dropped before [`Meter::end`], the request counts as cancelled by the client.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Meter {
     prompt: Option<u64>,
     counted: u64,
     cached: u64,
+    pace: OwnPace,
     /// The count is final and comes from the engine. It includes output that is written later.
     settled: bool,
     ended: bool,
@@ -37,6 +38,7 @@ impl Meter {
             prompt: None,
             counted: 0,
             cached: 0,
+            pace: OwnPace::default(),
             settled: false,
             ended: false,
         }
@@ -77,7 +79,7 @@ impl Meter {
             Some(last) if paced > 0 => {
                 let gap = now.saturating_duration_since(last);
                 let each = gap / u32::try_from(paced).unwrap_or(u32::MAX);
-                series.itl.observe(each, paced);
+                pace::observe(&series.itl, &self.pace, each, paced);
                 self.last = Some(now);
             }
             Some(_) => {}
@@ -97,9 +99,19 @@ impl Meter {
         self.last = Some(at);
     }
 
-    /// The histogram of the model's inter-token latency.
-    pub fn pace(&self) -> Option<Histogram> {
-        self.series.as_ref().map(|series| series.itl.clone())
+    /// Where the request's inter-token latency is recorded.
+    pub fn pace(&self) -> Option<Pace> {
+        self.series.as_ref().map(|series| Pace::new(&series.itl, &self.pace))
+    }
+
+    /// The 99th percentile of the request's inter-token latency, estimated from a histogram.
+    pub fn itl_p99(&self) -> Option<std::time::Duration> {
+        self.pace.quantile(0.99)
+    }
+
+    /// When the request arrived.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Sets the counts that came with the answer's end. They replace the counts so far. `cached` is the number of

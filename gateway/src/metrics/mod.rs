@@ -6,6 +6,7 @@ mod histogram;
 mod keys;
 mod labels;
 mod meter;
+mod pace;
 
 use std::sync::Arc;
 
@@ -14,11 +15,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-pub(crate) use histogram::Histogram;
 pub(crate) use keys::Tokens;
 use labels::PlacementLabel;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
 pub(crate) use meter::Meter;
+pub(crate) use pace::Pace;
 
 use connections::Connections;
 use families::Families;

@@ -103,6 +103,7 @@ fn call(model: &str) -> Call {
         trace: None,
         not_resumable: None,
         in_one_piece: false,
+        way: crate::story::Way::default(),
     }
 }
 

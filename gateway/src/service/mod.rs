@@ -29,10 +29,11 @@ use crate::http::connection::server::Ending;
 use crate::http::{self, Bodies, Edge};
 use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
-use crate::loops::{courier, frames, liveness, news, survey, tell_waiting};
+use crate::loops::{courier, frames, liveness, news, stories, survey, tell_waiting};
 use crate::metrics::Metrics;
 use crate::responses_store::ResponsesStore;
 use crate::shared::Shared;
+use crate::story::KeptStories;
 use crate::stream::event::Event;
 
 /// Runs a gateway on `listener` until `shutdown` is cancelled and its streams have ended, or the grace period is over.
@@ -67,7 +68,8 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         options.waiting,
         options.bus_patience,
     );
-    let mut tasks = start(&shared, outgoing).await?;
+    let stories = KeptStories::default();
+    let mut tasks = start(&shared, outgoing, stories.clone()).await?;
     let (auth, models) = settings.start(&shared, &mut tasks).await?;
     let budget_task = BudgetTask::start(&shared, auth.clone());
     let (usage, usage_task) = UsageTask::start(&shared, options.usage_stream);
@@ -90,6 +92,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         auth,
         models,
         usage,
+        stories,
         draining: ending.draining.clone(),
     });
     let stop = async {
@@ -150,6 +153,7 @@ fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
 async fn start(
     shared: &Arc<Shared>,
     outgoing: tokio::sync::mpsc::Receiver<(String, bytes::Bytes)>,
+    kept: KeptStories,
 ) -> Result<Tasks, BusError> {
     let (bus, subjects) = (&shared.bus, &shared.subjects);
     let pings = Arc::new(Pings::default());
@@ -157,6 +161,7 @@ async fn start(
     let capacity = bus.subscribe(subjects.capacity()).await?;
     let free = bus.subscribe(subjects.free_all()).await?;
     let events = bus.subscribe(subjects.event()).await?;
+    let questions = bus.subscribe(subjects.trace()).await?;
     let mut tasks = Tasks::default();
     let share = || Arc::clone(shared);
     tasks.add("frames", frames::run(share(), out, Arc::clone(&pings)));
@@ -165,6 +170,7 @@ async fn start(
     tasks.add("events", news::events(share(), events));
     tasks.add("liveness", liveness::run(share(), pings));
     tasks.add("courier", courier::run(share(), outgoing));
+    tasks.add("stories", stories::run(share(), kept, questions));
     tasks.add("survey", survey::run(share()));
     tasks.add("waiting told", tell_waiting::run(share()));
     Ok(tasks)

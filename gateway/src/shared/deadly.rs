@@ -71,6 +71,7 @@ mod tests {
             trace: None,
             not_resumable: None,
             in_one_piece: false,
+            way: crate::story::Way::default(),
         }
     }
 

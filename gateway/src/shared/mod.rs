@@ -107,11 +107,14 @@ impl Shared {
         Some(format!("NATS refuses the subscription to {subject}"))
     }
 
-    /// A refused subject that the gateway must hear. Hints of free slots only save time.
+    /// A refused subject that the gateway must hear. Hints of free slots only save time, and questions for stories are
+    /// an operator's.
     pub(crate) fn deaf_to(&self, refusals: &Refusals) -> Option<String> {
-        let hints = self.subjects.free_all();
+        let spared = [self.subjects.free_all(), self.subjects.trace()];
         let mut refused = refusals.subscriptions();
-        refused.find(|subject| *subject != hints).map(str::to_owned)
+        refused
+            .find(|subject| !spared.iter().any(|spared| spared == subject))
+            .map(str::to_owned)
     }
 
     /// The view of the workers. Hold it for one read or one change.

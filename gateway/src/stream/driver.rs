@@ -140,6 +140,7 @@ impl Driver {
                 view.took(worker);
                 drop(view);
                 self.answered(*attempt, worker, now);
+                self.call.way.accepted(now, *attempt, worker);
                 let (worker, instance) = (worker.clone(), accepted.instance);
                 if self.shared.view().instance(&worker, instance) {
                     self.shared.restarted(worker, instance);
@@ -162,15 +163,21 @@ impl Driver {
                 }
                 view.refused(worker, reject.reason, reject.room, now);
                 drop(view);
+                self.call.way.refused(now, *attempt, worker, reject.reason.as_str());
                 self.answered(*attempt, worker, now);
                 self.settle(*attempt);
             }
             Event::NoResponders { attempt } => {
-                if let Some(worker) = self.settle(*attempt) {
+                let worker = self.settle(*attempt);
+                self.call.way.unanswered(now, *attempt, worker.as_ref());
+                if let Some(worker) = worker {
                     self.shared.gone(&worker);
                 }
             }
-            Event::Go => self.in_room = false,
+            Event::Go => {
+                self.in_room = false;
+                self.call.way.waits_no_longer(now);
+            }
             Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
             _ => {}
         }
@@ -211,6 +218,9 @@ impl Driver {
                     self.failure = Some(self.told(error, now));
                 }
             }
+        }
+        if let Some(left) = self.state.take_left() {
+            self.call.way.left(now, left.attempt, &left.worker, &left.why);
         }
         self.follow_run(now);
         self.follow_worker(now);
@@ -350,6 +360,7 @@ impl Driver {
                 return self.full(retry_after);
             }
             self.in_room = true;
+            self.call.way.waits(now);
         }
         self.state.wait(now, limits::WAIT_RETRY);
         // A slot that became free between the look and the entry woke nobody.
@@ -362,6 +373,7 @@ impl Driver {
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.leave(ticket);
             self.in_room = false;
+            self.call.way.waits_no_longer(Instant::now());
         }
     }
 

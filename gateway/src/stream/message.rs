@@ -111,6 +111,7 @@ mod tests {
             trace: None,
             not_resumable: None,
             in_one_piece: true,
+            way: crate::story::Way::default(),
         }
     }
 

@@ -52,6 +52,18 @@ pub(crate) struct StreamState {
     moving: bool,
     /// The last stray attempt that was cancelled, so that a burst of its frames is cancelled once.
     stray: Option<(Name, u32)>,
+    /// The last run that ended before its answer, for the request's story.
+    left: Option<LeftRun>,
+}
+
+/// A run that ended before its answer.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct LeftRun {
+    pub(crate) worker: Name,
+    pub(crate) attempt: u32,
+    /// Why, for a human.
+    pub(crate) why: String,
 }
 
 impl StreamState {
@@ -76,6 +88,7 @@ impl StreamState {
             tries: 0,
             moving: false,
             stray: None,
+            left: None,
         }
     }
 
@@ -92,6 +105,11 @@ impl StreamState {
     /// Whether a run was lost and no attempt was published since. True once for each loss.
     pub(crate) fn take_loss(&mut self) -> bool {
         std::mem::take(&mut self.moving)
+    }
+
+    /// The last run that ended before its answer. Each is given once.
+    pub(crate) fn take_left(&mut self) -> Option<LeftRun> {
+        self.left.take()
     }
 
     /// Sets whether the client gets the answer in one piece, when it is complete.

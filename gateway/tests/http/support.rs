@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::server::Ending;
-use tokenbus_gateway::testing::{Auth, Metrics, ModelConfig, Overview, ResponsesStore, Usage};
+use tokenbus_gateway::testing::{Auth, KeptStories, Metrics, ModelConfig, Overview, ResponsesStore, Usage};
 use tokenbus_gateway::testing::{
     Backend, Bodies, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
 };
@@ -265,6 +265,7 @@ impl Gateway {
             auth: extras.auth,
             models: extras.models,
             usage,
+            stories: KeptStories::default(),
             draining: draining.clone(),
             responses: ResponsesStore::absent(),
         };

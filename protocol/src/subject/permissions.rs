@@ -56,11 +56,12 @@ impl Permissions {
             subjects.free_all(),
             subjects.event(),
             subjects.limits(),
+            subjects.trace(),
         ];
         let mut all = Self {
             publish,
             subscribe,
-            answers: false,
+            answers: true,
         };
         all.keep(&stream_of(&subjects.responses_bucket()));
         all.write(&subjects.responses_bucket());
@@ -117,10 +118,10 @@ impl Permissions {
         all
     }
 
-    /// Of people who look at the cluster and drain workers: `tokenbus status`, `top` and `drain`.
+    /// Of people who look at the cluster and drain workers: `tokenbus status`, `top`, `trace` and `drain`.
     pub fn operator(subjects: &Subjects) -> Self {
         Self {
-            publish: vec![subjects.capacity_get(), subjects.of("ctl.*")],
+            publish: vec![subjects.capacity_get(), subjects.of("ctl.*"), subjects.trace()],
             subscribe: vec![
                 subjects.capacity(),
                 subjects.status_all(),
@@ -273,6 +274,7 @@ mod tests {
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),
             (s.limits(), &["gateway"], &["gateway"]),
+            (s.trace(), &["operator"], &["gateway"]),
             (s.usage(), &["gateway"], &["billing"]),
             (s.coordinator(&g), &["coordinator"], &["coordinator", "operator"]),
             (Subjects::service("INFO"), &["gateway"], &["worker"]),

@@ -195,6 +195,7 @@ impl Stream {
         let more = finish.completion_tokens.unwrap_or(0).saturating_sub(state.tokens);
         self.parts.metrics.generated(more);
         self.parts.share.generated(more);
+        self.parts.metrics.read(finish.prompt_tokens.unwrap_or(0));
         let raw = |json: &Option<tokenbus_protocol::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
         let bytes = raw(&finish.usage) + raw(&finish.chunk);
         if let Some(reading) = &mut state.reading {

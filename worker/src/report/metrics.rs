@@ -67,6 +67,10 @@ pub struct Metrics {
     gateway_lost: Counter,
     rejected: Counter,
     tokens: Counter,
+    prompt_tokens: Counter,
+    /// The count and the sum of the times to first token, for the status.
+    first_outputs: Counter,
+    first_output_ms: Counter,
     pub(crate) batches: Counter,
     pub(crate) batch_bytes: Counter,
     pub(crate) unsent_batches: Counter,
@@ -107,6 +111,9 @@ impl Default for Metrics {
             requests,
             rejects: Family::default(),
             tokens: Counter::default(),
+            prompt_tokens: Counter::default(),
+            first_outputs: Counter::default(),
+            first_output_ms: Counter::default(),
             batches: Counter::default(),
             batch_bytes: Counter::default(),
             unsent_batches: Counter::default(),
@@ -136,6 +143,11 @@ impl Metrics {
         r.register("worker_requests", "Requests by how they ended", self.requests.clone());
         r.register("worker_rejects", "Requests not taken, by reason", self.rejects.clone());
         r.register("worker_tokens", "Completion tokens", self.tokens.clone());
+        r.register(
+            "worker_prompt_tokens",
+            "Prompt tokens of finished requests",
+            self.prompt_tokens.clone(),
+        );
         r.register("worker_batches", "Messages with frames sent", self.batches.clone());
         r.register(
             "worker_batch_bytes",
@@ -200,6 +212,9 @@ impl Metrics {
             rejected: self.rejected.get(),
             cancelled: self.cancelled.get() + self.gateway_lost.get(),
             tokens: self.tokens.get(),
+            prompt_tokens: self.prompt_tokens.get(),
+            first_outputs: self.first_outputs.get(),
+            first_output_ms: self.first_output_ms.get(),
         }
     }
 
@@ -225,8 +240,16 @@ impl Metrics {
         self.tokens.inc_by(tokens);
     }
 
+    /// The engine read a prompt of this many tokens.
+    pub(crate) fn read(&self, prompt_tokens: u64) {
+        self.prompt_tokens.inc_by(prompt_tokens);
+    }
+
     pub(crate) fn first_output(&self, latency: Duration, now: Instant) {
         self.ttft_seconds.observe(latency.as_secs_f64());
+        self.first_outputs.inc();
+        self.first_output_ms
+            .inc_by(u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
         lock(&self.recent.ttft).record(latency, 1, now);
     }
 
@@ -269,6 +292,7 @@ mod tests {
         }
         m.refused(RejectReason::Busy);
         m.generated(2);
+        m.read(5);
         m.first_output(Duration::from_millis(10), now);
         m.next_output(Duration::from_millis(20), 1, now);
         m.itl(now);
@@ -292,16 +316,21 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Six outcomes and the refusals, one reason, tokens, seven counters, five gauges, three quantiles, and the
+        // Six outcomes and the refusals, one reason, two counts of tokens, seven counters, five gauges, three quantiles, and the
         // buckets, the sum and the count of one histogram.
         assert_eq!(
             samples.len(),
-            7 + 1 + 1 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
+            7 + 1 + 2 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
             "{text}"
         );
         let zero = |line: &&&str| line.ends_with(" 0") && !line.contains("_bucket");
         assert_eq!(samples.iter().find(zero), None);
         assert_eq!(m.totals().failed, 3);
         assert_eq!(m.totals().cancelled, 2);
+        let totals = m.totals();
+        assert_eq!(
+            (totals.prompt_tokens, totals.first_outputs, totals.first_output_ms),
+            (5, 1, 10)
+        );
     }
 }

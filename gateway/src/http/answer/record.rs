@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Times, cached_tokens, estimated_tokens};
-use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
+use tokenbus_protocol::{Delta, Finish, Name, RequestKind, Story, UsageRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::{Caller, Grant};
 use crate::call::{Call, CallError, Written};
+use crate::http::answer::access_log;
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
@@ -18,9 +19,11 @@ use crate::http::held::Held;
 use crate::http::request::headers::{DECISION, WORKER};
 use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
-use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
+use crate::limits::STORY_WHY;
+use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome, Pace, Tokens};
 use crate::model_config::{ModelConfig, Served};
 use crate::placement::Why;
+use crate::story::{KeptStories, Way};
 use crate::usage::Usage;
 
 /// The record of one request. If it is dropped before its end, the client went away.
@@ -29,6 +32,7 @@ pub(crate) struct Record {
     meter: Meter,
     metrics: Metrics,
     usage: Usage,
+    stories: KeptStories,
     models: ModelConfig,
     request: RequestId,
     /// The path of the API.
@@ -60,6 +64,7 @@ struct Called {
     body: Bytes,
     /// The request's share of its key's limits.
     grant: Option<Grant>,
+    way: Way,
 }
 
 impl Called {
@@ -80,6 +85,7 @@ impl Record {
             meter: edge.metrics.begin(now),
             metrics: edge.metrics.clone(),
             usage: edge.usage.clone(),
+            stories: edge.stories.clone(),
             models: edge.models.clone(),
             request,
             api,
@@ -115,6 +121,7 @@ impl Record {
             tenant: call.tenant.clone(),
             body: call.body.clone(),
             grant,
+            way: call.way.clone(),
         });
         self.in_one_piece = !call.kind.is_generated();
     }
@@ -166,8 +173,8 @@ impl Record {
         self.paced += written.tokens;
     }
 
-    /// The histogram of its model's inter-token latency.
-    pub(crate) fn pace(&self) -> Option<Histogram> {
+    /// Where its inter-token latency is recorded.
+    pub(crate) fn pace(&self) -> Option<Pace> {
         self.meter.pace()
     }
 
@@ -270,20 +277,25 @@ impl Record {
         let now = Instant::now();
         self.flush(now);
         self.meter.end(now, outcome, status);
-        self.log(outcome, status, verdict, now);
-        self.account(now, outcome, status);
+        let used = self
+            .call
+            .as_ref()
+            .map(|call| self.used(call, outcome))
+            .unwrap_or_default();
+        let story = self.story((outcome, status), verdict, used.0, now);
+        access_log::write(&story);
+        self.stories.keep(&story, now);
+        self.account(now, (outcome, status), used);
     }
 
     /// Books the request's tokens: on its key's limits, in the metrics, in a usage record.
-    fn account(&mut self, now: Instant, outcome: Outcome, status: u16) {
+    fn account(&mut self, now: Instant, (outcome, status): (Outcome, u16), (tokens, estimated): (Tokens, bool)) {
         let Some(mut call) = self.call.take() else { return };
-        let (tokens, estimated) = self.used(&call, outcome);
         if let Some(grant) = &mut call.grant {
             let served = call.served.as_ref().and_then(Served::model);
             grant.used(tokens, self.models.price(&call.model, served.as_deref()));
             self.metrics.key_used(grant.key().name.as_str(), tokens);
         }
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         self.usage.offer(UsageRecord {
             id: call.id,
             request: self.request.0.clone(),
@@ -302,7 +314,7 @@ impl Record {
             status,
             ttft_ms: self.meter.ttft().map(millis),
             duration_ms: millis(self.meter.elapsed(now)),
-            at_ms: at.map_or(0, millis),
+            at_ms: unix_ms(),
         });
     }
 
@@ -323,51 +335,51 @@ impl Record {
         (tokens, prompt.is_none())
     }
 
-    fn log(&self, outcome: Outcome, status: u16, verdict: Option<&Verdict>, now: Instant) {
-        let (id, model) = match &self.call {
-            Some(call) => (Some(tracing::field::display(&call.id)), call.model.as_str()),
-            None => (None, ""),
-        };
-        let key = self.call.as_ref().and_then(|call| call.grant.as_ref());
-        let key = key.map(|grant| grant.key().name.as_str());
-        let request = self.request.0.as_str();
-        let seconds = self.meter.elapsed(now).as_secs_f64();
-        let code = verdict.and_then(|verdict| verdict.code.as_deref());
-        let error = verdict.map(|verdict| verdict.message.as_str());
-        let outcome_text = outcome.as_str();
-        let worker = self.worker.as_ref().map(Name::as_str);
-        let decision = self.why.map(tracing::field::display);
-        match outcome {
-            Outcome::Failed | Outcome::TimedOut => tracing::warn!(
-                request,
-                call = id,
-                model,
-                key,
-                worker,
-                decision,
-                outcome = outcome_text,
-                status,
-                code,
-                error,
-                seconds,
-                "request ended"
-            ),
-            Outcome::Succeeded | Outcome::Rejected | Outcome::Cancelled => tracing::debug!(
-                request,
-                call = id,
-                model,
-                key,
-                worker,
-                decision,
-                outcome = outcome_text,
-                status,
-                code,
-                error,
-                seconds,
-                "request ended"
-            ),
+    /// The request's story, at its end.
+    fn story(
+        &self,
+        (outcome, status): (Outcome, u16),
+        verdict: Option<&Verdict>,
+        tokens: Tokens,
+        now: Instant,
+    ) -> Story {
+        let call = self.call.as_ref();
+        let way = call
+            .map(|call| call.way.told(self.meter.started(), now))
+            .unwrap_or_default();
+        let key = call.and_then(|call| call.grant.as_ref()).map(Grant::key);
+        Story {
+            request: self.request.0.clone(),
+            call: call.map(|call| call.id),
+            api: self.api.to_owned(),
+            key: key.map(|key| key.name.as_str().to_owned()),
+            tenant: call.and_then(|call| call.tenant.clone()),
+            model: call.map(|call| call.model.clone()),
+            served: call.and_then(Called::served),
+            worker: self.worker.clone(),
+            at_ms: unix_ms(),
+            steps: way.steps,
+            more_steps: way.more,
+            attempts: way.attempts,
+            wait_ms: millis(way.waited),
+            outcome: outcome.into(),
+            status,
+            code: verdict.and_then(|verdict| verdict.code.as_deref()).map(str::to_owned),
+            error: verdict.map(|verdict| verdict.message.chars().take(STORY_WHY).collect()),
+            prompt_tokens: tokens.prompt,
+            cached_tokens: tokens.cached,
+            completion_tokens: tokens.completion,
+            ttft_ms: self.meter.ttft().map(millis),
+            itl_p99_ms: self.meter.itl_p99().map(millis),
+            duration_ms: millis(self.meter.elapsed(now)),
         }
     }
+}
+
+/// Unix time in milliseconds.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, millis)
 }
 
 impl Drop for Record {

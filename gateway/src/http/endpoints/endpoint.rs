@@ -36,6 +36,7 @@ use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
 use crate::placement::prompt;
+use crate::story::Way;
 
 /// An endpoint that calls a model.
 #[derive(Debug)]
@@ -321,6 +322,7 @@ impl ReceivedRequest {
             trace: headers.trace.take(),
             not_resumable,
             in_one_piece: !checked.form.is_stream(),
+            way: Way::default(),
         };
         (checked.form, call)
     }

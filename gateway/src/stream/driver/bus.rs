@@ -35,6 +35,7 @@ impl Driver {
     /// Publishes the next attempt, to a worker or to the queue group.
     pub(super) async fn publish(&mut self, target: Option<Target>, now: Instant) {
         self.begin_reading(target.clone(), now);
+        let why = target.as_ref().map(|target| target.why.to_string());
         let target = target.map(|target| target.worker);
         let shared = Arc::clone(&self.shared);
         let patience = shared.patience(target.as_ref(), &self.call.model);
@@ -64,6 +65,7 @@ impl Driver {
             Err(error) => return self.state.fail(error, &mut self.actions),
         };
         self.inbox.sent(number, target.clone());
+        self.call.way.sent(now, number, target.as_ref(), why.as_deref());
         if let Some(worker) = target {
             shared.view().placed(&worker, now);
             self.pending.push(Pending {

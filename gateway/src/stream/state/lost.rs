@@ -7,7 +7,7 @@ use super::super::delivered::Delivered;
 use super::super::event::Action;
 use super::super::losses::Blame;
 use super::super::phase::{Phase, Run};
-use super::StreamState;
+use super::{LeftRun, StreamState};
 use crate::call::{CallError, Output};
 
 /// The code of a worker's error when the engine closed the connection of a request that it had taken.
@@ -24,7 +24,9 @@ impl StreamState {
             _ if error.code == ErrorCode::Internal => Blame::OwnError,
             _ => Blame::Engine,
         };
-        let Some(run) = self.end_run(blame) else { return };
+        let Some(run) = self.end_run(blame, &error.message) else {
+            return;
+        };
         if self.losses.is_deadly() {
             return self.fail(CallError::Deadly, actions);
         }
@@ -43,7 +45,7 @@ impl StreamState {
 
     /// The run is lost: continues elsewhere if possible.
     pub(super) fn lost(&mut self, reason: &str, blame: Blame, actions: &mut Vec<Action>) {
-        let Some(run) = self.end_run(blame) else { return };
+        let Some(run) = self.end_run(blame, reason) else { return };
         actions.push(Action::Cancel {
             worker: run.worker.clone(),
             attempt: run.attempt,
@@ -67,12 +69,17 @@ impl StreamState {
         self.place(actions);
     }
 
-    fn end_run(&mut self, blame: Blame) -> Option<Run> {
+    fn end_run(&mut self, blame: Blame, why: &str) -> Option<Run> {
         match std::mem::replace(&mut self.phase, Phase::Choosing) {
             Phase::Running(run) => {
                 self.floor = self.floor.max(run.attempt + 1);
                 self.losses.lost(run.blamed(blame));
                 self.moving = true;
+                self.left = Some(LeftRun {
+                    worker: run.worker.clone(),
+                    attempt: run.attempt,
+                    why: why.to_owned(),
+                });
                 self.delivered.seam();
                 Some(run)
             }

@@ -1,5 +1,7 @@
 //! The metrics of `/metrics`.
 
+mod workers;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,10 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::BusMetrics;
 use tokenbus_protocol::{Capacity, ModelCapacity, Total, WorkerState};
 use tokio::sync::watch;
+
+pub(crate) use workers::WorkerTotals;
+
+use workers::WorkerCollector;
 
 /// Counters of the coordinator itself; clones share their values.
 #[derive(Debug, Clone, Default)]
@@ -30,9 +36,18 @@ pub(crate) struct Metrics {
     pub(crate) unsent: Counter,
 }
 
-/// All metrics of a coordinator, under `tokenbus_coordinator_`.
-pub(crate) fn registry(metrics: &Metrics, bus: &BusMetrics, newest: watch::Receiver<Arc<Capacity>>) -> Registry {
-    let mut registry = Registry::with_prefix("tokenbus_coordinator");
+/// All metrics of a coordinator, under `tokenbus_coordinator_`, and those of all workers, under `tokenbus_worker_`.
+pub(crate) fn registry(
+    metrics: &Metrics,
+    bus: &BusMetrics,
+    newest: watch::Receiver<Arc<Capacity>>,
+    totals: watch::Receiver<WorkerTotals>,
+) -> Registry {
+    let mut all = Registry::default();
+    let workers = WorkerCollector::new(metrics.leading.clone(), newest.clone(), totals);
+    all.sub_registry_with_prefix("tokenbus_worker")
+        .register_collector(Box::new(workers));
+    let registry = all.sub_registry_with_prefix("tokenbus_coordinator");
     registry.register("leading", "1 while this coordinator leads", metrics.leading.clone());
     registry.register("statuses", "Worker statuses received", metrics.statuses.clone());
     registry.register(
@@ -47,9 +62,9 @@ pub(crate) fn registry(metrics: &Metrics, bus: &BusMetrics, newest: watch::Recei
         "Messages dropped because the bus did not take them",
         metrics.unsent.clone(),
     );
-    bus.register(&mut registry);
+    bus.register(registry);
     registry.register_collector(Box::new(CapacityCollector { newest }));
-    registry
+    all
 }
 
 /// Encodes the newest snapshot at each scrape, so that a model that is gone leaves no number behind.
@@ -218,7 +233,8 @@ mod tests {
         let (newest, told) = watch::channel(Arc::new(capacity));
         let metrics = Metrics::default();
         metrics.statuses.inc();
-        let registry = registry(&metrics, &BusMetrics::default(), told);
+        let (_, totals) = watch::channel(WorkerTotals::default());
+        let registry = registry(&metrics, &BusMetrics::default(), told, totals);
 
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();

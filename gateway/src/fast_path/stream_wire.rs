@@ -114,7 +114,7 @@ impl Bypass for StreamWire {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests {
     use std::future::poll_fn;
     use std::sync::Arc;

@@ -57,7 +57,7 @@ pub(crate) fn seek<T>(
     now: Instant,
     random: &mut fastrand::Rng,
 ) -> Destination {
-    if !may_look(state, seeker, view, room) {
+    if !may_look(state, seeker, view, (room, now)) {
         return Destination::InLine;
     }
     let tried = Tried {
@@ -78,11 +78,11 @@ pub(crate) fn seek<T>(
 }
 
 /// Whether it is the request's turn. Nobody waits behind others for a worker that is not there.
-fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &WaitingRoom<T>) -> bool {
+fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, (room, now): (&WaitingRoom<T>, Instant)) -> bool {
     let waiting = seeker.ticket.filter(|_| seeker.in_room);
     let is_new = seeker.ticket.is_none() && state.untaken() == 0 && !state.has_begun();
     match waiting {
-        Some(ticket) => room.is_next(ticket) || !view.could(seeker.model, seeker.needs),
+        Some(ticket) => room.is_next(ticket, now) || !view.could(seeker.model, seeker.needs),
         None if is_new && !room.is_empty() => {
             let line = view.distinguishing(seeker.model, seeker.needs);
             room.waiting_in(seeker.model, line) == 0 || !view.could(seeker.model, seeker.needs)
@@ -129,7 +129,7 @@ fn unsupported(seeker: &Seeker<'_>, missing: Features) -> Destination {
 
 /// Takes requests out of the lines of `model`, to wake them: as many as there are free slots, or all if no worker could
 /// serve them.
-pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str) -> Vec<T> {
+pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, now: Instant) -> Vec<T> {
     let lines: Vec<(Features, usize)> = room.lines(model).collect();
     let mut taken = Vec::new();
     for (line, waiting) in lines {
@@ -138,15 +138,21 @@ pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: 
         } else {
             waiting
         };
-        taken.extend((0..count).map_while(|_| room.next(model, line)));
+        taken.extend((0..count).map_while(|_| room.next(model, line, now)));
     }
     taken
 }
 
 /// Takes everyone out of the line of a request that found no worker, to wake them.
-pub(crate) fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Vec<T> {
+pub(crate) fn take_line<T>(
+    view: &View,
+    room: &mut WaitingRoom<T>,
+    model: &str,
+    needs: Features,
+    now: Instant,
+) -> Vec<T> {
     let line = view.distinguishing(model, needs);
-    std::iter::from_fn(|| room.next(model, line)).collect()
+    std::iter::from_fn(|| room.next(model, line, now)).collect()
 }
 
 #[cfg(test)]

@@ -51,11 +51,14 @@ impl CallHeaders {
 }
 
 impl CallHeaders {
-    /// Limits the values to what `key` allows: the tenant is the key's, the priority at most the key's.
-    pub(crate) fn bound(&mut self, key: &Key) {
-        self.tenant = Some(key.tenant.clone());
-        let asked = self.asked_priority.unwrap_or(key.priority);
-        self.priority = asked.min(key.priority);
+    /// Limits the values to what `key` allows: the tenant is the key's, the priority at most the key's. A client without
+    /// a key has at most the priority `keyless`.
+    pub(crate) fn bound(&mut self, key: Option<&Key>, keyless: i32) {
+        let (most, usual) = key.map_or((keyless, keyless.min(0)), |key| (key.priority, key.priority));
+        self.priority = self.asked_priority.unwrap_or(usual).min(most);
+        if let Some(key) = key {
+            self.tenant = Some(key.tenant.clone());
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl Drop for Driver {
         self.state.abandon(&mut self.actions);
         self.carry_out(Instant::now());
         self.settle_all();
-        self.leave_line();
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.give_up(ticket);
+        }
     }
 }

@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn a_client_without_a_key_has_at_most_the_bound() {
+        for (asked, bound, gets) in [("7", 4, 4), ("-7", 4, -7), ("7", -1, -1)] {
+            let mut headers = read(&[(PRIORITY, asked)]).unwrap();
+            headers.bound(None, bound);
+            assert_eq!(headers.priority, gets);
+        }
+        let mut none = read(&[]).unwrap();
+        none.bound(None, 4);
+        assert_eq!(none.priority, 0);
+    }
+
+    #[test]
     fn priority_and_tenant_are_bounded() {
         let headers = read(&[(PRIORITY, "-7"), (TENANT, "team a")]).unwrap();
         assert_eq!((headers.priority, headers.tenant.as_deref()), (-7, Some("team a")));

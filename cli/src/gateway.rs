@@ -59,6 +59,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
     max_request_timeout: Duration,
 
+    /// Highest priority that a client without a key may ask for with x-tokenbus-priority, -1000 to 1000
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0,
+          value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    max_priority: i32,
+
     /// Time without output after which a stream's status is sent; until then an error is a real status
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     commit_after: Duration,
@@ -129,6 +134,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.body_limit = args.body_limit;
     options.http.request_timeout = args.request_timeout;
     options.http.max_request_timeout = args.max_request_timeout;
+    options.http.max_priority = args.max_priority;
     options.http.commit_after = args.commit_after;
     options.http.keep_alive = args.keep_alive;
     args.access.apply(&mut options, config.as_deref());

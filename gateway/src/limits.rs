@@ -120,6 +120,17 @@ pub const WAITING: usize = 4096;
 /// size.
 pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
 
+/// Time after which a waiting request moves into the next class: longer than a request should wait, shorter than its
+/// client does.
+pub(crate) const AGEING: Duration = Duration::from_secs(30);
+
+/// How long it is remembered that a client left the waiting room: longer than clients usually pause between tries,
+/// and soon over when they have gone for good.
+pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);
+
+/// Tenants of one class whose charge is remembered while they have nothing waiting.
+pub(crate) const CHARGED_TENANTS: usize = 4096;
+
 /// How long a worker gets no request after it refused a second one in a row although it had said it had room. Several
 /// gateways that share its slots also cause that now and then, hence so short.
 pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
@@ -157,7 +168,7 @@ pub(crate) const FIRST_RUNS: Duration = Duration::from_secs(10);
 /// How long the waiting room empties at most before the first refused request may come back.
 pub(crate) const RETURN_SLACK: Duration = Duration::from_secs(30);
 
-/// Tenants per model whose `Retry-After` is remembered. The others share one entry.
+/// Tenants per model whose `Retry-After` is remembered. Others are told as if they were refused for the first time.
 pub(crate) const TOLD_TENANTS: usize = 1024;
 
 /// Cancels that wait for the bus. More are counted and dropped; the worker then stops at the request's deadline.

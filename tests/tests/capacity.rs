@@ -59,13 +59,15 @@ async fn in_flight_never_exceeds_the_slots_and_all_that_wait_are_served() {
 #[tokio::test]
 async fn higher_priority_is_served_first_and_equals_in_the_order_of_arrival() {
     let upstream = Upstream::start(&["m"]).await;
-    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 1)).start().await;
+    let plan = Cluster::plan().gateway_args(&["--max-priority", "4"]);
+    let cluster = plan.worker(Role::proxy(&upstream, 1)).start().await;
     let client = cluster.client();
     let gate = Gate::new();
     upstream.next(Script::texts(&["first"]).after(&gate));
     let mut asked = vec![tokio::spawn(async move { client.chat(&ask("m")).await.content() })];
     upstream.request(0).await;
-    for (number, (name, priority)) in [("low 1", "0"), ("low 2", "0"), ("high 1", "5"), ("high 2", "5")]
+    // A client without a key gets no more priority than the bound.
+    for (number, (name, priority)) in [("low 1", "0"), ("low 2", "0"), ("high 1", "4"), ("high 2", "1000")]
         .into_iter()
         .enumerate()
     {

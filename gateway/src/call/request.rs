@@ -1,5 +1,6 @@
 //! One client request.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub struct Call {
     pub priority: i32,
     /// The tenant; `None` for clients that name nobody.
     pub tenant: Option<String>,
+    /// Where the client's connection comes from, if that is known.
+    pub address: Option<IpAddr>,
     /// The client's `x-request-id`, or a generated one.
     pub client_id: String,
     /// W3C trace context.
@@ -60,6 +63,19 @@ impl Call {
     /// The features that the engine needs, including the kind itself.
     pub fn all_needs(&self) -> Features {
         self.needs.with(self.kind.feature())
+    }
+
+    /// Who takes turns with the others in the waiting room: the tenant, or the address of a client that names nobody. Of
+    /// an IPv6 address, the network counts: the rest is the client's to choose.
+    pub fn party(&self) -> Option<String> {
+        let network = |address: IpAddr| match address.to_canonical() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+        };
+        self.tenant.clone().or_else(|| self.address.map(network))
     }
 
     /// The time that a worker may take for it, from `now` on. A stream that flows is not cut: only the gateway knows when

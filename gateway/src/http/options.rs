@@ -22,6 +22,8 @@ pub struct HttpOptions {
     pub request_timeout: Duration,
     /// Longest time limit that a client may ask for.
     pub max_request_timeout: Duration,
+    /// Highest priority that a client without a key may ask for.
+    pub max_priority: i32,
     /// Wait for the first output before a stream's status is sent without it.
     pub commit_after: Duration,
     /// Silence on an event stream after which a comment is sent.
@@ -47,6 +49,7 @@ impl Default for HttpOptions {
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,
             max_request_timeout: limits::MAX_REQUEST_TIMEOUT,
+            max_priority: 0,
             commit_after: limits::COMMIT_AFTER,
             keep_alive: limits::KEEP_ALIVE,
             direct: true,

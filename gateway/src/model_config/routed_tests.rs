@@ -99,6 +99,7 @@ fn call(model: &str) -> Call {
         silence: Duration::from_secs(3),
         priority: 0,
         tenant: None,
+        address: None,
         client_id: String::new(),
         trace: None,
         not_resumable: None,

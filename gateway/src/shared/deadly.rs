@@ -67,6 +67,7 @@ mod tests {
             silence: Duration::ZERO,
             priority: 0,
             tenant: None,
+            address: None,
             client_id: String::new(),
             trace: None,
             not_resumable: None,

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use deadly::Deadly;
 use roll_call::RollCall;
 
+use crate::auth::estimate;
 use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -165,7 +166,7 @@ impl Shared {
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.
     pub(crate) fn wake_line(&self, model: &str, needs: Features) {
-        self.wake_with(|view, room| seek::take_line(view, room, model, needs));
+        self.wake_with(|view, room| seek::take_line(view, room, model, needs, Instant::now()));
     }
 
     fn wake_with(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
@@ -243,9 +244,14 @@ impl Shared {
     }
 
     /// Takes a place in the order of arrival.
-    pub(crate) fn ticket(&self, call: &Call) -> Ticket {
+    pub(crate) fn ticket(&self, call: &Call, now: Instant) -> Ticket {
+        let cost = estimate::request(call.kind, &call.body, None);
         let room = &mut lock(&self.waiting).room;
-        room.ticket(&call.model, call.priority, call.tenant.clone(), call.body.len())
+        let ticket = room.ticket(&call.model, call.priority, call.party(), call.body.len(), now);
+        Ticket {
+            tokens: cost.prompt.saturating_add(cost.completion),
+            ..ticket
+        }
     }
 
     /// Puts a request into the waiting room, in the line of those with the same needs. A request that has `begun` is
@@ -264,12 +270,25 @@ impl Shared {
         ticket.line = self.view().distinguishing(&ticket.model, needs);
         ticket.begun = begun;
         let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
+        ticket.had_turn = false;
         self.count_waiting();
         for one in entered? {
             let retry_after = one.retry_after;
             one.waker.push(Event::Displaced { retry_after });
         }
         Ok(())
+    }
+
+    /// Leaves the waiting room for a worker that it found by itself.
+    pub(crate) fn take_turn(&self, ticket: &Ticket) {
+        lock(&self.waiting).room.take_turn(ticket);
+        self.count_waiting();
+    }
+
+    /// Leaves the waiting room because the client has gone.
+    pub(crate) fn give_up(&self, ticket: &Ticket) {
+        lock(&self.waiting).room.give_up(ticket, Instant::now());
+        self.count_waiting();
     }
 
     /// Leaves the waiting room.

@@ -177,6 +177,9 @@ impl Driver {
             Event::Go => {
                 self.in_room = false;
                 self.call.way.waits_no_longer(now);
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.had_turn = true;
+                }
             }
             Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
             _ => {}
@@ -305,7 +308,7 @@ impl Driver {
             match self.seek(now) {
                 Destination::InLine => self.stand_in_line(now),
                 Destination::To(target) => {
-                    self.leave_line();
+                    self.take_turn();
                     self.publish(target, now).await;
                 }
                 Destination::Pause { first } => {
@@ -354,7 +357,7 @@ impl Driver {
     /// Enters the waiting room, or stays in it.
     fn stand_in_line(&mut self, now: Instant) {
         if !self.in_room {
-            let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call));
+            let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
             if let Err(retry_after) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
                 return self.full(retry_after);
@@ -366,6 +369,15 @@ impl Driver {
         // A slot that became free between the look and the entry woke nobody.
         if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
             self.shared.wake(&self.call.model);
+        }
+    }
+
+    /// Leaves the line for a worker.
+    fn take_turn(&mut self) {
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| self.in_room) {
+            self.shared.take_turn(ticket);
+            ticket.had_turn = true;
+            self.in_room = false;
         }
     }
 

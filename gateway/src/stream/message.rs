@@ -107,6 +107,7 @@ mod tests {
             silence: Duration::from_secs(3),
             priority: 0,
             tenant: Some("t".repeat(64)),
+            address: None,
             client_id: "c".repeat(128),
             trace: None,
             not_resumable: None,

@@ -65,7 +65,7 @@ pub(crate) fn seek<T>(
     random: &mut fastrand::Rng,
 ) -> Destination {
     let now = seeker.now;
-    if !may_look(state, seeker, view, room) {
+    if !may_look(state, seeker, view, (room, now)) {
         return Destination::InLine;
     }
     // Waiting is what starts a worker. Nobody needs to be asked whether there is one already: it would be in a snapshot.
@@ -97,11 +97,11 @@ pub(crate) fn seek<T>(
 }
 
 /// Whether it is the request's turn. Nobody waits behind others for a worker that is not there.
-fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, room: &WaitingRoom<T>) -> bool {
+fn may_look<T>(state: &StreamState, seeker: &Seeker<'_>, view: &View, (room, now): (&WaitingRoom<T>, Instant)) -> bool {
     let waiting = seeker.ticket.filter(|_| seeker.in_room);
     let is_new = seeker.ticket.is_none() && state.untaken() == 0 && !state.has_begun();
     match waiting {
-        Some(ticket) => room.is_next(ticket) || !view.could(seeker.model, seeker.needs),
+        Some(ticket) => room.is_next(ticket, now) || !view.could(seeker.model, seeker.needs),
         None if is_new && !room.is_empty() => {
             let line = view.distinguishing(seeker.model, seeker.needs);
             room.waiting_in(seeker.model, line) == 0 || !view.could(seeker.model, seeker.needs)
@@ -160,15 +160,21 @@ pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: 
         } else {
             waiting
         };
-        taken.extend((0..count).map_while(|_| room.next(model, line)));
+        taken.extend((0..count).map_while(|_| room.next(model, line, now)));
     }
     taken
 }
 
 /// Takes everyone out of the line of a request that found no worker, to wake them.
-pub(crate) fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Vec<T> {
+pub(crate) fn take_line<T>(
+    view: &View,
+    room: &mut WaitingRoom<T>,
+    model: &str,
+    needs: Features,
+    now: Instant,
+) -> Vec<T> {
     let line = view.distinguishing(model, needs);
-    std::iter::from_fn(|| room.next(model, line)).collect()
+    std::iter::from_fn(|| room.next(model, line, now)).collect()
 }
 
 #[cfg(test)]

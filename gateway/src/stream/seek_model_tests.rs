@@ -146,6 +146,7 @@ impl World {
                 let request = &mut self.requests[n];
                 request.called = false;
                 request.in_room = false;
+                request.ticket.iter_mut().for_each(|ticket| ticket.had_turn = true);
                 self.event(n, Event::Go);
             }
             Step::Timer(n) => {
@@ -225,11 +226,14 @@ impl World {
     fn stand_in_line(&mut self, n: usize) {
         let request = &mut self.requests[n];
         if !request.in_room {
-            let room = &mut self.room;
-            let ticket = request.ticket.get_or_insert_with(|| room.ticket(MODEL, 0, None, 1));
+            let (room, now) = (&mut self.room, self.now);
+            let ticket = request
+                .ticket
+                .get_or_insert_with(|| room.ticket(MODEL, 0, None, 1, now));
             ticket.line = self.view.distinguishing(MODEL, Features::NONE);
             ticket.begun = request.state.has_begun();
-            room.enter(ticket, n).unwrap();
+            room.enter(ticket, n, now).unwrap();
+            ticket.had_turn = false;
             request.in_room = true;
         }
         request.state.wait(self.now, limits::WAIT_RETRY);
@@ -253,7 +257,7 @@ impl World {
     }
 
     fn wake_line(&mut self) {
-        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE) {
+        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE, self.now) {
             self.requests[n].called = true;
         }
     }

@@ -42,7 +42,7 @@ impl<T> Door<T> {
     /// # Errors
     /// When to come back, if the room is full.
     pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, Duration> {
-        let Ok(displaced) = self.room.enter(ticket, waker) else {
+        let Ok(displaced) = self.room.enter(ticket, waker, now) else {
             return Err(self.retry_after(ticket, now));
         };
         if self.room.is_roomy()

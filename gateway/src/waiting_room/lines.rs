@@ -1,12 +1,15 @@
 //! The lines in which requests wait.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokenbus_protocol::Features;
+use tokio::time::Instant;
 
+use super::line::Line;
 use super::occupancy::{Bounds, Full, Occupancy};
 use super::ticket::Ticket;
+use super::turns::Place;
 
 /// The waiting requests of one gateway. `T` wakes one.
 #[derive(Debug)]
@@ -17,47 +20,6 @@ pub(crate) struct WaitingRoom<T> {
     waiting: usize,
     bytes: usize,
     next_order: u64,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Line<T> {
-    /// The lowest key comes first: [`Ticket::level`].
-    levels: BTreeMap<i64, Level<T>>,
-    waiting: usize,
-}
-
-/// The requests of one priority. Tenants take turns.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Level<T> {
-    tenants: HashMap<Option<String>, BTreeMap<u64, Place<T>>>,
-    turns: VecDeque<Option<String>>,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Place<T> {
-    ticket: Arc<Ticket>,
-    waker: T,
-}
-
-impl<T> Default for Line<T> {
-    fn default() -> Self {
-        Self {
-            levels: BTreeMap::new(),
-            waiting: 0,
-        }
-    }
-}
-
-impl<T> Default for Level<T> {
-    fn default() -> Self {
-        Self {
-            tenants: HashMap::new(),
-            turns: VecDeque::new(),
-        }
-    }
 }
 
 impl<T> WaitingRoom<T> {
@@ -72,17 +34,28 @@ impl<T> WaitingRoom<T> {
         }
     }
 
-    /// Takes a place in the order of arrival, for a request with a body of `bytes` bytes.
-    pub(crate) fn ticket(&mut self, model: &str, priority: i32, tenant: Option<String>, bytes: usize) -> Ticket {
+    /// Takes a place in the order of arrival, for a request with a body of `bytes` bytes. It costs next to nothing until
+    /// its `tokens` are set.
+    pub(crate) fn ticket(
+        &mut self,
+        model: &str,
+        priority: i32,
+        tenant: Option<String>,
+        bytes: usize,
+        now: Instant,
+    ) -> Ticket {
         self.next_order += 1;
         Ticket {
             order: self.next_order,
+            since: now,
             model: model.to_owned(),
             line: Features::NONE,
             priority,
             tenant,
             bytes,
+            tokens: 0,
             begun: false,
+            had_turn: false,
         }
     }
 
@@ -91,12 +64,13 @@ impl<T> WaitingRoom<T> {
     ///
     /// # Errors
     /// [`Full`] if there is no room.
-    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T) -> Result<Vec<(Arc<Ticket>, T)>, Full> {
+    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<(Arc<Ticket>, T)>, Full> {
         self.leave(ticket);
         let ticket = Arc::new(ticket.clone());
         let mut displaced = Vec::new();
         for gone in self.occupancy.enter(&ticket)? {
-            displaced.extend(self.take(&gone).map(|waker| (gone, waker)));
+            let place = self.remove(&gone, Line::leave);
+            displaced.extend(place.map(|place| (gone, place.waker)));
         }
         let lines = self.models.entry(ticket.model.clone()).or_default();
         let at = lines.iter().position(|(line, _)| *line == ticket.line);
@@ -104,59 +78,59 @@ impl<T> WaitingRoom<T> {
             lines.push((ticket.line, Line::default()));
             lines.len() - 1
         });
-        let Some((_, queue)) = lines.get_mut(at) else {
-            return Ok(displaced);
-        };
-        let level = queue.levels.entry(ticket.level()).or_default();
-        if !level.tenants.contains_key(&ticket.tenant) {
-            level.turns.push_back(ticket.tenant.clone());
+        if let Some((_, line)) = lines.get_mut(at) {
+            self.waiting += 1;
+            self.bytes += ticket.bytes;
+            line.enter(ticket, waker, now);
         }
-        queue.waiting += 1;
-        self.waiting += 1;
-        self.bytes += ticket.bytes;
-        let places = level.tenants.entry(ticket.tenant.clone()).or_default();
-        places.insert(ticket.order, Place { ticket, waker });
         Ok(displaced)
     }
 
-    /// Leaves without having been woken. Does nothing if the request is not there.
+    /// Leaves without a turn. Does nothing if the request is not there.
     pub(crate) fn leave(&mut self, ticket: &Ticket) {
-        if self.take(ticket).is_some() {
+        if self.remove(ticket, Line::leave).is_some() {
             self.occupancy.leave(ticket);
         }
     }
 
-    /// Takes a request out of its line.
-    fn take(&mut self, ticket: &Ticket) -> Option<T> {
-        let queue = self.line(&ticket.model, ticket.line)?;
-        let key = ticket.level();
-        let level = queue.levels.get_mut(&key)?;
-        let place = level.remove(&ticket.tenant, ticket.order)?;
-        if level.turns.is_empty() {
-            queue.levels.remove(&key);
+    /// Leaves because its client has gone, or waits no longer. Does nothing if the request is not there.
+    pub(crate) fn give_up(&mut self, ticket: &Ticket, now: Instant) {
+        if self.remove(ticket, |line, ticket| line.give_up(ticket, now)).is_some() {
+            self.occupancy.leave(ticket);
         }
-        self.one_less(&place.ticket);
-        Some(place.waker)
+    }
+
+    /// Leaves with a turn that the request found by itself. Does nothing if the request is not there.
+    pub(crate) fn take_turn(&mut self, ticket: &Ticket) {
+        if self.remove(ticket, Line::take).is_some() {
+            self.occupancy.leave(ticket);
+        }
     }
 
     /// Takes out the request whose turn it is in this line.
-    pub(crate) fn next(&mut self, model: &str, line: Features) -> Option<T> {
-        let queue = self.line(model, line)?;
-        let mut first = queue.levels.first_entry()?;
-        let place = first.get_mut().next()?;
-        if first.get().turns.is_empty() {
-            first.remove();
-        }
+    pub(crate) fn next(&mut self, model: &str, line: Features, now: Instant) -> Option<T> {
+        let place = self.line(model, line)?.next(now)?;
         self.one_less(&place.ticket);
         self.occupancy.leave(&place.ticket);
         Some(place.waker)
     }
 
+    /// Takes a request out of its line.
+    fn remove(
+        &mut self,
+        ticket: &Ticket,
+        how: impl FnOnce(&mut Line<T>, &Ticket) -> Option<Place<T>>,
+    ) -> Option<Place<T>> {
+        let place = how(self.line(&ticket.model, ticket.line)?, ticket)?;
+        self.one_less(&place.ticket);
+        Some(place)
+    }
+
     /// Whether this request is next in its line; true also if it does not wait.
-    pub(crate) fn is_next(&self, ticket: &Ticket) -> bool {
+    pub(crate) fn is_next(&self, ticket: &Ticket, now: Instant) -> bool {
         let mut lines = self.models.get(&ticket.model).into_iter().flatten();
         let line = lines.find(|(line, _)| *line == ticket.line);
-        let first = line.and_then(|(_, line)| line.first());
+        let first = line.and_then(|(_, line)| line.first(now));
         first.is_none_or(|first| first.order == ticket.order)
     }
 
@@ -164,7 +138,7 @@ impl<T> WaitingRoom<T> {
     pub(crate) fn waiting(&self, model: &str) -> usize {
         self.models
             .get(model)
-            .map_or(0, |lines| lines.iter().map(|(_, line)| line.waiting).sum())
+            .map_or(0, |lines| lines.iter().map(|(_, line)| line.len()).sum())
     }
 
     /// Requests that wait for `model` in this line.
@@ -177,7 +151,7 @@ impl<T> WaitingRoom<T> {
     /// The lines in which requests wait for `model`, with how many in each.
     pub(crate) fn lines(&self, model: &str) -> impl Iterator<Item = (Features, usize)> {
         let lines = self.models.get(model).into_iter().flatten();
-        lines.map(|(features, line)| (*features, line.waiting))
+        lines.map(|(features, line)| (*features, line.len()))
     }
 
     /// Models for which requests wait.
@@ -218,49 +192,12 @@ impl<T> WaitingRoom<T> {
     fn one_less(&mut self, ticket: &Ticket) {
         self.waiting -= 1;
         self.bytes -= ticket.bytes;
-        if let Some(queue) = self.line(&ticket.model, ticket.line) {
-            queue.waiting -= 1;
-        }
         if let Some(lines) = self.models.get_mut(&ticket.model) {
-            lines.retain(|(_, queue)| queue.waiting > 0);
+            lines.retain(|(_, queue)| queue.len() > 0);
             if lines.is_empty() {
                 self.models.remove(&ticket.model);
             }
         }
-    }
-}
-
-impl<T> Line<T> {
-    /// The request whose turn is next.
-    fn first(&self) -> Option<&Ticket> {
-        let (_, level) = self.levels.first_key_value()?;
-        let places = level.tenants.get(level.turns.front()?)?;
-        let (_, place) = places.first_key_value()?;
-        Some(&place.ticket)
-    }
-}
-
-impl<T> Level<T> {
-    fn remove(&mut self, tenant: &Option<String>, order: u64) -> Option<Place<T>> {
-        let places = self.tenants.get_mut(tenant)?;
-        let found = places.remove(&order);
-        if places.is_empty() {
-            self.tenants.remove(tenant);
-            self.turns.retain(|turn| turn != tenant);
-        }
-        found
-    }
-
-    fn next(&mut self) -> Option<Place<T>> {
-        let tenant = self.turns.pop_front()?;
-        let places = self.tenants.get_mut(&tenant)?;
-        let (_, place) = places.pop_first()?;
-        if places.is_empty() {
-            self.tenants.remove(&tenant);
-        } else {
-            self.turns.push_back(tenant);
-        }
-        Some(place)
     }
 }
 

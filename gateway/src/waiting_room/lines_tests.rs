@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn now() -> Instant {
+    Instant::now()
+}
+
 fn bounds(requests: usize) -> Bounds {
     Bounds {
         requests,
@@ -12,14 +16,14 @@ fn bounds(requests: usize) -> Bounds {
 fn room(entries: &[(i32, Option<&str>, &'static str)]) -> WaitingRoom<&'static str> {
     let mut room = WaitingRoom::new(bounds(100));
     for (priority, tenant, waker) in entries {
-        let ticket = room.ticket("m", *priority, tenant.map(str::to_owned), 0);
-        room.enter(&ticket, *waker).unwrap();
+        let ticket = room.ticket("m", *priority, tenant.map(str::to_owned), 0, now());
+        room.enter(&ticket, *waker, now()).unwrap();
     }
     room
 }
 
 fn drain(room: &mut WaitingRoom<&'static str>) -> Vec<&'static str> {
-    std::iter::from_fn(|| room.next("m", Features::NONE)).collect()
+    std::iter::from_fn(|| room.next("m", Features::NONE, now())).collect()
 }
 
 #[test]
@@ -45,19 +49,19 @@ fn tenants_take_turns() {
 #[test]
 fn the_room_is_bounded_and_leaving_makes_room() {
     let mut room = WaitingRoom::new(bounds(2));
-    let tickets: Vec<Ticket> = (0..3).map(|_| room.ticket("m", 0, None, 0)).collect();
-    room.enter(&tickets[0], 0).unwrap();
-    room.enter(&tickets[1], 1).unwrap();
-    assert_eq!(room.enter(&tickets[2], 2).unwrap_err(), Full);
+    let tickets: Vec<Ticket> = (0..3).map(|_| room.ticket("m", 0, None, 0, now())).collect();
+    room.enter(&tickets[0], 0, now()).unwrap();
+    room.enter(&tickets[1], 1, now()).unwrap();
+    assert_eq!(room.enter(&tickets[2], 2, now()).unwrap_err(), Full);
     room.leave(&tickets[0]);
     room.leave(&tickets[0]);
     assert_eq!(room.len(), 1);
-    room.enter(&tickets[2], 2).unwrap();
+    room.enter(&tickets[2], 2, now()).unwrap();
     assert_eq!(
         (
-            room.next("m", Features::NONE),
-            room.next("m", Features::NONE),
-            room.next("m", Features::NONE)
+            room.next("m", Features::NONE, now()),
+            room.next("m", Features::NONE, now()),
+            room.next("m", Features::NONE, now())
         ),
         (Some(1), Some(2), None)
     );
@@ -67,38 +71,38 @@ fn the_room_is_bounded_and_leaving_makes_room() {
 #[test]
 fn one_that_was_woken_in_vain_keeps_its_turn() {
     let mut room = WaitingRoom::new(bounds(10));
-    let first = room.ticket("m", 0, None, 0);
-    let second = room.ticket("m", 0, None, 0);
-    room.enter(&second, "second").unwrap();
-    room.enter(&first, "first").unwrap();
-    assert_eq!(room.next("m", Features::NONE), Some("first"));
+    let first = room.ticket("m", 0, None, 0, now());
+    let second = room.ticket("m", 0, None, 0, now());
+    room.enter(&second, "second", now()).unwrap();
+    room.enter(&first, "first", now()).unwrap();
+    assert_eq!(room.next("m", Features::NONE, now()), Some("first"));
 }
 
 #[test]
 fn models_do_not_wait_for_each_other() {
     let mut room = WaitingRoom::new(bounds(10));
-    let (a, b) = (room.ticket("a", 0, None, 0), room.ticket("b", 9, None, 0));
-    room.enter(&a, "a").unwrap();
-    room.enter(&b, "b").unwrap();
+    let (a, b) = (room.ticket("a", 0, None, 0, now()), room.ticket("b", 9, None, 0, now()));
+    room.enter(&a, "a", now()).unwrap();
+    room.enter(&b, "b", now()).unwrap();
     assert_eq!((room.waiting("a"), room.waiting("b"), room.waiting("c")), (1, 1, 0));
-    assert_eq!(room.next("a", Features::NONE), Some("a"));
+    assert_eq!(room.next("a", Features::NONE, now()), Some("a"));
 }
 
 #[test]
 fn requests_that_need_more_have_a_line_of_their_own() {
     let tools = Features::from(tokenbus_protocol::Feature::Tools);
     let mut room = WaitingRoom::new(bounds(10));
-    let plain = room.ticket("m", 0, None, 0);
+    let plain = room.ticket("m", 0, None, 0, now());
     let picky = Ticket {
         line: tools,
-        ..room.ticket("m", 9, None, 0)
+        ..room.ticket("m", 9, None, 0, now())
     };
-    room.enter(&picky, "picky").unwrap();
-    room.enter(&plain, "plain").unwrap();
+    room.enter(&picky, "picky", now()).unwrap();
+    room.enter(&plain, "plain", now()).unwrap();
     assert_eq!((room.waiting("m"), room.waiting_in("m", tools)), (2, 1));
     assert_eq!(room.lines("m").count(), 2);
-    assert_eq!(room.next("m", Features::NONE), Some("plain"));
-    assert_eq!(room.next("m", Features::NONE), None);
+    assert_eq!(room.next("m", Features::NONE, now()), Some("plain"));
+    assert_eq!(room.next("m", Features::NONE, now()), None);
     room.leave(&picky);
     assert_eq!((room.len(), room.models().count()), (0, 0));
 }
@@ -107,16 +111,16 @@ fn requests_that_need_more_have_a_line_of_their_own() {
 fn whose_turn_is_next_can_be_seen() {
     let mut room = WaitingRoom::new(bounds(10));
     let tickets: Vec<Ticket> = [(0, "x"), (0, "y"), (1, "y")]
-        .map(|(priority, tenant)| room.ticket("m", priority, Some(tenant.to_owned()), 0))
+        .map(|(priority, tenant)| room.ticket("m", priority, Some(tenant.to_owned()), 0, now()))
         .into();
     for (name, ticket) in ["a", "b", "c"].into_iter().zip(&tickets) {
-        room.enter(ticket, name).unwrap();
+        room.enter(ticket, name, now()).unwrap();
     }
     for (n, first) in [(2, "c"), (0, "a"), (1, "b")] {
-        let next: Vec<bool> = tickets.iter().map(|ticket| room.is_next(ticket)).collect();
+        let next: Vec<bool> = tickets.iter().map(|ticket| room.is_next(ticket, now())).collect();
         assert!(next[n], "{next:?}");
         assert_eq!(next.iter().filter(|next| **next).count(), 1);
-        assert_eq!(room.next("m", Features::NONE), Some(first));
+        assert_eq!(room.next("m", Features::NONE, now()), Some(first));
     }
 }
 
@@ -124,15 +128,15 @@ fn whose_turn_is_next_can_be_seen() {
 fn what_has_begun_goes_first_and_is_kept_out_by_no_bound() {
     let mut room = WaitingRoom::new(Bounds { requests: 2, bytes: 10 });
     for name in ["a", "b"] {
-        let ticket = room.ticket("m", 1000, None, 5);
-        room.enter(&ticket, name).unwrap();
+        let ticket = room.ticket("m", 1000, None, 5, now());
+        room.enter(&ticket, name, now()).unwrap();
     }
     for name in ["c", "d"] {
         let begun = Ticket {
             begun: true,
-            ..room.ticket("m", -1000, None, 100)
+            ..room.ticket("m", -1000, None, 100, now())
         };
-        assert!(room.enter(&begun, name).unwrap().is_empty());
+        assert!(room.enter(&begun, name, now()).unwrap().is_empty());
     }
     assert_eq!((room.len(), room.bytes(), room.tenants()), (4, 210, 1));
     assert_eq!(drain(&mut room), ["c", "d", "a", "b"]);
@@ -142,14 +146,14 @@ fn what_has_begun_goes_first_and_is_kept_out_by_no_bound() {
 #[test]
 fn bytes_enter_and_leave_with_the_request_also_when_it_was_woken_in_vain() {
     let mut room = WaitingRoom::new(Bounds { requests: 9, bytes: 10 });
-    let (first, second) = (room.ticket("m", 0, None, 6), room.ticket("m", 0, None, 6));
-    room.enter(&first, "first").unwrap();
-    assert_eq!(room.enter(&second, "second").unwrap_err(), Full);
-    assert_eq!(room.next("m", Features::NONE), Some("first"));
+    let (first, second) = (room.ticket("m", 0, None, 6, now()), room.ticket("m", 0, None, 6, now()));
+    room.enter(&first, "first", now()).unwrap();
+    assert_eq!(room.enter(&second, "second", now()).unwrap_err(), Full);
+    assert_eq!(room.next("m", Features::NONE, now()), Some("first"));
     assert_eq!(room.bytes(), 0);
-    room.enter(&second, "second").unwrap();
+    room.enter(&second, "second", now()).unwrap();
     // The first comes back from a full worker. It arrived earlier, so it displaces the other.
-    let displaced = room.enter(&first, "first").unwrap();
+    let displaced = room.enter(&first, "first", now()).unwrap();
     assert_eq!((displaced.len(), displaced[0].1, room.bytes()), (1, "second", 6));
     room.leave(&first);
     assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));

@@ -1,15 +1,17 @@
-//! Requests that wait for a free slot: bounded, by priority, fair between tenants, first come first served within a
-//! tenant. Pure data.
+//! Requests that wait for a free slot: bounded, by priority, fair between tenants by tokens, first come first served
+//! within a tenant. Pure data.
 //!
 //! The requests of one model stand in one line. Requests that only some of its workers can serve have a line of their
 //! own, so that a slot that they cannot use does not wake them. A request that has begun goes before all others and is
 //! always admitted, because its client has a part of its answer.
 
 mod door;
+mod line;
 mod lines;
 mod occupancy;
 mod service_rate;
 mod ticket;
+mod turns;
 
 pub(crate) use door::Door;
 pub(crate) use lines::WaitingRoom;

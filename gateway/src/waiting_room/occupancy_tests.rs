@@ -1,6 +1,7 @@
 //! Tests of who enters and who is displaced: no tenant keeps another out.
 
 use tokenbus_protocol::Features;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -23,12 +24,15 @@ impl Room {
         self.next += 1;
         Arc::new(Ticket {
             order: self.next,
+            since: Instant::now(),
             model: "m".to_owned(),
             line: Features::NONE,
             priority,
             tenant: Some(tenant.to_owned()),
             bytes,
+            tokens: 0,
             begun: false,
+            had_turn: false,
         })
     }
 

@@ -108,11 +108,18 @@ impl ServiceRate {
             self.told.retain(|_, until| *until > now);
         }
         let known = self.told.len() < limits::TOLD_TENANTS || self.told.contains_key(tenant);
-        let until = self.told.entry(tenant.clone().filter(|_| known)).or_insert(now);
-        let ahead = until.saturating_duration_since(now).as_secs_f64();
+        let ahead = match self.told.get(tenant) {
+            Some(until) => until.saturating_duration_since(now).as_secs_f64(),
+            // The first ones of many tenants spread over a round of turns instead of coming back together.
+            None if backlog.tenants > 1 => turn * spread,
+            None => 0.0,
+        };
         let after = (ahead + turn).max(slack + each);
         let most = limits::RETRY_AFTER.end().as_secs_f64();
-        *until = now + Duration::from_secs_f64(after.min(most));
+        if known {
+            let until = now + Duration::from_secs_f64(after.min(most));
+            self.told.insert(tenant.clone(), until);
+        }
         let after = if after > most {
             most * (0.5 + spread / 2.0)
         } else {

@@ -104,7 +104,7 @@ impl Sim {
                 Happens::Comes { client } if self.free > 0 && self.door.room.is_empty() => self.runs(client),
                 Happens::Comes { client } => {
                     let tenant = self.clients[client].tenant.clone();
-                    let ticket = self.door.room.ticket(MODEL, 0, tenant, 1);
+                    let ticket = self.door.room.ticket(MODEL, 0, tenant, 1, now);
                     match self.door.enter(&ticket, client, now) {
                         Ok(displaced) => {
                             for one in displaced {
@@ -119,7 +119,7 @@ impl Sim {
                     self.door.over(MODEL, since, true, now);
                     self.clients[client].served = Some(self.now);
                     self.free += 1;
-                    if let Some(next) = self.door.room.next(MODEL, Features::NONE) {
+                    if let Some(next) = self.door.room.next(MODEL, Features::NONE, now) {
                         self.runs(next);
                     }
                 }

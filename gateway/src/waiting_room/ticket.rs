@@ -1,33 +1,44 @@
 //! The place of one waiting request.
 
 use tokenbus_protocol::Features;
+use tokio::time::Instant;
+
+/// The level of requests that have begun.
+pub(super) const BEGUN: i64 = i64::MIN;
 
 /// The place of one waiting request. The request keeps it when it was woken in vain, so that it does not lose its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ticket {
     /// Order of arrival over all models.
     pub order: u64,
+    /// When it arrived.
+    pub since: Instant,
     /// The model.
     pub model: String,
     /// Its line: the needs that some workers of the model lack.
     pub line: Features,
     /// Higher goes first.
     pub priority: i32,
-    /// The tenant. Clients that name nobody are one tenant.
+    /// Who takes turns with the others: its [`Call::party`](crate::call::Call::party).
     pub tenant: Option<String>,
     /// Bytes of its body, which stays in memory while it waits.
     pub bytes: usize,
+    /// Tokens that it will probably cost, prompt and answers.
+    pub tokens: u64,
     /// A worker has had it before: it goes before all others, and is always admitted.
     pub begun: bool,
+    /// It was given a turn, for which its tenant was charged. If it waits again, the turn was in vain.
+    pub had_turn: bool,
 }
 
 impl Ticket {
     /// Its level in its line. The lowest goes first.
     pub(super) fn level(&self) -> i64 {
-        if self.begun {
-            i64::MIN
-        } else {
-            -i64::from(self.priority)
-        }
+        if self.begun { BEGUN } else { -i64::from(self.priority) }
+    }
+
+    /// What its turn costs. A request whose tokens nobody can estimate costs something too.
+    pub(super) fn cost(&self) -> u64 {
+        self.tokens.max(1)
     }
 }

@@ -75,14 +75,14 @@ async fn the_call_is_what_the_client_sent() {
         .header("x-request-timeout", "30")
         .header("traceparent", trace)
         .header("tracestate", "v=1")
-        .header("x-tokenbus-priority", "5")
+        .header("x-tokenbus-priority", "-5")
         .header("x-tokenbus-tenant", "t");
     let response = spawn("client", request.send());
     let opened = gateway.call().await;
     let call = &opened.call;
     assert_eq!(call.body, body);
     assert_eq!((call.model.as_str(), call.kind), ("a b", RequestKind::Chat));
-    assert_eq!((call.priority, call.tenant.as_deref()), (5, Some("t")));
+    assert_eq!((call.priority, call.tenant.as_deref()), (-5, Some("t")));
     assert_eq!(call.client_id, "myid-1");
     let given = call.trace.as_ref().unwrap();
     assert_eq!((given.parent.as_str(), given.state.as_deref()), (trace, Some("v=1")));

@@ -32,6 +32,7 @@ use crate::http::connection::socket::Socket;
 use crate::http::connection::turn::{Phase, Turn, Until};
 use crate::http::error::HttpError;
 use crate::http::limits::{HEADER_BYTES, IDLE};
+use crate::http::request::client_address::ClientAddress;
 use crate::http::request::{dialect, path};
 
 /// The first bytes of an HTTP/2 connection.
@@ -70,15 +71,16 @@ impl Connection {
     }
 
     async fn exchanges(&self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let client = tcp.peer_addr().ok().map(|address| ClientAddress(address.ip()));
         let mut socket = Socket::new(tcp, self.closing.clone())?;
         match self.unless_closing(preface(&mut socket)).await.transpose()? {
             Some(Some(false)) => {}
-            Some(Some(true)) => return Box::pin(http2::serve(socket, &self.router, &self.closing)).await,
+            Some(Some(true)) => return Box::pin(http2::serve(socket, client, &self.router, &self.closing)).await,
             Some(None) | None => return Ok(()),
         }
         loop {
             // Boxed, so that the library's state is freed while an answer is streamed.
-            let Some((back, rest)) = Box::pin(self.http1(socket)).await? else {
+            let Some((back, rest)) = Box::pin(self.http1(socket, client)).await? else {
                 return Ok(());
             };
             let turn = Arc::clone(back.turn());
@@ -104,10 +106,10 @@ impl Connection {
 
     /// Serves HTTP/1 until the connection ends or an answer is handed over. Returns the answer's rest then, and the
     /// socket, on which everything before the rest has left.
-    async fn http1(&self, socket: Socket) -> hyper::Result<Option<(Socket, Body)>> {
+    async fn http1(&self, socket: Socket, client: Option<ClientAddress>) -> hyper::Result<Option<(Socket, Body)>> {
         let handover = Handover::default();
         let (wire, turn) = (Arc::clone(socket.wire()), Arc::clone(socket.turn()));
-        let service = self.service(&wire, &turn, &handover);
+        let service = self.service(client, (&wire, &turn), &handover);
         let mut connection = self.http1.serve_connection(TokioIo::new(socket), service);
         let mut closing = pin!(self.closing.cancelled());
         let mut closes = false;
@@ -142,8 +144,8 @@ impl Connection {
     /// Answers the requests of an HTTP/1 connection; the rest of a stream goes to `handover`.
     fn service(
         &self,
-        wire: &Arc<Wire>,
-        turn: &Arc<Turn>,
+        address: Option<ClientAddress>,
+        (wire, turn): (&Arc<Wire>, &Arc<Turn>),
         handover: &Handover,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
@@ -163,6 +165,9 @@ impl Connection {
             let mut stays = version == Version::HTTP_11;
             if stays {
                 request.extensions_mut().insert(client.clone());
+            }
+            if let Some(address) = address {
+                request.extensions_mut().insert(address);
             }
             stays &= !says_close(request.headers());
             path::rewrite(&mut request);

@@ -27,6 +27,7 @@ use crate::fast_path::stream_wire::StreamWire;
 use crate::http::connection::leftover::Leftover;
 use crate::http::connection::socket::Socket;
 use crate::http::limits::{HTTP2_HEADERS, HTTP2_PING, HTTP2_RESETS, HTTP2_SEND_BUFFER, HTTP2_STREAMS, HTTP2_WINDOW};
+use crate::http::request::client_address::ClientAddress;
 use crate::http::request::path;
 
 /// Headers of HTTP/1.1 connections, which HTTP/2 forbids (RFC 9113, section 8.2.2).
@@ -58,6 +59,7 @@ fn settings() -> Builder {
 /// When the client broke the connection or the protocol.
 pub(crate) async fn serve(
     socket: Socket,
+    client: Option<ClientAddress>,
     router: &Router,
     closing: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -72,7 +74,7 @@ pub(crate) async fn serve(
             accepted = connection.accept() => {
                 let Some(stream) = accepted else { return Ok(()) };
                 let (request, respond) = stream?;
-                let answer = answer(request, respond, router.clone(), closing.clone());
+                let answer = answer((client, request), respond, router.clone(), closing.clone());
                 // The task ends with its connection; nobody waits for it.
                 drop(tokenbus_bus::task::spawn("http2-stream", answer));
             }
@@ -108,7 +110,7 @@ async fn vanished(pings: Option<PingPong>) {
 
 /// Answers the request of one stream. A client that resets the stream cancels what it asked for.
 async fn answer(
-    request: Request<RecvStream>,
+    (client, request): (Option<ClientAddress>, Request<RecvStream>),
     mut respond: SendResponse<Bytes>,
     router: TowerToHyperService<Router>,
     closing: CancellationToken,
@@ -119,6 +121,9 @@ async fn answer(
     request
         .extensions_mut()
         .insert(ClientBypass(Arc::<StreamWire>::clone(&wire)));
+    if let Some(client) = client {
+        request.extensions_mut().insert(client);
+    }
     path::rewrite(&mut request);
     let answered = tokio::select! {
         answered = router.call(request) => answered,

@@ -1,6 +1,7 @@
 //! The way of a request through an endpoint that calls a model: its headers and body are read, its API checks it, and
 //! a call answers it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -30,6 +31,7 @@ use crate::http::error::HttpError;
 use crate::http::held::Held;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
+use crate::http::request::client_address::ClientAddress;
 use crate::http::request::headers::{CallHeaders, IGNORED};
 use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
@@ -82,6 +84,7 @@ pub(crate) struct ReceivedRequest {
     pub(crate) body: Bytes,
     /// The values of its headers.
     pub(crate) headers: CallHeaders,
+    address: Option<IpAddr>,
     grant: Option<Grant>,
     /// The kind of its call.
     pub(crate) kind: RequestKind,
@@ -124,6 +127,7 @@ impl ReceivedRequest {
             .extensions()
             .get::<ClientBypass>()
             .map(|bypass| Arc::clone(&bypass.0));
+        let address = request.extensions().get::<ClientAddress>().map(|client| client.0);
         let caller = request.extensions().get::<Caller>().cloned();
         let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
         let held = edge.bodies.begin();
@@ -137,9 +141,7 @@ impl ReceivedRequest {
                 edge.options.request_timeout,
                 edge.options.max_request_timeout,
             )?;
-            if let Some(caller) = &caller {
-                headers.bound(caller.key());
-            }
+            headers.bound(caller.as_ref().map(Caller::key), edge.options.max_priority);
             let body = body::read(request, edge.options.body_limit, &held, at + headers.timeout).await?;
             let body = match path_model {
                 Some(model) => model.fill(body),
@@ -153,6 +155,7 @@ impl ReceivedRequest {
                 kind: endpoint.kind,
                 body,
                 headers,
+                address,
                 grant,
                 id,
                 at,
@@ -318,6 +321,7 @@ impl ReceivedRequest {
             silence: headers.timeout,
             priority: headers.priority,
             tenant: headers.tenant.take(),
+            address: self.address,
             client_id: std::mem::take(&mut self.id.0),
             trace: headers.trace.take(),
             not_resumable,

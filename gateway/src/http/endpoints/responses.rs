@@ -299,9 +299,8 @@ fn nowhere(id: String, error: StoreError) -> HttpError {
 /// The tenant that owns the responses: the key's, if there are keys.
 fn tenant<C>(edge: &Edge<C>, headers: &HeaderMap, caller: MaybeCaller) -> Result<Option<String>, HttpError> {
     let mut headers = CallHeaders::read(headers, edge.options.request_timeout, edge.options.max_request_timeout)?;
-    if let Some(Extension(caller)) = caller {
-        headers.bound(caller.key());
-    }
+    let caller = caller.as_ref().map(|Extension(caller)| caller.key());
+    headers.bound(caller, edge.options.max_priority);
     Ok(headers.tenant)
 }
 

@@ -73,11 +73,14 @@ impl CallHeaders {
 }
 
 impl CallHeaders {
-    /// Limits the values to what `key` allows: the tenant is the key's, the priority at most the key's.
-    pub(crate) fn bound(&mut self, key: &Key) {
-        self.tenant = Some(key.tenant.clone());
-        let asked = self.asked_priority.unwrap_or(key.priority);
-        self.priority = asked.min(key.priority);
+    /// Limits the values to what `key` allows: the tenant is the key's, the priority at most the key's. A client without
+    /// a key has at most the priority `keyless`.
+    pub(crate) fn bound(&mut self, key: Option<&Key>, keyless: i32) {
+        let (most, usual) = key.map_or((keyless, keyless.min(0)), |key| (key.priority, key.priority));
+        self.priority = self.asked_priority.unwrap_or(usual).min(most);
+        if let Some(key) = key {
+            self.tenant = Some(key.tenant.clone());
+        }
     }
 }
 
@@ -209,6 +212,18 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn a_client_without_a_key_has_at_most_the_bound() {
+        for (asked, bound, gets) in [("7", 4, 4), ("-7", 4, -7), ("7", -1, -1)] {
+            let mut headers = read(&[(PRIORITY, asked)]).unwrap();
+            headers.bound(None, bound);
+            assert_eq!(headers.priority, gets);
+        }
+        let mut none = read(&[]).unwrap();
+        none.bound(None, 4);
+        assert_eq!(none.priority, 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod body;
+pub(crate) mod client_address;
 pub(crate) mod coding;
 pub(crate) mod cors;
 pub(crate) mod dialect;

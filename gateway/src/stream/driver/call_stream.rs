@@ -68,6 +68,8 @@ impl Drop for Driver {
         self.carry_out(Instant::now());
         self.settle_all();
         self.read();
-        self.leave_line();
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.give_up(ticket);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgAction;
-use tokenbus_coordinator::{AllowedHost, Options, PageAccess, PageToken};
+use tokenbus_coordinator::{AllowedHost, Options, PageAccess, PageToken, ScaleRules};
 use tokenbus_protocol::Name;
 
 use crate::failure::{Failure, Unusable};
@@ -25,11 +25,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     kept: KeptArgs,
 
-    /// Address of the status page: /healthz, /readyz, /metrics and /capacity
+    /// Address of the status page: /healthz, /readyz, /metrics, /capacity and /scale
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
     listen: Listen,
 
-    /// Secret that /metrics and /capacity ask for, as in "Authorization: Bearer TOKEN"
+    /// Secret that /metrics, /capacity and /scale ask for, as in "Authorization: Bearer TOKEN"
     #[arg(
         long,
         value_name = "TOKEN",
@@ -50,6 +50,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST")]
     allowed_host: Vec<AllowedHost>,
 
+    /// How models are scaled: a TOML file with tables [models."NAME".scale]
+    #[arg(long, value_name = "FILE")]
+    models: Option<PathBuf>,
+
+    /// Program that starts and stops workers of the models that have such a table; its arguments are the model, how many
+    /// workers there should be, and how many there are
+    #[arg(long, value_name = "PROGRAM")]
+    scaler_command: Option<PathBuf>,
+
     /// First part of this coordinator's id; a random part is added [default: c]
     #[arg(long, value_name = "NAME")]
     id: Option<Name>,
@@ -63,16 +72,41 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let shutdown = signals::shutdown()?;
     let page = page(&args).await?;
+    let rules = rules(&args).await?;
     let listener = args.listen.bind().await?;
     let shared = args.bus.shared("coordinator").keeping(&args.kept);
     let options = Options {
         id: args.id.as_ref().map(unlike_any_other),
         lost_after: args.lost_after,
         page,
+        rules,
+        scaler: args.scaler_command,
         ..Options::new(shared.bus, shared.namespace)
     };
     tokenbus_coordinator::run(options, listener, shutdown).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How models are scaled.
+///
+/// # Errors
+/// [`Unusable`] if the file cannot be used, or if there is a command and no model for it.
+async fn rules(args: &Args) -> Result<ScaleRules, Unusable> {
+    let rules = match &args.models {
+        Some(path) => {
+            let unusable = |reason: String| Unusable(format!("--models {}: {reason}", path.display()));
+            let text = tokio::fs::read_to_string(path).await;
+            let text = text.map_err(|error| unusable(error.to_string()))?;
+            ScaleRules::parse(&text).map_err(|error| unusable(error.to_string()))?
+        }
+        None => ScaleRules::default(),
+    };
+    if args.scaler_command.is_some() && rules.is_empty() {
+        return Err(Unusable(
+            "--scaler-command is only for models with a table [models.\"NAME\".scale], and there is none".to_owned(),
+        ));
+    }
+    Ok(rules)
 }
 
 /// Who may read the status page.
@@ -90,7 +124,7 @@ async fn page(args: &Args) -> Result<PageAccess, Unusable> {
         }
         (None, None) => None,
     };
-    if token.is_none() && !args.insecure && args.listen.is_loopback().await != Some(true) {
+    if token.is_none() && !args.insecure && !args.listen.is_loopback().await {
         return Err(Unusable(format!(
             "--listen {} can be reached from other machines, and its status page tells of every worker: give \
              --page-token-file FILE, or --insecure to show it to everybody",

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use tokenbus_protocol::{Capacity, Name, Status};
 
-use crate::demand::Demand;
 use crate::limits::LOST_AFTER;
 use crate::registry::Registry;
+use crate::scaling::Scaling;
 use crate::snapshot::{Stamp, fold};
 use crate::waiting::WaitingAtGateways;
 
@@ -14,7 +14,7 @@ use crate::waiting::WaitingAtGateways;
 #[derive(Debug)]
 pub struct Glance {
     registry: Registry,
-    demand: Demand,
+    scaling: Scaling,
     seq: u64,
 }
 
@@ -22,7 +22,7 @@ impl Default for Glance {
     fn default() -> Self {
         Self {
             registry: Registry::new(LOST_AFTER),
-            demand: Demand::default(),
+            scaling: Scaling::default(),
             seq: 0,
         }
     }
@@ -49,7 +49,7 @@ impl Glance {
         fold(
             &self.registry,
             &WaitingAtGateways::default(),
-            &mut self.demand,
+            &mut self.scaling,
             stamp,
             now,
         )

@@ -1,17 +1,18 @@
-//! The status page: `/healthz`, `/readyz`, `/metrics` and `GET /capacity`.
+//! The status page: `/healthz`, `/readyz`, `/metrics`, `GET /capacity` and `GET /scale`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use tokenbus_bus::Bus;
-use tokenbus_protocol::Capacity;
+use tokenbus_protocol::{Capacity, ModelCapacity};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::leader::Leadership;
 use crate::limits::{SHUTDOWN, WARM_UP};
 use crate::page_access::{self, Checks, PageAccess};
+use crate::scaling::command::current;
 
 /// The leader, if known. A follower answers with its own snapshot.
 const LEADER: HeaderName = HeaderName::from_static("x-tokenbus-leader");
@@ -48,6 +50,8 @@ pub(crate) async fn run(page: Page, access: PageAccess, listener: TcpListener, s
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/capacity", get(capacity))
+        .route("/scale", get(scale_all))
+        .route("/scale/{*model}", get(scale_one))
         .with_state(page)
         .layer(axum::middleware::from_fn_with_state(checks, page_access::layer));
     let listener = listener.tap_io(|stream| {
@@ -102,23 +106,75 @@ async fn metrics(State(page): State<Page>) -> Response {
     }
 }
 
-/// The newest snapshot of this coordinator, whether it leads or not.
-async fn capacity(State(page): State<Page>) -> Response {
-    // Right after the start this waits for the first snapshot: an empty one would be wrong.
+/// The newest snapshot of this coordinator, whether it leads or not. Right after the start this waits for the first one: an
+/// empty one would be wrong.
+async fn newest(page: &Page) -> Result<Arc<Capacity>, Response> {
     let mut newest = page.newest.clone();
     let first = newest.wait_for(|capacity| capacity.seq > 0);
-    let capacity = match tokio::time::timeout(2 * WARM_UP, first).await {
-        Ok(Ok(capacity)) => Arc::clone(&capacity),
-        Ok(Err(_)) => return unavailable("the coordinator is shutting down"),
+    match tokio::time::timeout(2 * WARM_UP, first).await {
+        Ok(Ok(capacity)) => Ok(Arc::clone(&capacity)),
+        Ok(Err(_)) => Err(unavailable("the coordinator is shutting down")),
         Err(_) => {
-            let reason = not_ready(&page).unwrap_or_else(|| "no snapshot yet".to_owned());
-            return unavailable(&reason);
+            let reason = not_ready(page).unwrap_or_else(|| "no snapshot yet".to_owned());
+            Err(unavailable(&reason))
         }
-    };
-    let mut response = Json(&*capacity).into_response();
+    }
+}
+
+async fn capacity(State(page): State<Page>) -> Result<Response, Response> {
+    let mut response = Json(&*newest(&page).await?).into_response();
     let leader = page.leadership.borrow().leader.clone();
     if let Some(leader) = leader.and_then(|leader| HeaderValue::from_str(leader.as_str()).ok()) {
         response.headers_mut().insert(LEADER, leader);
     }
-    response
+    Ok(response)
+}
+
+/// How many workers each model should have.
+async fn scale_all(State(page): State<Page>) -> Result<Response, Response> {
+    let capacity = newest(&page).await?;
+    let models: Vec<Scale<'_>> = capacity
+        .models
+        .iter()
+        .map(|model| Scale::of(model, &capacity))
+        .collect();
+    Ok(Json(models).into_response())
+}
+
+/// How many workers one model should have.
+async fn scale_one(State(page): State<Page>, Path(name): Path<String>) -> Result<Response, Response> {
+    let capacity = newest(&page).await?;
+    let model = capacity.models.iter().find(|model| model.model == name);
+    let unknown = || (StatusCode::NOT_FOUND, "no such model\n").into_response();
+    Ok(Json(Scale::of(model.ok_or_else(unknown)?, &capacity)).into_response())
+}
+
+/// The signal to scale one model by. Its fields are at the top, so that an autoscaler can name one.
+#[derive(Debug, Serialize)]
+struct Scale<'a> {
+    /// Name.
+    model: &'a str,
+    /// Workers that there should be.
+    desired: u32,
+    /// Workers that are there or on their way.
+    current: u32,
+    /// Those of them that are ready.
+    ready: u32,
+    /// Requests running.
+    active: u32,
+    /// Requests waiting, on workers and at gateways.
+    waiting: u32,
+}
+
+impl<'a> Scale<'a> {
+    fn of(model: &'a ModelCapacity, capacity: &Capacity) -> Self {
+        Self {
+            model: &model.model,
+            desired: model.desired_workers,
+            current: current(capacity, &model.model),
+            ready: model.workers,
+            active: model.active,
+            waiting: model.queued.saturating_add(model.waiting),
+        }
+    }
 }

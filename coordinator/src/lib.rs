@@ -5,8 +5,8 @@
 //! exports it and the command line shows it. Several coordinators may run: one leads and publishes, the others know
 //! the same and take over within 3 s.
 //!
-//! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`. Loops:
-//! `watcher`, `leader`, `outbound`, `lease`. Edges: `http`, `metrics`.
+//! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`,
+//! `scaling`. Loops: `watcher`, `leader`, `outbound`, `lease`, `scaling/command.rs`. Edges: `http`, `metrics`.
 
 mod allowance;
 mod demand;
@@ -25,6 +25,7 @@ mod outbound;
 mod pacer;
 mod page_access;
 mod registry;
+mod scaling;
 mod service;
 mod snapshot;
 mod waiting;
@@ -33,5 +34,6 @@ mod watcher;
 pub use glance::Glance;
 pub use options::{CoordinatorError, Options};
 pub use page_access::{PageAccess, PageToken};
+pub use scaling::rules::{ScaleRules, ScaleRulesError};
 pub use service::run;
 pub use tokenbus_http_parts::AllowedHost;

@@ -95,7 +95,24 @@ pub(crate) const TARGET_UTILISATION: f64 = 0.8;
 /// than a worker takes to load a model.
 pub(crate) const SCALE_DOWN_AFTER: Duration = Duration::from_secs(60);
 
-/// Time between two samples of a model's demand. It bounds them to 122 per model.
+/// Time without a request after which a model that may have no worker gets none, unless its rule says otherwise.
+/// Loading a model again takes a minute, and costs whoever asks next.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(600);
+
+/// Time from the wish for a first worker until it is ready, until that was measured, unless the model's rule says
+/// otherwise: a machine that is on loads a model of some gigabytes.
+pub(crate) const EXPECTED_START: Duration = Duration::from_secs(60);
+
+/// Shortest part of the expected start that a late start is still believed to need.
+pub(crate) const LATE_START: u32 = 4;
+
+/// Time limit for one call of the scaler's command. Starting a rented machine takes minutes.
+pub(crate) const SCALER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Most calls of the scaler's command that run at once.
+pub(crate) const SCALER_CALLS: usize = 16;
+
+/// Time between two samples of a model's demand. It bounds them to two per second of its rule's `down-after`.
 pub(crate) const DEMAND_SAMPLE: Duration = Duration::from_millis(500);
 
 /// Time between two heartbeats of a coordinator.

@@ -188,9 +188,9 @@ mod tests {
     use tokenbus_protocol::Name;
 
     use super::*;
-    use crate::demand::Demand;
     use crate::limits::LOST_AFTER;
     use crate::registry::fixture::{at, info, reporting, status};
+    use crate::scaling::Scaling;
     use crate::snapshot::{Stamp, fold};
     use crate::waiting::WaitingAtGateways;
 
@@ -211,7 +211,7 @@ mod tests {
         let capacity = fold(
             &workers,
             &WaitingAtGateways::default(),
-            &mut Demand::default(),
+            &mut Scaling::default(),
             stamp.clone(),
             at(0.0),
         );
@@ -243,7 +243,7 @@ mod tests {
         newest.send_replace(Arc::new(fold(
             &nobody,
             &WaitingAtGateways::default(),
-            &mut Demand::default(),
+            &mut Scaling::default(),
             stamp,
             at(0.0),
         )));

@@ -1,5 +1,6 @@
 //! The options of a coordinator, and why it ends.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokenbus_bus::{BusError, BusOptions};
@@ -7,6 +8,7 @@ use tokenbus_protocol::Name;
 
 use crate::limits::LOST_AFTER;
 use crate::page_access::PageAccess;
+use crate::scaling::rules::ScaleRules;
 
 /// The options of a coordinator.
 #[derive(Debug, Clone)]
@@ -21,6 +23,10 @@ pub struct Options {
     pub lost_after: Duration,
     /// Who may read its status page.
     pub page: PageAccess,
+    /// How models are scaled.
+    pub rules: ScaleRules,
+    /// The program that starts and stops workers; only for models that have rules.
+    pub scaler: Option<PathBuf>,
 }
 
 impl Options {
@@ -32,6 +38,8 @@ impl Options {
             id: None,
             lost_after: LOST_AFTER,
             page: PageAccess::default(),
+            rules: ScaleRules::default(),
+            scaler: None,
         }
     }
 }

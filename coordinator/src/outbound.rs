@@ -112,10 +112,10 @@ mod tests {
     use tokenbus_protocol::{Name, decode};
 
     use super::*;
-    use crate::demand::Demand;
     use crate::limits::LOST_AFTER;
     use crate::registry::Registry;
     use crate::registry::fixture::{at, info, reporting, status};
+    use crate::scaling::Scaling;
     use crate::snapshot::{Stamp, fold};
 
     fn cluster(workers: u32) -> Capacity {
@@ -141,7 +141,7 @@ mod tests {
         fold(
             &registry,
             &crate::waiting::WaitingAtGateways::default(),
-            &mut Demand::default(),
+            &mut Scaling::default(),
             stamp,
             at(0.0),
         )
@@ -190,7 +190,7 @@ mod tests {
             at_ms: 0,
         };
         let waiting = crate::waiting::WaitingAtGateways::default();
-        let capacity = fold(&registry, &waiting, &mut Demand::default(), stamp, at(0.0));
+        let capacity = fold(&registry, &waiting, &mut Scaling::default(), stamp, at(0.0));
         let (bytes, left_out) = fit(&capacity, 1024 * 1024).unwrap();
         assert!(bytes.len() <= 1024 * 1024);
         assert_eq!(left_out, 0);

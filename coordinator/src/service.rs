@@ -18,6 +18,7 @@ use crate::lease::LeaseKeeper;
 use crate::limits::{OUTBOUND, SHUTDOWN, STATUS_PERIOD};
 use crate::metrics::{self, Metrics};
 use crate::options::{CoordinatorError, Options};
+use crate::scaling::command::Scaler;
 use crate::watcher::{self, Watcher, WatcherChannels};
 use crate::{http, outbound};
 
@@ -106,6 +107,12 @@ async fn assemble(
     let (wanted, wants) = watch::channel(false);
     let (out, messages) = mpsc::channel(OUTBOUND);
     let (keeper, lease) = LeaseKeeper::new(bus.clone(), &options.namespace, me, wants);
+    let scaler = options.scaler.clone().map(|program| Scaler {
+        program,
+        rules: options.rules.clone(),
+        newest: snapshots.clone(),
+        leadership: led.clone(),
+    });
     let page = Page {
         bus: bus.clone(),
         subscribed,
@@ -129,14 +136,7 @@ async fn assemble(
         out,
         newest,
     };
-    let watcher = Watcher::new(
-        me.clone(),
-        bus.clone(),
-        subjects.clone(),
-        options.lost_after,
-        metrics,
-        &channels,
-    );
+    let watcher = Watcher::new(me.clone(), bus.clone(), subjects.clone(), options, metrics, &channels);
 
     let mut loops = Loops(JoinSet::new());
     loops.spawn(
@@ -146,6 +146,9 @@ async fn assemble(
     loops.spawn("watcher", watcher.run(channels, stop.clone()));
     loops.spawn("election", leader.run(stop.clone()));
     loops.spawn("lease keeper", keeper.run());
+    if let Some(scaler) = scaler {
+        loops.spawn("scaler", scaler.run(stop.clone()));
+    }
     loops.spawn("publisher", outbound::run(bus.clone(), subjects, messages));
     Ok(loops)
 }

@@ -12,8 +12,9 @@ use tokenbus_protocol::{
     Capabilities, Capacity, ModelCapacity, ModelInfo, ModelLoad, Name, Status, Total, WorkerCapacity, WorkerState,
 };
 
-use crate::demand::{self, Demand, ModelRoom};
+use crate::demand::{self, ModelRoom};
 use crate::registry::{Model, Registry, Worker};
+use crate::scaling::{Load, Scaling};
 use crate::waiting::WaitingAtGateways;
 
 /// Who made a snapshot, and when.
@@ -27,11 +28,12 @@ pub(crate) struct Stamp {
     pub(crate) at_ms: u64,
 }
 
-/// The capacity of the cluster at `now`. Notes the demand of each model.
+/// The capacity of the cluster at `now`. Notes the load of each model. A model that has a rule for its workers is always
+/// listed.
 pub(crate) fn fold(
     registry: &Registry,
     waiting: &WaitingAtGateways,
-    demand: &mut Demand,
+    scaling: &mut Scaling,
     stamp: Stamp,
     now: Instant,
 ) -> Capacity {
@@ -47,17 +49,20 @@ pub(crate) fn fold(
             sums.entry(&info.name).or_default().add(&worker.status, info, &load);
         }
     }
-    let models = registry
-        .models()
-        .iter()
+    let unseen = Model::default();
+    let unlisted: Vec<String> = scaling.ruled().map(str::to_owned).collect();
+    let mut named: BTreeMap<&str, &Model> = unlisted.iter().map(|name| (name.as_str(), &unseen)).collect();
+    named.extend(registry.models().iter());
+    let models = named
+        .into_iter()
         .map(|(name, model)| {
             let mut sum = sums.remove(name).unwrap_or_default();
             sum.waiting = waiting.remove(name).unwrap_or_default();
             total.waiting = total.waiting.saturating_add(sum.waiting);
-            sum.capacity(name, model, demand, now)
+            sum.capacity(name, model, scaling, now)
         })
         .collect();
-    demand.retain(|model| registry.models().is_listed(model));
+    scaling.retain(|model| registry.models().is_listed(model));
     Capacity {
         coordinator: stamp.coordinator,
         seq: stamp.seq,
@@ -123,8 +128,11 @@ struct Sum {
     ahead: u32,
     waiting: u32,
     tokens_per_second: f64,
-    /// The sum of service times weighted by slots, and the sum of those slots.
-    service: (f64, f64),
+    /// The mean time that a request holds a slot, and that to its first token.
+    service: Mean,
+    ttft: Mean,
+    /// Requests that have ended since the workers' start.
+    ended: u64,
     context_length: Option<u64>,
     capabilities: Capabilities,
 }
@@ -139,21 +147,23 @@ impl Sum {
         self.ahead = self.ahead.saturating_add(status.report.queued);
         self.tokens_per_second += load.tokens_per_second;
         if let Some(service) = demand::service_ms(status) {
-            let weight = f64::from(status.report.slots.max(1));
-            self.service.0 += service * weight;
-            self.service.1 += weight;
+            self.service.add(service, status.report.slots);
         }
+        if status.report.ttft.p50.is_finite() && status.report.ttft.p50 > 0.0 {
+            self.ttft.add(status.report.ttft.p50, status.report.slots);
+        }
+        self.ended = self.ended.saturating_add(demand::ended(status));
         self.context_length = self.context_length.max(info.context_length);
         self.capabilities = self.capabilities.or(info.capabilities);
     }
 
-    fn capacity(self, name: &str, model: &Model, demand: &mut Demand, now: Instant) -> ModelCapacity {
+    fn capacity(self, name: &str, model: &Model, scaling: &mut Scaling, now: Instant) -> ModelCapacity {
         let room = ModelRoom {
             workers: self.workers,
             slots: self.slots,
             free: self.free,
             queued: self.ahead.saturating_add(self.waiting),
-            service_ms: (self.service.1 > 0.0).then(|| self.service.0 / self.service.1),
+            service_ms: self.service.value(),
         };
         let ready = self.workers > 0;
         let slots_per_worker = if ready {
@@ -161,8 +171,17 @@ impl Sum {
         } else {
             f64::from(model.slots_per_worker)
         };
-        let load = u64::from(self.active) + u64::from(self.queued) + u64::from(self.waiting);
-        let wanted = demand::workers_for(load, slots_per_worker);
+        let load = Load {
+            workers: self.workers,
+            slots_per_worker,
+            on_workers: u64::from(self.active) + u64::from(self.queued),
+            waiting: self.waiting,
+            ended: self.ended,
+            tokens_per_second: self.tokens_per_second,
+            service_ms: self.service.value(),
+            ttft_ms: self.ttft.value(),
+        };
+        let wanted = scaling.want(name, &load, now);
         ModelCapacity {
             model: name.to_owned(),
             workers: self.workers,
@@ -172,8 +191,9 @@ impl Sum {
             queued: self.queued,
             waiting: self.waiting,
             tokens_per_second: self.tokens_per_second,
-            estimated_wait_ms: demand::estimated_wait_ms(&room),
-            desired_workers: demand.hold(name, wanted, now),
+            estimated_wait_ms: demand::estimated_wait_ms(&room).or(wanted.start_ms),
+            desired_workers: wanted.workers,
+            on_demand: wanted.on_demand,
             context_length: if ready {
                 self.context_length
             } else {
@@ -184,7 +204,25 @@ impl Sum {
     }
 }
 
-/// What at least one of the two can do.
+/// A mean over workers, weighted by their slots.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    weight: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64, slots: u32) {
+        let weight = f64::from(slots.max(1));
+        self.sum += value * weight;
+        self.weight += weight;
+    }
+
+    fn value(self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
@@ -202,16 +240,16 @@ mod tests {
         for status in statuses {
             registry.observe(status, now).unwrap();
         }
-        take(&registry, &mut Demand::default(), now)
+        take(&registry, &mut Scaling::default(), now)
     }
 
-    fn take(registry: &Registry, demand: &mut Demand, now: Instant) -> Capacity {
+    fn take(registry: &Registry, scaling: &mut Scaling, now: Instant) -> Capacity {
         let stamp = Stamp {
             coordinator: Name::new("c").unwrap(),
             seq: 7,
             at_ms: 42,
         };
-        fold(registry, &WaitingAtGateways::default(), demand, stamp, now)
+        fold(registry, &WaitingAtGateways::default(), scaling, stamp, now)
     }
 
     fn loaded(worker: &str, slots: u32, active: u32, queued: u32) -> Status {
@@ -314,7 +352,7 @@ mod tests {
             seq: 1,
             at_ms: 0,
         };
-        let all = fold(&registry, &waiting, &mut Demand::default(), stamp, at(0.0));
+        let all = fold(&registry, &waiting, &mut Scaling::default(), stamp, at(0.0));
         assert_eq!((all.models[0].waiting, all.total.waiting), (15, 15));
         // (10 + 15) / (10 × 0.8), rounded up.
         assert_eq!(all.models[0].desired_workers, 4);
@@ -375,18 +413,18 @@ mod tests {
     #[test]
     fn a_model_without_a_worker_stays_listed_and_keeps_what_is_known_of_it() {
         let mut registry = Registry::new(LOST_AFTER);
-        let mut demand = Demand::default();
+        let mut scaling = Scaling::default();
         let mut busy = loaded("w", 4, 4, 12);
         busy.report.models[0].context_length = Some(8192);
         busy.report.models[0].capabilities.chat = true;
         registry.observe(busy.clone(), at(0.0)).unwrap();
-        assert_eq!(take(&registry, &mut demand, at(0.0)).models[0].desired_workers, 5);
+        assert_eq!(take(&registry, &mut scaling, at(0.0)).models[0].desired_workers, 5);
         let stopped = reporting(busy, |report| {
             report.state = WorkerState::Stopped;
             report.seq = 2;
         });
         registry.observe(stopped, at(1.0)).unwrap();
-        let all = take(&registry, &mut demand, at(1.0));
+        let all = take(&registry, &mut scaling, at(1.0));
         assert!(all.workers.is_empty());
         let model = &all.models[0];
         assert_eq!(
@@ -396,7 +434,7 @@ mod tests {
         assert_eq!((model.context_length, model.capabilities.chat), (Some(8192), true));
         assert_eq!(model.desired_workers, 5, "the demand outlives the worker for a minute");
         let later = at(1.0) + Duration::from_secs(90);
-        assert_eq!(take(&registry, &mut demand, later).models[0].desired_workers, 1);
+        assert_eq!(take(&registry, &mut scaling, later).models[0].desired_workers, 1);
     }
 
     #[test]
@@ -416,7 +454,7 @@ mod tests {
     fn age_is_that_of_the_last_status() {
         let mut registry = Registry::new(LOST_AFTER);
         registry.observe(status("w", 1, 1), at(0.0)).unwrap();
-        let all = take(&registry, &mut Demand::default(), at(1.25));
+        let all = take(&registry, &mut Scaling::default(), at(1.25));
         assert_eq!(all.workers[0].age_ms, 1250);
     }
 

@@ -13,16 +13,17 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::allowance::Allowances;
-use crate::demand::Demand;
 use crate::leader::Leadership;
 use crate::limits::{
     ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
     UNTOLD_FOR, WARM_UP,
 };
 use crate::metrics::Metrics;
+use crate::options::Options;
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
 use crate::registry::{Change, RefusedStatus, Registry};
+use crate::scaling::Scaling;
 use crate::snapshot::{Stamp, fold};
 use crate::waiting::WaitingAtGateways;
 
@@ -49,7 +50,7 @@ pub(crate) struct Watcher {
     registry: Registry,
     allowances: Allowances,
     waiting: WaitingAtGateways,
-    demand: Demand,
+    scaling: Scaling,
     pacer: Pacer,
     metrics: Metrics,
     out: mpsc::Sender<Outbound>,
@@ -102,7 +103,7 @@ impl Watcher {
         me: Name,
         bus: Bus,
         subjects: Subjects,
-        lost_after: Duration,
+        options: &Options,
         metrics: Metrics,
         channels: &WatcherChannels,
     ) -> Self {
@@ -111,11 +112,11 @@ impl Watcher {
             me,
             bus,
             subjects,
-            lost_after,
-            registry: Registry::new(lost_after),
+            lost_after: options.lost_after,
+            registry: Registry::new(options.lost_after),
             allowances: Allowances::default(),
             waiting: WaitingAtGateways::default(),
-            demand: Demand::default(),
+            scaling: Scaling::new(options.rules.clone()),
             pacer: Pacer::new(now),
             metrics,
             out: channels.out.clone(),
@@ -320,7 +321,7 @@ impl Watcher {
             seq: self.seq,
             at_ms: unix_ms(),
         };
-        let capacity = Arc::new(fold(&self.registry, &self.waiting, &mut self.demand, stamp, now));
+        let capacity = Arc::new(fold(&self.registry, &self.waiting, &mut self.scaling, stamp, now));
         self.newest.send_replace(Arc::clone(&capacity));
         self.made = now;
         capacity

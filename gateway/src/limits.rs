@@ -64,6 +64,10 @@ pub(crate) const PING_AFTER: Duration = Duration::from_millis(300);
 /// gets an error. One poisonous request must not take down every engine in turn.
 pub(crate) const MAX_RUNS: u32 = 3;
 
+/// Engines that may answer one request with an error of their own (500). The request may be the cause, so one more is
+/// asked, and no third.
+pub(crate) const MAX_OWN_ERRORS: u32 = 2;
+
 /// Engines that may die of one request: two are no coincidence.
 pub(crate) const MAX_DEATHS: u32 = 2;
 
@@ -139,6 +143,10 @@ pub(crate) const WORKER_RETRY: Duration = Duration::from_millis(300);
 /// `Retry-After` if no worker serves a model. Workers register again within seconds.
 pub(crate) const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
 
+/// Age of a snapshot up to which its word counts that workers of a model are started on demand. Requests that wait for a
+/// start are not refused while one coordinator takes over from another.
+pub(crate) const STARTING_BELIEVED: Duration = Duration::from_secs(15);
+
 /// Bounds of `Retry-After` if the waiting room is full. The header counts whole seconds, and estimates beyond the
 /// default time limit of requests are guesses.
 pub(crate) const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
@@ -189,6 +197,15 @@ pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
 /// Longest time that a worker may take for a stream. As long as output comes, nothing else bounds a stream; a worker takes
 /// no longer budget.
 pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
+
+/// A worker whose prefixes were not all heard is asked for all of them at most this often.
+pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
+
+/// Models of one worker whose pace is remembered; the others count as unmeasured.
+pub(crate) const PACES: usize = 32;
+
+/// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.
+pub(crate) const WORTH_A_HOLDER: u32 = 256;
 
 /// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
 /// sooner; one that was stopped with the cluster never is.

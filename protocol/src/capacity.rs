@@ -82,9 +82,13 @@ pub struct ModelCapacity {
     /// measured anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_wait_ms: Option<u64>,
-    /// Workers that the present load needs: the autoscaling signal.
+    /// Workers that there should be: the autoscaling signal.
     #[serde(default)]
     pub desired_workers: u32,
+    /// Workers are started when requests wait for it. While there is none, `estimated_wait_ms` is the time until one is
+    /// expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
     /// The longest context that a worker offers, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u64>,

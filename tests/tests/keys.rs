@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokenbus_tests::ask::{ask_for, with};
 use tokenbus_tests::binary::{CommandOutput, run};
@@ -151,6 +152,65 @@ async fn running_requests_are_counted_over_two_gateways_also_when_one_dies() {
     becomes(&cluster.gateways[1], &key, 200).await;
 }
 
+/// What `key` has used by the metrics of the first gateway: requests, and tokens of answers.
+async fn used(cluster: &Cluster, key: &str) -> (f64, f64) {
+    let headers = [("authorization", &*bearer(key))];
+    let client = cluster.client();
+    let page = client.request(http::Method::GET, "/metrics", &headers, "".into());
+    let samples = parse(&page.await.text());
+    let of = |name: &str| {
+        sum(
+            &samples,
+            &format!("tokenbus_gateway_key_{name}_total"),
+            &[("key", "alice")],
+        )
+    };
+    (of("requests"), of("completion_tokens"))
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_has_paid_for_what_it_got_and_its_place_is_free_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    let place = ["--keys", text(&file)];
+    let key = create(&place, "alice", &["--streams", "1", "--read-metrics"]).await;
+    let plan = Cluster::plan().worker(Role::sim("m", 8));
+    let cluster = plan.gateway_args(&place).start().await;
+    let headers = [("authorization", &*bearer(&key))];
+    let endless = with(ask_for("m", 9), "sim", json!({"hang_after": 3}));
+    for turn in 1..=4 {
+        let mut left = eventually("the only place", async || {
+            let left = cluster.client().stream_with(&headers, &endless).await;
+            if left.is_stream() { Ok(left) } else { Err(left) }
+        })
+        .await;
+        for token in ["t0 ", "t1 ", "t2 "] {
+            assert_eq!(left.text().await, token);
+        }
+        // While it runs nothing else does, however many come at once.
+        let others = join_all((0..8).map(|_| status(cluster.client(), &key))).await;
+        assert_eq!(others, [429; 8], "turn {turn}");
+        drop(left);
+        eventually("three tokens to be charged", async || {
+            let (_, tokens) = used(&cluster, &key).await;
+            if (tokens - 3.0 * f64::from(turn)).abs() < 0.5 {
+                Ok(())
+            } else {
+                Err(tokens)
+            }
+        })
+        .await;
+    }
+    // A place that was freed twice would let two run.
+    let held = eventually("the only place", async || {
+        let held = cluster.client().stream_with(&headers, &endless).await;
+        if held.is_stream() { Ok(held) } else { Err(held) }
+    })
+    .await;
+    assert_eq!(status(cluster.client(), &key).await, 429);
+    drop(held);
+}
+
 #[tokio::test]
 async fn keys_in_a_file_come_and_go_while_the_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -265,7 +325,8 @@ async fn a_gateway_that_others_can_reach_refuses_to_serve_strangers_by_oversight
         &["gateway", "--listen", "127.0.0.1:0", "--nats", &url, "--keys", missing],
     )
     .await;
-    assert_eq!((said.code, said.stderr.lines().count()), (Some(2), 1), "{said:?}");
+    let errors = said.stderr.lines().filter(|line| line.starts_with("error: "));
+    assert_eq!((said.code, errors.count()), (Some(2), 1), "{said:?}");
     assert!(said.stderr.contains(missing), "{said:?}");
 
     create(&["--keys", missing], "alice", &[]).await;

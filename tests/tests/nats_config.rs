@@ -33,7 +33,12 @@ fn coordinator(bus: &ClosedBus, id: &str) -> Role {
 }
 
 async fn key(bus: &ClosedBus) -> String {
-    let said = bus.run("keys", &["keys", "create", "alice", "--keys", "kv"]).await;
+    let said = bus
+        .run(
+            "keys",
+            &["keys", "create", "alice", "--keys", "kv", "--tokens-per-day", "100000"],
+        )
+        .await;
     assert_eq!(said.code, Some(0), "{said:?}");
     format!("Bearer {}", said.stdout.trim())
 }
@@ -67,6 +72,17 @@ fn nothing_was_refused<'a>(roles: impl IntoIterator<Item = &'a Process>) {
         let refused: Vec<_> = lines.iter().filter(|line| line.contains("NATS refuses")).collect();
         assert!(refused.is_empty(), "{}: {refused:?}", role.name());
     }
+}
+
+/// Waits until the key's user sees that something was used of the budget.
+async fn budget_is_used(bus: &ClosedBus) {
+    eventually("what was used of the budget", async || {
+        let listed = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
+        let nothing = [" 0/100000", "?/100000"];
+        let used = listed.stdout.contains("/100000") && !nothing.iter().any(|other| listed.stdout.contains(other));
+        if used { Ok(()) } else { Err(listed) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -124,6 +140,7 @@ async fn a_cluster_does_all_its_work_on_the_least_permissions() {
         if records >= 8 { Ok(()) } else { Err(records) }
     })
     .await;
+    budget_is_used(&bus).await;
     let revoked = bus.run("keys", &["keys", "revoke", "alice", "--keys", "kv"]).await;
     assert_eq!(revoked.code, Some(0), "{revoked:?}");
     eventually("a 401", async || {
@@ -211,6 +228,8 @@ const MUTE: &[(&str, &str)] = &[
     ("operator", "$KV.tb_keys.mallory"),
     ("operator", "tb.v1.req.m"),
     ("keys", "$KV.tb_responses.all.x"),
+    ("keys", "$KV.tb_budgets.alice"),
+    ("worker-a", "$KV.tb_budgets.alice"),
     ("keys", "$JS.API.STREAM.DELETE.KV_tb_keys"),
 ];
 

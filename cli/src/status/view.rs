@@ -144,6 +144,7 @@ pub(super) mod tests {
             tokens_per_second: 99.96,
             estimated_wait_ms: wait,
             desired_workers: 1,
+            on_demand: false,
             context_length: None,
             capabilities: Capabilities::default(),
         }

@@ -48,6 +48,8 @@ pub enum Prospect {
     Room,
     /// It would wait for a slot.
     Full,
+    /// It would wait until a worker has been started for it.
+    Starting,
     /// The model is known, but no live worker serves it.
     NoWorker,
     /// No worker of the model has the features that the call needs.

@@ -55,6 +55,7 @@ pub(crate) fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
         tokens_per_second: 0.0,
         estimated_wait_ms: None,
         desired_workers: 0,
+        on_demand: false,
         context_length: Some(4096),
         capabilities: Capabilities::default(),
     };

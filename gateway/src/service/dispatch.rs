@@ -38,13 +38,14 @@ impl Backend for Dispatch {
         let view = self.0.view();
         let live = view.is_live(model);
         let known = live || view.models().contains_key(model);
-        let fresh = view.is_fresh(Instant::now());
+        let now = Instant::now();
         match view.able(model, needs) {
             _ if !known => Prospect::Unknown,
-            Able::None(_) if view.was_able(model, needs, Instant::now()) => Prospect::NoWorker,
+            Able::None(_) if view.was_able(model, needs, now) => Prospect::NoWorker,
             Able::None(_) => Prospect::Cannot,
+            _ if view.starting(model, now).is_some() => Prospect::Starting,
             // Without a fresh snapshot, free slots and new workers are unknown.
-            _ if !fresh => Prospect::Room,
+            _ if !view.is_fresh(now) => Prospect::Room,
             _ if !live => Prospect::NoWorker,
             _ if waiting > 0 || view.free(model, needs) == 0 => Prospect::Full,
             _ => Prospect::Room,

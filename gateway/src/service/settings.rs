@@ -8,7 +8,7 @@ use tokenbus_protocol::Name;
 use super::options::{GatewayError, Options};
 use super::tasks::Tasks;
 use crate::auth::source::{self, KeySource};
-use crate::auth::{self, Auth};
+use crate::auth::{Auth, gossip};
 use crate::file_watch::WatchedFile;
 use crate::metrics::Metrics;
 use crate::model_config::{self, ModelConfig};
@@ -68,7 +68,7 @@ impl Settings {
             let heard = shared.bus.subscribe(shared.subjects.limits()).await?;
             tasks.add(
                 "limits",
-                auth::gossip(auth(), shared.bus.clone(), shared.subjects.limits(), heard),
+                gossip::run(auth(), shared.bus.clone(), shared.subjects.limits(), heard),
             );
         }
         if let Some((file, is_shared)) = self.models_file {

@@ -72,15 +72,7 @@ impl HttpError {
             Self::Limited(refusal) => self.limited(refusal),
             Self::Query(_) => new(S::BAD_REQUEST, INVALID, Rejected).code("invalid_value"),
             Self::ResponseNotFound(_) => new(S::NOT_FOUND, INVALID, Rejected).code("response_not_found"),
-            Self::NotKept { param, error } => match error {
-                StoreError::Absent(_) | StoreError::TooLarge(_) => new(S::BAD_REQUEST, INVALID, Rejected)
-                    .code("responses_not_kept")
-                    .param(Some(*param)),
-                StoreError::Failed(_) => new(S::SERVICE_UNAVAILABLE, SERVER, Failed)
-                    .code("responses_unavailable")
-                    .param(Some(*param))
-                    .retry_after(SHORT_RETRY),
-            },
+            Self::NotKept { param, error } => self.not_kept(param, error),
             Self::ModelsAtWorkers(_) => Verdict {
                 should_retry: Some(false),
                 ..new(S::NOT_IMPLEMENTED, INVALID, Rejected).code("models_at_workers")
@@ -96,6 +88,24 @@ impl HttpError {
             }
             Self::Call(error) => call(error),
         }
+    }
+
+    fn not_kept(&self, param: &'static str, error: &StoreError) -> Verdict {
+        match error {
+            StoreError::Absent(_) | StoreError::TooLarge(_) => {
+                Verdict::new(StatusCode::BAD_REQUEST, INVALID, Outcome::Rejected, self.to_string())
+                    .code("responses_not_kept")
+            }
+            StoreError::Failed(_) => Verdict::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                SERVER,
+                Outcome::Failed,
+                self.to_string(),
+            )
+            .code("responses_unavailable")
+            .retry_after(SHORT_RETRY),
+        }
+        .param(Some(param))
     }
 }
 
@@ -124,6 +134,20 @@ impl HttpError {
             Refusal::Requests { after, .. } => ("requests", *after),
             Refusal::Tokens { after, .. } => ("tokens", *after),
             Refusal::Streams { .. } => ("requests", SHORT_RETRY),
+            Refusal::Expected { budget, .. } => (budget.name(), SHORT_RETRY),
+            // A retry would be refused until the next day or month.
+            Refusal::Spent { .. } => {
+                let (status, quota) = (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota");
+                return Verdict::new(status, quota, Outcome::Rejected, self.to_string())
+                    .code(quota)
+                    .not_again();
+            }
+            Refusal::BudgetsUnknown => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Verdict::new(status, SERVER, Outcome::Failed, self.to_string())
+                    .code("not_ready")
+                    .retry_after(SHORT_RETRY);
+            }
         };
         Verdict::new(StatusCode::TOO_MANY_REQUESTS, kind, Outcome::Rejected, self.to_string())
             .code("rate_limit_exceeded")

@@ -3,12 +3,15 @@
 
 pub(super) mod choice;
 mod liveness;
+mod news;
 pub(super) mod overview;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use tokenbus_placement::WorkerNumber;
 use tokenbus_protocol::{
     Capabilities, Capacity, Features, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
 };
@@ -17,7 +20,10 @@ use tokio::time::{Duration, Instant};
 use worker::Worker;
 
 use super::able::SeenFeatures;
-use crate::limits::{KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, SNAPSHOT_FRESH, WORKER_MEMORY};
+use crate::limits::{
+    KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, NO_WORKER_RETRY, SNAPSHOT_FRESH, STARTING_BELIEVED,
+    WORKER_MEMORY,
+};
 
 /// A model that workers have announced.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +36,12 @@ pub struct Model {
     pub capabilities: Capabilities,
     /// A ready worker serves it.
     pub live: bool,
+    /// Its workers are started when requests wait for it: in what time a first one is expected.
+    starts: Option<Duration>,
     seen: Instant,
     able: SeenFeatures,
+    /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
+    prefill: Option<f32>,
 }
 
 /// The view of the workers.
@@ -41,7 +51,9 @@ pub struct View {
     snapshot_at: Option<Instant>,
     /// The newest snapshot as it arrived, for display.
     told: Option<Arc<Capacity>>,
-    workers: HashMap<Name, Worker>,
+    workers: IndexMap<Name, Worker>,
+    /// Numbers of workers that are not known any more, and have not been given back.
+    left: Vec<WorkerNumber>,
     /// All workers were asked once what they serve.
     asked: bool,
     /// By name, so that a listing is sorted.
@@ -69,7 +81,9 @@ impl View {
         self.workers.retain(|_, worker| {
             worker.ready &= worker.in_snapshot;
             worker.gone = worker.gone.filter(|_| worker.in_snapshot);
-            worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0
+            let stays = worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0;
+            self.left.extend(worker.number.filter(|_| !stays));
+            stays
         });
         for model in self.models.values_mut() {
             model.live = false;
@@ -78,6 +92,10 @@ impl View {
             let model = self.model(&told.model, now, unix);
             let Some(model) = model else { continue };
             model.live = told.workers > 0;
+            // If the last worker is lost before the next snapshot, nobody has an estimate yet.
+            let start = told.estimated_wait_ms.filter(|_| !model.live);
+            let start = start.map_or(NO_WORKER_RETRY, Duration::from_millis);
+            model.starts = told.on_demand.then_some(start);
             model.context_length = told.context_length;
             model.capabilities = told.capabilities;
         }
@@ -101,7 +119,9 @@ impl View {
 
     /// What is known of a worker. Nothing is, at its first mention.
     fn worker(&mut self, name: &Name, now: Instant) -> &mut Worker {
-        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now))
+        self.workers
+            .entry(name.clone())
+            .or_insert_with(|| Worker::new(name, now))
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
@@ -120,7 +140,7 @@ impl View {
         worker.models = models
             .map(|model| (model.name.clone(), model.capabilities.features()))
             .collect();
-        worker.ttft_ms = told.report.ttft.p50;
+        worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
@@ -142,8 +162,10 @@ impl View {
             context_length: None,
             capabilities: Capabilities::default(),
             live: false,
+            starts: None,
             seen: now,
             able: SeenFeatures::default(),
+            prefill: None,
         });
         model.seen = now;
         Some(model)
@@ -298,6 +320,14 @@ impl View {
         self.workers.values().any(|worker| worker.serves(model).is_some())
     }
 
+    /// In what time a worker of `model` is expected, if there is none and requests that wait for it start one. A new leader
+    /// among the coordinators takes a moment; those that wait outlast it.
+    pub fn starting(&self, model: &str, now: Instant) -> Option<Duration> {
+        let told = self.snapshot_at.is_some_and(|at| now < at + STARTING_BELIEVED);
+        let starts = self.models.get(model).and_then(|model| model.starts);
+        starts.filter(|_| told && !self.is_live(model))
+    }
+
     /// The models of this worker.
     pub fn models_of(&self, name: &Name) -> Vec<String> {
         let models = self.workers.get(name).map(|worker| worker.models.iter());
@@ -314,3 +344,7 @@ impl View {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "view_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod prefix_tests;

@@ -51,6 +51,7 @@ fn told(workers: Vec<WorkerCapacity>, models: &[&str]) -> Capacity {
         tokens_per_second: 12.5,
         estimated_wait_ms: Some(70),
         desired_workers: 1,
+        on_demand: false,
         context_length: None,
         capabilities: Capabilities::default(),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Driver;
-use crate::call::CallError;
+use crate::call::{CallError, Stage};
 
 impl Driver {
     /// Reports when workers begin and end the request, for the drain rate.
@@ -29,7 +29,21 @@ impl Driver {
     pub(super) fn full(&mut self, retry_after: Duration) {
         self.leave_line();
         let model = self.call.model.clone();
+        let starting = self.shared.view().starting(&model, Instant::now());
+        let retry_after = starting.map_or(retry_after, |start| retry_after.max(start));
         self.state
             .fail(CallError::Full { model, retry_after }, &mut self.actions);
+    }
+
+    /// What the client is told of `error`. Who has waited in vain for a worker to start learns when it is expected.
+    pub(super) fn told(&self, error: CallError, now: Instant) -> CallError {
+        if !matches!(error, CallError::Deadline { stage: Stage::Queue }) {
+            return error;
+        }
+        let model = self.call.model.clone();
+        match self.shared.view().starting(&model, now) {
+            Some(retry_after) => CallError::NoWorker { model, retry_after },
+            None => error,
+        }
     }
 }

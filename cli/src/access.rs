@@ -10,7 +10,8 @@ use tokenbus_gateway::{
 
 use crate::failure::{Failure, Unusable};
 use crate::listen::Listen;
-use crate::shared::{bytes, duration};
+use crate::shared::duration;
+use crate::size::Size;
 
 /// Access to a gateway, and the meaning of model names there.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,8 +70,8 @@ pub(crate) struct AccessArgs {
     pub(crate) usage_stream_age: Duration,
 
     /// How much the stream keeps; the oldest records go first
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1GiB", help_heading = "Usage")]
-    pub(crate) usage_stream_size: usize,
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", help_heading = "Usage")]
+    pub(crate) usage_stream_size: Size,
 }
 
 impl AccessArgs {
@@ -110,7 +111,7 @@ impl AccessArgs {
         options.usage_stream = self.usage_stream.map(|name| UsageStream {
             name,
             age,
-            bytes: size as u64,
+            bytes: size.0 as u64,
         });
     }
 }

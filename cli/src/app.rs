@@ -12,8 +12,8 @@ use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs, TraceArgs};
 use crate::{
-    chat, config, coordinator, drain, gateway, health, http, keys, nats_config, open_files, outlet, sim_server, ui, up,
-    worker,
+    chat, config, coordinator, drain, gateway, generated, health, http, keys, nats_config, open_files, outlet,
+    sim_server, ui, up, variables, worker,
 };
 
 /// Exit status of a command line or a configuration that cannot be used; the same as clap's.
@@ -21,7 +21,8 @@ const UNUSABLE: u8 = 2;
 
 const SETTINGS: &str = "\
 Settings: a flag wins over its environment variable, that over the TOML file, that over the default. \
-Every flag --some-flag has the variable TOKENBUS_SOME_FLAG (an empty one counts as not set) and the TOML key \
+Every flag --some-flag has the variable TOKENBUS_SOME_FLAG (an empty one counts as not set; where subcommands \
+differ in what a flag means, its variable names the subcommand, as in TOKENBUS_WORKER_URL) and the TOML key \
 some-flag: at the root of the file for what several subcommands share (log, log-format, nats, nats-creds, \
 nats-ca, nats-tls-first, namespace), otherwise in the subcommand's table, as in [worker]; \
 tables [models.\"NAME\"] are the aliases and defaults of models. Flags that can be repeated are arrays \
@@ -31,7 +32,7 @@ there.";
 ///
 /// `tokenbus up` starts a whole cluster on this machine, with a small model, and asks it a question.
 #[derive(Debug, clap::Parser)]
-#[command(name = "tokenbus", version, arg_required_else_help = true, after_help = SETTINGS)]
+#[command(name = "tokenbus", version = version(), arg_required_else_help = true, after_help = SETTINGS)]
 struct Cli {
     #[command(flatten)]
     log: LogArgs,
@@ -55,6 +56,8 @@ enum Command {
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
     Provision(up::provision_command::Args),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
 }
 
 /// A subcommand that only looks at the bus.
@@ -80,6 +83,15 @@ enum Watch {
     },
 }
 
+/// The version, with the commit where the build was told it.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("TOKENBUS_COMMIT") {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
+    }
+}
+
 /// Runs the process's command line.
 pub(crate) fn main() -> ExitCode {
     let status = run();
@@ -94,9 +106,17 @@ fn run() -> ExitCode {
         Ok(command) => command,
         Err(error) => return fail(&error, UNUSABLE),
     };
-    let parsed = command.try_get_matches_from(arguments);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let parsed = command.clone().try_get_matches_from(arguments);
+    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let cli = match parsed {
+        Ok((cli, matches)) => {
+            for (old, new) in variables::old_names(&command, &matches) {
+                ui::complain(format_args!(
+                    "warning: {old} means different things to different subcommands: name it {new}"
+                ));
+            }
+            cli
+        }
         Err(error) => {
             // Help and version are such errors too, with status 0.
             drop(error.print());
@@ -139,9 +159,17 @@ impl Command {
             Self::Keys(args) => keys::run(args).await,
             Self::NatsConfig(args) => nats_config::run(args),
             Self::Chat(args) => Ok(chat::run(args).await?),
-            Self::Bench(args) => Ok(tokenbus_loadgen::run(args).await?),
+            Self::Bench(args) => Ok(tokenbus_loadgen::run(chat::only_model(args).await?).await?),
             Self::SimServer(args) => sim_server::run(args).await,
             Self::Provision(args) => up::provision_command::run(args).await,
+            Self::Completions(args) => {
+                generated::completions(&args, Cli::command())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Man(args) => {
+                generated::man(&args, Cli::command())?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 
@@ -161,7 +189,9 @@ impl Command {
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)
-            | Self::Provision(_) => "warn,async_nats::connector=off,tokenbus_bus=error",
+            | Self::Provision(_)
+            | Self::Completions(_)
+            | Self::Man(_) => "warn,async_nats::connector=off,tokenbus_bus=error",
         }
     }
 
@@ -242,10 +272,48 @@ fn report_panics_in_one_line() {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Flags that mean the same wherever they are, although their help is worded for each subcommand.
+    const ALIKE: [&str; 9] = [
+        "allowed-host",
+        "api-key",
+        "gpu-layers",
+        "health-file",
+        "insecure",
+        "keys",
+        "max-tokens",
+        "sort",
+        "usage-stream",
+    ];
+
+    fn flags(command: &clap::Command, found: &mut BTreeMap<String, BTreeSet<String>>) {
+        for arg in command.get_arguments() {
+            if let (Some(flag), Some(help)) = (arg.get_long(), arg.get_help()) {
+                let help = help.to_string();
+                let meaning = help.split(" [default").next().unwrap_or_default();
+                found.entry(flag.to_owned()).or_default().insert(meaning.to_owned());
+            }
+        }
+        command.get_subcommands().for_each(|sub| flags(sub, found));
+    }
+
+    #[test]
+    fn no_variable_means_different_things_to_different_subcommands() {
+        let mut found = BTreeMap::new();
+        flags(&Cli::command(), &mut found);
+        let several = found.iter().filter(|(_, helps)| helps.len() > 1);
+        let unlisted: Vec<&String> = several
+            .map(|(flag, _)| flag)
+            .filter(|flag| !ALIKE.contains(&flag.as_str()) && !variables::AMBIGUOUS.contains(&flag.as_str()))
+            .collect();
+        assert!(unlisted.is_empty(), "list them in AMBIGUOUS or ALIKE: {unlisted:?}");
     }
 }

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
+use crate::size::Size;
+use crate::variables;
+
 /// The table at the root with the meaning of model names. Its file becomes the default of the flag with that name.
 const MODELS: &str = "models";
 
@@ -78,9 +81,8 @@ pub(crate) fn fold(
     arguments: &[OsString],
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command, ConfigError> {
-    let is_empty = |name: &str| variable(name).is_some_and(|value| value.is_empty());
     let file = file_argument(arguments).or_else(|| variable("TOKENBUS_CONFIG").filter(|value| !value.is_empty()));
-    let command = with_environment(command, is_empty);
+    let command = variables::attach(command, &variable);
     let Some(file) = file.map(PathBuf::from) else {
         return Ok(command);
     };
@@ -110,33 +112,6 @@ fn file_argument(arguments: &[OsString]) -> Option<OsString> {
         }
     }
     found
-}
-
-/// Gives each flag its variable: `TOKENBUS_` and the flag in capitals. An empty variable counts as
-/// not set (a compose file's `${X:-}`), where clap would parse an empty value.
-fn with_environment(command: Command, is_empty: impl Fn(&str) -> bool) -> Command {
-    let attach = |arg: Arg| {
-        let Some(variable) = arg.get_long().map(variable_of) else {
-            return arg;
-        };
-        let arg = if matches!(arg.get_action(), ArgAction::SetTrue) {
-            arg.value_parser(clap::builder::BoolishValueParser::new())
-        } else {
-            arg
-        };
-        if is_empty(&variable) { arg } else { arg.env(variable) }
-    };
-    everywhere(command, &attach)
-}
-
-/// Changes every argument, those of subcommands' subcommands too.
-fn everywhere(command: Command, change: &dyn Fn(Arg) -> Arg) -> Command {
-    command.mut_args(change).mut_subcommands(|sub| everywhere(sub, change))
-}
-
-/// The environment variable of a flag: `sim-ttft` is `TOKENBUS_SIM_TTFT`.
-fn variable_of(flag: &str) -> String {
-    format!("TOKENBUS_{}", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
 fn with_file(mut command: Command, table: &Table, file: &Path) -> Result<Command, ConfigError> {
@@ -281,9 +256,9 @@ fn values_of(arg: &Arg, value: &Value) -> Result<Vec<String>, String> {
 fn value_of(arg: &Arg, value: &Value) -> Result<String, String> {
     match (kind_of(arg), value) {
         (Kind::Bool, Value::Boolean(value)) => Ok(value.to_string()),
-        (Kind::Integer | Kind::Float, Value::Integer(value)) => Ok(value.to_string()),
+        (Kind::Integer | Kind::Float | Kind::Size, Value::Integer(value)) => Ok(value.to_string()),
         (Kind::Float, Value::Float(value)) => Ok(value.to_string()),
-        (Kind::Text, Value::String(value)) => Ok(value.clone()),
+        (Kind::Text | Kind::Size, Value::String(value)) => Ok(value.clone()),
         // `0` needs no unit, and so no quotes.
         (Kind::Text, Value::Integer(0)) if is_duration(arg) => Ok("0".to_owned()),
         (kind, other) => Err(format!("must be {}, not {}", kind.described(), described(other))),
@@ -322,6 +297,7 @@ enum Kind {
     Bool,
     Integer,
     Float,
+    Size,
     Text,
 }
 
@@ -331,6 +307,7 @@ impl Kind {
             Self::Bool => "true or false",
             Self::Integer => "a whole number",
             Self::Float => "a number",
+            Self::Size => "a size, as in \"32MiB\"",
             Self::Text => "a string",
         }
     }
@@ -358,6 +335,8 @@ fn kind_of(arg: &Arg) -> Kind {
     ];
     if is_one_of(&[TypeId::of::<bool>()]) {
         Kind::Bool
+    } else if is_one_of(&[TypeId::of::<Size>()]) {
+        Kind::Size
     } else if is_one_of(&integers) {
         Kind::Integer
     } else if is_one_of(&[TypeId::of::<f32>(), TypeId::of::<f64>()]) {

@@ -54,6 +54,8 @@ struct Worker {
     engine: String,
     #[arg(long)]
     rate: Option<f64>,
+    #[arg(long)]
+    limit: Option<Size>,
     #[arg(long, value_parser = crate::shared::duration, default_value = "1s")]
     sim_ttft: std::time::Duration,
     #[arg(long)]
@@ -140,7 +142,7 @@ fn a_subcommand_below_a_subcommand_has_its_settings_too() {
         other => panic!("{other:?}"),
     };
     assert_eq!(listed(&[]), ("root".into(), "file".into()));
-    let command = with_environment(<Toy as clap::CommandFactory>::command(), |_| false);
+    let command = variables::attach(<Toy as clap::CommandFactory>::command(), &|_| None);
     let list = command
         .find_subcommand("keys")
         .unwrap()
@@ -254,14 +256,13 @@ fn the_file_can_be_named_by_the_environment_and_the_last_flag_counts() {
 }
 
 #[test]
-fn every_flag_has_its_variable_and_an_empty_one_is_none() {
-    let command = <Toy as clap::CommandFactory>::command();
-    let command = with_environment(command, |name| name == "TOKENBUS_SLOTS");
-    let worker = command.find_subcommand("worker").unwrap();
-    let variable = |flag: &str| {
-        let arg = worker.get_arguments().find(|arg| arg.get_long() == Some(flag)).unwrap();
-        arg.get_env().map(|name| name.to_str().unwrap().to_owned())
+fn a_size_is_written_alike_in_the_file_and_in_flags() {
+    let limit = |value: &str| {
+        let file = format!("[worker]\nengine = 'sim'\nlimit = {value}\n");
+        parse(&file, &[], &["worker"]).map(|toy| worker(toy).limit.unwrap().0)
     };
-    assert_eq!(variable("sim-ttft").as_deref(), Some("TOKENBUS_SIM_TTFT"));
-    assert_eq!(variable("slots"), None);
+    assert_eq!(limit("'32MiB'"), Ok(32 << 20));
+    assert_eq!(limit("33554432"), Ok(32 << 20));
+    assert!(limit("'much'").unwrap_err().contains("512KiB"));
+    assert!(limit("1.5").unwrap_err().contains("32MiB"));
 }

@@ -11,8 +11,9 @@ use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::open_files;
-use crate::shared::{BusArgs, KeptArgs, bytes, duration, thread_count, threads};
+use crate::shared::{BusArgs, KeptArgs, duration, thread_count, threads};
 use crate::signals;
+use crate::size::Size;
 
 /// Serve the OpenAI-compatible endpoint
 ///
@@ -43,12 +44,12 @@ pub(crate) struct Args {
     max_connections: Option<u32>,
 
     /// Largest request body, bytes or with a unit, as in 32MiB
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "32MiB")]
-    body_limit: usize,
+    #[arg(long, value_name = "SIZE", default_value = "32MiB")]
+    body_limit: Size,
 
     /// Memory for the bodies of all requests, as they came and as they are passed on; beyond it, 503
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "512MiB")]
-    body_memory: usize,
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    body_memory: Size,
 
     /// Time limit of an answer in one piece, of the wait for a stream's first output, and of each silence of a stream;
     /// a stream that flows is not cut. A client may ask for another with x-request-timeout
@@ -82,16 +83,16 @@ pub(crate) struct Args {
     bus_patience: Duration,
 
     /// Memory for the bodies of requests that wait for room; one larger body may wait when no other does
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "256MiB")]
-    waiting_bytes: usize,
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    waiting_bytes: Size,
 
     /// Time for which responses of /v1/responses are kept, where NATS has JetStream; 0s keeps none
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "24h")]
     responses_ttl: Duration,
 
     /// Room for all kept responses of the cluster; the oldest go first
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1GiB")]
-    responses_bytes: usize,
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    responses_bytes: Size,
 
     /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
@@ -119,7 +120,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         bus_patience: args.bus_patience,
         waiting: Bounds {
             requests: args.waiting,
-            bytes: args.waiting_bytes,
+            bytes: args.waiting_bytes.0,
         },
         drain_delay: args.drain_delay,
         grace: args.grace,
@@ -127,11 +128,11 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     };
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
-    options.responses.bytes = args.responses_bytes as u64;
+    options.responses.bytes = args.responses_bytes.0 as u64;
     options.http.max_connections = most_connections(args.max_connections);
     // One body of the largest size always fits, compressed or translated.
-    options.http.body_memory = args.body_memory.max(args.body_limit.saturating_mul(2));
-    options.http.body_limit = args.body_limit;
+    options.http.body_memory = args.body_memory.0.max(args.body_limit.0.saturating_mul(2));
+    options.http.body_limit = args.body_limit.0;
     options.http.request_timeout = args.request_timeout;
     options.http.max_request_timeout = args.max_request_timeout;
     options.http.max_priority = args.max_priority;

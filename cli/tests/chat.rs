@@ -121,6 +121,33 @@ fn the_question_can_come_through_a_pipe() {
 }
 
 #[test]
+fn what_is_piped_in_follows_the_question_and_sampling_is_asked_for() {
+    let (url, seen) = serve(vec![events(&[HELLO, STOP, "[DONE]"])]);
+    let flags = ["--model", "m", "--temperature", "0.5", "--max-tokens", "7", "Summarise"];
+    let mut child = chat(&url, &flags)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"a report\n").unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let body: serde_json::Value = serde_json::from_str(&seen.recv().unwrap().body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"model": "m", "stream": true, "temperature": 0.5, "max_tokens": 7,
+            "messages": [{"role": "user", "content": "Summarise\n\na report"}]})
+    );
+}
+
+#[test]
+fn the_benchmark_asks_for_a_name_where_there_are_several_models() {
+    let (url, _seen) = serve(vec![json("200 OK", MODELS)]);
+    let ended = run(tokenbus(std::path::Path::new("/nonexistent")).args(["bench", "--url", &url]));
+    assert_eq!(ended.status, 2, "{ended:?}");
+    assert!(only_line(&ended.stderr).contains("first/model, second"), "{ended:?}");
+}
+
+#[test]
 fn half_an_answer_is_shown_and_is_a_failure() {
     let lost = r#"{"error":{"message":"the worker is gone","type":"server_error","code":"worker_lost"}}"#;
     for (answer, part) in [

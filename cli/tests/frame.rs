@@ -99,10 +99,15 @@ fn the_flags_that_others_script_against_exist() {
                 help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
                 "{name} {flag}: {help}"
             );
-            let variable = format!(
-                "TOKENBUS_{}",
-                flag.trim_start_matches('-').to_uppercase().replace('-', "_")
-            );
+            // Where subcommands differ in what a flag means, the variable names the subcommand.
+            let plain = flag.trim_start_matches('-').to_uppercase().replace('-', "_");
+            let several = ["LISTEN", "MODEL", "PROMPT", "SLOTS", "THREADS", "URL"].contains(&plain.as_str());
+            let own = if several {
+                format!("{}_", name.to_uppercase())
+            } else {
+                String::new()
+            };
+            let variable = format!("TOKENBUS_{own}{plain}");
             assert!(help.contains(&variable), "{name} {variable}");
         }
     }
@@ -164,7 +169,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
             command.args(["--url", url]);
         }
         if let Some(url) = variable {
-            command.env("TOKENBUS_URL", url);
+            command.env("TOKENBUS_CHAT_URL", url);
         }
         if config {
             command.env("TOKENBUS_CONFIG", &file);
@@ -178,6 +183,37 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     assert!(tried(None, Some(variable), true).contains(variable));
     assert!(tried(None, None, true).contains("http://127.0.0.1:3/file"));
     assert!(tried(None, Some(""), true).contains("http://127.0.0.1:3/file"));
+}
+
+#[test]
+fn a_variable_whose_name_says_too_little_is_read_with_a_warning() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = tokenbus(home.path());
+    command.args(["chat", "hello", "--model", "m"]);
+    command.env("TOKENBUS_URL", "http://127.0.0.1:1/old");
+    let ended = run(&mut command);
+    let (warning, error) = ended.stderr.trim_end().split_once('\n').unwrap();
+    assert!(
+        warning.contains("TOKENBUS_URL") && warning.contains("TOKENBUS_CHAT_URL"),
+        "{warning}"
+    );
+    assert!(error.contains("http://127.0.0.1:1/old"), "{error}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let home = tempfile::tempdir().unwrap();
+    let shell = run(tokenbus(home.path()).args(["completions", "bash"]));
+    assert!(shell.status == 0 && shell.stdout.contains("nats-config"), "{shell:?}");
+    let pages = home.path().join("man");
+    let man = run(tokenbus(home.path()).arg("man").arg(&pages));
+    assert_eq!(man.status, 0, "{man:?}");
+    for page in ["tokenbus.1", "tokenbus-worker.1"] {
+        assert!(
+            std::fs::read_to_string(pages.join(page)).unwrap().contains(".TH"),
+            "{page}"
+        );
+    }
 }
 
 #[test]

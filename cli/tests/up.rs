@@ -303,4 +303,7 @@ fn a_taken_port_and_a_wrong_model_are_said_at_once() {
     assert_eq!(ended.status, 1);
     assert!(ended.stderr.contains("is no GGUF file"), "{}", ended.stderr);
     assert_eq!(run(up(home.path()).args(["--model", "hf:nonsense"])).status, 2);
+    let ended = run(up(home.path()).args(["--model", "llama3"]));
+    assert_eq!(ended.status, 1);
+    assert!(ended.stderr.contains("hf:owner/repo"), "{}", ended.stderr);
 }

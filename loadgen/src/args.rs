@@ -30,9 +30,9 @@ pub struct Args {
     #[arg(long, default_value = "http://127.0.0.1:8080/v1", value_name = "URL")]
     pub url: String,
 
-    /// The model to ask
+    /// The model to ask [default: the only one that the server has]
     #[arg(long, value_name = "NAME")]
-    pub model: String,
+    pub model: Option<String>,
 
     /// Closed loop: connections that each send the next request when the last has ended [default: 64]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u64).range(1..=MAX_CONCURRENCY))]
@@ -223,7 +223,6 @@ mod tests {
     #[test]
     fn refuses_nonsense() {
         for line in [
-            "b",
             "b --model m --rate 1 --concurrency 2",
             "b --model m --rate 0",
             "b --model m --rate inf",

@@ -232,7 +232,7 @@ fn load(args: &Args, plan: &Plan, request_bytes: usize, threads: usize, warmup_f
     };
     Load {
         url: args.url.clone(),
-        model: args.model.clone(),
+        model: args.model.clone().unwrap_or_default(),
         mode: if open { "open" } else { "closed" },
         concurrency: (!open).then(|| connections(args)),
         rate_per_second: args.rate,

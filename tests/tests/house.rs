@@ -188,7 +188,18 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "cli",
         &[
-            &["config", "failure", "files", "limits", "listen", "open_files", "secret"],
+            &[
+                "failure",
+                "generated",
+                "files",
+                "limits",
+                "listen",
+                "open_files",
+                "secret",
+                "size",
+                "variables",
+            ],
+            &["config"],
             &["http", "outlet"],
             &["shared", "signals", "ui"],
             &[

@@ -85,6 +85,28 @@ pub(crate) struct Api {
     http: Client,
     base: String,
     key: Option<String>,
+    sampling: Sampling,
+}
+
+/// How tokens are chosen; what is absent is the server's choice.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Sampling {
+    /// Randomness, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) temperature: Option<f64>,
+    /// Most tokens of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_tokens: Option<u32>,
+}
+
+/// The body of a request.
+#[derive(Serialize)]
+struct Question<'a> {
+    model: &'a str,
+    messages: &'a [Message],
+    stream: bool,
+    #[serde(flatten)]
+    sampling: Sampling,
 }
 
 impl Api {
@@ -106,7 +128,19 @@ impl Api {
             url: base.clone(),
             reason: http::cause(&error),
         })?;
-        Ok(Self { http, base, key })
+        let sampling = Sampling::default();
+        Ok(Self {
+            http,
+            base,
+            key,
+            sampling,
+        })
+    }
+
+    /// The same server, asked for answers of this kind.
+    #[must_use]
+    pub(crate) fn sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
     }
 
     /// The names of the models, in the server's order.
@@ -139,12 +173,18 @@ impl Api {
         messages: &[Message],
         mut each: impl FnMut(Piece),
     ) -> Result<(), ApiError> {
-        let body = serde_json::json!({ "model": model, "messages": messages, "stream": true });
+        let question = Question {
+            model,
+            messages,
+            stream: true,
+            sampling: self.sampling,
+        };
+        let body = serde_json::to_string(&question).map_err(|error| ApiError::Strange(error.to_string()))?;
         let request = self
             .http
             .post(format!("{}/chat/completions", self.base))
             .header("content-type", "application/json")
-            .body(body.to_string());
+            .body(body);
         let response = self.send(request).await?;
         let mut bytes = response.bytes_stream();
         let (mut parser, mut answer) = (EventParser::new(limits::SSE_EVENT_BYTES), Answer::default());

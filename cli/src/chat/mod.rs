@@ -4,15 +4,20 @@ pub(crate) mod api;
 mod interactive;
 mod terminal;
 
+use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::process::ExitCode;
 
-use self::api::{Api, ApiError, Message, Piece};
+use self::api::{Api, ApiError, Message, Piece, Sampling};
 use self::terminal::Printer;
 use crate::limits;
 use crate::signals::{self, INTERRUPTED};
 
-/// Talk to a model: one question given here or on standard input, otherwise a conversation.
+/// Talk to a model: one question given here, on standard input or on both, otherwise a conversation
+///
+/// As in: cat report.txt | tokenbus chat "Summarise this"
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Base URL of any OpenAI-compatible server
@@ -27,11 +32,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
 
+    /// Randomness of the answer: 0 for none, usually up to 2 [default: the model's own]
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    pub(crate) temperature: Option<f64>,
+
+    /// Most tokens of an answer [default: the server's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: Option<u32>,
+
     /// API key, where the server wants one
     #[arg(long, value_name = "KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
 
-    /// The question; without one it is read from standard input, which on a terminal is a conversation
+    /// The question. What is piped in follows it, or is the question where none is given here; on a terminal, without a
+    /// question, it is a conversation
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: Vec<String>,
 }
@@ -45,6 +59,9 @@ pub(crate) enum ChatError {
     /// The server lists no model.
     #[error("no model is being served at {0} yet: start a worker, or name a model with --model")]
     NoModel(String),
+    /// The server lists more than one model.
+    #[error("choose a model with --model: {0}")]
+    Several(String),
     /// Standard input or output.
     #[error("{0}")]
     Terminal(std::io::Error),
@@ -61,7 +78,10 @@ pub(crate) enum ChatError {
 /// # Errors
 /// [`ChatError`]; in one-shot mode also when the answer broke off.
 pub(crate) async fn run(args: Args) -> Result<ExitCode, ChatError> {
-    let api = Api::new(&args.url, args.api_key.clone())?;
+    let api = Api::new(&args.url, args.api_key.clone())?.sampling(Sampling {
+        temperature: args.temperature,
+        max_tokens: args.max_tokens,
+    });
     let question = question(&args.prompt)?;
     let model = match args.model {
         Some(model) => model,
@@ -84,12 +104,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, ChatError> {
 
 /// The question from the arguments or a pipe; `None` for a conversation.
 fn question(words: &[String]) -> Result<Option<String>, ChatError> {
-    if !words.is_empty() {
-        return Ok(Some(words.join(" ")));
-    }
     let stdin = std::io::stdin();
-    if stdin.is_terminal() {
+    let asked = words.join(" ");
+    if asked.is_empty() && stdin.is_terminal() {
         return Ok(None);
+    }
+    if !asked.is_empty() && !is_piped(&stdin) {
+        return Ok(Some(asked));
     }
     let mut text = String::new();
     stdin
@@ -97,12 +118,45 @@ fn question(words: &[String]) -> Result<Option<String>, ChatError> {
         .take(limits::STDIN_PROMPT_BYTES)
         .read_to_string(&mut text)
         .map_err(ChatError::Terminal)?;
-    let text = text.trim();
-    if text.is_empty() {
-        Err(ChatError::Empty)
-    } else {
-        Ok(Some(text.to_owned()))
+    match (asked, text.trim()) {
+        (asked, "") if asked.is_empty() => Err(ChatError::Empty),
+        (asked, "") => Ok(Some(asked)),
+        (asked, text) if asked.is_empty() => Ok(Some(text.to_owned())),
+        (asked, text) => Ok(Some(format!("{asked}\n\n{text}"))),
     }
+}
+
+/// Whether somebody gave this process a pipe or a file to read. A script's own input, such as /dev/null or a socket, is
+/// neither.
+fn is_piped(stdin: &std::io::Stdin) -> bool {
+    let kind = stdin.as_fd().try_clone_to_owned().map(File::from);
+    let kind = kind.and_then(|file| file.metadata()).map(|about| about.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_file())
+}
+
+/// # Errors
+/// A sentence for the user.
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok();
+    number
+        .filter(|number| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "write a number from 0, like 0.7".to_owned())
+}
+
+/// The benchmark's flags, with the server's only model where none is named.
+///
+/// # Errors
+/// [`ChatError`], where the server has none, or several.
+pub(crate) async fn only_model(mut args: tokenbus_loadgen::Args) -> Result<tokenbus_loadgen::Args, ChatError> {
+    if args.model.is_none() {
+        let models = Api::new(&args.url, args.api_key.clone())?.models().await?;
+        args.model = match models.as_slice() {
+            [] => return Err(ChatError::NoModel(args.url)),
+            [only] => Some(only.clone()),
+            several => return Err(ChatError::Several(several.join(", "))),
+        };
+    }
+    Ok(args)
 }
 
 async fn first_model(api: &Api, url: &str) -> Result<String, ChatError> {

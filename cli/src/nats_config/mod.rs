@@ -16,7 +16,7 @@ use self::cluster::{Changes, Cluster, Node};
 use self::users::Users;
 use crate::failure::{Failure, Unusable};
 use crate::files::{self, Folder};
-use crate::shared::bytes;
+use crate::size::Size;
 use crate::ui;
 
 /// Write a NATS configuration with users, permissions and TLS
@@ -58,8 +58,8 @@ pub(crate) struct Args {
     usage_stream: Option<Name>,
 
     /// What JetStream may store in files, on each server [default: 4GiB]
-    #[arg(long, value_name = "SIZE", value_parser = bytes)]
-    store_size: Option<usize>,
+    #[arg(long, value_name = "SIZE")]
+    store_size: Option<Size>,
 
     /// Where each server has its folder [default: where it is written]
     #[arg(long, value_name = "FOLDER")]
@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         models: args.model,
         removed: args.remove_worker,
         usage_stream: args.usage_stream,
-        store_size: args.store_size.map(|size| size as u64),
+        store_size: args.store_size.map(|size| size.0 as u64),
         server_folder: args.server_folder,
         tls: args.tls_cert.zip(args.tls_key),
         namespace: args.namespace,

@@ -71,6 +71,9 @@ pub(crate) enum ModelError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no such file.
+    #[error("there is no file {path}; a model of Hugging Face is hf:owner/repo, or hf:owner/repo:Q4_K_M for one of its files", path = .0.display())]
+    NoFile(PathBuf),
     /// The file is something else.
     #[error("{path} is no GGUF file: the engine reads models in the GGUF format only", path = .0.display())]
     NotGguf(PathBuf),
@@ -138,6 +141,7 @@ fn check(file: &Path) -> Result<(), ModelError> {
     let got = File::open(file).and_then(|mut file| file.read_exact(&mut magic));
     match got {
         Ok(()) if magic == *b"GGUF" => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(ModelError::NoFile(file.to_owned())),
         Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(read(error)),
         _ => Err(ModelError::NotGguf(file.to_owned())),
     }
@@ -189,7 +193,7 @@ mod tests {
     fn other_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.gguf");
-        assert!(matches!(check(&file), Err(ModelError::Read { .. })));
+        assert!(matches!(check(&file), Err(ModelError::NoFile(_))));
         std::fs::write(&file, "GG").unwrap();
         assert!(matches!(check(&file), Err(ModelError::NotGguf(_))));
         std::fs::write(&file, "GGUF and more").unwrap();

@@ -18,8 +18,8 @@ use crate::limits::{
     ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
     UNTOLD_FOR, WARM_UP,
 };
-use crate::options::Options;
 use crate::metrics::{Metrics, WorkerTotals};
+use crate::options::Options;
 use crate::outbound::Outbound;
 use crate::pacer::{Pacer, Urgency};
 use crate::registry::{Change, RefusedStatus, Registry};

@@ -30,7 +30,7 @@ pub(super) struct Turns<T> {
     next: BTreeSet<Turn>,
     /// Tenants without, of which a charge is remembered.
     away: BTreeSet<Turn>,
-    /// The charge of the tenant that had the last turn, before that turn. It never falls.
+    /// The charge of the tenant that had the last turn, before that turn.
     present: u64,
     changes: i64,
     turns: u64,
@@ -125,6 +125,8 @@ impl<T> Turns<T> {
             // Before those with the same charge, as it was.
             self.changes += 1;
             account.since = -self.changes;
+            // That turn was none: whoever comes now is not behind it.
+            self.present = self.present.min(account.charged);
         } else if account.places.is_empty() {
             account.charged = account.charged.max(self.present);
         }

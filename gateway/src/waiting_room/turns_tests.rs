@@ -142,6 +142,25 @@ fn a_turn_in_vain_costs_nothing() {
 }
 
 #[test]
+fn nobody_waits_for_turns_that_a_whole_line_had_in_vain() {
+    let mut bench = Bench::default();
+    for _ in 0..500 {
+        bench.comes("fleet", 100);
+    }
+    let woken: Vec<Arc<Ticket>> = std::iter::from_fn(|| bench.next()).collect();
+    for ticket in woken {
+        let again = Arc::new(Ticket {
+            had_turn: true,
+            ..(*ticket).clone()
+        });
+        bench.enters(&again);
+    }
+    bench.comes("person", 100);
+    let turns = [bench.next_of(), bench.next_of()];
+    assert!(turns.contains(&"person".to_owned()), "{turns:?}");
+}
+
+#[test]
 fn whoever_leaves_pays_nothing_and_nobody_is_remembered_for_ever() {
     let mut random = fastrand::Rng::with_seed(3);
     let mut bench = Bench::default();

@@ -79,12 +79,11 @@ impl AccessArgs {
     /// # Errors
     /// [`Unusable`] if others can reach `listen`, or the published address, and no keys are required.
     pub(crate) async fn check(&self, listen: &Listen) -> Result<(), Unusable> {
-        // Nothing can listen on a name without an address, but others may know the address of a published one.
-        let (flag, reached, unknown) = match &self.published {
-            Some(published) => ("--published", published, false),
-            None => ("--listen", listen, true),
+        let (flag, reached, private) = match &self.published {
+            Some(published) => ("--published", published, published.is_private().await),
+            None => ("--listen", listen, listen.is_loopback().await),
         };
-        if self.keys.is_some() || self.insecure || reached.is_loopback().await.unwrap_or(unknown) {
+        if self.keys.is_some() || self.insecure || private {
             return Ok(());
         }
         Err(Unusable(format!(

@@ -124,7 +124,7 @@ async fn page(args: &Args) -> Result<PageAccess, Unusable> {
         }
         (None, None) => None,
     };
-    if token.is_none() && !args.insecure && args.listen.is_loopback().await != Some(true) {
+    if token.is_none() && !args.insecure && !args.listen.is_loopback().await {
         return Err(Unusable(format!(
             "--listen {} can be reached from other machines, and its status page tells of every worker: give \
              --page-token-file FILE, or --insecure to show it to everybody",

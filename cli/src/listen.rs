@@ -44,8 +44,17 @@ impl Listen {
         self.0.ends_with(":0")
     }
 
-    /// Whether only this machine can reach it; `None` for a name without an address here.
-    pub(crate) async fn is_loopback(&self) -> Option<bool> {
+    /// Whether only this machine can reach it. A name without an address counts as such: nothing can listen on it.
+    pub(crate) async fn is_loopback(&self) -> bool {
+        self.loopback().await.unwrap_or(true)
+    }
+
+    /// Whether others cannot reach it by this address; they may know that of a name without an address here.
+    pub(crate) async fn is_private(&self) -> bool {
+        self.loopback().await.unwrap_or(false)
+    }
+
+    async fn loopback(&self) -> Option<bool> {
         let mut addresses = tokio::net::lookup_host(&self.0).await.ok()?;
         Some(addresses.all(|address| address.ip().to_canonical().is_loopback()))
     }
@@ -88,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn loopback_is_told_from_what_others_can_reach() {
-        let is_loopback = async |text: &str| text.parse::<Listen>().unwrap().is_loopback().await.unwrap_or(true);
+        let is_loopback = async |text: &str| text.parse::<Listen>().unwrap().is_loopback().await;
         for own in [
             "127.0.0.1:0",
             "127.8.9.1:80",

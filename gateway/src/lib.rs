@@ -19,6 +19,7 @@ mod stream;
 mod usage;
 mod waiting_room;
 
+pub use auth::budget::{Budget, Budgets, Money, MoneyError, Spent, spent};
 pub use auth::key_table::{KeyEntry, KeyTable};
 pub use auth::pattern::Pattern;
 pub use auth::secret::{KeyHash, Secret};
@@ -46,7 +47,7 @@ pub mod testing {
     pub use crate::limits::STREAM_BUFFER;
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};
-    pub use crate::placement::{Choice, Overview, Tried, View};
+    pub use crate::placement::{Ask, Choice, Overview, Prefixes, Target, Tried, View, Why};
     pub use crate::responses_store::ResponsesStore;
     pub use crate::stream::demux::Streams;
     pub use crate::stream::inbox::{Fate, Inbox};

@@ -64,6 +64,10 @@ pub(crate) const PING_AFTER: Duration = Duration::from_millis(300);
 /// gets an error. One poisonous request must not take down every engine in turn.
 pub(crate) const MAX_RUNS: u32 = 3;
 
+/// Engines that may answer one request with an error of their own (500). The request may be the cause, so one more is
+/// asked, and no third.
+pub(crate) const MAX_OWN_ERRORS: u32 = 2;
+
 /// Engines that may die of one request: two are no coincidence.
 pub(crate) const MAX_DEATHS: u32 = 2;
 
@@ -193,6 +197,15 @@ pub(crate) const LAST_RECORDS: Duration = Duration::from_secs(3);
 /// Longest time that a worker may take for a stream. As long as output comes, nothing else bounds a stream; a worker takes
 /// no longer budget.
 pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
+
+/// A worker whose prefixes were not all heard is asked for all of them at most this often.
+pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
+
+/// Models of one worker whose pace is remembered; the others count as unmeasured.
+pub(crate) const PACES: usize = 32;
+
+/// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.
+pub(crate) const WORTH_A_HOLDER: u32 = 256;
 
 /// Time without NATS after which a gateway that is being stopped ends its streams. A server that is replaced is back
 /// sooner; one that was stopped with the cluster never is.

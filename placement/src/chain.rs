@@ -85,6 +85,11 @@ impl FromIterator<Cut> for Prompt {
     }
 }
 
+/// A hash of what names a session, the same at every gateway.
+pub fn session_hash(name: &[u8]) -> u64 {
+    XxHash3_64::oneshot_with_seed(2, name)
+}
+
 /// Makes the chain of a prompt from its pieces.
 #[derive(Debug)]
 pub struct Chain {

@@ -41,6 +41,7 @@ pub enum Applied {
 /// Who holds which cut.
 #[derive(Debug)]
 pub struct Directory {
+    /// None until there is something to know.
     shards: Vec<Shard>,
     workers: Vec<Known>,
     /// Numbers that are free again.
@@ -89,7 +90,7 @@ impl Directory {
     /// Nothing is known. `bytes` is the bound of the tables.
     pub fn new(bytes: usize) -> Self {
         Self {
-            shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
+            shards: Vec::new(),
             workers: Vec::new(),
             free: Vec::new(),
             swept: 0,
@@ -221,6 +222,9 @@ impl Directory {
     }
 
     fn change(&mut self, worker: WorkerNumber, change: Change) {
+        if self.shards.is_empty() {
+            self.shards.resize_with(SHARDS, Shard::default);
+        }
         let key = change.cut.key();
         let (Some(shard), Some(known)) = (
             self.shards.get_mut(shard_of(key)),

@@ -15,7 +15,7 @@ mod recent;
 mod score;
 mod trust;
 
-pub use chain::{Chain, Cut, Prompt};
+pub use chain::{Chain, Cut, Prompt, session_hash};
 pub use directory::{Applied, Directory, Holdings, WorkerNumber};
 pub use held::Held;
 pub use limits::{DIRECTORY_BYTES, MAX_CUTS, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, RECENT_MS};
@@ -24,5 +24,5 @@ pub use pending::Pending;
 pub use pick::{Candidate, Decision, Pick, Reason};
 pub use rates::PrefillRate;
 pub use recent::Recent;
-pub use score::{Expected, Facts, expected};
+pub use score::{Expected, Facts, crowding, expected};
 pub use trust::Trust;

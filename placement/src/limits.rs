@@ -48,10 +48,20 @@ pub(crate) const DECODE_STEPS: f32 = 4.0;
 pub(crate) const SLACK: f32 = 0.05;
 
 /// Workers within this many milliseconds of the best are as good as the best.
-pub(crate) const SLACK_MS: f32 = 2.0;
+pub(crate) const SLACK_MS: f32 = 10.0;
+
+/// A worker is much slower than the fastest if it needs more than this times as long …
+pub(crate) const MUCH_SLOWER: f32 = 1.2;
+
+/// … and this many milliseconds: what other gateways may have placed since the last news.
+pub(crate) const MUCH_SLOWER_MS: f32 = 60.0;
 
 /// Tokens that another worker must hold more than the chosen one, to count as left for its load.
 pub(crate) const SPILLED_TOKENS: u32 = 256;
 
 /// Largest part of a full trust that one answer takes away or gives back.
 pub(crate) const TRUST_STEP: f32 = 0.2;
+
+/// Most times that reading a prompt counts where workers read most of the time. Beyond, waiting for a holder would cost
+/// a request more than others gain.
+pub(crate) const MOST_CROWDED: f32 = 8.0;

@@ -1,6 +1,6 @@
 //! The expected time to the first token of a prompt on one worker.
 
-use crate::limits::DECODE_STEPS;
+use crate::limits::{DECODE_STEPS, MOST_CROWDED};
 
 /// What is known of a worker, for one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +17,8 @@ pub struct Facts {
     pub prefill: f32,
     /// Milliseconds to the first token of a prompt without tokens to read.
     pub base_ms: f32,
-    /// Milliseconds for which a request holds a slot.
+    /// Milliseconds for which a request holds a slot from its first token on. With the time before, a queue of prompts
+    /// would look like a lack of slots.
     pub service_ms: f32,
     /// Milliseconds between two tokens of an answer.
     pub token_ms: f32,
@@ -28,17 +29,32 @@ pub struct Facts {
 pub struct Expected {
     /// Waiting for a slot.
     pub wait: f32,
-    /// Reading what came before, and the prompt.
-    pub prefill: f32,
+    /// Reading what came before, meanwhile.
+    pub queue: f32,
+    /// Reading the prompt.
+    pub read: f32,
     /// Sharing the engine with answers that run.
     pub decode: f32,
 }
 
 impl Expected {
-    /// All together.
+    /// All together. What came before is read while the request waits for a slot, so the longer of both counts.
     pub fn total(self) -> f32 {
-        self.wait + self.prefill + self.decode
+        self.wait.max(self.queue) + self.read + self.decode
     }
+
+    /// The time, and what it costs others: every token that is read delays those behind it. `crowding` is that of
+    /// [`crowding`]; with 1 the cost is the time.
+    pub fn cost(self, crowding: f32) -> f32 {
+        self.total() + (sane(crowding).max(1.0) - 1.0) * self.read
+    }
+}
+
+/// How many times over the reading of a prompt counts, where workers spend the part `busy` of their time reading: the
+/// time itself, and the delay of those who come while the queue lasts, which grows as `busy / (1 - busy)`. Without it,
+/// a loaded cluster reads again what another worker holds, so the load grows and more is read again.
+pub fn crowding(busy: f32) -> f32 {
+    (1.0 / (1.0 - sane(busy)).max(0.01)).clamp(1.0, MOST_CROWDED)
 }
 
 /// The expected time to the first token of a prompt of which `uncached` tokens must be read. Always finite and not
@@ -54,7 +70,8 @@ pub fn expected(uncached: f32, facts: &Facts) -> Expected {
     let rate = sane(facts.prefill).max(0.001);
     Expected {
         wait,
-        prefill: sane(facts.base_ms) + (sane(facts.pending) + sane(uncached)) / rate,
+        queue: sane(facts.base_ms) + sane(facts.pending) / rate,
+        read: sane(uncached) / rate,
         decode: busy / slots * DECODE_STEPS * sane(facts.token_ms),
     }
 }
@@ -96,7 +113,8 @@ mod tests {
             expected(1000.0, &IDLE),
             Expected {
                 wait: 0.0,
-                prefill: 210.0,
+                queue: 10.0,
+                read: 200.0,
                 decode: 0.0
             }
         );
@@ -110,10 +128,12 @@ mod tests {
             expected(0.0, &busy),
             Expected {
                 wait: 2000.0,
-                prefill: 110.0,
+                queue: 110.0,
+                read: 0.0,
                 decode: 80.0
             }
         );
+        assert_eq!(ms(0.0, busy), 2080.0, "the queue is read while the request waits");
     }
 
     #[test]
@@ -130,6 +150,29 @@ mod tests {
             ..IDLE
         };
         assert!(ms(0.0, waiting) > ms(6000.0, IDLE), "5 s of waiting");
+    }
+
+    #[test]
+    fn in_a_crowd_reading_again_costs_more_than_waiting() {
+        let holder = Facts {
+            pending: 15_000.0,
+            ..IDLE
+        };
+        let other = Facts {
+            pending: 5_000.0,
+            ..IDLE
+        };
+        let cost = |busy, uncached, facts| expected(uncached, &facts).cost(crowding(busy));
+        assert!(
+            cost(0.0, 0.0, holder) > cost(0.0, 8_000.0, other),
+            "3 s of queue against 1 s and 1.6 s"
+        );
+        assert!(
+            cost(0.8, 0.0, holder) < cost(0.8, 8_000.0, other),
+            "8 s of delay for others"
+        );
+        assert_eq!((crowding(0.0), crowding(0.5), crowding(f32::NAN)), (1.0, 2.0, 1.0));
+        assert!(crowding(5.0) <= MOST_CROWDED);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
+use crate::spending::{Amount, Spending};
 use crate::wire::is_default;
 
 /// The consumption of one gateway's clients. Counts accumulate from the start of the gateway, so the next message
@@ -47,4 +48,10 @@ pub struct KeyConsumption {
     /// The same for tokens.
     #[serde(rename = "y", default, skip_serializing_if = "is_default")]
     pub tokens_level: f64,
+    /// What requests that run now are expected to use, for the key's budgets.
+    #[serde(rename = "e", default, skip_serializing_if = "is_default")]
+    pub expected: Amount,
+    /// What ended requests used that is not stored yet, for the key's budgets.
+    #[serde(rename = "u", default, skip_serializing_if = "is_default")]
+    pub unsaved: Spending,
 }

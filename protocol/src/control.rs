@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::frame::Room;
 use crate::name::Name;
+use crate::news::TellPrefixes;
 use crate::status::WorkerState;
 use crate::wire::wire_union;
 
@@ -33,6 +34,8 @@ wire_union! {
         Disown(Disown) = "disown",
         /// This id is mine. Sent by a worker to any other worker with its id; never answered.
         Claim(Claim) = "claim",
+        /// Tell all gateways what your engine holds in its prefix cache.
+        TellPrefixes(TellPrefixes) = "tell_prefixes",
     }
 }
 

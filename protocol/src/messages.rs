@@ -7,6 +7,7 @@ use crate::codec::{DecodeError, Message, decoder};
 use crate::consumption::Consumption;
 use crate::control::{Control, ControlReply, FreeHint};
 use crate::event::{CoordinatorBeat, Event};
+use crate::news::WorkerNews;
 use crate::request::Request;
 use crate::status::Status;
 use crate::usage::UsageRecord;
@@ -34,6 +35,7 @@ messages! {
     Status,
     UsageRecord,
     Waiting,
+    WorkerNews,
 }
 
 // Parts of messages, which only tests read alone.

@@ -105,6 +105,10 @@ pub struct Request<'a> {
     /// Set when the body comes in parts; `body` is then the first of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<Parts>,
+    /// The cuts of the prompt, by which the worker knows what of it its engine has in its cache. Empty where there is no
+    /// prompt to continue, and in requests of older gateways.
+    #[serde(default, borrow, with = "body_bytes", skip_serializing_if = "<[u8]>::is_empty")]
+    pub prompt: Cow<'a, [u8]>,
     /// The OpenAI request: JSON, byte for byte as the client sent it.
     #[serde(borrow, with = "body_bytes")]
     pub body: Cow<'a, [u8]>,

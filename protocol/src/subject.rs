@@ -65,6 +65,11 @@ impl Subjects {
         format!("{}_responses", self.namespace)
     }
 
+    /// The bucket of what keys have used of their budgets: `{ns}_budgets`.
+    pub fn budgets_bucket(&self) -> String {
+        format!("{}_budgets", self.namespace)
+    }
+
     /// The bucket of the coordinators' lease: `{ns}_coordinator`.
     pub fn coordinator_bucket(&self) -> String {
         format!("{}_coordinator", self.namespace)
@@ -128,6 +133,18 @@ impl Subjects {
     /// `{ns}.v1.free.*.*`: the hints of all workers, for gateways.
     pub fn free_all(&self) -> String {
         format!("{}.v1.free.*.*", self.namespace)
+    }
+
+    /// `{ns}.v1.free.-.{worker}`: the news of one worker, which all gateways hear under [`Subjects::free_all`]. Older
+    /// ones take the token for a model for which no request waits.
+    pub fn news(&self, worker: &Name) -> String {
+        format!("{}.v1.free.-.{worker}", self.namespace)
+    }
+
+    /// The worker of a subject under [`Subjects::free_all`], if it is news of a worker.
+    pub fn parse_news(subject: &str) -> Option<Name> {
+        let (rest, worker) = subject.rsplit_once('.')?;
+        rest.ends_with(".free.-").then(|| Name::new(worker).ok())?
     }
 
     /// The model and the worker of a subject under [`Subjects::free_all`].

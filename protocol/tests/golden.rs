@@ -169,6 +169,7 @@ fn request() -> Request<'static> {
             }],
         }),
         parts: Some(Parts { count: 2, bytes: 10 }),
+        prompt: (&[]).into(),
         body: br#"{"a":1"#.into(),
     }
 }
@@ -304,6 +305,8 @@ fn consumption() -> Consumption {
             streams: 2,
             requests_level: 1.5,
             tokens_level: 0.25,
+            expected: Amount { tokens: 9, cost: 0 },
+            unsaved: Spending::on(Date { day: 3, month: 1 }, Amount { tokens: 4, cost: 5 }),
         }],
     }
 }

@@ -191,6 +191,7 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         trace: rest.0.map(|(parent, state)| TraceContext { parent, state }),
         resume: rest.1,
         parts: rest.2.map(|(count, bytes)| Parts { count, bytes }),
+        prompt: Cow::Owned(rest.3.clone()),
         body: Cow::Owned(rest.3),
     })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::child::Child;
 use crate::wait::within_time;
 
 /// Time limit for an installation on a slow network.
@@ -81,6 +82,18 @@ impl Clients {
             python
         };
         run(command.args(args).current_dir(beside.path()), script).await;
+    }
+
+    /// Starts the Python `script`, a path in the repository, as a process that stays.
+    pub fn start(&self, name: &str, script: &str, args: &[&str]) -> Child {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(script);
+        let mut command = python();
+        command
+            .arg(path)
+            .args(args)
+            .env("PYTHONPATH", &self.packages)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        Child::spawn(name, command)
     }
 }
 

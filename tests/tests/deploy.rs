@@ -12,7 +12,13 @@ use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::{Child, Client, NatsOptions, NatsServer, Role, Upstream};
 use tokio::process::Command;
 
-const COMPOSE_FILES: [&str; 2] = ["deploy/compose.yaml", "deploy/compose.gpu.yaml"];
+const COMPOSE_FILES: [&str; 5] = [
+    "deploy/compose.yaml",
+    "deploy/compose.gpu.yaml",
+    "deploy/compose.cluster.yaml",
+    "deploy/compose.worker.yaml",
+    "deploy/compose.leaf.yaml",
+];
 
 /// Provisioning may download 130 MB.
 const PROVISION: Duration = Duration::from_secs(300);
@@ -106,9 +112,11 @@ fn every_path_and_stage_that_a_compose_file_names_exists() {
                 assert!(context.join(dockerfile).is_file(), "{path}: {name}");
             }
             for volume in service["volumes"].as_array().into_iter().flatten() {
-                let source = volume.as_str().unwrap().split(':').next().unwrap();
+                let volume = with_defaults(volume.as_str().unwrap());
+                let source = volume.split(':').next().unwrap();
                 let known = match source.strip_prefix("./") {
-                    Some(file) => root().join("deploy").join(file).is_file(),
+                    // What `tokenbus nats-config` writes.
+                    Some(file) => file.starts_with("bus/") || root().join("deploy").join(file).is_file(),
                     None => file["volumes"].get(source).is_some(),
                 };
                 assert!(known, "{path}: {name}: no {source}");
@@ -285,7 +293,7 @@ async fn every_service_of_the_compose_files_starts() {
         "{refused:?}"
     );
     seen.sort_unstable();
-    assert_eq!(seen, ["coordinator", "gateway", "worker", "worker"]);
+    assert_eq!(seen, ["coordinator", "gateway", "worker", "worker", "worker"]);
     let nats = &yaml("deploy/compose.yaml")["services"]["gateway"]["environment"]["TOKENBUS_NATS"];
     assert_eq!(nats, "nats://nats:4222");
 }

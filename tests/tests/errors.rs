@@ -397,3 +397,41 @@ async fn a_request_of_which_two_engines_died_reaches_no_third_and_no_other_reque
     assert_eq!(upstream.requests().len(), 2);
     assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
 }
+
+#[tokio::test]
+async fn requests_that_engines_answer_with_500_take_no_worker_from_others() {
+    let upstream = Upstream::start(&["m"]).await;
+    let cluster = Cluster::plan()
+        .worker(Role::proxy(&upstream, 1))
+        .worker(Role::proxy(&upstream, 1))
+        .start()
+        .await;
+    for round in 1..=3 {
+        for request in 0..4 {
+            let poison = with(ask("m"), "user", json!(format!("poison {request}")));
+            let own = Script::error(500, "server_error", None, "index out of range");
+            upstream.next(own.clone());
+            upstream.next(own);
+            cluster.client().chat(&poison).await.error(500);
+        }
+        // Each was tried elsewhere once. Both workers must serve the others, at the same time.
+        let gate = Gate::new();
+        let held = Script::texts(&["x"]).after(&gate);
+        upstream.next(held.clone());
+        upstream.next(held);
+        let (client, other) = (cluster.client(), cluster.client());
+        let (first, second) = (ask("m"), with(ask("m"), "user", json!("other")));
+        let both = async { tokio::join!(client.chat(&first), other.chat(&second)) };
+        let opened = async {
+            eventually("both to be served", async || {
+                let running = upstream.running();
+                if running == 2 { Ok(()) } else { Err(running) }
+            })
+            .await;
+            gate.open();
+        };
+        let ((first, second), ()) = tokio::join!(both, opened);
+        assert!(first.status == 200 && second.status == 200, "{first:?} {second:?}");
+        assert_eq!(upstream.requests().len(), round * (4 * 2 + 2));
+    }
+}

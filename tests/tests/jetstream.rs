@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_nats::jetstream::{Context, stream};
 use futures_util::future::join_all;
@@ -384,6 +385,9 @@ async fn take(servers: &mut Vec<NatsServer>, name: &str) -> NatsServer {
     panic!("no server is {name}");
 }
 
+/// Longer than servers wait before they elect another leader.
+const STANDSTILL: Duration = Duration::from_secs(12);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_three_servers_loses_one_and_nothing_that_was_kept() {
     let mut servers = NatsServer::cluster().await;
@@ -408,11 +412,22 @@ async fn a_cluster_of_three_servers_loses_one_and_nothing_that_was_kept() {
         eventually(&replicas, async || leader(&first, name).await).await;
     }
 
-    // Requests go on while the server that leads the usage stream dies.
+    // Requests go on while the server that leads the usage stream stands still.
     ask(&one, &alice, 0..100).await;
-    let leader = leader(&first, "billing").await.unwrap();
-    let mut dead = take(&mut servers, &leader).await;
-    tokio::join!(ask(&one, &alice, 100..600), dead.kill());
+    let leads = leader(&first, "billing").await.unwrap();
+    let frozen = take(&mut servers, &leads).await;
+    let still = async {
+        frozen.process().freeze();
+        tokio::time::sleep(STANDSTILL).await;
+        frozen.process().thaw();
+    };
+    tokio::join!(ask(&one, &alice, 100..300), still);
+    servers.push(frozen);
+
+    // And while the one that leads it now dies.
+    let leads = eventually("a leader", async || leader(&first, "billing").await).await;
+    let mut dead = take(&mut servers, &leads).await;
+    tokio::join!(ask(&one, &alice, 300..600), dead.kill());
     ask(&one, &alice, 600..700).await;
 
     // What is kept can be read and changed, by those that were there and by those that come.

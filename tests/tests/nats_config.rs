@@ -33,7 +33,12 @@ fn coordinator(bus: &ClosedBus, id: &str) -> Role {
 }
 
 async fn key(bus: &ClosedBus) -> String {
-    let said = bus.run("keys", &["keys", "create", "alice", "--keys", "kv"]).await;
+    let said = bus
+        .run(
+            "keys",
+            &["keys", "create", "alice", "--keys", "kv", "--tokens-per-day", "100000"],
+        )
+        .await;
     assert_eq!(said.code, Some(0), "{said:?}");
     format!("Bearer {}", said.stdout.trim())
 }
@@ -124,6 +129,15 @@ async fn a_cluster_does_all_its_work_on_the_least_permissions() {
         if records >= 8 { Ok(()) } else { Err(records) }
     })
     .await;
+    eventually("what was used of the budget", async || {
+        let listed = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
+        let used = [" 0/100000", "?/100000"]
+            .iter()
+            .all(|other| !listed.stdout.contains(other))
+            && listed.stdout.contains("/100000");
+        if used { Ok(()) } else { Err(listed) }
+    })
+    .await;
     let revoked = bus.run("keys", &["keys", "revoke", "alice", "--keys", "kv"]).await;
     assert_eq!(revoked.code, Some(0), "{revoked:?}");
     eventually("a 401", async || {
@@ -211,6 +225,8 @@ const MUTE: &[(&str, &str)] = &[
     ("operator", "$KV.tb_keys.mallory"),
     ("operator", "tb.v1.req.m"),
     ("keys", "$KV.tb_responses.all.x"),
+    ("keys", "$KV.tb_budgets.alice"),
+    ("worker-a", "$KV.tb_budgets.alice"),
     ("keys", "$JS.API.STREAM.DELETE.KV_tb_keys"),
 ];
 

@@ -62,6 +62,49 @@ async fn what_each_request_used_is_told_on_the_bus_whatever_became_of_it() {
 }
 
 #[tokio::test]
+async fn a_stream_that_moved_is_charged_for_what_was_delivered() {
+    let pace = || Role::sim("m", 4).pace("20ms", "50ms");
+    let mut cluster = Cluster::plan().worker(pace()).start().await;
+    let bus = cluster.nats.client().await;
+    let mut records = bus.subscribe("tb.v1.usage").await.unwrap();
+    bus.flush().await.unwrap();
+    let client = cluster.client();
+    for (tokens, leaves) in [(60, false), (2_000, true)] {
+        let mut stream = client.stream(&ask_for("m", tokens)).await;
+        let mut read = 0_u64;
+        while read < 40 {
+            stream.text().await;
+            read += 1;
+        }
+        cluster.add_worker(pace()).await;
+        let mut dead = cluster.workers.remove(0);
+        dead.kill().await;
+        while read < if leaves { 50 } else { tokens } {
+            stream.text().await;
+            read += 1;
+        }
+        if leaves {
+            drop(stream);
+        } else {
+            stream.transcript().await;
+        }
+        let record = next(&mut records).await;
+        let charged = record.completion_tokens;
+        if leaves {
+            // What was on its way is charged too. To charge what was delivered before the move twice would be 40 more.
+            assert!((read..read + 30).contains(&charged), "{read} were read: {record:?}");
+            assert_eq!(record.outcome, UsageOutcome::Cancelled);
+        } else {
+            assert_eq!(
+                (charged, record.outcome),
+                (tokens, UsageOutcome::Succeeded),
+                "{record:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_keeps_every_record_also_those_of_the_last_moment_and_over_an_outage() {
     let nats = NatsOptions {
         jetstream: true,
@@ -122,4 +165,50 @@ async fn a_stream_keeps_every_record_also_those_of_the_last_moment_and_over_an_o
         }
     }
     assert_eq!(succeeded.len(), expected);
+}
+
+/// The largest store of JetStream in the NATS settings in the file at `path`, in bytes.
+fn shipped_store(path: &str) -> u64 {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../").to_owned() + path;
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("max_file_store: ").unwrap();
+    let (size, unit) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap());
+    let unit = match unit.get(..2) {
+        Some("MB") => 1 << 20,
+        Some("GB") => 1 << 30,
+        other => panic!("{other:?}"),
+    };
+    size.parse::<u64>().unwrap() * unit
+}
+
+#[tokio::test]
+async fn everything_is_kept_with_the_nats_settings_that_we_ship() {
+    let shipped = ["deploy/nats.conf", "cli/src/up/nats.rs"].map(shipped_store);
+    for max_file_store in std::collections::BTreeSet::from(shipped) {
+        let nats = NatsOptions {
+            jetstream: true,
+            max_file_store,
+            ..NatsOptions::default()
+        };
+        let plan = Cluster::plan().nats(nats).worker(Role::sim("m", 8));
+        let cluster = plan.gateway_args(&["--usage-stream", "billing"]).start().await;
+        let client = cluster.client();
+        let wait_for = async |name: &str, least: f64| {
+            eventually(name, async || {
+                let page = client.get("/metrics").await.text();
+                let value = sum(&parse(&page), &format!("tokenbus_gateway_{name}"), &[]);
+                if value >= least { Ok(()) } else { Err(value) }
+            })
+            .await;
+        };
+        client.chat(&ask_for("m", 3)).await.ok();
+        wait_for("usage_records_total", 1.0).await;
+        let body = json!({"model": "m", "input": "hello", "store": true});
+        let answer = client.post("/v1/responses", &[], &body).await.collect().await.ok();
+        assert_eq!(answer["store"], true, "{answer}");
+        wait_for("usage_records_total", 2.0).await;
+        let place = ["--keys", "kv", "--nats", &cluster.nats.url()];
+        let made = run(PATIENCE, &[&["keys", "create", "alice"], &place[..]].concat()).await;
+        assert_eq!(made.code, Some(0), "{made:?}");
+    }
 }

@@ -161,3 +161,16 @@ pub const LINE_FIELDS: usize = 64;
 
 /// Bytes that are read from a tapped connection at once: some dozens of tokens. On the stack, not of the stream.
 pub const LINE_READ: usize = 8 * 1024;
+
+/// Tokens that an engine is assumed to hold, where it does not tell: enough for some long conversations. An engine that
+/// reports its cached tokens corrects it.
+pub const HELD_TOKENS: u64 = 1 << 20;
+
+/// Most cuts that are kept of what the engine holds, 32 bytes each: 64 MiB.
+pub const HELD_CUTS: usize = 2_000_000;
+
+/// Bytes of news beside the cuts: paces of a few models.
+pub const NEWS_OVERHEAD: usize = 8 * 1024;
+
+/// News are told at least this often, so that a gateway that has just begun sees that it missed something.
+pub const NEWS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);

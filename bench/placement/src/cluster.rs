@@ -10,7 +10,7 @@ use crate::policy::decide::{Ask, Choice, Policy};
 use crate::prompt::Request;
 use crate::queue::EventQueue;
 use crate::random::mix;
-use crate::reporter::Report;
+use crate::reporter::{Report, Room};
 use crate::setting::Cluster;
 use crate::stats::{Fate, Outcome};
 use crate::time::{MILLISECOND, Nanos, seconds};
@@ -51,14 +51,14 @@ enum Event {
     Arrive(Number),
     Deliver(Number, usize),
     Wake(usize, u64),
-    FirstToken(Number, usize, u32),
-    Ended(Number, usize, u32),
-    Refused(Number, usize, u32),
+    FirstToken(Number, usize, Room),
+    Ended(Number, usize, Room),
+    Refused(Number, usize, Room),
     /// A worker speaks to all gateways.
     Status(usize),
     Heard(usize, usize, Box<Report>),
     /// A worker tells all gateways that a slot is free.
-    FreeHint(usize, u32),
+    FreeHint(usize, Room),
     Kill(usize),
     /// A request whose worker was lost looks for another one.
     Moved(Number),
@@ -68,7 +68,15 @@ enum Event {
 
 struct Gateway {
     policy: Box<dyn Policy>,
-    line: VecDeque<Number>,
+    line: VecDeque<Waiting>,
+}
+
+/// A request that waits at a gateway.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    number: Number,
+    /// The worker that it would like best.
+    best: Option<usize>,
 }
 
 struct Simulation<'a> {
@@ -116,7 +124,7 @@ impl<'a> Simulation<'a> {
         let workers = run.cluster.engines.len();
         let gateways = (0..run.cluster.gateways)
             .map(|_| Gateway {
-                policy: run.policy.build(&run.cluster.engines, rng.u64(..)),
+                policy: run.policy.build(run.cluster, rng.u64(..)),
                 line: VecDeque::new(),
             })
             .collect();
@@ -180,31 +188,32 @@ impl<'a> Simulation<'a> {
             Event::Deliver(number, worker) => self.deliver(now, number, worker),
             Event::Wake(worker, wake) if self.wakes[worker] == wake => self.wake(now, worker),
             Event::Wake(..) => {}
-            Event::FirstToken(number, worker, active) => {
+            Event::FirstToken(number, worker, room) => {
                 let fate = &mut self.outcome.fates[number];
                 fate.first_token.get_or_insert(now);
+                let cached = fate.cached;
                 let gateway = &mut self.gateways[self.home[number]];
-                gateway.policy.first_token(number, worker, now);
-                gateway.policy.room(worker, active, now - link);
+                gateway.policy.first_token(number, worker, cached, now);
+                gateway.policy.room(worker, room, now - link);
             }
-            Event::Ended(number, worker, active) => self.ended(now, number, worker, active),
-            Event::Refused(number, worker, active) => {
+            Event::Ended(number, worker, room) => self.ended(now, number, worker, room),
+            Event::Refused(number, worker, room) => {
                 self.outcome.fates[number].refused += 1;
                 self.refused_by[number] |= 1 << worker;
                 let home = self.home[number];
                 self.gateways[home].policy.refused(number, worker, now);
-                self.gateways[home].policy.room(worker, active, now - link);
+                self.gateways[home].policy.room(worker, room, now - link);
                 self.arrive(now, number);
             }
             Event::Status(worker) => self.speak(now, worker),
             Event::Heard(gateway, worker, report) => {
                 self.gateways[gateway].policy.status(worker, &report, now);
-                self.serve_line(now, gateway);
+                self.serve_line(now, gateway, worker);
             }
-            Event::FreeHint(worker, active) => {
+            Event::FreeHint(worker, room) => {
                 for gateway in 0..self.gateways.len() {
-                    self.gateways[gateway].policy.room(worker, active, now - link);
-                    self.serve_line(now, gateway);
+                    self.gateways[gateway].policy.room(worker, room, now - link);
+                    self.serve_line(now, gateway, worker);
                 }
             }
             Event::Moved(number) => self.arrive(now, number),
@@ -221,28 +230,52 @@ impl<'a> Simulation<'a> {
     /// Sends a request that has just arrived, or was refused or lost, or lets it wait.
     fn arrive(&mut self, now: Nanos, number: Number) {
         let gateway = self.home[number];
-        if !self.gateways[gateway].line.is_empty() || !self.place(now, gateway, number) {
+        if let Err(best) = self.place(now, gateway, number) {
             self.refused_by[number] = 0;
+            let waiting = Waiting { number, best };
             // What was sent before goes before what was not.
             if self.outcome.fates[number].sent > 0 {
-                self.gateways[gateway].line.push_front(number);
+                self.gateways[gateway].line.push_front(waiting);
             } else {
-                self.gateways[gateway].line.push_back(number);
+                self.gateways[gateway].line.push_back(waiting);
             }
         }
     }
 
-    /// Sends as many of the waiting requests as find a place.
-    fn serve_line(&mut self, now: Nanos, gateway: usize) {
-        while let Some(first) = self.gateways[gateway].line.front().copied() {
-            if !self.place(now, gateway, first) {
+    /// Sends as many of the waiting requests as find a place now that a gateway has heard of `worker`: first those that
+    /// would like it best, then the first in line.
+    fn serve_line(&mut self, now: Nanos, gateway: usize, worker: usize) {
+        loop {
+            let line = &self.gateways[gateway].line;
+            let fond = line.iter().position(|waiting| waiting.best == Some(worker));
+            let tries = [fond, (!line.is_empty()).then_some(0)];
+            if !tries.into_iter().flatten().any(|place| self.serve(now, gateway, place)) {
                 return;
             }
-            self.gateways[gateway].line.pop_front();
         }
     }
 
-    fn place(&mut self, now: Nanos, gateway: usize, number: Number) -> bool {
+    /// Whether the request at this place of the line was sent.
+    fn serve(&mut self, now: Nanos, gateway: usize, place: usize) -> bool {
+        let Some(Waiting { number, .. }) = self.gateways[gateway].line.get(place).copied() else {
+            return false;
+        };
+        match self.place(now, gateway, number) {
+            Ok(()) => {
+                self.gateways[gateway].line.remove(place);
+                true
+            }
+            Err(best) => {
+                if let Some(waiting) = self.gateways[gateway].line.get_mut(place) {
+                    waiting.best = best;
+                }
+                false
+            }
+        }
+    }
+
+    /// Sends a request, or says which worker it would like best.
+    fn place(&mut self, now: Nanos, gateway: usize, number: Number) -> Result<(), Option<usize>> {
         let ask = Ask {
             number,
             request: &self.run.requests[number],
@@ -251,14 +284,15 @@ impl<'a> Simulation<'a> {
             truth: &self.fleet,
         };
         let policy = &mut self.gateways[gateway].policy;
-        let Choice::Worker(worker) = policy.place(&ask) else {
-            return false;
+        let worker = match policy.place(&ask) {
+            Choice::Worker(worker) => worker,
+            Choice::Wait(best) => return Err(best),
         };
         policy.sent(&ask, worker);
         self.outcome.fates[number].sent += 1;
         self.queue
             .push(now + self.run.cluster.link, Event::Deliver(number, worker));
-        true
+        Ok(())
     }
 
     fn deliver(&mut self, now: Nanos, number: Number, worker: usize) {
@@ -274,9 +308,9 @@ impl<'a> Simulation<'a> {
             return;
         }
         self.wake(now, worker);
-        let active = self.active(worker);
-        if self.run.policy.workers_refuse() && active >= self.run.cluster.engines[worker].slots {
-            self.queue.push(now + link, Event::Refused(number, worker, active));
+        let room = self.room(worker, now);
+        if self.run.policy.workers_refuse() && room.active >= self.run.cluster.engines[worker].slots {
+            self.queue.push(now + link, Event::Refused(number, worker, room));
             return;
         }
         self.at_worker[number] = Some(worker);
@@ -288,28 +322,35 @@ impl<'a> Simulation<'a> {
         u32::try_from(self.fleet.engine(worker).active()).unwrap_or(u32::MAX)
     }
 
+    fn room(&self, worker: usize, now: Nanos) -> Room {
+        Room {
+            active: self.active(worker),
+            pending: self.fleet.pending(worker, now),
+        }
+    }
+
     /// Takes the engine's steps up to `now`.
     fn wake(&mut self, now: Nanos, worker: usize) {
         let mut steps = Vec::new();
         let was_full = self.active(worker) >= self.run.cluster.engines[worker].slots;
         self.fleet.advance(worker, now, self.run.requests, &mut steps);
         let link = self.run.cluster.link;
-        let active = self.active(worker);
+        let room = self.room(worker, now);
         for step in &steps {
             let event = match *step {
                 Step::FirstToken { number, cached, .. } => {
                     self.outcome.fates[number].cached = cached;
-                    Event::FirstToken(number, worker, active)
+                    Event::FirstToken(number, worker, room)
                 }
                 Step::Ended(number) => {
                     self.at_worker[number] = None;
-                    Event::Ended(number, worker, active)
+                    Event::Ended(number, worker, room)
                 }
             };
             self.queue.push(now + link, event);
         }
-        if was_full && active < self.run.cluster.engines[worker].slots {
-            self.queue.push(now + link, Event::FreeHint(worker, active));
+        if was_full && room.active < self.run.cluster.engines[worker].slots {
+            self.queue.push(now + link, Event::FreeHint(worker, room));
         }
         self.schedule(worker);
     }
@@ -321,7 +362,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn ended(&mut self, now: Nanos, number: Number, worker: usize, active: u32) {
+    fn ended(&mut self, now: Nanos, number: Number, worker: usize, room: Room) {
         let fate = &mut self.outcome.fates[number];
         fate.ends += 1;
         fate.ended = Some(now);
@@ -331,8 +372,8 @@ impl<'a> Simulation<'a> {
         self.gateways[home].policy.ended(number, worker, now);
         self.gateways[home]
             .policy
-            .room(worker, active, now - self.run.cluster.link);
-        self.serve_line(now, home);
+            .room(worker, room, now - self.run.cluster.link);
+        self.serve_line(now, home, worker);
         if self.run.arrivals != Arrivals::Open && self.next_closed < self.run.requests.len() {
             self.queue.push(now, Event::Arrive(self.next_closed));
             self.next_closed += 1;

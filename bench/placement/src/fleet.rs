@@ -92,11 +92,17 @@ impl Fleet {
         }
     }
 
+    /// Tokens of prompts that a worker has still to read, as its reporter counts them.
+    pub fn pending(&self, worker: usize, now: Nanos) -> Option<f32> {
+        self.reporters.get(worker).map(|reporter| reporter.pending(now))
+    }
+
     /// The status of a worker.
     pub fn report(&mut self, worker: usize, now: Nanos) -> Report {
         let mut report = Report {
             active: u32::try_from(self.engines[worker].active()).unwrap_or(u32::MAX),
             at: now,
+            told: None,
         };
         if let Some(reporter) = self.reporters.get_mut(worker) {
             reporter.report(&mut report);

@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod capacity;
 pub mod cluster;
+pub mod cuts;
 pub mod engine;
 pub mod fleet;
 pub mod holders;
@@ -22,6 +23,7 @@ pub mod setting;
 pub mod stats;
 pub mod targets;
 pub mod time;
+pub mod worker_side;
 pub mod workload;
 
 #[cfg(test)]

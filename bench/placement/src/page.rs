@@ -63,6 +63,9 @@ impl Page {
     }
 
     fn reasons(&self, text: &mut String) {
+        if self.study.cells().iter().any(|(_, _, row)| !row.reasons.is_empty()) {
+            text.push_str("### Decisions by reason\n\n");
+        }
         for (workload, load, row) in self.study.cells() {
             if !row.reasons.is_empty() {
                 let parts: Vec<String> = row

@@ -79,6 +79,14 @@ impl Study {
         found.map(|(_, _, row)| row.figures.clone()).unwrap_or_default()
     }
 
+    /// The loads that were simulated.
+    pub fn loads(&self) -> Vec<f64> {
+        let mut loads: Vec<f64> = self.cells.iter().map(|(_, load, _)| *load).collect();
+        loads.sort_by(f64::total_cmp);
+        loads.dedup();
+        loads
+    }
+
     /// All that was simulated.
     pub fn cells(&self) -> &[(Workload, f64, Row)] {
         &self.cells

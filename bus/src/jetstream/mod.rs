@@ -218,13 +218,16 @@ impl Streams {
             };
             let error = match self.context.create_stream(config).await {
                 Ok(stream) => {
-                    let (replicas, bytes) = (plan.replicas(), plan.bytes());
-                    if bytes < wanted.config.max_bytes {
+                    let replicas = plan.replicas();
+                    tracing::info!(stream = %name, replicas, "stream made");
+                    let mut info = stream.cached_info().clone();
+                    if plan.bytes() < wanted.config.max_bytes {
+                        self.leave_room(&mut info).await;
+                        let bytes = info.config.max_bytes;
                         tracing::warn!(stream = %name, bytes, wanted = wanted.config.max_bytes,
                             "the servers have no room for the whole stream: it is made smaller");
                     }
-                    tracing::info!(stream = %name, replicas, "stream made");
-                    return Ok(Some(stream.cached_info().clone()));
+                    return Ok(Some(info));
                 }
                 Err(error) => error,
             };
@@ -243,6 +246,18 @@ impl Streams {
                 }
                 Step::GiveUp => return Err(not_made(name, &error)),
             }
+        }
+    }
+
+    /// Gives back half of a new stream's size. It took most of the room that there is, and other streams need some.
+    async fn leave_room(&self, info: &mut stream::Info) {
+        let half = stream::Config {
+            max_bytes: info.config.max_bytes / 2,
+            ..info.config.clone()
+        };
+        match self.context.update_stream(&half).await {
+            Ok(updated) => *info = updated,
+            Err(error) => tracing::warn!(stream = %info.config.name, %error, "the stream leaves no room for others"),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -130,19 +131,17 @@ fn table(entry: &KeyEntry) -> Table {
             value(Array::from_iter(models.iter().map(|model| model.as_str()))),
         );
     }
+    // The largest number of TOML stands for no limit.
+    let large = |limit: NonZeroU64| i64::try_from(limit.get()).unwrap_or(i64::MAX);
     let numbers = [
         (
             "requests-per-minute",
             entry.requests_per_minute.map(|limit| i64::from(limit.get())),
         ),
-        // The largest number of TOML stands for no limit.
-        (
-            "tokens-per-minute",
-            entry
-                .tokens_per_minute
-                .map(|limit| i64::try_from(limit.get()).unwrap_or(i64::MAX)),
-        ),
+        ("tokens-per-minute", entry.tokens_per_minute.map(large)),
         ("streams", entry.streams.map(|limit| i64::from(limit.get()))),
+        ("tokens-per-day", entry.tokens_per_day.map(large)),
+        ("tokens-per-month", entry.tokens_per_month.map(large)),
         (
             "priority",
             Some(i64::from(entry.priority)).filter(|priority| *priority != 0),
@@ -151,6 +150,14 @@ fn table(entry: &KeyEntry) -> Table {
     for (name, number) in numbers {
         if let Some(number) = number {
             table.insert(name, value(number));
+        }
+    }
+    for (name, money) in [
+        ("cost-per-day", entry.cost_per_day),
+        ("cost-per-month", entry.cost_per_month),
+    ] {
+        if let Some(money) = money {
+            table.insert(name, value(f64::from(money)));
         }
     }
     for (right, given) in [
@@ -168,7 +175,7 @@ fn table(entry: &KeyEntry) -> Table {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
-    use std::num::{NonZeroU32, NonZeroU64};
+    use std::num::NonZeroU32;
 
     use tokenbus_gateway::{KeyHash, Pattern};
 
@@ -185,6 +192,8 @@ mod tests {
             requests_per_minute: NonZeroU32::new(60),
             tokens_per_minute: NonZeroU64::new(u64::MAX),
             streams: NonZeroU32::new(4),
+            tokens_per_day: NonZeroU64::new(1000),
+            cost_per_month: "0.5".parse().ok(),
             priority: -3,
             metrics: true,
             cluster: true,

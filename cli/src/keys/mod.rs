@@ -10,14 +10,16 @@ use std::process::ExitCode;
 use clap::ArgAction;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Table};
-use tokenbus_gateway::{KeyEntry, KeyHash, KeySource, Pattern, Secret};
+use tokenbus_bus::Bus;
+use tokenbus_gateway::{Budget, KeyEntry, KeyHash, KeySource, Money, Pattern, Secret, Spent};
 use tokenbus_protocol::Name;
 
 use self::bucket::Bucket;
 use self::error::KeysError;
 use self::file::File;
 use crate::failure::{Failure, Unusable};
-use crate::shared::{BusArgs, KeptArgs};
+use crate::limits::KEYS_CONNECT;
+use crate::shared::{BusArgs, KeptArgs, Shared};
 use crate::ui;
 
 /// Make, list and revoke API keys
@@ -82,6 +84,22 @@ struct Create {
     /// Requests that run at once, over all gateways [default: no limit]
     #[arg(long, value_name = "N")]
     streams: Option<NonZeroU32>,
+
+    /// Tokens a day of the UTC calendar, prompt and completion, over all gateways [default: no limit]
+    #[arg(long, value_name = "N")]
+    tokens_per_day: Option<NonZeroU64>,
+
+    /// Tokens a month [default: no limit]
+    #[arg(long, value_name = "N")]
+    tokens_per_month: Option<NonZeroU64>,
+
+    /// Money a day, by the models' prices, in your currency [default: no limit]
+    #[arg(long, value_name = "AMOUNT")]
+    cost_per_day: Option<Money>,
+
+    /// Money a month [default: no limit]
+    #[arg(long, value_name = "AMOUNT")]
+    cost_per_month: Option<Money>,
 
     /// Priority of its requests, and the highest that they may ask for: -1000 to 1000
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true)]
@@ -163,7 +181,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Action::List(place) => {
             let keys = Store::open(&place).await?.list().await?;
-            ui::println(table(&keys))?;
+            let budgeted = keys.iter().any(|(_, entry)| !entry.budgets().is_none());
+            let spent = if budgeted { spent(&place).await } else { None };
+            ui::println(table(&keys, spent.as_ref()))?;
         }
         Action::Revoke(revoke) => {
             Store::open(&revoke.place).await?.remove(&revoke.name).await?;
@@ -182,6 +202,10 @@ impl Create {
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             streams: self.streams,
+            tokens_per_day: self.tokens_per_day,
+            tokens_per_month: self.tokens_per_month,
+            cost_per_day: self.cost_per_day,
+            cost_per_month: self.cost_per_month,
             priority: self.priority,
             metrics: self.read_metrics,
             cluster: self.see_cluster,
@@ -191,22 +215,60 @@ impl Create {
     }
 }
 
-const HEADER: [&str; 7] = [
+/// What was used of the budgets; says why, if that is not known.
+async fn spent(place: &Place) -> Option<Spent> {
+    let Shared {
+        bus: options,
+        namespace,
+    } = place.bus.shared("tokenbus keys").keeping(&place.kept);
+    let read = async {
+        let bus = Bus::connect(&options).await.map_err(|error| error.to_string())?;
+        let connected = tokio::time::timeout(KEYS_CONNECT, bus.connected()).await;
+        connected.map_err(|_| format!("NATS is not reachable at {}", options.display_urls()))?;
+        tokenbus_gateway::spent(&bus, &namespace).await
+    };
+    let read = read.await;
+    let complain = |reason| ui::complain(format_args!("it is not known what was used of the budgets: {reason}"));
+    read.map_err(complain).ok()
+}
+
+/// The budgets of a key, each as what was used of it and its limit.
+fn budgets(name: &str, entry: &KeyEntry, spent: Option<&Spent>) -> Option<String> {
+    let all = entry.budgets();
+    let one = |budget: Budget| {
+        let limit = all.limit(budget)?;
+        #[allow(clippy::cast_precision_loss)] // 15 digits are exact
+        let number = |amount: u64| {
+            if budget.is_money() {
+                (amount as f64 / 1e9).to_string()
+            } else {
+                amount.to_string()
+            }
+        };
+        let used = spent.map_or_else(|| "?".to_owned(), |spent| number(spent.of(name, budget)));
+        Some(format!("{} {used}/{}", budget.name(), number(limit)))
+    };
+    let told: Vec<String> = Budget::ALL.into_iter().filter_map(one).collect();
+    Some(told.join(" ")).filter(|told| !told.is_empty())
+}
+
+const HEADER: [&str; 8] = [
     "KEY",
     "TENANT",
     "MODELS",
     "REQUESTS/MIN",
     "TOKENS/MIN",
     "STREAMS",
+    "BUDGETS",
     "PRIORITY",
 ];
 
-fn table(keys: &[(String, KeyEntry)]) -> String {
+fn table(keys: &[(String, KeyEntry)], spent: Option<&Spent>) -> String {
     if keys.is_empty() {
         return "no key".to_owned();
     }
     let limit = |limit: Option<String>| limit.unwrap_or_else(|| "-".to_owned());
-    let row = |cells: [String; 7]| cells.map(|text| Cell::new_owned(harmless(&text))).to_vec();
+    let row = |cells: [String; 8]| cells.map(|text| Cell::new_owned(harmless(&text))).to_vec();
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header(row(HEADER.map(str::to_owned)));
@@ -222,6 +284,7 @@ fn table(keys: &[(String, KeyEntry)]) -> String {
             limit(entry.requests_per_minute.map(|limit| limit.to_string())),
             limit(entry.tokens_per_minute.map(|limit| limit.to_string())),
             limit(entry.streams.map(|limit| limit.to_string())),
+            limit(budgets(name, entry, spent)),
             entry.priority.to_string(),
         ]));
     }

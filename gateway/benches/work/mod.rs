@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokenbus_api::{Encoder, Identity, Template, check_chat};
-use tokenbus_gateway::testing::{Choice, Fate, Inbox, Lane, Outlet, STREAM_BUFFER, Sent, Splice, Streams, Tried, View};
+use tokenbus_gateway::testing::{
+    Ask, Choice, Fate, Inbox, Lane, Outlet, Prefixes, STREAM_BUFFER, Sent, Splice, Streams, Target, Tried, View,
+};
+use tokenbus_placement::{Chain, Prompt};
 use tokenbus_protocol::{BatchReader, Body, Capacity, Delta, Features, Frame, Name};
 use tokio::time::Instant;
 
@@ -151,6 +154,8 @@ impl Demultiplexer {
 /// A gateway that knows workers, and places requests there.
 pub struct Placement {
     view: View,
+    prefixes: Prefixes,
+    prompt: Prompt,
     now: Instant,
     random: fastrand::Rng,
 }
@@ -163,6 +168,8 @@ impl Placement {
         view.snapshot(&capacity(workers), now, 1_790_000_000);
         Self {
             view,
+            prefixes: Prefixes::default(),
+            prompt: prompt(),
             now,
             random: fastrand::Rng::with_seed(7),
         }
@@ -170,19 +177,31 @@ impl Placement {
 
     /// Places one request.
     pub fn step(&mut self) {
-        let choice = self.view.choose(
-            black_box("m-1"),
-            Features::NONE,
-            Tried::default(),
-            self.now,
-            &mut self.random,
-        );
-        let Choice::Worker(worker) = choice else {
+        let ask = Ask {
+            model: black_box("m-1"),
+            needs: Features::NONE,
+            prompt: &self.prompt,
+            session: None,
+        };
+        let choice = self
+            .view
+            .choose(&ask, Tried::default(), &mut self.prefixes, self.now, &mut self.random);
+        let Choice::Worker(Target { worker, .. }) = choice else {
             unreachable!("there is room")
         };
         self.view.placed(&worker, self.now);
         self.view.settled(&worker);
     }
+}
+
+/// The cuts of a conversation of some turns.
+fn prompt() -> Prompt {
+    let mut chain = Chain::new("");
+    for n in 0..20_u8 {
+        chain.text(&[n; 600]);
+        chain.end_message();
+    }
+    chain.finish()
 }
 
 /// A snapshot as it comes over the bus; two models, each on every worker.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokenbus_protocol::Name;
 
+use super::budget::{Budgets, Money};
 use super::limits::{MAX_KEYS, MAX_PATTERNS};
 use super::pattern::Pattern;
 use super::secret::KeyHash;
@@ -34,6 +35,18 @@ pub struct KeyEntry {
     /// Concurrent requests, over all gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<NonZeroU32>,
+    /// Tokens a day of the UTC calendar, prompt and completion, over all gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<NonZeroU64>,
+    /// Tokens a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_month: Option<NonZeroU64>,
+    /// Money a day, by the models' prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_day: Option<Money>,
+    /// Money a month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_month: Option<Money>,
     /// Priority of its requests, and the highest that they may ask for.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
@@ -63,10 +76,24 @@ impl KeyEntry {
             requests_per_minute: None,
             tokens_per_minute: None,
             streams: None,
+            tokens_per_day: None,
+            tokens_per_month: None,
+            cost_per_day: None,
+            cost_per_month: None,
             priority: 0,
             metrics: false,
             cluster: false,
             engine_members: false,
+        }
+    }
+
+    /// Its budgets.
+    pub fn budgets(&self) -> Budgets {
+        Budgets {
+            tokens_day: self.tokens_per_day,
+            tokens_month: self.tokens_per_month,
+            cost_day: self.cost_per_day,
+            cost_month: self.cost_per_month,
         }
     }
 
@@ -148,6 +175,8 @@ pub struct Limits {
     pub tokens: Option<NonZeroU64>,
     /// Concurrent requests.
     pub streams: Option<NonZeroU32>,
+    /// In a day and in a month.
+    pub budgets: Budgets,
 }
 
 impl Limits {
@@ -186,6 +215,7 @@ impl Key {
                 requests: entry.requests_per_minute,
                 tokens: entry.tokens_per_minute,
                 streams: entry.streams,
+                budgets: entry.budgets(),
             },
             priority: entry.priority,
             metrics: entry.metrics,
@@ -259,6 +289,11 @@ impl KeyTable {
     /// The key of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.by_name.get(name)
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.by_name.values().map(|key| &**key)
     }
 
     /// How many there are.

@@ -7,58 +7,16 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use tokenbus_protocol::{Consumption, KeyConsumption, Name};
+use tokenbus_protocol::{Amount, Consumption, KeyConsumption, Name};
 use tokio::time::Instant;
 
+use super::budget::books::Books;
+use super::budget::bucket::Stored;
+use super::budget::{Budget, Exhausted};
 use super::key_table::Limits;
 use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, PEER_LOST};
+pub(crate) use super::refusal::{Refusal, Remaining, RemainingLimits};
 use super::state::{Charge, KeyState};
-
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The key's requests per minute are used up.
-    Requests {
-        /// The limit.
-        limit: u64,
-        /// When the next request fits.
-        after: Duration,
-    },
-    /// The key's tokens per minute are used up.
-    Tokens {
-        /// The limit.
-        limit: u64,
-        /// The estimated tokens of this request.
-        asked: u64,
-        /// When they fit.
-        after: Duration,
-    },
-    /// The key's concurrent requests have reached their limit.
-    Streams {
-        /// The limit.
-        limit: u64,
-    },
-}
-
-/// How much of one limit remains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remaining {
-    /// The limit.
-    pub limit: u64,
-    /// How much of it remains.
-    pub remaining: u64,
-    /// When all of it is available again, if nothing more is consumed.
-    pub reset: Duration,
-}
-
-/// How much of a key's limits remains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RemainingLimits {
-    /// Of its requests per minute.
-    pub requests: Option<Remaining>,
-    /// Of its tokens per minute.
-    pub tokens: Option<Remaining>,
-}
 
 /// What must be told to the other gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +25,16 @@ pub(crate) struct News {
     pub some: bool,
     /// They must know now: so much of a limit is used up that they might exceed it, or a full limit has room again.
     pub urgent: bool,
+}
+
+impl News {
+    /// Both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            some: self.some || other.some,
+            urgent: self.urgent || other.urgent,
+        }
+    }
 }
 
 /// Which keys a message covers.
@@ -102,12 +70,15 @@ pub(crate) struct Limiter {
     urgent: HashSet<Name>,
     /// A new gateway needs the full state.
     asked: bool,
+    /// The keys' budgets.
+    pub(super) books: Books,
 }
 
 impl Limiter {
     /// A limiter of the gateway `me`, without any consumption.
     pub(crate) fn new(me: Name) -> Self {
         Self {
+            books: Books::new(me.clone()),
             me,
             seq: 0,
             keys: HashMap::new(),
@@ -130,6 +101,7 @@ impl Limiter {
             .entry(key.clone())
             .or_insert_with(|| KeyState::new(limits, now));
         state.limits = limits;
+        check(&self.books, key, state)?;
         let charge = state.admit(now)?;
         Ok((charge, self.consumed(key, now)))
     }
@@ -152,13 +124,62 @@ impl Limiter {
         Ok(self.consumed(key, now))
     }
 
+    /// Holds back what an admitted request will probably use of the key's budgets.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the request still counts, as one that was refused.
+    pub(crate) fn expect(
+        &mut self,
+        key: &Name,
+        charge: &mut Charge,
+        amount: Amount,
+        now: Instant,
+    ) -> Result<News, Refusal> {
+        let Some(state) = self.keys.get_mut(key) else {
+            return Ok(News::default());
+        };
+        check(&self.books, key, state)?;
+        charge.expected = amount;
+        self.books.expect(key, amount);
+        state.own.budget = self.books.tell(key);
+        Ok(self.consumed(key, now))
+    }
+
+    /// A request has ended and used `amount` of its key's budgets.
+    pub(crate) fn spend(&mut self, key: &Name, charge: &Charge, amount: Amount, now: Instant) -> News {
+        self.books.settle(key, charge.expected, amount);
+        self.told_budget(key, now)
+    }
+
+    /// The bucket has `entry` for `key` at `revision`; none if somebody deleted it.
+    pub(crate) fn stored(&mut self, key: &Name, entry: Option<Stored>, revision: u64, now: Instant) -> News {
+        self.books.stored(key, entry, revision);
+        self.told_budget(key, now)
+    }
+
+    /// What the others must know of the budgets of `key` has changed.
+    fn told_budget(&mut self, key: &Name, now: Instant) -> News {
+        let Some(state) = self.keys.get_mut(key) else {
+            return News::default();
+        };
+        let before = std::mem::replace(&mut state.own.budget, self.books.tell(key));
+        if before == state.own.budget {
+            return News::default();
+        }
+        self.consumed(key, now)
+    }
+
     /// Notes that `key` has consumed something.
     fn consumed(&mut self, key: &Name, now: Instant) -> News {
         let gateways = self.peers.len() + 1;
         let state = self.keys.get(key).filter(|_| gateways > 1);
-        let news = state.map_or_else(News::default, |state| News {
-            some: true,
-            urgent: state.is_urgent(gateways, now),
+        let news = state.map_or_else(News::default, |state| {
+            let told = (state.told.budget, state.others_budget());
+            let budgets = &state.limits.budgets;
+            News {
+                some: true,
+                urgent: state.is_urgent(gateways, now) || self.books.is_urgent(key, budgets, told, gateways),
+            }
         });
         self.note(key, news);
         news
@@ -193,9 +214,21 @@ impl Limiter {
 
     /// What remains for `key`.
     pub(crate) fn remaining(&self, key: &Name, limits: Limits, now: Instant) -> RemainingLimits {
-        match self.keys.get(key) {
+        let remaining = match self.keys.get(key) {
             Some(state) => state.remaining(limits, now),
             None => KeyState::new(limits, now).remaining(limits, now),
+        };
+        let spent = self.books.spent(key);
+        RemainingLimits {
+            budgets: Budget::ALL.map(|budget| {
+                let limit = limits.budgets.limit(budget)?;
+                Some(Remaining {
+                    limit,
+                    remaining: limit.saturating_sub(budget.of(&spent)),
+                    reset: Duration::from_secs(budget.resets(self.books.seconds())),
+                })
+            }),
+            ..remaining
         }
     }
 
@@ -336,6 +369,30 @@ impl Limiter {
     }
 }
 
+/// Checks the budgets of `key`.
+fn check(books: &Books, key: &Name, state: &KeyState) -> Result<(), Refusal> {
+    let budgets = state.limits.budgets;
+    if budgets.is_none() {
+        return Ok(());
+    }
+    if !books.is_loaded() {
+        return Err(Refusal::BudgetsUnknown);
+    }
+    let limit = |budget| budgets.limit(budget).unwrap_or_default();
+    let checked = books.check(key, &budgets, state.others_budget());
+    checked.map_err(|exhausted| match exhausted {
+        Exhausted::Spent(budget) => Refusal::Spent {
+            budget,
+            limit: limit(budget),
+            after: Duration::from_secs(budget.resets(books.seconds())),
+        },
+        Exhausted::Expected(budget) => Refusal::Expected {
+            budget,
+            limit: limit(budget),
+        },
+    })
+}
+
 /// Copies the name only if it is new, which is rare.
 fn add(set: &mut HashSet<Name>, name: &Name) {
     if !set.contains(name) {
@@ -347,6 +404,11 @@ fn add(set: &mut HashSet<Name>, name: &Name) {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "limiter_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "limiter_budget_tests.rs"]
+mod budget_tests;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

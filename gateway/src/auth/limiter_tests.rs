@@ -2,6 +2,8 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
+use tokenbus_protocol::Spending;
+
 use super::*;
 
 fn name(text: &str) -> Name {
@@ -13,6 +15,7 @@ fn limits(requests: u32, tokens: u64, streams: u32) -> Limits {
         requests: NonZeroU32::new(requests),
         tokens: NonZeroU64::new(tokens),
         streams: NonZeroU32::new(streams),
+        ..Limits::default()
     }
 }
 
@@ -29,13 +32,7 @@ pub(super) fn admit(
 ) -> Result<(Charge, News), Refusal> {
     let (mut charge, first) = limiter.admit(key, limits, now)?;
     match limiter.charge(key, &mut charge, tokens, now) {
-        Ok(news) => Ok((
-            charge,
-            News {
-                some: first.some || news.some,
-                urgent: first.urgent || news.urgent,
-            },
-        )),
+        Ok(news) => Ok((charge, first.and(news))),
         Err(refusal) => {
             limiter.settle(key, &charge, 0, now);
             Err(refusal)
@@ -409,6 +406,11 @@ fn nonsense_from_the_bus_does_no_harm() {
                     streams: u32::MAX,
                     requests_level: level,
                     tokens_level: level,
+                    expected: Amount {
+                        tokens: u64::MAX,
+                        cost: u64::MAX,
+                    },
+                    unsaved: Spending::default(),
                 };
                 let gateway = name(&format!("x{}", seq % 5));
                 seq += 1;

@@ -58,3 +58,31 @@ pub(crate) const KEYS_SILENCE: Duration = Duration::from_secs(10);
 
 /// Pause between two log lines about lost keys.
 pub(crate) const KEYS_COMPLAIN: Duration = Duration::from_secs(60);
+
+/// How often what requests have used is written to the bucket of budgets. A gateway that is killed takes with it what
+/// it has not written.
+pub(crate) const BUDGET_WRITE: Duration = Duration::from_millis(500);
+
+/// Entries of the bucket of budgets that are written at one time.
+pub(crate) const BUDGET_WRITES: usize = 32;
+
+/// How long JetStream may take to answer about the bucket of budgets.
+pub(crate) const BUDGET_ANSWER: Duration = Duration::from_secs(2);
+
+/// How long an entry of the bucket of budgets is kept: longer than a month.
+pub(crate) const BUDGET_KEEP: Duration = Duration::from_secs(40 * 24 * 60 * 60);
+
+/// How often to check that the bucket of budgets is still the watched one, and to show the budgets in the metrics.
+pub(crate) const BUDGET_CHECK: Duration = Duration::from_secs(2);
+
+/// Silence during the first read of the bucket of budgets after which it is opened again.
+pub(crate) const BUDGET_SILENCE: Duration = Duration::from_secs(10);
+
+/// First and longest pause before the bucket of budgets is tried again.
+pub(crate) const BUDGET_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Pause between two log lines about budgets that are not kept.
+pub(crate) const BUDGET_COMPLAIN: Duration = Duration::from_secs(60);
+
+/// How long a gateway that stops may take to write the rest.
+pub(crate) const BUDGET_LAST: Duration = Duration::from_secs(3);

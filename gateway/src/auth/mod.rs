@@ -4,32 +4,37 @@
 //! current: `source/` loads the keys, and `gossip.rs` tells the other gateways. This file has the handle that requests
 //! use. See docs/keys.md and docs/limits.md.
 
+pub(crate) mod budget;
 pub(crate) mod estimate;
 mod gossip;
+mod keeper;
 pub(crate) mod key_table;
 mod leaky_bucket;
 pub(crate) mod limiter;
 pub(crate) mod limits;
 pub(crate) mod pattern;
+mod refusal;
 pub(crate) mod secret;
 pub(crate) mod source;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokenbus_protocol::Name;
-use tokio::sync::Notify;
+use tokenbus_protocol::{Amount, Name};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use budget::{Budget, Price, currency, unix_seconds};
 use estimate::Estimate;
 pub(crate) use gossip::run as gossip;
+pub(crate) use keeper::run as keep_budgets;
 use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, RemainingLimits};
 use limits::MAX_SECRET;
 use secret::KeyHash;
 use state::Charge;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Tokens};
 
 /// Whether keys are required, and which exist. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ struct Inner {
     /// What is wrong with the keys.
     concern: RwLock<Option<String>>,
     limiter: Mutex<Limiter>,
+    /// Whether a key has a budget.
+    budgeted: watch::Sender<bool>,
     /// There is news for the other gateways.
     changed: Notify,
     /// The news is urgent.
@@ -72,6 +79,7 @@ impl Auth {
             table: RwLock::default(),
             concern: RwLock::default(),
             limiter: Mutex::new(Limiter::new(me)),
+            budgeted: watch::Sender::default(),
             changed: Notify::new(),
             urgent: Notify::new(),
             metrics,
@@ -93,8 +101,13 @@ impl Auth {
         let Some(inner) = &self.0 else { return };
         inner.metrics.keys().set(i64::try_from(table.len()).unwrap_or(i64::MAX));
         inner.limiter().retain(|name| table.named(name.as_str()).is_some());
+        let budgeted = table.keys().any(|key| !key.limits.budgets.is_none());
         let mut known = inner.table.write().unwrap_or_else(PoisonError::into_inner);
         *known = Some(Arc::new(table));
+        drop(known);
+        inner
+            .budgeted
+            .send_if_modified(|known| std::mem::replace(known, budgeted) != budgeted);
     }
 
     /// Forgets the keys: no request can be authenticated until they are set again.
@@ -145,7 +158,31 @@ impl Inner {
 
     // Each change leaves the counts consistent, so a panic elsewhere does no harm.
     fn limiter(&self) -> MutexGuard<'_, Limiter> {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.books.at(unix_seconds());
+        limiter
+    }
+
+    /// Shows the budgets in the metrics.
+    fn show_budgets(&self) {
+        let Some(table) = self.table() else { return };
+        let budgeted = table.keys().filter(|key| !key.limits.budgets.is_none());
+        let limiter = self.limiter();
+        self.metrics.budget_writes_waiting(limiter.books.waiting());
+        self.metrics.budgets(budgeted.flat_map(|key| {
+            let spent = limiter.books.spent(&key.name);
+            Budget::ALL.into_iter().filter_map(move |budget| {
+                let number = |amount: u64| {
+                    if budget.is_money() {
+                        currency(amount)
+                    } else {
+                        tokens(amount)
+                    }
+                };
+                let limit = number(key.limits.budgets.limit(budget)?);
+                Some((key.name.as_str(), budget.name(), limit, number(budget.of(&spent))))
+            })
+        }));
     }
 
     fn tell(&self, news: News) {
@@ -190,14 +227,14 @@ impl Caller {
         Grant {
             caller: self.clone(),
             charge,
-            used: 0,
+            used: Amount::default(),
         }
     }
 
     /// What remains of the key's limits.
     pub fn remaining(&self, now: Instant) -> RemainingLimits {
         let limits = self.key.limits;
-        if limits.requests.is_none() && limits.tokens.is_none() {
+        if limits.requests.is_none() && limits.tokens.is_none() && limits.budgets.is_none() {
             return RemainingLimits::default();
         }
         self.auth.limiter().remaining(&self.key.name, limits, now)
@@ -209,7 +246,7 @@ impl Caller {
 pub struct Grant {
     caller: Caller,
     charge: Option<Charge>,
-    used: u64,
+    used: Amount,
 }
 
 impl Grant {
@@ -218,135 +255,61 @@ impl Grant {
         &self.caller.key
     }
 
-    /// Charges the key for the tokens that the request will probably use. `estimated` is called only if tokens are
-    /// limited.
+    /// Charges the key for the tokens that the request will probably use, at `price`. `estimated` is called only if
+    /// tokens or money are limited.
     ///
     /// # Errors
     /// [`Refusal`] says which limit is reached.
-    pub fn charge(&mut self, estimated: impl FnOnce() -> Estimate, now: Instant) -> Result<(), Refusal> {
+    pub fn charge(&mut self, estimated: impl FnOnce() -> Estimate, price: Price, now: Instant) -> Result<(), Refusal> {
         let Caller { key, auth } = &self.caller;
-        let Some(charge) = self.charge.as_mut().filter(|_| key.limits.tokens.is_some()) else {
+        let (tokens, budgets) = (key.limits.tokens.is_some(), !key.limits.budgets.is_none());
+        let Some(charge) = self.charge.as_mut().filter(|_| tokens || budgets) else {
             return Ok(());
         };
         let Estimate { prompt, completion } = estimated();
-        let tokens = prompt.saturating_add(completion);
-        let charged = auth.limiter().charge(&key.name, charge, tokens, now);
-        auth.tell(charged?);
+        let expected = price.of(Tokens {
+            prompt,
+            completion,
+            cached: 0,
+        });
+        if tokens {
+            let charged = auth.limiter().charge(&key.name, charge, expected.tokens, now);
+            auth.tell(charged?);
+        }
+        if budgets {
+            let held = auth.limiter().expect(&key.name, charge, expected, now);
+            auth.tell(held?);
+        }
         Ok(())
     }
 
-    /// Sets how many tokens the request has used in total.
-    pub fn used(&mut self, tokens: u64) {
-        self.used = tokens;
+    /// Sets what the request has used in total, at `price`.
+    pub fn used(&mut self, tokens: Tokens, price: Price) {
+        self.used = price.of(tokens);
     }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        if let Some(charge) = &self.charge {
-            let auth = &self.caller.auth;
-            let name = &self.caller.key.name;
-            let news = auth.limiter().settle(name, charge, self.used, Instant::now());
-            auth.tell(news);
+        let Some(charge) = &self.charge else { return };
+        let Caller { key, auth } = &self.caller;
+        let now = Instant::now();
+        let mut limiter = auth.limiter();
+        let mut news = limiter.settle(&key.name, charge, self.used.tokens, now);
+        if !key.limits.budgets.is_none() {
+            news = news.and(limiter.spend(&key.name, charge, self.used, now));
         }
+        drop(limiter);
+        auth.tell(news);
     }
+}
+
+/// Tokens as a number of the metrics.
+#[allow(clippy::cast_precision_loss)] // 15 digits are exact
+fn tokens(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn on(keys: &str) -> Auth {
-        let auth = Auth::on(Name::new("g").unwrap(), Metrics::default());
-        auth.set(KeyTable::parse(keys).unwrap());
-        auth
-    }
-
-    fn entry(name: &str, secret: &str, more: &str) -> String {
-        format!("[keys.{name}]\nhash = \"{}\"\n{more}\n", KeyHash::of(secret.as_bytes()))
-    }
-
-    fn estimate(completion: u64) -> Estimate {
-        Estimate { prompt: 0, completion }
-    }
-
-    #[test]
-    fn nobody_is_asked_where_keys_are_off() {
-        let auth = Auth::off();
-        assert!(auth.is_ready() && !auth.is_on());
-        assert!(matches!(auth.authenticate(None), Ok(None)));
-    }
-
-    #[test]
-    fn only_whoever_has_a_key_is_known() {
-        let auth = Auth::on(Name::new("g").unwrap(), Metrics::default());
-        let stranger = |auth: &Auth, secret: Option<&[u8]>| auth.authenticate(secret).map(|_| ()).unwrap_err();
-        assert!(!auth.is_ready());
-        assert_eq!(stranger(&auth, Some(b"a")), AuthError::NotReady);
-        auth.set(KeyTable::parse(&entry("alice", "a", "")).unwrap());
-        assert!(auth.is_ready());
-        assert_eq!(stranger(&auth, None), AuthError::NoKey);
-        for wrong in [&b""[..], b"A", b"aa", &[b'a'; MAX_SECRET + 1]] {
-            assert_eq!(stranger(&auth, Some(wrong)), AuthError::UnknownKey);
-        }
-        for secrets in [
-            &[&b"a"[..]][..],
-            &[b"stale", b"a"],
-            &[b"a", b"stale"],
-            &[&[b'a'; MAX_SECRET + 1], b"a"],
-        ] {
-            let caller = auth.authenticate(secrets.iter().copied()).unwrap().unwrap();
-            assert_eq!(caller.key().name.as_str(), "alice");
-        }
-        auth.set(KeyTable::parse(&entry("bob", "b", "")).unwrap());
-        assert_eq!(stranger(&auth, Some(b"a")), AuthError::UnknownKey);
-    }
-
-    #[test]
-    fn a_request_counts_as_running_until_its_grant_is_dropped() {
-        let auth = on(&entry("alice", "a", "streams = 1\ntokens-per-minute = 600"));
-        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
-        let now = Instant::now();
-        let mut grant = caller.admit(now).unwrap();
-        grant.charge(|| estimate(500), now).unwrap();
-        assert!(matches!(caller.admit(now), Err(Refusal::Streams { limit: 1 })));
-        let remaining = || caller.remaining(Instant::now()).tokens.unwrap().remaining;
-        assert!((100..110).contains(&remaining()));
-        grant.used(200);
-        drop(grant);
-        assert!((400..430).contains(&remaining()));
-        drop(caller.admit(now).unwrap());
-    }
-
-    #[test]
-    fn a_key_without_limits_costs_nothing_and_is_told_nothing() {
-        let auth = on(&entry("alice", "a", ""));
-        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
-        let grants: Vec<Grant> = (0..100)
-            .map(|_| {
-                let mut grant = caller.admit(Instant::now()).unwrap();
-                grant.charge(|| unreachable!(), Instant::now()).unwrap();
-                grant
-            })
-            .collect();
-        assert_eq!(caller.remaining(Instant::now()), RemainingLimits::default());
-        drop(grants);
-        assert!(
-            caller.auth.limiter().tell(limiter::Scope::Active, Instant::now())[0]
-                .keys
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn requests_that_run_go_on_when_their_key_is_revoked() {
-        let auth = on(&entry("alice", "a", "streams = 1"));
-        let caller = auth.authenticate([&b"a"[..]]).unwrap().unwrap();
-        let grant = caller.admit(Instant::now()).unwrap();
-        auth.set(KeyTable::default());
-        drop(grant);
-        auth.set(KeyTable::parse(&entry("alice", "a", "streams = 1")).unwrap());
-        drop(caller.admit(Instant::now()).unwrap());
-    }
-}
+mod tests;

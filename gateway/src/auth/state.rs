@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::{KeyConsumption, Name};
+use tokenbus_protocol::{Amount, KeyConsumption, Name};
 use tokio::time::Instant;
 
+use super::budget::Told;
 use super::key_table::Limits;
 use super::leaky_bucket::{LeakyBucket, Rate};
-use super::limiter::{Refusal, Remaining, RemainingLimits};
 use super::limits::REFRESH;
+use super::refusal::{Refusal, Remaining, RemainingLimits};
 
 /// What one gateway has consumed since its start, and its running requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Consumed {
     requests: u64,
     tokens: i64,
     streams: u32,
+    /// For the key's budgets.
+    pub(super) budget: Told,
 }
 
 /// What a request was charged on admission.
@@ -25,6 +28,8 @@ pub(crate) struct Charge {
     /// The level of the key's tokens right after the charge.
     level: f64,
     at: Instant,
+    /// What it is expected to use of the key's budgets.
+    pub(super) expected: Amount,
 }
 
 /// The state of one key.
@@ -33,8 +38,8 @@ pub(super) struct KeyState {
     pub(super) limits: Limits,
     requests: LeakyBucket,
     tokens: LeakyBucket,
-    own: Consumed,
-    told: Consumed,
+    pub(super) own: Consumed,
+    pub(super) told: Consumed,
     others: HashMap<Name, Consumed>,
 }
 
@@ -89,6 +94,12 @@ impl KeyState {
         others.fold(self.own.streams, u32::saturating_add)
     }
 
+    /// What the other gateways have told for the key's budgets.
+    pub(super) fn others_budget(&self) -> Told {
+        let others = self.others.values().map(|other| other.budget);
+        others.fold(Told::default(), Told::plus)
+    }
+
     /// Whether the limit of concurrent requests is reached.
     pub(super) fn is_full(&self) -> bool {
         self.limits.streams.is_some_and(|limit| self.streams() >= limit.get())
@@ -118,6 +129,7 @@ impl KeyState {
             tokens: 0,
             level: 0.0,
             at: now,
+            expected: Amount::default(),
         })
     }
 
@@ -135,7 +147,12 @@ impl KeyState {
         self.tokens.add(float(tokens), rate, now);
         self.own.tokens = self.own.tokens.saturating_add_unsigned(tokens);
         let level = self.tokens.level(rate, now);
-        *charge = Charge { tokens, level, at: now };
+        *charge = Charge {
+            tokens,
+            level,
+            at: now,
+            ..*charge
+        };
         Ok(())
     }
 
@@ -191,6 +208,7 @@ impl KeyState {
         RemainingLimits {
             requests: limits.requests.map(|limit| left(&self.requests, limit.get().into())),
             tokens: limits.tokens.map(|limit| left(&self.tokens, limit.get())),
+            budgets: [None; 4],
         }
     }
 
@@ -200,6 +218,10 @@ impl KeyState {
             requests: told.requests,
             tokens: told.tokens,
             streams: told.streams,
+            budget: Told {
+                expected: told.expected,
+                unsaved: told.unsaved,
+            },
         };
         let old = self.others.insert(gateway.clone(), news);
         let (request_rate, token_rate) = (self.request_rate(), self.token_rate());
@@ -251,6 +273,8 @@ impl KeyState {
             streams: self.own.streams,
             requests_level: level(&self.requests, self.request_rate()),
             tokens_level: level(&self.tokens, self.token_rate()),
+            expected: self.own.budget.expected,
+            unsaved: self.own.budget.unsaved,
         }
     }
 
@@ -265,6 +289,7 @@ impl KeyState {
         let empty = |bucket: &LeakyBucket, rate: Option<Rate>| rate.is_none_or(|rate| bucket.level(rate, now) <= 0.0);
         !self.has_news()
             && self.streams() == 0
+            && self.own.budget == Told::default()
             && empty(&self.requests, self.request_rate())
             && empty(&self.tokens, self.token_rate())
     }

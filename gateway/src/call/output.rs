@@ -4,6 +4,8 @@ use bytes::BytesMut;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::time::Instant;
 
+use crate::placement::Why;
+
 /// The output of a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -13,6 +15,8 @@ pub enum Output {
         worker: Name,
         /// Place in its queue.
         queue_position: u32,
+        /// Why it was chosen; `None` if NATS chose it.
+        why: Option<Why>,
     },
     /// All output so far is void, and the answer starts over. Only for calls that are answered in one piece.
     Anew,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokenbus_api::MAX_ANSWER;
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::{Features, RequestKind, TraceContext};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -23,6 +24,10 @@ pub struct Call {
     pub needs: Features,
     /// The request's JSON, as the client sent it or as its API was translated.
     pub body: Bytes,
+    /// The cuts of its prompt.
+    pub prompt: Prompt,
+    /// A hash of the client's session, if it named one.
+    pub session: Option<u64>,
     /// When the call times out: an answer in one piece as a whole, a stream if it has no output by then.
     pub deadline: Instant,
     /// Time that a stream may be without output, from its first output on.
@@ -43,6 +48,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// Sends the call to `model`.
+    pub fn set_model(&mut self, model: String) {
+        self.prompt.set_model(&model);
+        self.model = model;
+    }
+
     /// The features that the engine needs, including the kind itself.
     pub fn all_needs(&self) -> Features {
         self.needs.with(self.kind.feature())

@@ -130,7 +130,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(1024);
         let wire = Arc::new(StreamWire::default());
         let serving = Arc::clone(&wire);
-        tokio::spawn(async move {
+        tokenbus_bus::task::spawn("server", async move {
             let mut connection = h2::server::handshake(server).await.unwrap();
             while let Some(stream) = connection.accept().await {
                 let (_, mut respond) = stream.unwrap();
@@ -143,7 +143,7 @@ mod tests {
             .handshake::<_, Bytes>(client)
             .await
             .unwrap();
-        tokio::spawn(async move { connection.await.unwrap() });
+        tokenbus_bus::task::spawn("client", async move { connection.await.unwrap() });
         let request = Request::get("http://host/").body(()).unwrap();
         let (response, _) = requests.send_request(request, true).unwrap();
         (wire, response.await.unwrap().into_body())

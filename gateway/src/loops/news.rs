@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_protocol::{Capacity, Event as ClusterEvent, EventKind, FreeHint, Subjects, decode};
+use tokenbus_protocol::{Capacity, Event as ClusterEvent, EventKind, FreeHint, Subjects, WorkerNews, decode};
 use tokio::time::Instant;
 
 use super::liveness::RECONNECT_GRACE;
@@ -32,10 +32,17 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
     }
 }
 
-/// Receives hints that a full worker has a free slot again.
+/// Receives news of what workers hold, and hints that a full worker has a free slot again.
 pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
+        if let Some(worker) = Subjects::parse_news(&message.subject) {
+            match decode::<WorkerNews>(&message.payload) {
+                Ok(news) => shared.news(&worker, news, now),
+                Err(error) => shared.malformed(&message.subject, &error),
+            }
+            continue;
+        }
         let Some((model, worker)) = Subjects::parse_free(&message.subject) else {
             shared.malformed(&message.subject, &"no such subject");
             continue;

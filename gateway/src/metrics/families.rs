@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
-use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, RefusalLabels, RequestLabels, UNKNOWN};
+use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN};
 
 // From a cached prefix on a fast engine to a long prefill after a wait.
 const TTFT_BUCKETS: &[f64] = &[
@@ -37,6 +37,9 @@ pub(super) struct Families {
     pub(super) prompt_tokens: Family<ModelLabel, Counter>,
     pub(super) completion_tokens: Family<ModelLabel, Counter>,
     pub(super) cached_tokens: Family<ModelLabel, Counter>,
+    pub(super) placements: Family<PlacementLabel, Counter>,
+    pub(super) prefix_cuts: Gauge,
+    pub(super) prefix_bytes: Gauge,
     pub(super) keys: KeyFamilies,
     pub(super) ttft: Histograms,
     pub(super) itl: Histograms,
@@ -58,6 +61,9 @@ impl Default for Families {
             prompt_tokens: Family::default(),
             completion_tokens: Family::default(),
             cached_tokens: Family::default(),
+            placements: Family::default(),
+            prefix_cuts: Gauge::default(),
+            prefix_bytes: Gauge::default(),
             keys: KeyFamilies::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
             itl: Family::new_with_constructor(|| Histogram::new(ITL_BUCKETS)),
@@ -126,6 +132,7 @@ impl Families {
             "Prompt tokens of finished requests that the engine had in its cache",
             f.cached_tokens.clone(),
         );
+        f.register_placement(registry);
         f.keys.register(registry);
         for (name, help, family) in [
             (
@@ -146,6 +153,25 @@ impl Families {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
+    }
+
+    fn register_placement(&self, registry: &mut Registry) {
+        registry.register(
+            "placements",
+            "Requests sent to a chosen worker, by the reason of the choice",
+            self.placements.clone(),
+        );
+        registry.register(
+            "prefix_cuts",
+            "Cuts of prompts that workers are known to hold",
+            self.prefix_cuts.clone(),
+        );
+        registry.register_with_unit(
+            "prefix_index",
+            "Knowledge of what workers hold",
+            Unit::Bytes,
+            self.prefix_bytes.clone(),
+        );
     }
 
     pub(super) fn existing(&self, model: &str) -> Option<Arc<Series>> {

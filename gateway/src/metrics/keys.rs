@@ -1,5 +1,7 @@
 //! Metrics by API key, and of the files that configure keys and models.
 
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -22,6 +24,12 @@ struct KeyLabel {
 struct LimitLabels {
     key: Arc<str>,
     limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    key: Arc<str>,
+    budget: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,7 +70,11 @@ pub(super) struct KeyFamilies {
     pub(super) usage_waiting: Gauge,
     pub(super) held: Gauge,
     pub(super) losses: Counter,
-    names: Mutex<std::collections::HashSet<Arc<str>>>,
+    budget_limit: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
+    budget_used: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
+    budgets_shown: Mutex<HashSet<BudgetLabels>>,
+    pub(super) budget_writes: Gauge,
+    names: Mutex<HashSet<Arc<str>>>,
 }
 
 impl KeyFamilies {
@@ -92,6 +104,21 @@ impl KeyFamilies {
             "key_limited",
             "Requests refused because a limit of their API key was reached",
             self.limited.clone(),
+        );
+        registry.register(
+            "key_budget_limit",
+            "Budgets of API keys: tokens, or money in your currency",
+            self.budget_limit.clone(),
+        );
+        registry.register(
+            "key_budget_used",
+            "What was used of the budgets of API keys at all gateways, in this day or month",
+            self.budget_used.clone(),
+        );
+        registry.register(
+            "key_budget_writes_waiting",
+            "API keys of which something used waits to be written to the bucket of budgets",
+            self.budget_writes.clone(),
         );
         registry.register(
             "unauthorized",
@@ -150,6 +177,27 @@ impl KeyFamilies {
     pub(super) fn limited(&self, key: &str, limit: &'static str) {
         let key = self.label(key);
         self.limited.get_or_create(&LimitLabels { key, limit }).inc();
+    }
+
+    /// Shows these budgets, and no longer those that are not among them. Keys without series of their own are left out.
+    pub(super) fn budgets<'a>(&self, budgets: impl Iterator<Item = (&'a str, &'static str, f64, f64)>) {
+        let mut shown = self.budgets_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *shown);
+        for (key, budget, limit, used) in budgets {
+            let key = self.label(key);
+            if &*key == OTHER {
+                continue;
+            }
+            let labels = BudgetLabels { key, budget };
+            self.budget_limit.get_or_create(&labels).set(limit);
+            self.budget_used.get_or_create(&labels).set(used);
+            gone.remove(&labels);
+            shown.insert(labels);
+        }
+        for labels in gone {
+            self.budget_limit.remove(&labels);
+            self.budget_used.remove(&labels);
+        }
     }
 
     pub(super) fn unauthorized(&self, reason: &'static str) {

@@ -68,3 +68,10 @@ pub(super) struct RefusalLabels {
 pub(super) struct ModelLabel {
     pub(super) model: Arc<str>,
 }
+
+/// The reason of a placement.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PlacementLabel {
+    /// The reason.
+    pub(super) reason: &'static str,
+}

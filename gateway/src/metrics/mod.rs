@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 pub(crate) use histogram::Histogram;
 pub(crate) use keys::Tokens;
+use labels::PlacementLabel;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
 pub(crate) use meter::Meter;
 
@@ -57,6 +58,18 @@ impl Metrics {
         &self.0.republishes
     }
 
+    /// Counts a request that was sent to a chosen worker, for this reason.
+    pub fn placed(&self, reason: &'static str) {
+        self.0.placements.get_or_create(&PlacementLabel { reason }).inc();
+    }
+
+    /// Sets how many cuts of prompts are known to be held, and the bytes that this knowledge takes.
+    pub fn prefixes(&self, cuts: usize, bytes: usize) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.prefix_cuts.set(gauge(cuts));
+        self.0.prefix_bytes.set(gauge(bytes));
+    }
+
     /// Known API keys. Whoever loads them sets it.
     pub fn keys(&self) -> &Gauge {
         &self.0.keys.known
@@ -96,6 +109,16 @@ impl Metrics {
     #[cfg(any(test, feature = "testing"))]
     pub fn reloads(&self, what: &'static str, applied: bool) -> u64 {
         self.0.keys.reloads(what, applied)
+    }
+
+    /// Shows the budgets of keys: key, budget, limit and what was used.
+    pub fn budgets<'a>(&self, budgets: impl Iterator<Item = (&'a str, &'static str, f64, f64)>) {
+        self.0.keys.budgets(budgets);
+    }
+
+    /// Shows of how many keys something waits to be written to the bucket of budgets.
+    pub fn budget_writes_waiting(&self, keys: usize) {
+        self.0.keys.budget_writes.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 
     /// Usage records that wait to be published or confirmed.

@@ -16,6 +16,7 @@ pub use model_table::ModelTable;
 pub(crate) use model_table::Route;
 pub(crate) use routed::{Routed, Served};
 
+use crate::auth::budget::Price;
 use crate::file_watch::{self, WatchedFile};
 use crate::metrics::Metrics;
 
@@ -73,6 +74,16 @@ impl ModelConfig {
     /// Whether a request for `model` keeps the tools that it offers, whatever the model knows.
     pub fn keeps_offered_tools(&self, model: &str) -> bool {
         self.table().is_some_and(|table| table.keeps_offered_tools(model))
+    }
+
+    /// What the tokens of a request for `asked` cost that `served` serves: the price of the name that the client used,
+    /// or else that of the model. Without either they are free.
+    pub fn price(&self, asked: &str, served: Option<&str>) -> Price {
+        let price = self.table().and_then(|table| {
+            let of_served = || served.and_then(|served| table.price(served));
+            table.price(asked).or_else(of_served)
+        });
+        price.unwrap_or_default()
     }
 
     /// The names of all aliases.

@@ -9,6 +9,7 @@ use tokenbus_api::{ListedModel, check_chat};
 use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
 
 use super::splice::Defaults;
+use crate::auth::budget::Price;
 use crate::file_watch::toml_line;
 
 /// Most configured names.
@@ -33,6 +34,7 @@ struct Entry {
     /// For the coordinator.
     #[serde(default, rename = "scale")]
     _scale: IgnoredAny,
+    price: Option<Price>,
 }
 
 /// What becomes of tools that are only offered to a model that knows none.
@@ -126,6 +128,7 @@ pub struct ModelTable {
     aliases: Vec<String>,
     /// Names whose requests keep their tools, so that a model without tools refuses them.
     strict: HashSet<String>,
+    prices: HashMap<String, Price>,
 }
 
 impl ModelTable {
@@ -177,6 +180,9 @@ impl ModelTable {
             if entry.offered_tools == OfferedTools::Refuse {
                 table.strict.insert(name.clone());
             }
+            if let Some(price) = entry.price {
+                table.prices.insert(name.clone(), price);
+            }
             table.routes.insert(name.clone(), Arc::new(Route { targets }));
         }
         Ok(table)
@@ -190,6 +196,11 @@ impl ModelTable {
     /// Whether a request for `name` keeps the tools that it offers, whatever the model knows.
     pub fn keeps_offered_tools(&self, name: &str) -> bool {
         self.strict.contains(name)
+    }
+
+    /// What the tokens of `name` cost, if it has a price.
+    pub fn price(&self, name: &str) -> Option<Price> {
+        self.prices.get(name).copied()
     }
 
     /// Whether `name` stands for other models.

@@ -86,7 +86,7 @@ impl<C: Backend> Routed<C> {
             tracing::debug!(call = %self.call.id, again = %call.id, model = target.model, "trying the next model");
         }
         self.served.set(&target.model);
-        call.model = target.model;
+        call.set_model(target.model);
         self.stream = Some(self.backend.open(call));
         true
     }

@@ -93,6 +93,8 @@ fn call(model: &str) -> Call {
         model: model.to_owned(),
         needs: Features::NONE,
         body: Bytes::from(format!(r#"{{"model":"{model}"}}"#)),
+        prompt: tokenbus_placement::Prompt::default(),
+        session: None,
         deadline: Instant::now(),
         silence: Duration::from_secs(3),
         priority: 0,

@@ -1,4 +1,4 @@
-//! Which worker gets a request: the view of the workers, and the score.
+//! Which worker gets a request: the view of the workers, what is known of their prefix caches, and the choice.
 
 pub(crate) mod able;
 pub(crate) mod accept_clock;
@@ -6,10 +6,12 @@ pub(crate) mod budget;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fixture;
+pub(crate) mod prefixes;
+pub(crate) mod prompt;
 pub(crate) mod refusals;
-pub(crate) mod score;
 mod view;
 
+pub use prefixes::Prefixes;
 pub use view::View;
-pub use view::choice::{Choice, Tried};
+pub use view::choice::{Ask, Choice, Target, Tried, Why};
 pub use view::overview::Overview;

@@ -23,7 +23,7 @@ use dispatch::Dispatch;
 use options::default_name;
 use settings::Settings;
 use tasks::Tasks;
-use usage_task::UsageTask;
+use usage_task::{BudgetTask, UsageTask};
 
 use crate::http::connection::server::Ending;
 use crate::http::{self, Bodies, Edge};
@@ -69,6 +69,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     );
     let mut tasks = start(&shared, outgoing).await?;
     let (auth, models) = settings.start(&shared, &mut tasks).await?;
+    let budget_task = BudgetTask::start(&shared, auth.clone());
     let (usage, usage_task) = UsageTask::start(&shared, options.usage_stream);
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
@@ -107,7 +108,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };
-    usage_task.close().await;
+    tokio::join!(usage_task.close(), budget_task.close());
     tasks.end().await;
     // Before the gateway says that it has stopped, NATS answers "no responders" to anyone who sends to it.
     if shared.bus.is_connected()

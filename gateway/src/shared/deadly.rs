@@ -61,6 +61,8 @@ mod tests {
             model: "m".to_owned(),
             needs: Features::NONE,
             body: Bytes::from(body),
+            prompt: tokenbus_placement::Prompt::default(),
+            session: None,
             deadline: now,
             silence: Duration::ZERO,
             priority: 0,

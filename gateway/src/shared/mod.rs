@@ -1,6 +1,6 @@
 //! What all streams of a gateway share: the bus, the streams by number, the view of the workers, the waiting room. Each
-//! lock is held for one read or one change, never across an await. Where two are needed, the view is locked before the
-//! waiting room.
+//! lock is held for one read or one change, never across an await. Where several are needed, the view is locked before
+//! the waiting room, and that before the prefixes.
 
 mod deadly;
 pub(crate) mod roll_call;
@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Refusals};
-use tokenbus_protocol::{Cancel, Control, Disown, Features, Name, Room, Subjects, encode};
+use tokenbus_placement::Prompt;
+use tokenbus_protocol::{Cancel, Control, Disown, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,8 +22,8 @@ use roll_call::RollCall;
 use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::placement::View;
 use crate::placement::budget::Budget;
+use crate::placement::{Prefixes, View};
 use crate::stream::demux::Streams;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// Workers that have not yet said which of our streams they hold.
     pub roll_call: RollCall,
     view: Mutex<View>,
+    prefixes: Mutex<Prefixes>,
     waiting: Mutex<Door<Arc<Inbox>>>,
     budget: Mutex<Budget<String>>,
     /// Frames of no use, by worker.
@@ -88,6 +90,7 @@ impl Shared {
             bus_patience,
             roll_call: RollCall::default(),
             view: Mutex::default(),
+            prefixes: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
             budget: Mutex::new(Budget::new(limits::REDISPATCH_BURST, limits::REDISPATCH_RATE)),
             useless: Mutex::new(Budget::new(limits::USELESS_BURST, limits::USELESS_RATE)),
@@ -128,11 +131,12 @@ impl Shared {
     }
 
     /// Where a request goes; see [`seek`].
-    pub(crate) fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>, now: Instant) -> Destination {
+    pub(crate) fn seek(&self, state: &mut StreamState, seeker: &Seeker<'_>) -> Destination {
         let random = &mut fastrand::Rng::new();
         let view = self.view();
         let waiting = lock(&self.waiting);
-        seek::seek(state, seeker, &view, &waiting.room, now, random)
+        let prefixes = &mut *lock(&self.prefixes);
+        seek::seek(state, seeker, &view, &waiting.room, prefixes, random)
     }
 
     /// A worker reported its free slots: wakes the requests that wait for one of its models.
@@ -186,6 +190,23 @@ impl Shared {
         for model in models {
             self.wake(&model);
         }
+    }
+
+    /// A worker tells what is new of its prefixes and its pace. One that was not heard completely is asked for all.
+    pub(crate) fn news(&self, worker: &Name, news: WorkerNews, now: Instant) {
+        let missed = self.view().told_news(worker, news, &mut lock(&self.prefixes), now);
+        if missed && let Ok(bytes) = encode(&Control::TellPrefixes(TellPrefixes {})) {
+            // If the queue is full, the next news ask again.
+            let _ = self.courier.try_send((self.subjects.control(worker), bytes.into()));
+        }
+        let (cuts, bytes) = lock(&self.prefixes).size();
+        self.metrics.prefixes(cuts, bytes);
+    }
+
+    /// A prompt was sent to a worker that has `uncached` tokens of it to read.
+    pub(crate) fn reads(&self, worker: &Name, prompt: &Prompt, uncached: u32, now: Instant) {
+        self.view()
+            .reads(worker, prompt, uncached, &mut lock(&self.prefixes), now);
     }
 
     /// A worker is lost: its streams are told, and no request goes there.

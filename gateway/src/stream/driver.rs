@@ -19,11 +19,13 @@ use crate::fast_path::splice::Splice;
 
 use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
+use crate::placement::Target;
 use crate::shared::Shared;
 use crate::waiting_room::Ticket;
 
 mod bus;
 mod call_stream;
+mod reading;
 mod waiting;
 
 /// Drives one stream.
@@ -43,6 +45,10 @@ pub(crate) struct Driver {
     in_room: bool,
     /// Attempts that their workers have not answered.
     pending: Vec<Pending>,
+    /// The chosen worker, and why it was chosen.
+    chosen: Option<Target>,
+    /// It has still to read so many tokens of the prompt.
+    reading: Option<u32>,
     /// Attempts whose answer is timed, the newest last.
     published: Vec<Published>,
     running: Option<Name>,
@@ -104,6 +110,8 @@ impl Driver {
             ticket: None,
             in_room: false,
             pending: Vec::new(),
+            chosen: None,
+            reading: None,
             published: Vec::new(),
             running: None,
             under_way: None,
@@ -208,7 +216,18 @@ impl Driver {
         self.follow_worker(now);
     }
 
-    fn output(&mut self, output: Output) {
+    fn output(&mut self, mut output: Output) {
+        match &mut output {
+            Output::Accepted { worker, why, .. } => {
+                let chosen = self.chosen.as_ref().filter(|chosen| chosen.worker == *worker);
+                *why = chosen.map(|chosen| chosen.why);
+            }
+            Output::Finish(finish) => {
+                self.read();
+                self.compare(finish);
+            }
+            Output::Delta(_) | Output::Written(_) | Output::Anew => self.read(),
+        }
         if self.outputs.is_empty() {
             // Outputs are usually taken one by one; the default growth makes room for four.
             self.outputs.reserve_exact(1);
@@ -311,12 +330,15 @@ impl Driver {
         let seeker = Seeker {
             model: &self.call.model,
             needs: self.call.all_needs(),
+            prompt: &self.call.prompt,
+            session: self.call.session,
             ticket: self.ticket.as_ref(),
             in_room: self.in_room,
             recovering,
             clustered: self.shared.bus.is_clustered(),
+            now,
         };
-        self.shared.seek(&mut self.state, &seeker, now)
+        self.shared.seek(&mut self.state, &seeker)
     }
 
     /// Enters the waiting room, or stays in it.

@@ -1,6 +1,6 @@
 //! Counts a stream's losses, up to the bound that ends it.
 
-use crate::limits::{MAX_DEATHS, MAX_RUNS};
+use crate::limits::{MAX_DEATHS, MAX_OWN_ERRORS, MAX_RUNS};
 
 /// Why a run ended before its answer did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Blame {
     Worker,
     /// The engine failed, perhaps because of the request.
     Engine,
+    /// The engine answered with an error of its own (500), most likely because of the request.
+    OwnError,
     /// The engine died soon after it got the request, and without output.
     Death,
     /// The bus was away, or the worker drained.
@@ -23,6 +25,8 @@ pub(super) struct Losses {
     in_vain: u32,
     /// Runs whose engine failed; progress does not make up for them.
     failures: u32,
+    /// Failed runs whose engine answered with an error of its own.
+    own_errors: u32,
     /// Failed runs whose engine died of the request, it seems.
     deaths: u32,
     /// The answer was begun anew, so growth is no progress.
@@ -42,6 +46,10 @@ impl Losses {
         match blame {
             Blame::Worker => self.in_vain += 1,
             Blame::Engine => self.failures += 1,
+            Blame::OwnError => {
+                self.failures += 1;
+                self.own_errors += 1;
+            }
             Blame::Death => {
                 self.failures += 1;
                 self.deaths += 1;
@@ -62,7 +70,7 @@ impl Losses {
 
     /// Whether the stream must end.
     pub(super) fn too_many(self) -> bool {
-        self.is_deadly() || self.in_vain + self.failures >= MAX_RUNS
+        self.is_deadly() || self.own_errors >= MAX_OWN_ERRORS || self.in_vain + self.failures >= MAX_RUNS
     }
 }
 
@@ -101,6 +109,13 @@ mod tests {
         let died = Some(Blame::Death);
         assert!(!after(&[died]) && !after(&[died, Some(Blame::Engine)]));
         assert!(after(&[died, None, died]));
+    }
+
+    #[test]
+    fn an_error_of_an_engines_own_is_tried_elsewhere_once() {
+        let own = Some(Blame::OwnError);
+        assert!(!after(&[own]) && !after(&[Some(Blame::Worker), own]));
+        assert!(after(&[own, None, own]));
     }
 
     #[test]

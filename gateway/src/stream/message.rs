@@ -57,6 +57,7 @@ pub(crate) fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) ->
         trace: call.trace.clone(),
         resume: attempt.resume,
         parts,
+        prompt: call.prompt.to_bytes().into(),
         body: call.body.get(..first).unwrap_or_default().into(),
     };
     let message = encode(&request).map_err(|error| CallError::Internal(error.to_string()))?;
@@ -100,6 +101,8 @@ mod tests {
             model: "m".repeat(256),
             needs: Features::NONE,
             body: vec![b'x'; body].into(),
+            prompt: tokenbus_placement::Prompt::default(),
+            session: None,
             deadline: now + Duration::from_secs(3),
             silence: Duration::from_secs(3),
             priority: 0,

@@ -5,14 +5,15 @@
 //! line. The first of a line also looks now and then by itself, because a wake-up depends on a message, which can be
 //! lost.
 
-use tokenbus_protocol::{Features, Name};
+use tokenbus_placement::Prompt;
+use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
 use super::state::StreamState;
 use crate::call::CallError;
 use crate::limits::NO_WORKER_RETRY;
 use crate::placement::able::Able;
-use crate::placement::{Choice, Tried, View};
+use crate::placement::{Ask, Choice, Prefixes, Target, Tried, View};
 use crate::waiting_room::{Ticket, WaitingRoom};
 
 /// A request that seeks a worker.
@@ -22,12 +23,18 @@ pub(crate) struct Seeker<'a> {
     pub model: &'a str,
     /// What the engine must be able to do.
     pub needs: Features,
+    /// Its prompt.
+    pub prompt: &'a Prompt,
+    /// A hash of the client's session, if it named one.
+    pub session: Option<u64>,
     /// Its place in the order of arrival, if it has waited.
     pub ticket: Option<&'a Ticket>,
     /// It is in the waiting room.
     pub in_room: bool,
     /// The connection to the bus came back a moment ago: workers may still be reconnecting.
     pub recovering: bool,
+    /// The present time.
+    pub now: Instant,
     /// NATS is a cluster: one server may have died and disconnected all workers at once.
     pub clustered: bool,
 }
@@ -36,7 +43,7 @@ pub(crate) struct Seeker<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Destination {
     /// To this worker, or with `None` to the model's queue subject.
-    To(Option<Name>),
+    To(Option<Target>),
     /// Into its line of the waiting room, or it stays there.
     InLine,
     /// No worker is there, and the request may wait for one.
@@ -54,9 +61,10 @@ pub(crate) fn seek<T>(
     seeker: &Seeker<'_>,
     view: &View,
     room: &WaitingRoom<T>,
-    now: Instant,
+    prefixes: &mut Prefixes,
     random: &mut fastrand::Rng,
 ) -> Destination {
+    let now = seeker.now;
     if !may_look(state, seeker, view, room) {
         return Destination::InLine;
     }
@@ -69,7 +77,13 @@ pub(crate) fn seek<T>(
         excluded: state.excluded(),
         untaken: state.untaken(),
     };
-    match view.choose(seeker.model, seeker.needs, tried, now, random) {
+    let ask = Ask {
+        model: seeker.model,
+        needs: seeker.needs,
+        prompt: seeker.prompt,
+        session: seeker.session,
+    };
+    match view.choose(&ask, tried, prefixes, now, random) {
         Choice::Wait => {
             state.found_worker();
             Destination::InLine
@@ -78,7 +92,7 @@ pub(crate) fn seek<T>(
         Choice::Gone => without_worker(state, seeker, view, now),
         Choice::Queue if state.queue_empty() => without_worker(state, seeker, view, now),
         Choice::Queue => Destination::To(None),
-        Choice::Worker(worker) => Destination::To(Some(worker)),
+        Choice::Worker(target) => Destination::To(Some(target)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use tokenbus_protocol::{Accepted, Body, Finish, Frame, Reject, RejectReason, Room};
+use tokenbus_protocol::{Accepted, Body, Finish, Frame, Name, Reject, RejectReason, Room};
 
 use super::*;
 use crate::limits;
@@ -181,15 +181,26 @@ impl World {
         let seeker = Seeker {
             model: MODEL,
             needs: Features::NONE,
+            prompt: &Prompt::default(),
+            session: None,
             ticket: request.ticket.as_ref(),
             in_room: request.in_room,
             recovering: false,
             clustered: self.clustered,
+            now,
         };
-        match seek(&mut request.state, &seeker, &self.view, &self.room, now, random) {
+        match seek(
+            &mut request.state,
+            &seeker,
+            &self.view,
+            &self.room,
+            &mut Prefixes::default(),
+            random,
+        ) {
             Destination::InLine => self.stand_in_line(n),
             Destination::To(target) => {
                 self.leave(n);
+                let target = target.map(|target| target.worker);
                 let attempt = self.requests[n].state.publish(target.clone(), now, PATIENCE).unwrap();
                 if let Some(target) = &target {
                     self.view.placed(target, now);

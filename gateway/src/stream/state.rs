@@ -381,6 +381,7 @@ impl StreamState {
         actions.push(Action::Output(Output::Accepted {
             worker: worker.clone(),
             queue_position: accepted.queue_position,
+            why: None,
         }));
         actions.push(Action::Taken { attempt, worker });
     }

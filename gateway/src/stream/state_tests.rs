@@ -157,7 +157,8 @@ fn the_straight_way() {
         [
             Action::Output(Output::Accepted {
                 worker: name("a"),
-                queue_position: 0
+                queue_position: 0,
+                why: None
             }),
             Action::Taken {
                 attempt: 0,
@@ -444,19 +445,21 @@ fn errors_are_retried_when_that_may_help_and_not_for_ever() {
     let actions = bench.frame("a", 0, 1, error(ErrorCode::BadRequest, false));
     assert!(matches!(failed(&actions), Some(CallError::Engine(e)) if e.code == ErrorCode::BadRequest));
 
-    let mut bench = Bench::running("w0");
-    for run in 0..limits::MAX_RUNS - 1 {
-        let worker = format!("w{run}");
-        assert_eq!(
-            bench.frame(&worker, run, 1, error(ErrorCode::Internal, true)),
-            [Action::Place]
-        );
-        let next = format!("w{}", run + 1);
-        bench.publish(Some(&next));
-        bench.frame(&next, run + 1, 0, accepted(&next));
+    for (code, runs) in [
+        (ErrorCode::Timeout, limits::MAX_RUNS),
+        (ErrorCode::Internal, limits::MAX_OWN_ERRORS),
+    ] {
+        let mut bench = Bench::running("w0");
+        for run in 0..runs - 1 {
+            let worker = format!("w{run}");
+            assert_eq!(bench.frame(&worker, run, 1, error(code, true)), [Action::Place]);
+            let next = format!("w{}", run + 1);
+            bench.publish(Some(&next));
+            bench.frame(&next, run + 1, 0, accepted(&next));
+        }
+        let last = runs - 1;
+        assert!(failed(&bench.frame(&format!("w{last}"), last, 1, error(code, true))).is_some());
     }
-    let last = limits::MAX_RUNS - 1;
-    assert!(failed(&bench.frame(&format!("w{last}"), last, 1, error(ErrorCode::Internal, true))).is_some());
 }
 
 #[test]

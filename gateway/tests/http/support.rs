@@ -82,6 +82,7 @@ impl From<Name> for Said {
         Self(Ok(Output::Accepted {
             worker,
             queue_position: 0,
+            why: None,
         }))
     }
 }

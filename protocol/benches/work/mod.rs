@@ -80,6 +80,7 @@ pub fn request() -> Request<'static> {
         trace: None,
         resume: None,
         parts: None,
+        prompt: (&[]).into(),
         body: vec![b'x'; 2_048].into(),
     }
 }

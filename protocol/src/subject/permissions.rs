@@ -64,6 +64,9 @@ impl Permissions {
         };
         all.keep(&stream_of(&subjects.responses_bucket()));
         all.write(&subjects.responses_bucket());
+        all.keep(&stream_of(&subjects.budgets_bucket()));
+        all.watch(&stream_of(&subjects.budgets_bucket()));
+        all.write(&subjects.budgets_bucket());
         all.keep(usage_stream);
         // Who may change a stream's settings could empty it.
         all.make(&stream_of(&subjects.keys_bucket()));
@@ -77,6 +80,7 @@ impl Permissions {
             subjects.of(&format!("out.*.{worker}")),
             subjects.status(worker),
             subjects.control(worker),
+            subjects.news(worker),
         ];
         let mut subscribe = vec![subjects.control(worker), subjects.watch_all(worker)];
         for model in models.tokens() {
@@ -133,6 +137,9 @@ impl Permissions {
         all.keep(&stream_of(&subjects.keys_bucket()));
         all.watch(&stream_of(&subjects.keys_bucket()));
         all.write(&subjects.keys_bucket());
+        // To list what keys have used.
+        all.read(&stream_of(&subjects.budgets_bucket()));
+        all.watch(&stream_of(&subjects.budgets_bucket()));
         all
     }
 
@@ -260,6 +267,8 @@ mod tests {
             (s.free(&model, &w), &["worker"], &["gateway"]),
             (s.free(&model, &other), &[], &["gateway"]),
             (s.free("c", &w), &[], &["gateway"]),
+            (s.news(&w), &["worker"], &["gateway"]),
+            (s.news(&other), &[], &["gateway"]),
             (s.capacity(), &["coordinator"], &["gateway", "operator"]),
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),
@@ -269,6 +278,8 @@ mod tests {
             (Subjects::service("INFO"), &["gateway"], &["worker"]),
             ("$KV.tb_keys.alice".into(), &["keys"], &[]),
             ("$KV.tb_responses.all.r".into(), &["gateway"], &[]),
+            ("$KV.tb_budgets.alice".into(), &["gateway"], &[]),
+            ("$JS.API.STREAM.PURGE.KV_tb_budgets".into(), &[], &[]),
             ("$KV.tb_coordinator.leader".into(), &["coordinator"], &[]),
             ("$JS.API.STREAM.CREATE.KV_tb_keys".into(), &["gateway", "keys"], &[]),
             ("$JS.API.STREAM.UPDATE.KV_tb_keys".into(), &["keys"], &[]),

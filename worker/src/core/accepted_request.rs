@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::{Name, RequestKind, Resume};
 
 use crate::core::parts::Collector;
@@ -32,6 +33,8 @@ pub(crate) struct AcceptedRequest {
     pub(crate) model: String,
     /// What its client has already.
     pub(crate) resume: Option<Resume>,
+    /// The cuts of its prompt, if its gateway told them.
+    pub(crate) prompt: Prompt,
     /// W3C `traceparent`.
     pub(crate) traceparent: Option<String>,
 }

@@ -57,6 +57,10 @@ impl Core {
                 self.on_claim(claim, now);
                 done()
             }
+            Control::TellPrefixes(_) => {
+                self.parts.readings.ask();
+                done()
+            }
             Control::Unknown => refused("this worker does not know this command".to_owned()),
         };
         self.answer(reply, &answer);

@@ -134,6 +134,7 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
             post,
             ends: ends_sender,
             snapshot,
+            readings: crate::report::reading::Readings::new(1, Instant::now()),
         },
         info(slots),
     );
@@ -166,6 +167,7 @@ pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
         trace: None,
         resume: None,
         parts: None,
+        prompt: (&[]).into(),
         body: (&b"{}"[..]).into(),
     }
 }

@@ -47,6 +47,7 @@ use crate::report::load::Load;
 use crate::report::malformed::LogLimit;
 use crate::report::metrics::{Metrics, Outcome};
 use crate::report::pace::Pace;
+use crate::report::reading::Readings;
 use crate::report::status::Snapshot;
 
 /// What the core is made of.
@@ -79,6 +80,8 @@ pub(crate) struct CoreParts {
     pub(crate) ends: Ends,
     /// Where the state is told.
     pub(crate) snapshot: watch::Sender<Snapshot>,
+    /// What the engine reads and holds, shared.
+    pub(crate) readings: Arc<Readings>,
 }
 
 /// All that the worker's loop owns and decides with.
@@ -177,6 +180,8 @@ impl Core {
         let down = matches!(info.health, Health::Down(_));
         self.info = info;
         if down {
+            // An engine that comes back begins with an empty cache.
+            self.parts.readings.clear();
             // What waits would only fail later; another worker can have it now.
             let error = refusal(ErrorCode::EngineUnavailable, "The worker's engine is not available");
             self.end_waiting(&error, Outcome::HandedOver, now);
@@ -313,6 +318,10 @@ impl Core {
         let slots = self.parts.slots.unwrap_or(self.info.slots);
         let state = self.state();
         self.parts.load.set_capacity(slots, state == WorkerState::Ready);
+        let context = self.info.models.iter().filter_map(|model| model.context_length).max();
+        self.parts
+            .readings
+            .set_room(context.map(|context| context.saturating_mul(u64::from(slots))));
         let names = self.info.models.iter().map(|model| model.name.as_str());
         self.parts.load.set_models(names);
         let snapshot = Snapshot {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::{
     Accepted, Body, Capabilities, ErrorCode, Frame, Part, Reject, RejectReason, Request, RequestKind, Resume,
     can_be_repeated,
@@ -104,6 +105,10 @@ impl Core {
             resume: job.resume.clone(),
             traceparent: job.traceparent.clone(),
         };
+        if !job.prompt.cuts().is_empty() {
+            let reading = self.parts.readings.begin(&job.model, &job.prompt, now);
+            job.stream.reads(reading);
+        }
         let sink = Box::new(StreamSink::new(Arc::clone(&job.stream)));
         // A panic of the engine drops the sink, which ends the stream with an error.
         let engine = &self.parts.engine;
@@ -181,6 +186,7 @@ impl Core {
             kind: request.kind,
             model: request.model,
             resume: request.resume,
+            prompt: Prompt::from_bytes(&request.prompt),
             traceparent: request.trace.map(|trace| trace.parent),
         };
         let collecting = matches!(job.stage, Stage::Collecting(_));

@@ -18,6 +18,7 @@ use crate::outbox::split::pieces;
 use crate::outbox::{Outbox, Press, PushError, delta_weight};
 use crate::report::load::{Place, Share};
 use crate::report::metrics::{Metrics, Outcome};
+use crate::report::reading::Reading;
 use crate::sync::lock;
 
 /// Which attempt of which request.
@@ -68,6 +69,8 @@ struct State {
     last_output: Option<Instant>,
     tokens: u64,
     place: Option<Place>,
+    /// The engine's reading of its prompt.
+    reading: Option<Reading>,
 }
 
 impl Stream {
@@ -80,6 +83,7 @@ impl Stream {
             last_output: None,
             tokens: 0,
             place: None,
+            reading: None,
         });
         Arc::new(Self { parts, state })
     }
@@ -109,6 +113,14 @@ impl Stream {
         let mut state = lock(&self.state);
         if state.open {
             state.place = Some(place);
+        }
+    }
+
+    /// The engine reads its prompt.
+    pub(crate) fn reads(&self, reading: Reading) {
+        let mut state = lock(&self.state);
+        if state.open {
+            state.reading = Some(reading);
         }
     }
 
@@ -185,6 +197,9 @@ impl Stream {
         self.parts.share.generated(more);
         let raw = |json: &Option<tokenbus_protocol::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
         let bytes = raw(&finish.usage) + raw(&finish.chunk);
+        if let Some(reading) = &mut state.reading {
+            reading.finished(&finish, now);
+        }
         if bytes > self.parts.max_frame {
             let error = too_large(bytes, self.parts.max_frame);
             self.close(&mut state, Some(Body::Error(error)), Outcome::Failed, now);
@@ -200,6 +215,7 @@ impl Stream {
         // The loop is gone only when the worker is.
         let _ = self.parts.ends.send(self.parts.key);
         state.place = None;
+        state.reading = None;
         self.parts.metrics.ended(outcome);
         if let Some(body) = last
             && let Err(error) = self.push(state, body, Press::Last, now)
@@ -252,7 +268,12 @@ impl Stream {
         metrics.generated(u64::from(tokens));
         self.parts.share.generated(u64::from(tokens));
         match state.last_output.replace(now) {
-            None => metrics.first_output(now.saturating_duration_since(self.parts.arrived), now),
+            None => {
+                if let Some(reading) = &mut state.reading {
+                    reading.first_output(now);
+                }
+                metrics.first_output(now.saturating_duration_since(self.parts.arrived), now);
+            }
             Some(last) => {
                 // Deltas of several choices at one step are one step.
                 let gap = now.saturating_duration_since(last);

@@ -4,6 +4,8 @@ pub(crate) mod free;
 pub(crate) mod load;
 pub(crate) mod malformed;
 pub(crate) mod metrics;
+pub(crate) mod news;
 pub(crate) mod pace;
+pub(crate) mod reading;
 mod recent;
 pub(crate) mod status;

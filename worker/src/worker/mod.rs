@@ -28,6 +28,8 @@ use crate::outbox::post::{self, Letter, Post};
 use crate::outbox::stream::{Ends, Key};
 use crate::report::load::Load;
 use crate::report::metrics::Metrics;
+use crate::report::news;
+use crate::report::reading::Readings;
 use crate::report::status::{Heartbeat, Snapshot};
 use crate::service;
 
@@ -156,7 +158,7 @@ impl Worker {
         let load = Arc::new(Load::default());
         let info = self.engine.info();
         let core = Core::new(self.parts(&subjects, &load, post, ends_sender), info.borrow().clone());
-        let helpers = self.helpers(&subjects, load, letters);
+        let helpers = self.helpers(&subjects, load, letters, Arc::clone(&core.parts.readings));
         let mut running = Loop {
             intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),
             core,
@@ -192,10 +194,17 @@ impl Worker {
             post,
             ends,
             snapshot: self.snapshot.clone(),
+            readings: Readings::new(self.identity.instance, Instant::now()),
         }
     }
 
-    fn helpers(&self, subjects: &Subjects, load: Arc<Load>, letters: mpsc::Receiver<Letter>) -> [JoinHandle<()>; 3] {
+    fn helpers(
+        &self,
+        subjects: &Subjects,
+        load: Arc<Load>,
+        letters: mpsc::Receiver<Letter>,
+        readings: Arc<Readings>,
+    ) -> [JoinHandle<()>; 4] {
         let heartbeat = Heartbeat {
             bus: self.bus.clone(),
             subject: subjects.status(&self.identity.worker),
@@ -210,15 +219,18 @@ impl Worker {
             self.options.namespace.to_string(),
             self.snapshot.subscribe(),
         );
+        let news = subjects.news(&self.identity.worker);
+        let news = news::tell(self.bus.clone(), news, readings, self.snapshot.subscribe());
         [
             task::spawn("heartbeat", heartbeat.run()),
+            task::spawn("news", news),
             task::spawn("nats-service", registration),
             task::spawn("post", post::deliver(self.bus.clone(), letters, self.metrics.clone())),
         ]
     }
 
     /// Sends what waits, says goodbye, listens to nothing any more, and stops the engine.
-    async fn leave(&self, mut core: Core, mut intake: Intake, helpers: [JoinHandle<()>; 3]) {
+    async fn leave(&self, mut core: Core, mut intake: Intake, helpers: [JoinHandle<()>; 4]) {
         core.commands.shutdown().await;
         let senders = core.parts.outboxes.close();
         if !all_end(senders, limits::LAST_FLUSH).await {

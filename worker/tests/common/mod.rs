@@ -278,6 +278,7 @@ impl Gateway {
             trace: None,
             resume: None,
             parts: None,
+            prompt: (&[]).into(),
             body: body.as_bytes().to_vec().into(),
         }
     }

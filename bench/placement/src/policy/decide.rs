@@ -3,7 +3,7 @@
 use crate::engine::Number;
 use crate::fleet::Fleet;
 use crate::prompt::Request;
-use crate::reporter::Report;
+use crate::reporter::{Report, Room};
 use crate::time::Nanos;
 
 /// A request to place.
@@ -26,8 +26,8 @@ pub struct Ask<'a> {
 pub enum Choice {
     /// To this worker.
     Worker(usize),
-    /// Nowhere yet: it waits at the gateway until that hears of a free slot.
-    Wait,
+    /// Nowhere yet: it waits at the gateway until that hears of a free slot, best of all at this worker.
+    Wait(Option<usize>),
 }
 
 /// A gateway's policy.
@@ -41,14 +41,14 @@ pub trait Policy {
     /// A worker refused a request, because its slots were taken.
     fn refused(&mut self, _number: Number, _worker: usize, _now: Nanos) {}
 
-    /// The first token of a request has arrived.
-    fn first_token(&mut self, _number: Number, _worker: usize, _now: Nanos) {}
+    /// The first token of a request has arrived, and how many tokens of its prompt were cached.
+    fn first_token(&mut self, _number: Number, _worker: usize, _cached: u32, _now: Nanos) {}
 
     /// A request of this gateway has ended, or its worker was lost.
     fn ended(&mut self, _number: Number, _worker: usize, _now: Nanos) {}
 
     /// What a worker says in its answers to this gateway: the requests that it holds.
-    fn room(&mut self, _worker: usize, _active: u32, _now: Nanos) {}
+    fn room(&mut self, _worker: usize, _room: Room, _now: Nanos) {}
 
     /// A worker's status has arrived.
     fn status(&mut self, _worker: usize, _report: &Report, _now: Nanos) {}

@@ -1,54 +1,35 @@
-//! The worker with the smallest share of taken slots.
+//! The worker with the smallest share of taken slots, in its best case: it knows at once what all gateways placed.
 
 use super::decide::{Ask, Choice, Policy, cheapest};
-use super::loads::Loads;
-use crate::engine::Number;
-use crate::reporter::Report;
-use crate::time::Nanos;
 
 /// The policy.
 #[derive(Debug)]
 pub(super) struct LeastLoaded {
-    loads: Loads,
-    slots: u32,
+    living: Vec<usize>,
     rng: fastrand::Rng,
 }
 
 impl LeastLoaded {
-    /// Over these workers with `slots` each.
-    pub(super) fn new(workers: usize, slots: u32, seed: u64) -> Self {
+    /// Over these workers.
+    pub(super) fn new(workers: usize, seed: u64) -> Self {
         Self {
-            loads: Loads::new(workers),
-            slots,
+            living: (0..workers).collect(),
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 }
 
 impl Policy for LeastLoaded {
-    fn place(&mut self, _ask: &Ask<'_>) -> Choice {
-        let Self { loads, slots, rng } = self;
-        let share = |worker| f64::from(loads.all(worker)) / f64::from(*slots);
-        cheapest(loads.living(), rng, share).map_or(Choice::Wait, Choice::Worker)
-    }
-
-    fn sent(&mut self, ask: &Ask<'_>, worker: usize) {
-        self.loads.sent(ask.number, worker, ask.now);
-    }
-
-    fn ended(&mut self, number: Number, worker: usize, _now: Nanos) {
-        self.loads.ended(number, worker);
-    }
-
-    fn room(&mut self, worker: usize, active: u32, now: Nanos) {
-        self.loads.said(worker, active, now);
-    }
-
-    fn status(&mut self, worker: usize, report: &Report, _now: Nanos) {
-        self.loads.status(worker, report);
+    fn place(&mut self, ask: &Ask<'_>) -> Choice {
+        #[expect(clippy::cast_precision_loss, reason = "requests at a worker are few")]
+        let share = |worker: usize| {
+            let engine = ask.truth.engine(worker);
+            engine.active() as f64 / f64::from(engine.spec().slots)
+        };
+        cheapest(self.living.iter().copied(), &mut self.rng, share).map_or(Choice::Wait(None), Choice::Worker)
     }
 
     fn lost(&mut self, worker: usize) {
-        self.loads.lost(worker);
+        self.living.retain(|living| *living != worker);
     }
 }

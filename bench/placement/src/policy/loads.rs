@@ -3,7 +3,6 @@
 use rustc_hash::FxHashMap;
 
 use crate::engine::Number;
-use crate::reporter::Report;
 use crate::time::Nanos;
 
 /// What a gateway knows of the workers' loads.
@@ -78,11 +77,6 @@ impl Loads {
             self.said_at[worker] = at;
             self.since[worker] = 0;
         }
-    }
-
-    /// The worker's status.
-    pub(super) fn status(&mut self, worker: usize, report: &Report) {
-        self.said(worker, report.active, report.at);
     }
 
     /// The worker is gone.

@@ -46,24 +46,35 @@ fn name(policy: Kind) -> String {
 
 /// One workload: the times to the first token at every load, and the rest at 80 %.
 pub fn workload(study: &Study, workload: Workload, policies: &[Kind]) -> String {
+    let loads = study.loads();
     let mut head = vec!["policy".to_owned()];
     head.extend(
-        LOADS
+        loads
             .iter()
             .map(|load| format!("{:.0} %: p50 / p90 / p99, s", load * 100.0)),
     );
-    head.extend(["in time, %", "at 95 %", "hits of best, %", "max/mean", "not ended"].map(str::to_owned));
+    head.extend(loads.iter().map(|load| format!("in time at {:.0} %", load * 100.0)));
+    head.extend(["hits of best, %", "max/mean", "not ended"].map(str::to_owned));
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let usual = loads
+        .iter()
+        .copied()
+        .rfind(|load| *load <= LOADS[1])
+        .or(loads.last().copied());
     let rows = policies.iter().map(|policy| {
         let policy = *policy;
         let mut cells = vec![name(policy)];
-        for load in LOADS {
-            let [p50, p90, p99] = study.figures(workload, load, policy).ttft.map(short);
+        for load in &loads {
+            let [p50, p90, p99] = study.figures(workload, *load, policy).ttft.map(short);
             cells.push(format!("{p50} / {p90} / {p99}"));
         }
-        let usual = study.figures(workload, LOADS[1], policy);
-        let heavy = study.figures(workload, LOADS[2], policy);
-        cells.extend([percent(usual.good), percent(heavy.good), percent(usual.hits_of_best)]);
+        cells.extend(
+            loads
+                .iter()
+                .map(|load| percent(study.figures(workload, *load, policy).good)),
+        );
+        let usual = study.figures(workload, usual.unwrap_or_default(), policy);
+        cells.push(percent(usual.hits_of_best));
         cells.extend([format!("{:.2}", usual.imbalance), usual.failed.to_string()]);
         cells
     });

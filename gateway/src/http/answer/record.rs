@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Times, cached_tokens, estimated_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, UsageRecord};
 use tokio::time::Instant;
@@ -15,10 +15,12 @@ use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
 use crate::http::format::millis;
 use crate::http::held::Held;
+use crate::http::request::headers::{DECISION, WORKER};
 use crate::http::request::refusals::{self, Refused};
 use crate::http::request::request_id::RequestId;
 use crate::metrics::{CLIENT_GONE, Histogram, Meter, Metrics, Outcome, Tokens};
 use crate::model_config::{ModelConfig, Served};
+use crate::placement::Why;
 use crate::usage::Usage;
 
 /// The record of one request. If it is dropped before its end, the client went away.
@@ -34,6 +36,8 @@ pub(crate) struct Record {
     caller: Option<Caller>,
     call: Option<Called>,
     worker: Option<Name>,
+    /// Why that worker was chosen.
+    why: Option<Why>,
     tokens: u64,
     paced: u64,
     /// The answer is not a stream of tokens: it has no inter-token latency.
@@ -82,6 +86,7 @@ impl Record {
             caller,
             call: None,
             worker: None,
+            why: None,
             tokens: 0,
             paced: 0,
             in_one_piece: false,
@@ -115,9 +120,18 @@ impl Record {
     }
 
     /// A worker took it, so its model exists.
-    pub(crate) fn placed(&mut self, worker: &Name) {
+    pub(crate) fn placed(&mut self, worker: &Name, why: Option<Why>) {
         self.worker = Some(worker.clone());
+        self.why = why;
         self.name();
+    }
+
+    /// The headers that say which worker gives the answer, and why.
+    pub(crate) fn explained(&self) -> [(HeaderName, HeaderValue); 2] {
+        let worker = self.worker.as_ref().map_or("", Name::as_str);
+        let why = self.why.map_or_else(|| "queue".to_owned(), |why| why.to_string());
+        let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        [(WORKER, value(worker)), (DECISION, value(&why))]
     }
 
     fn name(&mut self) {
@@ -265,7 +279,8 @@ impl Record {
         let Some(mut call) = self.call.take() else { return };
         let (tokens, estimated) = self.used(&call, outcome);
         if let Some(grant) = &mut call.grant {
-            grant.used(tokens.prompt.saturating_add(tokens.completion));
+            let served = call.served.as_ref().and_then(Served::model);
+            grant.used(tokens, self.models.price(&call.model, served.as_deref()));
             self.metrics.key_used(grant.key().name.as_str(), tokens);
         }
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -320,12 +335,16 @@ impl Record {
         let code = verdict.and_then(|verdict| verdict.code.as_deref());
         let error = verdict.map(|verdict| verdict.message.as_str());
         let outcome_text = outcome.as_str();
+        let worker = self.worker.as_ref().map(Name::as_str);
+        let decision = self.why.map(tracing::field::display);
         match outcome {
             Outcome::Failed | Outcome::TimedOut => tracing::warn!(
                 request,
                 call = id,
                 model,
                 key,
+                worker,
+                decision,
                 outcome = outcome_text,
                 status,
                 code,
@@ -338,6 +357,8 @@ impl Record {
                 call = id,
                 model,
                 key,
+                worker,
+                decision,
                 outcome = outcome_text,
                 status,
                 code,

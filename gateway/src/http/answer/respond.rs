@@ -33,6 +33,8 @@ pub(crate) struct AnswerContext {
     pub(crate) backstop: Instant,
     /// Time that a stream may be without output, whatever the core does.
     pub(crate) silence: Duration,
+    /// The answer's head says which worker gives it, and why.
+    pub(crate) explain: bool,
     pub(crate) record: Record,
     /// The client's socket, if events may be sent past the HTTP library.
     pub(crate) bypass: Option<Arc<dyn Bypass>>,
@@ -82,6 +84,7 @@ async fn streamed<S: CallStream>(mut stream: S, mut context: Box<AnswerContext>,
 /// The response: its head, and the stream as its body.
 fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>, options: &HttpOptions) -> Response {
     let kind = context.form.stream_type();
+    let explained = context.explain.then(|| context.record.explained());
     let stream = EventStream {
         call: stream,
         encoder: context.form.encoder(context.identity),
@@ -98,6 +101,7 @@ fn begin<S: CallStream>(stream: S, context: AnswerContext, first: Option<Output>
     // Proxies must neither cache nor buffer events.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.extend(explained.into_iter().flatten());
     response.extensions_mut().insert(Streamed);
     response
 }
@@ -106,7 +110,7 @@ async fn first_output<S: CallStream>(stream: &mut S, record: &mut Record) -> Res
     loop {
         let output = stream.next().await.ok_or_else(ended_early)??;
         match &output {
-            Output::Accepted { worker, .. } => record.placed(worker),
+            Output::Accepted { worker, why, .. } => record.placed(worker, *why),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(output),
             // A streamed answer never begins anew.
@@ -121,13 +125,17 @@ async fn in_one_piece(mut stream: impl CallStream, mut context: Box<AnswerContex
         identity,
         backstop,
         record,
+        explain,
         ..
     } = context.as_mut();
     let collector = || form.collector(identity.clone());
     match timeout_at(*backstop, collect(&mut stream, collector, record)).await {
         Ok(Ok(answer)) => {
+            let explained = explain.then(|| record.explained());
             record.succeeded();
-            ([(CONTENT_TYPE, "application/json")], answer).into_response()
+            let mut response = ([(CONTENT_TYPE, "application/json")], answer).into_response();
+            response.headers_mut().extend(explained.into_iter().flatten());
+            response
         }
         Ok(Err(error)) => match form.estimate().filter(|_| is_unable(&error)) {
             Some(answer) => {
@@ -168,7 +176,7 @@ async fn collect(
             }
         };
         match &happened.ok_or_else(ended_early)?? {
-            Output::Accepted { worker, .. } => record.placed(worker),
+            Output::Accepted { worker, why, .. } => record.placed(worker, *why),
             Output::Anew => {
                 record.anew();
                 collector = begin();

@@ -11,6 +11,7 @@ use axum::routing::{MethodRouter, post};
 use bytes::Bytes;
 use http::HeaderValue;
 use tokenbus_api::{Checked, Failure, Form, Identity, RequestError, with_cache_salt};
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::{RequestKind, can_be_repeated};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -34,6 +35,7 @@ use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
+use crate::placement::prompt;
 
 /// An endpoint that calls a model.
 #[derive(Debug)]
@@ -211,7 +213,11 @@ impl ReceivedRequest {
         }
         offered_tools::leave_out(edge, &mut checked, &self.body);
         let ignored = ignored(&checked.ignored);
-        let PreparedCall { call, context, alias } = match self.prepare(edge, checked, keeper) {
+        let read = match self.prompt(&checked).await {
+            Ok(read) => read,
+            Err(error) => return self.refuse(&error),
+        };
+        let PreparedCall { call, context, alias } = match self.prepare(edge, checked, read, keeper) {
             Ok(prepared) => *prepared,
             Err(refusal) => return *refusal,
         };
@@ -252,9 +258,10 @@ impl ReceivedRequest {
         mut self: Box<Self>,
         edge: &Edge<C>,
         checked: Checked,
+        prompt: (Prompt, Option<u64>),
         keeper: Option<Keeper>,
     ) -> Result<Box<PreparedCall>, Box<Response>> {
-        let (form, call) = self.call(checked);
+        let (form, call) = self.call(checked, prompt);
         let route = edge.models.route(&call.model);
         if let Err(error) = self.charge(&call, route.as_deref(), edge) {
             return Err(Box::new(respond::refuse(&mut self.record, form.as_ref(), &error)));
@@ -272,6 +279,7 @@ impl ReceivedRequest {
             identity: Identity::new(self.endpoint.id_prefix, call.id, created, &call.model),
             backstop: call.deadline + BACKSTOP,
             silence: call.silence + BACKSTOP,
+            explain: self.headers.explain,
             record: self.record,
             bypass: self.bypass,
             keeper,
@@ -279,7 +287,19 @@ impl ReceivedRequest {
         Ok(Box::new(PreparedCall { call, context, alias }))
     }
 
-    fn call(&mut self, checked: Checked) -> (Box<dyn Form>, Call) {
+    /// The cuts of its prompt, and the session that the client names.
+    async fn prompt(&self, checked: &Checked) -> Result<(Prompt, Option<u64>), HttpError> {
+        let (kind, named, body) = (self.kind, self.headers.session, self.body.clone());
+        let (model, translated) = (checked.model.clone(), checked.body.clone());
+        run_off_thread(body.len(), move || {
+            let mut prompt = prompt::cuts(kind, translated.as_ref().unwrap_or(&body));
+            prompt.set_model(&model);
+            (prompt, named.or_else(|| prompt::session(&body)))
+        })
+        .await
+    }
+
+    fn call(&mut self, checked: Checked, (prompt, session): (Prompt, Option<u64>)) -> (Box<dyn Form>, Call) {
         let headers = &mut self.headers;
         let body = checked.body.unwrap_or_else(|| self.body.clone());
         // What cannot be continued is generated again where it comes out the same.
@@ -291,6 +311,8 @@ impl ReceivedRequest {
             model: checked.model,
             needs: checked.needs,
             body,
+            prompt,
+            session,
             deadline: self.at + headers.timeout,
             silence: headers.timeout,
             priority: headers.priority,
@@ -315,7 +337,10 @@ impl ReceivedRequest {
             let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
             estimate::request(call.kind, &call.body, filled.as_deref())
         };
-        let charged = grant.charge(estimated, Instant::now());
+        let price = edge
+            .models
+            .price(&call.model, target.map(|target| target.model.as_str()));
+        let charged = grant.charge(estimated, price, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }
 }
@@ -333,12 +358,7 @@ fn admit<C>(edge: &Edge<C>, caller: &Caller) -> Result<Grant, HttpError> {
 }
 
 fn limited<C>(edge: &Edge<C>, key: &str, refusal: Refusal) -> HttpError {
-    let limit = match refusal {
-        Refusal::Requests { .. } => "requests",
-        Refusal::Tokens { .. } => "tokens",
-        Refusal::Streams { .. } => "streams",
-    };
-    edge.metrics.key_limited(key, limit);
+    edge.metrics.key_limited(key, refusal.limit());
     HttpError::Limited(refusal)
 }
 

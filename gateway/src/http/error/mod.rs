@@ -11,6 +11,7 @@ use tokenbus_api::{AnswerError, RequestError};
 use tokenbus_http_parts::ForeignRequest;
 
 use crate::auth::AuthError;
+use crate::auth::budget::{Budget, currency};
 use crate::auth::limiter::Refusal;
 use crate::call::CallError;
 use crate::http::format::go_duration;
@@ -151,6 +152,29 @@ fn limited(refusal: &Refusal) -> String {
         Refusal::Streams { limit } => format!(
             "Rate limit reached for your API key on concurrent requests: limit {limit}. Try again when one has ended"
         ),
+        Refusal::Spent { budget, limit, after } => format!(
+            "You exceeded your current quota: the budget of your API key, {}, is used up. It begins anew in {}",
+            amount(*budget, *limit),
+            go_duration(*after)
+        ),
+        Refusal::Expected { budget, limit } => format!(
+            "Your API key's running requests may use up the rest of its budget, {}. Try again when one has ended",
+            amount(*budget, *limit)
+        ),
+        Refusal::BudgetsUnknown => "The gateway does not know yet what your API key has used of its budget".to_owned(),
+    }
+}
+
+/// The limit of a budget in words.
+fn amount(budget: Budget, limit: u64) -> String {
+    let per = match budget {
+        Budget::TokensDay | Budget::CostDay => "a day",
+        Budget::TokensMonth | Budget::CostMonth => "a month",
+    };
+    if budget.is_money() {
+        format!("{} of money {per}", currency(limit))
+    } else {
+        format!("{limit} tokens {per}")
     }
 }
 

@@ -124,6 +124,20 @@ impl HttpError {
             Refusal::Requests { after, .. } => ("requests", *after),
             Refusal::Tokens { after, .. } => ("tokens", *after),
             Refusal::Streams { .. } => ("requests", SHORT_RETRY),
+            Refusal::Expected { budget, .. } => (budget.name(), SHORT_RETRY),
+            // A retry would be refused until the next day or month.
+            Refusal::Spent { .. } => {
+                let (status, quota) = (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota");
+                return Verdict::new(status, quota, Outcome::Rejected, self.to_string())
+                    .code(quota)
+                    .not_again();
+            }
+            Refusal::BudgetsUnknown => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                return Verdict::new(status, SERVER, Outcome::Failed, self.to_string())
+                    .code("not_ready")
+                    .retry_after(SHORT_RETRY);
+            }
         };
         Verdict::new(StatusCode::TOO_MANY_REQUESTS, kind, Outcome::Rejected, self.to_string())
             .code("rate_limit_exceeded")

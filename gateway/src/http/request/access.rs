@@ -11,7 +11,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use crate::auth::limiter::{Remaining, RemainingLimits};
+use crate::auth::budget::{Budget, currency};
+use crate::auth::limiter::RemainingLimits;
 use crate::auth::{Auth, AuthError, Caller};
 use crate::http::error::HttpError;
 use crate::http::format::go_duration;
@@ -29,13 +30,25 @@ const METRICS: &str = "/metrics";
 const KEY_HEADERS: [HeaderName; 2] = [HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// The headers that tell the rate limits. Browsers must be allowed to read them.
-pub(crate) const RATE_HEADERS: [HeaderName; 6] = [
+pub(crate) const RATE_HEADERS: [HeaderName; 18] = [
     HeaderName::from_static("x-ratelimit-limit-requests"),
     HeaderName::from_static("x-ratelimit-remaining-requests"),
     HeaderName::from_static("x-ratelimit-reset-requests"),
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
+    HeaderName::from_static("x-ratelimit-limit-tokens-day"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens-day"),
+    HeaderName::from_static("x-ratelimit-reset-tokens-day"),
+    HeaderName::from_static("x-ratelimit-limit-tokens-month"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens-month"),
+    HeaderName::from_static("x-ratelimit-reset-tokens-month"),
+    HeaderName::from_static("x-ratelimit-limit-cost-day"),
+    HeaderName::from_static("x-ratelimit-remaining-cost-day"),
+    HeaderName::from_static("x-ratelimit-reset-cost-day"),
+    HeaderName::from_static("x-ratelimit-limit-cost-month"),
+    HeaderName::from_static("x-ratelimit-remaining-cost-month"),
+    HeaderName::from_static("x-ratelimit-reset-cost-month"),
 ];
 
 /// What the layer needs.
@@ -94,19 +107,29 @@ fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 fn tell(caller: &Caller, headers: &mut HeaderMap) {
-    let RemainingLimits { requests, tokens } = caller.remaining(Instant::now());
-    let [limit, remaining, reset, token_limit, token_remaining, token_reset] = RATE_HEADERS;
-    let mut tell = |names: [HeaderName; 3], left: Option<Remaining>| {
-        let Some(left) = left else { return };
-        let [limit, remaining, reset] = names;
-        headers.insert(limit, left.limit.into());
-        headers.insert(remaining, left.remaining.into());
+    let RemainingLimits {
+        requests,
+        tokens,
+        budgets,
+    } = caller.remaining(Instant::now());
+    let money = Budget::ALL.map(Budget::is_money);
+    let limits = [(requests, false), (tokens, false)]
+        .into_iter()
+        .chain(budgets.into_iter().zip(money));
+    for (names, (left, is_money)) in RATE_HEADERS.chunks_exact(3).zip(limits) {
+        let ([limit, remaining, reset], Some(left)) = (names, left) else {
+            continue;
+        };
+        let amount = |amount: u64| {
+            let money = is_money.then(|| HeaderValue::try_from(currency(amount).to_string()).ok());
+            money.flatten().unwrap_or_else(|| amount.into())
+        };
+        headers.insert(limit, amount(left.limit));
+        headers.insert(remaining, amount(left.remaining));
         if let Ok(time) = HeaderValue::try_from(go_duration(left.reset)) {
             headers.insert(reset, time);
         }
-    };
-    tell([limit, remaining, reset], requests);
-    tell([token_limit, token_remaining, token_reset], tokens);
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::http::error::SHOULD_RETRY;
 use crate::http::origin::Origin;
 use crate::http::request::access::RATE_HEADERS;
-use crate::http::request::headers::{ESTIMATED, IGNORED};
+use crate::http::request::headers::{DECISION, ESTIMATED, IGNORED, WORKER};
 use crate::http::request::request_id::{REQUEST_ID, X_REQUEST_ID};
 
 /// Time for which a browser may cache a preflight. Most allow no more than this.
@@ -32,7 +32,16 @@ pub(crate) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
     } else {
         AllowOrigin::list(listed)
     };
-    let others = [X_REQUEST_ID, REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, IGNORED, ESTIMATED];
+    let others = [
+        X_REQUEST_ID,
+        REQUEST_ID,
+        RETRY_AFTER,
+        SHOULD_RETRY,
+        IGNORED,
+        ESTIMATED,
+        WORKER,
+        DECISION,
+    ];
     let exposed = RATE_HEADERS.into_iter().chain(others);
     Some(
         CorsLayer::new()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use tokenbus_placement::session_hash;
 use tokenbus_protocol::TraceContext;
 
 use crate::auth::key_table::Key;
@@ -14,6 +15,18 @@ pub(crate) const IGNORED: HeaderName = HeaderName::from_static("x-tokenbus-ignor
 
 /// In an answer: no engine could count the tokens that it tells.
 pub(crate) const ESTIMATED: HeaderName = HeaderName::from_static("x-tokenbus-estimated");
+
+/// In an answer: the worker that gives it. Only where the request asks for it.
+pub(crate) const WORKER: HeaderName = HeaderName::from_static("x-tokenbus-worker");
+
+/// In an answer: why that worker was chosen.
+pub(crate) const DECISION: HeaderName = HeaderName::from_static("x-tokenbus-decision");
+
+/// In a request: the answer is to say where it comes from.
+const EXPLAIN: &str = "x-tokenbus-explain";
+
+/// The headers in which clients name their session.
+const SESSIONS: [&str; 3] = ["x-claude-code-session-id", "session-id", "x-session-id"];
 
 const TIMEOUT: &str = "x-request-timeout";
 const PRIORITY: &str = "x-tokenbus-priority";
@@ -31,6 +44,10 @@ pub(crate) struct CallHeaders {
     asked_priority: Option<i32>,
     /// The tenant that the request counts for.
     pub(crate) tenant: Option<String>,
+    /// A hash of the client's session, if a header names one.
+    pub(crate) session: Option<u64>,
+    /// The answer is to say which worker gives it, and why.
+    pub(crate) explain: bool,
 }
 
 impl CallHeaders {
@@ -46,6 +63,11 @@ impl CallHeaders {
             trace: trace(headers),
             priority: asked_priority.unwrap_or(0),
             tenant: tenant(headers)?,
+            session: SESSIONS
+                .iter()
+                .find_map(|name| headers.get(*name))
+                .map(|name| session_hash(name.as_bytes())),
+            explain: headers.contains_key(EXPLAIN),
         })
     }
 }
@@ -167,6 +189,8 @@ mod tests {
             priority: 0,
             asked_priority: None,
             tenant: None,
+            session: None,
+            explain: false,
         };
         assert_eq!(read(&[]).unwrap(), none);
     }

@@ -1,18 +1,22 @@
 //! Which worker gets a request.
 
+use std::fmt;
+
+use tokenbus_placement::{Candidate, Prompt, Reason, expected};
 use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
 use super::super::able::{self, Able};
-use super::super::score;
+use super::super::prefixes::Prefixes;
 use super::View;
 use super::worker::Worker;
+use crate::limits::WORTH_A_HOLDER;
 
 /// Where a request should go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// To this worker's own subject.
-    Worker(Name),
+    Worker(Target),
     /// To the model's queue subject, where NATS chooses.
     Queue,
     /// To the waiting room: no worker has a free slot.
@@ -21,6 +25,56 @@ pub enum Choice {
     Cannot(Features),
     /// Nowhere now: no worker has the features, but one had them lately.
     Gone,
+}
+
+/// A request that is to be placed.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// What the engine must be able to do.
+    pub needs: Features,
+    /// Its prompt; without cuts if no prefix helps.
+    pub prompt: &'a Prompt,
+    /// A hash of the client's session, if it named one.
+    pub session: Option<u64>,
+}
+
+/// A worker, and why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The worker.
+    pub worker: Name,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Why a worker was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Why {
+    /// The reason.
+    pub reason: Reason,
+    /// Expected time to the first token in milliseconds.
+    pub expected_ms: u32,
+    /// Estimated tokens of the prompt that the worker holds, as far as its claim is trusted.
+    pub cached: u32,
+    /// What the worker claims to hold.
+    pub claimed: u32,
+    /// Estimated tokens of the prompt.
+    pub tokens: u32,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            reason,
+            expected_ms,
+            cached,
+            tokens,
+            ..
+        } = self;
+        write!(f, "{reason}; expected_ms={expected_ms}; cached={cached}/{tokens}")
+    }
 }
 
 /// What a request has tried since it last waited.
@@ -57,16 +111,17 @@ impl View {
         self.workers.values().filter_map(move |worker| worker.serves(model))
     }
 
-    /// Where a request for `model` should go. After two failed publishes since it last waited, NATS chooses; after
-    /// four, the request waits. If some of the workers lack a feature that it needs, NATS does not choose.
+    /// Where a request should go. After two failed publishes since it last waited, NATS chooses; after four, the request
+    /// waits. If some of the workers lack a feature that it needs, NATS does not choose.
     pub fn choose(
         &self,
-        model: &str,
-        needs: Features,
+        ask: &Ask<'_>,
         tried: Tried<'_>,
+        prefixes: &mut Prefixes,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Choice {
+        let Ask { model, needs, .. } = *ask;
         let Tried { excluded, untaken } = tried;
         let fresh = self.is_fresh(now);
         let able = self.able(model, needs);
@@ -79,30 +134,73 @@ impl View {
         }
         let mixed = able == Able::Some;
         let any = matches!(able, Able::All | Able::Some);
-        if !any || !mixed && (untaken >= 2 || !fresh) {
+        if !any || !mixed && untaken >= 2 {
             return Choice::Queue;
         }
-        // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
-        let roomy = |worker: &Worker| (!fresh || worker.free() > 0) && !worker.refusals.pause(now);
-        let mut roomy: Vec<(&Name, &Worker)> = self
-            .workers
-            .iter()
-            .filter(|(name, worker)| worker.does(model, needs) && roomy(worker) && !excluded.contains(name))
-            .collect();
-        // The better of two random workers: under load as good as the best of all, and gateways with the same snapshot
-        // do not all choose the same worker.
-        let Some(first) = draw(&mut roomy, random) else {
-            return if !fresh || untaken > 0 && !mixed {
-                Choice::Queue
-            } else {
-                Choice::Wait
-            };
-        };
-        let best = match draw(&mut roomy, random) {
-            Some(second) if score::cost(&second.1.load()) < score::cost(&first.1.load()) => second,
-            _ => first,
-        };
-        Choice::Worker(best.0.clone())
+        if !fresh && !mixed {
+            // Without a coordinator NATS knows better who is free, but not who holds the prompt.
+            let target = self.best(ask, excluded, prefixes, now, random);
+            let holds = |target: &Target| untaken == 0 && target.why.cached >= WORTH_A_HOLDER;
+            return target.filter(holds).map_or(Choice::Queue, Choice::Worker);
+        }
+        match self.best(ask, excluded, prefixes, now, random) {
+            Some(target) => Choice::Worker(target),
+            None if !fresh || untaken > 0 && !mixed => Choice::Queue,
+            None => Choice::Wait,
+        }
+    }
+
+    /// The best of the workers that can take the request now, as far as is known.
+    fn best(
+        &self,
+        ask: &Ask<'_>,
+        excluded: &[Name],
+        prefixes: &mut Prefixes,
+        now: Instant,
+        random: &mut fastrand::Rng,
+    ) -> Option<Target> {
+        let fresh = self.is_fresh(now);
+        prefixes.look(ask.prompt, now);
+        let now_ms = prefixes.ms(now);
+        let prior = self.models.get(ask.model).and_then(|model| model.prefill);
+        let tokens = ask.prompt.tokens();
+        for (id, (name, worker)) in (0_u32..).zip(&self.workers) {
+            if !worker.does(ask.model, ask.needs) || excluded.contains(name) {
+                continue;
+            }
+            let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));
+            let cached = worker.trust.counted(held);
+            #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
+            let uncached = tokens.saturating_sub(cached) as f32;
+            let expected = expected(uncached, &worker.facts(ask.model, prior, now_ms));
+            prefixes.pick.offer(Candidate {
+                id,
+                name: worker.name,
+                expected_ms: expected.total(),
+                cached,
+                // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
+                open: (!fresh || worker.free() > 0) && !worker.refusals.pause(now),
+            });
+        }
+        let beginning = ask.prompt.cuts().first().map(|cut| cut.hash);
+        let decision = prefixes.pick.decide(ask.session, beginning, random)?;
+        let (name, worker) = self.workers.get_index(decision.id as usize)?;
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "expected times are bounded"
+        )]
+        let expected_ms = decision.expected_ms as u32;
+        Some(Target {
+            worker: name.clone(),
+            why: Why {
+                reason: decision.reason,
+                expected_ms,
+                cached: decision.cached,
+                claimed: worker.number.map_or(0, |number| prefixes.holdings.of(number)),
+                tokens,
+            },
+        })
     }
 
     /// Free slots of all workers that serve `model` with these features.
@@ -113,8 +211,4 @@ impl View {
             .map(Worker::free)
             .sum()
     }
-}
-
-fn draw<T>(from: &mut Vec<T>, random: &mut fastrand::Rng) -> Option<T> {
-    (!from.is_empty()).then(|| from.swap_remove(random.usize(..from.len())))
 }

@@ -3,12 +3,15 @@
 
 pub(super) mod choice;
 mod liveness;
+mod news;
 pub(super) mod overview;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use tokenbus_placement::WorkerNumber;
 use tokenbus_protocol::{
     Capabilities, Capacity, Features, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
 };
@@ -37,6 +40,8 @@ pub struct Model {
     starts: Option<Duration>,
     seen: Instant,
     able: SeenFeatures,
+    /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
+    prefill: Option<f32>,
 }
 
 /// The view of the workers.
@@ -46,7 +51,9 @@ pub struct View {
     snapshot_at: Option<Instant>,
     /// The newest snapshot as it arrived, for display.
     told: Option<Arc<Capacity>>,
-    workers: HashMap<Name, Worker>,
+    workers: IndexMap<Name, Worker>,
+    /// Numbers of workers that are not known any more, and have not been given back.
+    left: Vec<WorkerNumber>,
     /// All workers were asked once what they serve.
     asked: bool,
     /// By name, so that a listing is sorted.
@@ -74,7 +81,9 @@ impl View {
         self.workers.retain(|_, worker| {
             worker.ready &= worker.in_snapshot;
             worker.gone = worker.gone.filter(|_| worker.in_snapshot);
-            worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0
+            let stays = worker.in_snapshot || worker.in_flight > 0 || worker.pending > 0;
+            self.left.extend(worker.number.filter(|_| !stays));
+            stays
         });
         for model in self.models.values_mut() {
             model.live = false;
@@ -110,7 +119,9 @@ impl View {
 
     /// What is known of a worker. Nothing is, at its first mention.
     fn worker(&mut self, name: &Name, now: Instant) -> &mut Worker {
-        self.workers.entry(name.clone()).or_insert_with(|| Worker::new(now))
+        self.workers
+            .entry(name.clone())
+            .or_insert_with(|| Worker::new(name, now))
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
@@ -129,7 +140,7 @@ impl View {
         worker.models = models
             .map(|model| (model.name.clone(), model.capabilities.features()))
             .collect();
-        worker.ttft_ms = told.report.ttft.p50;
+        worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
@@ -154,6 +165,7 @@ impl View {
             starts: None,
             seen: now,
             able: SeenFeatures::default(),
+            prefill: None,
         });
         model.seen = now;
         Some(model)
@@ -332,3 +344,7 @@ impl View {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "view_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod prefix_tests;

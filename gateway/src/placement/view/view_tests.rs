@@ -1,10 +1,14 @@
 //! Tests of the view: snapshots, free slots, and the gateway's own placements.
 
+use std::collections::HashMap;
+
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::Feature;
 
 use super::super::able::Able;
 use super::super::fixture::{capacity, name, worker};
-use super::choice::{Choice, Tried};
+use super::super::prefixes::Prefixes;
+use super::choice::{Ask, Choice, Tried};
 use super::*;
 use crate::limits::WORKER_RETURN;
 
@@ -16,9 +20,38 @@ fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
     view
 }
 
-fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> Choice {
+/// What became of a request, with only the name of a chosen worker.
+#[derive(Debug, PartialEq)]
+enum To {
+    Worker(Name),
+    Queue,
+    Wait,
+    Cannot(Features),
+    Gone,
+}
+
+fn ask(view: &View, model: &str, needs: Features, tried: Tried<'_>, now: Instant, seed: u64) -> To {
+    let (prompt, mut prefixes) = (Prompt::default(), Prefixes::default());
+    let ask = Ask {
+        model,
+        needs,
+        prompt: &prompt,
+        session: None,
+    };
+    let random = &mut fastrand::Rng::with_seed(seed);
+    match view.choose(&ask, tried, &mut prefixes, now, random) {
+        Choice::Worker(target) => To::Worker(target.worker),
+        Choice::Queue => To::Queue,
+        Choice::Wait => To::Wait,
+        Choice::Cannot(missing) => To::Cannot(missing),
+        Choice::Gone => To::Gone,
+    }
+}
+
+fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> To {
     let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
-    view.choose(
+    ask(
+        view,
         "m",
         CHAT,
         Tried {
@@ -26,19 +59,19 @@ fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> Choic
             untaken,
         },
         now,
-        &mut fastrand::Rng::with_seed(1),
+        1,
     )
 }
 
 #[test]
 fn without_a_fresh_snapshot_nats_chooses() {
     let now = Instant::now();
-    assert_eq!(choose(&View::default(), &[], 0, now), Choice::Queue);
+    assert_eq!(choose(&View::default(), &[], 0, now), To::Queue);
     let view = view(vec![worker("a", 4, 0, 0)], now);
-    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("a")));
+    assert_eq!(choose(&view, &[], 0, now), To::Worker(name("a")));
     assert_eq!(
         choose(&view, &[], 0, now + SNAPSHOT_FRESH),
-        Choice::Queue,
+        To::Queue,
         "three missed snapshots"
     );
 }
@@ -47,10 +80,7 @@ fn without_a_fresh_snapshot_nats_chooses() {
 fn a_model_that_nobody_announced_is_asked_for_on_the_queue_subject() {
     let now = Instant::now();
     let view = view(vec![worker("a", 4, 0, 0)], now);
-    assert_eq!(
-        view.choose("other", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(1)),
-        Choice::Queue
-    );
+    assert_eq!(ask(&view, "other", CHAT, Tried::default(), now, 1), To::Queue);
 }
 
 #[test]
@@ -58,8 +88,8 @@ fn the_lighter_of_two_is_taken() {
     let now = Instant::now();
     let view = view(vec![worker("a", 10, 9, 0), worker("b", 10, 1, 0)], now);
     for seed in 0..50 {
-        let choice = view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed));
-        assert_eq!(choice, Choice::Worker(name("b")));
+        let choice = ask(&view, "m", CHAT, Tried::default(), now, seed);
+        assert_eq!(choice, To::Worker(name("b")));
     }
 }
 
@@ -70,9 +100,7 @@ fn of_many_the_most_loaded_is_never_taken_and_load_spreads() {
     let view = view(workers, now);
     let mut taken = HashMap::new();
     for seed in 0..1000 {
-        if let Choice::Worker(worker) =
-            view.choose("m", CHAT, Tried::default(), now, &mut fastrand::Rng::with_seed(seed))
-        {
+        if let To::Worker(worker) = ask(&view, "m", CHAT, Tried::default(), now, seed) {
             *taken.entry(worker).or_insert(0) += 1;
         }
     }
@@ -90,9 +118,9 @@ fn own_placements_count_until_they_are_answered() {
     view.placed(&name("a"), now);
     assert_eq!(view.free("m", CHAT), 1);
     view.placed(&name("a"), now);
-    assert_eq!(choose(&view, &[], 0, now), Choice::Wait);
+    assert_eq!(choose(&view, &[], 0, now), To::Wait);
     view.settled(&name("a"));
-    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("a")));
+    assert_eq!(choose(&view, &[], 0, now), To::Worker(name("a")));
 }
 
 #[test]
@@ -105,20 +133,20 @@ fn what_a_batch_told_is_newer_than_an_old_status() {
     view.snapshot(&capacity(vec![worker("a", 2, 0, 600)]), later, 7);
     assert_eq!(
         choose(&view, &[], 0, later),
-        Choice::Wait,
+        To::Wait,
         "the status is of before the batch"
     );
     view.snapshot(&capacity(vec![worker("a", 2, 0, 100)]), later, 7);
-    assert_eq!(choose(&view, &[], 0, later), Choice::Worker(name("a")));
+    assert_eq!(choose(&view, &[], 0, later), To::Worker(name("a")));
 }
 
 #[test]
 fn refusals_lead_to_another_worker_then_to_the_queue_then_to_waiting() {
     let now = Instant::now();
     let view = view(vec![worker("a", 4, 0, 0), worker("b", 4, 0, 0)], now);
-    assert_eq!(choose(&view, &["a"], 1, now), Choice::Worker(name("b")));
-    assert_eq!(choose(&view, &["a", "b"], 2, now), Choice::Queue);
-    assert_eq!(choose(&view, &["a", "b"], 4, now), Choice::Wait);
+    assert_eq!(choose(&view, &["a"], 1, now), To::Worker(name("b")));
+    assert_eq!(choose(&view, &["a", "b"], 2, now), To::Queue);
+    assert_eq!(choose(&view, &["a", "b"], 4, now), To::Wait);
 }
 
 #[test]
@@ -127,9 +155,9 @@ fn draining_and_lost_workers_get_nothing() {
     let mut draining = worker("a", 4, 0, 0);
     draining.report.state = WorkerState::Draining;
     let mut view = view(vec![draining, worker("b", 4, 0, 0)], now);
-    assert_eq!(choose(&view, &[], 0, now), Choice::Worker(name("b")));
+    assert_eq!(choose(&view, &[], 0, now), To::Worker(name("b")));
     view.gone(&name("b"), now);
-    assert_eq!(choose(&view, &[], 0, now), Choice::Queue, "somebody else may have come");
+    assert_eq!(choose(&view, &[], 0, now), To::Queue, "somebody else may have come");
     view.snapshot(&capacity(vec![]), now, 7);
     assert!(!view.is_live("m"));
     assert!(view.models().contains_key("m"), "known, though nobody serves it");
@@ -214,10 +242,11 @@ fn able(id: &str, slots: u32, active: u32, features: &[Feature]) -> WorkerCapaci
     worker
 }
 
-fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize, now: Instant) -> Choice {
+fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize, now: Instant) -> To {
     let excluded: Vec<Name> = excluded.iter().map(|id| name(id)).collect();
     let needs = features.iter().copied().collect();
-    view.choose(
+    ask(
+        view,
         "m",
         needs,
         Tried {
@@ -225,7 +254,7 @@ fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize,
             untaken,
         },
         now,
-        &mut fastrand::Rng::with_seed(1),
+        1,
     )
 }
 
@@ -237,16 +266,16 @@ fn of_mixed_workers_only_those_that_can_are_asked_and_never_the_queue() {
     let mut view = view(workers, now);
     for untaken in 0..4 {
         let choice = needing(&view, &[Chat, Tools], &[], untaken, now);
-        assert_eq!(choice, Choice::Worker(name("tools")), "{untaken}");
+        assert_eq!(choice, To::Worker(name("tools")), "{untaken}");
     }
-    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), Choice::Wait);
+    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), To::Wait);
     assert_eq!((view.free("m", CHAT), view.free("m", CHAT.with(Tools))), (101, 1));
     assert_eq!(
         needing(&view, &[Embeddings], &[], 0, now),
-        Choice::Cannot(Embeddings.into())
+        To::Cannot(Embeddings.into())
     );
     view.placed(&name("tools"), now);
-    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Wait, "it is full");
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), To::Wait, "it is full");
     assert_eq!(view.distinguishing("m", CHAT.with(Tools)), Tools.into());
 }
 
@@ -257,14 +286,11 @@ fn what_the_lost_worker_could_is_not_taken_for_a_wrong_request_at_once() {
     let plain = || able("plain", 4, 0, &[Chat]);
     let mut view = view(vec![plain(), able("tools", 4, 0, &[Chat, Tools])], now);
     view.gone(&name("tools"), now);
-    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), Choice::Gone);
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), To::Gone);
     let later = now + crate::limits::ABLE_MEMORY;
     view.snapshot(&capacity(vec![plain()]), later, 7);
-    assert_eq!(
-        needing(&view, &[Chat, Tools], &[], 0, later),
-        Choice::Cannot(Tools.into())
-    );
-    assert_eq!(needing(&view, &[Chat], &[], 0, later), Choice::Worker(name("plain")));
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, later), To::Cannot(Tools.into()));
+    assert_eq!(needing(&view, &[Chat], &[], 0, later), To::Worker(name("plain")));
 }
 
 #[test]
@@ -277,18 +303,15 @@ fn without_snapshots_what_workers_say_of_themselves_decides() {
     }
     assert_eq!(
         needing(&view, &[Chat, Tools], &[], 0, now),
-        Choice::Queue,
+        To::Queue,
         "nothing is known"
     );
     view.capable(&name("plain"), "m", Features::from(Chat).into());
     view.capable(&name("tools"), "m", CHAT.with(Tools).into());
     view.gone(&name("unknown"), now);
-    assert_eq!(
-        needing(&view, &[Chat, Tools], &[], 0, now),
-        Choice::Worker(name("tools"))
-    );
-    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), Choice::Queue);
-    assert_eq!(needing(&view, &[Chat], &[], 0, now), Choice::Queue, "all can");
+    assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), To::Worker(name("tools")));
+    assert_eq!(needing(&view, &[Chat, Tools], &["tools"], 1, now), To::Queue);
+    assert_eq!(needing(&view, &[Chat], &[], 0, now), To::Queue, "all can");
     assert_eq!(
         view.able("m", Feature::Vision.into()),
         Able::None(Feature::Vision.into())

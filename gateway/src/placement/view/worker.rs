@@ -1,12 +1,12 @@
 //! What is known of one worker.
 
-use tokenbus_protocol::{Features, Room};
+use tokenbus_placement::{Facts, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, Pending, Trust, WorkerNumber};
+use tokenbus_protocol::{Features, ModelPace, Name, Room};
 use tokio::time::Instant;
 
 use super::super::able;
 use super::super::accept_clock::AcceptClock;
 use super::super::refusals::Refusals;
-use super::super::score::WorkerLoad;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -17,7 +17,20 @@ pub(super) struct Worker {
     pub(super) slots: u32,
     pub(super) room: Room,
     pub(super) room_at: Instant,
-    pub(super) ttft_ms: f64,
+    /// The median time between two tokens, in milliseconds; 0 if unknown.
+    pub(super) token_ms: f64,
+    /// How fast it is with each model, as it told.
+    pub(super) paces: Vec<ModelPace>,
+    /// Tokens of prompts that it has still to read.
+    pub(super) reading: Pending,
+    /// How far its claims of what it holds are relied on.
+    pub(super) trust: Trust,
+    /// Its number among those whose prefixes are known.
+    pub(super) number: Option<WorkerNumber>,
+    /// A hash of its name, the same at every gateway.
+    pub(super) name: u64,
+    /// When it was asked for all its prefixes.
+    pub(super) asked_at: Option<Instant>,
     /// Our requests that were published to it and not answered yet.
     pub(super) pending: u32,
     /// Our streams that run there.
@@ -38,14 +51,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(name: &Name, now: Instant) -> Self {
         Self {
             models: Vec::new(),
             ready: true,
             slots: 0,
             room: Room::default(),
             room_at: now,
-            ttft_ms: 0.0,
+            token_ms: 0.0,
+            paces: Vec::new(),
+            reading: Pending::default(),
+            trust: Trust::default(),
+            number: None,
+            name: hash(name),
+            asked_at: None,
             pending: 0,
             in_flight: 0,
             refusals: Refusals::default(),
@@ -81,13 +100,28 @@ impl Worker {
         self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
-    pub(super) fn load(&self) -> WorkerLoad {
-        WorkerLoad {
+    /// What a decision about a request for `model` needs. `prior` is the prefill rate of other workers of the model.
+    pub(super) fn facts(&self, model: &str, prior: Option<f32>, now_ms: u64) -> Facts {
+        let pace = self.paces.iter().find(|pace| pace.model == model);
+        let prefill = pace.and_then(|pace| pace.prefill).or(prior).unwrap_or(PRIOR_PREFILL);
+        #[allow(clippy::cast_possible_truncation, reason = "a time needs no more digits")]
+        let token_ms = Some(self.token_ms as f32).filter(|ms| *ms > 0.0);
+        Facts {
             slots: self.slots,
             free: self.free(),
             queued: self.room.queued,
-            ttft_ms: self.ttft_ms,
-            prefix: 0.0,
+            pending: self.reading.tokens(prefill, now_ms),
+            prefill,
+            base_ms: pace.and_then(|pace| pace.base_ms).unwrap_or(0.0),
+            service_ms: pace.and_then(|pace| pace.service_ms).unwrap_or(PRIOR_SERVICE_MS),
+            token_ms: token_ms.unwrap_or(PRIOR_TOKEN_MS),
         }
     }
+}
+
+/// A hash of a name that is the same in every process: FNV-1a.
+fn hash(name: &Name) -> u64 {
+    name.as_str().bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
 use super::super::message::{self, Envelope};
 use super::{Driver, Pending, Published, Step};
 use crate::limits;
+use crate::placement::Target;
 
 impl Driver {
     /// Waits while the bus is away, but not for ever: its credentials may have ended. A stream that has begun waits
@@ -33,7 +33,9 @@ impl Driver {
     }
 
     /// Publishes the next attempt, to a worker or to the queue group.
-    pub(super) async fn publish(&mut self, target: Option<Name>, now: Instant) {
+    pub(super) async fn publish(&mut self, target: Option<Target>, now: Instant) {
+        self.begin_reading(target.clone(), now);
+        let target = target.map(|target| target.worker);
         let shared = Arc::clone(&self.shared);
         let patience = shared.patience(target.as_ref(), &self.call.model);
         let attempt = match self.state.publish(target.clone(), now, patience) {

@@ -67,6 +67,7 @@ impl Drop for Driver {
         self.state.abandon(&mut self.actions);
         self.carry_out(Instant::now());
         self.settle_all();
+        self.read();
         self.leave_line();
     }
 }

@@ -21,6 +21,7 @@ impl StreamState {
         let blame = match &self.phase {
             _ if handed_over => Blame::Nobody,
             Phase::Running(run) if died && run.is_death(now) => Blame::Death,
+            _ if error.code == ErrorCode::Internal => Blame::OwnError,
             _ => Blame::Engine,
         };
         let Some(run) = self.end_run(blame) else { return };

@@ -1,0 +1,227 @@
+//! Tests of placement by what workers hold.
+
+use std::collections::HashMap;
+
+use tokenbus_placement::{Cut, Held, Prompt, Reason};
+use tokenbus_protocol::{Feature, Features, ModelPace, Name, WorkerNews};
+use tokio::time::{Duration, Instant};
+
+use super::super::fixture::{capacity, name, worker};
+use super::super::prefixes::Prefixes;
+use super::View;
+use super::choice::{Ask, Choice, Target, Tried};
+
+/// Three idle workers, and one that has been asked for nothing yet.
+struct Bench {
+    view: View,
+    prefixes: Prefixes,
+    now: Instant,
+    random: fastrand::Rng,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Instant::now();
+        let mut view = View::default();
+        let workers = ["a", "b", "c"].map(|id| worker(id, 8, 0, 0)).to_vec();
+        view.snapshot(&capacity(workers), now, 7);
+        Self {
+            view,
+            prefixes: Prefixes::default(),
+            now,
+            random: fastrand::Rng::with_seed(3),
+        }
+    }
+
+    fn tells(&mut self, id: &str, news: WorkerNews) -> bool {
+        self.view.told_news(&name(id), news, &mut self.prefixes, self.now)
+    }
+
+    fn place(&mut self, prompt: &Prompt, session: Option<u64>) -> Target {
+        let ask = Ask {
+            model: "m",
+            needs: Features::NONE.with(Feature::Chat),
+            prompt,
+            session,
+        };
+        let choice = self
+            .view
+            .choose(&ask, Tried::default(), &mut self.prefixes, self.now, &mut self.random);
+        let Choice::Worker(target) = choice else {
+            panic!("{choice:?}")
+        };
+        target
+    }
+
+    /// Places a thousand prompts and counts them by worker.
+    fn shares(&mut self, prompt: impl Fn(u64) -> Prompt) -> HashMap<Name, u32> {
+        let mut shares = HashMap::new();
+        for n in 0..1000 {
+            *shares.entry(self.place(&prompt(n), None).worker).or_insert(0) += 1;
+        }
+        shares
+    }
+}
+
+fn prompt(number: u64, tokens: u32) -> Prompt {
+    let hash = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    [Cut {
+        hash,
+        bytes: tokens * 4,
+        tokens,
+    }]
+    .into_iter()
+    .collect()
+}
+
+fn news(held: &Held, from: u64) -> WorkerNews {
+    let news = held.news(from).unwrap();
+    WorkerNews {
+        epoch: news.epoch,
+        from: news.from,
+        full: news.full,
+        changes: news.changes.into(),
+        pending: 0,
+        paces: Vec::new(),
+    }
+}
+
+#[test]
+fn a_prompt_goes_to_its_holder_until_waiting_there_costs_more() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 2000));
+    assert!(!bench.tells("b", news(&held, 0)));
+    let target = bench.place(&prompt(1, 2000), None);
+    assert_eq!(
+        (target.worker, target.why.reason, target.why.cached),
+        (name("b"), Reason::Prefix, 2000)
+    );
+    // 2,000 tokens take a second here; a queue of 3,000 tokens takes longer.
+    for _ in 0..3 {
+        bench
+            .view
+            .reads(&name("b"), &prompt(7, 1000), 1000, &mut bench.prefixes, bench.now);
+    }
+    let target = bench.place(&prompt(1, 2000), None);
+    assert!(
+        target.worker != name("b") && target.why.reason == Reason::Spilled,
+        "{target:?}"
+    );
+    for _ in 0..3 {
+        bench.view.has_read(&name("b"), 1000);
+    }
+    assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("b"));
+    held.clear();
+    held.read(&prompt(2, 2000));
+    assert!(!bench.tells("b", news(&held, 0)));
+    assert_eq!(
+        bench.place(&prompt(1, 2000), None).why.reason,
+        Reason::Agreed,
+        "its engine was restarted"
+    );
+}
+
+#[test]
+fn an_own_decision_counts_at_once_for_three_seconds() {
+    let mut bench = Bench::new();
+    bench
+        .view
+        .reads(&name("c"), &prompt(1, 2000), 2000, &mut bench.prefixes, bench.now);
+    bench.view.has_read(&name("c"), 2000);
+    assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("c"));
+    bench.now += Duration::from_millis(2_900);
+    assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("c"));
+}
+
+#[test]
+fn a_gap_is_asked_for_now_and_then() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 2000));
+    held.read(&prompt(2, 2000));
+    assert!(bench.tells("a", news(&held, 1)));
+    assert!(!bench.tells("a", news(&held, 1)), "it was asked a moment ago");
+    bench.now += crate::limits::ASK_PREFIXES_EVERY;
+    assert!(bench.tells("a", news(&held, 1)));
+    assert!(
+        !bench.tells("unknown", news(&held, 1)),
+        "who is not in the cluster is not asked"
+    );
+}
+
+#[test]
+fn a_worker_that_invents_what_it_holds_gains_nothing_for_long() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(u64::MAX, 100_000, 9);
+    for number in 0..1000 {
+        held.read(&prompt(number, 2000));
+    }
+    bench.tells("a", news(&held, 0));
+    let all = bench.shares(|n| prompt(n, 2000));
+    assert_eq!(all.get(&name("a")), Some(&1000), "nobody can know yet");
+    for _ in 0..20 {
+        bench.view.found(&name("a"), 2000, 0);
+    }
+    let shares = bench.shares(|n| prompt(n, 2000));
+    assert!(shares.get(&name("a")).is_some_and(|share| *share < 500), "{shares:?}");
+}
+
+#[test]
+fn a_worker_that_invents_how_fast_it_is_is_bounded_by_its_slots_and_a_slow_one_gets_less() {
+    let mut bench = Bench::new();
+    let pace = |prefill: f32| WorkerNews {
+        paces: vec![ModelPace {
+            model: "m".into(),
+            prefill: Some(prefill),
+            ..ModelPace::default()
+        }],
+        ..WorkerNews::default()
+    };
+    bench.tells("a", pace(f32::NAN));
+    bench.tells("b", pace(10.0));
+    bench.tells("c", pace(0.5));
+    let shares = bench.shares(|n| prompt(n, 2000));
+    assert!(!shares.contains_key(&name("c")), "4 s against 0.2: {shares:?}");
+    for _ in 0..8 {
+        bench.view.placed(&name("b"), bench.now);
+    }
+    assert!(bench.place(&prompt(1, 2000), None).worker != name("b"), "it is full");
+}
+
+#[test]
+fn a_session_stays_where_nothing_else_matters() {
+    let mut bench = Bench::new();
+    for session in 0..20 {
+        let home = bench.place(&prompt(1, 10), Some(session)).worker;
+        for n in 0..20 {
+            assert_eq!(bench.place(&prompt(n, 10), Some(session)).worker, home);
+        }
+    }
+}
+
+#[test]
+fn without_a_coordinator_only_a_holder_is_chosen() {
+    let now = Instant::now();
+    let mut bench = Bench {
+        view: View::default(),
+        now,
+        ..Bench::new()
+    };
+    bench.view.learnt(&name("a"), "m", now, 7);
+    bench.view.learnt(&name("b"), "m", now, 7);
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 2000));
+    bench.tells("b", news(&held, 0));
+    assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("b"));
+    let ask = Ask {
+        model: "m",
+        needs: Features::NONE,
+        prompt: &prompt(2, 2000),
+        session: None,
+    };
+    let choice = bench
+        .view
+        .choose(&ask, Tried::default(), &mut bench.prefixes, now, &mut bench.random);
+    assert_eq!(choice, Choice::Queue);
+}

@@ -1,0 +1,109 @@
+//! A conversation goes to the worker that holds its beginning, through any gateway.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+use serde_json::{Value, json};
+use tokenbus_tests::{Client, Cluster, Role, eventually};
+
+/// A conversation with a long beginning of its own.
+fn conversation(n: usize) -> Value {
+    let system = format!("Conversation {n}. ").repeat(2_000);
+    json!({"model": "m", "max_tokens": 4, "messages": [
+        {"role": "system", "content": system},
+        {"role": "user", "content": "Begin."},
+    ]})
+}
+
+/// Asks for the next turn: who answered, and why it was chosen.
+async fn turn(client: &Client, conversation: &mut Value) -> (String, String) {
+    let answer = client.chat_with(&[("x-tokenbus-explain", "1")], conversation).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said = answer.json()["choices"][0]["message"]["content"].clone();
+    let messages = conversation["messages"].as_array_mut().unwrap();
+    messages.push(json!({"role": "assistant", "content": said}));
+    messages.push(json!({"role": "user", "content": "Go on."}));
+    let header = |name| answer.header(name).unwrap_or_default().to_owned();
+    (header("x-tokenbus-worker"), header("x-tokenbus-decision"))
+}
+
+/// Waits until a turn through `client` goes to `worker` for its prefix.
+async fn held(client: &Client, conversation: &mut Value, worker: &str) {
+    eventually(&format!("{worker} is known to hold it"), async || {
+        let (answered, decision) = turn(client, &mut conversation.clone()).await;
+        if answered == worker && decision.starts_with("prefix") {
+            Ok(())
+        } else {
+            Err((answered, decision))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_conversation_stays_with_its_holder_through_every_gateway_and_finds_another_when_that_dies() {
+    let worker = || Role::sim("m", 8).pace("5ms", "1ms");
+    let plan = Cluster::plan()
+        .gateways(2)
+        .worker(worker())
+        .worker(worker())
+        .worker(worker());
+    let mut cluster = plan.start().await;
+    let clients: Vec<Client> = cluster.gateways.iter().map(|gateway| gateway.client()).collect();
+    let mut conversations: Vec<Value> = (0..6).map(conversation).collect();
+    let mut homes = Vec::new();
+    for conversation in &mut conversations {
+        homes.push(turn(&clients[0], conversation).await.0);
+    }
+    for (conversation, home) in conversations.iter_mut().zip(&homes) {
+        // The gateway that placed it knows at once, the other one with the worker's next news.
+        let (answered, decision) = turn(&clients[0], conversation).await;
+        assert_eq!((answered.as_str(), &decision[..6]), (home.as_str(), "prefix"));
+        held(&clients[1], conversation, home).await;
+        assert_eq!(&turn(&clients[1], conversation).await.0, home);
+    }
+    let dead = cluster
+        .workers
+        .iter()
+        .position(|worker| worker.id() == homes[0])
+        .unwrap();
+    cluster.workers[dead].kill().await;
+    let (next, _) = turn(&clients[1], &mut conversations[0]).await;
+    assert_ne!(next, homes[0]);
+    held(&clients[0], &mut conversations[0], &next).await;
+    let page = clients[0].get("/metrics").await.text();
+    assert!(page.contains(r#"placements_total{reason="prefix"}"#), "{page}");
+}
+
+#[tokio::test]
+async fn without_a_coordinator_gateways_hear_the_workers_themselves() {
+    let worker = || Role::sim("m", 8).pace("5ms", "1ms");
+    let plan = Cluster::plan()
+        .coordinators(0)
+        .gateways(2)
+        .worker(worker())
+        .worker(worker());
+    let cluster = plan.start().await;
+    cluster.lists("m").await;
+    let clients: Vec<Client> = cluster.gateways.iter().map(|gateway| gateway.client()).collect();
+    let mut conversation = conversation(1);
+    let (home, _) = turn(&clients[0], &mut conversation).await;
+    held(&clients[1], &mut conversation, &home).await;
+    held(&clients[0], &mut conversation, &home).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_later_learns_what_the_workers_hold() {
+    let worker = || Role::sim("m", 8).pace("5ms", "1ms");
+    let mut cluster = Cluster::plan().worker(worker()).worker(worker()).start().await;
+    let mut conversation = conversation(1);
+    let (home, _) = turn(&cluster.client(), &mut conversation).await;
+    let late = Role::gateway().named("late").start(&cluster.nats.url()).await;
+    let client = late.client();
+    cluster.gateways.push(late);
+    cluster.lists("m").await;
+    held(&client, &mut conversation, &home).await;
+}

@@ -77,6 +77,15 @@ pub(crate) const MAX_UNNAMED_PER_WORKER: usize = 32;
 /// Most bytes of a text in a status, such as the host's name.
 pub(crate) const MAX_TEXT: usize = 256;
 
+/// How long a lost worker is shown as such.
+pub(crate) const LOST_SHOWN: Duration = Duration::from_secs(300);
+
+/// Most lost workers that are shown.
+pub(crate) const MAX_LOST: usize = 64;
+
+/// Most models of a lost worker that are named.
+pub(crate) const MODELS_OF_LOST: usize = 4;
+
 /// Most former instances that are remembered per worker, to recognise their late statuses. A worker that restarts
 /// more often within a status period has other problems.
 pub(crate) const MAX_FORMER: usize = 8;

@@ -61,6 +61,7 @@ fn fit(capacity: &Capacity, limit: usize) -> Result<(Vec<u8>, usize), EncodeErro
     }
     let all = capacity.workers.len();
     let mut smaller = capacity.clone();
+    smaller.lost.clear();
     let longest = capacity.workers.iter().map(|worker| worker.report.models.len()).max();
     let mut keep = longest.unwrap_or(0);
     while bytes.len() > limit && keep > 1 {

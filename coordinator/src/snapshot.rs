@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tokenbus_protocol::{
-    Capabilities, Capacity, ModelCapacity, ModelInfo, ModelLoad, Name, Status, Total, WorkerCapacity, WorkerState,
+    Capabilities, Capacity, LostWorker, ModelCapacity, ModelInfo, ModelLoad, Name, Status, Total, WorkerCapacity,
+    WorkerReport, WorkerState,
 };
 
 use crate::demand::{self, ModelRoom};
+use crate::limits::MODELS_OF_LOST;
 use crate::registry::{Model, Registry, Worker};
 use crate::scaling::{Load, Scaling};
 use crate::waiting::WaitingAtGateways;
@@ -32,13 +34,13 @@ pub(crate) struct Stamp {
 /// listed.
 pub(crate) fn fold(
     registry: &Registry,
-    waiting: &WaitingAtGateways,
+    told: &WaitingAtGateways,
     scaling: &mut Scaling,
     stamp: Stamp,
     now: Instant,
 ) -> Capacity {
     let mut total = Total::default();
-    let mut waiting = waiting.by_model(now);
+    let mut waiting = told.by_model(now);
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for worker in registry
         .workers()
@@ -70,7 +72,30 @@ pub(crate) fn fold(
         workers: registry.workers().map(|known| worker(known, now)).collect(),
         models,
         total,
+        lost: registry
+            .lost()
+            .map(|(report, seen)| lost(report, *seen, told, now))
+            .collect(),
     }
+}
+
+fn lost(report: &WorkerReport, seen: Instant, told: &WaitingAtGateways, now: Instant) -> LostWorker {
+    let (moved, failed) = told.left(&report.worker, now);
+    let models = report.models.iter().take(MODELS_OF_LOST);
+    LostWorker {
+        worker: report.worker.clone(),
+        instance: report.instance,
+        host: report.host.clone(),
+        models: models.map(|info| info.name.clone()).collect(),
+        age_ms: age_ms(seen, now),
+        active: report.active,
+        moved,
+        failed,
+    }
+}
+
+fn age_ms(seen: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(seen).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn add(total: &mut Total, status: &Status) {
@@ -109,10 +134,9 @@ fn loads(status: &Status) -> Vec<ModelLoad> {
 }
 
 fn worker(worker: &Worker, now: Instant) -> WorkerCapacity {
-    let age = now.saturating_duration_since(worker.seen);
     WorkerCapacity {
         report: worker.status.report.clone(),
-        age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        age_ms: age_ms(worker.seen, now),
     }
 }
 
@@ -345,7 +369,8 @@ mod tests {
         let gateway = |name: &str| Name::new(name).unwrap();
         for (name, requests) in [("g1", 12), ("g2", 3)] {
             let (gateway, models) = (gateway(name), models(requests));
-            waiting.note(tokenbus_protocol::Waiting { gateway, models }, at(0.0));
+            let left = vec![];
+            waiting.note(tokenbus_protocol::Waiting { gateway, models, left }, at(0.0));
         }
         let stamp = Stamp {
             coordinator: gateway("c"),
@@ -435,6 +460,30 @@ mod tests {
         assert_eq!(model.desired_workers, 5, "the demand outlives the worker for a minute");
         let later = at(1.0) + Duration::from_secs(90);
         assert_eq!(take(&registry, &mut scaling, later).models[0].desired_workers, 1);
+    }
+
+    #[test]
+    fn a_lost_worker_is_shown_for_a_while_unless_it_is_back() {
+        let mut registry = Registry::new(LOST_AFTER);
+        registry.observe(loaded("w", 4, 3, 0), at(0.0)).unwrap();
+        let mut scaling = Scaling::default();
+        registry.tick(at(0.0));
+        let mut look = |registry: &mut Registry, seconds: f64| {
+            registry.tick(at(seconds));
+            // The second look is not after a pause in which the coordinator slept.
+            registry.excuse(at(seconds));
+            registry.tick(at(seconds));
+            take(registry, &mut scaling, at(seconds)).lost
+        };
+        let lost = look(&mut registry, 10.0);
+        assert_eq!(lost.len(), 1);
+        assert_eq!(
+            (lost[0].worker.as_str(), lost[0].active, lost[0].age_ms),
+            ("w", 3, 10_000)
+        );
+        assert_eq!(lost[0].models, ["m"]);
+        registry.observe(status("w", 2, 1), at(11.0)).unwrap();
+        assert!(take(&registry, &mut Scaling::default(), at(11.0)).lost.is_empty());
     }
 
     #[test]

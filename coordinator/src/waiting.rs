@@ -1,4 +1,4 @@
-//! The requests that wait at gateways, as the gateways report them. Pure.
+//! The requests that wait at gateways and what became of streams that left a worker, as the gateways report. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -17,7 +17,7 @@ impl WaitingAtGateways {
     /// Takes a gateway's message at `now`.
     pub(crate) fn note(&mut self, waiting: Waiting, now: Instant) {
         self.forget(now);
-        if waiting.models.is_empty() {
+        if waiting.models.is_empty() && waiting.left.is_empty() {
             self.gateways.remove(&waiting.gateway);
         } else if self.gateways.len() < MAX_GATEWAYS || self.gateways.contains_key(&waiting.gateway) {
             self.gateways.insert(waiting.gateway.clone(), (now, waiting));
@@ -35,6 +35,15 @@ impl WaitingAtGateways {
         sums
     }
 
+    /// What became at `now` of the streams that left `worker`: how many moved, and how many failed.
+    pub(crate) fn left(&self, worker: &Name, now: Instant) -> (u32, u32) {
+        let heard = self.gateways.values().filter(|(at, _)| is_held(*at, now));
+        let of_worker = heard.flat_map(|(_, told)| told.left.iter().filter(|left| left.worker == *worker));
+        of_worker.fold((0, 0), |(moved, failed): (u32, u32), left| {
+            (moved.saturating_add(left.moved), failed.saturating_add(left.failed))
+        })
+    }
+
     /// Forgets gateways that have fallen silent.
     fn forget(&mut self, now: Instant) {
         self.gateways.retain(|_, (at, _)| is_held(*at, now));
@@ -50,7 +59,7 @@ fn is_held(at: Instant, now: Instant) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use tokenbus_protocol::ModelWaiting;
+    use tokenbus_protocol::{ModelWaiting, StreamsLeft};
 
     use super::*;
 
@@ -62,7 +71,30 @@ mod tests {
         Waiting {
             gateway: Name::new(gateway).unwrap(),
             models: models.collect(),
+            left: vec![],
         }
+    }
+
+    #[test]
+    fn what_became_of_a_workers_streams_adds_up_over_the_gateways() {
+        let start = Instant::now();
+        let mut waiting = WaitingAtGateways::default();
+        let name = |text| Name::new(text).unwrap();
+        let left = |worker, moved, failed| StreamsLeft {
+            worker: name(worker),
+            moved,
+            failed,
+        };
+        for (gateway, left) in [
+            ("g1", vec![left("w", 3, 1), left("x", 1, 0)]),
+            ("g2", vec![left("w", 2, 0)]),
+        ] {
+            let (gateway, models) = (name(gateway), vec![]);
+            waiting.note(Waiting { gateway, models, left }, start);
+        }
+        assert_eq!(waiting.left(&name("w"), start), (5, 1));
+        assert_eq!(waiting.left(&name("y"), start), (0, 0));
+        assert_eq!(waiting.left(&name("w"), start + WAITING_HELD), (0, 0));
     }
 
     #[test]

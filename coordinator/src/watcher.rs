@@ -80,6 +80,7 @@ pub(crate) fn nothing(me: &Name) -> Arc<Capacity> {
         workers,
         models,
         total: Total::default(),
+        lost: vec![],
     })
 }
 

@@ -154,6 +154,12 @@ pub(crate) const WORKER_RETRY: Duration = Duration::from_millis(300);
 /// `Retry-After` if no worker serves a model. Workers register again within seconds.
 pub(crate) const NO_WORKER_RETRY: Duration = Duration::from_secs(5);
 
+/// How long is told what became of the streams that left a worker: as long as coordinators show a lost one.
+pub(crate) const LEFT_KEPT: Duration = Duration::from_secs(300);
+
+/// Most workers of which that is told.
+pub(crate) const LEFT_WORKERS: usize = 64;
+
 /// Age of a snapshot up to which its word counts that workers of a model are started on demand. Requests that wait for a
 /// start are not refused while one coordinator takes over from another.
 pub(crate) const STARTING_BELIEVED: Duration = Duration::from_secs(15);

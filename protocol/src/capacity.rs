@@ -23,6 +23,37 @@ pub struct Capacity {
     /// The sums over all ready workers, each counted once. Absent in snapshots of older coordinators.
     #[serde(default)]
     pub total: Total,
+    /// Workers that were lost a short time ago and are not back, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostWorker>,
+}
+
+/// A worker that fell silent without a farewell, and what became of its streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostWorker {
+    /// The worker's id.
+    pub worker: Name,
+    /// Its instance.
+    #[serde(default)]
+    pub instance: u64,
+    /// Host name.
+    #[serde(default)]
+    pub host: String,
+    /// The names of its first models.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Milliseconds between its last status and this snapshot.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// Requests that ran there by its last status.
+    #[serde(default)]
+    pub active: u32,
+    /// Streams that another worker took over, as the gateways tell.
+    #[serde(default)]
+    pub moved: u32,
+    /// Streams that ended with an error, as the gateways tell.
+    #[serde(default)]
+    pub failed: u32,
 }
 
 /// Sums over the ready workers of a cluster, and the requests that wait at its gateways.

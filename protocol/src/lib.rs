@@ -37,7 +37,7 @@ mod wire;
 
 pub use batch::{BatchReader, BatchWriter};
 pub use capabilities::Capabilities;
-pub use capacity::{Capacity, ModelCapacity, Total, WorkerCapacity};
+pub use capacity::{Capacity, LostWorker, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{
@@ -64,7 +64,7 @@ pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, 
 pub use story::{Step, StepKind, Stories, Story, StoryQuestion};
 pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};
-pub use waiting::{ModelWaiting, Waiting};
+pub use waiting::{ModelWaiting, StreamsLeft, Waiting};
 
 /// What only tests and fuzz targets use.
 #[cfg(feature = "testing")]

@@ -264,6 +264,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
             model: "m".into(),
             requests: 300,
         }],
+        left: vec![],
     };
     all.push(("waiting", encode(&waiting).unwrap()));
     all
@@ -404,6 +405,7 @@ fn capacity() -> Capacity {
             waiting: 3,
             tokens_per_second: 1.5,
         },
+        lost: vec![],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
-use tokenbus_protocol::{Capacity, Name, Quantiles, WorkerCapacity};
+use tokenbus_protocol::{Capacity, LostWorker, Name, Quantiles, WorkerCapacity};
 
 use super::limits::{CELL, MODELS_NAMED};
 use super::view::{Source, View};
@@ -22,7 +22,29 @@ pub(super) fn lines(view: &View) -> Vec<String> {
     } else {
         lines.extend(workers(&view.capacity.workers));
     }
+    if !view.capacity.lost.is_empty() {
+        lines.push(String::new());
+        lines.extend(lost(&view.capacity.lost));
+    }
     lines
+}
+
+const LOST_HEADER: [&str; 7] = ["LOST WORKER", "HOST", "MODELS", "SILENT", "RAN", "MOVED", "FAILED"];
+
+/// The lost workers, and what became of the streams that ran there.
+fn lost(workers: &[LostWorker]) -> Vec<String> {
+    let rows = workers.iter().map(|worker| {
+        vec![
+            text(worker.worker.as_str()),
+            text(&worker.host),
+            text(&worker.models.join(", ")),
+            milliseconds(worker.age_ms),
+            worker.active.to_string(),
+            worker.moved.to_string(),
+            worker.failed.to_string(),
+        ]
+    });
+    table(&LOST_HEADER, 3, rows)
 }
 
 fn heading(view: &View) -> String {
@@ -235,6 +257,25 @@ a            1      8     6       2       0        7     100.0     -        1
 b            1      8     6       2       0        7     100.0     -        1
 (all)        2     16    14       2       0       14       123     -        -";
         assert_eq!(models(&view.capacity).join("\n"), expected);
+    }
+
+    #[test]
+    fn lost_workers_and_what_became_of_their_streams_come_last() {
+        let mut view = view(vec![], vec![]);
+        view.capacity.lost = vec![LostWorker {
+            worker: Name::new("w3").unwrap(),
+            instance: 1,
+            host: "box".to_owned(),
+            models: vec!["m".to_owned()],
+            age_ms: 61_000,
+            active: 4,
+            moved: 3,
+            failed: 1,
+        }];
+        let expected = "\
+LOST WORKER  HOST  MODELS  SILENT  RAN  MOVED  FAILED
+w3           box   m         61 s    4      3       1";
+        assert!(lines(&view).join("\n").ends_with(expected), "{:?}", lines(&view));
     }
 
     #[test]

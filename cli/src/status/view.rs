@@ -171,6 +171,7 @@ pub(super) mod tests {
                     waiting: 14,
                     tokens_per_second: 123.4,
                 },
+                lost: vec![],
             },
         }
     }

@@ -92,6 +92,14 @@ impl Collector for CapacityCollector {
                 .encode_family(&[("state", state.as_str())])?
                 .encode_gauge(&count)?;
         }
+        encoder
+            .encode_descriptor(
+                "lost_workers",
+                "Workers lost lately that are not back",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&capacity.lost.len())?;
         for (name, help, of) in TOTALS {
             encoder
                 .encode_descriptor(name, help, None, MetricType::Gauge)?

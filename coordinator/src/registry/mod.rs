@@ -16,12 +16,12 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{EventKind, Name, Status, WorkerState};
+use tokenbus_protocol::{EventKind, Name, Status, WorkerReport, WorkerState};
 
 use lateness::Lateness;
 pub(crate) use models::{Model, Models};
 
-use crate::limits::{DEPARTED_FOR, MAX_FORMER, MAX_WORKERS, STALL, TICK};
+use crate::limits::{DEPARTED_FOR, LOST_SHOWN, MAX_FORMER, MAX_LOST, MAX_WORKERS, STALL, TICK};
 use crate::pacer::Urgency;
 
 /// The newest status of every worker, and when it came by the coordinator's own clock.
@@ -31,6 +31,8 @@ pub(crate) struct Registry {
     workers: BTreeMap<Name, Worker>,
     /// The last status of workers that left or were lost, so that a late one does not bring them back.
     departed: HashMap<Name, Departed>,
+    /// The last report of lost workers and when it came, the last one first.
+    lost: VecDeque<(WorkerReport, Instant)>,
     models: Models,
     /// Nobody is lost before this time, because the coordinator itself was away.
     excused_until: Option<Instant>,
@@ -105,6 +107,7 @@ impl Registry {
             lost_after,
             workers: BTreeMap::new(),
             departed: HashMap::new(),
+            lost: VecDeque::new(),
             models: Models::default(),
             excused_until: None,
             ticked: None,
@@ -114,6 +117,11 @@ impl Registry {
     /// All workers, by id.
     pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
+    }
+
+    /// The last reports of workers that were lost lately and are not back, and when they came; the last one first.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &(WorkerReport, Instant)> {
+        self.lost.iter()
     }
 
     /// The number of workers.
@@ -177,6 +185,7 @@ impl Registry {
             Urgency::Structure
         };
         self.departed.remove(&status.report.worker);
+        self.lost.retain(|(lost, _)| lost.worker != status.report.worker);
         self.workers.insert(
             status.report.worker.clone(),
             Worker {
@@ -268,6 +277,8 @@ impl Registry {
         }
         self.departed
             .retain(|_, gone| now.saturating_duration_since(gone.at) < DEPARTED_FOR);
+        let shown = |at: Instant| now.saturating_duration_since(at) < LOST_SHOWN;
+        self.lost.retain(|(_, seen)| shown(*seen));
         if self.models.forget(now) {
             change.urgency = Urgency::Structure;
         }
@@ -292,7 +303,9 @@ impl Registry {
                 .extend(self.models.change(Some(&worker.status), None, now));
             change.urgency = Urgency::Structure;
             self.depart(&worker.status, now);
+            self.lost.push_front((worker.status.report, worker.seen));
         }
+        self.lost.truncate(MAX_LOST);
     }
 }
 

@@ -1,15 +1,16 @@
-//! Tells the coordinators how many requests wait here. Workers do not know, and the number calls for more workers.
+//! Tells the coordinators how many requests wait here, which calls for more workers, and what became of streams that left
+//! a worker. Workers know neither.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokenbus_protocol::{ModelWaiting, Waiting, encode};
-use tokio::time::MissedTickBehavior;
+use tokenbus_protocol::{ModelWaiting, StreamsLeft, Waiting, encode};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::limits::TELL_WAITING;
 use crate::shared::Shared;
 
-/// Reports once a second while requests wait, and once more when none do.
+/// Reports once a second while requests wait or streams have left workers, and once more when there is nothing to tell.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(TELL_WAITING);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -17,11 +18,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         let models = shared.waiting_by_model();
-        if models.is_empty() && !told || !shared.bus.is_connected() {
+        let left = shared.left().told(Instant::now());
+        let any = !models.is_empty() || !left.is_empty();
+        if !any && !told || !shared.bus.is_connected() {
             continue;
         }
-        let any = !models.is_empty();
-        match tell(&shared, models).await {
+        match tell(&shared, models, left).await {
             Ok(()) => told = any,
             // The next report follows within a second.
             Err(error) => tracing::debug!(%error, "the number of waiting requests was not sent"),
@@ -29,7 +31,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn tell(shared: &Shared, models: Vec<(String, usize)>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn tell(
+    shared: &Shared,
+    models: Vec<(String, usize)>,
+    left: Vec<StreamsLeft>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let models = models.into_iter().map(|(model, requests)| ModelWaiting {
         model,
         requests: u32::try_from(requests).unwrap_or(u32::MAX),
@@ -37,6 +43,7 @@ async fn tell(shared: &Shared, models: Vec<(String, usize)>) -> Result<(), Box<d
     let waiting = Waiting {
         gateway: shared.gateway.clone(),
         models: models.collect(),
+        left,
     };
     // Without a reply subject, coordinators do not take it for a request.
     let bytes = Bytes::from(encode(&waiting)?);

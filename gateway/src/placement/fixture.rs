@@ -66,5 +66,6 @@ pub(crate) fn capacity(workers: Vec<WorkerCapacity>) -> Capacity {
         workers,
         models: vec![model],
         total: Total::default(),
+        lost: vec![],
     }
 }

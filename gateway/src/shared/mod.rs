@@ -3,6 +3,7 @@
 //! the waiting room, and that before the prefixes.
 
 mod deadly;
+mod left;
 pub(crate) mod roll_call;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use deadly::Deadly;
+use left::Left;
 use roll_call::RollCall;
 
 use crate::auth::estimate;
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
     /// Frames of no use, by worker.
     useless: Mutex<Budget<Name>>,
     deadly: Mutex<Deadly>,
+    left: Mutex<Left>,
     courier: mpsc::Sender<(String, Bytes)>,
 }
 
@@ -96,6 +99,7 @@ impl Shared {
             budget: Mutex::new(Budget::new(limits::REDISPATCH_BURST, limits::REDISPATCH_RATE)),
             useless: Mutex::new(Budget::new(limits::USELESS_BURST, limits::USELESS_RATE)),
             deadly: Mutex::default(),
+            left: Mutex::default(),
             courier,
         };
         (Arc::new(shared), outgoing)
@@ -127,6 +131,11 @@ impl Shared {
     pub(crate) fn note_deadly(&self, call: &Call, now: Instant) {
         tracing::error!(id = %call.id, request = call.client_id, model = call.model, "engines died of this request");
         lock(&self.deadly).note(call, now);
+    }
+
+    /// What became of the streams that left a worker.
+    pub(crate) fn left(&self) -> MutexGuard<'_, Left> {
+        lock(&self.left)
     }
 
     /// Whether engines died of the same request a short time ago.

@@ -52,6 +52,8 @@ pub(crate) struct Driver {
     /// Attempts whose answer is timed, the newest last.
     published: Vec<Published>,
     running: Option<Name>,
+    /// The worker that it left before its end, until another one takes it.
+    left: Option<Name>,
     /// When a worker first got it; `None` while none has it.
     under_way: Option<Instant>,
     /// What the client's side lends the lane.
@@ -114,6 +116,7 @@ impl Driver {
             reading: None,
             published: Vec::new(),
             running: None,
+            left: None,
             under_way: None,
             splice: None,
             throttled: false,
@@ -218,6 +221,7 @@ impl Driver {
                     if error == CallError::Deadly {
                         self.shared.note_deadly(&self.call, now);
                     }
+                    self.failed(&error, now);
                     self.failure = Some(self.told(error, now));
                 }
             }
@@ -262,7 +266,8 @@ impl Driver {
             view.began(new, now);
         }
         drop(view);
-        self.running = next;
+        let old = std::mem::replace(&mut self.running, next);
+        self.follow_moves(old, now);
     }
 
     fn settle(&mut self, attempt: u32) -> Option<Name> {

@@ -165,6 +165,7 @@ impl Backend for Scripted {
 
     fn overview(&self) -> Overview {
         Overview {
+            lost: vec![],
             gateway: Name::new("gw").unwrap(),
             coordinator: None,
             snapshot_age_ms: None,

@@ -98,7 +98,7 @@ function show(cluster, rates) {
   rates.push(rate);
   rates.splice(0, rates.length - POINTS);
   graph(rates);
-  list(workers);
+  list(workers, cluster.lost);
   $("list").dataset.models = JSON.stringify(cluster.models.filter((one) => one.workers).map((one) => one.model));
   $("about").textContent =
     `${cluster.gateway} · ${cluster.version} · ${plural(cluster.in_flight, "request")} here` +
@@ -119,12 +119,28 @@ function graph(rates) {
   $("area").setAttribute("d", `M${begin.toFixed(2)},32L${points.join("L")}L120,32Z`);
 }
 
-function list(workers) {
-  if (!workers.length) {
+function list(workers, gone) {
+  if (!workers.length && !gone.length) {
     $("list").replaceChildren(element("li", "nobody", "No worker is there."));
     return;
   }
-  $("list").replaceChildren(...workers.map(worker));
+  $("list").replaceChildren(...workers.map(worker), ...gone.map(lostWorker));
+}
+
+/** A worker that was lost lately, and what became of its streams. */
+function lostWorker(one) {
+  const item = document.createElement("li");
+  item.dataset.lost = one.worker;
+  const top = element("div", "top");
+  const state = element("span", "state", "lost");
+  state.dataset.state = "lost";
+  top.append(element("span", "name", one.worker), state);
+  const where = one.models.join(", ") + (one.host ? ` · on ${one.host}` : "");
+  const row = element("p", "row");
+  row.append(element("span", "", `silent for ${Math.round(one.age_ms / 1000)} s`));
+  row.append(element("span", "", `${one.moved} moved`), element("span", "", `${one.failed} failed`));
+  item.append(top, element("p", "models", where), row);
+  return item;
 }
 
 function worker(one) {

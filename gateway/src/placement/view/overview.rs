@@ -1,7 +1,7 @@
 //! The view of the workers, for display.
 
 use serde::Serialize;
-use tokenbus_protocol::{Capacity, Name, Quantiles, WorkerState};
+use tokenbus_protocol::{Capacity, LostWorker, Name, Quantiles, WorkerState};
 use tokio::time::Instant;
 
 use super::View;
@@ -20,6 +20,8 @@ pub struct Overview {
     pub workers: Vec<SeenWorker>,
     /// The models, by name.
     pub models: Vec<SeenModel>,
+    /// Workers lost lately that are not back, the last one first, if a coordinator reports them.
+    pub lost: Vec<LostWorker>,
 }
 
 /// One worker.
@@ -79,6 +81,10 @@ impl Overview {
             worker.models.retain(|model| may(model));
             nameless || !worker.models.is_empty()
         });
+        self.lost.retain_mut(|worker| {
+            worker.models.retain(|model| may(model));
+            !worker.models.is_empty()
+        });
     }
 }
 
@@ -97,6 +103,7 @@ impl View {
             snapshot_age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             workers,
             models,
+            lost: told.map_or_else(Vec::new, |told| told.lost.clone()),
         }
     }
 

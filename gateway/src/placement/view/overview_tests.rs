@@ -62,6 +62,7 @@ fn told(workers: Vec<WorkerCapacity>, models: &[&str]) -> Capacity {
         workers,
         models: models.iter().map(model).collect(),
         total: Total::default(),
+        lost: vec![],
     }
 }
 

@@ -1,7 +1,8 @@
-//! The stream's reports to the waiting room.
+//! The stream's reports to the waiting room, and of the workers that it left.
 
 use std::time::Duration;
 
+use tokenbus_protocol::Name;
 use tokio::time::Instant;
 
 use super::Driver;
@@ -44,6 +45,31 @@ impl Driver {
         match self.shared.view().starting(&model, now) {
             Some(retry_after) => CallError::NoWorker { model, retry_after },
             None => error,
+        }
+    }
+
+    /// Records that the stream left a worker, and that another one took it. `old` is where it was.
+    pub(super) fn follow_moves(&mut self, old: Option<Name>, now: Instant) {
+        if let Some(old) = old.filter(|_| !self.state.is_done()) {
+            self.left = Some(old);
+        }
+        if let Some(new) = &self.running {
+            let mut left = self.shared.left();
+            left.back(new);
+            if let Some(old) = self.left.take().filter(|old| old != new) {
+                left.note(&old, true, now);
+            }
+        }
+    }
+
+    /// Records that the stream ends with `error` because no other worker took it.
+    pub(super) fn failed(&mut self, error: &CallError, now: Instant) {
+        let lost = self
+            .running
+            .clone()
+            .filter(|_| matches!(error, CallError::WorkerLost { .. }));
+        if let Some(worker) = self.left.take().or(lost) {
+            self.shared.left().note(&worker, false, now);
         }
     }
 }

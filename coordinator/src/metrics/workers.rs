@@ -209,6 +209,7 @@ mod tests {
             workers: Vec::new(),
             models: Vec::new(),
             total: Total::default(),
+            lost: Vec::new(),
         }));
         let metrics = Metrics::default();
         let registry = registry(&metrics, &BusMetrics::default(), newest, told);

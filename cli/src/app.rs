@@ -282,7 +282,7 @@ mod tests {
     }
 
     /// Flags that mean the same wherever they are, although their help is worded for each subcommand.
-    const ALIKE: [&str; 9] = [
+    const ALIKE: [&str; 10] = [
         "allowed-host",
         "api-key",
         "gpu-layers",
@@ -290,6 +290,7 @@ mod tests {
         "insecure",
         "keys",
         "max-tokens",
+        "models",
         "sort",
         "usage-stream",
     ];

@@ -156,6 +156,6 @@ fn most_connections(asked: Option<u32>) -> usize {
         );
     }
     let connections = asked.map_or(most, |asked| asked.min(most));
-    tracing::info!(connections, "most connections of clients");
+    tracing::debug!(connections, "most connections of clients");
     connections
 }

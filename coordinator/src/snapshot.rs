@@ -467,15 +467,11 @@ mod tests {
         let mut registry = Registry::new(LOST_AFTER);
         registry.observe(loaded("w", 4, 3, 0), at(0.0)).unwrap();
         let mut scaling = Scaling::default();
-        registry.tick(at(0.0));
-        let mut look = |registry: &mut Registry, seconds: f64| {
-            registry.tick(at(seconds));
-            // The second look is not after a pause in which the coordinator slept.
-            registry.excuse(at(seconds));
-            registry.tick(at(seconds));
-            take(registry, &mut scaling, at(seconds)).lost
-        };
-        let lost = look(&mut registry, 10.0);
+        // As often as the coordinator does it: after a pause it would excuse the worker.
+        for n in 0..40_u32 {
+            registry.tick(at(0.25 * f64::from(n)));
+        }
+        let lost = take(&registry, &mut scaling, at(10.0)).lost;
         assert_eq!(lost.len(), 1);
         assert_eq!(
             (lost[0].worker.as_str(), lost[0].active, lost[0].age_ms),

@@ -27,7 +27,11 @@ const MEMBERS: &str = r#""tools":[{"type":"function","function":{"name":"f","str
 #[tokio::test]
 async fn all_that_a_chat_may_ask_for_reaches_the_engine_as_it_was_written() {
     let upstream = Upstream::start(&["m"]).await;
-    let cluster = behind(&upstream).await;
+    let plan = Cluster::plan().worker(Role::proxy(&upstream, 4));
+    let cluster = plan
+        .gateway_args(&["--engine-member", "mm_processor_kwargs"])
+        .start()
+        .await;
     let messages = r#"[{"role":"user","content":"Hi"}]"#;
     let sent = format!(r#"{{"model":"m","messages":{messages},{MEMBERS}}}"#);
     for stream in [false, true] {

@@ -14,6 +14,8 @@ async fn cluster() -> Cluster {
     let plain = Role::sim("plain", 4).args(&["--no-capability", "tools", "--no-capability", "embeddings"]);
     Cluster::plan()
         .nats(nats)
+        // LangChain's tests send addresses of images, which the engine here does not fetch.
+        .gateway_args(&["--media-urls", "any"])
         .worker(Role::sim("sim", 16))
         .worker(plain)
         .start()

@@ -80,7 +80,7 @@ async fn hub(file: Vec<u8>) -> (Hub, Arc<AtomicUsize>) {
                 head.push(socket.read_u8().await.unwrap());
             }
             let head = String::from_utf8(head).unwrap();
-            assert!(head.contains("authorization: Bearer secret"), "{head}");
+            assert!(!head.contains("secret"), "the token goes over TLS only: {head}");
             let (answer, body) = if head.starts_with("GET /api/models/o/r?blobs=true ") {
                 let sha: String = Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
                 let list = format!(

@@ -11,7 +11,7 @@ use crate::support::{Gateway, ask, counted, soon};
 
 fn request(body: &str, more: &str) -> String {
     let length = body.len();
-    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{more}content-length: {length}\r\n\r\n{body}")
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{more}content-length: {length}\r\n\r\n{body}")
 }
 
 async fn all(tcp: &mut TcpStream) -> String {
@@ -33,7 +33,7 @@ async fn until(tcp: &mut TcpStream, end: &str) -> String {
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_and_refused() {
     let gateway = Gateway::start().await;
-    let mut tcp = gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: ").await;
+    let mut tcp = gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: ").await;
     let mut sent = 0;
     let refused = async {
         while sent < 1 << 20 && tcp.write_all(&[b'y'; 4096]).await.is_ok() {
@@ -46,7 +46,7 @@ async fn a_head_that_never_ends_is_cut_and_refused() {
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     // A head within the bound is served.
     let long = format!(
-        "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx: {}\r\n\r\n",
         "y".repeat(32 << 10)
     );
     let mut tcp = gateway.raw(long.as_bytes()).await;
@@ -63,8 +63,8 @@ async fn a_body_of_two_lengths_is_refused_and_the_connection_closes() {
         "content-length: 5, 6\r\n",
         "transfer-encoding: chunked, x\r\n",
     ] {
-        let smuggled = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
-        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{lengths}\r\n0\r\n\r\n{smuggled}");
+        let smuggled = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n{lengths}\r\n0\r\n\r\n{smuggled}");
         let mut tcp = gateway.raw(head.as_bytes()).await;
         let answer = all(&mut tcp).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{lengths}: {answer}");
@@ -72,13 +72,15 @@ async fn a_body_of_two_lengths_is_refused_and_the_connection_closes() {
         assert!(gateway.untouched());
     }
     // On a connection that is kept, too.
-    let mut tcp = gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut tcp = gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let mut first = [0; 1024];
     let count = soon(tcp.read(&mut first)).await.unwrap();
     assert!(first[..count].starts_with(b"HTTP/1.1 200 "));
-    tcp.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n")
-        .await
-        .unwrap();
+    tcp.write_all(
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+    )
+    .await
+    .unwrap();
     assert!(all(&mut tcp).await.contains("ambiguous_length"));
 }
 
@@ -89,7 +91,7 @@ async fn connections_beyond_the_limit_are_told_and_places_come_back() {
         ..HttpOptions::default()
     })
     .await;
-    let hello = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let hello = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let held = [gateway.raw(b"G").await, gateway.raw(b"").await];
     // The third place.
     assert!(all(&mut gateway.raw(hello).await).await.starts_with("HTTP/1.1 200 "));

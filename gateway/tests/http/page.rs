@@ -62,7 +62,7 @@ async fn the_cluster_is_told_with_the_gateways_own_requests() {
     assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"));
     let want = json!({
         "object": "cluster", "version": env!("CARGO_PKG_VERSION"), "in_flight": 1, "waiting": 0, "gateway": "gw",
-        "coordinator": null, "snapshot_age_ms": null, "workers": [], "models": [],
+        "coordinator": null, "snapshot_age_ms": null, "workers": [], "lost": [], "models": [],
     });
     assert_eq!(answer.json(), want);
     drop(call);

@@ -44,10 +44,12 @@ fn worker(number: usize, logs: &TempDir) -> Role {
     }
 }
 
+/// A question whose answer leaves the model no choice. Where two tokens are nearly as likely, an engine that reads the
+/// answer so far may go on otherwise than one that wrote it: it adds the same numbers in another order.
 fn question() -> Value {
     json!({"model": "smol", "temperature": 0, "max_tokens": TOKENS, "stream": true,
         "stream_options": {"include_usage": true},
-        "messages": [{"role": "user", "content": "What is gravity?"}]})
+        "messages": [{"role": "user", "content": "Write the numbers from 1 to 100, separated by commas."}]})
 }
 
 /// The id of the one worker that runs a request now.
@@ -130,7 +132,7 @@ async fn load_a_real_answer_is_the_same_when_its_worker_is_killed_in_the_middle(
         .await;
     let undisturbed = cluster.client().transcript(&question()).await;
     let text = undisturbed.whole();
-    assert!(text.to_lowercase().contains("gravity"), "{text}");
+    assert!(text.starts_with("1, 2, 3, 4"), "{text}");
     let usage = undisturbed.usage().unwrap();
     assert_eq!(usage["completion_tokens"], TOKENS, "{usage}");
 
@@ -165,7 +167,10 @@ const SCRIPTS: [(&str, usize); 3] = [
         "Привет, мир! Привет, мир! Привет, мир! Привет, мир! Привет, мир! Привет",
         17,
     ),
-    ("我喜欢学习。我喜欢学习。我喜欢学习。我喜欢学习。我喜欢学习。我喜欢", 5),
+    (
+        "我是学生。我是学生。我是学生。我是学生。我是学生。我是学生。我是学生。我是",
+        5,
+    ),
 ];
 
 fn going_on(text: &str) -> Value {

@@ -169,49 +169,6 @@ async fn used(cluster: &Cluster, key: &str) -> (f64, f64) {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_has_paid_for_what_it_got_and_its_place_is_free_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("keys.toml");
-    let place = ["--keys", text(&file)];
-    let key = create(&place, "alice", &["--streams", "1", "--read-metrics"]).await;
-    let plan = Cluster::plan().worker(Role::sim("m", 8));
-    let cluster = plan.gateway_args(&place).start().await;
-    let headers = [("authorization", &*bearer(&key))];
-    let endless = with(ask_for("m", 9), "sim", json!({"hang_after": 3}));
-    for turn in 1..=4 {
-        let mut left = eventually("the only place", async || {
-            let left = cluster.client().stream_with(&headers, &endless).await;
-            if left.is_stream() { Ok(left) } else { Err(left) }
-        })
-        .await;
-        for token in ["t0 ", "t1 ", "t2 "] {
-            assert_eq!(left.text().await, token);
-        }
-        // While it runs nothing else does, however many come at once.
-        let others = join_all((0..8).map(|_| status(cluster.client(), &key))).await;
-        assert_eq!(others, [429; 8], "turn {turn}");
-        drop(left);
-        eventually("three tokens to be charged", async || {
-            let (_, tokens) = used(&cluster, &key).await;
-            if (tokens - 3.0 * f64::from(turn)).abs() < 0.5 {
-                Ok(())
-            } else {
-                Err(tokens)
-            }
-        })
-        .await;
-    }
-    // A place that was freed twice would let two run.
-    let held = eventually("the only place", async || {
-        let held = cluster.client().stream_with(&headers, &endless).await;
-        if held.is_stream() { Ok(held) } else { Err(held) }
-    })
-    .await;
-    assert_eq!(status(cluster.client(), &key).await, 429);
-    drop(held);
-}
-
-#[tokio::test]
 async fn keys_in_a_file_come_and_go_while_the_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");

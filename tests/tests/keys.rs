@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use serde_json::json;
 use tokenbus_tests::ask::{ask_for, with};
 use tokenbus_tests::binary::{CommandOutput, run};
@@ -150,22 +149,6 @@ async fn running_requests_are_counted_over_two_gateways_also_when_one_dies() {
     becomes(&cluster.gateways[1], &key, 429).await;
     cluster.gateways[0].kill().await;
     becomes(&cluster.gateways[1], &key, 200).await;
-}
-
-/// What `key` has used by the metrics of the first gateway: requests, and tokens of answers.
-async fn used(cluster: &Cluster, key: &str) -> (f64, f64) {
-    let headers = [("authorization", &*bearer(key))];
-    let client = cluster.client();
-    let page = client.request(http::Method::GET, "/metrics", &headers, "".into());
-    let samples = parse(&page.await.text());
-    let of = |name: &str| {
-        sum(
-            &samples,
-            &format!("tokenbus_gateway_key_{name}_total"),
-            &[("key", "alice")],
-        )
-    };
-    (of("requests"), of("completion_tokens"))
 }
 
 #[tokio::test]

@@ -111,7 +111,10 @@ impl WebGuard {
             AllowedHost::Any => true,
             AllowedHost::Name(name) => *name == host,
         };
-        is_address || host == "localhost" || self.hosts.iter().any(is_known)
+        // A name without a dot is nobody's in the public DNS: a container's, or another of this network.
+        let is_local = host.starts_with(|first: char| first.is_ascii_alphabetic())
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_address || is_local || self.hosts.iter().any(is_known)
     }
 }
 

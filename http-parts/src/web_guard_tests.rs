@@ -31,6 +31,8 @@ fn only_addresses_localhost_and_listed_names_are_the_server() {
     for own in [
         "localhost",
         "LocalHost:8080",
+        "gateway:8080",
+        "x",
         "127.0.0.1",
         "192.168.1.7:80",
         "[::1]:8080",

@@ -87,6 +87,13 @@ impl Cluster {
         }
         found.split_off(1)
     }
+
+    /// All that it has said on standard output when it has ended.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
 }
 
 impl Drop for Cluster {
@@ -147,14 +154,7 @@ fn the_first_question_is_answered_and_a_stop_leaves_no_process() {
 
     kill(cluster.pid(), Signal::SIGTERM).unwrap();
     assert!(cluster.child.wait().unwrap().success());
-    let mut answer = String::new();
-    cluster
-        .child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut answer)
-        .unwrap();
+    let answer = cluster.said();
     let said = answer
         .trim()
         .strip_prefix("> What is gravity?")
@@ -187,14 +187,7 @@ fn an_engine_that_runs_already_is_taken_and_the_published_address_is_told() {
     assert!(cluster.child.wait().unwrap().success());
     engine.kill().unwrap();
     engine.wait().unwrap();
-    let mut answer = String::new();
-    cluster
-        .child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut answer)
-        .unwrap();
+    let answer = cluster.said();
     assert!(answer.contains("t0 t1"), "{answer}");
 }
 

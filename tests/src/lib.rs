@@ -25,6 +25,7 @@ pub mod cluster;
 pub mod fake_worker;
 pub mod house;
 pub mod http;
+pub mod keys;
 pub mod limits;
 pub mod lines;
 pub mod link;

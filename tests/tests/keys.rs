@@ -2,66 +2,15 @@
 //! everything runs, and gateways that serve no strangers by oversight.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
 use tokenbus_tests::ask::{ask_for, with};
-use tokenbus_tests::binary::{CommandOutput, run};
-use tokenbus_tests::limits::{PATIENCE, STOP};
+use tokenbus_tests::binary::run;
+use tokenbus_tests::keys::{bearer, becomes, cluster, create, keys, status, text};
+use tokenbus_tests::limits::STOP;
 use tokenbus_tests::metrics::{parse, sum};
-use tokenbus_tests::{Client, Cluster, NatsOptions, NatsServer, Process, Role, eventually};
-
-async fn keys(args: &[&str]) -> CommandOutput {
-    let mut all = vec!["keys"];
-    all.extend(args);
-    run(PATIENCE, &all).await
-}
-
-/// Makes a key and returns it.
-async fn create(place: &[&str], name: &str, more: &[&str]) -> String {
-    let mut args = vec!["create", name];
-    args.extend(place);
-    args.extend(more);
-    let said = keys(&args).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let key = said.stdout.trim().to_owned();
-    assert!(
-        key.starts_with("tb-") && key.len() == 46 && !said.stderr.contains(&key),
-        "{said:?}"
-    );
-    key
-}
-
-fn bearer(key: &str) -> String {
-    format!("Bearer {key}")
-}
-
-async fn status(client: Client, key: &str) -> u16 {
-    let headers = [("authorization", &*bearer(key))];
-    client.chat_with(&headers, &ask_for("m", 1)).await.status.as_u16()
-}
-
-/// Waits until a request with `key` at `gateway` is answered with `expected`.
-async fn becomes(gateway: &Process, key: &str, expected: u16) {
-    eventually(&format!("{expected} at {}", gateway.name()), async || {
-        let status = status(gateway.client(), key).await;
-        if status == expected { Ok(()) } else { Err(status) }
-    })
-    .await;
-}
-
-/// Two gateways with these keys, and a worker.
-async fn cluster(source: &str, nats: NatsOptions) -> Cluster {
-    let plan = Cluster::plan().nats(nats).gateways(2);
-    let mut cluster = plan.gateway_args(&["--keys", source]).start().await;
-    cluster.add_worker(Role::sim("m", 64)).await;
-    cluster
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use tokenbus_tests::{Cluster, NatsOptions, NatsServer, Process, Role, eventually};
 
 #[tokio::test]
 async fn a_limit_holds_over_two_gateways() {

@@ -13,7 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask_for, sim_text, with};
 use tokenbus_tests::clients::Clients;
-use tokenbus_tests::{Child, Cluster, Role, binary, eventually, eventually_in, within};
+use tokenbus_tests::wait::eventually_in;
+use tokenbus_tests::{Child, Cluster, Role, binary, eventually, within};
 
 const STARTED: Duration = Duration::from_secs(20);
 const STOPPED: Duration = Duration::from_secs(10);
@@ -135,11 +136,13 @@ async fn a_worker_in_python_is_drained_and_stops_without_loss() {
     assert_eq!((text, rest.error()), (sim_text(300), None), "what runs ends in peace");
     assert!(python.exited(STOPPED).await.success());
     // Its last status may still be on its way; a worker that did not say it would be listed for seconds more.
-    eventually_in(SAID, "the Python worker out of the capacity: it said that it leaves", async || {
-        match of(&cluster.capacity().await, "py") {
+    eventually_in(
+        SAID,
+        "the Python worker out of the capacity: it said that it leaves",
+        async || match of(&cluster.capacity().await, "py") {
             Value::Null => Ok(()),
             py => Err(py),
-        }
-    })
+        },
+    )
     .await;
 }

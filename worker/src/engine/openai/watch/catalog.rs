@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo};
+use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, SlotsFrom};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;
-use super::slots::Found;
 use super::traits::Traits;
 use crate::engine::Overrides;
 use crate::engine::openai::options::ModelSpec;
@@ -20,7 +19,7 @@ pub(crate) struct Catalog {
     /// Slots where the operator does not say.
     pub(crate) slots: u32,
     /// How those were found.
-    pub(crate) slots_found: Found,
+    pub(crate) slots_from: SlotsFrom,
     /// As told to the cluster.
     pub(crate) models: Vec<ModelInfo>,
     targets: HashMap<String, Target>,
@@ -37,7 +36,7 @@ impl Catalog {
                 kind: ServerKind::Unknown,
                 models: Vec::new(),
                 slots: None,
-                slots_found: Found::Told,
+                slots_from: SlotsFrom::Engine,
             },
         )
     }
@@ -47,7 +46,7 @@ impl Catalog {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
-            slots_found: found.slots.map_or(Found::Assumed, |_| found.slots_found),
+            slots_from: found.slots.map_or(SlotsFrom::Default, |_| found.slots_from),
             models: Vec::new(),
             targets: HashMap::new(),
         };
@@ -139,7 +138,7 @@ mod tests {
             kind,
             models: ids.iter().map(model).collect(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }
     }
 

@@ -133,7 +133,13 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     ),
     (
         "http-parts",
-        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+        &[&[
+            "chunked",
+            "completion_pattern",
+            "event_stream",
+            "json_text",
+            "web_guard",
+        ]],
     ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),

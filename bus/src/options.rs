@@ -25,6 +25,9 @@ pub struct BusOptions {
     pub subscription_capacity: usize,
     /// Replicas of streams and buckets in JetStream.
     pub replicas: Replicas,
+    /// The domain of the JetStream to use, where these servers are leaf nodes: that of the servers that they lead to.
+    /// `None` is the servers' own JetStream.
+    pub jetstream_domain: Option<String>,
 }
 
 impl Default for BusOptions {
@@ -37,6 +40,7 @@ impl Default for BusOptions {
             name: "tokenbus".to_owned(),
             subscription_capacity: SUBSCRIPTION_CAPACITY,
             replicas: Replicas::default(),
+            jetstream_domain: None,
         }
     }
 }

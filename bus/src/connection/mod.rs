@@ -38,6 +38,7 @@ pub struct Bus {
     /// Whether the log has said that a server is too old.
     said_old: Arc<AtomicBool>,
     replicas: Replicas,
+    jetstream_domain: Option<Arc<str>>,
     known_streams: KnownStreams,
     refusals: Arc<watch::Sender<Refusals>>,
     /// The task that tries again what NATS refused. It ends with the last handle.
@@ -175,6 +176,7 @@ impl Bus {
             clustered: Arc::default(),
             said_old: Arc::default(),
             replicas: options.replicas,
+            jetstream_domain: options.jetstream_domain.as_deref().map(Arc::from),
             known_streams: KnownStreams::default(),
             refusals,
             recheck: None,
@@ -191,6 +193,10 @@ impl Bus {
 
     pub(crate) fn replicas(&self) -> Replicas {
         self.replicas
+    }
+
+    pub(crate) fn jetstream_domain(&self) -> Option<&str> {
+        self.jetstream_domain.as_deref()
     }
 
     pub(crate) fn known_streams(&self) -> &KnownStreams {

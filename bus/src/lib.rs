@@ -20,6 +20,7 @@ mod options;
 mod refusals;
 mod replicas;
 mod server_version;
+mod subscription;
 pub mod task;
 
 pub use address::OptionsError;
@@ -31,3 +32,4 @@ pub use metrics::BusMetrics;
 pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
+pub use subscription::Subscription;

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{CoordinatorBeat, Name, Subjects, decode, encode};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -54,7 +53,7 @@ pub(crate) struct Leader {
     /// The subjects.
     pub(crate) subjects: Subjects,
     /// The heartbeats of all coordinators.
-    pub(crate) beats: Subscriber,
+    pub(crate) beats: Subscription,
     /// Tells the lease keeper whether the lease is wanted.
     pub(crate) wanted: watch::Sender<bool>,
     /// The state of the lease.

@@ -49,6 +49,9 @@ pub(crate) const ANSWER_AGE: Duration = Duration::from_millis(50);
 /// namespace from exhausting the machine.
 pub(crate) const MAX_WORKERS: usize = 10_000;
 
+/// Most bytes of all workers' statuses: [`MAX_WORKERS`] with a dozen models each.
+pub(crate) const MAX_STATUSES: usize = 64 * 1024 * 1024;
+
 /// Most models of one worker; further ones are not listed.
 pub(crate) const MAX_MODELS_PER_WORKER: usize = 256;
 
@@ -185,3 +188,6 @@ pub(crate) const MAX_GATEWAYS: usize = 1024;
 
 /// Largest message in bytes about the waiting requests of a gateway: thousands of models.
 pub(crate) const MAX_WAITING: usize = 256 * 1024;
+
+/// Most bytes of what all gateways told of waiting requests: [`MAX_GATEWAYS`] with hundreds of models each.
+pub(crate) const WAITING_BYTES: usize = 32 * 1024 * 1024;

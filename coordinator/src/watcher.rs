@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode, is_inbox};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -30,9 +30,9 @@ use crate::waiting::WaitingAtGateways;
 /// The channels of the loop.
 pub(crate) struct WatcherChannels {
     /// The statuses of all workers.
-    pub(crate) statuses: Subscriber,
+    pub(crate) statuses: Subscription,
     /// Questions for the snapshot.
-    pub(crate) questions: Subscriber,
+    pub(crate) questions: Subscription,
     /// Who leads.
     pub(crate) leadership: watch::Receiver<Leadership>,
     /// Messages to publish.

@@ -77,8 +77,11 @@ pub(crate) const DEATH_WITHIN: Duration = Duration::from_secs(10);
 /// Time for which a request of which engines died is refused. Longer than the retries of SDKs and of most agents.
 pub(crate) const DEADLY_TIME: Duration = Duration::from_secs(120);
 
-/// Most requests that are remembered as deadly.
+/// Most requests that are remembered as deadly, and most of one other gateway's.
 pub(crate) const DEADLY_KEPT: usize = 64;
+
+/// Most deadly requests of all other gateways. With their names they take some 40 KB.
+pub(crate) const DEADLY_HEARD: usize = 256;
 
 /// Default time that a request which no worker has taken waits while NATS is away: longer than a restart or an
 /// election, shorter than a client waits on a silent connection.
@@ -198,7 +201,7 @@ pub(crate) const UNASKED_ANSWER: usize = 16;
 pub(crate) const KNOWN_MODELS: usize = 10_000;
 
 /// Workers to know, and models of each, that only messages other than a snapshot tell of. Anybody who may publish can
-/// invent names.
+/// invent names. With the names of [`KNOWN_MODELS`], which all share, they take some 60 MB at most.
 pub(crate) const KNOWN_WORKERS: usize = 10_000;
 pub(crate) const MODELS_OF_WORKER: usize = 256;
 
@@ -218,7 +221,8 @@ pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
 /// A worker whose prefixes were not all heard is asked for all of them at most this often.
 pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
 
-/// Models of one worker whose pace is remembered; the others count as unmeasured.
+/// Models of one worker whose pace is remembered; the others count as unmeasured. With the longest names, those of
+/// [`KNOWN_WORKERS`] take some 100 MB.
 pub(crate) const PACES: usize = 32;
 
 /// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.

@@ -13,6 +13,7 @@ mod capacity;
 mod codec;
 mod consumption;
 mod control;
+mod deadly;
 mod event;
 mod feature;
 mod frame;
@@ -44,6 +45,7 @@ pub use control::{
     Cancel, Claim, Control, ControlReply, Disown, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused,
     RollCall, Undrain,
 };
+pub use deadly::DeadlyRequest;
 pub use event::{CoordinatorBeat, Event, EventKind};
 pub use feature::{Family, Feature, Features};
 pub use frame::{

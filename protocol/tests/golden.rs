@@ -258,6 +258,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("capacity", encode(&capacity()).unwrap()));
     all.push(("usage", encode(&usage()).unwrap()));
     all.push(("consumption", encode(&consumption()).unwrap()));
+    let deadly = DeadlyRequest {
+        gateway: name("g1"),
+        salt: [7; 16],
+        digest: [8; 32],
+    };
+    all.push(("deadly request", encode(&deadly).unwrap()));
     let waiting = Waiting {
         gateway: name("g1"),
         models: vec![ModelWaiting {

@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &[
                 "capabilities",
                 "consumption",
+                "deadly",
                 "event",
                 "frame",
                 "news",
@@ -80,7 +81,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "server_version",
                 "task",
             ],
-            &["address", "refusals", "replicas"],
+            &["address", "refusals", "replicas", "subscription"],
             &["options"],
             &["dialer", "events", "handshake"],
             &["connection"],

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, ServerInfo, Subscriber};
+use async_nats::{Client, ConnectOptions, ServerInfo, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -23,6 +23,7 @@ use crate::metrics::BusMetrics;
 use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
+use crate::subscription::Subscription;
 use crate::task::{self, AbortOnDrop};
 use crate::{backoff, handshake, limits, server_version};
 
@@ -60,7 +61,7 @@ fn dialling(options: &BusOptions, addresses: Vec<Address>, link: Arc<watch::Send
         .ping_interval(limits::PING_INTERVAL)
         .connection_timeout(limits::CONNECT_TIMEOUT)
         .client_capacity(limits::CLIENT_CAPACITY)
-        .subscription_capacity(options.subscription_capacity)
+        .subscription_capacity(limits::SUBSCRIPTION_CAPACITY)
         .reconnect_to_server_callback(move |pool, info| {
             let next = chooser.choose(&pool, &info, Instant::now());
             async move { next }
@@ -254,22 +255,31 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Subscribe`].
-    pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
-        self.client
-            .subscribe(subject.clone())
-            .await
-            .map_err(|source| BusError::Subscribe { subject, source })
+    pub async fn subscribe(&self, subject: String) -> Result<Subscription, BusError> {
+        let subscribed = self.client.subscribe(subject.clone()).await;
+        self.subscription(subject, subscribed)
     }
 
     /// Subscribes to `subject` as a member of the queue group `group`.
     ///
     /// # Errors
     /// [`BusError::Subscribe`].
-    pub async fn queue_subscribe(&self, subject: String, group: &str) -> Result<Subscriber, BusError> {
-        self.client
-            .queue_subscribe(subject.clone(), group.to_owned())
-            .await
-            .map_err(|source| BusError::Subscribe { subject, source })
+    pub async fn queue_subscribe(&self, subject: String, group: &str) -> Result<Subscription, BusError> {
+        let subscribed = self.client.queue_subscribe(subject.clone(), group.to_owned()).await;
+        self.subscription(subject, subscribed)
+    }
+
+    fn subscription(
+        &self,
+        subject: String,
+        subscribed: Result<Subscriber, SubscribeError>,
+    ) -> Result<Subscription, BusError> {
+        let inner = subscribed.map_err(|source| BusError::Subscribe { subject, source })?;
+        Ok(Subscription::new(
+            inner,
+            limits::SUBSCRIPTION_BYTES,
+            self.metrics.clone(),
+        ))
     }
 
     /// Publishes; waits at most `limits::PUBLISH_TIMEOUT` for room in the client's queue. Success does not mean

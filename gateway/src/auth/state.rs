@@ -213,6 +213,16 @@ impl KeyState {
     }
 
     /// Applies another gateway's report.
+    /// Whether this gateway has told of it.
+    pub(super) fn knows(&self, gateway: &Name) -> bool {
+        self.others.contains_key(gateway)
+    }
+
+    /// How many gateways have told of it.
+    pub(super) fn told_by(&self) -> usize {
+        self.others.len()
+    }
+
     pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
         let news = Consumed {
             requests: told.requests,

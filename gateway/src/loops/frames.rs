@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokenbus_bus::Subscription;
 use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Subjects, decode};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::stream::event::Event;
 use crate::stream::inbox::{Fate, Inbox};
 
 /// Demultiplexes everything that comes back to this gateway.
-pub(crate) async fn run(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
+pub(crate) async fn run(shared: Arc<Shared>, mut subscription: Subscription, pings: Arc<Pings>) {
     let (mut touched, mut scratch) = (Vec::new(), Vec::new());
     while let Some(message) = subscription.next().await {
         let now = Instant::now();

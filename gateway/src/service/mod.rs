@@ -162,12 +162,14 @@ async fn start(
     let free = bus.subscribe(subjects.free_all()).await?;
     let events = bus.subscribe(subjects.event()).await?;
     let questions = bus.subscribe(subjects.trace()).await?;
+    let deadly = bus.subscribe(subjects.deadly()).await?;
     let mut tasks = Tasks::default();
     let share = || Arc::clone(shared);
     tasks.add("frames", frames::run(share(), out, Arc::clone(&pings)));
     tasks.add("capacity", news::capacity(share(), capacity));
     tasks.add("free hints", news::free(share(), free));
     tasks.add("events", news::events(share(), events));
+    tasks.add("deadly requests", news::deadly(share(), deadly));
     tasks.add("liveness", liveness::run(share(), pings));
     tasks.add("courier", courier::run(share(), outgoing));
     tasks.add("stories", stories::run(share(), kept, questions));

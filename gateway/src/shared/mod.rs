@@ -12,12 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Refusals};
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Cancel, Control, Disown, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode};
+use tokenbus_protocol::{
+    Cancel, Control, DeadlyRequest, Disown, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use deadly::Deadly;
+use deadly::{Deadly, RequestHash};
 use left::Left;
 use roll_call::RollCall;
 
@@ -112,10 +114,10 @@ impl Shared {
         Some(format!("NATS refuses the subscription to {subject}"))
     }
 
-    /// A refused subject that the gateway must hear. Hints of free slots only save time, and questions for stories are
-    /// an operator's.
+    /// A refused subject that the gateway must hear. Hints of free slots only save time, questions for stories are an
+    /// operator's, and deadly requests are rare.
     pub(crate) fn deaf_to(&self, refusals: &Refusals) -> Option<String> {
-        let spared = [self.subjects.free_all(), self.subjects.trace()];
+        let spared = [self.subjects.free_all(), self.subjects.trace(), self.subjects.deadly()];
         let mut refused = refusals.subscriptions();
         refused
             .find(|subject| !spared.iter().any(|spared| spared == subject))
@@ -127,10 +129,31 @@ impl Shared {
         lock(&self.view)
     }
 
-    /// Engines died of `call`: it is refused for a time.
+    /// Engines died of `call`: it is refused for a time, here and at the other gateways.
     pub(crate) fn note_deadly(&self, call: &Call, now: Instant) {
         tracing::error!(id = %call.id, request = call.client_id, model = call.model, "engines died of this request");
-        lock(&self.deadly).note(call, now);
+        let request = RequestHash::of(call);
+        if !lock(&self.deadly).note(request, now) {
+            return;
+        }
+        self.metrics.deadly(true);
+        let mut salt = [0; 16];
+        if let Err(error) = getrandom::fill(&mut salt) {
+            tracing::warn!(%error, "the other gateways are not told of it");
+        } else if let Ok(bytes) = encode(&request.told(self.gateway.clone(), salt))
+            && self.courier.try_send((self.subjects.deadly(), bytes.into())).is_err()
+        {
+            self.bus.metrics().publish_failures.inc();
+        }
+    }
+
+    /// Another gateway tells of a request of which engines died.
+    pub(crate) fn hear_deadly(&self, told: DeadlyRequest, now: Instant) {
+        if told.gateway != self.gateway {
+            tracing::debug!(gateway = %told.gateway, "engines died of a request there");
+            self.metrics.deadly(false);
+            lock(&self.deadly).hear(told, now);
+        }
     }
 
     /// What became of the streams that left a worker.
@@ -140,7 +163,11 @@ impl Shared {
 
     /// Whether engines died of the same request a short time ago.
     pub(crate) fn is_deadly(&self, call: &Call, now: Instant) -> bool {
-        lock(&self.deadly).knows(call, now)
+        if lock(&self.deadly).is_empty(now) {
+            return false;
+        }
+        let request = RequestHash::of(call);
+        lock(&self.deadly).knows(&request, now)
     }
 
     /// Where a request goes; see [`seek`].

@@ -134,7 +134,7 @@ fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now
     } else {
         CallError::UnknownModel {
             model,
-            known: view.models().keys().cloned().collect(),
+            known: view.models().keys().map(|name| name.to_string()).collect(),
         }
     })
 }

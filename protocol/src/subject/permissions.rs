@@ -50,6 +50,7 @@ impl Permissions {
             subjects.capacity_get(),
             subjects.usage(),
             subjects.limits(),
+            subjects.deadly(),
             Subjects::service("INFO"),
         ]);
         let subscribe = vec![
@@ -58,6 +59,7 @@ impl Permissions {
             subjects.free_all(),
             subjects.event(),
             subjects.limits(),
+            subjects.deadly(),
             subjects.trace(),
         ];
         let mut all = Self {
@@ -314,6 +316,7 @@ mod tests {
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),
             (s.limits(), &["gateway"], &["gateway"]),
+            (s.deadly(), &["gateway"], &["gateway"]),
             (s.trace(), &["operator"], &["gateway"]),
             (s.usage(), &["gateway"], &["billing"]),
             (s.coordinator(&g), &["coordinator"], &["coordinator", "operator"]),

@@ -57,7 +57,7 @@ pub struct View {
     /// All workers were asked once what they serve.
     asked: bool,
     /// By name, so that a listing is sorted.
-    models: BTreeMap<String, Model>,
+    models: BTreeMap<Arc<str>, Model>,
 }
 
 impl View {
@@ -138,7 +138,7 @@ impl View {
         }
         let models = told.report.models.iter();
         worker.models = models
-            .map(|model| (model.name.clone(), model.capabilities.features()))
+            .map(|model| (model.name.as_str().into(), model.capabilities.features()))
             .collect();
         worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
@@ -157,7 +157,7 @@ impl View {
         if is_full || name.len() > MAX_MODEL_NAME {
             return None;
         }
-        let model = self.models.entry(name.to_owned()).or_insert_with(|| Model {
+        let model = self.models.entry(name.into()).or_insert_with(|| Model {
             created: unix,
             context_length: None,
             capabilities: Capabilities::default(),
@@ -220,19 +220,20 @@ impl View {
     /// A worker serves this model, as a message showed that was not a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let fresh = self.is_fresh(now);
-        if self.is_full_for(name) || model.len() > MAX_MODEL_NAME {
+        if self.is_full_for(name) {
             return;
         }
+        // All workers share the name, so that it is kept once however many say that they serve it.
+        let known = self.model(model, now, unix).map(|known| known.live = true);
+        let shared = known.and_then(|()| self.models.get_key_value(model));
+        let shared = shared.map(|(name, _)| Arc::clone(name));
         let worker = self.worker(name, now);
         worker.heard = now;
         // A worker that counted as gone is back. If there are snapshots, they say what else it takes.
         worker.ready |= !fresh || worker.gone.is_some();
         worker.gone = None;
-        if worker.models.len() < MODELS_OF_WORKER && !worker.models.iter().any(|(known, _)| known == model) {
-            worker.models.push((model.to_owned(), Features::NONE));
-        }
-        if let Some(model) = self.model(model, now, unix) {
-            model.live = true;
+        if worker.models.len() < MODELS_OF_WORKER && worker.models.iter().all(|(known, _)| **known != *model) {
+            worker.models.extend(shared.map(|name| (name, Features::NONE)));
         }
     }
 
@@ -256,7 +257,7 @@ impl View {
     /// Sets what a worker can do with a model, as the worker itself announced.
     pub fn capable(&mut self, name: &Name, model: &str, can: Capabilities) {
         let worker = self.workers.get_mut(name);
-        let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
+        let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| **known == *model));
         if let Some((_, features)) = known {
             *features = can.features();
         }
@@ -331,11 +332,15 @@ impl View {
     /// The models of this worker.
     pub fn models_of(&self, name: &Name) -> Vec<String> {
         let models = self.workers.get(name).map(|worker| worker.models.iter());
-        models.into_iter().flatten().map(|(model, _)| model.clone()).collect()
+        models
+            .into_iter()
+            .flatten()
+            .map(|(model, _)| model.to_string())
+            .collect()
     }
 
     /// All announced models that are not forgotten, by name.
-    pub fn models(&self) -> &BTreeMap<String, Model> {
+    pub fn models(&self) -> &BTreeMap<Arc<str>, Model> {
         &self.models
     }
 }

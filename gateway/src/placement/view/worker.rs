@@ -1,5 +1,7 @@
 //! What is known of one worker.
 
+use std::sync::Arc;
+
 use tokenbus_placement::{Facts, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, Pending, Trust, WorkerNumber};
 use tokenbus_protocol::{Features, ModelPace, Name, Room};
 use tokio::time::Instant;
@@ -12,7 +14,7 @@ use super::super::refusals::Refusals;
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Worker {
     /// Each model with its features; no features if the worker did not announce them.
-    pub(super) models: Vec<(String, Features)>,
+    pub(super) models: Vec<(Arc<str>, Features)>,
     pub(super) ready: bool,
     pub(super) slots: u32,
     pub(super) room: Room,
@@ -92,7 +94,7 @@ impl Worker {
 
     /// Its features for `model`; `None` if it does not serve the model.
     pub(super) fn serves(&self, model: &str) -> Option<Features> {
-        let model = self.models.iter().find(|(name, _)| self.ready && name == model);
+        let model = self.models.iter().find(|(name, _)| self.ready && **name == *model);
         model.map(|(_, features)| *features)
     }
 

@@ -19,6 +19,7 @@ mod metrics;
 mod options;
 mod refusals;
 mod replicas;
+mod rhythm;
 mod server_version;
 pub mod task;
 
@@ -31,3 +32,4 @@ pub use metrics::BusMetrics;
 pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
+pub use rhythm::Rhythm;

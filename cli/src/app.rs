@@ -55,6 +55,8 @@ enum Command {
     NatsConfig(nats_config::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
+    #[command(hide = true)]
+    FloorServer(tokenbus_loadgen::FloorArgs),
     Provision(up::provision_command::Args),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -161,6 +163,7 @@ impl Command {
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(chat::only_model(args).await?).await?),
             Self::SimServer(args) => sim_server::run(args).await,
+            Self::FloorServer(args) => sim_server::floor(&args),
             Self::Provision(args) => up::provision_command::run(args).await,
             Self::Completions(args) => {
                 generated::completions(&args, Cli::command())?;
@@ -189,6 +192,7 @@ impl Command {
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)
+            | Self::FloorServer(_)
             | Self::Provision(_)
             | Self::Completions(_)
             | Self::Man(_) => "warn,async_nats::connector=off,tokenbus_bus=error",
@@ -199,14 +203,16 @@ impl Command {
     fn holds_connections(&self) -> bool {
         matches!(
             self,
-            Self::Up(_) | Self::Gateway(_) | Self::Worker(_) | Self::SimServer(_)
+            Self::Up(_) | Self::Gateway(_) | Self::Worker(_) | Self::SimServer(_) | Self::FloorServer(_)
         )
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {
         match self {
             // The load generator has its own threads. The simulated engine leaves the others to the measured server.
-            Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
+            Self::Bench(_) | Self::SimServer(_) | Self::FloorServer(_) => {
+                Builder::new_current_thread().enable_all().build()
+            }
             Self::Gateway(args) => runtime(args.threads),
             Self::Worker(args) => runtime(args.io_threads),
             Self::Coordinator(_) | Self::Health(_) => runtime(Some(1)),

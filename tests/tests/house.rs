@@ -165,7 +165,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["args", "failure"],
             &["arrivals", "check", "target"],
             &["conn", "error"],
-            &["exchange"],
+            &["exchange", "floor"],
             &["probe", "stats"],
             &["load", "report"],
             &["progress", "report_text", "process_usage"],

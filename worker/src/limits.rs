@@ -98,7 +98,8 @@ pub const CLAIM_EVERY: Duration = Duration::from_secs(5);
 /// Silence on a stream after which the worker says that it lives.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the worker looks for silent streams and idle outboxes.
+/// How often a worker with requests looks for silent streams and idle outboxes. Without requests it does so once a second
+/// ([`STATUS_EVERY`]).
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// Shortest time between two hints that a model has room again.

@@ -23,6 +23,7 @@ use crate::metrics::BusMetrics;
 use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
+use crate::rhythm::Rhythm;
 use crate::subscription::Subscription;
 use crate::task::{self, AbortOnDrop};
 use crate::{backoff, handshake, limits, server_version};
@@ -42,6 +43,7 @@ pub struct Bus {
     jetstream_domain: Option<Arc<str>>,
     known_streams: KnownStreams,
     refusals: Arc<watch::Sender<Refusals>>,
+    rhythm: Rhythm,
     /// The task that tries again what NATS refused. It ends with the last handle.
     recheck: Option<Arc<AbortOnDrop<()>>>,
 }
@@ -180,6 +182,7 @@ impl Bus {
             jetstream_domain: options.jetstream_domain.as_deref().map(Arc::from),
             known_streams: KnownStreams::default(),
             refusals,
+            rhythm: Rhythm::new(Instant::now()),
             recheck: None,
         };
         let recheck = task::spawn("nats-recheck", recheck::run(bus.clone()));
@@ -356,6 +359,11 @@ impl Bus {
         // The client hands out refusals in a task of its own. What came before the first answer is through when the
         // second is here.
         self.round_trip().await
+    }
+
+    /// The common rhythm of all that this process does at regular times.
+    pub fn rhythm(&self) -> Rhythm {
+        self.rhythm
     }
 
     /// Duration of the last [`Bus::round_trip`]; zero before the first.

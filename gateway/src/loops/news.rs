@@ -28,6 +28,7 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
             for (worker, instance) in changed {
                 shared.restarted(worker, instance);
             }
+            shared.watch.ring();
             shared.wake_all();
         }
         Err(error) => shared.malformed("capacity", &error),

@@ -2,6 +2,7 @@
 //! lock is held for one read or one change, never across an await. Where several are needed, the view is locked before
 //! the waiting room, and that before the prefixes.
 
+pub(crate) mod bell;
 mod deadly;
 mod left;
 pub(crate) mod roll_call;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use bell::Bell;
 use deadly::{Deadly, RequestHash};
 use left::Left;
 use roll_call::RollCall;
@@ -52,6 +54,10 @@ pub(crate) struct Shared {
     pub bus_patience: Duration,
     /// Workers that have not yet said which of our streams they hold.
     pub roll_call: RollCall,
+    /// Wakes the loop that watches workers.
+    pub watch: Bell,
+    /// Wakes the loop that tells the coordinators what waits here.
+    pub tell: Bell,
     view: Mutex<View>,
     prefixes: Mutex<Prefixes>,
     waiting: Mutex<Door<Arc<Inbox>>>,
@@ -95,6 +101,8 @@ impl Shared {
             metrics,
             bus_patience,
             roll_call: RollCall::default(),
+            watch: Bell::default(),
+            tell: Bell::default(),
             view: Mutex::default(),
             prefixes: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
@@ -416,6 +424,9 @@ impl Shared {
             (room.len(), room.bytes())
         };
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        if waiting > 0 {
+            self.tell.ring();
+        }
         self.metrics.waiting().set(gauge(waiting));
         self.metrics.waiting_bytes().set(gauge(bytes));
     }

@@ -266,6 +266,9 @@ impl Driver {
             view.began(new, now);
         }
         drop(view);
+        if next.is_some() {
+            self.shared.watch.ring();
+        }
         let old = std::mem::replace(&mut self.running, next);
         self.follow_moves(old, now);
     }

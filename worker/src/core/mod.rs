@@ -280,6 +280,11 @@ impl Core {
         self.drain.is_stopping() && self.jobs.is_empty()
     }
 
+    /// Whether no request runs or waits here.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     /// Enters a draining state: at once no room, what waits is handed over.
     pub(crate) fn begin_drain(&mut self, drain: Drain, now: Instant) {
         self.drain = drain;

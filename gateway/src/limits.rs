@@ -138,6 +138,12 @@ pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
 /// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
 pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
 
+/// How often a worker is told again that requests wait here, if it offers no slot: it may have been restarted.
+pub(crate) const SAY_WAITING_EVERY: Duration = Duration::from_secs(1);
+
+/// Workers that are told of a request that begins to wait. Each further one tells more of them.
+pub(crate) const SAY_WAITING_TO: usize = 16;
+
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
 pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);
 

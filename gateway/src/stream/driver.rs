@@ -43,6 +43,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     ticket: Option<Ticket>,
     in_room: bool,
+    /// A slot is free for it, and it was not sent there yet.
+    called: bool,
     /// Attempts that their workers have not answered.
     pending: Vec<Pending>,
     /// The chosen worker, and why it was chosen.
@@ -111,6 +113,7 @@ impl Driver {
             failure: deadly.then_some(CallError::Deadly),
             ticket: None,
             in_room: false,
+            called: false,
             pending: Vec::new(),
             chosen: None,
             reading: None,
@@ -177,11 +180,12 @@ impl Driver {
                     self.shared.gone(&worker);
                 }
             }
-            Event::Go => {
+            Event::Go | Event::Look => {
                 self.in_room = false;
+                self.called = matches!(event, Event::Go);
                 self.call.way.waits_no_longer(now);
                 if let Some(ticket) = &mut self.ticket {
-                    ticket.had_turn = true;
+                    ticket.had_turn = self.called;
                 }
             }
             Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
@@ -361,6 +365,7 @@ impl Driver {
 
     /// Enters the waiting room, or stays in it.
     fn stand_in_line(&mut self, now: Instant) {
+        self.called = false;
         if !self.in_room {
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
@@ -371,6 +376,8 @@ impl Driver {
             self.call.way.waits(now);
         }
         self.state.wait(now, limits::WAIT_RETRY);
+        self.shared
+            .say_that_it_waits(&self.call.model, self.call.all_needs(), now);
         // A slot that became free between the look and the entry woke nobody.
         if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
             self.shared.wake(&self.call.model);

@@ -115,6 +115,20 @@ impl<T> WaitingRoom<T> {
         Some(place.waker)
     }
 
+    /// Takes everyone out of this line, in order. Nobody is charged, because there is no slot for them, and what tenants
+    /// were charged before is remembered until the next request leaves: they are about to come back.
+    pub(crate) fn dissolve(&mut self, model: &str, line: Features) -> Vec<T> {
+        let places = self.line(model, line).map(Line::dissolve).unwrap_or_default();
+        let mut wakers = Vec::with_capacity(places.len());
+        for place in places {
+            self.waiting -= 1;
+            self.bytes -= place.ticket.bytes;
+            self.occupancy.leave(&place.ticket);
+            wakers.push(place.waker);
+        }
+        wakers
+    }
+
     /// Takes a request out of its line.
     fn remove(
         &mut self,
@@ -156,7 +170,9 @@ impl<T> WaitingRoom<T> {
 
     /// Models for which requests wait.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().map(String::as_str)
+        let waiting = |lines: &Vec<(Features, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
+        let models = self.models.iter().filter(move |(_, lines)| waiting(lines));
+        models.map(|(model, _)| model.as_str())
     }
 
     /// Waiting requests over all models.

@@ -158,3 +158,28 @@ fn bytes_enter_and_leave_with_the_request_also_when_it_was_woken_in_vain() {
     room.leave(&first);
     assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
 }
+
+#[test]
+fn a_line_that_was_woken_in_vain_comes_back_with_its_turns() {
+    let mut room = WaitingRoom::new(bounds(10));
+    let names = ["x1", "x2", "y1", "y2", "y3"];
+    let tickets = names.map(|name| Ticket {
+        tokens: if name.starts_with('x') { 100 } else { 1 },
+        ..room.ticket("m", 0, Some(name[..1].to_owned()), 1, now())
+    });
+    for (name, ticket) in names.into_iter().zip(&tickets) {
+        room.enter(ticket, name, now()).unwrap();
+    }
+    assert_eq!(room.next("m", Features::NONE, now()), Some("x1"));
+    assert_eq!(room.dissolve("m", Features::NONE), ["x2", "y1", "y2", "y3"]);
+    assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
+    for (name, ticket) in names.into_iter().zip(&tickets).skip(1) {
+        room.enter(ticket, name, now()).unwrap();
+    }
+    assert_eq!(
+        drain(&mut room),
+        ["y1", "y2", "y3", "x2"],
+        "x has had its hundred tokens"
+    );
+    assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
+}

@@ -34,6 +34,7 @@ impl Driver {
 
     /// Publishes the next attempt, to a worker or to the queue group.
     pub(super) async fn publish(&mut self, target: Option<Target>, now: Instant) {
+        self.called = false;
         self.begin_reading(target.clone(), now);
         let why = target.as_ref().map(|target| target.why.to_string());
         let target = target.map(|target| target.worker);

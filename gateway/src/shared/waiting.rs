@@ -60,22 +60,30 @@ impl Shared {
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve. Returns how many.
     pub(crate) fn wake(&self, model: &str) -> usize {
-        self.wake_with(|view, room| seek::take_from_lines(view, room, model, Instant::now()))
+        self.wake_with(model, |view, room| {
+            seek::take_from_lines(view, room, model, Instant::now())
+        })
     }
 
     /// A request found no worker: wakes everyone in its line, so that they find out too.
     pub(crate) fn wake_line(&self, model: &str, needs: Features) {
-        self.wake_with(|view, room| seek::take_line(view, room, model, needs));
+        self.wake_with(model, |view, room| seek::take_line(view, room, model, needs));
     }
 
-    fn wake_with(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Called<Arc<Inbox>>) -> usize {
+    fn wake_with(
+        &self,
+        model: &str,
+        take: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Called<Arc<Inbox>>,
+    ) -> usize {
         let called = {
-            let view = self.view();
+            let mut view = self.view();
             let mut waiting = lock(&self.waiting);
             if waiting.room.is_empty() {
                 return 0;
             }
-            called(&view, &mut waiting.room)
+            let called = take(&view, &mut waiting.room);
+            view.call(model, called.have_turn.len());
+            called
         };
         self.count_waiting();
         let count = called.have_turn.len();

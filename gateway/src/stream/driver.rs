@@ -192,6 +192,11 @@ impl Driver {
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
+        if self.called && !self.state.is_choosing() {
+            // It has found a worker by itself, or has ended.
+            self.come();
+            self.shared.wake(&self.call.model);
+        }
         self.carry_out(now);
     }
 
@@ -334,7 +339,15 @@ impl Driver {
                 }
             }
         }
+        self.come();
         self.carry_out(Instant::now());
+    }
+
+    /// The free slot that it was called to counts for others again, unless it is on its way there.
+    fn come(&mut self) {
+        if std::mem::take(&mut self.called) {
+            self.shared.view().came(&self.call.model);
+        }
     }
 
     /// Whether the budget lets a stream that lost its worker move now.
@@ -365,7 +378,7 @@ impl Driver {
 
     /// Enters the waiting room, or stays in it.
     fn stand_in_line(&mut self, now: Instant) {
-        self.called = false;
+        self.come();
         if !self.in_room {
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());

@@ -38,6 +38,8 @@ pub struct Model {
     pub live: bool,
     /// Its workers are started when requests wait for it: in what time a first one is expected.
     starts: Option<Duration>,
+    /// Requests that were called to a free slot and are on their way.
+    called: u32,
     seen: Instant,
     able: SeenFeatures,
     /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
@@ -163,6 +165,7 @@ impl View {
             capabilities: Capabilities::default(),
             live: false,
             starts: None,
+            called: 0,
             seen: now,
             able: SeenFeatures::default(),
             prefill: None,

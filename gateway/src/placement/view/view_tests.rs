@@ -374,7 +374,11 @@ fn a_worker_that_refuses_has_no_room_until_it_tells_again() {
         view.refused(&name("a"), busy, Room::default(), after);
     }
     view.room(&name("a"), room, after);
-    assert_eq!(view.free("m", CHAT), 4, "it had promised nothing since the first of these");
+    assert_eq!(
+        view.free("m", CHAT),
+        4,
+        "it had promised nothing since the first of these"
+    );
 }
 
 #[test]

@@ -34,7 +34,6 @@ impl Driver {
 
     /// Publishes the next attempt, to a worker or to the queue group.
     pub(super) async fn publish(&mut self, target: Option<Target>, now: Instant) {
-        self.called = false;
         self.begin_reading(target.clone(), now);
         let why = target.as_ref().map(|target| target.why.to_string());
         let target = target.map(|target| target.worker);
@@ -74,6 +73,7 @@ impl Driver {
                 worker,
             });
         }
+        self.come();
         if self.published.is_empty() {
             self.published.reserve_exact(1); // usually the only one
         } else if self.published.len() >= limits::MAX_OPEN {

@@ -73,6 +73,7 @@ impl Drop for Driver {
             self.shared.give_up(ticket);
         }
         if self.called {
+            self.come();
             // The slot that was free for it is the next one's.
             self.shared.wake(&self.call.model);
         }

@@ -124,6 +124,14 @@ pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// client does.
 pub(crate) const AGEING: Duration = Duration::from_secs(30);
 
+/// Ended runs of a model from which the wait for a slot is known well enough to refuse a request because of it. Fewer say
+/// little if answers differ much in length.
+pub(crate) const KNOWN_ENDS: f64 = 32.0;
+
+/// A request is refused at once if it can wait for less than this part of the expected wait. The rest is the error of the
+/// estimate.
+pub(crate) const HOPELESS: f64 = 0.75;
+
 /// How long it is remembered that a client left the waiting room: longer than clients usually pause between tries,
 /// and soon over when they have gone for good.
 pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);

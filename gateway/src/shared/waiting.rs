@@ -1,7 +1,6 @@
 //! The waiting room of all streams: who enters and leaves, who is woken, and how workers learn that requests wait here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokenbus_protocol::{Control, Decline, Features, Name, Room, Waits};
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use crate::placement::View;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
 use crate::stream::seek::{self, Called};
-use crate::waiting_room::{Ticket, WaitingRoom};
+use crate::waiting_room::{NotAdmitted, Ticket, WaitingRoom};
 
 impl Shared {
     /// A worker reported its free slots: wakes the requests that wait for one of its models. `offered` of the slots are
@@ -111,6 +110,7 @@ impl Shared {
         let ticket = room.ticket(&call.model, call.priority, call.party(), call.body.len(), now);
         Ticket {
             tokens: cost.prompt.saturating_add(cost.completion),
+            limit: Some(call.deadline.saturating_duration_since(now)),
             ..ticket
         }
     }
@@ -119,7 +119,7 @@ impl Shared {
     /// always admitted. Requests displaced by it are told.
     ///
     /// # Errors
-    /// When to try again, if the room is full.
+    /// [`NotAdmitted`] if the room is full, or if the request cannot wait until it has its turn.
     pub(crate) fn enter(
         &self,
         ticket: &mut Ticket,
@@ -127,11 +127,12 @@ impl Shared {
         begun: bool,
         inbox: &Arc<Inbox>,
         now: Instant,
-    ) -> Result<(), Duration> {
+    ) -> Result<(), NotAdmitted> {
         ticket.line = self.view().distinguishing(&ticket.model, needs);
         ticket.begun = begun;
         let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
         ticket.had_turn = false;
+        ticket.limit = None;
         self.count_waiting();
         for one in entered? {
             let retry_after = one.retry_after;

@@ -21,7 +21,7 @@ use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
 use crate::placement::Target;
 use crate::shared::Shared;
-use crate::waiting_room::Ticket;
+use crate::waiting_room::{NotAdmitted, Ticket};
 
 mod bus;
 mod call_stream;
@@ -188,7 +188,10 @@ impl Driver {
                     ticket.had_turn = self.called;
                 }
             }
-            Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
+            Event::Displaced { retry_after } if self.in_room => {
+                let retry_after = *retry_after;
+                self.not_admitted(NotAdmitted::Full { retry_after });
+            }
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
@@ -382,8 +385,8 @@ impl Driver {
         if !self.in_room {
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
-            if let Err(retry_after) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
-                return self.full(retry_after);
+            if let Err(refused) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
+                return self.not_admitted(refused);
             }
             self.in_room = true;
             self.call.way.waits(now);

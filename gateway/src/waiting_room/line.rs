@@ -104,6 +104,17 @@ impl<T> Line<T> {
         self.classes.values().find_map(|turns| turns.first(now))
     }
 
+    /// Requests that go before a new one with this ticket, at least.
+    pub(super) fn ahead(&self, ticket: &Ticket, now: Instant) -> Option<usize> {
+        let level = ticket.level();
+        let before = self.classes.range(..level).map(|(_, turns)| turns.len());
+        let beside = self
+            .classes
+            .get(&level)
+            .map_or(Some(0), |turns| turns.ahead(&ticket.tenant, now));
+        beside.map(|beside| before.sum::<usize>() + beside)
+    }
+
     fn remove(
         &mut self,
         ticket: &Ticket,

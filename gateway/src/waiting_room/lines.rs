@@ -54,6 +54,7 @@ impl<T> WaitingRoom<T> {
             tenant,
             bytes,
             tokens: 0,
+            limit: None,
             begun: false,
             had_turn: false,
         }
@@ -146,6 +147,13 @@ impl<T> WaitingRoom<T> {
         let line = lines.find(|(line, _)| *line == ticket.line);
         let first = line.and_then(|(_, line)| line.first(now));
         first.is_none_or(|first| first.order == ticket.order)
+    }
+
+    /// Requests that go before a new one with this ticket, at least; `None` if nobody can tell.
+    pub(crate) fn ahead(&self, ticket: &Ticket, now: Instant) -> Option<usize> {
+        let mut lines = self.models.get(&ticket.model).into_iter().flatten();
+        let line = lines.find(|(line, _)| *line == ticket.line);
+        line.map_or(Some(0), |(_, line)| line.ahead(ticket, now))
     }
 
     /// Requests that wait for `model`.

@@ -183,3 +183,38 @@ fn a_line_that_was_woken_in_vain_comes_back_with_its_turns() {
     );
     assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
 }
+
+#[test]
+fn a_new_request_is_told_how_many_go_before_it_at_least() {
+    let (mut room, start) = (WaitingRoom::new(bounds(1000)), now());
+    let enter = |room: &mut WaitingRoom<&'static str>, priority, tenant: &str| {
+        let ticket = room.ticket("m", priority, Some(tenant.to_owned()), 0, start);
+        room.enter(&ticket, "waits", start).unwrap();
+        ticket
+    };
+    for _ in 0..500 {
+        enter(&mut room, 0, "crowd");
+    }
+    for _ in 0..3 {
+        enter(&mut room, 0, "few");
+    }
+    let first = enter(&mut room, 5, "urgent");
+    let mut ahead = |priority, tenant: &str, at| {
+        let ticket = room.ticket("m", priority, Some(tenant.to_owned()), 0, start);
+        room.ahead(&ticket, at)
+    };
+    assert_eq!(ahead(0, "crowd", start), Some(500 + 3 + 1));
+    assert_eq!(ahead(0, "few", start), Some(3 + 3 + 1), "they take turns");
+    assert_eq!(ahead(0, "new", start), Some(1));
+    assert_eq!(ahead(5, "crowd", start), Some(0));
+    assert_eq!(ahead(5, "urgent", start), Some(1));
+    room.give_up(&first, start);
+    let last = enter(&mut room, 0, "few");
+    room.give_up(&last, start);
+    let newest = room.ticket("m", 0, Some("crowd".to_owned()), 0, start);
+    assert_eq!(
+        room.ahead(&newest, start),
+        None,
+        "the newest goes first while clients leave"
+    );
+}

@@ -202,13 +202,7 @@ impl Core {
     pub(crate) fn on_timers(&mut self, now: Instant) {
         while let Some(due) = self.timers.pop(now) {
             match due {
-                Due::Deadline(id) => {
-                    let error = EngineError {
-                        retryable: false,
-                        ..refusal(ErrorCode::Timeout, "The request's time is over")
-                    };
-                    self.end(id, Some(error), Outcome::TimedOut, now);
-                }
+                Due::Deadline(id) => self.time_is_over(id, now),
                 Due::Parts(id) => {
                     let error = refusal(ErrorCode::Timeout, "A part of the request did not come");
                     self.end(id, Some(error), Outcome::Failed, now);
@@ -217,6 +211,15 @@ impl Core {
                 Due::Grace | Due::Offer => {}
             }
         }
+    }
+
+    /// The client of a request waits no longer.
+    fn time_is_over(&mut self, id: Uuid, now: Instant) {
+        let error = EngineError {
+            retryable: false,
+            ..refusal(ErrorCode::Timeout, "The request's time is over")
+        };
+        self.end(id, Some(error), Outcome::TimedOut, now);
     }
 
     /// A moment has passed: silent streams say that they live, gateways are probed, idle outboxes go.

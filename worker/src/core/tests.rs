@@ -116,6 +116,23 @@ async fn a_request_whose_time_is_over_is_ended() {
 }
 
 #[tokio::test]
+async fn a_request_whose_time_ended_in_the_queue_never_reaches_the_engine() {
+    let mut b = bench(1, 1);
+    b.send(&request(1, 0));
+    b.send(&Request {
+        budget_ms: 100,
+        ..request(2, 0)
+    });
+    b.frames();
+    b.now += Duration::from_millis(100);
+    // The slot is free before the timer was looked at.
+    b.engine.sink(0).finish(Finish::default());
+    b.settle();
+    assert_eq!(b.said(), ["1: finish", "2: error timeout false"]);
+    assert_eq!((b.engine.started(), b.running()), (1, 0));
+}
+
+#[tokio::test]
 async fn an_engine_that_is_down_refuses_and_hands_over_what_waits() {
     let mut b = bench(1, 1);
     b.send(&request(1, 0));

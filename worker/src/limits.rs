@@ -102,11 +102,12 @@ pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// ([`STATUS_EVERY`]).
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Shortest time between two hints that a model has room again.
-pub const HINT_GAP: Duration = Duration::from_millis(5);
+/// How long a free slot is kept for the gateway that it was offered to. Longer than the way to a far gateway and back; a
+/// gateway that died costs a slot this time once.
+pub const OFFER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Messages that wait to be published beside frames (hints, control replies, probes' answers).
-/// Hints may be lost; a control reply that is lost is asked for again.
+/// Messages that wait to be published beside frames (control replies, probes' answers). A control reply that is lost is
+/// asked for again.
 pub const POST_QUEUE: usize = 1024;
 
 /// Time between two statuses: three missed ones make a worker lost.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_nats::{Message, StatusCode};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_bus::Subscription;
-use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Subjects, decode};
+use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Room, Subjects, decode};
 use tokio::time::Instant;
 
 use super::pings::{PING_STREAM, Pings};
@@ -61,11 +61,12 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
     if shared.is_unheard(worker, now) {
         return;
     }
-    let (mut room, mut life, mut useless) = (None, None, 0);
+    let (mut room, mut life, mut useless, mut offered) = (None, None, 0, 0_u32);
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
                 Body::Room(told) => room = Some(told),
+                Body::Offer(offer) => offered = offered.saturating_add(offer.slots),
                 // A worker says it once in a message, and each time costs a look at all streams.
                 Body::Held(held) if life.is_none() => {
                     life = Some(held.instance);
@@ -90,8 +91,14 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
         }
     }
     match room {
-        Some(room) => shared.room(worker, room, now),
-        None => shared.view().alive(worker, now),
+        None if offered == 0 => shared.view().alive(worker, now),
+        room => {
+            let free = Room {
+                free: offered,
+                queued: 0,
+            };
+            shared.room(worker, room.unwrap_or(free), offered, now);
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscription) {
             // Permissions are by subject: a worker speaks only of itself.
             Ok(hint) if hint.worker == worker => {
                 shared.view().learnt(&worker, &model, now, unix_seconds());
-                shared.room(&worker, hint.room, now);
+                shared.room(&worker, hint.room, 0, now);
             }
             Ok(_) => shared.malformed(&message.subject, &"it speaks of another worker"),
             Err(error) => shared.malformed(&message.subject, &error),

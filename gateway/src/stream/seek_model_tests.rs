@@ -251,13 +251,14 @@ impl World {
     }
 
     fn wake(&mut self) {
-        for n in take_from_lines(&self.view, &mut self.room, MODEL, self.now) {
+        let called = take_from_lines(&self.view, &mut self.room, MODEL, self.now);
+        for n in called.have_turn.into_iter().chain(called.look) {
             self.requests[n].called = true;
         }
     }
 
     fn wake_line(&mut self) {
-        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE, self.now) {
+        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE).look {
             self.requests[n].called = true;
         }
     }

@@ -285,7 +285,7 @@ impl StreamState {
                     run.heard = run.heard.min(until.checked_sub(limits::STALL).unwrap_or(run.heard));
                 }
             }
-            Event::Go => {
+            Event::Go | Event::Look => {
                 if matches!(self.phase, Phase::Waiting { .. }) {
                     self.place(actions);
                 }
@@ -333,7 +333,7 @@ impl StreamState {
                 self.retire(attempt, Some(&worker), actions);
             }
             Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
-            Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 
@@ -354,7 +354,7 @@ impl StreamState {
                 let reason = format!("it gave the request back ({})", reject.reason);
                 self.lost(&reason, Blame::Worker, actions);
             }
-            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 

@@ -150,6 +150,10 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
     }
 }
 
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
 pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
     Request {
         id: Uuid::from_u128(n),
@@ -245,6 +249,7 @@ impl Bench {
                         of.sort_unstable();
                         format!("held {of:?}")
                     }
+                    Body::Offer(offer) => format!("offer {}", offer.slots),
                     Body::Unknown => "unknown".into(),
                 };
                 seen.push((frame.stream, frame.attempt, frame.seq, what));

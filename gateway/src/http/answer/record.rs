@@ -259,6 +259,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::WaitTooLong { .. }
                 | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }

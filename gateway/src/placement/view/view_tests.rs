@@ -370,6 +370,15 @@ fn a_worker_that_refuses_has_no_room_until_it_tells_again() {
     view.took(&name("a"));
     view.room(&name("a"), room, after);
     assert_eq!(view.free("m", CHAT), 4);
+    for _ in 0..9 {
+        view.refused(&name("a"), busy, Room::default(), after);
+    }
+    view.room(&name("a"), room, after);
+    assert_eq!(
+        view.free("m", CHAT),
+        4,
+        "it had promised nothing since the first of these"
+    );
 }
 
 #[test]

@@ -75,3 +75,8 @@ pub(super) struct PlacementLabel {
     /// The reason.
     pub(super) reason: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CauseLabel {
+    pub(super) cause: &'static str,
+}

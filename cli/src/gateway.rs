@@ -11,7 +11,7 @@ use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::open_files;
-use crate::shared::{BusArgs, KeptArgs, duration, thread_count, threads};
+use crate::shared::{BusArgs, KeptArgs, TraceArgs, duration, thread_count, threads};
 use crate::signals;
 use crate::size::Size;
 
@@ -102,6 +102,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
 
+    #[command(flatten)]
+    trace: TraceArgs,
+
     /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
@@ -124,6 +127,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         },
         drain_delay: args.drain_delay,
         grace: args.grace,
+        trace_slow: args.trace.trace_slow,
         ..Options::default()
     };
     options.http.direct = thread_count(args.threads) == 1;

@@ -95,6 +95,15 @@ pub(crate) struct KeptArgs {
     pub(crate) js_domain: Option<Name>,
 }
 
+/// Traces, for the roles that requests pass through.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// Time to the first output beyond which a request is traced, whatever the sampler decides. Traces go to an
+    /// OpenTelemetry collector where OTEL_EXPORTER_OTLP_ENDPOINT names one
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub(crate) trace_slow: Duration,
+}
+
 /// A role's access to the bus.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {

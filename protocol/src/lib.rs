@@ -63,7 +63,7 @@ pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContex
 pub use smoothed_time::SmoothedTime;
 pub use spending::{Amount, Date, Spending};
 pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
-pub use story::{Step, StepKind, Stories, Story, StoryQuestion};
+pub use story::{LeftCause, Step, StepKind, Stories, Story, StoryQuestion};
 pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};
 pub use waiting::{ModelWaiting, StreamsLeft, Waiting};

@@ -121,6 +121,12 @@ pub struct Totals {
     /// Prompt tokens of the requests that ended with `Finish`, as far as the engine counts them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prompt_tokens: u64,
+    /// Those of them that the engine had in its cache, as far as it counts them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cached_tokens: u64,
+    /// Spans that were not told to the OpenTelemetry collector because too many waited.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spans_dropped: u64,
     /// Requests with a first output.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first_outputs: u64,

@@ -145,6 +145,10 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
     (
+        "telemetry",
+        &[&["limits"], &["settings", "span", "trace"], &["tracer"], &["otlp"]],
+    ),
+    (
         "api",
         &[
             &["limits", "models"],

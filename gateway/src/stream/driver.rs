@@ -240,7 +240,12 @@ impl Driver {
             }
         }
         if let Some(left) = self.state.take_left() {
-            self.call.way.left(now, left.attempt, &left.worker, &left.why);
+            self.call
+                .way
+                .left(now, left.attempt, &left.worker, (left.cause, &left.why));
+            if self.failure.is_none() {
+                self.shared.metrics.moved(left.cause.as_str());
+            }
         }
         self.follow_run(now);
         self.follow_worker(now);

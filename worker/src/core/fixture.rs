@@ -129,6 +129,7 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
             max_frame: limits::FRAME,
             load: Arc::clone(&load),
             metrics: metrics.clone(),
+            tracer: Tracer::default(),
             malformed: prometheus_client::metrics::counter::Counter::default(),
             outboxes: Outboxes::new(limits::OUTBOX, load, metrics, start),
             post,

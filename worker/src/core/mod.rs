@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, Subjects, WorkerState};
+use tokenbus_telemetry::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -71,6 +72,8 @@ pub(crate) struct CoreParts {
     pub(crate) load: Arc<Load>,
     /// Counters, shared.
     pub(crate) metrics: Metrics,
+    /// Makes traces.
+    pub(crate) tracer: Tracer,
     /// Messages that could not be decoded.
     pub(crate) malformed: prometheus_client::metrics::counter::Counter,
     /// Where frames go.

@@ -11,6 +11,7 @@ use tokenbus_protocol::{
     Accepted, Body, Capabilities, ErrorCode, Frame, Part, Reject, RejectReason, Request, RequestKind, Resume,
     can_be_repeated,
 };
+use tokenbus_telemetry::Trace;
 use uuid::Uuid;
 
 use crate::core::accepted_request::{AcceptedRequest, Stage};
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::outbox::stream::{Key, Stream, StreamParts, StreamSink, internal};
 use crate::outbox::{Outbox, Press};
 use crate::report::metrics::Outcome;
+use crate::report::spans::{ENGINE_CALL, Traced};
 
 impl Core {
     /// A message on one of the request subjects.
@@ -111,12 +113,13 @@ impl Core {
             body: body.clone(),
             deadline: job.deadline,
             resume: job.resume.clone(),
-            traceparent: job.traceparent.clone(),
+            trace: job.trace.for_call(ENGINE_CALL),
         };
         if !job.prompt.cuts().is_empty() {
             let reading = self.parts.readings.begin(&job.model, &job.prompt, now);
             job.stream.reads(reading);
         }
+        job.stream.starts(now);
         let sink = Box::new(StreamSink::new(Arc::clone(&job.stream)));
         // A panic of the engine drops the sink, which ends the stream with an error.
         let engine = &self.parts.engine;
@@ -142,6 +145,7 @@ impl Core {
 
     fn accept(&mut self, payload: &Bytes, request: Request<'_>, outbox: Arc<Outbox>, position: u32, now: Instant) {
         let id = request.id;
+        let trace = self.parts.tracer.begin(request.trace.clone());
         let stream = Stream::new(StreamParts {
             key: Key {
                 id,
@@ -154,6 +158,7 @@ impl Core {
             ends: self.parts.ends.clone(),
             max_frame: self.parts.max_frame,
             arrived: now,
+            traced: self.traced(&request, &trace, now),
             paced: request.kind.is_generated(),
         });
         let has_slot = position == 0;
@@ -195,7 +200,7 @@ impl Core {
             model: request.model,
             resume: request.resume,
             prompt: Prompt::from_bytes(&request.prompt),
-            traceparent: request.trace.map(|trace| trace.parent),
+            trace,
         };
         let collecting = matches!(job.stage, Stage::Collecting(_));
         self.jobs.insert(id, job);
@@ -205,6 +210,24 @@ impl Core {
             None if collecting => self.expect_parts(id, now),
             None => self.start(id, now),
         }
+    }
+
+    /// What the trace of `request` is made of, where traces are on.
+    fn traced(&self, request: &Request<'_>, trace: &Trace, now: Instant) -> Option<Box<Traced>> {
+        trace.ids()?;
+        Some(Box::new(Traced {
+            tracer: self.parts.tracer.clone(),
+            trace: trace.clone(),
+            worker: self.parts.identity.worker.clone(),
+            engine: self.info.engine,
+            id: request.id,
+            attempt: request.attempt,
+            kind: request.kind,
+            model: request.model.clone(),
+            arrived: now,
+            started: None,
+            first_output: None,
+        }))
     }
 
     fn reject(&mut self, request: &Request<'_>, outbox: &Outbox, reason: RejectReason) {

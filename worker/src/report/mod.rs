@@ -7,4 +7,5 @@ pub(crate) mod news;
 pub(crate) mod pace;
 pub(crate) mod reading;
 mod recent;
+pub(crate) mod spans;
 pub(crate) mod status;

@@ -54,6 +54,7 @@ impl Driver {
         let envelope = Envelope {
             gateway: &shared.gateway,
             stream: self.number,
+            number: self.call.way.attempts(),
             max_payload: shared.bus.max_payload(),
             now,
         };

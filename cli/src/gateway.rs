@@ -94,6 +94,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     responses_bytes: Size,
 
+    /// Age at which the key that seals the reasoning which clients carry gets a successor, where NATS has JetStream; 0s
+    /// keeps the first key. Older keys still open
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30days")]
+    seal_key_age: Duration,
+
     /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     drain_delay: Duration,
@@ -133,6 +138,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes.0 as u64;
+    options.responses.seal_key_age = args.seal_key_age;
     options.http.max_connections = most_connections(args.max_connections);
     // One body of the largest size always fits, compressed or translated.
     options.http.body_memory = args.body_memory.0.max(args.body_limit.0.saturating_mul(2));

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_protocol::SlotsFrom;
 use tokenbus_sim::{Server, SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
 
@@ -56,6 +57,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let engine = SimEngine::start(SimOptions {
         models: args.model.clone(),
         slots: args.slots.unwrap_or(u32::MAX),
+        slots_from: SlotsFrom::Flag,
         ttft: args.ttft,
         itl: args.itl,
         context_length: None,

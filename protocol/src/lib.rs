@@ -62,7 +62,7 @@ pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
 pub use spending::{Amount, Date, Spending};
-pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
+pub use status::{ModelInfo, ModelLoad, Quantiles, SlotsFrom, Status, Totals, WorkerReport, WorkerState};
 pub use story::{LeftCause, Step, StepKind, Stories, Story, StoryQuestion};
 pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};

@@ -22,6 +22,22 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Where a worker's number of slots comes from.
+    SlotsFrom, other = Default, {
+        /// The operator set it.
+        Flag = "flag",
+        /// The engine tells it.
+        Engine = "engine",
+        /// The worker computed it from the size of the engine's KV cache.
+        Cache = "cache",
+        /// The most that ran while others waited for room in the engine.
+        Observed = "observed",
+        /// A default for this kind of engine.
+        Default = "default",
+    }
+}
+
 /// What a worker reports of itself. It travels in its [`Status`], and from there in each snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerReport {
@@ -45,6 +61,9 @@ pub struct WorkerReport {
     pub models: Vec<ModelInfo>,
     /// Requests that it can run at once.
     pub slots: u32,
+    /// Where that number comes from. Absent in the status of older workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots_from: Option<SlotsFrom>,
     /// Requests running.
     pub active: u32,
     /// Accepted requests that wait for a slot.

@@ -350,6 +350,7 @@ fn status() -> Status {
             },
             itl: Quantiles::default(),
             kv_used: Some(0.5),
+            slots_from: None,
         },
         totals: Totals {
             finished: 1,
@@ -387,6 +388,7 @@ fn capacity() -> Capacity {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: Some(0.5),
+            slots_from: None,
         },
         age_ms: 20,
     };

@@ -32,7 +32,7 @@ use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, stories, survey, tell_waiting};
 use crate::metrics::Metrics;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 use crate::shared::Shared;
 use crate::story::KeptStories;
 use crate::stream::event::Event;
@@ -84,9 +84,11 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         grace: options.grace,
     };
     let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
+    let seals = SealKeys::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses,
+        seals,
         bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),

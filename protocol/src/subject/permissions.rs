@@ -69,6 +69,8 @@ impl Permissions {
         };
         all.keep(&stream_of(&subjects.responses_bucket()));
         all.write(&subjects.responses_bucket());
+        all.keep(&stream_of(&subjects.seal_bucket()));
+        all.write(&subjects.seal_bucket());
         all.keep(&stream_of(&subjects.budgets_bucket()));
         all.watch(&stream_of(&subjects.budgets_bucket()));
         all.write(&subjects.budgets_bucket());
@@ -324,6 +326,8 @@ mod tests {
             ("$KV.tb_keys.alice".into(), &["keys"], &[]),
             ("$KV.tb_responses.all.r".into(), &["gateway"], &[]),
             ("$KV.tb_budgets.alice".into(), &["gateway"], &[]),
+            ("$KV.tb_seal.keys".into(), &["gateway"], &[]),
+            ("$JS.API.STREAM.MSG.GET.KV_tb_seal".into(), &["gateway"], &[]),
             ("$JS.API.STREAM.PURGE.KV_tb_budgets".into(), &[], &[]),
             ("$KV.tb_coordinator.leader".into(), &["coordinator"], &[]),
             ("$JS.API.STREAM.CREATE.KV_tb_keys".into(), &["gateway", "keys"], &[]),

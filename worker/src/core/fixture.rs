@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task;
 use tokenbus_engine::job_channel;
-use tokenbus_protocol::{Cancel, Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
+use tokenbus_protocol::{
+    Cancel, Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind, SlotsFrom,
+};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -87,6 +89,7 @@ pub(crate) fn info(slots: u32) -> EngineInfo {
             },
         }],
         slots,
+        slots_from: SlotsFrom::Engine,
         kv_used: None,
     }
 }

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, Subjects, WorkerState};
+use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, SlotsFrom, Subjects, WorkerState};
 use tokenbus_telemetry::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -336,6 +336,7 @@ impl Core {
             engine: self.info.engine,
             models: self.announced(),
             slots,
+            slots_from: self.parts.slots.map_or(self.info.slots_from, |_| SlotsFrom::Flag),
             kv_used: self.info.kv_used,
         };
         self.parts.snapshot.send_if_modified(|old| {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Link, Rhythm};
-use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerReport, WorkerState};
+use tokenbus_protocol::{ModelInfo, ModelLoad, SlotsFrom, Status, WorkerReport, WorkerState};
 use tokio::sync::watch;
 
 use crate::limits;
@@ -28,6 +28,8 @@ pub(crate) struct Snapshot {
     pub(crate) models: Vec<ModelInfo>,
     /// Requests that it runs at once.
     pub(crate) slots: u32,
+    /// Where that number comes from.
+    pub(crate) slots_from: SlotsFrom,
     /// Part of the KV cache in use.
     pub(crate) kv_used: Option<f64>,
 }
@@ -40,6 +42,7 @@ impl Snapshot {
             engine: "",
             models: Vec::new(),
             slots: 0,
+            slots_from: SlotsFrom::Default,
             kv_used: None,
         }
     }
@@ -219,6 +222,7 @@ impl Heartbeat {
                 started_at_ms: self.identity.started_at_ms,
                 models: snapshot.models.clone(),
                 slots: snapshot.slots,
+                slots_from: (snapshot.slots > 0).then_some(snapshot.slots_from),
                 active: self.load.running(),
                 queued: self.load.queued(),
                 tokens_per_second: rates.all.sample(now, totals.tokens),

@@ -21,8 +21,8 @@ use futures_util::StreamExt as _;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{BusOptions, task};
 use tokenbus_protocol::{
-    BatchReader, Body, Cancel, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status,
-    Subjects,
+    BatchReader, Body, Cancel, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, SlotsFrom,
+    Status, Subjects,
 };
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
@@ -133,6 +133,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
     SimOptions {
         models: vec!["m".to_owned()],
         slots,
+        slots_from: SlotsFrom::Flag,
         ttft: Duration::from_millis(ttft_ms),
         itl: Duration::from_millis(itl_ms),
         context_length: None,

@@ -34,6 +34,7 @@ fn worker(id: &str, models: &[&str]) -> WorkerCapacity {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            slots_from: None,
         },
         age_ms: 0,
     }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs, TraceArgs};
 use crate::{
-    chat, config, coordinator, drain, gateway, generated, health, http, keys, nats_config, open_files, outlet,
+    chat, config, coordinator, drain, fleet, gateway, generated, health, http, keys, nats_config, open_files, outlet,
     sim_server, ui, up, variables, worker,
 };
 
@@ -57,6 +57,8 @@ enum Command {
     SimServer(sim_server::Args),
     #[command(hide = true)]
     FloorServer(tokenbus_loadgen::FloorArgs),
+    #[command(hide = true)]
+    Fleet(fleet::Args),
     Provision(up::provision_command::Args),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -164,6 +166,7 @@ impl Command {
             Self::Bench(args) => Ok(tokenbus_loadgen::run(chat::only_model(args).await?).await?),
             Self::SimServer(args) => sim_server::run(args).await,
             Self::FloorServer(args) => sim_server::floor(&args),
+            Self::Fleet(args) => fleet::run(args).await,
             Self::Provision(args) => up::provision_command::run(args).await,
             Self::Completions(args) => {
                 generated::completions(&args, Cli::command())?;
@@ -193,6 +196,7 @@ impl Command {
             | Self::Bench(_)
             | Self::SimServer(_)
             | Self::FloorServer(_)
+            | Self::Fleet(_)
             | Self::Provision(_)
             | Self::Completions(_)
             | Self::Man(_) => "warn,async_nats::connector=off,tokenbus_bus=error",

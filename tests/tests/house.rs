@@ -218,6 +218,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "chat",
                 "coordinator",
                 "drain",
+                "fleet",
                 "health",
                 "keys",
                 "nats_config",

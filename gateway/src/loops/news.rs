@@ -24,7 +24,7 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
             let now = Instant::now();
-            let changed = shared.view().snapshot(&capacity, now, unix_seconds());
+            let changed = shared.view().snapshot(capacity, now, unix_seconds());
             for (worker, instance) in changed {
                 shared.restarted(worker, instance);
             }

@@ -341,7 +341,7 @@ impl World {
         let age_ms = self.died.map_or(0, |died| (self.now - died).as_millis() as u64);
         let told = there.then(|| fixture::worker("w", 1, u32::from(self.runs.is_some()), age_ms));
         let capacity = fixture::capacity(told.into_iter().collect());
-        self.view.snapshot(&capacity, self.now, 0);
+        self.view.snapshot(capacity, self.now, 0);
         self.wake();
     }
 

@@ -65,9 +65,10 @@ pub struct View {
 impl View {
     /// Applies a snapshot. `unix` is the time in seconds, for the models' `created`. Returns the workers that were
     /// restarted since they were last heard.
-    pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
+    pub fn snapshot(&mut self, capacity: Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
         self.snapshot_at = Some(now);
-        self.told = Some(Arc::new(capacity.clone()));
+        let capacity = Arc::new(capacity);
+        self.told = Some(Arc::clone(&capacity));
         for worker in self.workers.values_mut() {
             worker.in_snapshot = false;
         }
@@ -139,9 +140,14 @@ impl View {
             worker.gone = None;
         }
         let models = told.report.models.iter();
-        worker.models = models
-            .map(|model| (model.name.as_str().into(), model.capabilities.features()))
-            .collect();
+        let models = models.map(|model| (model.name.as_str(), model.capabilities.features()));
+        // Nearly always the same as a second ago.
+        if !models
+            .clone()
+            .eq(worker.models.iter().map(|(name, can)| (&**name, *can)))
+        {
+            worker.models = models.map(|(name, can)| (name.into(), can)).collect();
+        }
         worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             let room = Room {

@@ -119,6 +119,8 @@ pub(crate) struct FlatReport {
     started_at_ms: u64,
     models: Vec<ModelInfo>,
     slots: u32,
+    #[serde(default)]
+    slots_from: Option<SlotsFrom>,
     active: u32,
     queued: u32,
     #[serde(default)]
@@ -162,6 +164,7 @@ impl From<FlatReport> for WorkerReport {
             started_at_ms: flat.started_at_ms,
             models: flat.models,
             slots: flat.slots,
+            slots_from: flat.slots_from,
             active: flat.active,
             queued: flat.queued,
             tokens_per_second: flat.tokens_per_second,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokenbus_gateway::{Bounds, Options};
+use tokenbus_gateway::{Bounds, MostConnections, Options};
 use tokenbus_protocol::Name;
 
 use crate::access::{self, AccessArgs};
@@ -42,6 +42,11 @@ pub(crate) struct Args {
     /// NATS and files; no more than that in any case]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
+
+    /// Most connections from one public address, or one network of 64 bits for IPv6; more get 503. Loopback and private
+    /// addresses, as those of an ingress, have no such bound [default: half of all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_address: Option<u32>,
 
     /// Largest request body, bytes or with a unit, as in 32MiB
     #[arg(long, value_name = "SIZE", default_value = "32MiB")]
@@ -129,7 +134,12 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes.0 as u64;
-    options.http.max_connections = most_connections(args.max_connections);
+    let all = most_connections(args.max_connections);
+    let per_address = args.max_connections_per_address.map(|most| most as usize);
+    options.http.max_connections = MostConnections {
+        all,
+        per_address: per_address.unwrap_or(all.div_ceil(2)),
+    };
     // One body of the largest size always fits, compressed or translated.
     options.http.body_memory = args.body_memory.0.max(args.body_limit.0.saturating_mul(2));
     options.http.body_limit = args.body_limit.0;

@@ -22,6 +22,9 @@ pub struct BusOptions {
     pub name: String,
     /// Replicas of streams and buckets in JetStream.
     pub replicas: Replicas,
+    /// The domain of the JetStream to use, where these servers are leaf nodes: that of the servers that they lead to.
+    /// `None` is the servers' own JetStream.
+    pub jetstream_domain: Option<String>,
 }
 
 impl Default for BusOptions {
@@ -33,6 +36,7 @@ impl Default for BusOptions {
             tls_first: false,
             name: "tokenbus".to_owned(),
             replicas: Replicas::default(),
+            jetstream_domain: None,
         }
     }
 }

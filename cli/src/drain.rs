@@ -320,6 +320,7 @@ mod tests {
                 ttft: Quantiles::default(),
                 itl: Quantiles::default(),
                 kv_used: None,
+                slots_from: None,
             },
             totals: Totals::default(),
             loads: Vec::new(),

@@ -11,7 +11,7 @@ use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::open_files;
-use crate::shared::{BusArgs, KeptArgs, duration, thread_count, threads};
+use crate::shared::{BusArgs, KeptArgs, TraceArgs, duration, thread_count, threads};
 use crate::signals;
 use crate::size::Size;
 
@@ -99,6 +99,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     responses_bytes: Size,
 
+    /// Age at which the key that seals the reasoning which clients carry gets a successor, where NATS has JetStream; 0s
+    /// keeps the first key. Older keys still open
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30days")]
+    seal_key_age: Duration,
+
     /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     drain_delay: Duration,
@@ -106,6 +111,9 @@ pub(crate) struct Args {
     /// Time that running streams have after that
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 
     /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
     #[arg(long, value_name = "N", value_parser = threads)]
@@ -129,17 +137,14 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         },
         drain_delay: args.drain_delay,
         grace: args.grace,
+        trace_slow: args.trace.trace_slow,
         ..Options::default()
     };
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes.0 as u64;
-    let all = most_connections(args.max_connections);
-    let per_address = args.max_connections_per_address.map(|most| most as usize);
-    options.http.max_connections = MostConnections {
-        all,
-        per_address: per_address.unwrap_or(all.div_ceil(2)),
-    };
+    options.responses.seal_key_age = args.seal_key_age;
+    options.http.max_connections = most_connections(args.max_connections, args.max_connections_per_address);
     // One body of the largest size always fits, compressed or translated.
     options.http.body_memory = args.body_memory.0.max(args.body_limit.0.saturating_mul(2));
     options.http.body_limit = args.body_limit.0;
@@ -154,8 +159,9 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-/// As many connections as the limit on open files leaves room for, at most `asked`.
-fn most_connections(asked: Option<u32>) -> usize {
+/// As many connections as the limit on open files leaves room for, at most `asked`; from one address half of them, or
+/// `per_address`.
+fn most_connections(asked: Option<u32>, per_address: Option<u32>) -> MostConnections {
     let most = open_files::limit().map_or(usize::MAX, tokenbus_gateway::connections_within);
     let asked = asked.map(|asked| asked as usize);
     if let Some(asked) = asked.filter(|asked| *asked > most) {
@@ -167,5 +173,8 @@ fn most_connections(asked: Option<u32>) -> usize {
     }
     let connections = asked.map_or(most, |asked| asked.min(most));
     tracing::debug!(connections, "most connections of clients");
-    connections
+    MostConnections {
+        all: connections,
+        per_address: per_address.map_or(connections.div_ceil(2), |most| most as usize),
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_protocol::{Feature, Name};
+use tokenbus_protocol::{Feature, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
@@ -15,7 +15,7 @@ use tokenbus_worker::engine::openai::{
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, duration, threads};
+use crate::shared::{BusArgs, TraceArgs, duration, threads};
 use crate::ui::Screen;
 use crate::up::cache::Cache;
 use crate::up::model::{self, ModelSpec};
@@ -65,6 +65,9 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 
     /// File that says each second whether the engine is well, for `tokenbus health` with the same flag
     #[arg(long, value_name = "FILE")]
@@ -231,6 +234,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         slots: None,
         queue: args.queue,
         grace: args.grace,
+        trace_slow: args.trace.trace_slow,
         ..Options::new(shared.bus, shared.namespace)
     };
     tokenbus_worker::run(options, engine, shutdown).await?;
@@ -258,6 +262,7 @@ fn sim(args: &Args) -> Result<SimOptions, Failure> {
     Ok(SimOptions {
         models: args.model.clone(),
         slots: args.slots.unwrap_or(SIM_SLOTS),
+        slots_from: args.slots.map_or(SlotsFrom::Default, |_| SlotsFrom::Flag),
         ttft: args.sim.sim_ttft,
         itl: args.sim.sim_itl,
         context_length: None,

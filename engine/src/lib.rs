@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume};
+use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, SlotsFrom, TraceContext};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -73,6 +73,8 @@ pub struct EngineInfo {
     pub models: Vec<ModelInfo>,
     /// Requests that it runs at once.
     pub slots: u32,
+    /// Where that number comes from.
+    pub slots_from: SlotsFrom,
     /// Part of the KV cache in use, 0 to 1, where the engine tells.
     pub kv_used: Option<f64>,
 }
@@ -104,8 +106,8 @@ pub struct Job {
     /// What the client has already: the engine goes on from it, or generates the answer again where
     /// the request is deterministic and holds back what is equal.
     pub resume: Option<Resume>,
-    /// W3C `traceparent`, to hand on.
-    pub traceparent: Option<String>,
+    /// W3C trace context, to hand on.
+    pub trace: Option<TraceContext>,
 }
 
 /// Where the output of one job goes. It never waits: what it is given is queued at once.

@@ -49,7 +49,7 @@ pub mod testing {
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};
     pub use crate::placement::{Ask, Choice, Overview, Prefixes, Target, Tried, View, Why};
-    pub use crate::responses_store::ResponsesStore;
+    pub use crate::responses_store::{ResponsesStore, SealKeys};
     pub use crate::story::{KeptStories, Way};
     pub use crate::stream::demux::Streams;
     pub use crate::stream::inbox::{Fate, Inbox};

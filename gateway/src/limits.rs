@@ -127,6 +127,14 @@ pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// client does.
 pub(crate) const AGEING: Duration = Duration::from_secs(30);
 
+/// Ended runs of a model from which the wait for a slot is known well enough to refuse a request because of it. Fewer say
+/// little if answers differ much in length.
+pub(crate) const KNOWN_ENDS: f64 = 32.0;
+
+/// A request is refused at once if it can wait for less than this part of the expected wait. The rest is the error of the
+/// estimate.
+pub(crate) const HOPELESS: f64 = 0.75;
+
 /// How long it is remembered that a client left the waiting room: longer than clients usually pause between tries,
 /// and soon over when they have gone for good.
 pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);
@@ -140,6 +148,12 @@ pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
 
 /// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
 pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
+
+/// How often a worker is told again that requests wait here, if it offers no slot: it may have been restarted.
+pub(crate) const SAY_WAITING_EVERY: Duration = Duration::from_secs(1);
+
+/// Workers that are told of a request that begins to wait. Each further one tells more of them.
+pub(crate) const SAY_WAITING_TO: usize = 16;
 
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
 pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);

@@ -65,6 +65,11 @@ impl Subjects {
         format!("{}_responses", self.namespace)
     }
 
+    /// The bucket of the keys that seal the reasoning which clients carry: `{ns}_seal`.
+    pub fn seal_bucket(&self) -> String {
+        format!("{}_seal", self.namespace)
+    }
+
     /// The bucket of what keys have used of their budgets: `{ns}_budgets`.
     pub fn budgets_bucket(&self) -> String {
         format!("{}_budgets", self.namespace)

@@ -267,6 +267,7 @@ fn status() -> impl Strategy<Value = Status> {
                 },
                 itl: Quantiles::default(),
                 kv_used: Some(0.5),
+                slots_from: None,
             },
             totals: Totals {
                 tokens: numbers.0,

@@ -134,10 +134,20 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     ),
     (
         "http-parts",
-        &[&["chunked", "completion_pattern", "event_stream", "web_guard"]],
+        &[&[
+            "chunked",
+            "completion_pattern",
+            "event_stream",
+            "json_text",
+            "web_guard",
+        ]],
     ),
     ("process", &[&["deaths", "lines", "starter"], &["process"]]),
     ("engine", &[&["channel", "overrides"]]),
+    (
+        "telemetry",
+        &[&["limits"], &["settings", "span", "trace"], &["tracer"], &["otlp"]],
+    ),
     (
         "api",
         &[
@@ -159,7 +169,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["args", "failure"],
             &["arrivals", "check", "target"],
             &["conn", "error"],
-            &["exchange"],
+            &["exchange", "floor"],
             &["probe", "stats"],
             &["load", "report"],
             &["progress", "report_text", "process_usage"],
@@ -208,6 +218,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "chat",
                 "coordinator",
                 "drain",
+                "fleet",
                 "health",
                 "keys",
                 "nats_config",

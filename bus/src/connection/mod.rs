@@ -23,6 +23,7 @@ use crate::metrics::BusMetrics;
 use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
+use crate::rhythm::Rhythm;
 use crate::subscription::Subscription;
 use crate::task::{self, AbortOnDrop};
 use crate::{backoff, handshake, limits, server_version};
@@ -39,8 +40,10 @@ pub struct Bus {
     /// Whether the log has said that a server is too old.
     said_old: Arc<AtomicBool>,
     replicas: Replicas,
+    jetstream_domain: Option<Arc<str>>,
     known_streams: KnownStreams,
     refusals: Arc<watch::Sender<Refusals>>,
+    rhythm: Rhythm,
     /// The task that tries again what NATS refused. It ends with the last handle.
     recheck: Option<Arc<AbortOnDrop<()>>>,
 }
@@ -176,8 +179,10 @@ impl Bus {
             clustered: Arc::default(),
             said_old: Arc::default(),
             replicas: options.replicas,
+            jetstream_domain: options.jetstream_domain.as_deref().map(Arc::from),
             known_streams: KnownStreams::default(),
             refusals,
+            rhythm: Rhythm::new(Instant::now()),
             recheck: None,
         };
         let recheck = task::spawn("nats-recheck", recheck::run(bus.clone()));
@@ -192,6 +197,10 @@ impl Bus {
 
     pub(crate) fn replicas(&self) -> Replicas {
         self.replicas
+    }
+
+    pub(crate) fn jetstream_domain(&self) -> Option<&str> {
+        self.jetstream_domain.as_deref()
     }
 
     pub(crate) fn known_streams(&self) -> &KnownStreams {
@@ -350,6 +359,11 @@ impl Bus {
         // The client hands out refusals in a task of its own. What came before the first answer is through when the
         // second is here.
         self.round_trip().await
+    }
+
+    /// The common rhythm of all that this process does at regular times.
+    pub fn rhythm(&self) -> Rhythm {
+        self.rhythm
     }
 
     /// Duration of the last [`Bus::round_trip`]; zero before the first.

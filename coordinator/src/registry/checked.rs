@@ -8,10 +8,12 @@ use crate::limits::{MAX_MODELS_PER_WORKER, MAX_TEXT};
 
 /// `status` without the nonsense that a broken or hostile worker may send.
 pub(super) fn status(mut status: Status) -> Status {
-    let mut seen = HashSet::new();
-    status.report.models.retain(|model| {
-        !model.name.is_empty() && model.name.len() <= MAX_MODEL_NAME && seen.insert(model.name.clone())
-    });
+    let models = &mut status.report.models;
+    models.retain(|model| !model.name.is_empty() && model.name.len() <= MAX_MODEL_NAME);
+    if models.len() > 1 {
+        let mut seen = HashSet::new();
+        models.retain(|model| seen.insert(model.name.clone()));
+    }
     status.report.models.truncate(MAX_MODELS_PER_WORKER);
     // What is left in `seen` after this are models whose load has not been told yet.
     status.loads.retain(|load| seen.remove(&load.model));

@@ -16,12 +16,13 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use tokenbus_bus::Rhythm;
 use tokenbus_protocol::{EventKind, Name, Status, WorkerReport, WorkerState};
 
 use lateness::Lateness;
 pub(crate) use models::{Model, Models};
 
-use crate::limits::{DEPARTED_FOR, LOST_SHOWN, MAX_FORMER, MAX_LOST, MAX_STATUSES, MAX_WORKERS, STALL, TICK};
+use crate::limits::{DEPARTED_FOR, LOOK, LOST_SHOWN, MAX_FORMER, MAX_LOST, MAX_STATUSES, MAX_WORKERS, STALL, TICK};
 use crate::pacer::Urgency;
 
 /// The newest status of every worker, and when it came by the coordinator's own clock.
@@ -38,6 +39,7 @@ pub(crate) struct Registry {
     models: Models,
     /// Nobody is lost before this time, because the coordinator itself was away.
     excused_until: Option<Instant>,
+    /// When silent workers were looked for last.
     ticked: Option<Instant>,
 }
 
@@ -279,11 +281,27 @@ impl Registry {
         }
     }
 
-    /// Looks for workers that have been silent for too long, and for models to forget. To be called every [`TICK`].
+    /// Longest time between two searches for silent workers.
+    fn look(&self) -> Duration {
+        LOOK.min(self.lost_after / 3).max(TICK)
+    }
+
+    /// When to call [`Self::tick`] again: in `rhythm`, or before that when the next worker would have been silent for too
+    /// long.
+    pub(crate) fn next_look(&self, now: Instant, rhythm: Rhythm) -> Instant {
+        let regular = rhythm.after(now, self.look());
+        let lost = |worker: &Worker| worker.seen + self.lost_after + worker.lateness.allowance();
+        let next = self.workers.values().map(lost).min();
+        next.map_or(regular, |next| next.max(now + TICK).min(regular))
+    }
+
+    /// Looks for workers that have been silent for too long, and for models to forget. To be called when
+    /// [`Self::next_look`] says.
     pub(crate) fn tick(&mut self, now: Instant) -> Change {
+        let longest = self.look() + STALL;
         let slept = self
             .ticked
-            .is_some_and(|last| now.saturating_duration_since(last) > TICK + STALL);
+            .is_some_and(|last| now.saturating_duration_since(last) > longest);
         self.ticked = Some(now);
         if slept {
             self.excuse(now + self.lost_after);

@@ -212,7 +212,6 @@ impl KeyState {
         }
     }
 
-    /// Applies another gateway's report.
     /// Whether this gateway has told of it.
     pub(super) fn knows(&self, gateway: &Name) -> bool {
         self.others.contains_key(gateway)
@@ -223,6 +222,7 @@ impl KeyState {
         self.others.len()
     }
 
+    /// Applies another gateway's report.
     pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
         let news = Consumed {
             requests: told.requests,

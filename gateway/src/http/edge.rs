@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use tokenbus_telemetry::Tracer;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -10,7 +11,7 @@ use crate::http::held::Bodies;
 use crate::http::options::HttpOptions;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 use crate::story::KeptStories;
 use crate::usage::Usage;
 
@@ -35,8 +36,12 @@ pub struct Edge<C> {
     pub usage: Usage,
     /// Keeps the story of each request.
     pub stories: KeptStories,
+    /// Makes the trace of each request.
+    pub tracer: Tracer,
     /// The stored responses that conversations continue from.
     pub responses: ResponsesStore,
+    /// The keys that seal the reasoning which clients carry.
+    pub seals: SealKeys,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }

@@ -24,10 +24,11 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
             let now = Instant::now();
-            let changed = shared.view().snapshot(&capacity, now, unix_seconds());
+            let changed = shared.view().snapshot(capacity, now, unix_seconds());
             for (worker, instance) in changed {
                 shared.restarted(worker, instance);
             }
+            shared.watch.ring();
             shared.wake_all();
         }
         Err(error) => shared.malformed("capacity", &error),
@@ -56,7 +57,7 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscription) {
             // Permissions are by subject: a worker speaks only of itself.
             Ok(hint) if hint.worker == worker => {
                 shared.view().learnt(&worker, &model, now, unix_seconds());
-                shared.room(&worker, hint.room, now);
+                shared.room(&worker, hint.room, 0, now);
             }
             Ok(_) => shared.malformed(&message.subject, &"it speaks of another worker"),
             Err(error) => shared.malformed(&message.subject, &error),

@@ -12,7 +12,7 @@ use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{
-    DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
+    CauseLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
 };
 use super::pace::ITL_BUCKETS;
 
@@ -36,6 +36,7 @@ pub(super) struct Families {
     pub(super) connections: Connections,
     pub(super) attempts: Counter,
     pub(super) republishes: Counter,
+    pub(super) failovers: Family<CauseLabel, Counter>,
     pub(super) prompt_tokens: Family<ModelLabel, Counter>,
     pub(super) completion_tokens: Family<ModelLabel, Counter>,
     pub(super) cached_tokens: Family<ModelLabel, Counter>,
@@ -61,6 +62,7 @@ impl Default for Families {
             connections: Connections::default(),
             attempts: Counter::default(),
             republishes: Counter::default(),
+            failovers: Family::default(),
             prompt_tokens: Family::default(),
             completion_tokens: Family::default(),
             cached_tokens: Family::default(),
@@ -120,6 +122,12 @@ impl Families {
             "republishes",
             "Publishes beyond a request's first: refused, unanswered or lost before",
             f.republishes.clone(),
+        );
+        registry.register(
+            "failovers",
+            "Requests that a worker had begun and that went on at another one, by why they left: gone, restarted, silent, \
+             frames_lost, given_back, engine, handed_over",
+            f.failovers.clone(),
         );
         registry.register(
             "prompt_tokens",

@@ -82,3 +82,8 @@ pub(super) struct DeadlyLabel {
     /// At workers of this gateway, or of another.
     pub(super) seen: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CauseLabel {
+    pub(super) cause: &'static str,
+}

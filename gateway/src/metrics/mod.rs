@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use keys::Tokens;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
-use labels::{DeadlyLabel, PlacementLabel};
+use labels::{CauseLabel, DeadlyLabel, PlacementLabel};
 pub(crate) use meter::Meter;
 pub(crate) use pace::Pace;
 
@@ -57,6 +57,11 @@ impl Metrics {
     /// Publishes after a request's first. The stream's driver counts them.
     pub fn republishes(&self) -> &Counter {
         &self.0.republishes
+    }
+
+    /// Counts a request that moved to another worker, for this cause.
+    pub fn moved(&self, cause: &'static str) {
+        self.0.failovers.get_or_create(&CauseLabel { cause }).inc();
     }
 
     /// Counts a request that was sent to a chosen worker, for this reason.

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::{Name, Subjects};
+use tokenbus_telemetry::{Exporting, Role, SpanCounts, Tracer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,7 @@ use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, stories, survey, tell_waiting};
 use crate::metrics::Metrics;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 use crate::shared::Shared;
 use crate::story::KeptStories;
 use crate::stream::event::Event;
@@ -56,9 +57,11 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let gateway = gateway_id(options.name.as_ref());
     let address = listener.local_addr()?;
     let metrics = Metrics::default();
+    let spans = SpanCounts::default();
+    let (tracer, exporting) = Tracer::start(Role::Gateway, gateway.as_str(), options.trace_slow, spans.clone())?;
     let settings = Settings::load(&options, &gateway, &metrics).await?;
     let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
-    let registry = registry(&metrics, &bus);
+    let registry = registry(&metrics, &bus, &spans);
     let subjects = Subjects::new(options.namespace);
     let (shared, outgoing) = Shared::new(
         bus,
@@ -81,9 +84,11 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         grace: options.grace,
     };
     let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
+    let seals = SealKeys::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses,
+        seals,
         bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),
@@ -93,6 +98,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         models,
         usage,
         stories,
+        tracer,
         draining: ending.draining.clone(),
     });
     let stop = async {
@@ -111,7 +117,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };
-    tokio::join!(usage_task.close(), budget_task.close());
+    tokio::join!(usage_task.close(), budget_task.close(), flush(exporting));
     tasks.end().await;
     // Before the gateway says that it has stopped, NATS answers "no responders" to anyone who sends to it.
     if shared.bus.is_connected()
@@ -143,10 +149,18 @@ async fn unless_deserted(bus: &Bus, time: Duration) {
     }
 }
 
-fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
+/// The last traces leave before the gateway ends.
+async fn flush(exporting: Option<Exporting>) {
+    if let Some(exporting) = exporting {
+        exporting.close().await;
+    }
+}
+
+fn registry(metrics: &Metrics, bus: &Bus, spans: &SpanCounts) -> Registry {
     let mut registry = Registry::with_prefix("tokenbus_gateway");
     metrics.register(&mut registry);
     bus.metrics().register(&mut registry);
+    spans.register(&mut registry);
     registry
 }
 

@@ -48,6 +48,13 @@ impl View {
         unmeasured
     }
 
+    /// Whether any worker runs our streams or is not measured well: whether time alone can make [`Self::silent`] or
+    /// [`Self::unmeasured`] name one.
+    pub fn needs_watching(&self) -> bool {
+        let watched = |worker: &Worker| worker.in_flight > 0 || (worker.ready && !worker.clock.is_set());
+        self.workers.values().any(watched)
+    }
+
     /// A worker answers a message of the time `asked`.
     pub fn answered(&mut self, name: &Name, asked: Instant, now: Instant) {
         if let Some(worker) = self.workers.get_mut(name) {

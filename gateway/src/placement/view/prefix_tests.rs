@@ -24,7 +24,7 @@ impl Bench {
         let now = Instant::now();
         let mut view = View::default();
         let workers = ["a", "b", "c"].map(|id| worker(id, 8, 0, 0)).to_vec();
-        view.snapshot(&capacity(workers), now, 7);
+        view.snapshot(capacity(workers), now, 7);
         Self {
             view,
             prefixes: Prefixes::default(),

@@ -19,6 +19,8 @@ pub(super) struct Worker {
     pub(super) slots: u32,
     pub(super) room: Room,
     pub(super) room_at: Instant,
+    /// It told this gateway of a free slot, and has refused no request since.
+    pub(super) claimed: bool,
     /// The median time between two tokens, in milliseconds; 0 if unknown.
     pub(super) token_ms: f64,
     /// How fast it is with each model, as it told.
@@ -31,6 +33,8 @@ pub(super) struct Worker {
     pub(super) number: Option<WorkerNumber>,
     /// A hash of its name, the same at every gateway.
     pub(super) name: u64,
+    /// When it last knew that requests wait here.
+    pub(super) knows_waiting: Option<Instant>,
     /// When it was asked for all its prefixes.
     pub(super) asked_at: Option<Instant>,
     /// Our requests that were published to it and not answered yet.
@@ -60,12 +64,14 @@ impl Worker {
             slots: 0,
             room: Room::default(),
             room_at: now,
+            claimed: false,
             token_ms: 0.0,
             paces: Vec::new(),
             reading: Pending::default(),
             trust: Trust::default(),
             number: None,
             name: hash(name),
+            knows_waiting: None,
             asked_at: None,
             pending: 0,
             in_flight: 0,

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use tokenbus_protocol::{Delta, EngineError, ErrorCode};
+use tokenbus_protocol::{Delta, EngineError, ErrorCode, TraceContext};
 
 use super::streamed::Stopped;
 use crate::engine::openai::error;
@@ -67,7 +67,7 @@ pub(crate) async fn permitted<T>(
 /// The server, as one job speaks to it.
 pub(crate) struct Server<'j> {
     pub(crate) shared: &'j Shared,
-    pub(crate) traceparent: Option<&'j str>,
+    pub(crate) trace: Option<&'j TraceContext>,
     /// The last refusal, as the server wrote it.
     pub(crate) refused: Mutex<Option<Refused>>,
 }
@@ -76,7 +76,7 @@ impl<'j> Server<'j> {
     pub(crate) fn new(shared: &'j Shared, job: &'j Job) -> Self {
         Self {
             shared,
-            traceparent: job.traceparent.as_deref(),
+            trace: job.trace.as_ref(),
             refused: Mutex::new(None),
         }
     }
@@ -97,7 +97,7 @@ impl<'j> Server<'j> {
 
     /// Posts `body`; what comes back is an answer that began well.
     pub(crate) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
-        let sent = self.shared.client.post(path, body, self.traceparent).await;
+        let sent = self.shared.client.post(path, body, self.trace).await;
         let answer = sent.map_err(|error| self.send_error(&error))?;
         if answer.status().is_success() {
             return Ok(answer);

@@ -6,7 +6,6 @@ pub(crate) mod exchange;
 mod finish_reason;
 mod halves;
 pub(crate) mod streamed;
-mod surrogates;
 pub(crate) mod unary;
 pub(crate) mod usage;
 pub(crate) mod vectors;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, RequestKind};
+use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, RequestKind, SlotsFrom};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;
@@ -21,7 +21,7 @@ pub(crate) struct Catalog {
     /// Slots where the operator does not say.
     pub(crate) slots: u32,
     /// How those were found.
-    pub(crate) slots_found: Found,
+    pub(crate) slots_from: SlotsFrom,
     /// As told to the cluster.
     pub(crate) models: Vec<ModelInfo>,
     targets: HashMap<String, Target>,
@@ -38,7 +38,7 @@ impl Catalog {
                 kind: ServerKind::Unknown,
                 models: Vec::new(),
                 slots: None,
-                slots_found: Found::Told,
+                slots_from: SlotsFrom::Engine,
             },
         )
     }
@@ -48,7 +48,7 @@ impl Catalog {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
-            slots_found: found.slots.map_or(Found::Assumed, |_| found.slots_found),
+            slots_from: found.slots.map_or(SlotsFrom::Default, |_| found.slots_from),
             models: Vec::new(),
             targets: HashMap::new(),
         };
@@ -143,7 +143,7 @@ mod tests {
             kind,
             models: ids.iter().map(model).collect(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }
     }
 

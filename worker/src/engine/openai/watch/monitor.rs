@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use tokenbus_protocol::SlotsFrom;
 use tokio::sync::watch;
 
 use super::breaker::Circuit;
@@ -13,7 +14,7 @@ use super::health::{ProcessNews, Tracker};
 use super::probe::{self, Finding};
 use super::question::{self, Verdict};
 use super::shared::Shared;
-use super::slots::{AtWork, Found, Load};
+use super::slots::{AtWork, Load};
 use crate::engine::openai::limits;
 use crate::engine::openai::options::ModelSpec;
 use crate::engine::openai::supervisor::{ProcessState, SupervisorHandle, loopback_url};
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) named: Vec<ModelSpec>,
     pub(crate) overrides: Overrides,
     pub(crate) slots: Option<u32>,
+    /// Where those come from.
+    pub(crate) slots_from: SlotsFrom,
     pub(crate) start_timeout: Duration,
     /// The base of a supervised server comes from its port, unless the operator fixed it.
     pub(crate) fixed_base: bool,
@@ -71,6 +74,9 @@ impl Monitor {
             health: Health::Starting,
             models: shared.catalog().models.clone(),
             slots: settings.slots.unwrap_or_else(|| shared.catalog().slots),
+            slots_from: settings
+                .slots
+                .map_or(shared.catalog().slots_from, |_| settings.slots_from),
             kv_used: None,
         });
         let monitor = Self {
@@ -200,7 +206,7 @@ impl Monitor {
         if probed.asked_load {
             self.kv_used = probed.load.kv_used;
             let catalog = self.shared.catalog();
-            if self.settings.slots.is_none() && catalog.slots_found != Found::Told {
+            if self.settings.slots.is_none() && catalog.slots_from != SlotsFrom::Engine {
                 self.at_work.look(&probed.load, catalog.slots);
             }
         }
@@ -315,10 +321,10 @@ impl Monitor {
     fn publish(&self) {
         let circuit = self.shared.circuit(Instant::now());
         let catalog = self.shared.catalog();
-        let (slots, found) = match (self.settings.slots, self.at_work.slots()) {
-            (Some(told), _) => (told, Found::Told),
-            (None, Some(seen)) => (seen, Found::AtWork),
-            (None, None) => (catalog.slots, catalog.slots_found),
+        let (slots, slots_from) = match (self.settings.slots, self.at_work.slots()) {
+            (Some(told), _) => (told, self.settings.slots_from),
+            (None, Some(seen)) => (seen, SlotsFrom::Observed),
+            (None, None) => (catalog.slots, catalog.slots_from),
         };
         let info = EngineInfo {
             engine: self.settings.engine,
@@ -330,29 +336,30 @@ impl Monitor {
             } else {
                 slots
             },
+            slots_from,
             kv_used: self.kv_used,
         };
         self.info.send_if_modified(|current| {
             if *current == info {
                 return false;
             }
-            log_change(current, &info, catalog.kind.as_str(), found);
+            log_change(current, &info, catalog.kind.as_str());
             *current = info;
             true
         });
     }
 }
 
-fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str, found: Found) {
-    let slots_are = found.as_str();
+fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str) {
+    let slots_from = info.slots_from.as_str();
     if (&before.health, &info.health) == (&Health::Ready, &Health::Ready)
         && before.slots != info.slots
-        && found != Found::Told
+        && !matches!(info.slots_from, SlotsFrom::Flag | SlotsFrom::Engine)
     {
         tracing::info!(
             engine = info.engine,
             slots = info.slots,
-            slots_are,
+            slots_from,
             "the engine's slots have changed"
         );
     }
@@ -365,7 +372,7 @@ fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str, found:
             server = kind,
             ?models,
             slots = info.slots,
-            slots_are,
+            slots_from,
             "engine ready"
         ),
         (_, Health::Starting) => tracing::info!(engine = info.engine, "engine loading"),

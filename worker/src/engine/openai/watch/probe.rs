@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use tokenbus_protocol::Feature;
+use tokenbus_protocol::{Feature, SlotsFrom};
 
 use super::discover::{self, FoundModel, KV_METRICS};
 use super::slots::{self, Found, Load};
-use crate::engine::openai::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
+use crate::engine::openai::limits::{GENERATION_TIMEOUT, MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
 use crate::engine::openai::target::ServerKind;
 use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
 
@@ -18,7 +18,7 @@ pub(crate) struct Discovery {
     /// Requests at once, where told or seen.
     pub(crate) slots: Option<u32>,
     /// How those were found.
-    pub(crate) slots_found: Found,
+    pub(crate) slots_from: SlotsFrom,
 }
 
 /// What a probe has found.
@@ -49,7 +49,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
             kind: ServerKind::Unknown,
             models: Vec::new(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }));
     }
     if !status.is_success() {
@@ -63,7 +63,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
         kind,
         models,
         slots: None,
-        slots_found: Found::Told,
+        slots_from: SlotsFrom::Engine,
     };
     match describe(client, found).await {
         Ok(found) => Finding::Healthy(Some(found)),
@@ -149,7 +149,7 @@ async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Fi
             {
                 let concurrency = discover::vllm_concurrency(&String::from_utf8_lossy(page.body()));
                 found.slots = concurrency.and_then(slots::of_cache);
-                found.slots_found = Found::Cache;
+                found.slots_from = SlotsFrom::Cache;
             }
             describe_routes(client, &mut found).await;
         }

@@ -400,3 +400,8 @@ impl Drop for Record {
         self.end(Outcome::Cancelled, CLIENT_GONE, None);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+#[path = "record_tests.rs"]
+mod tests;

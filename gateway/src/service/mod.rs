@@ -83,12 +83,10 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         closing: CancellationToken::new(),
         grace: options.grace,
     };
-    let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
-    let seals = SealKeys::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
-        responses,
-        seals,
+        responses: ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses),
+        seals: SealKeys::new(shared.bus.clone(), shared.subjects.namespace(), options.responses),
         bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),

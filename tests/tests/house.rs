@@ -77,6 +77,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "limits",
                 "link",
                 "metrics",
+                "rhythm",
                 "server_version",
                 "task",
             ],

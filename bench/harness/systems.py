@@ -95,7 +95,10 @@ class Starter:
         """A gateway, nats-server, a coordinator and workers. `stagger_ms` makes each worker's time to first
         token so much longer than the last one's, so that their steps do not coincide."""
         nats, bus = self.nats()
-        role = lambda name, *flags: self.processes.start(name, [self.binary, name.split("-")[0], "--nats", bus, *flags])
+        # As with all peers, only warnings are logged, and no line for each request.
+        role = lambda name, *flags: self.processes.start(
+            name, [self.binary, name.split("-")[0], "--log", "warn", "--nats", bus, *flags]
+        )
         port, status = free_port(), free_port()
         coordinator = role("coordinator", "--listen", f"127.0.0.1:{status}")
         gateway = role("gateway", "--listen", f"127.0.0.1:{port}")

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_bus::task;
 use tokenbus_protocol::{Feature, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
@@ -237,7 +238,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         trace_slow: args.trace.trace_slow,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_worker::run(options, engine, shutdown).await?;
+    task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;
     Ok(ExitCode::SUCCESS)
 }
 

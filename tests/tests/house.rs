@@ -78,6 +78,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "limits",
                 "link",
                 "metrics",
+                "rhythm",
                 "server_version",
                 "task",
             ],

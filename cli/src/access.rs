@@ -119,7 +119,9 @@ impl AccessArgs {
 /// The error that ended a gateway: a setting that cannot be used, or a failure.
 pub(crate) fn failure(error: GatewayError) -> Failure {
     match error {
-        GatewayError::Keys(_) | GatewayError::Models(_) => Unusable(error.to_string()).into(),
+        GatewayError::Keys(_) | GatewayError::Models(_) | GatewayError::Telemetry(_) => {
+            Unusable(error.to_string()).into()
+        }
         other => other.into(),
     }
 }

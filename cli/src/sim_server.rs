@@ -71,3 +71,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Runs `tokenbus floor-server`: prints the address, and serves until a signal ends the process.
+pub(crate) fn floor(args: &tokenbus_loadgen::FloorArgs) -> Result<ExitCode, Failure> {
+    let mut told = Ok(());
+    tokenbus_loadgen::serve_floor(args, |address| {
+        told = ui::println(format_args!("listening on http://{address}/v1"));
+    })?;
+    told?;
+    Ok(ExitCode::SUCCESS)
+}

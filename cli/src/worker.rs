@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_bus::task;
 use tokenbus_protocol::{Feature, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
@@ -15,7 +16,7 @@ use tokenbus_worker::engine::openai::{
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::Failure;
-use crate::shared::{BusArgs, duration, threads};
+use crate::shared::{BusArgs, TraceArgs, duration, threads};
 use crate::ui::Screen;
 use crate::up::cache::Cache;
 use crate::up::model::{self, ModelSpec};
@@ -65,6 +66,9 @@ pub(crate) struct Args {
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     grace: Duration,
+
+    #[command(flatten)]
+    trace: TraceArgs,
 
     /// File that says each second whether the engine is well, for `tokenbus health` with the same flag
     #[arg(long, value_name = "FILE")]
@@ -231,9 +235,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         slots: None,
         queue: args.queue,
         grace: args.grace,
+        trace_slow: args.trace.trace_slow,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_worker::run(options, engine, shutdown).await?;
+    task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, SlotsFrom};
+use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, SlotsFrom, TraceContext};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -106,8 +106,8 @@ pub struct Job {
     /// What the client has already: the engine goes on from it, or generates the answer again where
     /// the request is deterministic and holds back what is equal.
     pub resume: Option<Resume>,
-    /// W3C `traceparent`, to hand on.
-    pub traceparent: Option<String>,
+    /// W3C trace context, to hand on.
+    pub trace: Option<TraceContext>,
 }
 
 /// Where the output of one job goes. It never waits: what it is given is queued at once.

@@ -5,9 +5,11 @@
 mod chunked;
 mod completion_pattern;
 mod event_stream;
+mod json_text;
 mod web_guard;
 
 pub use chunked::{ChunkedDecoder, LAST_CHUNK, MalformedChunks, encode_chunk};
 pub use completion_pattern::{CompletionPattern, PatternMatch};
 pub use event_stream::{Event, EventParser, EventTooLong};
+pub use json_text::{Unescape, code_unit, may_have_halves, whole_characters};
 pub use web_guard::{AllowedHost, ForeignRequest, NoHost, WebGuard};

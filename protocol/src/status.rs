@@ -91,6 +91,7 @@ impl WorkerReport {
 
 /// A worker's status, published once a second and on each change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "FlatReport")]
 pub struct Status {
     /// What the snapshot repeats.
     #[serde(flatten)]
@@ -101,6 +102,77 @@ pub struct Status {
     /// The share of each model in the load, if there are several models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<ModelLoad>,
+}
+
+/// All members of the map in which a report travels, with those that stand beside it in a [`Status`] and in a snapshot.
+/// serde reads a flattened member twice, through a copy of the whole map; this is read once, which counts where a thousand
+/// workers are in each snapshot.
+#[derive(Deserialize)]
+pub(crate) struct FlatReport {
+    worker: Name,
+    instance: u64,
+    seq: u64,
+    version: String,
+    host: String,
+    engine: String,
+    state: WorkerState,
+    started_at_ms: u64,
+    models: Vec<ModelInfo>,
+    slots: u32,
+    #[serde(default)]
+    slots_from: Option<SlotsFrom>,
+    active: u32,
+    queued: u32,
+    #[serde(default)]
+    tokens_per_second: f64,
+    #[serde(default)]
+    ttft: Quantiles,
+    #[serde(default)]
+    itl: Quantiles,
+    #[serde(default)]
+    kv_used: Option<f64>,
+    /// Of a status.
+    #[serde(default)]
+    totals: Totals,
+    #[serde(default)]
+    loads: Vec<ModelLoad>,
+    /// Of a worker in a snapshot.
+    #[serde(default)]
+    pub(crate) age_ms: u64,
+}
+
+impl From<FlatReport> for Status {
+    fn from(mut flat: FlatReport) -> Self {
+        Self {
+            totals: flat.totals,
+            loads: std::mem::take(&mut flat.loads),
+            report: flat.into(),
+        }
+    }
+}
+
+impl From<FlatReport> for WorkerReport {
+    fn from(flat: FlatReport) -> Self {
+        Self {
+            worker: flat.worker,
+            instance: flat.instance,
+            seq: flat.seq,
+            version: flat.version,
+            host: flat.host,
+            engine: flat.engine,
+            state: flat.state,
+            started_at_ms: flat.started_at_ms,
+            models: flat.models,
+            slots: flat.slots,
+            slots_from: flat.slots_from,
+            active: flat.active,
+            queued: flat.queued,
+            tokens_per_second: flat.tokens_per_second,
+            ttft: flat.ttft,
+            itl: flat.itl,
+            kv_used: flat.kv_used,
+        }
+    }
 }
 
 /// One model's share of a worker's load. Slots are shared: each goes to whichever model needs it first.
@@ -140,6 +212,12 @@ pub struct Totals {
     /// Prompt tokens of the requests that ended with `Finish`, as far as the engine counts them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prompt_tokens: u64,
+    /// Those of them that the engine had in its cache, as far as it counts them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cached_tokens: u64,
+    /// Spans that were not told to the OpenTelemetry collector because too many waited.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub spans_dropped: u64,
     /// Requests with a first output.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first_outputs: u64,

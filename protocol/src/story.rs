@@ -43,6 +43,28 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Why a request left the worker that ran it.
+    LeftCause, other = Other, {
+        /// The worker's process is gone.
+        Gone = "gone",
+        /// The worker was restarted under its id.
+        Restarted = "restarted",
+        /// Nothing was heard of the worker for too long.
+        Silent = "silent",
+        /// Frames were lost on the way.
+        FramesLost = "frames_lost",
+        /// The worker gave the request back.
+        GivenBack = "given_back",
+        /// The engine failed, or refused the request.
+        Engine = "engine",
+        /// The worker stops and handed the request over.
+        HandedOver = "handed_over",
+        /// A cause that only a newer version knows.
+        Other = "other",
+    }
+}
+
 /// One step of a request's way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -58,6 +80,9 @@ pub struct Step {
     /// The worker.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
+    /// Why it left its worker.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<LeftCause>,
     /// Why, for a human.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

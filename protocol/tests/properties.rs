@@ -330,6 +330,7 @@ proptest! {
         let _ = decode::<Event>(&bytes);
         let _ = decode::<UsageRecord>(&bytes);
         let _ = decode::<Consumption>(&bytes);
+        let _ = decode::<DeadlyRequest>(&bytes);
         let _ = BatchReader::new(&bytes).and_then(|reader| reader.for_each(|_| {}));
     }
 

@@ -28,6 +28,7 @@ pub struct Plan {
     gateways: Vec<Role>,
     coordinators: Vec<Role>,
     workers: Vec<Role>,
+    env: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -38,6 +39,7 @@ impl Cluster {
             gateways: vec![Role::gateway()],
             coordinators: vec![Role::coordinator()],
             workers: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -101,6 +103,21 @@ impl Cluster {
         workers.filter_map(|worker| worker["active"].as_u64()).sum()
     }
 
+    /// The place in `workers` of the one that runs a request now; waits until exactly one does.
+    pub async fn busy(&self) -> usize {
+        eventually("one worker that runs a request", async || {
+            let capacity = self.capacity().await;
+            let workers = capacity["workers"].as_array().into_iter().flatten();
+            let busy: Vec<&str> = workers
+                .filter(|worker| worker["active"] == 1)
+                .filter_map(|worker| worker["worker"].as_str())
+                .collect();
+            let found = self.workers.iter().position(|worker| busy == [worker.id()]);
+            found.ok_or(capacity)
+        })
+        .await
+    }
+
     /// Waits until the workers together report `active` running requests.
     pub async fn wait_active(&self, active: u64) {
         eventually(&format!("{active} running requests in the capacity"), async || {
@@ -152,6 +169,13 @@ impl Plan {
         self
     }
 
+    /// A variable in the environment of every role.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts everything. Waits until every role is ready, every coordinator knows every worker, and every gateway
     /// lists the models of the first coordinator.
     pub async fn start(self) -> Cluster {
@@ -162,7 +186,8 @@ impl Plan {
 
     /// Like [`Plan::start`], with this server, at the addresses `url`.
     pub async fn start_on(self, nats: NatsServer, url: &str) -> Cluster {
-        let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| role.start(url)));
+        let with = |role: Role| self.env.iter().fold(role, |role, (name, value)| role.env(name, value));
+        let start = |roles: Vec<Role>| join_all(roles.into_iter().map(|role| with(role).start(url)));
         let (gateways, coordinators, workers) =
             tokio::join!(start(self.gateways), start(self.coordinators), start(self.workers));
         let cluster = Cluster {

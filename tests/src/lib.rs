@@ -22,6 +22,7 @@ pub mod child;
 pub mod clients;
 pub mod closed_bus;
 pub mod cluster;
+pub mod collector;
 pub mod fake_worker;
 pub mod house;
 pub mod http;

@@ -158,6 +158,7 @@ fn foreign_roles(source: &Source) -> Vec<String> {
         "bus",
         "api",
         "engine",
+        "telemetry",
         "sim",
         "loadgen",
     ]

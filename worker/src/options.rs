@@ -29,6 +29,8 @@ pub struct Options {
     pub grace: Duration,
     /// Bytes that may wait for one gateway.
     pub outbox: usize,
+    /// Time to the first output beyond which a request is traced in any case, where traces are on.
+    pub trace_slow: Duration,
 }
 
 impl Options {
@@ -42,6 +44,7 @@ impl Options {
             queue: 0,
             grace: limits::GRACE,
             outbox: limits::OUTBOX,
+            trace_slow: tokenbus_telemetry::SLOW,
         }
     }
 }

@@ -13,7 +13,7 @@ use openai_support::server::{Piece, Reply, Server, answer, done, event, finish, 
 use openai_support::{Told, engine, info, job, once, question, ready, resumed, start};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokenbus_protocol::{ErrorCode, RequestKind, Resume, ResumeChoice};
+use tokenbus_protocol::{ErrorCode, RequestKind, Resume, ResumeChoice, TraceContext};
 use tokenbus_worker::engine::openai::{OpenAiEngine, OpenAiOptions, ServerKind};
 use tokenbus_worker::engine::{Engine as _, Health, Job};
 use tokio::sync::oneshot;
@@ -63,7 +63,10 @@ async fn the_server_gets_the_clients_body_but_for_three_members() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let job = Job {
         body: body.into(),
-        traceparent: Some(trace.to_owned()),
+        trace: Some(TraceContext {
+            parent: trace.to_owned(),
+            state: Some("v=1".to_owned()),
+        }),
         ..job("mine", &Value::Null)
     };
     start(&engine, job).whole().await.finish();
@@ -74,6 +77,7 @@ async fn the_server_gets_the_clients_body_but_for_three_members() {
         r#"{"model":"m","messages":[ {"role":"user","content":"\u0041"} ],"temperature":0.10,"top_p":1e-1,"unknown":{"b":1,"a":[null]},"seed":18446744073709551616,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#
     );
     assert_eq!(seen.headers["traceparent"], trace);
+    assert_eq!(seen.headers["tracestate"], "v=1");
     assert_eq!(seen.headers["content-type"], "application/json");
     assert!(!seen.headers.contains_key("authorization"));
 }

@@ -1,9 +1,9 @@
 //! The pieces of tool calls: which call each belongs to, and its documented form.
 
 use serde_json::value::RawValue;
+use tokenbus_http_parts::{Unescape, may_have_halves, whole_characters};
 use tokenbus_protocol::{RawJsonError, RawObject};
 
-use super::halves::{Halves, may_have};
 use super::scan::Scan;
 use crate::limits::MAX_TOOL_CALLS;
 
@@ -19,7 +19,7 @@ struct Call {
     name: Option<String>,
     /// Its arguments so far.
     scan: Scan,
-    halves: Halves,
+    halves: Unescape,
 }
 
 /// What a piece says of the call that it belongs to.
@@ -84,7 +84,7 @@ impl Calls {
             .unwrap_or_default();
         for (at, call) in self.0.iter_mut().enumerate() {
             let mut text = String::new();
-            call.halves.end(&mut text);
+            call.halves.finish(&mut text);
             if text.is_empty() {
                 continue;
             }
@@ -217,7 +217,7 @@ impl Call {
             if name == "name" && self.name.is_some() && word(raw).is_some() {
                 changed = true;
             } else if name == input {
-                let is_exact = raw.get().starts_with('"') && !may_have(raw.get()) && !self.halves.waits();
+                let is_exact = raw.get().starts_with('"') && !may_have_halves(raw.get()) && !self.halves.waits();
                 let text = self.input(raw);
                 self.scan.feed(&text);
                 if is_exact {
@@ -241,7 +241,11 @@ impl Call {
     fn input(&mut self, raw: &RawValue) -> String {
         match raw.get() {
             "null" => String::new(),
-            json if json.starts_with('"') => self.halves.read(json),
+            json if json.starts_with('"') => {
+                let mut text = String::with_capacity(json.len());
+                self.halves.feed_string(json, &mut text);
+                text
+            }
             json => json.to_owned(),
         }
     }
@@ -266,7 +270,9 @@ fn number(raw: &RawValue) -> Option<u64> {
 /// A word that is not empty. Some engines number their calls instead of giving them ids.
 fn word(raw: &RawValue) -> Option<String> {
     match raw.get() {
-        json if json.starts_with('"') => Some(Halves::default().read(json)).filter(|word| !word.is_empty()),
+        json if json.starts_with('"') => serde_json::from_str(&whole_characters(json))
+            .ok()
+            .filter(|word: &String| !word.is_empty()),
         json if json.starts_with(|c: char| c.is_ascii_digit()) => Some(json.to_owned()),
         _ => None,
     }

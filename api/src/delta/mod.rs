@@ -3,7 +3,6 @@
 //! halves. Everything that reads or passes on a delta's members reads them from here.
 
 mod calls;
-mod halves;
 mod scan;
 mod tidy;
 

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
+use tokenbus_http_parts::{Unescape, may_have_halves, whole_characters};
 use tokenbus_protocol::{RawJson, RawJsonError, RawObject};
 
 use super::calls::Calls;
-use super::halves::{Halves, may_have, mended};
 
 const CALLS: &str = "tool_calls";
 
@@ -19,7 +19,7 @@ pub(crate) struct Tidy(BTreeMap<u32, Choice>);
 struct Choice {
     calls: Calls,
     /// Members whose text so far ends with half of a character.
-    halves: Vec<(String, Halves)>,
+    halves: Vec<(String, Unescape)>,
 }
 
 impl Tidy {
@@ -32,7 +32,7 @@ impl Tidy {
         last: bool,
     ) -> Option<Cow<'a, RawJson>> {
         let json = members.map_or("{}", |json| json.get());
-        let odd = json.contains("\"tool_calls\"") || may_have(json);
+        let odd = json.contains("\"tool_calls\"") || may_have_halves(json);
         let waits = |known: &Choice| !known.halves.is_empty() || (last && known.calls.wait());
         if !odd && !self.0.get(&choice).is_some_and(waits) {
             return members.map(Cow::Borrowed);
@@ -57,7 +57,7 @@ impl Choice {
             tidied.set(name, "\u{fffd}")?;
             changed = true;
         }
-        let mut earlier: BTreeMap<String, Halves> = earlier.into_iter().collect();
+        let mut earlier: BTreeMap<String, Unescape> = earlier.into_iter().collect();
         for (name, raw) in object.iter() {
             if name == CALLS {
                 match self.calls.tidy(raw)? {
@@ -90,25 +90,26 @@ impl Choice {
         &mut self,
         name: &str,
         raw: &RawValue,
-        before: Option<Halves>,
+        before: Option<Unescape>,
         last: bool,
     ) -> Result<Option<Box<RawValue>>, RawJsonError> {
         let json = raw.get();
         let is_text = json.starts_with('"');
-        if before.is_none() && !may_have(json) {
+        if before.is_none() && !may_have_halves(json) {
             return Ok(None);
         }
         if !is_text {
-            let mut value = mended(json);
+            let mut value = whole_characters(json).into_owned();
             if before.is_some() && json == "null" {
                 value = "\"\u{fffd}\"".to_owned();
             }
             return Ok(Some(RawValue::from_string(value)?));
         }
         let mut halves = before.unwrap_or_default();
-        let mut text = halves.read(json);
+        let mut text = String::with_capacity(json.len());
+        halves.feed_string(json, &mut text);
         if last {
-            halves.end(&mut text);
+            halves.finish(&mut text);
         } else if halves.waits() {
             self.halves.push((name.to_owned(), halves));
         }

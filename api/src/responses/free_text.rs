@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tokenbus_http_parts::Unescape;
 use tokenbus_protocol::RawObject;
 
 use crate::request::RequestError;
@@ -120,7 +121,11 @@ impl FreeText {
     /// The text that is left when no more pieces come.
     pub(super) fn finish(&mut self) -> String {
         let left = match self.state {
-            State::Text => self.unescape.finish(),
+            State::Text => {
+                let mut rest = String::new();
+                self.unescape.finish(&mut rest);
+                rest
+            }
             State::Object => whole(&self.held),
             State::Blank | State::Raw | State::Over => String::new(),
         };
@@ -211,111 +216,6 @@ fn whole(arguments: &str) -> String {
         (Some((_, only)), None) => serde_json::from_str(only.get()).unwrap_or_else(|_| arguments.to_owned()),
         _ => arguments.to_owned(),
     }
-}
-
-/// Takes the escapes out of a JSON string, piece by piece.
-#[derive(Debug, Default)]
-struct Unescape {
-    /// The beginning of an escape: what has come behind its backslash.
-    escape: Option<String>,
-    /// The first half of a pair of surrogates.
-    high: Option<u16>,
-}
-
-impl Unescape {
-    /// Appends the text in `piece` and returns whether the string has ended in it.
-    fn feed(&mut self, piece: &str, out: &mut String) -> bool {
-        for c in piece.chars() {
-            match &mut self.escape {
-                Some(escape) => {
-                    escape.push(c);
-                    self.escaped(out);
-                }
-                None if c == '\\' => self.escape = Some(String::new()),
-                None => {
-                    self.settle(out);
-                    if c == '"' {
-                        return true;
-                    }
-                    out.push(c);
-                }
-            }
-        }
-        false
-    }
-
-    /// What is left of a string that never ended: an escape that was cut is no text.
-    fn finish(&mut self) -> String {
-        let mut out = String::new();
-        self.settle(&mut out);
-        out
-    }
-
-    /// Half a pair without its other half is no character.
-    fn settle(&mut self, out: &mut String) {
-        if self.high.take().is_some() {
-            out.push(char::REPLACEMENT_CHARACTER);
-        }
-    }
-
-    /// Writes the escape if it is complete.
-    fn escaped(&mut self, out: &mut String) {
-        let Some(escape) = &self.escape else { return };
-        let simple = match escape.as_str() {
-            "n" => '\n',
-            "t" => '\t',
-            "r" => '\r',
-            "b" => '\u{8}',
-            "f" => '\u{c}',
-            "\"" => '"',
-            "\\" => '\\',
-            "/" => '/',
-            code if is_begun(code) => return,
-            code => {
-                let unit = code
-                    .strip_prefix('u')
-                    .and_then(|code| u16::from_str_radix(code, 16).ok());
-                let code = code.to_owned();
-                self.escape = None;
-                match unit {
-                    Some(unit) => self.unit(unit, out),
-                    // No escape of JSON: models forget to escape a backslash.
-                    None => {
-                        self.settle(out);
-                        out.push('\\');
-                        out.push_str(&code);
-                    }
-                }
-                return;
-            }
-        };
-        self.escape = None;
-        self.settle(out);
-        out.push(simple);
-    }
-
-    /// Writes a unit of UTF-16, or keeps it until its other half has come.
-    fn unit(&mut self, unit: u16, out: &mut String) {
-        let pair = self.high.take();
-        if let Some(high) = pair {
-            if let Some(Ok(c)) = char::decode_utf16([high, unit]).next() {
-                out.push(c);
-                return;
-            }
-            out.push(char::REPLACEMENT_CHARACTER);
-        }
-        match char::from_u32(u32::from(unit)) {
-            Some(c) => out.push(c),
-            None if (0xd800..0xdc00).contains(&unit) => self.high = Some(unit),
-            None => out.push(char::REPLACEMENT_CHARACTER),
-        }
-    }
-}
-
-/// Whether `code` is the beginning of an escape of a code unit.
-fn is_begun(code: &str) -> bool {
-    let digits = code.strip_prefix('u');
-    digits.is_some_and(|digits| digits.len() < 4 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]

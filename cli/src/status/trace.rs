@@ -135,6 +135,7 @@ mod tests {
             kind,
             attempt: worker.map(|_| 0),
             worker: worker.cloned(),
+            cause: None,
             why: why.map(str::to_owned),
         };
         let story = Story {

@@ -53,7 +53,7 @@ const OUTCOMES: [(&str, Count); 4] = [
     ("cancelled", |totals| float(totals.cancelled)),
 ];
 
-const COUNTS: [(&str, &str, Count); 4] = [
+const COUNTS: [(&str, &str, Count); 6] = [
     ("completion_tokens", "Completion tokens of each worker", |totals| {
         float(totals.tokens)
     }),
@@ -61,6 +61,16 @@ const COUNTS: [(&str, &str, Count); 4] = [
         "prompt_tokens",
         "Prompt tokens of each worker's finished requests, as far as its engine counts them",
         |totals| float(totals.prompt_tokens),
+    ),
+    (
+        "cached_prompt_tokens",
+        "Prompt tokens of those requests that each worker's engine had in its cache, as far as it counts them",
+        |totals| float(totals.cached_tokens),
+    ),
+    (
+        "trace_spans_dropped",
+        "Spans that each worker dropped because too many waited for the OpenTelemetry collector",
+        |totals| float(totals.spans_dropped),
     ),
     (
         "first_outputs",

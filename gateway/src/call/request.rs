@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokenbus_api::MAX_ANSWER;
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Features, RequestKind, TraceContext};
+use tokenbus_protocol::{Features, RequestKind};
+use tokenbus_telemetry::Trace;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -42,8 +43,8 @@ pub struct Call {
     pub address: Option<IpAddr>,
     /// The client's `x-request-id`, or a generated one.
     pub client_id: String,
-    /// W3C trace context.
-    pub trace: Option<TraceContext>,
+    /// Its trace.
+    pub trace: Trace,
     /// Why another worker may not continue the answer once the client has part of it (grammar-constrained output, say);
     /// `None` when it may.
     pub not_resumable: Option<&'static str>,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use tokenbus_telemetry::Tracer;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -35,6 +36,8 @@ pub struct Edge<C> {
     pub usage: Usage,
     /// Keeps the story of each request.
     pub stories: KeptStories,
+    /// Makes the trace of each request.
+    pub tracer: Tracer,
     /// The stored responses that conversations continue from.
     pub responses: ResponsesStore,
     /// The keys that seal the reasoning which clients carry.

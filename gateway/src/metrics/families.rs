@@ -11,7 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
-use super::labels::{MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN};
+use super::labels::{
+    CauseLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
+};
 use super::pace::ITL_BUCKETS;
 
 // From a cached prefix on a fast engine to a long prefill after a wait.
@@ -34,10 +36,12 @@ pub(super) struct Families {
     pub(super) connections: Connections,
     pub(super) attempts: Counter,
     pub(super) republishes: Counter,
+    pub(super) failovers: Family<CauseLabel, Counter>,
     pub(super) prompt_tokens: Family<ModelLabel, Counter>,
     pub(super) completion_tokens: Family<ModelLabel, Counter>,
     pub(super) cached_tokens: Family<ModelLabel, Counter>,
     pub(super) placements: Family<PlacementLabel, Counter>,
+    pub(super) deadly: Family<DeadlyLabel, Counter>,
     pub(super) prefix_cuts: Gauge,
     pub(super) prefix_bytes: Gauge,
     pub(super) keys: KeyFamilies,
@@ -58,10 +62,12 @@ impl Default for Families {
             connections: Connections::default(),
             attempts: Counter::default(),
             republishes: Counter::default(),
+            failovers: Family::default(),
             prompt_tokens: Family::default(),
             completion_tokens: Family::default(),
             cached_tokens: Family::default(),
             placements: Family::default(),
+            deadly: Family::default(),
             prefix_cuts: Gauge::default(),
             prefix_bytes: Gauge::default(),
             keys: KeyFamilies::default(),
@@ -118,6 +124,12 @@ impl Families {
             f.republishes.clone(),
         );
         registry.register(
+            "failovers",
+            "Requests that a worker had begun and that went on at another one, by why they left: gone, restarted, silent, \
+             frames_lost, given_back, engine, handed_over",
+            f.failovers.clone(),
+        );
+        registry.register(
             "prompt_tokens",
             "Prompt tokens of finished requests",
             f.prompt_tokens.clone(),
@@ -156,6 +168,11 @@ impl Families {
     }
 
     fn register_placement(&self, registry: &mut Registry) {
+        registry.register(
+            "deadly_requests",
+            "Requests of which engines died, and that are refused for a time: seen here or told by another gateway",
+            self.deadly.clone(),
+        );
         registry.register(
             "placements",
             "Requests sent to a chosen worker, by the reason of the choice",

@@ -75,3 +75,15 @@ pub(super) struct PlacementLabel {
     /// The reason.
     pub(super) reason: &'static str,
 }
+
+/// Where engines died of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DeadlyLabel {
+    /// At workers of this gateway, or of another.
+    pub(super) seen: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CauseLabel {
+    pub(super) cause: &'static str,
+}

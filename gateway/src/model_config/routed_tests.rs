@@ -102,7 +102,7 @@ fn call(model: &str) -> Call {
         tenant: None,
         address: None,
         client_id: String::new(),
-        trace: None,
+        trace: tokenbus_telemetry::Trace::default(),
         not_resumable: None,
         in_one_piece: false,
         way: crate::story::Way::default(),

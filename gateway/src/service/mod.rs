@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::task::{self, AbortOnDrop};
 use tokenbus_bus::{Bus, BusError};
 use tokenbus_protocol::{Name, Subjects};
+use tokenbus_telemetry::{Exporting, Role, SpanCounts, Tracer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,9 +57,11 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let gateway = gateway_id(options.name.as_ref());
     let address = listener.local_addr()?;
     let metrics = Metrics::default();
+    let spans = SpanCounts::default();
+    let (tracer, exporting) = Tracer::start(Role::Gateway, gateway.as_str(), options.trace_slow, spans.clone())?;
     let settings = Settings::load(&options, &gateway, &metrics).await?;
     let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
-    let registry = registry(&metrics, &bus);
+    let registry = registry(&metrics, &bus, &spans);
     let subjects = Subjects::new(options.namespace);
     let (shared, outgoing) = Shared::new(
         bus,
@@ -93,6 +96,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         models,
         usage,
         stories,
+        tracer,
         draining: ending.draining.clone(),
     });
     let stop = async {
@@ -111,7 +115,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         () = stop => Ok(()),
         ended = tasks.ended() => Err(GatewayError::LoopEnded(ended)),
     };
-    tokio::join!(usage_task.close(), budget_task.close());
+    tokio::join!(usage_task.close(), budget_task.close(), flush(exporting));
     tasks.end().await;
     // Before the gateway says that it has stopped, NATS answers "no responders" to anyone who sends to it.
     if shared.bus.is_connected()
@@ -143,10 +147,18 @@ async fn unless_deserted(bus: &Bus, time: Duration) {
     }
 }
 
-fn registry(metrics: &Metrics, bus: &Bus) -> Registry {
+/// The last traces leave before the gateway ends.
+async fn flush(exporting: Option<Exporting>) {
+    if let Some(exporting) = exporting {
+        exporting.close().await;
+    }
+}
+
+fn registry(metrics: &Metrics, bus: &Bus, spans: &SpanCounts) -> Registry {
     let mut registry = Registry::with_prefix("tokenbus_gateway");
     metrics.register(&mut registry);
     bus.metrics().register(&mut registry);
+    spans.register(&mut registry);
     registry
 }
 
@@ -162,12 +174,14 @@ async fn start(
     let free = bus.subscribe(subjects.free_all()).await?;
     let events = bus.subscribe(subjects.event()).await?;
     let questions = bus.subscribe(subjects.trace()).await?;
+    let deadly = bus.subscribe(subjects.deadly()).await?;
     let mut tasks = Tasks::default();
     let share = || Arc::clone(shared);
     tasks.add("frames", frames::run(share(), out, Arc::clone(&pings)));
     tasks.add("capacity", news::capacity(share(), capacity));
     tasks.add("free hints", news::free(share(), free));
     tasks.add("events", news::events(share(), events));
+    tasks.add("deadly requests", news::deadly(share(), deadly));
     tasks.add("liveness", liveness::run(share(), pings));
     tasks.add("courier", courier::run(share(), outgoing));
     tasks.add("stories", stories::run(share(), kept, questions));

@@ -2,6 +2,7 @@
 
 use tokenbus_bus::{BusError, BusOptions};
 use tokenbus_protocol::Name;
+use tokenbus_telemetry::TelemetryError;
 use tokio::time::Duration;
 
 use crate::auth::source::KeySource;
@@ -39,6 +40,8 @@ pub struct Options {
     pub keys: Option<KeySource>,
     /// Aliases, fallbacks and defaults of models.
     pub models: Option<ModelFile>,
+    /// Time to the first output beyond which a request is traced in any case, where traces are on.
+    pub trace_slow: Duration,
     /// The stream that keeps usage records.
     pub usage_stream: Option<UsageStream>,
 }
@@ -61,6 +64,7 @@ impl Default for Options {
             grace: crate::http::limits::GRACE,
             keys: None,
             models: None,
+            trace_slow: tokenbus_telemetry::SLOW,
             usage_stream: None,
         }
     }
@@ -81,6 +85,9 @@ pub enum GatewayError {
     /// The configuration of models cannot be used.
     #[error(transparent)]
     Models(#[from] ModelFileError),
+    /// Traces cannot be told as asked.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// One of the gateway's loops ended. None does while the gateway runs.
     #[error("the loop that reads {0} ended")]
     LoopEnded(&'static str),

@@ -2,14 +2,16 @@
 //! end. Nothing is written on the path of tokens.
 
 mod kept;
+mod spans;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokenbus_protocol::{Name, Step, StepKind};
+use tokenbus_protocol::{LeftCause, Name, Step, StepKind};
 use tokio::time::Instant;
 
 pub use kept::KeptStories;
+pub(crate) use spans::tell;
 
 use crate::limits::{STORY_STEPS, STORY_WHY};
 
@@ -33,6 +35,7 @@ struct Noted {
     kind: StepKind,
     attempt: Option<u32>,
     worker: Option<Name>,
+    cause: Option<LeftCause>,
     why: Option<Box<str>>,
 }
 
@@ -59,6 +62,13 @@ impl Way {
         self.change(|steps| steps.stop_waiting(now));
     }
 
+    /// How often it was published so far.
+    pub(crate) fn attempts(&self) -> u32 {
+        let mut attempts = 0;
+        self.change(|steps| attempts = steps.attempts);
+        attempts
+    }
+
     /// It was published to `worker`, or to the queue group; `why` says how that was chosen, if that is known.
     pub(crate) fn sent(&self, now: Instant, attempt: u32, worker: Option<&Name>, why: Option<&str>) {
         self.change(|steps| {
@@ -83,8 +93,14 @@ impl Way {
     }
 
     /// It left `worker`, which was lost, failed or handed it over.
-    pub(crate) fn left(&self, now: Instant, attempt: u32, worker: &Name, why: &str) {
-        self.change(|steps| steps.note(now, StepKind::Left, Some(attempt), Some(worker), Some(why)));
+    pub(crate) fn left(&self, now: Instant, attempt: u32, worker: &Name, (cause, why): (LeftCause, &str)) {
+        self.change(|steps| {
+            let before = steps.kept.len();
+            steps.note(now, StepKind::Left, Some(attempt), Some(worker), Some(why));
+            if let Some(noted) = steps.kept.get_mut(before) {
+                noted.cause = Some(cause);
+            }
+        });
     }
 
     /// The way until `now` of a request that arrived at `arrived`.
@@ -118,6 +134,7 @@ impl Steps {
             kind,
             attempt,
             worker: worker.cloned(),
+            cause: None,
             why: why.map(|why| why.chars().take(STORY_WHY).collect()),
         });
     }
@@ -137,6 +154,7 @@ impl Noted {
             kind: self.kind,
             attempt: self.attempt,
             worker: self.worker.clone(),
+            cause: self.cause,
             why: self.why.as_deref().map(str::to_owned),
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Envelope<'a> {
     pub gateway: &'a Name,
     /// The stream's number there.
     pub stream: u64,
+    /// How often the call was published before.
+    pub number: u32,
     /// Largest message that the bus takes, in bytes.
     pub max_payload: usize,
     /// The moment of publishing.
@@ -54,7 +56,7 @@ pub(crate) fn request(call: &Call, attempt: Attempt, envelope: &Envelope<'_>) ->
         priority: call.priority,
         tenant: call.tenant.clone(),
         client_id: Some(call.client_id.clone()),
-        trace: call.trace.clone(),
+        trace: call.trace.for_call(envelope.number),
         resume: attempt.resume,
         parts,
         prompt: call.prompt.to_bytes().into(),
@@ -109,7 +111,7 @@ mod tests {
             tenant: Some("t".repeat(64)),
             address: None,
             client_id: "c".repeat(128),
-            trace: None,
+            trace: tokenbus_telemetry::Trace::default(),
             not_resumable: None,
             in_one_piece: true,
             way: crate::story::Way::default(),
@@ -120,6 +122,7 @@ mod tests {
         let now = Instant::now();
         let gateway = Name::new("g").unwrap();
         let envelope = Envelope {
+            number: 0,
             gateway: &gateway,
             stream: 7,
             max_payload,

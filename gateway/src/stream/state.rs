@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, Name, Reject, RejectReason};
+use tokenbus_protocol::{Accepted, Body, EngineError, ErrorCode, Frame, LeftCause, Name, Reject, RejectReason};
 use tokio::time::Instant;
 
 use super::delivered::Delivered;
 use super::event::{Action, Attempt, Event};
-use super::losses::{Blame, Losses};
+use super::losses::Losses;
 use super::phase::{OpenAttempt, Phase, Run};
 use crate::call::{Call, CallError, Output, Stage};
 use crate::limits;
@@ -62,6 +62,7 @@ pub(crate) struct StreamState {
 pub(crate) struct LeftRun {
     pub(crate) worker: Name,
     pub(crate) attempt: u32,
+    pub(crate) cause: LeftCause,
     /// Why, for a human.
     pub(crate) why: String,
 }
@@ -249,7 +250,7 @@ impl StreamState {
             Phase::Waiting { retry } if now >= *retry => self.place(actions),
             Phase::Running(run) if now >= run.heard + limits::STALL => {
                 let reason = format!("no frame from it for {} s", limits::STALL.as_secs());
-                self.lost(&reason, Blame::Worker, actions);
+                self.lost(&reason, LeftCause::Silent, actions);
             }
             _ => {}
         }
@@ -267,7 +268,7 @@ impl StreamState {
             Event::WorkerInstance { worker, instance } => {
                 let old = |run: &Run| run.worker == worker && run.instance != instance;
                 if matches!(&self.phase, Phase::Running(run) if old(run)) {
-                    self.lost("it was restarted", Blame::Worker, actions);
+                    self.lost("it was restarted", LeftCause::Restarted, actions);
                 }
             }
             Event::Held {
@@ -285,7 +286,7 @@ impl StreamState {
                     run.heard = run.heard.min(until.checked_sub(limits::STALL).unwrap_or(run.heard));
                 }
             }
-            Event::Go => {
+            Event::Go | Event::Look => {
                 if matches!(self.phase, Phase::Waiting { .. }) {
                     self.place(actions);
                 }
@@ -307,7 +308,7 @@ impl StreamState {
             }
             if seq > run.next_seq {
                 let reason = format!("{} frames from it were lost", seq - run.next_seq);
-                return self.lost(&reason, Blame::Worker, actions);
+                return self.lost(&reason, LeftCause::FramesLost, actions);
             }
             run.next_seq += 1;
             run.heard = now;
@@ -333,7 +334,7 @@ impl StreamState {
                 self.retire(attempt, Some(&worker), actions);
             }
             Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
-            Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 
@@ -352,9 +353,9 @@ impl StreamState {
             Body::Error(error) => self.on_error(error, now, actions),
             Body::Reject(reject) => {
                 let reason = format!("it gave the request back ({})", reject.reason);
-                self.lost(&reason, Blame::Worker, actions);
+                self.lost(&reason, LeftCause::GivenBack, actions);
             }
-            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 
@@ -448,7 +449,7 @@ impl StreamState {
 
     fn on_worker_gone(&mut self, worker: &Name, actions: &mut Vec<Action>) {
         match &self.phase {
-            Phase::Running(run) if run.worker == *worker => self.lost("its process is gone", Blame::Worker, actions),
+            Phase::Running(run) if run.worker == *worker => self.lost("its process is gone", LeftCause::Gone, actions),
             Phase::Placing { .. } => {
                 let attempt = self.open.iter().find(|open| open.target.as_ref() == Some(worker));
                 if let Some(attempt) = attempt.map(|open| open.attempt) {

@@ -84,7 +84,7 @@ async fn the_call_is_what_the_client_sent() {
     assert_eq!((call.model.as_str(), call.kind), ("a b", RequestKind::Chat));
     assert_eq!((call.priority, call.tenant.as_deref()), (-5, Some("t")));
     assert_eq!(call.client_id, "myid-1");
-    let given = call.trace.as_ref().unwrap();
+    let given = call.trace.for_call(0).unwrap();
     assert_eq!((given.parent.as_str(), given.state.as_deref()), (trace, Some("v=1")));
     let left = call.deadline - before;
     assert!(

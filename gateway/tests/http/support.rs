@@ -267,6 +267,7 @@ impl Gateway {
             models: extras.models,
             usage,
             stories: KeptStories::default(),
+            tracer: tokenbus_telemetry::Tracer::default(),
             draining: draining.clone(),
             responses: ResponsesStore::absent(),
             seals: SealKeys::absent(),

@@ -10,7 +10,7 @@ pub(in crate::engine) fn job(body: &str, resume: Option<Resume>) -> Job {
         body: Bytes::copy_from_slice(body.as_bytes()),
         deadline: std::time::Instant::now(),
         resume,
-        traceparent: None,
+        trace: None,
     }
 }
 

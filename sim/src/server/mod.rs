@@ -209,7 +209,7 @@ impl Server {
             // A client that stops waiting closes the connection.
             deadline: Instant::now(),
             resume: None,
-            traceparent: None,
+            trace: None,
         };
         let running = self.engine.generate(job, sink);
         let held = Held::new(running, slot, counted);

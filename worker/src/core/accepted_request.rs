@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokenbus_placement::Prompt;
 use tokenbus_protocol::{Name, RequestKind, Resume};
+use tokenbus_telemetry::Trace;
 
 use crate::core::parts::Collector;
 use crate::engine::Running;
@@ -35,8 +36,8 @@ pub(crate) struct AcceptedRequest {
     pub(crate) resume: Option<Resume>,
     /// The cuts of its prompt, if its gateway told them.
     pub(crate) prompt: Prompt,
-    /// W3C `traceparent`.
-    pub(crate) traceparent: Option<String>,
+    /// Its trace.
+    pub(crate) trace: Trace,
 }
 
 /// How far a request has come.

@@ -132,6 +132,7 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
             max_frame: limits::FRAME,
             load: Arc::clone(&load),
             metrics: metrics.clone(),
+            tracer: Tracer::default(),
             malformed: prometheus_client::metrics::counter::Counter::default(),
             outboxes: Outboxes::new(limits::OUTBOX, load, metrics, start),
             post,
@@ -151,6 +152,10 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
         connection: Some(1),
         _snapshot: watching,
     }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
 }
 
 pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
@@ -248,6 +253,7 @@ impl Bench {
                         of.sort_unstable();
                         format!("held {of:?}")
                     }
+                    Body::Offer(offer) => format!("offer {}", offer.slots),
                     Body::Unknown => "unknown".into(),
                 };
                 seen.push((frame.stream, frame.attempt, frame.seq, what));

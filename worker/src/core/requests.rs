@@ -11,6 +11,7 @@ use tokenbus_protocol::{
     Accepted, Body, Capabilities, ErrorCode, Frame, Part, Reject, RejectReason, Request, RequestKind, Resume,
     can_be_repeated,
 };
+use tokenbus_telemetry::Trace;
 use uuid::Uuid;
 
 use crate::core::accepted_request::{AcceptedRequest, Stage};
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::outbox::stream::{Key, Stream, StreamParts, StreamSink, internal};
 use crate::outbox::{Outbox, Press};
 use crate::report::metrics::Outcome;
+use crate::report::spans::{ENGINE_CALL, Traced};
 
 impl Core {
     /// A message on one of the request subjects.
@@ -46,10 +48,14 @@ impl Core {
             attempt: request.attempt,
             floor: request.floor,
             priority: request.priority,
+            kept: self.turns.kept().saturating_sub(self.turns.kept_for(&request.gateway)),
             obstacle,
         });
         if decision.stop.is_some() {
             self.stop(request.id, now);
+        }
+        if decision.verdict != Verdict::Reject(RejectReason::Duplicate) {
+            self.redeem(&request.gateway);
         }
         match decision.verdict {
             Verdict::Run => self.accept(payload, request, outbox, 0, now),
@@ -95,6 +101,10 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.has_slot) else {
             return;
         };
+        if job.deadline <= now {
+            // The timer that says so comes behind what made room for it.
+            return self.time_is_over(id, now);
+        }
         let Stage::Complete(body) = &job.stage else { return };
         let task = engine::Job {
             id,
@@ -103,12 +113,13 @@ impl Core {
             body: body.clone(),
             deadline: job.deadline,
             resume: job.resume.clone(),
-            traceparent: job.traceparent.clone(),
+            trace: job.trace.for_call(ENGINE_CALL),
         };
         if !job.prompt.cuts().is_empty() {
             let reading = self.parts.readings.begin(&job.model, &job.prompt, now);
             job.stream.reads(reading);
         }
+        job.stream.starts(now);
         let sink = Box::new(StreamSink::new(Arc::clone(&job.stream)));
         // A panic of the engine drops the sink, which ends the stream with an error.
         let engine = &self.parts.engine;
@@ -134,6 +145,7 @@ impl Core {
 
     fn accept(&mut self, payload: &Bytes, request: Request<'_>, outbox: Arc<Outbox>, position: u32, now: Instant) {
         let id = request.id;
+        let trace = self.parts.tracer.begin(request.trace.clone());
         let stream = Stream::new(StreamParts {
             key: Key {
                 id,
@@ -146,6 +158,7 @@ impl Core {
             ends: self.parts.ends.clone(),
             max_frame: self.parts.max_frame,
             arrived: now,
+            traced: self.traced(&request, &trace, now),
             paced: request.kind.is_generated(),
         });
         let has_slot = position == 0;
@@ -187,7 +200,7 @@ impl Core {
             model: request.model,
             resume: request.resume,
             prompt: Prompt::from_bytes(&request.prompt),
-            traceparent: request.trace.map(|trace| trace.parent),
+            trace,
         };
         let collecting = matches!(job.stage, Stage::Collecting(_));
         self.jobs.insert(id, job);
@@ -199,11 +212,29 @@ impl Core {
         }
     }
 
+    /// What the trace of `request` is made of, where traces are on.
+    fn traced(&self, request: &Request<'_>, trace: &Trace, now: Instant) -> Option<Box<Traced>> {
+        trace.ids()?;
+        Some(Box::new(Traced {
+            tracer: self.parts.tracer.clone(),
+            trace: trace.clone(),
+            worker: self.parts.identity.worker.clone(),
+            engine: self.info.engine,
+            id: request.id,
+            attempt: request.attempt,
+            kind: request.kind,
+            model: request.model.clone(),
+            arrived: now,
+            started: None,
+            first_output: None,
+        }))
+    }
+
     fn reject(&mut self, request: &Request<'_>, outbox: &Outbox, reason: RejectReason) {
         self.parts.metrics.refused(reason);
         let mut retry_after_ms = None;
         if reason == RejectReason::Busy {
-            self.hints.refused(&request.model);
+            self.turns.waits(&request.gateway);
             retry_after_ms = self.pace.retry_after_ms(self.admission.queued());
         }
         let message = match (reason, &self.info.health) {
@@ -219,7 +250,7 @@ impl Core {
             body: Body::Reject(Reject {
                 reason,
                 worker: self.parts.identity.worker.clone(),
-                room: self.parts.load.room(),
+                room: self.parts.load.room_with(self.turns.kept_for(&request.gateway)),
                 message,
                 retry_after_ms,
                 id: Some(request.id),

@@ -18,7 +18,8 @@ use crate::outbox::split::pieces;
 use crate::outbox::{Outbox, Press, PushError, delta_weight};
 use crate::report::load::{Place, Share};
 use crate::report::metrics::{Metrics, Outcome};
-use crate::report::reading::Reading;
+use crate::report::reading::{Reading, cached};
+use crate::report::spans::{End, Traced};
 use crate::sync::lock;
 
 /// Which attempt of which request.
@@ -52,6 +53,8 @@ pub(crate) struct StreamParts {
     pub(crate) max_frame: usize,
     /// When the request came.
     pub(crate) arrived: Instant,
+    /// What its trace is made of, where traces are on.
+    pub(crate) traced: Option<Box<Traced>>,
     /// Whether its output is tokens, whose pace says something of the engine.
     pub(crate) paced: bool,
 }
@@ -71,11 +74,12 @@ struct State {
     place: Option<Place>,
     /// The engine's reading of its prompt.
     reading: Option<Reading>,
+    traced: Option<Box<Traced>>,
 }
 
 impl Stream {
     /// A stream of which nothing was sent.
-    pub(crate) fn new(parts: StreamParts) -> Arc<Self> {
+    pub(crate) fn new(mut parts: StreamParts) -> Arc<Self> {
         let state = Mutex::new(State {
             open: true,
             next_seq: 0,
@@ -84,6 +88,7 @@ impl Stream {
             tokens: 0,
             place: None,
             reading: None,
+            traced: parts.traced.take(),
         });
         Arc::new(Self { parts, state })
     }
@@ -113,6 +118,13 @@ impl Stream {
         let mut state = lock(&self.state);
         if state.open {
             state.place = Some(place);
+        }
+    }
+
+    /// The engine gets it.
+    pub(crate) fn starts(&self, now: Instant) {
+        if let Some(traced) = &mut lock(&self.state).traced {
+            traced.started = Some(now);
         }
     }
 
@@ -195,7 +207,8 @@ impl Stream {
         let more = finish.completion_tokens.unwrap_or(0).saturating_sub(state.tokens);
         self.parts.metrics.generated(more);
         self.parts.share.generated(more);
-        self.parts.metrics.read(finish.prompt_tokens.unwrap_or(0));
+        let (prompt, cached) = (finish.prompt_tokens, cached(&finish));
+        self.parts.metrics.read(prompt.unwrap_or(0), cached.unwrap_or(0));
         let raw = |json: &Option<tokenbus_protocol::RawJson>| json.as_ref().map_or(0, |json| json.get().len());
         let bytes = raw(&finish.usage) + raw(&finish.chunk);
         if let Some(reading) = &mut state.reading {
@@ -218,10 +231,15 @@ impl Stream {
         state.place = None;
         state.reading = None;
         self.parts.metrics.ended(outcome);
+        let traced = state.traced.take();
+        let traced = traced.map(|traced| (traced, End::of(last.as_ref(), outcome)));
         if let Some(body) = last
             && let Err(error) = self.push(state, body, Press::Last, now)
         {
             tracing::error!(%error, id = %self.parts.key.id, "the end of a stream was not sent");
+        }
+        if let Some((traced, end)) = traced {
+            traced.tell(&end, state.tokens, now);
         }
     }
 
@@ -272,6 +290,9 @@ impl Stream {
             None => {
                 if let Some(reading) = &mut state.reading {
                     reading.first_output(now);
+                }
+                if let Some(traced) = &mut state.traced {
+                    traced.first_output = Some(now);
                 }
                 metrics.first_output(now.saturating_duration_since(self.parts.arrived), now);
             }

@@ -33,6 +33,7 @@ fn setup(bound: usize, max_frame: usize) -> Setup {
         ends: sender,
         max_frame,
         arrived: now,
+        traced: None,
         paced: true,
     });
     stream.hold(load.occupy(stream.share()));

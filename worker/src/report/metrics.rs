@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokenbus_protocol::{Quantiles, RejectReason, Totals};
+use tokenbus_telemetry::SpanCounts;
 
 use crate::limits::LATENCY_WINDOW;
 use crate::report::recent::Latencies;
@@ -36,6 +37,20 @@ pub(crate) enum Outcome {
     HandedOver,
     /// Stopped because its gateway is gone.
     GatewayLost,
+}
+
+impl Outcome {
+    /// Its label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::HandedOver => "handed_over",
+            Self::GatewayLost => "gateway_lost",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,6 +83,9 @@ pub struct Metrics {
     rejected: Counter,
     tokens: Counter,
     prompt_tokens: Counter,
+    cached_tokens: Counter,
+    /// Spans for the OpenTelemetry collector.
+    pub(crate) spans: SpanCounts,
     /// The count and the sum of the times to first token, for the status.
     first_outputs: Counter,
     first_output_ms: Counter,
@@ -76,7 +94,8 @@ pub struct Metrics {
     pub(crate) unsent_batches: Counter,
     pub(crate) unsent_answers: Counter,
     pub(crate) overflows: Counter,
-    pub(crate) hints: Counter,
+    pub(crate) offers: Counter,
+    pub(crate) lapsed_offers: Counter,
     pub(crate) slots: Gauge,
     pub(crate) running: Gauge,
     pub(crate) queued: Gauge,
@@ -98,20 +117,23 @@ struct Recent {
 impl Default for Metrics {
     fn default() -> Self {
         let requests = Family::<OutcomeLabel, Counter>::default();
-        let of = |outcome| requests.get_or_create(&OutcomeLabel { outcome }).clone();
+        let labelled = |outcome| requests.get_or_create(&OutcomeLabel { outcome }).clone();
+        let of = |outcome: Outcome| labelled(outcome.as_str());
         let latencies = || Mutex::new(Latencies::new(LATENCY_WINDOW, Instant::now()));
         Self {
-            finished: of("finished"),
-            failed: of("failed"),
-            timed_out: of("timed_out"),
-            cancelled: of("cancelled"),
-            handed_over: of("handed_over"),
-            gateway_lost: of("gateway_lost"),
-            rejected: of("rejected"),
+            finished: of(Outcome::Finished),
+            failed: of(Outcome::Failed),
+            timed_out: of(Outcome::TimedOut),
+            cancelled: of(Outcome::Cancelled),
+            handed_over: of(Outcome::HandedOver),
+            gateway_lost: of(Outcome::GatewayLost),
+            rejected: labelled("rejected"),
             requests,
             rejects: Family::default(),
             tokens: Counter::default(),
             prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
+            spans: SpanCounts::default(),
             first_outputs: Counter::default(),
             first_output_ms: Counter::default(),
             batches: Counter::default(),
@@ -119,7 +141,8 @@ impl Default for Metrics {
             unsent_batches: Counter::default(),
             unsent_answers: Counter::default(),
             overflows: Counter::default(),
-            hints: Counter::default(),
+            offers: Counter::default(),
+            lapsed_offers: Counter::default(),
             slots: Gauge::default(),
             running: Gauge::default(),
             queued: Gauge::default(),
@@ -148,6 +171,12 @@ impl Metrics {
             "Prompt tokens of finished requests",
             self.prompt_tokens.clone(),
         );
+        r.register(
+            "worker_cached_prompt_tokens",
+            "Prompt tokens that the engine had in its cache, as far as it counts them",
+            self.cached_tokens.clone(),
+        );
+        self.spans.register(r);
         r.register("worker_batches", "Messages with frames sent", self.batches.clone());
         r.register(
             "worker_batch_bytes",
@@ -170,9 +199,14 @@ impl Metrics {
             self.overflows.clone(),
         );
         r.register(
-            "worker_free_hints",
-            "Hints that there is room again",
-            self.hints.clone(),
+            "worker_slot_offers",
+            "Free slots that were offered to waiting gateways in turn",
+            self.offers.clone(),
+        );
+        r.register(
+            "worker_slot_offers_lapsed",
+            "Offered slots that their gateway neither took nor declined in time",
+            self.lapsed_offers.clone(),
         );
         r.register(
             "worker_slots",
@@ -213,6 +247,8 @@ impl Metrics {
             cancelled: self.cancelled.get() + self.gateway_lost.get(),
             tokens: self.tokens.get(),
             prompt_tokens: self.prompt_tokens.get(),
+            cached_tokens: self.cached_tokens.get(),
+            spans_dropped: self.spans.dropped(),
             first_outputs: self.first_outputs.get(),
             first_output_ms: self.first_output_ms.get(),
         }
@@ -241,8 +277,9 @@ impl Metrics {
     }
 
     /// The engine read a prompt of this many tokens.
-    pub(crate) fn read(&self, prompt_tokens: u64) {
+    pub(crate) fn read(&self, prompt_tokens: u64, cached: u64) {
         self.prompt_tokens.inc_by(prompt_tokens);
+        self.cached_tokens.inc_by(cached);
     }
 
     pub(crate) fn first_output(&self, latency: Duration, now: Instant) {
@@ -292,7 +329,7 @@ mod tests {
         }
         m.refused(RejectReason::Busy);
         m.generated(2);
-        m.read(5);
+        m.read(5, 2);
         m.first_output(Duration::from_millis(10), now);
         m.next_output(Duration::from_millis(20), 1, now);
         m.itl(now);
@@ -302,7 +339,8 @@ mod tests {
             &m.unsent_batches,
             &m.unsent_answers,
             &m.overflows,
-            &m.hints,
+            &m.offers,
+            &m.lapsed_offers,
             &m.gateways_lost,
         ];
         for counter in counters {
@@ -316,11 +354,11 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Six outcomes and the refusals, one reason, two counts of tokens, seven counters, five gauges, three quantiles, and the
+        // Six outcomes and the refusals, one reason, three counts of tokens, eight counters, five gauges, three quantiles, and the
         // buckets, the sum and the count of one histogram.
         assert_eq!(
             samples.len(),
-            7 + 1 + 2 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
+            7 + 1 + 3 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
             "{text}"
         );
         let zero = |line: &&&str| line.ends_with(" 0") && !line.contains("_bucket");
@@ -329,8 +367,13 @@ mod tests {
         assert_eq!(m.totals().cancelled, 2);
         let totals = m.totals();
         assert_eq!(
-            (totals.prompt_tokens, totals.first_outputs, totals.first_output_ms),
-            (5, 1, 10)
+            (
+                totals.prompt_tokens,
+                totals.cached_tokens,
+                totals.first_outputs,
+                totals.first_output_ms
+            ),
+            (5, 2, 1, 10)
         );
     }
 }

@@ -205,10 +205,15 @@ impl Drop for Reading {
     }
 }
 
+/// Tokens of the prompt that the engine found in its cache, if it counts them.
+pub(crate) fn cached(finish: &Finish) -> Option<u64> {
+    let usage: Usage = serde_json::from_str(finish.usage.as_ref()?.get()).ok()?;
+    usage.prompt_tokens_details?.cached_tokens
+}
+
 /// Tokens that the engine found in its cache, in the measure in which the prompt has `tokens`.
 fn found(finish: &Finish, tokens: u32) -> Option<u32> {
-    let usage: Usage = serde_json::from_str(finish.usage.as_ref()?.get()).ok()?;
-    let cached = usage.prompt_tokens_details?.cached_tokens?;
+    let cached = cached(finish)?;
     let all = finish.prompt_tokens.filter(|all| *all > 0)?;
     let part = cached.min(all).saturating_mul(u64::from(tokens)) / all;
     u32::try_from(part).ok()

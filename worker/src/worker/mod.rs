@@ -11,9 +11,10 @@ use prometheus_client::registry::Registry;
 use tokenbus_bus::{Bus, BusError, Link, Refusals, task};
 use tokenbus_engine::job_channel;
 use tokenbus_protocol::{Name, Subjects, WorkerState};
+use tokenbus_telemetry::{Exporting, Role, TelemetryError, Tracer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
+use tokio::time::Instant as TokioInstant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::claim::{self, IdTaken};
@@ -39,6 +40,9 @@ pub enum WorkerError {
     /// NATS cannot be used.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// Traces cannot be told as asked.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// Another worker runs under the same id.
     #[error(transparent)]
     Id(#[from] IdTaken),
@@ -51,6 +55,8 @@ pub struct Worker {
     bus: Bus,
     identity: Identity,
     metrics: Metrics,
+    tracer: Tracer,
+    exporting: Option<Exporting>,
     snapshot: watch::Sender<Snapshot>,
     ready: watch::Sender<bool>,
 }
@@ -111,13 +117,18 @@ impl Worker {
     pub async fn connect(options: Options, engine: Arc<dyn Engine>) -> Result<Self, WorkerError> {
         let identity = Identity::new(options.worker.clone(), &options.namespace);
         let name = format!("tokenbus-worker-{}", identity.worker);
+        let metrics = Metrics::default();
+        let (role, spans) = (Role::Worker, metrics.spans.clone());
+        let (tracer, exporting) = Tracer::start(role, identity.worker.as_str(), options.trace_slow, spans)?;
         let bus = Bus::connect(&options.bus.clone().named(name)).await?;
         Ok(Self {
             options,
             engine,
             bus,
             identity,
-            metrics: Metrics::default(),
+            metrics,
+            tracer,
+            exporting,
             snapshot: watch::Sender::new(Snapshot::starting()),
             ready: watch::Sender::new(false),
         })
@@ -139,7 +150,7 @@ impl Worker {
     ///
     /// # Errors
     /// [`WorkerError::Id`] when another worker has its id: when it starts, or later.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), WorkerError> {
         let subjects = Subjects::new(self.options.namespace.clone());
         let asked = tokio::select! {
             biased;
@@ -172,6 +183,9 @@ impl Worker {
         let Loop { core, intake, .. } = running;
         let lost = core.tenure.lost_to();
         self.leave(core, intake, helpers).await;
+        if let Some(exporting) = self.exporting.take() {
+            exporting.close().await;
+        }
         match lost {
             None => Ok(()),
             Some(other) => Err(IdTaken::later(&self.identity, other).into()),
@@ -189,6 +203,7 @@ impl Worker {
             max_frame: self.max_frame(),
             load: Arc::clone(load),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
             malformed: self.bus.metrics().malformed.clone(),
             outboxes: self.outboxes(subjects, load),
             post,
@@ -322,8 +337,7 @@ impl Loop<'_> {
     /// nothing else.
     async fn run(&mut self, shutdown: &CancellationToken) {
         let mut shutdown = pin!(shutdown.cancelled());
-        let mut tick = tokio::time::interval(limits::TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         let (mut stopping, mut engine_gone, mut confirmed) = (false, false, false);
         loop {
             if std::mem::take(&mut self.core.relisten) {
@@ -332,6 +346,13 @@ impl Loop<'_> {
             if self.core.is_finished() && !self.intake.is_leaving() {
                 return;
             }
+            // A worker without requests looks at nothing but its own claim and its metrics.
+            let pause = if self.core.is_idle() {
+                limits::STATUS_EVERY
+            } else {
+                limits::TICK
+            };
+            let tick = TokioInstant::from_std(self.worker.bus.rhythm().after(ticked, pause));
             let timer = self.core.timers.next();
             let due = TokioInstant::from_std(timer.unwrap_or_else(Instant::now));
             tokio::select! {
@@ -342,11 +363,12 @@ impl Loop<'_> {
                     self.core.on_shutdown(Instant::now());
                 }
                 () = tokio::time::sleep_until(due), if timer.is_some() => self.core.on_timers(Instant::now()),
-                _ = tick.tick() => {
+                () = tokio::time::sleep_until(tick) => {
+                    ticked = Instant::now();
                     // A server that is connected to later may have another limit.
                     self.core.parts.max_frame = self.worker.max_frame();
                     let connection = Some(self.link.borrow()).filter(|link| link.connected).map(|link| link.epoch);
-                    self.core.on_tick(connection, Instant::now());
+                    self.core.on_tick(connection, ticked);
                 }
                 Ok(()) = self.link.changed() => {
                     let link = self.link.borrow_and_update().clone();

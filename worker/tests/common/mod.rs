@@ -234,6 +234,8 @@ pub struct Gateway {
     /// By stream and attempt.
     pub streams: BTreeMap<(u64, u32), Seen>,
     pub rooms: BTreeMap<String, Room>,
+    /// Slots that workers offered.
+    pub offered: u32,
     pub messages: u64,
     pub frames: u64,
     /// Whether a hole in a sequence is no failure of the test.
@@ -256,6 +258,7 @@ impl Gateway {
             out,
             streams: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            offered: 0,
             messages: 0,
             frames: 0,
             bears_holes: false,
@@ -344,6 +347,10 @@ impl Gateway {
         if let Body::Room(room) = frame.body {
             assert_eq!(frame.stream, 0);
             self.rooms.insert(worker.to_owned(), room);
+            return;
+        }
+        if let Body::Offer(offer) = frame.body {
+            self.offered += offer.slots;
             return;
         }
         let key = (frame.stream, frame.attempt);

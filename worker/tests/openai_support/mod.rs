@@ -165,7 +165,7 @@ pub fn job(model: &str, body: &Value) -> Job {
         // Nothing is tested by it; a real model on a busy machine takes its time.
         deadline: Instant::now() + Duration::from_secs(240),
         resume: None,
-        traceparent: None,
+        trace: None,
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokenbus_api::{Times, cached_tokens, estimated_tokens};
 use tokenbus_protocol::{Delta, Finish, Name, RequestKind, Story, UsageRecord};
+use tokenbus_telemetry::{Trace, Tracer};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ use crate::limits::STORY_WHY;
 use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome, Pace, Tokens};
 use crate::model_config::{ModelConfig, Served};
 use crate::placement::Why;
-use crate::story::{KeptStories, Way};
+use crate::story::{self, KeptStories, Way};
 use crate::usage::Usage;
 
 /// The record of one request. If it is dropped before its end, the client went away.
@@ -33,6 +34,8 @@ pub(crate) struct Record {
     metrics: Metrics,
     usage: Usage,
     stories: KeptStories,
+    tracer: Tracer,
+    trace: Trace,
     models: ModelConfig,
     request: RequestId,
     /// The path of the API.
@@ -74,18 +77,20 @@ impl Called {
 }
 
 impl Record {
-    /// A request of `caller` for the API at `api` came at `now`.
+    /// A request of `caller` for the API at `api` came at `now`; `trace` is its trace.
     pub(crate) fn begin<C>(
         edge: &Edge<C>,
         (request, api): (RequestId, &'static str),
         caller: Option<Caller>,
-        now: Instant,
+        (trace, now): (Trace, Instant),
     ) -> Self {
         Self {
             meter: edge.metrics.begin(now),
             metrics: edge.metrics.clone(),
             usage: edge.usage.clone(),
             stories: edge.stories.clone(),
+            tracer: edge.tracer.clone(),
+            trace,
             models: edge.models.clone(),
             request,
             api,
@@ -104,6 +109,11 @@ impl Record {
     /// The request holds a share of all bodies' bytes.
     pub(crate) fn holds(&mut self, held: Held) {
         self.held = Some(held);
+    }
+
+    /// The request's trace.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// The request's id.
@@ -259,6 +269,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::WaitTooLong { .. }
                 | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
@@ -285,6 +296,8 @@ impl Record {
         let story = self.story((outcome, status), verdict, used.0, now);
         access_log::write(&story);
         self.stories.keep(&story, now);
+        let kind = self.call.as_ref().map(|call| call.kind);
+        story::tell(&self.tracer, &self.trace, kind, &story, SystemTime::now());
         self.account(now, (outcome, status), used);
     }
 
@@ -387,3 +400,8 @@ impl Drop for Record {
         self.end(Outcome::Cancelled, CLIENT_GONE, None);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -32,7 +32,7 @@ use crate::http::held::Held;
 use crate::http::limits::BACKSTOP;
 use crate::http::request::body;
 use crate::http::request::client_address::ClientAddress;
-use crate::http::request::headers::{CallHeaders, IGNORED};
+use crate::http::request::headers::{self, CallHeaders, IGNORED};
 use crate::http::request::path::PathModel;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
@@ -129,7 +129,8 @@ impl ReceivedRequest {
             .map(|bypass| Arc::clone(&bypass.0));
         let address = request.extensions().get::<ClientAddress>().map(|client| client.0);
         let caller = request.extensions().get::<Caller>().cloned();
-        let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), at);
+        let trace = edge.tracer.begin(headers::trace(request.headers()));
+        let mut record = Record::begin(edge, (id.clone(), endpoint.path), caller.clone(), (trace, at));
         let held = edge.bodies.begin();
         record.holds(held.clone());
         let path_model = request.extensions().get::<PathModel>().cloned();
@@ -323,7 +324,7 @@ impl ReceivedRequest {
             tenant: headers.tenant.take(),
             address: self.address,
             client_id: std::mem::take(&mut self.id.0),
-            trace: headers.trace.take(),
+            trace: self.record.trace().clone(),
             not_resumable,
             in_one_piece: !checked.form.is_stream(),
             way: Way::default(),

@@ -121,7 +121,7 @@ impl View {
             } else {
                 WorkerState::Unavailable
             },
-            models: worker.models.iter().map(|(model, _)| model.clone()).collect(),
+            models: worker.models.iter().map(|(model, _)| model.to_string()).collect(),
             slots: worker.slots,
             slots_from: None,
             active: worker.slots.saturating_sub(worker.room.free),

@@ -54,6 +54,7 @@ impl Driver {
         let envelope = Envelope {
             gateway: &shared.gateway,
             stream: self.number,
+            number: self.call.way.attempts(),
             max_payload: shared.bus.max_payload(),
             now,
         };
@@ -73,6 +74,7 @@ impl Driver {
                 worker,
             });
         }
+        self.come();
         if self.published.is_empty() {
             self.published.reserve_exact(1); // usually the only one
         } else if self.published.len() >= limits::MAX_OPEN {

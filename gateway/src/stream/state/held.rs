@@ -3,11 +3,10 @@
 //! The answer is a frame among the others: what was sent before it has arrived before it, or is lost. So it shows at
 //! once that the last frames are missing; otherwise only a silence would.
 
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{LeftCause, Name};
 use tokio::time::Instant;
 
 use super::super::event::Action;
-use super::super::losses::Blame;
 use super::super::phase::Phase;
 use super::StreamState;
 
@@ -26,9 +25,9 @@ impl StreamState {
                 Some((attempt, next)) if attempt == run.attempt && next <= run.next_seq => run.heard = now,
                 Some((attempt, next)) if attempt == run.attempt => {
                     let reason = format!("{} frames from it were lost", next - run.next_seq);
-                    self.lost(&reason, Blame::Worker, actions);
+                    self.lost(&reason, LeftCause::FramesLost, actions);
                 }
-                _ => self.lost("its last frames were lost", Blame::Worker, actions),
+                _ => self.lost("its last frames were lost", LeftCause::FramesLost, actions),
             },
             Phase::Placing { .. } => {
                 // The worker took an attempt, and its `Accepted` is lost.

@@ -1,6 +1,6 @@
 //! What follows when a run ends before its answer: another attempt, or an error.
 
-use tokenbus_protocol::{EngineError, ErrorCode};
+use tokenbus_protocol::{EngineError, ErrorCode, LeftCause};
 use tokio::time::Instant;
 
 use super::super::delivered::Delivered;
@@ -24,7 +24,12 @@ impl StreamState {
             _ if error.code == ErrorCode::Internal => Blame::OwnError,
             _ => Blame::Engine,
         };
-        let Some(run) = self.end_run(blame, &error.message) else {
+        let cause = if handed_over {
+            LeftCause::HandedOver
+        } else {
+            LeftCause::Engine
+        };
+        let Some(run) = self.end_run(blame, cause, &error.message) else {
             return;
         };
         if self.losses.is_deadly() {
@@ -44,8 +49,10 @@ impl StreamState {
     }
 
     /// The run is lost: continues elsewhere if possible.
-    pub(super) fn lost(&mut self, reason: &str, blame: Blame, actions: &mut Vec<Action>) {
-        let Some(run) = self.end_run(blame, reason) else { return };
+    pub(super) fn lost(&mut self, reason: &str, cause: LeftCause, actions: &mut Vec<Action>) {
+        let Some(run) = self.end_run(Blame::Worker, cause, reason) else {
+            return;
+        };
         actions.push(Action::Cancel {
             worker: run.worker.clone(),
             attempt: run.attempt,
@@ -69,7 +76,7 @@ impl StreamState {
         self.place(actions);
     }
 
-    fn end_run(&mut self, blame: Blame, why: &str) -> Option<Run> {
+    fn end_run(&mut self, blame: Blame, cause: LeftCause, why: &str) -> Option<Run> {
         match std::mem::replace(&mut self.phase, Phase::Choosing) {
             Phase::Running(run) => {
                 self.floor = self.floor.max(run.attempt + 1);
@@ -78,6 +85,7 @@ impl StreamState {
                 self.left = Some(LeftRun {
                     worker: run.worker.clone(),
                     attempt: run.attempt,
+                    cause,
                     why: why.to_owned(),
                 });
                 self.delivered.seam();

@@ -6,12 +6,13 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use tokenbus_protocol::{Delta, EngineError, ErrorCode};
+use tokenbus_protocol::{Delta, EngineError, ErrorCode, TraceContext};
 
 use super::streamed::Stopped;
 use crate::engine::openai::error;
 use crate::engine::openai::limits;
 use crate::engine::openai::manner::Refused;
+use crate::engine::openai::watch::question::Topic;
 use crate::engine::openai::watch::shared::Shared;
 use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
 use crate::engine::{Closed, Job, Sink};
@@ -31,10 +32,10 @@ pub(crate) async fn room(output: &Output) {
     }
 }
 
-/// Lets `work` for the request of this `body` run if the circuit breaker does, and tells it how that went.
+/// Lets `work` for `job` run if the circuit breaker does, and tells it how that went.
 pub(crate) async fn permitted<T>(
     shared: &Arc<Shared>,
-    body: &Bytes,
+    job: &Job,
     work: impl Future<Output = Result<T, Stopped>>,
 ) -> Result<T, Stopped> {
     let Some(permit) = shared.permit(Instant::now()) else {
@@ -46,8 +47,15 @@ pub(crate) async fn permitted<T>(
         Ok(_) => permit.success(),
         Err(Stopped::Failed(error)) if error::is_fault(error) && error.code == ErrorCode::Internal => {
             let mut hasher = DefaultHasher::new();
-            body.hash(&mut hasher);
-            permit.failed_on(hasher.finish(), Instant::now());
+            job.body.hash(&mut hasher);
+            let topic = Topic {
+                kind: job.kind,
+                upstream: shared
+                    .catalog()
+                    .target(&job.model)
+                    .map_or_else(String::new, |target| target.upstream.clone()),
+            };
+            permit.failed_on(hasher.finish(), topic, Instant::now());
         }
         Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
         Err(Stopped::Failed(_)) => permit.success(),
@@ -59,7 +67,7 @@ pub(crate) async fn permitted<T>(
 /// The server, as one job speaks to it.
 pub(crate) struct Server<'j> {
     pub(crate) shared: &'j Shared,
-    pub(crate) traceparent: Option<&'j str>,
+    pub(crate) trace: Option<&'j TraceContext>,
     /// The last refusal, as the server wrote it.
     pub(crate) refused: Mutex<Option<Refused>>,
 }
@@ -68,7 +76,7 @@ impl<'j> Server<'j> {
     pub(crate) fn new(shared: &'j Shared, job: &'j Job) -> Self {
         Self {
             shared,
-            traceparent: job.traceparent.as_deref(),
+            trace: job.trace.as_ref(),
             refused: Mutex::new(None),
         }
     }
@@ -89,7 +97,7 @@ impl<'j> Server<'j> {
 
     /// Posts `body`; what comes back is an answer that began well.
     pub(crate) async fn post(&self, path: Path<'_>, body: &Bytes) -> Result<Response<AnswerBody>, EngineError> {
-        let sent = self.shared.client.post(path, body, self.traceparent).await;
+        let sent = self.shared.client.post(path, body, self.trace).await;
         let answer = sent.map_err(|error| self.send_error(&error))?;
         if answer.status().is_success() {
             return Ok(answer);

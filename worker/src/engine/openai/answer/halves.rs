@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
+use tokenbus_http_parts::code_unit;
 
-use super::surrogates::unit;
 use crate::engine::openai::wire::completion_chunk::Chunk;
 
 const UNKNOWN: char = '\u{fffd}';
@@ -44,8 +44,8 @@ impl Ends {
         let backslashes = |text: &str| text.bytes().rev().take_while(|byte| *byte == b'\\').count();
         let is_escape = inner.get(..at).is_some_and(|before| backslashes(before) % 2 == 0);
         Self {
-            low: unit(inner, 0).filter(|unit| (0xDC00..=0xDFFF).contains(unit)),
-            high: unit(inner, at).filter(|unit| is_escape && (0xD800..=0xDBFF).contains(unit)),
+            low: code_unit(inner, 0).filter(|unit| (0xDC00..=0xDFFF).contains(unit)),
+            high: code_unit(inner, at).filter(|unit| is_escape && (0xD800..=0xDBFF).contains(unit)),
         }
     }
 }

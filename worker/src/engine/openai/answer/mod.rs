@@ -8,7 +8,6 @@ mod finish_reason;
 mod given_up;
 mod halves;
 pub(crate) mod streamed;
-mod surrogates;
 pub(crate) mod unary;
 pub(crate) mod usage;
 pub(crate) mod vectors;

@@ -5,14 +5,13 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch};
+use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch, whole_characters};
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawObject};
 
 use super::begun::Begun;
 use super::content_parts::said;
 use super::given_up::given_up;
 use super::halves::Halves;
-use super::surrogates::whole_characters;
 use super::usage::{Usages, with_member};
 use crate::engine::Closed;
 use crate::engine::openai::error::{self, Secrets};

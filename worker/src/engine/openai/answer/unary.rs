@@ -47,7 +47,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> R
     let encoding = (job.kind == RequestKind::Embeddings)
         .then(|| Encoding::of(&body))
         .flatten();
-    let answer = permitted(shared, &job.body, async {
+    let answer = permitted(shared, job, async {
         let plain = encoding.is_some().then(|| without_encoding(&body)).flatten();
         let body = templated(&server, job.kind, target, body).await?;
         let mut answer = read(&server, path, &body).await;

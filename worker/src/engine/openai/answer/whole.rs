@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use serde_json::value::{RawValue, to_raw_value};
+use tokenbus_http_parts::whole_characters;
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawJsonError, RawObject};
 
 use super::content_parts::said;
 use super::finish_reason::Calls;
 use super::given_up::reason;
 use super::streamed::{raw, token_ids, tokens_listed};
-use super::surrogates::whole_characters;
 use super::usage::Counts;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::limits::WHOLE_PIECE;

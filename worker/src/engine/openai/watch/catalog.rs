@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, SlotsFrom};
+use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, RequestKind, SlotsFrom};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;
+use super::question::Topic;
+use super::slots::Found;
 use super::traits::Traits;
 use crate::engine::Overrides;
 use crate::engine::openai::options::ModelSpec;
@@ -71,13 +73,16 @@ impl Catalog {
         self.targets.get(name)
     }
 
-    /// The name at the server of a model that generates.
-    pub(crate) fn any_upstream(&self) -> Option<&str> {
+    /// A model that generates, to ask the server about.
+    pub(crate) fn any_generating(&self) -> Option<Topic> {
         let model = self
             .models
             .iter()
             .find(|model| model.capabilities.chat || model.capabilities.completion)?;
-        Some(self.target(&model.name)?.upstream.as_str())
+        Some(Topic {
+            kind: RequestKind::Completion,
+            upstream: self.target(&model.name)?.upstream.clone(),
+        })
     }
 
     /// Named models that the server does not list. It may serve them all the same.

@@ -12,6 +12,7 @@ use super::catalog::Catalog;
 use super::hang::{Hang, Look};
 use super::health::{ProcessNews, Tracker};
 use super::probe::{self, Finding};
+use super::question::{self, Verdict};
 use super::shared::Shared;
 use super::slots::{AtWork, Load};
 use crate::engine::openai::limits;
@@ -41,6 +42,8 @@ struct Probed {
     asked_load: bool,
     /// Whether a hung server has generated something.
     generates: bool,
+    /// How a suspect server took a question.
+    verdict: Option<Verdict>,
 }
 
 /// Watches one server.
@@ -144,6 +147,9 @@ impl Monitor {
     /// The pause until the next probe: a suspicion is looked into soon.
     fn pause(&self) -> Option<Duration> {
         let pause = self.tracker.pause()?;
+        if self.shared.suspect().is_some() {
+            return Some(limits::PROBE_FIRST);
+        }
         Some(match self.shared.pulse.is_suspect(Instant::now()) {
             true => pause.min(limits::HANG_CONFIRM),
             false => pause,
@@ -176,16 +182,20 @@ impl Monitor {
             } else {
                 Load::default()
             };
-            let upstream = catalog.any_upstream().filter(|_| hung);
-            let generates = match upstream {
-                Some(upstream) => probe::generates(&shared.client, upstream).await,
+            let generates = match catalog.any_generating().filter(|_| hung) {
+                Some(topic) => question::ask(&shared.client, &topic).await == Verdict::Works,
                 None => false,
+            };
+            let verdict = match shared.suspect() {
+                Some(topic) => Some(question::ask(&shared.client, &topic).await),
+                None => None,
             };
             Probed {
                 finding,
                 load,
                 asked_load,
                 generates,
+                verdict,
             }
         })
     }
@@ -222,6 +232,9 @@ impl Monitor {
             }
             Finding::Silent if self.process.is_none() => self.tracker.give_up_start("it does not answer"),
             _ => {}
+        }
+        if let Some(verdict) = probed.verdict {
+            self.shared.asked(verdict, now);
         }
         self.look_for_hang(probed, now);
         self.restart_if_stuck(now);

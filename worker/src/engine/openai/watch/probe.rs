@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use tokenbus_protocol::{Feature, SlotsFrom};
 
 use super::discover::{self, FoundModel, KV_METRICS};
-use super::slots::{self, Load};
+use super::slots::{self, Found, Load};
 use crate::engine::openai::limits::{GENERATION_TIMEOUT, MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
 use crate::engine::openai::target::ServerKind;
 use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
@@ -133,22 +133,6 @@ pub(crate) async fn load(client: &Client, kind: ServerKind) -> Load {
         kv_used: load.kv_used.map(|used| used.clamp(0.0, 1.0)),
         ..load
     }
-}
-
-/// Whether the server generates a token when it is asked for one. One that refuses the question is given the
-/// benefit of the doubt.
-pub(crate) async fn generates(client: &Client, model: &str) -> bool {
-    let completion = serde_json::json!({ "model": model, "prompt": "1", "max_tokens": 1 });
-    let messages = [serde_json::json!({ "role": "user", "content": "1" })];
-    let chat = serde_json::json!({ "model": model, "messages": messages, "max_tokens": 1 });
-    for (path, question) in [("completions", completion), ("chat/completions", chat)] {
-        let question = Bytes::from(question.to_string());
-        match client.ask(Path::Api(path), question, GENERATION_TIMEOUT).await {
-            Ok(answer) if answer.status().is_client_error() => {}
-            answer => return answer.is_ok_and(|answer| answer.status().is_success()),
-        }
-    }
-    true
 }
 
 /// Adds what the pages of this kind of server tell. A page that is missing costs only what it

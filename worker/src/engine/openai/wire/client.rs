@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokenbus_protocol::TraceContext;
 
 use super::credentials::Credentials;
 use crate::engine::openai::error::Secrets;
@@ -167,13 +168,13 @@ impl Client {
         &self,
         path: Path<'_>,
         body: &Bytes,
-        traceparent: Option<&str>,
+        trace: Option<&TraceContext>,
     ) -> Result<Response<AnswerBody>, SendError> {
         let mut renewed = false;
         let mut replaced = false;
         loop {
             let key = self.credentials.header();
-            let request = self.request(Method::POST, path, key.as_ref(), Some(body), traceparent)?;
+            let request = self.request(Method::POST, path, key.as_ref(), Some(body), trace)?;
             let sent = Instant::now();
             match self.send(request).await {
                 Ok(answer) if answer.status() == 401 && !renewed && self.renew(key.as_ref()) => renewed = true,
@@ -234,7 +235,7 @@ impl Client {
         path: Path<'_>,
         key: Option<&HeaderValue>,
         body: Option<&Bytes>,
-        traceparent: Option<&str>,
+        trace: Option<&TraceContext>,
     ) -> Result<Request<Bytes>, SendError> {
         let base = self.base();
         let uri = match path {
@@ -257,8 +258,12 @@ impl Client {
             ACCEPT,
             HeaderValue::from_static("text/event-stream, application/json, */*"),
         );
-        if let Some(value) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
-            headers.insert("traceparent", value);
+        let parent = trace.map(|trace| ("traceparent", trace.parent.as_str()));
+        let state = trace.and_then(|trace| Some(("tracestate", trace.state.as_deref()?)));
+        for (name, text) in parent.into_iter().chain(state) {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.insert(name, value);
+            }
         }
         Ok(request)
     }

@@ -320,6 +320,8 @@ mod tests {
                 ttft: Quantiles::default(),
                 itl: Quantiles::default(),
                 kv_used: None,
+                labels: Default::default(),
+                tier: 0,
             },
             totals: Totals::default(),
             loads: Vec::new(),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
+use crate::labels::Labels;
 use crate::name::Name;
 use crate::wire::{is_default, wire_enum};
 
@@ -61,6 +62,12 @@ pub struct WorkerReport {
     /// Used part of the KV cache, 0 to 1, where the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_used: Option<f64>,
+    /// Its labels.
+    #[serde(default, deserialize_with = "Labels::told", skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Its tier: workers of higher tiers get requests only when the lower ones would make them wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tier: u32,
 }
 
 impl WorkerReport {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokenbus_bus::BusOptions;
-use tokenbus_protocol::{Claim, MAX_NAME, Name};
+use tokenbus_protocol::{Claim, Labels, MAX_NAME, Name};
 
 use crate::limits;
 
@@ -29,6 +29,10 @@ pub struct Options {
     pub grace: Duration,
     /// Bytes that may wait for one gateway.
     pub outbox: usize,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its tier.
+    pub tier: u32,
 }
 
 impl Options {
@@ -42,6 +46,8 @@ impl Options {
             queue: 0,
             grace: limits::GRACE,
             outbox: limits::OUTBOX,
+            labels: Labels::default(),
+            tier: 0,
         }
     }
 }
@@ -57,6 +63,10 @@ pub(crate) struct Identity {
     pub(crate) host: String,
     /// Unix time of the start in milliseconds.
     pub(crate) started_at_ms: u64,
+    /// Its labels.
+    pub(crate) labels: Labels,
+    /// Its tier.
+    pub(crate) tier: u32,
 }
 
 impl Identity {
@@ -73,6 +83,8 @@ impl Identity {
             instance: fastrand::u64(1..1 << 53),
             host,
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            labels: Labels::default(),
+            tier: 0,
         }
     }
 }

@@ -127,6 +127,8 @@ pub(super) mod tests {
                 },
                 itl: Quantiles::default(),
                 kv_used: None,
+                labels: Default::default(),
+                tier: 0,
             },
             age_ms: 420,
         }

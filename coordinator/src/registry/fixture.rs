@@ -41,6 +41,8 @@ pub(crate) fn status(worker: &str, instance: u64, seq: u64) -> Status {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            labels: Default::default(),
+            tier: 0,
         },
         totals: Totals::default(),
         loads: Vec::new(),

@@ -222,6 +222,8 @@ pub(crate) fn status(worker: &str, seq: u64) -> Status {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            labels: Default::default(),
+            tier: 0,
         },
         totals: Totals::default(),
         loads: Vec::new(),

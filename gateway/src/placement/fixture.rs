@@ -33,6 +33,8 @@ pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCa
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            labels: Default::default(),
+            tier: 0,
         },
         age_ms,
     }

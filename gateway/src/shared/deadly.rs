@@ -60,6 +60,7 @@ mod tests {
             kind: RequestKind::Chat,
             model: "m".to_owned(),
             needs: Features::NONE,
+            labels: Default::default(),
             body: Bytes::from(body),
             prompt: tokenbus_placement::Prompt::default(),
             session: None,

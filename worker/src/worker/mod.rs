@@ -109,7 +109,11 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`] when the options cannot be used.
     pub async fn connect(options: Options, engine: Arc<dyn Engine>) -> Result<Self, WorkerError> {
-        let identity = Identity::new(options.worker.clone(), &options.namespace);
+        let identity = Identity {
+            labels: options.labels.clone(),
+            tier: options.tier,
+            ..Identity::new(options.worker.clone(), &options.namespace)
+        };
         let name = format!("tokenbus-worker-{}", identity.worker);
         let bus = Bus::connect(&options.bus.clone().named(name)).await?;
         Ok(Self {

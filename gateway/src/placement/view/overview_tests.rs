@@ -34,6 +34,8 @@ fn worker(id: &str, models: &[&str]) -> WorkerCapacity {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            labels: Default::default(),
+            tier: 0,
         },
         age_ms: 0,
     }

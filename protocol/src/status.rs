@@ -138,7 +138,7 @@ pub(crate) struct FlatReport {
     itl: Quantiles,
     #[serde(default)]
     kv_used: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Labels::told")]
     labels: Labels,
     #[serde(default)]
     tier: u32,

@@ -7,7 +7,6 @@ use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, RequestKind, SlotsFr
 use super::discover::FoundModel;
 use super::probe::Discovery;
 use super::question::Topic;
-use super::slots::Found;
 use super::traits::Traits;
 use crate::engine::Overrides;
 use crate::engine::openai::options::ModelSpec;

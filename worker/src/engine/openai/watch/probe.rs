@@ -5,8 +5,8 @@ use http::{Response, StatusCode};
 use tokenbus_protocol::{Feature, SlotsFrom};
 
 use super::discover::{self, FoundModel, KV_METRICS};
-use super::slots::{self, Found, Load};
-use crate::engine::openai::limits::{GENERATION_TIMEOUT, MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
+use super::slots::{self, Load};
+use crate::engine::openai::limits::{MAX_DESCRIBED_MODELS, PROBE_TIMEOUT};
 use crate::engine::openai::target::ServerKind;
 use crate::engine::openai::wire::client::{Client, Path, SendError, header_text};
 

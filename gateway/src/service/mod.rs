@@ -78,11 +78,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let (usage, usage_task) = UsageTask::start(&shared, options.usage_stream);
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
-    let ending = Ending {
-        draining: CancellationToken::new(),
-        closing: CancellationToken::new(),
-        grace: options.grace,
-    };
+    let ending = Ending::new(options.grace);
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
         responses: ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses),

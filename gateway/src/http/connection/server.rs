@@ -28,6 +28,17 @@ pub struct Ending {
     pub grace: Duration,
 }
 
+impl Ending {
+    /// Of a server that goes on.
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            grace,
+        }
+    }
+}
+
 /// Serves `router` on `listener` until `ending` closes it, lets running requests end within the grace, and returns.
 /// No more connections are open at once than `most` allows.
 ///

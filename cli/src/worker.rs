@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_bus::task;
 use tokenbus_protocol::{Feature, Name};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
@@ -234,7 +233,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         grace: args.grace,
         ..Options::new(shared.bus, shared.namespace)
     };
-    task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;
+    tokenbus_worker::run(options, engine, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokenbus_bus::task;
 use tokenbus_gateway::{Bounds, MostConnections, Options};
 use tokenbus_protocol::Name;
 
@@ -161,7 +160,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.keep_alive = args.keep_alive;
     args.access.apply(&mut options, config.as_deref());
     let running = tokenbus_gateway::run(options, listener, shutdown);
-    task::apart("gateway", running).await.map_err(access::failure)?;
+    running.await.map_err(access::failure)?;
     Ok(ExitCode::SUCCESS)
 }
 

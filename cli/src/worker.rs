@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_bus::task;
 use tokenbus_protocol::{Feature, Label, Labels, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
@@ -248,7 +247,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         tier: args.tier,
         ..Options::new(shared.bus, shared.namespace)
     };
-    task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;
+    tokenbus_worker::run(options, engine, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,7 +31,7 @@ pub struct FloorArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
 
-    /// Time between two tokens of a stream; without it an answer leaves whole [default: 0]
+    /// Time between two tokens of a stream [default: none, an answer leaves whole]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub itl: Option<Duration>,
 }

@@ -321,6 +321,8 @@ mod tests {
                 itl: Quantiles::default(),
                 kv_used: None,
                 slots_from: None,
+                labels: Default::default(),
+                tier: 0,
             },
             totals: Totals::default(),
             loads: Vec::new(),

@@ -83,6 +83,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = tokenbus_gateway::DEFAULT_WAITING)]
     waiting: usize,
 
+    /// Wait for a slot of the workers of a tier beyond which a request may use the next tier
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    tier_wait: Duration,
+
     /// Time that a request which no worker has taken waits for NATS while that is away, before it is a 503. A stream
     /// that has begun waits as long, but at least 20s
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
@@ -132,6 +136,7 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
         namespace: shared.namespace,
         name: args.name,
         bus_patience: args.bus_patience,
+        tier_wait: args.tier_wait,
         waiting: Bounds {
             requests: args.waiting,
             bytes: args.waiting_bytes.0,

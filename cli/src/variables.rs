@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 /// Flags that mean different things in different subcommands. The variable without the subcommand is still read, with a
 /// warning.
-pub(crate) const AMBIGUOUS: [&str; 10] = [
-    "grace", "id", "json", "listen", "model", "prompt", "slots", "threads", "timeout", "url",
+pub(crate) const AMBIGUOUS: [&str; 11] = [
+    "grace", "id", "json", "label", "listen", "model", "prompt", "slots", "threads", "timeout", "url",
 ];
 
 /// Gives each flag its variable. An empty variable counts as not set (a compose file's `${X:-}`), where clap would parse

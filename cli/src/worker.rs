@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokenbus_bus::task;
-use tokenbus_protocol::{Feature, Name, SlotsFrom};
+use tokenbus_protocol::{Feature, Label, Labels, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
@@ -15,7 +15,7 @@ use tokenbus_worker::engine::openai::{
 };
 use tokenbus_worker::engine::{Engine, Overrides};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, TraceArgs, duration, threads};
 use crate::ui::Screen;
 use crate::up::cache::Cache;
@@ -62,6 +62,14 @@ pub(crate) struct Args {
     /// Id of this worker, unlike any other's [default: the host's name with a random suffix]
     #[arg(long, value_name = "NAME")]
     id: Option<Name>,
+
+    /// Label, repeatable, as in region=eu: keys can be bound to workers with it
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<Label>,
+
+    /// Tier: workers of tier 1 get requests only when those of tier 0 would make them wait, and so on
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=15))]
+    tier: u32,
 
     /// Time that running requests have after SIGTERM, before they are handed to another worker
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
@@ -236,6 +244,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         queue: args.queue,
         grace: args.grace,
         trace_slow: args.trace.trace_slow,
+        labels: Labels::new(args.label).map_err(|error| Unusable(error.to_string()))?,
+        tier: args.tier,
         ..Options::new(shared.bus, shared.namespace)
     };
     task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;

@@ -149,6 +149,10 @@ pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
 /// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
 pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
 
+/// The wait for the workers of a tier beyond which a request may use the next tier, if nothing else is set: longer than a
+/// usual queue, shorter than a person's patience.
+pub(crate) const TIER_WAIT: Duration = Duration::from_secs(5);
+
 /// How often a worker is told again that requests wait here, if it offers no slot: it may have been restarted.
 pub(crate) const SAY_WAITING_EVERY: Duration = Duration::from_secs(1);
 

@@ -40,18 +40,46 @@ wire_enum! {
 }
 
 impl Feature {
-    const fn bit(self) -> u32 {
-        1 << self as u32
+    const fn bit(self) -> u64 {
+        1 << self as u64
     }
 }
 
+/// The lowest bit of a set that is a mark.
+const FIRST_MARK: u32 = 16;
+
 /// A set of features. On the wire it is a list of names; names that only a newer version knows are skipped.
+///
+/// A set also has room for [`Features::MARKS`] marks. They mean something only to the process that sets them, and never
+/// travel: a gateway numbers with them the labels that its keys require of workers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Features(u32);
+pub struct Features(u64);
 
 impl Features {
     /// The empty set.
     pub const NONE: Self = Self(0);
+
+    /// How many marks there are.
+    pub const MARKS: u32 = u64::BITS - FIRST_MARK;
+
+    /// The set of one mark, of those below [`Features::MARKS`]; any other is the last one.
+    #[must_use]
+    pub const fn mark(number: u32) -> Self {
+        let last = Self::MARKS - 1;
+        Self(1 << (FIRST_MARK + if number < last { number } else { last }))
+    }
+
+    /// The marks of this set.
+    #[must_use]
+    pub const fn marks(self) -> Self {
+        Self(self.0 >> FIRST_MARK << FIRST_MARK)
+    }
+
+    /// This set without its marks.
+    #[must_use]
+    pub const fn unmarked(self) -> Self {
+        self.minus(self.marks())
+    }
 
     /// This set with `feature`.
     #[must_use]
@@ -219,6 +247,24 @@ mod tests {
         assert!(some.and(Feature::Vision.into()).is_empty());
         assert!(Features::NONE.or(some).has(Feature::Tools));
         assert_eq!(format!("{some:?}"), "{Chat, Tools}");
+    }
+
+    #[test]
+    fn marks_are_apart_from_features_and_do_not_travel() {
+        assert!(
+            Feature::ALL
+                .iter()
+                .all(|feature| Features::from(*feature).marks().is_empty())
+        );
+        let both = Features::from(Feature::Chat).or(Features::mark(3));
+        assert_eq!(
+            (both.unmarked(), both.marks()),
+            (Feature::Chat.into(), Features::mark(3))
+        );
+        assert_eq!(both.iter().count(), 1);
+        assert_eq!(Features::mark(99), Features::mark(Features::MARKS - 1));
+        let again: Features = crate::decode(&crate::encode(&both).unwrap()).unwrap();
+        assert_eq!(again, Feature::Chat.into());
     }
 
     #[test]

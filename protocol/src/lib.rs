@@ -17,6 +17,7 @@ mod deadly;
 mod event;
 mod feature;
 mod frame;
+mod labels;
 mod limits;
 mod messages;
 mod model_mark;
@@ -52,6 +53,7 @@ pub use frame::{
     Accepted, Alive, Body, Delta, DeltaExtra, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Offer, Reject,
     RejectReason, Room,
 };
+pub use labels::{Label, LabelError, Labels, MAX_LABELS};
 pub use limits::{MAX_BATCH, MAX_BODY, MAX_MESSAGE, MAX_MODEL_NAME, MAX_NAME, MAX_PARTS, REQUEST_OVERHEAD};
 pub use model_mark::{is_model_mark, model_mark};
 pub use model_token::encode_model;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::feature::{Family, Feature, Features};
+use crate::labels::Labels;
 use crate::name::Name;
 use crate::wire::{is_default, wire_enum};
 
@@ -84,6 +85,9 @@ pub struct Request<'a> {
     /// Features that the request needs besides its kind, as far as the gateway can tell.
     #[serde(default, skip_serializing_if = "is_default")]
     pub needs: Features,
+    /// Labels that the worker must have, whatever else it can do.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Milliseconds left until the client's deadline, at the moment of publishing. A duration rather than a time of
     /// day, because the clocks of machines differ.
     pub budget_ms: u64,

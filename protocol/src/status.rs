@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
+use crate::labels::Labels;
 use crate::name::Name;
 use crate::wire::{is_default, wire_enum};
 
@@ -80,6 +81,12 @@ pub struct WorkerReport {
     /// Used part of the KV cache, 0 to 1, where the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_used: Option<f64>,
+    /// Its labels.
+    #[serde(default, deserialize_with = "Labels::told", skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Its tier: workers of higher tiers get requests only when the lower ones would make them wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tier: u32,
 }
 
 impl WorkerReport {
@@ -131,6 +138,10 @@ pub(crate) struct FlatReport {
     itl: Quantiles,
     #[serde(default)]
     kv_used: Option<f64>,
+    #[serde(default, deserialize_with = "Labels::told")]
+    labels: Labels,
+    #[serde(default)]
+    tier: u32,
     /// Of a status.
     #[serde(default)]
     totals: Totals,
@@ -171,6 +182,8 @@ impl From<FlatReport> for WorkerReport {
             ttft: flat.ttft,
             itl: flat.itl,
             kv_used: flat.kv_used,
+            labels: flat.labels,
+            tier: flat.tier,
         }
     }
 }

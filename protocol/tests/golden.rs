@@ -151,6 +151,7 @@ fn request() -> Request<'static> {
         kind: RequestKind::Chat,
         model: "m".into(),
         needs: Features::NONE,
+        labels: Default::default(),
         budget_ms: 60_000,
         priority: -1,
         tenant: Some("t".into()),
@@ -255,15 +256,25 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         needs: [Feature::Tools, Feature::Vision].into_iter().collect(),
         ..request()
     };
+    let labels = || Labels::new(["region=eu".parse().unwrap()]).unwrap();
+    let bound = Request {
+        labels: labels(),
+        ..request()
+    };
+    let mut labelled = status();
+    labelled.report.labels = labels();
+    labelled.report.tier = 1;
     let mut all = vec![
         ("request", encode(&request()).unwrap()),
         ("demanding request", encode(&demanding).unwrap()),
+        ("bound request", encode(&bound).unwrap()),
     ];
     all.extend(controls());
     all.push(("free hint", encode(&hint).unwrap()));
     all.push(("event", encode(&event).unwrap()));
     all.push(("coordinator beat", encode(&beat).unwrap()));
     all.push(("status", encode(&status()).unwrap()));
+    all.push(("status with labels", encode(&labelled).unwrap()));
     all.push(("capacity", encode(&capacity()).unwrap()));
     all.push(("usage", encode(&usage()).unwrap()));
     all.push(("consumption", encode(&consumption()).unwrap()));
@@ -351,6 +362,8 @@ fn status() -> Status {
             itl: Quantiles::default(),
             kv_used: Some(0.5),
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         totals: Totals {
             finished: 1,
@@ -389,6 +402,8 @@ fn capacity() -> Capacity {
             itl: Quantiles::default(),
             kv_used: Some(0.5),
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         age_ms: 20,
     };

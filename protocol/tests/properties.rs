@@ -184,6 +184,7 @@ fn request() -> impl Strategy<Value = Request<'static>> {
             .into_iter()
             .filter(|feature| *feature != Feature::Other)
             .collect(),
+        labels: Default::default(),
         budget_ms: numbers.4,
         priority: numbers.5,
         tenant: texts.2,
@@ -268,6 +269,8 @@ fn status() -> impl Strategy<Value = Status> {
                 itl: Quantiles::default(),
                 kv_used: Some(0.5),
                 slots_from: None,
+                labels: Default::default(),
+                tier: 0,
             },
             totals: Totals {
                 tokens: numbers.0,

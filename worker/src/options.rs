@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokenbus_bus::BusOptions;
-use tokenbus_protocol::{Claim, MAX_NAME, Name};
+use tokenbus_protocol::{Claim, Labels, MAX_NAME, Name};
 
 use crate::limits;
 
@@ -31,6 +31,10 @@ pub struct Options {
     pub outbox: usize,
     /// Time to the first output beyond which a request is traced in any case, where traces are on.
     pub trace_slow: Duration,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its tier.
+    pub tier: u32,
 }
 
 impl Options {
@@ -45,6 +49,8 @@ impl Options {
             grace: limits::GRACE,
             outbox: limits::OUTBOX,
             trace_slow: tokenbus_telemetry::SLOW,
+            labels: Labels::default(),
+            tier: 0,
         }
     }
 }
@@ -60,6 +66,10 @@ pub(crate) struct Identity {
     pub(crate) host: String,
     /// Unix time of the start in milliseconds.
     pub(crate) started_at_ms: u64,
+    /// Its labels.
+    pub(crate) labels: Labels,
+    /// Its tier.
+    pub(crate) tier: u32,
 }
 
 impl Identity {
@@ -76,6 +86,8 @@ impl Identity {
             instance: fastrand::u64(1..1 << 53),
             host,
             started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            labels: Labels::default(),
+            tier: 0,
         }
     }
 }

@@ -131,5 +131,6 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         ("models", json!(models).to_string()),
         ("capabilities", json!(capabilities).to_string()),
         ("assumed", json!(assumed).to_string()),
+        ("labels", json!(identity.labels).to_string()),
     ])
 }

@@ -169,6 +169,10 @@ fn table(entry: &KeyEntry) -> Table {
             table.insert(right, value(true));
         }
     }
+    if !entry.labels.is_empty() {
+        let labels = entry.labels.iter().map(ToString::to_string);
+        table.insert("labels", value(Array::from_iter(labels)));
+    }
     table
 }
 
@@ -178,6 +182,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use tokenbus_gateway::{KeyHash, Pattern};
+    use tokenbus_protocol::Labels;
 
     use super::*;
 
@@ -198,6 +203,7 @@ mod tests {
             metrics: true,
             cluster: true,
             engine_members: true,
+            labels: Labels::new(["region=eu".parse().unwrap()]).unwrap(),
             ..KeyEntry::new(KeyHash::of(of.as_bytes()))
         }
     }

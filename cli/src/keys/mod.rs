@@ -12,7 +12,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Table};
 use tokenbus_bus::Bus;
 use tokenbus_gateway::{Budget, KeyEntry, KeyHash, KeySource, Money, Pattern, Secret, Spent};
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Label, Labels, Name};
 
 use self::bucket::Bucket;
 use self::error::KeysError;
@@ -116,6 +116,10 @@ struct Create {
     /// Let its requests have members that steer the inside of an engine
     #[arg(long, action = ArgAction::SetTrue)]
     engine_members: bool,
+
+    /// Send its requests only to workers with this label, as in region=eu; repeated: with all of them
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<Label>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -172,7 +176,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     match args.action {
         Action::Create(create) => {
             let secret = Secret::draw()?;
-            let entry = create.entry(KeyHash::of(secret.expose().as_bytes()));
+            let labels = Labels::new(create.label.clone()).map_err(|error| Unusable(error.to_string()))?;
+            let entry = KeyEntry {
+                labels,
+                ..create.entry(KeyHash::of(secret.expose().as_bytes()))
+            };
             entry.check().map_err(Unusable)?;
             let store = Store::open(&create.place).await?;
             store.add(&create.name, &entry).await?;

@@ -128,6 +128,8 @@ pub(super) mod tests {
                 itl: Quantiles::default(),
                 kv_used: None,
                 slots_from: None,
+                labels: Default::default(),
+                tier: 0,
             },
             age_ms: 420,
         }

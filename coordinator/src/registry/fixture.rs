@@ -42,6 +42,8 @@ pub(crate) fn status(worker: &str, instance: u64, seq: u64) -> Status {
             itl: Quantiles::default(),
             kv_used: None,
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         totals: Totals::default(),
         loads: Vec::new(),

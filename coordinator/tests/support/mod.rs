@@ -223,6 +223,8 @@ pub(crate) fn status(worker: &str, seq: u64) -> Status {
             itl: Quantiles::default(),
             kv_used: None,
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         totals: Totals::default(),
         loads: Vec::new(),

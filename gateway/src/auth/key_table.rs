@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokenbus_protocol::Name;
+use tokenbus_protocol::{Labels, Name};
 
 use super::budget::{Budgets, Money};
 use super::limits::{MAX_KEYS, MAX_PATTERNS};
@@ -59,6 +59,9 @@ pub struct KeyEntry {
     /// Whether its requests may have members that steer the inside of an engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub engine_members: bool,
+    /// Labels of the workers that its requests may go to; any worker if there are none.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
@@ -84,6 +87,7 @@ impl KeyEntry {
             metrics: false,
             cluster: false,
             engine_members: false,
+            labels: Labels::default(),
         }
     }
 
@@ -204,6 +208,8 @@ pub struct Key {
     pub cluster: bool,
     /// Whether its requests may have members that steer the inside of an engine.
     pub engine_members: bool,
+    /// Labels that every worker must have that gets a request of it.
+    pub labels: Labels,
 }
 
 impl Key {
@@ -221,6 +227,7 @@ impl Key {
             metrics: entry.metrics,
             cluster: entry.cluster,
             engine_members: entry.engine_members,
+            labels: entry.labels.clone(),
             name,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokenbus_api::MAX_ANSWER;
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Features, RequestKind};
+use tokenbus_protocol::{Features, Labels, RequestKind, TraceContext};
 use tokenbus_telemetry::Trace;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub struct Call {
     pub model: String,
     /// The features that the engine needs, besides the kind itself.
     pub needs: Features,
+    /// Labels that every worker must have that gets it.
+    pub labels: Labels,
     /// The request's JSON, as the client sent it or as its API was translated.
     pub body: Bytes,
     /// The cuts of its prompt.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use tokenbus_protocol::{Capabilities, Features, Name, Subjects};
+use tokenbus_protocol::{Capabilities, Features, Labels, Name, Subjects};
 use tokio::time::Instant;
 
 use super::news;
@@ -107,9 +107,12 @@ fn learn(shared: &Shared, info: &Info) {
     // Older workers do not announce it, so their features are unknown.
     let capabilities: Vec<Features> = serde_json::from_str(get("capabilities")).unwrap_or_default();
     let assumed: Vec<Features> = serde_json::from_str(get("assumed")).unwrap_or_default();
+    // Without them, no request that requires one goes there.
+    let labels: Labels = serde_json::from_str(get("labels")).unwrap_or_default();
     for (n, model) in models.iter().enumerate() {
         let mut view = shared.view();
         view.learnt(&worker, model, Instant::now(), unix_seconds());
+        view.labelled(&worker, labels.clone());
         if let Some(features) = capabilities.get(n) {
             let assumed = assumed.get(n).copied().unwrap_or_default().and(*features);
             view.capable(&worker, model, Capabilities::from(*features).assuming(assumed));

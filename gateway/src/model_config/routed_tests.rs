@@ -93,6 +93,7 @@ fn call(model: &str) -> Call {
         kind: RequestKind::Chat,
         model: model.to_owned(),
         needs: Features::NONE,
+        labels: Default::default(),
         body: Bytes::from(format!(r#"{{"model":"{model}"}}"#)),
         prompt: tokenbus_placement::Prompt::default(),
         session: None,

@@ -20,17 +20,28 @@ pub enum Able {
     None(Features),
 }
 
+/// What a worker with these features lacks of `needs`. One that declares nothing may have every feature, but no mark: it
+/// has the labels that it tells, and no others.
+fn missing(features: Features, needs: Features) -> Features {
+    let missing = needs.minus(features);
+    if features.unmarked().is_empty() {
+        missing.marks()
+    } else {
+        missing
+    }
+}
+
 /// Whether an engine with these features can serve `needs`.
 pub(crate) fn does(features: Features, needs: Features) -> bool {
-    features.is_empty() || needs.minus(features).is_empty()
+    missing(features, needs).is_empty()
 }
 
 /// Judges the features of all workers that serve a model.
 pub(crate) fn judge(workers: impl Iterator<Item = Features>, needs: Features) -> Able {
     let (mut can, mut least): (bool, Option<Features>) = (false, None);
     for features in workers {
-        let missing = needs.minus(features);
-        if does(features, needs) {
+        let missing = missing(features, needs);
+        if missing.is_empty() {
             can = true;
         } else if least.is_none_or(|least| missing.count() < least.count()) {
             least = Some(missing);
@@ -46,13 +57,7 @@ pub(crate) fn judge(workers: impl Iterator<Item = Features>, needs: Features) ->
 
 /// The part of `needs` that some workers of the model lack. Requests that agree in it can wait in one line.
 pub(crate) fn distinguishing(workers: impl Iterator<Item = Features>, needs: Features) -> Features {
-    workers.fold(Features::NONE, |found, features| {
-        if features.is_empty() {
-            found
-        } else {
-            found.or(needs.minus(features))
-        }
-    })
+    workers.fold(Features::NONE, |found, features| found.or(missing(features, needs)))
 }
 
 /// What ready workers of a model could do lately. While an able worker restarts, a request that needs it must not count
@@ -114,6 +119,21 @@ mod tests {
         assert_eq!(
             judge([Features::NONE, set(&[Chat])].into_iter(), set(&[Tools])),
             Able::Some
+        );
+    }
+
+    #[test]
+    fn a_mark_is_had_or_not_whatever_else_is_unknown() {
+        let (eu, chat) = (Features::mark(0), set(&[Chat]));
+        assert!(
+            !does(Features::NONE, eu) && does(eu, eu.or(chat)),
+            "features are unknown, labels are not"
+        );
+        assert!(!does(chat, eu.or(chat)) && does(chat.or(eu), eu.or(chat)));
+        assert_eq!(judge([Features::NONE, chat].into_iter(), eu.or(chat)), Able::None(eu));
+        assert_eq!(
+            distinguishing([Features::NONE, chat.or(eu)].into_iter(), eu.or(chat)),
+            eu
         );
     }
 

@@ -34,6 +34,8 @@ pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCa
             itl: Quantiles::default(),
             kv_used: None,
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         age_ms,
     }

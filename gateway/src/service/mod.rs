@@ -71,6 +71,7 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
         options.waiting,
         options.bus_patience,
     );
+    shared.view().set_tier_wait(options.tier_wait);
     let stories = KeptStories::default();
     let mut tasks = start(&shared, outgoing, stories.clone()).await?;
     let (auth, models) = settings.start(&shared, &mut tasks).await?;

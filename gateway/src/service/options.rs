@@ -31,6 +31,8 @@ pub struct Options {
     pub bus_patience: Duration,
     /// How many requests may wait for a free slot, and how many bytes their bodies may have, over all models.
     pub waiting: Bounds,
+    /// A request that would wait longer than this for the workers of a tier may use the next one.
+    pub tier_wait: Duration,
     /// How long the gateway still accepts connections after the stop, with `/readyz` failing, so that load balancers
     /// notice first.
     pub drain_delay: Duration,
@@ -59,6 +61,7 @@ impl Default for Options {
                 requests: limits::WAITING,
                 bytes: limits::WAITING_BYTES,
             },
+            tier_wait: limits::TIER_WAIT,
             // Without a load balancer, nobody needs the delay.
             drain_delay: Duration::ZERO,
             grace: crate::http::limits::GRACE,

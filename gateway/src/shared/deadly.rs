@@ -117,6 +117,7 @@ mod tests {
             model: model.to_owned(),
             needs: Features::NONE,
             body: body.into(),
+            labels: Default::default(),
             prompt: tokenbus_placement::Prompt::default(),
             session: None,
             deadline: Instant::now(),

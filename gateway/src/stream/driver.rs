@@ -93,7 +93,10 @@ enum Step {
 
 impl Driver {
     /// Opens a stream for `call`. Sends nothing before [`CallStream::next`] is polled.
-    pub(crate) fn new(shared: Arc<Shared>, call: Call) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, mut call: Call) -> Self {
+        if !call.labels.is_empty() {
+            call.needs = call.needs.or(shared.view().require(&call.labels));
+        }
         let (number, inbox) = shared.streams.open(call.id, call.reader_bound());
         let deadly = shared.is_deadly(&call, Instant::now());
         Self {
@@ -180,15 +183,7 @@ impl Driver {
                     self.shared.gone(&worker);
                 }
             }
-            Event::Go | Event::Look => {
-                self.in_room = false;
-                self.come();
-                self.called = matches!(event, Event::Go);
-                self.call.way.waits_no_longer(now);
-                if let Some(ticket) = &mut self.ticket {
-                    ticket.had_turn = self.called;
-                }
-            }
+            Event::Go | Event::Look => self.leaves_room(matches!(event, Event::Go), now),
             Event::Displaced { retry_after } if self.in_room => {
                 let retry_after = *retry_after;
                 self.not_admitted(NotAdmitted::Full { retry_after });
@@ -202,6 +197,17 @@ impl Driver {
             self.shared.wake(&self.call.model);
         }
         self.carry_out(now);
+    }
+
+    /// It was taken out of the waiting room, for a free slot if it is its `turn`.
+    fn leaves_room(&mut self, turn: bool, now: Instant) {
+        self.in_room = false;
+        self.come();
+        self.called = turn;
+        self.call.way.waits_no_longer(now);
+        if let Some(ticket) = &mut self.ticket {
+            ticket.had_turn = turn;
+        }
     }
 
     /// Records how long `worker` took to answer `attempt`, even if the stream was published again since.
@@ -404,9 +410,7 @@ impl Driver {
         self.shared
             .say_that_it_waits(&self.call.model, self.call.all_needs(), now);
         // A slot that became free between the look and the entry woke nobody.
-        if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
-            self.shared.wake(&self.call.model);
-        }
+        self.shared.wake(&self.call.model);
     }
 
     /// Leaves the line for a worker.

@@ -73,9 +73,15 @@ pub(crate) fn seek<T>(
         state.found_worker();
         return Destination::InLine;
     }
+    let line = view.distinguishing(seeker.model, seeker.needs);
+    let others = room
+        .waiting_in(seeker.model, line)
+        .saturating_sub(usize::from(seeker.in_room));
     let tried = Tried {
         excluded: state.excluded(),
         untaken: state.untaken(),
+        waiting: others + 1,
+        overdue: seeker.ticket.is_some_and(|ticket| view.is_overdue(ticket.since, now)),
     };
     let ask = Ask {
         model: seeker.model,
@@ -119,8 +125,10 @@ fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now
         return Destination::Pause { first };
     }
     // Without snapshots, workers of the model may be known of which none serves this kind of request.
-    if let (false, Able::None(missing)) = (view.is_fresh(now), view.able(seeker.model, seeker.needs)) {
-        return unsupported(seeker, missing);
+    if let (false, Able::None(missing)) = (view.is_fresh(now), view.able(seeker.model, seeker.needs))
+        && !missing.unmarked().is_empty()
+    {
+        return unsupported(seeker, missing.unmarked());
     }
     let model = seeker.model.to_owned();
     // The queue subject of the model had no worker just now. So what the gateway has heard is enough, with a coordinator
@@ -168,7 +176,7 @@ pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: 
     let lines: Vec<(Features, usize)> = room.lines(model).collect();
     for (line, waiting) in lines {
         if view.could(model, line) {
-            let count = waiting.min(view.free(model, line) as usize);
+            let count = view.slots_for(model, line, waiting);
             let next = (0..count).map_while(|_| room.next(model, line, now));
             called.have_turn.extend(next);
         } else {

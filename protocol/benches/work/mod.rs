@@ -73,6 +73,7 @@ pub fn request() -> Request<'static> {
         kind: RequestKind::Chat,
         model: "qwen2.5:0.5b".to_owned(),
         needs: tokenbus_protocol::Features::default(),
+        labels: Default::default(),
         budget_ms: 600_000,
         priority: 0,
         tenant: Some("tenant".to_owned()),

@@ -168,6 +168,7 @@ pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
         kind: RequestKind::Chat,
         model: "m".into(),
         needs: Features::NONE,
+        labels: Default::default(),
         budget_ms: 60_000,
         priority: 0,
         tenant: None,

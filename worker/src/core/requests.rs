@@ -292,7 +292,9 @@ impl Core {
                 .iter()
                 .any(|choice| choice.tokens > 0 || !choice.text.is_empty() || !choice.reasoning.is_empty())
         };
-        if request.kind == RequestKind::Other {
+        if !self.parts.identity.labels.cover(&request.labels) {
+            Some("The worker does not have the labels that the request requires".to_owned())
+        } else if request.kind == RequestKind::Other {
             Some("The worker does not know this kind of request".to_owned())
         } else if !missing.is_empty() {
             Some(format!(

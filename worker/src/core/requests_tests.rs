@@ -1,7 +1,7 @@
 //! Tests of a request's way in: duplicates, cancels, parts, refusals.
 
 use serde_bytes::ByteBuf;
-use tokenbus_protocol::{Control, Delta, Disown, Finish, Name, Parts, ResumeChoice};
+use tokenbus_protocol::{Control, Delta, Disown, Finish, Labels, Name, Parts, ResumeChoice};
 
 use super::*;
 use crate::core::fixture::*;
@@ -335,4 +335,19 @@ async fn two_attempts_of_all_never_run_at_once_under_random_traffic() {
         b.engine.started(),
         "everything that began was stopped"
     );
+}
+
+#[tokio::test]
+async fn a_request_that_requires_a_label_runs_only_where_it_is() {
+    let mut b = bench(2, 0);
+    let labels = |text: &str| Labels::new([text.parse().unwrap()]).unwrap();
+    b.core.parts.identity.labels = labels("region=eu");
+    let bound = |n, label| Request {
+        labels: labels(label),
+        ..request(n, 0)
+    };
+    assert_eq!(b.reason(&bound(1, "region=us")), "1: reject unsupported");
+    assert_eq!(b.reason(&bound(2, "region=eu")), "2: accepted 0");
+    assert_eq!(b.reason(&request(3, 0)), "3: accepted 0");
+    assert_eq!(b.engine.started(), 2);
 }

@@ -229,6 +229,8 @@ impl Heartbeat {
                 ttft: self.metrics.ttft(now),
                 itl: self.metrics.itl(now),
                 kv_used: snapshot.kv_used,
+                labels: self.identity.labels.clone(),
+                tier: self.identity.tier,
             },
             totals,
             loads: rates.loads(&self.load, now),

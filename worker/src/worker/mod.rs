@@ -115,7 +115,11 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`] when the options cannot be used.
     pub async fn connect(options: Options, engine: Arc<dyn Engine>) -> Result<Self, WorkerError> {
-        let identity = Identity::new(options.worker.clone(), &options.namespace);
+        let identity = Identity {
+            labels: options.labels.clone(),
+            tier: options.tier,
+            ..Identity::new(options.worker.clone(), &options.namespace)
+        };
         let name = format!("tokenbus-worker-{}", identity.worker);
         let metrics = Metrics::default();
         let (role, spans) = (Role::Worker, metrics.spans.clone());

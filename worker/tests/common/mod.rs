@@ -275,6 +275,7 @@ impl Gateway {
             kind: RequestKind::Chat,
             model: "m".to_owned(),
             needs: Features::NONE,
+            labels: Default::default(),
             budget_ms: 60_000,
             priority: 0,
             tenant: None,

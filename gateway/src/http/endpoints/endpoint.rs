@@ -315,6 +315,11 @@ impl ReceivedRequest {
             kind: self.kind,
             model: checked.model,
             needs: checked.needs,
+            labels: self
+                .grant
+                .as_ref()
+                .map(|grant| grant.key().labels.clone())
+                .unwrap_or_default(),
             body,
             prompt,
             session,

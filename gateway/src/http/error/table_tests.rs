@@ -52,6 +52,16 @@ fn is(error: impl Into<HttpError>, want: Row) {
 use Outcome::{Cancelled, Failed, Rejected, TimedOut};
 
 #[test]
+fn a_wait_longer_than_the_time_limit() {
+    let error = CallError::WaitTooLong {
+        model: "m".to_owned(),
+        wait: Duration::from_secs(9),
+        retry_after: Duration::from_secs(5),
+    };
+    is(error, (503, SERVER, "wait_too_long", None, Some(5), Rejected));
+}
+
+#[test]
 fn errors_of_a_call() {
     let model = || "m".to_owned();
     let secs = Duration::from_secs;
@@ -89,14 +99,6 @@ fn errors_of_a_call() {
             retry_after: Duration::from_millis(2001),
         },
         (429, RATE, "server_busy", None, Some(3), Rejected),
-    );
-    is(
-        CallError::WaitTooLong {
-            model: model(),
-            wait: Duration::from_secs(9),
-            retry_after: Duration::from_secs(5),
-        },
-        (503, SERVER, "wait_too_long", None, Some(5), Rejected),
     );
     for stage in [Stage::Queue, Stage::Accept, Stage::FirstToken, Stage::Generation] {
         is(

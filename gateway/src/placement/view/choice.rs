@@ -84,6 +84,10 @@ pub struct Tried<'a> {
     pub excluded: &'a [Name],
     /// Publishes that no worker took.
     pub untaken: usize,
+    /// Requests that want a slot, this one among them. The longer they wait, the more tiers are open.
+    pub waiting: usize,
+    /// It has waited as long as a request should for a lower tier.
+    pub overdue: bool,
 }
 
 impl View {
@@ -122,29 +126,35 @@ impl View {
         random: &mut fastrand::Rng,
     ) -> Choice {
         let Ask { model, needs, .. } = *ask;
-        let Tried { excluded, untaken } = tried;
+        let untaken = tried.untaken;
         let fresh = self.is_fresh(now);
         let able = self.able(model, needs);
-        if let (true, Able::None(missing)) = (fresh, able) {
-            let lately = self.was_able(model, needs, now);
+        // It goes only to workers of which the labels are known, so NATS never chooses.
+        let bound = !needs.marks().is_empty();
+        if let (true, Able::None(missing)) = (fresh || bound, able) {
+            let missing = missing.unmarked();
+            let lately = missing.is_empty() || self.was_able(model, needs, now);
             return if lately { Choice::Gone } else { Choice::Cannot(missing) };
         }
         if untaken >= 4 {
             return Choice::Wait;
         }
-        let mixed = able == Able::Some;
-        let any = matches!(able, Able::All | Able::Some);
-        if !any || !mixed && untaken >= 2 {
-            return Choice::Queue;
+        let mixed = able == Able::Some || bound || self.tiered;
+        match able {
+            Able::Nobody | Able::None(_) if bound => return Choice::Gone,
+            Able::Nobody | Able::None(_) => return Choice::Queue,
+            Able::All | Able::Some if !mixed && untaken >= 2 => return Choice::Queue,
+            Able::All | Able::Some => {}
         }
         if !fresh && !mixed {
             // Without a coordinator NATS knows better who is free, but not who holds the prompt.
-            let target = self.best(ask, excluded, prefixes, now, random);
+            let target = self.best(ask, tried, prefixes, now, random);
             let holds = |target: &Target| untaken == 0 && target.why.cached >= WORTH_A_HOLDER;
             return target.filter(holds).map_or(Choice::Queue, Choice::Worker);
         }
-        match self.best(ask, excluded, prefixes, now, random) {
+        match self.best(ask, tried, prefixes, now, random) {
             Some(target) => Choice::Worker(target),
+            None if bound => Choice::Wait,
             None if !fresh || untaken > 0 && !mixed => Choice::Queue,
             None => Choice::Wait,
         }
@@ -154,18 +164,23 @@ impl View {
     fn best(
         &self,
         ask: &Ask<'_>,
-        excluded: &[Name],
+        tried: Tried<'_>,
         prefixes: &mut Prefixes,
         now: Instant,
         random: &mut fastrand::Rng,
     ) -> Option<Target> {
         let fresh = self.is_fresh(now);
+        let tier = if tried.overdue {
+            u32::MAX
+        } else {
+            self.open_tier(ask.model, ask.needs, tried.waiting, 0)
+        };
         prefixes.look(ask.prompt, now);
         let now_ms = prefixes.ms(now);
         let prior = self.models.get(ask.model).and_then(|model| model.prefill);
         let tokens = ask.prompt.tokens();
         for (id, (name, worker)) in (0_u32..).zip(&self.workers) {
-            if !worker.does(ask.model, ask.needs) || excluded.contains(name) {
+            if worker.tier > tier || !worker.does(ask.model, ask.needs) || tried.excluded.contains(name) {
                 continue;
             }
             let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));

@@ -15,7 +15,7 @@ impl View {
         let away = |worker: &&Worker| worker.gone.is_some_and(|gone| now < gone + WORKER_RETURN);
         self.workers.values().filter(away).any(|worker| {
             let mut models = worker.models.iter();
-            models.any(|(name, features)| **name == *model && able::does(*features, needs))
+            models.any(|(name, features)| **name == *model && able::does(features.or(worker.marks), needs))
         })
     }
 

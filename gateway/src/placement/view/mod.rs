@@ -2,9 +2,11 @@
 //! requests under way. Pure data; time is an argument.
 
 pub(super) mod choice;
+mod labels;
 mod liveness;
 mod news;
 pub(super) mod overview;
+mod tiers;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use tokenbus_placement::WorkerNumber;
 use tokenbus_protocol::{
-    Capabilities, Capacity, Features, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
+    Capabilities, Capacity, Features, Label, MAX_MODEL_NAME, Name, RejectReason, Room, WorkerCapacity, WorkerState,
 };
 use tokio::time::{Duration, Instant};
 
@@ -58,6 +60,12 @@ pub struct View {
     left: Vec<WorkerNumber>,
     /// All workers were asked once what they serve.
     asked: bool,
+    /// The labels that keys require, by the number of their marks.
+    marks: Vec<Label>,
+    /// Not all workers are of tier 0.
+    tiered: bool,
+    /// A longer wait sends requests to the next tier.
+    tier_wait: Duration,
     /// By name, so that a listing is sorted.
     models: BTreeMap<Arc<str>, Model>,
 }
@@ -88,6 +96,7 @@ impl View {
             self.left.extend(worker.number.filter(|_| !stays));
             stays
         });
+        self.tiered = self.workers.values().any(|worker| worker.tier > 0);
         for model in self.models.values_mut() {
             model.live = false;
         }
@@ -107,7 +116,7 @@ impl View {
         for worker in self.workers.values().filter(|worker| worker.ready) {
             for (name, features) in &worker.models {
                 if let Some(model) = self.models.get_mut(name) {
-                    model.able.saw(*features, now);
+                    model.able.saw(features.or(worker.marks), now);
                 }
             }
         }
@@ -128,7 +137,11 @@ impl View {
     }
 
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
+        let marks = self.marks_of(&told.report.labels);
         let worker = self.worker(&told.report.worker, now);
+        worker.labels.clone_from(&told.report.labels);
+        worker.marks = marks;
+        worker.tier = told.report.tier;
         // A batch sent after that status has newer numbers.
         let told_at = now.checked_sub(Duration::from_millis(told.age_ms)).unwrap_or(now);
         worker.in_snapshot = true;
@@ -397,6 +410,10 @@ impl View {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "view_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod filter_tests;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

@@ -35,6 +35,8 @@ fn worker(id: &str, models: &[&str]) -> WorkerCapacity {
             itl: Quantiles::default(),
             kv_used: None,
             slots_from: None,
+            labels: Default::default(),
+            tier: 0,
         },
         age_ms: 0,
     }

@@ -57,6 +57,7 @@ fn choose(view: &View, excluded: &[&str], untaken: usize, now: Instant) -> To {
         Tried {
             excluded: &excluded,
             untaken,
+            ..Tried::default()
         },
         now,
         1,
@@ -252,6 +253,7 @@ fn needing(view: &View, features: &[Feature], excluded: &[&str], untaken: usize,
         Tried {
             excluded: &excluded,
             untaken,
+            ..Tried::default()
         },
         now,
         1,

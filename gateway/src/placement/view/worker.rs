@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokenbus_placement::{Facts, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, Pending, Trust, WorkerNumber};
-use tokenbus_protocol::{Features, ModelPace, Name, Room};
+use tokenbus_protocol::{Features, Labels, ModelPace, Name, Room};
 use tokio::time::Instant;
 
 use super::super::able;
@@ -15,6 +15,10 @@ use super::super::refusals::Refusals;
 pub(super) struct Worker {
     /// Each model with its features; no features if the worker did not announce them.
     pub(super) models: Vec<(Arc<str>, Features)>,
+    /// Its labels, and the marks of those that keys require.
+    pub(super) labels: Labels,
+    pub(super) marks: Features,
+    pub(super) tier: u32,
     pub(super) ready: bool,
     pub(super) slots: u32,
     pub(super) room: Room,
@@ -60,6 +64,9 @@ impl Worker {
     pub(super) fn new(name: &Name, now: Instant) -> Self {
         Self {
             models: Vec::new(),
+            labels: Labels::default(),
+            marks: Features::NONE,
+            tier: 0,
             ready: true,
             slots: 0,
             room: Room::default(),
@@ -98,10 +105,10 @@ impl Worker {
         self.room.free.saturating_sub(self.pending)
     }
 
-    /// Its features for `model`; `None` if it does not serve the model.
+    /// Its features for `model`, with its marks; `None` if it does not serve the model.
     pub(super) fn serves(&self, model: &str) -> Option<Features> {
         let model = self.models.iter().find(|(name, _)| self.ready && **name == *model);
-        model.map(|(_, features)| *features)
+        model.map(|(_, features)| features.or(self.marks))
     }
 
     pub(super) fn does(&self, model: &str, needs: Features) -> bool {

@@ -1,0 +1,171 @@
+//! Labels and tiers: which workers a request may go to at all.
+
+use tokenbus_protocol::{Capabilities, Feature, Features, Labels, ModelPace, Name, WorkerCapacity, WorkerNews};
+use tokio::time::{Duration, Instant};
+
+use super::super::fixture::{capacity, name, worker};
+use super::*;
+use crate::placement::{Ask, Choice, Prefixes, Tried};
+
+const CHAT: Features = Features::NONE.with(Feature::Chat);
+
+fn labels(label: &str) -> Labels {
+    Labels::new([label.parse().unwrap()]).unwrap()
+}
+
+fn labelled(id: &str, label: &str) -> WorkerCapacity {
+    let mut worker = worker(id, 4, 0, 0);
+    worker.report.labels = labels(label);
+    worker
+}
+
+fn choose(view: &View, needs: Features, tried: Tried<'_>, now: Instant) -> Choice {
+    let prompt = tokenbus_placement::Prompt::default();
+    let ask = Ask {
+        model: "m",
+        needs,
+        prompt: &prompt,
+        session: None,
+    };
+    let (prefixes, random) = (&mut Prefixes::default(), &mut fastrand::Rng::with_seed(7));
+    view.choose(&ask, tried, prefixes, now, random)
+}
+
+fn worker_of(choice: Choice) -> Name {
+    match choice {
+        Choice::Worker(target) => target.worker,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bound_request_goes_only_where_its_label_is_whatever_was_tried() {
+    let now = Instant::now();
+    let mut view = View::default();
+    // Those of `other` have more free slots, and one tells nothing of itself.
+    let workers = vec![
+        labelled("eu", "region=eu"),
+        labelled("us", "region=us"),
+        worker("bare", 99, 0, 0),
+    ];
+    view.snapshot(&capacity(workers.clone()), now, 0);
+    let bound = CHAT.or(view.require(&labels("region=eu")));
+    assert_eq!(
+        view.require(&labels("region=eu")),
+        bound.marks(),
+        "one mark for a label"
+    );
+    for untaken in 0..4 {
+        let tried = Tried {
+            untaken,
+            ..Tried::default()
+        };
+        assert_eq!(worker_of(choose(&view, bound, tried, now)), name("eu"));
+        let excluded = [name("eu")];
+        let tried = Tried {
+            excluded: &excluded,
+            ..tried
+        };
+        assert_eq!(
+            choose(&view, bound, tried, now),
+            Choice::Wait,
+            "never the queue subject"
+        );
+    }
+    assert_ne!(
+        view.distinguishing("m", bound),
+        view.distinguishing("m", CHAT),
+        "a line of its own"
+    );
+    assert_eq!((view.free("m", bound), view.slots_for("m", bound, 100)), (4, 4));
+    // Without a coordinator NATS would choose.
+    let stale = now + SNAPSHOT_FRESH;
+    assert_eq!(worker_of(choose(&view, bound, Tried::default(), stale)), name("eu"));
+    view.gone(&name("eu"), now);
+    assert_eq!(choose(&view, bound, Tried::default(), now), Choice::Gone);
+    assert_eq!(choose(&view, bound, Tried::default(), stale), Choice::Gone);
+    assert_eq!(choose(&View::default(), bound, Tried::default(), now), Choice::Gone);
+    // A label that no worker ever had, and a worker that comes back without it.
+    let nowhere = CHAT.or(view.require(&labels("region=moon")));
+    assert_eq!(choose(&view, nowhere, Tried::default(), now), Choice::Gone);
+    view.snapshot(&capacity(vec![worker("eu", 4, 0, 0), workers[1].clone()]), stale, 0);
+    assert_eq!(choose(&view, bound, Tried::default(), stale), Choice::Gone);
+}
+
+#[test]
+fn more_labels_than_there_are_marks_find_no_worker() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.snapshot(&capacity(vec![labelled("last", "n=99")]), now, 0);
+    for n in 0..99 {
+        view.require(&labels(&format!("n={n}")));
+    }
+    let needs = CHAT.or(view.require(&labels("n=99")));
+    assert_eq!(choose(&view, needs, Tried::default(), now), Choice::Gone);
+}
+
+#[test]
+fn labels_are_told_without_a_coordinator_too() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.learnt(&name("eu"), "m", now, 0);
+    let bound = CHAT.or(view.require(&labels("region=eu")));
+    assert_eq!(choose(&view, bound, Tried::default(), now), Choice::Gone);
+    view.labelled(&name("eu"), labels("region=eu"));
+    view.capable(&name("eu"), "m", Capabilities::from(CHAT));
+    assert_eq!(worker_of(choose(&view, bound, Tried::default(), now)), name("eu"));
+}
+
+/// Two workers of tier 0 with four slots, which take 1 s for a request, and a large one of tier 1.
+fn tiers(active: u32, now: Instant) -> View {
+    let mut hosted = worker("hosted", 100, 0, 0);
+    hosted.report.tier = 1;
+    let mut view = View::default();
+    view.set_tier_wait(Duration::from_secs(5));
+    let workers = vec![worker("a", 4, active, 0), worker("b", 4, active, 0), hosted];
+    view.snapshot(&capacity(workers), now, 0);
+    for own in ["a", "b", "hosted"] {
+        let pace = ModelPace {
+            model: "m".to_owned(),
+            prefill: None,
+            base_ms: None,
+            service_ms: Some(1000.0),
+        };
+        let news = WorkerNews {
+            paces: vec![pace],
+            ..WorkerNews::default()
+        };
+        view.told_news(&name(own), news, &mut Prefixes::default(), now);
+    }
+    view
+}
+
+#[test]
+fn a_higher_tier_is_used_only_when_the_lower_ones_would_make_requests_wait() {
+    let now = Instant::now();
+    let wait = |waiting| Tried {
+        waiting,
+        ..Tried::default()
+    };
+    let free = tiers(3, now);
+    for _ in 0..20 {
+        assert_ne!(worker_of(choose(&free, CHAT, wait(1), now)), name("hosted"));
+    }
+    assert_eq!(free.slots_for("m", CHAT, 10), 2, "one at each of tier 0");
+    let full = tiers(4, now);
+    // Eight end a second: forty wait 5 s.
+    assert_eq!(choose(&full, CHAT, wait(40), now), Choice::Wait);
+    assert_eq!(worker_of(choose(&full, CHAT, wait(41), now)), name("hosted"));
+    assert_eq!((full.slots_for("m", CHAT, 40), full.slots_for("m", CHAT, 43)), (0, 3));
+    let overdue = Tried {
+        overdue: true,
+        ..wait(1)
+    };
+    assert_eq!(worker_of(choose(&full, CHAT, overdue, now)), name("hosted"));
+    assert!(full.is_overdue(now, now + Duration::from_secs(6)) && !full.is_overdue(now, now + Duration::from_secs(5)));
+    // Nobody of tier 0 is there.
+    let mut alone = tiers(0, now);
+    alone.gone(&name("a"), now);
+    alone.gone(&name("b"), now);
+    assert_eq!(worker_of(choose(&alone, CHAT, wait(1), now)), name("hosted"));
+}

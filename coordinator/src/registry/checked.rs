@@ -15,9 +15,11 @@ pub(super) fn status(mut status: Status) -> Status {
         models.retain(|model| seen.insert(model.name.clone()));
     }
     status.report.models.truncate(MAX_MODELS_PER_WORKER);
-    // What is left in `seen` after this are models whose load has not been told yet.
-    status.loads.retain(|load| seen.remove(&load.model));
-    status.loads.truncate(MAX_MODELS_PER_WORKER);
+    if !status.loads.is_empty() {
+        // Each model's load once, and no load of other models.
+        let mut untold: HashSet<&str> = status.report.models.iter().map(|model| model.name.as_str()).collect();
+        status.loads.retain(|load| untold.remove(load.model.as_str()));
+    }
     let report = &mut status.report;
     for text in [&mut report.version, &mut report.host, &mut report.engine] {
         text.truncate(text.floor_char_boundary(MAX_TEXT));

@@ -19,7 +19,7 @@ use crate::variables;
 const MODELS: &str = "models";
 
 /// Keys at the root of the file, for every subcommand that has them.
-const SHARED: [&str; 8] = [
+pub(crate) const SHARED: [&str; 8] = [
     "log",
     "log-format",
     "nats",

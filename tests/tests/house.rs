@@ -200,7 +200,6 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &[
                 "failure",
-                "generated",
                 "files",
                 "limits",
                 "listen",
@@ -210,7 +209,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "variables",
             ],
             &["config"],
-            &["http", "outlet"],
+            &["reference"],
+            &["generated", "http", "outlet"],
             &["shared", "signals", "ui"],
             &[
                 "access",

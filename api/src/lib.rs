@@ -44,8 +44,8 @@ pub use request::cache_salt::with_cache_salt;
 pub use request::engine_rules::{EngineRules, MediaUrls};
 pub use request::{Checked, PromptEstimate, RequestError, estimate, estimated_tokens};
 pub use responses::{
-    ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest,
-    TranslatedRequest,
+    ItemPage, KeptError, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, ResponseForm, ResponseRequest, Seal,
+    SealKey, SealKeyId, SealNeed, TranslatedRequest,
 };
 pub use tokens::{check_detokenize, check_tokenize};
 

@@ -27,7 +27,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench/peers.sh", description="Measure tokenbus and its peers side by side.")
     listed = lambda text: [part for part in text.split(",") if part]
     parser.add_argument("--only", type=listed, default=list(scenarios.SCENARIOS), metavar="a,b,…", help="scenarios [all: " + ",".join(scenarios.SCENARIOS) + "]")
-    parser.add_argument("--systems", type=listed, metavar="X,Y", help="systems [" + ",".join(scenarios.OURS + USUAL) + "; also direct]")
+    parser.add_argument("--systems", type=listed, metavar="X,Y", help="systems [" + ",".join(["floor"] + scenarios.OURS + USUAL) + "; also direct]")
     parser.add_argument("--all", action="store_true", help="LiteLLM and Dynamo too (large downloads)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds, interleaved [3]")
     parser.add_argument("--bin", metavar="FILE", help="the tokenbus to measure [built with cargo build --release]")
@@ -153,9 +153,9 @@ def plan(flags):
     unknown = [name for name in names if name not in scenarios.SCENARIOS]
     if unknown:
         sys.exit(f"no such scenario: {', '.join(unknown)} (there are {', '.join(scenarios.SCENARIOS)})")
-    usual = scenarios.OURS + USUAL + (LARGE if flags.all else [])
+    usual = ["floor"] + scenarios.OURS + USUAL + (LARGE if flags.all else [])
     wanted = flags.systems or usual
-    known = scenarios.OURS + USUAL + LARGE + ["direct"]
+    known = ["floor"] + scenarios.OURS + USUAL + LARGE + ["direct"]
     strange = [name for name in wanted if name not in known]
     if strange:
         sys.exit(f"no such system: {', '.join(strange)} (there are {', '.join(known)})")

@@ -140,6 +140,13 @@ def family(pid):
     return found
 
 
+def cpu_seconds(pid):
+    """CPU time that a process has used."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def resident(pid):
     """Memory resident in a process, bytes."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as status:

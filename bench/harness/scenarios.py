@@ -8,11 +8,18 @@ import threading
 import time
 
 from . import quiet
-from .processes import Failed, resident
+from .processes import Failed, cpu_seconds, resident
 from .systems import MODEL
 
 PEERS = ["nginx", "sglang-router", "smg", "vllm-router", "litellm"]
-OURS = ["tokenbus-sim", "tokenbus-http"]
+OURS = ["tokenbus-sim", "tokenbus-sim-h2", "tokenbus-http", "tokenbus-http-h2"]
+# HTTP/2 connections that the streams share: 64 on each.
+CONNECTIONS = 8
+
+
+def protocol(system):
+    """The flags of the load generator that make it speak the protocol of `system`'s row."""
+    return ["--http2", "--connections", CONNECTIONS] if system.endswith("-h2") else []
 
 
 class Scenario:
@@ -114,7 +121,8 @@ def streams(starter, bench, system):
     # A proxy that is slower than the engine needs a bound in time, not in requests.
     limit = ["--duration", bench.settings.seconds("a", 8), "--timeout", "120s"]
     report = bench.load(
-        running, "--concurrency", 512, "--warmup", 0 if slow else 512, "--max-tokens", 64, *limit, system=system
+        running, "--concurrency", 512, "--warmup", 0 if slow else 512, "--max-tokens", 64, *limit, *protocol(system),
+        system=system,
     )
     return figures(report, "token")
 
@@ -125,7 +133,7 @@ def short(starter, bench, system):
     limit = ["--duration", bench.settings.seconds("b", 5), "--timeout", "60s"]
     report = bench.load(
         running, "--concurrency", 64, "--warmup", 2000 if system != "litellm" else 64, "--max-tokens", 4, *limit,
-        system=system,
+        *protocol(system), system=system,
     )
     return figures(report, "request")
 
@@ -205,6 +213,18 @@ def many(starter, bench, system):
     return found
 
 
+def statuses(starter, bench, system):
+    """What the statuses of a thousand busy workers cost those that read them, in percent of a core."""
+    pids = starter.statuses(1000)
+    machine, began = quiet.Watch(starter.processes), time.monotonic()
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    time.sleep(float(bench.settings.seconds("g", 15).removesuffix("ms")) / 1000)
+    passed = time.monotonic() - began
+    found = {f"{name}_share": (cpu_seconds(pid) - before[name]) / passed for name, pid in pids.items()}
+    starter.processes.check()
+    return {**found, "failed": 0, "machine": machine.shares()}
+
+
 def memory(starter, bench, system):
     """Memory of every process over very many short requests."""
     running = starter.start(system, "0", "0")
@@ -227,7 +247,7 @@ def memory(starter, bench, system):
 SCENARIOS = {
     "a": Scenario(
         "512 streams of 64 tokens, one token every 10 ms",
-        OURS + PEERS + ["dynamo"],
+        ["floor"] + OURS + PEERS + ["dynamo"],
         streams,
         [
             ("cpu_us", "CPU µs per token", "{:.1f}"),
@@ -236,12 +256,14 @@ SCENARIOS = {
             ("itl_p99_us", "ITL p99 ms", "ms"),
             ("failed", "failed", "{:.0f}"),
         ],
-        "CPU time of the proxy's own processes; for tokenbus: gateway, nats-server, worker and coordinator. Dynamo runs "
+        "CPU time of the proxy's own processes; for tokenbus: gateway, nats-server, worker and coordinator. The floor is a "
+        "server that knows its tokens already and does nothing but one `send` for each stream and step. Over HTTP/2, the "
+        "streams share 8 connections. Dynamo runs "
         "with its own mock engine, which keeps its own time and is counted, as ours in the worker is.",
     ),
     "b": Scenario(
         "Requests of 4 tokens, 64 connections, an engine without a delay",
-        OURS + PEERS,
+        ["floor"] + OURS + PEERS,
         short,
         [
             ("cpu_us", "CPU µs per request", "{:.0f}"),
@@ -291,5 +313,12 @@ SCENARIOS = {
         [("growth", "growth", "{:+.1%}"), ("failed", "failed", "{:.0f}")],
         "Resident memory after all of them against after the first tenth, of the process that grew most. One round.",
         most_rounds=1,
+    ),
+    "g": Scenario(
+        "The statuses of 1,000 busy workers",
+        ["tokenbus-sim"],
+        statuses,
+        [("coordinator_share", "coordinator, of a core", "{:.1%}"), ("gateway_share", "each gateway, of a core", "{:.1%}")],
+        "Each worker reports once a second, at its own time, a load that changes; the coordinator publishes snapshots.",
     ),
 }

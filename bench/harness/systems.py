@@ -41,6 +41,10 @@ class Starter:
 
     def start(self, system, ttft, itl, **options):
         """Starts `system` with an engine of these latencies (as the flags take them)."""
+        if system == "floor":
+            return self.floor(itl)
+        # Over HTTP/2 it is the same system: only the clients differ (see scenarios.py).
+        system = system.removesuffix("-h2")
         if system == "tokenbus-sim":
             return self.tokenbus(ttft, itl, engine=None, **options)
         if system == "dynamo":
@@ -59,6 +63,14 @@ class Starter:
         child = self.processes.start("engine", command + ["--model", MODEL, "--ttft", ttft, "--itl", itl])
         self.processes.await_page(f"http://127.0.0.1:{port}/health")
         return child.pid, port
+
+    def floor(self, itl):
+        """The least that a server can cost that writes each token to a connection of its own. It has no engine."""
+        port = free_port()
+        command = [self.tool, "floor-server", "--listen", f"127.0.0.1:{port}"]
+        child = self.processes.start("floor", command + ([] if itl == "0" else ["--itl", itl]))
+        self.processes.await_port(port)
+        return Running(f"http://127.0.0.1:{port}/v1", {"floor": [child.pid]})
 
     def direct(self, port):
         """No proxy at all."""
@@ -83,7 +95,10 @@ class Starter:
         """A gateway, nats-server, a coordinator and workers. `stagger_ms` makes each worker's time to first
         token so much longer than the last one's, so that their steps do not coincide."""
         nats, bus = self.nats()
-        role = lambda name, *flags: self.processes.start(name, [self.binary, name.split("-")[0], "--nats", bus, *flags])
+        # As with all peers, only warnings are logged, and no line for each request.
+        role = lambda name, *flags: self.processes.start(
+            name, [self.binary, name.split("-")[0], "--log", "warn", "--nats", bus, *flags]
+        )
         port, status = free_port(), free_port()
         coordinator = role("coordinator", "--listen", f"127.0.0.1:{status}")
         gateway = role("gateway", "--listen", f"127.0.0.1:{port}")
@@ -103,6 +118,19 @@ class Starter:
             self.processes.await_page(capacity, f"worker-{number}")
         pids = {"gateway": [gateway.pid], "nats": [nats], "worker": ids, "coordinator": [coordinator.pid]}
         return Running(url, pids, engine[0] if engine else None)
+
+    def statuses(self, workers):
+        """A coordinator and a gateway, and the statuses of workers that are not there."""
+        _, bus = self.nats()
+        role = lambda name, *flags: self.processes.start(name, [self.binary, name, "--nats", bus, *flags])
+        status = free_port()
+        pids = {
+            "coordinator": role("coordinator", "--listen", f"127.0.0.1:{status}").pid,
+            "gateway": role("gateway", "--listen", f"127.0.0.1:{free_port()}").pid,
+        }
+        self.processes.start("fleet", [self.tool, "fleet", "--nats", bus, "--workers", workers])
+        self.processes.await_page(f"http://127.0.0.1:{status}/capacity", f"fleet-{workers - 1:05}")
+        return pids
 
     def nginx(self, port):
         """nginx with two processes, as an operator would tune it for event streams."""

@@ -28,6 +28,11 @@ class Tables(unittest.TestCase):
         # Of each round: 0.8 and 0.4.
         self.assertIn("| smg | 10.0 | 0.60 |", text)
 
+    def test_the_floor_is_a_row_and_a_column(self):
+        text = table.table([run("floor", 8.0), run("tokenbus-sim-h2", 4.0), run("nginx", 16.0)], "a")
+        self.assertIn("| CPU µs per token | × floor | × nginx |", text)
+        self.assertIn("HTTP/2 | 4.0 | 0.50 | 0.25 |", text)
+
     def test_without_nginx_there_is_no_ratio(self):
         self.assertNotIn("× nginx", table.table([run("smg", 10.0)], "a"))
 
@@ -50,9 +55,9 @@ class Tables(unittest.TestCase):
         self.assertNotIn("### Saturation", text)
 
     def test_targets_are_met_or_missed_or_not_there(self):
-        rows = table.targets([run("tokenbus-sim", 7.9), run("nginx", 10.0)])
-        self.assertIn("| ≤ 8 | 7.9 | met |", rows[2])
-        self.assertIn("| ≤ 0.6 | 0.79 | **missed** |", rows[3])
+        rows = table.targets([run("tokenbus-sim", 12.4), run("tokenbus-sim-h2", 4.0), run("floor", 10.0)])
+        self.assertIn("| ≤ 1.25 | 1.24 | met |", rows[2])
+        self.assertIn("| ≤ 0.35 | 0.40 | **missed** |", rows[3])
         self.assertEqual(len(rows), 5)
         self.assertEqual(table.targets([run("smg", 1.0)]), [])
 

@@ -19,7 +19,9 @@ mod metrics;
 mod options;
 mod refusals;
 mod replicas;
+mod rhythm;
 mod server_version;
+mod subscription;
 pub mod task;
 
 pub use address::OptionsError;
@@ -31,3 +33,5 @@ pub use metrics::BusMetrics;
 pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
+pub use rhythm::Rhythm;
+pub use subscription::Subscription;

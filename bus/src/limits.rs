@@ -56,6 +56,10 @@ pub(crate) const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// consumer; sequence numbers show the hole.
 pub(crate) const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
+/// Bytes of messages that wait for the reader of one subscription: eight of the largest messages, or as much as a fast
+/// network brings in half a second. Beyond it the newest are dropped.
+pub(crate) const SUBSCRIPTION_BYTES: usize = 64 * 1024 * 1024;
+
 /// Time limit for a round trip through the server, which confirms a subscription.
 pub(crate) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 

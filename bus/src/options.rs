@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::address::{Address, OptionsError, redact};
-use crate::limits::SUBSCRIPTION_CAPACITY;
 use crate::replicas::Replicas;
 
 /// How to reach NATS. `Default` is one server on loopback.
@@ -21,10 +20,11 @@ pub struct BusOptions {
     pub tls_first: bool,
     /// Name of this connection in the server's monitoring.
     pub name: String,
-    /// Messages that each subscription buffers for a slow reader.
-    pub subscription_capacity: usize,
     /// Replicas of streams and buckets in JetStream.
     pub replicas: Replicas,
+    /// The domain of the JetStream to use, where these servers are leaf nodes: that of the servers that they lead to.
+    /// `None` is the servers' own JetStream.
+    pub jetstream_domain: Option<String>,
 }
 
 impl Default for BusOptions {
@@ -35,8 +35,8 @@ impl Default for BusOptions {
             tls_ca: None,
             tls_first: false,
             name: "tokenbus".to_owned(),
-            subscription_capacity: SUBSCRIPTION_CAPACITY,
             replicas: Replicas::default(),
+            jetstream_domain: None,
         }
     }
 }

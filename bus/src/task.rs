@@ -31,6 +31,27 @@ where
     tokio::spawn(guarded.instrument(tracing::debug_span!("task", name)))
 }
 
+/// Runs `future` as a task named `name` and returns what it returns. A panic goes on to the caller; the task ends when this
+/// is dropped.
+///
+/// For what a process spends its time in: a wake-up of the future that a runtime was started with costs a system call and
+/// an empty turn of the poller, one of a task costs neither.
+pub async fn apart<F>(name: &'static str, future: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut task = AbortOnDrop(spawn(name, future));
+    match (&mut task.0).await {
+        Ok(output) => output,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime cancels it, and nobody is left to be told.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Aborts its task when dropped.
 #[derive(Debug)]
 pub struct AbortOnDrop<T>(JoinHandle<T>);

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, LogArgs, Shared, start_logging, thread_count};
 use crate::status::{self, StatusArgs, TopArgs, TraceArgs};
 use crate::{
-    chat, config, coordinator, drain, gateway, generated, health, http, keys, nats_config, open_files, outlet,
+    chat, config, coordinator, drain, fleet, gateway, generated, health, http, keys, nats_config, open_files, outlet,
     sim_server, ui, up, variables, worker,
 };
 
@@ -55,6 +55,10 @@ enum Command {
     NatsConfig(nats_config::Args),
     Bench(tokenbus_loadgen::Args),
     SimServer(sim_server::Args),
+    #[command(hide = true)]
+    FloorServer(tokenbus_loadgen::FloorArgs),
+    #[command(hide = true)]
+    Fleet(fleet::Args),
     Provision(up::provision_command::Args),
     Completions(generated::CompletionsArgs),
     Man(generated::ManArgs),
@@ -161,6 +165,8 @@ impl Command {
             Self::Chat(args) => Ok(chat::run(args).await?),
             Self::Bench(args) => Ok(tokenbus_loadgen::run(chat::only_model(args).await?).await?),
             Self::SimServer(args) => sim_server::run(args).await,
+            Self::FloorServer(args) => sim_server::floor(&args),
+            Self::Fleet(args) => fleet::run(args).await,
             Self::Provision(args) => up::provision_command::run(args).await,
             Self::Completions(args) => {
                 generated::completions(&args, Cli::command())?;
@@ -189,6 +195,8 @@ impl Command {
             | Self::Chat(_)
             | Self::Bench(_)
             | Self::SimServer(_)
+            | Self::FloorServer(_)
+            | Self::Fleet(_)
             | Self::Provision(_)
             | Self::Completions(_)
             | Self::Man(_) => "warn,async_nats::connector=off,tokenbus_bus=error",
@@ -199,14 +207,16 @@ impl Command {
     fn holds_connections(&self) -> bool {
         matches!(
             self,
-            Self::Up(_) | Self::Gateway(_) | Self::Worker(_) | Self::SimServer(_)
+            Self::Up(_) | Self::Gateway(_) | Self::Worker(_) | Self::SimServer(_) | Self::FloorServer(_)
         )
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {
         match self {
             // The load generator has its own threads. The simulated engine leaves the others to the measured server.
-            Self::Bench(_) | Self::SimServer(_) => Builder::new_current_thread().enable_all().build(),
+            Self::Bench(_) | Self::SimServer(_) | Self::FloorServer(_) => {
+                Builder::new_current_thread().enable_all().build()
+            }
             Self::Gateway(args) => runtime(args.threads),
             Self::Worker(args) => runtime(args.io_threads),
             Self::Coordinator(_) | Self::Health(_) => runtime(Some(1)),

@@ -19,7 +19,7 @@ use crate::variables;
 const MODELS: &str = "models";
 
 /// Keys at the root of the file, for every subcommand that has them.
-pub(crate) const SHARED: [&str; 8] = [
+pub(crate) const SHARED: [&str; 9] = [
     "log",
     "log-format",
     "nats",
@@ -28,6 +28,7 @@ pub(crate) const SHARED: [&str; 8] = [
     "nats-tls-first",
     "namespace",
     "js-replicas",
+    "js-domain",
 ];
 
 /// Errors in the settings.

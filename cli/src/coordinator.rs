@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgAction;
+use tokenbus_bus::task;
 use tokenbus_coordinator::{AllowedHost, Options, PageAccess, PageToken, ScaleRules};
 use tokenbus_protocol::Name;
 
@@ -83,7 +84,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         scaler: args.scaler_command,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_coordinator::run(options, listener, shutdown).await?;
+    task::apart("coordinator", tokenbus_coordinator::run(options, listener, shutdown)).await?;
     Ok(ExitCode::SUCCESS)
 }
 

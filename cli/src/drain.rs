@@ -4,10 +4,10 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use async_nats::{RequestErrorKind, Subscriber};
+use async_nats::RequestErrorKind;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokenbus_bus::{Bus, BusError};
+use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_protocol::{
     Control, ControlReply, DecodeError, Drain, EncodeError, Name, Ping, Status, Subjects, Undrain, WorkerState, decode,
     encode,
@@ -213,7 +213,7 @@ impl Operator {
     }
 
     /// Waits until the worker reports that nothing runs on it, or until it is gone.
-    async fn idle(&self, mut statuses: Subscriber) -> Result<Idle, DrainError> {
+    async fn idle(&self, mut statuses: Subscription) -> Result<Idle, DrainError> {
         let mut watch = Watch::default();
         loop {
             let step = match timeout(DRAIN_SILENCE, statuses.next()).await {
@@ -320,6 +320,7 @@ mod tests {
                 ttft: Quantiles::default(),
                 itl: Quantiles::default(),
                 kv_used: None,
+                slots_from: None,
             },
             totals: Totals::default(),
             loads: Vec::new(),

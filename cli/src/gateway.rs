@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokenbus_gateway::{Bounds, Options};
+use tokenbus_bus::task;
+use tokenbus_gateway::{Bounds, MostConnections, Options};
 use tokenbus_protocol::Name;
 
 use crate::access::{self, AccessArgs};
@@ -42,6 +43,11 @@ pub(crate) struct Args {
     /// NATS and files; no more than that in any case]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
+
+    /// Most connections from one public address, or one network of 64 bits for IPv6; more get 503. Loopback and private
+    /// addresses, as those of an ingress, have no such bound [default: half of all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_address: Option<u32>,
 
     /// Largest request body, bytes or with a unit, as in 32MiB
     #[arg(long, value_name = "SIZE", default_value = "32MiB")]
@@ -94,6 +100,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     responses_bytes: Size,
 
+    /// Age at which the key that seals the reasoning which clients carry gets a successor, where NATS has JetStream; 0s
+    /// keeps the first key. Older keys still open
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30days")]
+    seal_key_age: Duration,
+
     /// Time for which requests are still taken after SIGTERM while /readyz fails, so that load balancers notice
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     drain_delay: Duration,
@@ -133,7 +144,8 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.direct = thread_count(args.threads) == 1;
     options.responses.ttl = args.responses_ttl;
     options.responses.bytes = args.responses_bytes.0 as u64;
-    options.http.max_connections = most_connections(args.max_connections);
+    options.responses.seal_key_age = args.seal_key_age;
+    options.http.max_connections = most_connections(args.max_connections, args.max_connections_per_address);
     // One body of the largest size always fits, compressed or translated.
     options.http.body_memory = args.body_memory.0.max(args.body_limit.0.saturating_mul(2));
     options.http.body_limit = args.body_limit.0;
@@ -144,12 +156,13 @@ pub(crate) async fn run(args: Args, config: Option<PathBuf>) -> Result<ExitCode,
     options.http.keep_alive = args.keep_alive;
     args.access.apply(&mut options, config.as_deref());
     let running = tokenbus_gateway::run(options, listener, shutdown);
-    running.await.map_err(access::failure)?;
+    task::apart("gateway", running).await.map_err(access::failure)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// As many connections as the limit on open files leaves room for, at most `asked`.
-fn most_connections(asked: Option<u32>) -> usize {
+/// As many connections as the limit on open files leaves room for, at most `asked`; from one address half of them, or
+/// `per_address`.
+fn most_connections(asked: Option<u32>, per_address: Option<u32>) -> MostConnections {
     let most = open_files::limit().map_or(usize::MAX, tokenbus_gateway::connections_within);
     let asked = asked.map(|asked| asked as usize);
     if let Some(asked) = asked.filter(|asked| *asked > most) {
@@ -161,5 +174,8 @@ fn most_connections(asked: Option<u32>) -> usize {
     }
     let connections = asked.map_or(most, |asked| asked.min(most));
     tracing::debug!(connections, "most connections of clients");
-    connections
+    MostConnections {
+        all: connections,
+        per_address: per_address.map_or(connections.div_ceil(2), |most| most as usize),
+    }
 }

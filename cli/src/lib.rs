@@ -8,6 +8,7 @@ mod coordinator;
 mod drain;
 mod failure;
 mod files;
+mod fleet;
 mod gateway;
 mod generated;
 mod health;

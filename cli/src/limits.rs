@@ -81,6 +81,13 @@ pub(crate) const GIVEN_NAME: usize = 40;
 /// rest is counted, not kept: some thousands of lines are enough to see what happened.
 pub(crate) const OUTLET_BYTES: usize = 1024 * 1024;
 
+/// Lines that have gathered are written together up to this, in bytes: what a pipe takes at once.
+pub(crate) const LINES_IN_A_WRITE: usize = 64 * 1024;
+
+/// How long lines that come soon after another are gathered before they are written: nobody who reads a log sees it, and a
+/// gateway with a thousand requests a second wakes the writing thread 50 times and not a thousand.
+pub(crate) const GATHER_LINES: Duration = Duration::from_millis(20);
+
 /// How long an ending process waits until its last lines are written. A reader that works needs
 /// milliseconds; one that hangs would keep the process for ever.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);

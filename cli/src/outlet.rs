@@ -19,6 +19,10 @@ struct State {
     bytes: usize,
     dropped: u64,
     writing: bool,
+    /// The thread waits for text, and must be woken.
+    asleep: bool,
+    /// Somebody waits until all is written.
+    hurry: bool,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +104,9 @@ impl Outlet {
         }
         state.bytes += text.len();
         state.waiting.push_back(text);
-        self.0.filled.notify_one();
+        if std::mem::take(&mut state.asleep) {
+            self.0.filled.notify_one();
+        }
     }
 
     /// Queues one line.
@@ -110,7 +116,9 @@ impl Outlet {
 
     /// Waits until all is written, `patience` at most.
     pub(crate) fn flush(&self, patience: Duration) {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
+        state.hurry = true;
+        self.0.filled.notify_one();
         let busy = |state: &mut State| state.writing || !state.waiting.is_empty();
         drop(self.0.empty.wait_timeout_while(state, patience, busy));
     }
@@ -122,10 +130,20 @@ impl Shared {
     }
 
     /// The next text to write. A report of lost lines comes after the text that was queued before the loss.
+    ///
+    /// The first line after a silence is written at once. What follows is gathered for a moment, so that a busy process
+    /// does not wake this thread for each line.
     fn next(&self, tell: fn(u64) -> String) -> Option<Vec<u8>> {
         let mut state = self.lock();
+        let mut gathered = false;
         loop {
-            if let Some(bytes) = state.waiting.pop_front() {
+            if let Some(mut bytes) = state.waiting.pop_front() {
+                while let Some(more) = state
+                    .waiting
+                    .pop_front_if(|more| bytes.len() + more.len() <= limits::LINES_IN_A_WRITE)
+                {
+                    bytes.extend_from_slice(&more);
+                }
                 state.bytes = state.bytes.saturating_sub(bytes.len());
                 state.writing = true;
                 return Some(bytes);
@@ -135,7 +153,19 @@ impl Shared {
                 return Some(tell(std::mem::take(&mut state.dropped)).into_bytes());
             }
             self.empty.notify_all();
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if gathered || std::mem::take(&mut state.hurry) {
+                state.asleep = true;
+                let filled = |state: &mut State| state.asleep && !state.hurry;
+                let woken = self.filled.wait_while(state, filled);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+                state.asleep = false;
+                gathered = false;
+            } else {
+                let quiet = |state: &mut State| !state.hurry;
+                let waited = self.filled.wait_timeout_while(state, limits::GATHER_LINES, quiet);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                gathered = true;
+            }
         }
     }
 

@@ -49,7 +49,10 @@ fn describe(page: &mut String, path: &[&str], command: &Command) {
         }
         rows(page, &args, path.first().copied());
     }
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+    {
         let path: Vec<&str> = path.iter().copied().chain([sub.get_name()]).collect();
         describe(page, &path, sub);
     }

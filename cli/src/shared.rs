@@ -82,13 +82,17 @@ pub(crate) struct BusArgs {
     pub(crate) namespace: Name,
 }
 
-/// Replicas in JetStream, for the subcommands that make streams or buckets.
+/// JetStream, for the subcommands that make streams or buckets.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct KeptArgs {
     /// Replicas of streams and buckets in JetStream: auto is 3 where NATS is a cluster of three servers or more,
     /// else 1. Those that have fewer get more, none gets fewer
     #[arg(long, value_name = "auto|N", default_value_t = Replicas::Auto, help_heading = "Bus")]
     pub(crate) js_replicas: Replicas,
+
+    /// JetStream's domain in the cluster, where the servers of --nats are leaf nodes of it
+    #[arg(long, value_name = "NAME", help_heading = "Bus")]
+    pub(crate) js_domain: Option<Name>,
 }
 
 /// Traces, for the roles that requests pass through.
@@ -110,9 +114,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Sets the replicas of streams and buckets.
+    /// Sets where streams and buckets are, and their replicas.
     pub(crate) fn keeping(mut self, kept: &KeptArgs) -> Self {
         self.bus.replicas = kept.js_replicas;
+        self.bus.jetstream_domain = kept.js_domain.as_ref().map(Name::to_string);
         self
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokenbus_protocol::SlotsFrom;
 use tokenbus_sim::{Server, SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
 
@@ -56,6 +57,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let engine = SimEngine::start(SimOptions {
         models: args.model.clone(),
         slots: args.slots.unwrap_or(u32::MAX),
+        slots_from: SlotsFrom::Flag,
         ttft: args.ttft,
         itl: args.itl,
         context_length: None,
@@ -67,5 +69,15 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         () = tokenbus_sim::serve(listener, Arc::new(server)) => {}
         () = shutdown.cancelled() => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `tokenbus floor-server`: prints the address, and serves until a signal ends the process.
+pub(crate) fn floor(args: &tokenbus_loadgen::FloorArgs) -> Result<ExitCode, Failure> {
+    let mut told = Ok(());
+    tokenbus_loadgen::serve_floor(args, |address| {
+        told = ui::println(format_args!("listening on http://{address}/v1"));
+    })?;
+    told?;
     Ok(ExitCode::SUCCESS)
 }

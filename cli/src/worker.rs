@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenbus_protocol::{Feature, Name};
+use tokenbus_bus::task;
+use tokenbus_protocol::{Feature, Name, SlotsFrom};
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::Options;
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine, LlamaOptions, Pooling};
@@ -237,7 +238,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
         trace_slow: args.trace.trace_slow,
         ..Options::new(shared.bus, shared.namespace)
     };
-    tokenbus_worker::run(options, engine, shutdown).await?;
+    task::apart("worker", tokenbus_worker::run(options, engine, shutdown)).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -262,6 +263,7 @@ fn sim(args: &Args) -> Result<SimOptions, Failure> {
     Ok(SimOptions {
         models: args.model.clone(),
         slots: args.slots.unwrap_or(SIM_SLOTS),
+        slots_from: args.slots.map_or(SlotsFrom::Default, |_| SlotsFrom::Flag),
         ttft: args.sim.sim_ttft,
         itl: args.sim.sim_itl,
         context_length: None,

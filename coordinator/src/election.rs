@@ -1,6 +1,7 @@
 //! The election of the leader: a state machine over heartbeats, the lease and the time.
 //!
-//! Every coordinator sends a heartbeat twice a second that says whether it leads. These rules hold with and without
+//! Every coordinator sends a heartbeat twice a second that says whether it leads; a leader that hears no other and holds
+//! the lease, once a second. These rules hold with and without
 //! JetStream:
 //!
 //! 1. A coordinator that hears a leader follows it.
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokenbus_protocol::{CoordinatorBeat, Name};
 
-use crate::limits::{LISTEN_FIRST, MAX_PEERS, PEER_LOST_AFTER};
+use crate::limits::{BEAT_ALONE, BEAT_PERIOD, LISTEN_FIRST, MAX_PEERS, PEER_LOST_AFTER};
 
 /// What this coordinator knows of the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,13 @@ pub(crate) enum LeaseState {
         /// When it expires unless renewed.
         until: Instant,
     },
+}
+
+impl LeaseState {
+    /// Whether this coordinator holds the lease at `now`.
+    fn holds(self, now: Instant) -> bool {
+        matches!(self, Self::Held { until } if now < until)
+    }
 }
 
 /// The result of the election at one moment.
@@ -135,7 +143,9 @@ impl Election {
     /// Decides who leads at `now`. To be called with each own heartbeat, with each one received, and when the lease
     /// or the connection changes.
     pub(crate) fn decide(&mut self, lease: LeaseState, now: Instant) -> Verdict {
-        let slept = now.saturating_duration_since(self.decided) >= PEER_LOST_AFTER;
+        // While the lease is held, nobody else can have taken it.
+        let guarded = self.leading && lease.holds(now);
+        let slept = !guarded && now.saturating_duration_since(self.decided) >= PEER_LOST_AFTER;
         self.decided = now;
         if !self.connected {
             return Verdict {
@@ -172,7 +182,7 @@ impl Election {
             return false;
         }
         match lease {
-            LeaseState::Held { until } => now < until,
+            LeaseState::Held { .. } => lease.holds(now),
             LeaseState::Taken => false,
             LeaseState::Absent | LeaseState::Unknown => true,
         }
@@ -183,7 +193,7 @@ impl Election {
             return false;
         }
         match lease {
-            LeaseState::Held { until } => now < until,
+            LeaseState::Held { .. } => lease.holds(now),
             LeaseState::Unknown | LeaseState::Taken => false,
             LeaseState::Absent => {
                 let listened = now.saturating_duration_since(self.listening_since) >= LISTEN_FIRST;
@@ -193,15 +203,31 @@ impl Election {
         }
     }
 
-    /// How long a verdict is valid: as long as the others wait for a silent leader.
-    pub(crate) const VALID_FOR: Duration = PEER_LOST_AFTER;
+    /// Until when a verdict of `now` is valid: as long as the others wait for a silent leader, or as long as the lease
+    /// keeps them from leading.
+    pub(crate) fn valid_until(&self, lease: LeaseState, now: Instant) -> Instant {
+        let waited_for = now + PEER_LOST_AFTER;
+        match lease {
+            LeaseState::Held { until } if self.leading => until.max(waited_for),
+            _ => waited_for,
+        }
+    }
+
+    /// Time between two heartbeats, and between two renewals of the lease.
+    pub(crate) fn pace(&self, lease: LeaseState, now: Instant) -> Duration {
+        if self.leading && self.peers.is_empty() && lease.holds(now) {
+            BEAT_ALONE
+        } else {
+            BEAT_PERIOD
+        }
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::limits::{BEAT_PERIOD, LEASE};
+    use crate::limits::LEASE;
     use crate::registry::fixture::at;
 
     fn name(text: &str) -> Name {
@@ -398,6 +424,24 @@ mod tests {
         a.link(true, at(1.5));
         assert!(!run(&mut a, LeaseState::Absent, 1.5, 2.0).leading);
         assert!(run(&mut a, LeaseState::Absent, 2.0, 2.25).leading);
+    }
+
+    #[test]
+    fn a_leader_with_the_lease_takes_its_time_until_it_hears_another() {
+        let mut a = election("a");
+        assert!(a.decide(held(0.0), at(0.1)).leading);
+        assert_eq!(a.pace(held(0.0), at(0.1)), BEAT_ALONE);
+        assert_eq!(a.valid_until(held(0.0), at(0.1)), at(2.0));
+        // The lease guards it for longer than others wait for a heartbeat.
+        assert!(a.decide(held(0.0), at(1.9)).leading);
+        assert_eq!(
+            a.pace(LeaseState::Absent, at(1.9)),
+            BEAT_PERIOD,
+            "only heartbeats hold the lead"
+        );
+        assert_eq!(a.pace(held(0.0), at(2.0)), BEAT_PERIOD);
+        assert!(a.heard(beat("b", false), at(1.9)));
+        assert_eq!(a.pace(held(1.0), at(1.9)), BEAT_PERIOD);
     }
 
     #[test]

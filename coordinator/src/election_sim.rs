@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokenbus_protocol::{CoordinatorBeat, Name};
 
 use crate::election::{Election, LeaseState};
-use crate::limits::{LEASE, LEASE_RENEW};
+use crate::limits::{BEAT_PERIOD, LEASE};
 use crate::registry::fixture::at;
 
 const STEP: Duration = Duration::from_millis(250);
@@ -99,7 +99,7 @@ impl World {
                 LeaseState::Unknown
             }
             Some((by, _)) if by != n => LeaseState::Taken,
-            Some((_, until)) if until.saturating_duration_since(now) > LEASE.saturating_sub(LEASE_RENEW) => {
+            Some((_, until)) if until.saturating_duration_since(now) > LEASE.saturating_sub(BEAT_PERIOD) => {
                 LeaseState::Held { until }
             }
             Some(_) | None => {

@@ -1,17 +1,15 @@
 //! The loop of the election: sends and receives heartbeats, watches the lease, and decides who leads.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{CoordinatorBeat, Name, Subjects, decode, encode};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::election::{Election, LeaseState};
-use crate::limits::{BEAT_PERIOD, JETSTREAM_TIMEOUT};
+use crate::limits::JETSTREAM_TIMEOUT;
 
 /// Who leads, for the other loops.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +52,9 @@ pub(crate) struct Leader {
     /// The subjects.
     pub(crate) subjects: Subjects,
     /// The heartbeats of all coordinators.
-    pub(crate) beats: Subscriber,
-    /// Tells the lease keeper whether the lease is wanted.
-    pub(crate) wanted: watch::Sender<bool>,
+    pub(crate) beats: Subscription,
+    /// Tells the lease keeper how often to renew the lease; `None` if it is not wanted.
+    pub(crate) wanted: watch::Sender<Option<Duration>>,
     /// The state of the lease.
     pub(crate) lease: watch::Receiver<LeaseState>,
     /// Publishes the verdict to the other loops.
@@ -69,13 +67,18 @@ impl Leader {
         let mut election = Election::new(self.me.clone(), Instant::now());
         let mut link = self.bus.link();
         election.link(link.borrow_and_update().connected, Instant::now());
-        let mut pulse = tokio::time::interval(BEAT_PERIOD);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulsed = None;
         loop {
             let mut speak = false;
+            let now = Instant::now();
+            let pace = election.pace(*self.lease.borrow(), now);
+            let pulse = pulsed.map_or(now, |last| self.bus.rhythm().after(last, pace));
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = pulse.tick() => speak = true,
+                () = tokio::time::sleep_until(pulse.into()) => {
+                    pulsed = Some(Instant::now());
+                    speak = true;
+                }
                 beat = self.beats.next() => {
                     let Some(message) = beat else { break };
                     speak = self.heard(&message, &mut election);
@@ -112,13 +115,15 @@ impl Leader {
     /// Decides who leads. Returns whether the other coordinators should know at once.
     fn decide(&self, election: &mut Election) -> bool {
         let now = Instant::now();
-        let verdict = election.decide(*self.lease.borrow(), now);
+        let lease = *self.lease.borrow();
+        let verdict = election.decide(lease, now);
+        let renewals = verdict.campaign.then(|| election.pace(lease, now));
         self.wanted
-            .send_if_modified(|wanted| std::mem::replace(wanted, verdict.campaign) != verdict.campaign);
+            .send_if_modified(|wanted| std::mem::replace(wanted, renewals) != renewals);
         let next = Leadership {
             leading: verdict.leading,
             leader: verdict.leader,
-            valid_until: now + Election::VALID_FOR,
+            valid_until: election.valid_until(lease, now),
         };
         let before = self.leadership.send_replace(next.clone());
         if before.leader != next.leader {
@@ -153,7 +158,7 @@ impl Leader {
     async fn resign(mut self) {
         let was_leading = self.leadership.borrow().leading;
         self.leadership.send_replace(Leadership::unknown(Instant::now()));
-        self.wanted.send_replace(false);
+        self.wanted.send_replace(None);
         let given_back = self.lease.wait_for(|lease| !matches!(lease, LeaseState::Held { .. }));
         let _ = tokio::time::timeout(JETSTREAM_TIMEOUT, given_back).await;
         if was_leading && self.bus.is_connected() {

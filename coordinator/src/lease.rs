@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::election::LeaseState;
 use crate::limits::{
-    JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_CHECK, LEASE_RENEW, LEASE_RETRY,
+    JETSTREAM_RETRY_FIRST, JETSTREAM_RETRY_LONGEST, JETSTREAM_TIMEOUT, LEASE, LEASE_CHECK, LEASE_RETRY,
 };
 
 const KEY: &str = "leader";
@@ -50,7 +50,7 @@ pub(crate) struct LeaseKeeper {
     /// The value of the key while this coordinator holds it. It differs from that of any other coordinator, and of
     /// an earlier run of this one.
     mark: Bytes,
-    wanted: watch::Receiver<bool>,
+    wanted: watch::Receiver<Option<Duration>>,
     lease: watch::Sender<LeaseState>,
     /// The bucket, and when its existence was last checked.
     store: Option<(Store, Instant)>,
@@ -62,13 +62,13 @@ pub(crate) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// A keeper that takes the lease for `me` while `wanted` says so. It reports the state of the lease through the
+    /// A keeper that takes the lease for `me` while `wanted` says how often to renew it. It reports the state of the lease through the
     /// receiver.
     pub(crate) fn new(
         bus: Bus,
         namespace: &Name,
         me: &Name,
-        wanted: watch::Receiver<bool>,
+        wanted: watch::Receiver<Option<Duration>>,
     ) -> (Self, watch::Receiver<LeaseState>) {
         let (lease, told) = watch::channel(LeaseState::Unknown);
         let keeper = Self {
@@ -95,8 +95,8 @@ impl LeaseKeeper {
             let pause = if !connected {
                 self.forget();
                 None
-            } else if wanted {
-                Some(self.pursue().await)
+            } else if let Some(renewals) = wanted {
+                Some(self.pursue(renewals).await)
             } else {
                 self.release().await;
                 None
@@ -125,8 +125,9 @@ impl LeaseKeeper {
             .send_if_modified(|told| std::mem::replace(told, lease) != lease);
     }
 
-    /// Takes or renews the lease once, and returns the pause before the next try.
-    async fn pursue(&mut self) -> Duration {
+    /// Takes or renews the lease once, and returns the pause before the next try; `renewals` is the time between two
+    /// renewals.
+    async fn pursue(&mut self, renewals: Duration) -> Duration {
         // Counting from here ends the lease earlier for this coordinator than for the server.
         let begun = Instant::now();
         match self.attempt().await {
@@ -134,7 +135,8 @@ impl LeaseKeeper {
                 self.recovered();
                 self.revision = Some(revision);
                 self.tell(LeaseState::Held { until: begun + LEASE });
-                LEASE_RENEW.saturating_sub(begun.elapsed())
+                let next = self.bus.rhythm().after(begun, renewals);
+                next.saturating_duration_since(Instant::now())
             }
             Ok(Outcome::Taken) => {
                 self.recovered();

@@ -13,10 +13,15 @@ pub(crate) const LOST_AFTER: Duration = Duration::from_secs(3);
 /// dead worker; a dead one is lost after 6 s at the latest.
 pub(crate) const LATE_MAX: Duration = Duration::from_secs(3);
 
-/// Interval of the search for silent workers. A quarter of a second does not matter against [`LOST_AFTER`].
+/// Longest time between two searches for silent workers; a third of the time after which they are lost where that is
+/// shorter. A worker that would be lost before that is looked for at that moment.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
+/// Shortest time between two searches for silent workers. A quarter of a second does not matter against
+/// [`LOST_AFTER`].
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
-/// Delay of a tick from which the coordinator assumes that it was asleep itself. It then cannot know who else was
+/// Delay of a search from which the coordinator assumes that it was asleep itself. It then cannot know who else was
 /// silent, and excuses everybody for [`LOST_AFTER`].
 pub(crate) const STALL: Duration = Duration::from_millis(750);
 
@@ -48,6 +53,9 @@ pub(crate) const ANSWER_AGE: Duration = Duration::from_millis(50);
 /// Most workers that are kept. Each costs 1 KB of memory and 25 µs per snapshot; the bound keeps a runaway
 /// namespace from exhausting the machine.
 pub(crate) const MAX_WORKERS: usize = 10_000;
+
+/// Most bytes of all workers' statuses: [`MAX_WORKERS`] with a dozen models each.
+pub(crate) const MAX_STATUSES: usize = 64 * 1024 * 1024;
 
 /// Most models of one worker; further ones are not listed.
 pub(crate) const MAX_MODELS_PER_WORKER: usize = 256;
@@ -124,8 +132,11 @@ pub(crate) const SCALER_CALLS: usize = 16;
 /// Time between two samples of a model's demand. It bounds them to two per second of its rule's `down-after`.
 pub(crate) const DEMAND_SAMPLE: Duration = Duration::from_millis(500);
 
-/// Time between two heartbeats of a coordinator.
+/// Time between two heartbeats of a coordinator, and between two renewals of its lease. Three renewals may fail.
 pub(crate) const BEAT_PERIOD: Duration = Duration::from_millis(500);
+
+/// The same for a leader that holds the lease and hears no other coordinator: nobody waits. A newcomer is answered at once.
+pub(crate) const BEAT_ALONE: Duration = Duration::from_secs(1);
 
 /// Silence after which a coordinator counts as gone: three missed heartbeats.
 pub(crate) const PEER_LOST_AFTER: Duration = Duration::from_millis(1500);
@@ -140,9 +151,6 @@ pub(crate) const MAX_PEERS: usize = 64;
 /// Life of the leader's lease after its last renewal. With [`PEER_LOST_AFTER`], a follower takes over well within 3
 /// s of the leader's death.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
-
-/// Time between two renewals of the lease. Three may fail.
-pub(crate) const LEASE_RENEW: Duration = Duration::from_millis(500);
 
 /// Time between two attempts to take a lease that another coordinator holds.
 pub(crate) const LEASE_RETRY: Duration = Duration::from_millis(250);
@@ -185,3 +193,6 @@ pub(crate) const MAX_GATEWAYS: usize = 1024;
 
 /// Largest message in bytes about the waiting requests of a gateway: thousands of models.
 pub(crate) const MAX_WAITING: usize = 256 * 1024;
+
+/// Most bytes of what all gateways told of waiting requests: [`MAX_GATEWAYS`] with hundreds of models each.
+pub(crate) const WAITING_BYTES: usize = 32 * 1024 * 1024;

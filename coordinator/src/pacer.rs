@@ -1,11 +1,13 @@
 //! When the next snapshot is due.
 //!
-//! A snapshot is due every second. A change of structure (a worker joins, leaves, is lost, or changes its state,
+//! A snapshot is due every second, in the rhythm of all that this process does each second. A change of structure (a worker joins, leaves, is lost, or changes its state,
 //! models or slots) makes it due at once, at most 20 times a second: the first change goes out immediately, and the
 //! changes within the gap go out together at its end. A worker that becomes full or has a free slot again makes it
 //! due 250 ms after the last snapshot. Other changes of load wait for the next second.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use tokenbus_bus::Rhythm;
 
 use crate::limits::{GAP_PER_WORKER, ROOM_GAP, SNAPSHOT_PERIOD, STRUCTURE_GAP};
 
@@ -26,12 +28,17 @@ pub(crate) enum Urgency {
 pub(crate) struct Pacer {
     last: Option<Instant>,
     due: Instant,
+    rhythm: Rhythm,
 }
 
 impl Pacer {
-    /// The first snapshot is due at `first`.
-    pub(crate) fn new(first: Instant) -> Self {
-        Self { last: None, due: first }
+    /// The first snapshot is due at `first`, the regular ones in `rhythm`.
+    pub(crate) fn new(first: Instant, rhythm: Rhythm) -> Self {
+        Self {
+            last: None,
+            due: first,
+            rhythm,
+        }
     }
 
     /// When the next snapshot is due.
@@ -58,23 +65,21 @@ impl Pacer {
 
     /// A snapshot was made at `now`.
     pub(crate) fn sent(&mut self, now: Instant) {
-        // The next one is due a second after this one was due, so that late timers do not make the rhythm drift.
-        // After a long delay the rhythm starts anew.
-        let rhythm = self.due + SNAPSHOT_PERIOD;
-        let early_or_late = self.due > now || now.saturating_duration_since(self.due) > Duration::from_millis(100);
-        self.due = if early_or_late { now + SNAPSHOT_PERIOD } else { rhythm };
+        self.due = self.rhythm.after(now, SNAPSHOT_PERIOD);
         self.last = Some(now);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn sent(at: Instant) -> Pacer {
-        let mut pacer = Pacer::new(at);
+        let mut pacer = Pacer::new(at, Rhythm::new(at));
         pacer.sent(at);
         pacer
     }
@@ -82,7 +87,7 @@ mod tests {
     #[test]
     fn without_changes_there_is_one_a_second_and_timers_do_not_make_it_drift() {
         let start = Instant::now();
-        let mut pacer = Pacer::new(start);
+        let mut pacer = Pacer::new(start, Rhythm::new(start));
         for second in 0..60_u32 {
             assert_eq!(pacer.due(), start + second * SNAPSHOT_PERIOD);
             pacer.sent(pacer.due() + 3 * MS);
@@ -92,7 +97,7 @@ mod tests {
     #[test]
     fn after_a_long_sleep_snapshots_do_not_come_in_a_burst() {
         let start = Instant::now();
-        let mut pacer = Pacer::new(start);
+        let mut pacer = Pacer::new(start, Rhythm::new(start));
         let woken = start + Duration::from_secs(30);
         pacer.sent(woken);
         assert_eq!(pacer.due(), woken + SNAPSHOT_PERIOD);
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn nothing_is_due_before_the_coordinator_is_warm() {
         let start = Instant::now();
-        let mut pacer = Pacer::new(start);
+        let mut pacer = Pacer::new(start, Rhythm::new(start));
         pacer.postpone(start + SNAPSHOT_PERIOD);
         assert_eq!(pacer.due(), start + SNAPSHOT_PERIOD);
         pacer.postpone(start);

@@ -105,7 +105,7 @@ async fn assemble(
     let (newest, snapshots) = watch::channel(watcher::nothing(me));
     let (totals, told_totals) = watch::channel(WorkerTotals::default());
     let (leadership, led) = watch::channel(Leadership::unknown(Instant::now()));
-    let (wanted, wants) = watch::channel(false);
+    let (wanted, wants) = watch::channel(None);
     let (out, messages) = mpsc::channel(OUTBOUND);
     let (keeper, lease) = LeaseKeeper::new(bus.clone(), &options.namespace, me, wants);
     let scaler = options.scaler.clone().map(|program| Scaler {

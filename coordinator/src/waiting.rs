@@ -3,14 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use tokenbus_protocol::{Name, Waiting};
+use tokenbus_protocol::{MAX_NAME, ModelWaiting, Name, StreamsLeft, Waiting};
 
-use crate::limits::{MAX_GATEWAYS, WAITING_HELD};
+use crate::limits::{MAX_GATEWAYS, WAITING_BYTES, WAITING_HELD};
 
 /// The newest message of each gateway.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingAtGateways {
     gateways: HashMap<Name, (Instant, Waiting)>,
+}
+
+/// Bytes that a message takes, about.
+fn weight(waiting: &Waiting) -> usize {
+    let models = waiting.models.iter();
+    let models = models.map(|model| size_of::<ModelWaiting>() + model.model.len());
+    models.sum::<usize>() + waiting.left.len() * (size_of::<StreamsLeft>() + MAX_NAME)
 }
 
 impl WaitingAtGateways {
@@ -19,7 +26,13 @@ impl WaitingAtGateways {
         self.forget(now);
         if waiting.models.is_empty() && waiting.left.is_empty() {
             self.gateways.remove(&waiting.gateway);
-        } else if self.gateways.len() < MAX_GATEWAYS || self.gateways.contains_key(&waiting.gateway) {
+            return;
+        }
+        let others = self.gateways.iter().filter(|(name, _)| **name != waiting.gateway);
+        let (count, bytes) = others.fold((0, 0), |(count, bytes), (_, (_, told))| {
+            (count + 1, bytes + weight(told))
+        });
+        if count < MAX_GATEWAYS && bytes + weight(&waiting) <= WAITING_BYTES {
             self.gateways.insert(waiting.gateway.clone(), (now, waiting));
         }
     }
@@ -58,8 +71,6 @@ fn is_held(at: Instant, now: Instant) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
-
-    use tokenbus_protocol::{ModelWaiting, StreamsLeft};
 
     use super::*;
 
@@ -121,6 +132,14 @@ mod tests {
             waiting.note(told(&format!("g{number}"), &[("a", u32::MAX)]), start);
         }
         assert_eq!(waiting.gateways.len(), MAX_GATEWAYS);
+        let many: Vec<(String, u32)> = (0..1000).map(|n| (format!("{n:0>256}"), 1)).collect();
+        let many: Vec<(&str, u32)> = many.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        let mut large = WaitingAtGateways::default();
+        for number in 0..MAX_GATEWAYS {
+            large.note(told(&format!("g{number}"), &many), start);
+        }
+        let bytes: usize = large.gateways.values().map(|(_, told)| weight(told)).sum();
+        assert!(bytes <= WAITING_BYTES && large.gateways.len() > 50, "{bytes}");
         assert_eq!(waiting.by_model(start), BTreeMap::from([("a", u32::MAX)]));
     }
 }

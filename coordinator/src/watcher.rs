@@ -4,19 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode, is_inbox};
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::allowance::Allowances;
 use crate::leader::Leadership;
 use crate::limits::{
-    ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, TICK,
-    UNTOLD_FOR, WARM_UP,
+    ANSWER_AGE, FOR_SNAPSHOTS, MAX_STATUS, MAX_UNTOLD, MAX_WAITING, MAX_WAITING_QUESTIONS, RECONNECT_GRACE, UNTOLD_FOR,
+    WARM_UP,
 };
 use crate::metrics::{Metrics, WorkerTotals};
 use crate::options::Options;
@@ -30,9 +29,9 @@ use crate::waiting::WaitingAtGateways;
 /// The channels of the loop.
 pub(crate) struct WatcherChannels {
     /// The statuses of all workers.
-    pub(crate) statuses: Subscriber,
+    pub(crate) statuses: Subscription,
     /// Questions for the snapshot.
-    pub(crate) questions: Subscriber,
+    pub(crate) questions: Subscription,
     /// Who leads.
     pub(crate) leadership: watch::Receiver<Leadership>,
     /// Messages to publish.
@@ -58,6 +57,8 @@ pub(crate) struct Watcher {
     out: mpsc::Sender<Outbound>,
     newest: watch::Sender<Arc<Capacity>>,
     totals: watch::Sender<WorkerTotals>,
+    /// When to look for silent workers.
+    look: Instant,
     /// When the newest snapshot was made.
     made: Instant,
     seq: u64,
@@ -113,6 +114,7 @@ impl Watcher {
     ) -> Self {
         let now = Instant::now();
         Self {
+            pacer: Pacer::new(now, bus.rhythm()),
             me,
             bus,
             subjects,
@@ -121,7 +123,7 @@ impl Watcher {
             allowances: Allowances::default(),
             waiting: WaitingAtGateways::default(),
             scaling: Scaling::new(options.rules.clone()),
-            pacer: Pacer::new(now),
+            look: now,
             metrics,
             out: channels.out.clone(),
             newest: channels.newest.clone(),
@@ -139,8 +141,6 @@ impl Watcher {
     pub(crate) async fn run(mut self, mut channels: WatcherChannels, shutdown: CancellationToken) {
         let mut link = self.bus.link();
         self.linked(link.borrow_and_update().connected);
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -152,7 +152,7 @@ impl Watcher {
                     Some(message) => self.question(message),
                     None => return,
                 },
-                _ = tick.tick() => self.tick(link.borrow().connected),
+                () = tokio::time::sleep_until(self.look.into()) => self.tick(link.borrow().connected),
                 () = tokio::time::sleep_until(self.pacer.due().into()) => self.snapshot(Instant::now()),
                 changed = channels.leadership.changed() => {
                     if changed.is_err() { return }
@@ -224,6 +224,7 @@ impl Watcher {
             self.registry.excuse(now + self.lost_after + RECONNECT_GRACE);
         }
         let change = self.registry.tick(now);
+        self.look = self.registry.next_look(now, self.bus.rhythm());
         self.apply(change, now);
         while self
             .untold

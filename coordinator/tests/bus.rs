@@ -9,6 +9,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use support::{
@@ -325,6 +326,70 @@ async fn nonsense_on_its_subjects_is_counted_and_nothing_else() {
     ] {
         assert!(counted.lines().any(|l| l == line), "no {line} in\n{counted}");
     }
+}
+
+/// The series of a coordinator's metrics.
+async fn series(coordinator: &Coordinator) -> BTreeSet<String> {
+    let (_, page) = coordinator.get("/metrics").await;
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    let series = lines.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series);
+    series.map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_invents_makes_no_series_beyond_a_bound() {
+    let nats = NatsServer::start(false).await;
+    let client = nats.client().await;
+    let coordinator = Coordinator::start(&nats.url(), "c").await;
+    let serves = |models: &[String], seq: u64, text: &str| {
+        let mut hostile = reporting(status("w1", seq), |report| {
+            let model = report.models[0].clone();
+            let named = |name: &String| tokenbus_protocol::ModelInfo {
+                name: name.clone(),
+                ..model.clone()
+            };
+            report.models.extend(models.iter().map(named));
+            report.host = text.to_owned();
+            report.engine = text.to_owned();
+            report.version = text.to_owned();
+        });
+        hostile.loads = vec![tokenbus_protocol::ModelLoad {
+            model: text.to_owned(),
+            active: 1,
+            queued: 0,
+            tokens_per_second: 1.0,
+        }];
+        hostile
+    };
+    let mut snapshots = Snapshots::listen(&client).await;
+    let is_told = |host: &'static str| {
+        move |capacity: &Capacity| capacity.workers.iter().any(|worker| worker.report.host.ends_with(host))
+    };
+    // With its first snapshot, it hears.
+    assert!(coordinator.get("/capacity").await.0.starts_with("http/1.1 200"));
+    say(&client, &serves(&[], 1, "first")).await;
+    snapshots.until("the worker", is_told("first")).await;
+    let before = series(&coordinator).await;
+    for seq in 2..40 {
+        say(&client, &serves(&[], seq, &format!("made-up-{seq}"))).await;
+    }
+    say(&client, &serves(&[], 40, "last")).await;
+    snapshots.until("the last word", is_told("last")).await;
+    assert_eq!(series(&coordinator).await, before);
+    // Models are labels. Those that a worker named and dropped are listed up to a bound.
+    for seq in 41..60 {
+        let models: Vec<String> = (0..20).map(|n| format!("made-up-{seq}-{n}")).collect();
+        say(&client, &serves(&models, seq, "models")).await;
+    }
+    say(&client, &serves(&[], 60, "end")).await;
+    snapshots.until("the end", is_told("end")).await;
+    let models: BTreeSet<String> = series(&coordinator)
+        .await
+        .into_iter()
+        .filter_map(|one| Some(one.split_once("model=\"")?.1.to_owned()))
+        .collect();
+    assert!(models.len() <= 33, "{}: {models:?}", models.len());
+    coordinator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

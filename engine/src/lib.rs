@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, TraceContext};
+use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, SlotsFrom, TraceContext};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -73,6 +73,8 @@ pub struct EngineInfo {
     pub models: Vec<ModelInfo>,
     /// Requests that it runs at once.
     pub slots: u32,
+    /// Where that number comes from.
+    pub slots_from: SlotsFrom,
     /// Part of the KV cache in use, 0 to 1, where the engine tells.
     pub kv_used: Option<f64>,
 }

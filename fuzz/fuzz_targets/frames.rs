@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use tokenbus_protocol::testing::FORMAT;
 use tokenbus_protocol::{
-    BatchReader, BatchWriter, Capacity, Consumption, Control, ControlReply, Event, Frame, Request, Status, UsageRecord,
+    BatchReader, BatchWriter, Capacity, Consumption, Control, ControlReply, DeadlyRequest, Event, Frame, Request, Status, UsageRecord,
     decode, encode,
 };
 
@@ -35,6 +35,7 @@ fn read(bytes: &[u8]) {
     let _ = decode::<Event>(bytes);
     let _ = decode::<UsageRecord>(bytes);
     let _ = decode::<Consumption>(bytes);
+    let _ = decode::<DeadlyRequest>(bytes);
     frames(bytes);
 }
 

@@ -26,8 +26,8 @@ pub use auth::pattern::Pattern;
 pub use auth::secret::{KeyHash, Secret};
 pub use auth::source::KeySource;
 pub use auth::source::bucket::{BucketError, open as open_key_bucket};
-pub use http::Origin;
 pub use http::connection::server::connections_within;
+pub use http::{MostConnections, Origin};
 pub use limits::WAITING as DEFAULT_WAITING;
 pub use model_config::ModelFile;
 pub use service::{GatewayError, Options, run};
@@ -49,7 +49,7 @@ pub mod testing {
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};
     pub use crate::placement::{Ask, Choice, Overview, Prefixes, Target, Tried, View, Why};
-    pub use crate::responses_store::ResponsesStore;
+    pub use crate::responses_store::{ResponsesStore, SealKeys};
     pub use crate::story::{KeptStories, Way};
     pub use crate::stream::demux::Streams;
     pub use crate::stream::inbox::{Fate, Inbox};

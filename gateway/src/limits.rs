@@ -77,8 +77,11 @@ pub(crate) const DEATH_WITHIN: Duration = Duration::from_secs(10);
 /// Time for which a request of which engines died is refused. Longer than the retries of SDKs and of most agents.
 pub(crate) const DEADLY_TIME: Duration = Duration::from_secs(120);
 
-/// Most requests that are remembered as deadly.
+/// Most requests that are remembered as deadly, and most of one other gateway's.
 pub(crate) const DEADLY_KEPT: usize = 64;
+
+/// Most deadly requests of all other gateways. With their names they take some 40 KB.
+pub(crate) const DEADLY_HEARD: usize = 256;
 
 /// Default time that a request which no worker has taken waits while NATS is away: longer than a restart or an
 /// election, shorter than a client waits on a silent connection.
@@ -124,6 +127,14 @@ pub(crate) const WAITING_BYTES: usize = 256 * 1024 * 1024;
 /// client does.
 pub(crate) const AGEING: Duration = Duration::from_secs(30);
 
+/// Ended runs of a model from which the wait for a slot is known well enough to refuse a request because of it. Fewer say
+/// little if answers differ much in length.
+pub(crate) const KNOWN_ENDS: f64 = 32.0;
+
+/// A request is refused at once if it can wait for less than this part of the expected wait. The rest is the error of the
+/// estimate.
+pub(crate) const HOPELESS: f64 = 0.75;
+
 /// How long it is remembered that a client left the waiting room: longer than clients usually pause between tries,
 /// and soon over when they have gone for good.
 pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);
@@ -137,6 +148,12 @@ pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
 
 /// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
 pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
+
+/// How often a worker is told again that requests wait here, if it offers no slot: it may have been restarted.
+pub(crate) const SAY_WAITING_EVERY: Duration = Duration::from_secs(1);
+
+/// Workers that are told of a request that begins to wait. Each further one tells more of them.
+pub(crate) const SAY_WAITING_TO: usize = 16;
 
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
 pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);
@@ -198,7 +215,7 @@ pub(crate) const UNASKED_ANSWER: usize = 16;
 pub(crate) const KNOWN_MODELS: usize = 10_000;
 
 /// Workers to know, and models of each, that only messages other than a snapshot tell of. Anybody who may publish can
-/// invent names.
+/// invent names. With the names of [`KNOWN_MODELS`], which all share, they take some 60 MB at most.
 pub(crate) const KNOWN_WORKERS: usize = 10_000;
 pub(crate) const MODELS_OF_WORKER: usize = 256;
 
@@ -218,7 +235,8 @@ pub(crate) const STREAM_TIME: Duration = Duration::from_hours(24);
 /// A worker whose prefixes were not all heard is asked for all of them at most this often.
 pub(crate) const ASK_PREFIXES_EVERY: Duration = Duration::from_secs(5);
 
-/// Models of one worker whose pace is remembered; the others count as unmeasured.
+/// Models of one worker whose pace is remembered; the others count as unmeasured. With the longest names, those of
+/// [`KNOWN_WORKERS`] take some 100 MB.
 pub(crate) const PACES: usize = 32;
 
 /// Without a coordinator, a worker is chosen only if it holds this many tokens of a prompt: some 100 ms of reading.

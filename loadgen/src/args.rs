@@ -34,9 +34,17 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
 
-    /// Closed loop: connections that each send the next request when the last has ended [default: 64]
+    /// Closed loop: connections that each send the next request when the last has ended; with --http2, requests under way [default: 64]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u64).range(1..=MAX_CONCURRENCY))]
     pub concurrency: Option<u64>,
+
+    /// HTTP/2, with all requests on --connections; where there is no TLS, by prior knowledge
+    #[arg(long)]
+    pub http2: bool,
+
+    /// HTTP/2: connections that the requests share, in turns: --concurrency 512 --connections 8 has 64 requests on each
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "http2", value_parser = clap::value_parser!(u64).range(1..=MAX_CONCURRENCY))]
+    pub connections: u64,
 
     /// Open loop: requests started per second, whether earlier ones have ended or not
     #[arg(long, value_name = "R", value_parser = positive)]
@@ -167,7 +175,8 @@ fn named_pid(text: &str) -> Result<NamedPid, String> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A flag's time, which is not zero.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
     if time.is_zero() {
         Err("must be more than 0".to_owned())
@@ -227,6 +236,7 @@ mod tests {
             "b --model m --rate 0",
             "b --model m --rate inf",
             "b --model m --concurrency 0",
+            "b --model m --connections 2",
             "b --model m --pid 7",
             "b --model m --pid x=0",
             "b --model m --timeout 0s",

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokenbus_http_parts::EventParser;
 
 use super::check::{Rules, StreamCheck, check_unary, excerpt};
@@ -12,12 +11,13 @@ use super::failure::{Failure, Kind};
 use super::http1::Head;
 use super::limits::{GAPS_KEPT, IDLE, MAX_BODY_BYTES, MAX_EVENT_BYTES};
 use super::openai::error_parts;
+use super::target::Request;
 
 /// The parts that all requests of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// The request: head and JSON.
-    pub(crate) request: Bytes,
+    pub(crate) request: Request,
     /// The rules for the answers.
     pub(crate) rules: Rules,
     /// Whether they are streamed.

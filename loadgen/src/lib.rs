@@ -2,6 +2,7 @@
 //!
 //! [`openai`], [`sim_text`] and [`check`] decide whether an answer is right. [`conn`], [`http1`] and [`exchange`] make
 //! one request; [`load`] makes many. [`stats`], [`process_usage`] and [`report`] give latencies and costs.
+//! [`floor`] is the server that does nothing but write, whose cost is what all others are measured in.
 
 mod args;
 mod arrivals;
@@ -12,6 +13,7 @@ mod deadline;
 mod error;
 mod exchange;
 mod failure;
+mod floor;
 mod http1;
 mod limits;
 mod load;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use args::{Args, Arrivals, Check, NamedPid};
 pub use error::Error;
+pub use floor::{FloorArgs, FloorError, serve as serve_floor};
 pub use procfs::ProcError;
 pub use run::run;
 pub use target::TargetError;

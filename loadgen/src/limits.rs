@@ -18,6 +18,13 @@ pub(crate) const GAPS_KEPT: usize = 1024;
 /// SYN is repeated only after a second, which would be measured as the server's latency.
 pub(crate) const CONNECTING: usize = 64;
 
+/// What a server may send on one HTTP/2 stream before we have read it, in bytes: more than an answer at full speed gathers
+/// between two turns of the reader, so that the load generator's window is never what the server waits for.
+pub(crate) const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same for all streams of an HTTP/2 connection, in bytes.
+pub(crate) const HTTP2_CONNECTION_WINDOW: u32 = 64 << 20;
+
 /// An unused connection is closed rather than used again after this long: servers and proxies cut idle
 /// ones, and a request that meets the cut would be counted as the server's failure.
 pub(crate) const IDLE: Duration = Duration::from_secs(5);
@@ -59,3 +66,18 @@ pub(crate) const MAX_THREADS: u64 = 256;
 
 /// Most connections or requests in flight.
 pub(crate) const MAX_CONCURRENCY: u64 = 1_000_000;
+
+/// Connections that the floor serves at once.
+pub(crate) const FLOOR_CLIENTS: usize = 100_000;
+
+/// Events that the floor takes from the poller at a time; more come with the next turn.
+pub(crate) const FLOOR_EVENTS: usize = 4096;
+
+/// The largest request to the floor with its head, in bytes.
+pub(crate) const FLOOR_REQUEST_BYTES: usize = 1 << 20;
+
+/// Tokens of the floor's longest answer. Their chunks, some 200 bytes each, are kept in memory.
+pub(crate) const FLOOR_MAX_TOKENS: usize = 100_000;
+
+/// What the floor keeps for a client that does not read, in bytes; with more it is cut off.
+pub(crate) const FLOOR_BACKLOG_BYTES: usize = 32 << 20;

@@ -28,7 +28,7 @@ pub(crate) async fn level(args: &Args, target: &Target, connector: &Connector) -
         max_tokens,
     };
     let plan = Plan {
-        request: target.request(&body(args, max_tokens)),
+        request: target.request(body(args, max_tokens)),
         rules,
         stream: args.stream,
         timeout: args.timeout,

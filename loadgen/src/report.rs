@@ -46,8 +46,10 @@ pub(crate) struct Load {
     pub(crate) model: String,
     /// `closed` or `open`.
     pub(crate) mode: &'static str,
-    /// Connections of a closed loop.
+    /// Requests under way in a closed loop; with HTTP/1.1 each on a connection of its own.
     pub(crate) concurrency: Option<u64>,
+    /// HTTP/2 connections that the requests share; `null` with HTTP/1.1.
+    pub(crate) http2_connections: Option<u64>,
     /// Requests per second of an open loop.
     pub(crate) rate_per_second: Option<f64>,
     /// `poisson` or `constant`, of an open loop.

@@ -15,6 +15,7 @@ fn load() -> Load {
         model: "m".to_owned(),
         mode: "closed",
         concurrency: Some(4),
+        http2_connections: None,
         rate_per_second: None,
         arrivals: None,
         max_in_flight: None,

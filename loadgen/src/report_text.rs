@@ -18,11 +18,15 @@ fn write_load(report: &Report, f: &mut Formatter<'_>) -> Result {
     let load = &report.load;
     write!(f, "{}  model {}  ", load.url, load.model)?;
     match (load.concurrency, load.rate_per_second) {
+        (Some(n), _) if load.http2_connections.is_some() => write!(f, "{n} requests at a time")?,
         (Some(n), _) => write!(f, "{n} connections")?,
         (None, rate) => {
             let (rate, arrivals) = (rate.unwrap_or_default(), load.arrivals.unwrap_or_default());
             write!(f, "{rate} requests/s ({arrivals})")?;
         }
+    }
+    if let Some(connections) = load.http2_connections {
+        write!(f, " on {connections} HTTP/2 connections")?;
     }
     let stream = if load.stream { "streamed" } else { "not streamed" };
     writeln!(f, ", {} tokens {stream}, check {}", load.max_tokens, load.check)?;

@@ -53,26 +53,32 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
     // StartSamples the load, so that a wrong process id does not cost a whole run.
     StartSamples::take(&args.pid)?;
     let target = Arc::new(Target::new(args).await?);
-    let tls = if target.tls { Some(tls_connector()?) } else { None };
-    let connector = || Connector::new(Arc::clone(&target), tls.clone());
-    let level = probe::level(args, &target, &connector()).await?;
+    let tls = if target.tls {
+        Some(tls_connector(args.http2)?)
+    } else {
+        None
+    };
+    let connector = |shared| Connector::new(Arc::clone(&target), tls.clone(), shared);
+    let level = probe::level(args, &target, &connector(args.http2.then_some(1))).await?;
     let rules = Rules {
         level,
         usage: args.usage && args.stream,
         max_tokens: args.max_tokens,
     };
-    let body = body(args, args.max_tokens);
+    let request = target.request(body(args, args.max_tokens));
+    let request_bytes = request.body.len();
     let plan = Plan {
-        request: target.request(&body),
+        request,
         rules,
         stream: args.stream,
         timeout: args.timeout,
         settle: args.settle,
     };
-    let shapes = shapes(args);
-    let threads = shapes
+    let shared = shared_connections(args);
+    let threads = shapes(args)
         .into_iter()
-        .map(|shape| LoadThread::start(connector(), plan.clone(), shape));
+        .enumerate()
+        .map(|(index, shape)| LoadThread::start(connector(shared(index)), plan.clone(), shape));
     let threads: Vec<LoadThread> = threads.collect::<Result<_, _>>().map_err(Error::Thread)?;
 
     let warmup = warm_up(args, &threads).await?;
@@ -87,7 +93,7 @@ pub(super) async fn make(args: &Args) -> Result<Report, Error> {
         tokens: stats.tokens,
         requests: stats.succeeded + stats.failed,
     });
-    let load = load(args, &plan, body.len(), threads.len(), warmup.stats.failed);
+    let load = load(args, &plan, request_bytes, threads.len(), warmup.stats.failed);
     Ok(Report::new(
         load,
         elapsed.as_secs_f64(),
@@ -171,8 +177,8 @@ async fn run_phase(
     })
 }
 
-/// Most connections that the run can have open.
-fn connections(args: &Args) -> u64 {
+/// Most requests that the run can have under way.
+fn in_flight(args: &Args) -> u64 {
     if args.rate.is_some() {
         args.max_in_flight
     } else {
@@ -180,14 +186,37 @@ fn connections(args: &Args) -> u64 {
     }
 }
 
-/// Divides the load among the threads. No thread is without a connection.
+/// Most connections that the run can have open.
+fn connections(args: &Args) -> u64 {
+    let in_flight = in_flight(args);
+    if args.http2 {
+        args.connections.min(in_flight)
+    } else {
+        in_flight
+    }
+}
+
+/// As many as asked for, but no thread is without a connection.
+fn threads(args: &Args) -> u64 {
+    args.threads.clamp(1, connections(args))
+}
+
+/// The share of the thread with this number.
+fn share(whole: u64, threads: u64, index: u64) -> usize {
+    let extra = u64::from(index < whole % threads);
+    usize::try_from(whole / threads + extra).unwrap_or(usize::MAX)
+}
+
+/// How many connections each thread's requests share; none with HTTP/1.1.
+fn shared_connections(args: &Args) -> impl Fn(usize) -> Option<usize> {
+    let (connections, threads, http2) = (connections(args), threads(args), args.http2);
+    move |index| http2.then(|| share(connections, threads, u64::try_from(index).unwrap_or(u64::MAX)))
+}
+
+/// Divides the load among the threads.
 fn shapes(args: &Args) -> Vec<Shape> {
-    let connections = connections(args);
-    let threads = args.threads.clamp(1, connections);
-    let share = |index: u64| {
-        let extra = u64::from(index < connections % threads);
-        usize::try_from(connections / threads + extra).unwrap_or(usize::MAX)
-    };
+    let (in_flight, threads) = (in_flight(args), threads(args));
+    let share = |index| share(in_flight, threads, index);
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     (0..threads)
         .map(|index| match args.rate {
@@ -234,7 +263,8 @@ fn load(args: &Args, plan: &Plan, request_bytes: usize, threads: usize, warmup_f
         url: args.url.clone(),
         model: args.model.clone().unwrap_or_default(),
         mode: if open { "open" } else { "closed" },
-        concurrency: (!open).then(|| connections(args)),
+        concurrency: (!open).then(|| in_flight(args)),
+        http2_connections: args.http2.then(|| connections(args)),
         rate_per_second: args.rate,
         arrivals: open.then_some(arrivals),
         max_in_flight: open.then_some(args.max_in_flight),

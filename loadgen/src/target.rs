@@ -60,6 +60,19 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// The request line and the headers, without the body's length.
     head: Vec<u8>,
+    /// The same for HTTP/2.
+    http2: http::Request<()>,
+}
+
+/// The request that is sent again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Head and body as HTTP/1.1 writes them.
+    pub(crate) http1: Bytes,
+    /// The head for HTTP/2.
+    pub(crate) http2: http::Request<()>,
+    /// The body.
+    pub(crate) body: Bytes,
 }
 
 impl Target {
@@ -82,14 +95,35 @@ impl Target {
             host,
             addresses,
             head: head(&path, &headers),
+            http2: http2_head(tls, authority, path, headers),
         })
     }
 
-    /// The bytes of a request with this body.
-    pub(crate) fn request(&self, body: &[u8]) -> Bytes {
+    /// A request with this body.
+    pub(crate) fn request(&self, body: Bytes) -> Request {
         let length = format!("content-length: {}\r\n\r\n", body.len());
-        [&self.head, length.as_bytes(), body].concat().into()
+        let mut http2 = self.http2.clone();
+        http2.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        Request {
+            http1: [&self.head, length.as_bytes(), &body].concat().into(),
+            http2,
+            body,
+        }
     }
+}
+
+fn http2_head(tls: bool, authority: Authority, path: Uri, mut headers: HeaderMap) -> http::Request<()> {
+    headers.remove(HOST);
+    let mut uri = path.into_parts();
+    uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(authority);
+    let mut request = http::Request::new(());
+    *request.method_mut() = http::Method::POST;
+    // The three parts were valid one by one, and nothing is left out.
+    *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.headers_mut() = headers;
+    request
 }
 
 fn head(path: &Uri, headers: &HeaderMap) -> Vec<u8> {

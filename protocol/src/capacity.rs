@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
 use crate::name::Name;
-use crate::status::WorkerReport;
+use crate::status::{FlatReport, WorkerReport};
 
 /// The capacity of the cluster at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,7 @@ pub struct Total {
 
 /// One worker in the snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "FlatReport")]
 pub struct WorkerCapacity {
     /// What its last status reported.
     #[serde(flatten)]
@@ -85,6 +86,15 @@ pub struct WorkerCapacity {
     /// Milliseconds between that status and this snapshot.
     #[serde(default)]
     pub age_ms: u64,
+}
+
+impl From<FlatReport> for WorkerCapacity {
+    fn from(flat: FlatReport) -> Self {
+        Self {
+            age_ms: flat.age_ms,
+            report: flat.into(),
+        }
+    }
 }
 
 /// One model in the snapshot. All models of a worker share its slots, so `slots` and `free` do not add up over

@@ -36,6 +36,10 @@ wire_union! {
         Claim(Claim) = "claim",
         /// Tell all gateways what your engine holds in its prefix cache.
         TellPrefixes(TellPrefixes) = "tell_prefixes",
+        /// Requests wait here: offer this gateway a slot when its turn comes.
+        Waits(Waits) = "waits",
+        /// This gateway has no request for slots that it was offered.
+        Decline(Decline) = "decline",
     }
 }
 
@@ -103,6 +107,23 @@ pub struct Disown {
     pub stream: u64,
     /// The last attempt to stop.
     pub attempt: u32,
+}
+
+/// Requests wait at this gateway. The worker takes it into its round of gateways, and so it does with a gateway that it
+/// answers `Busy`. The gateway leaves the round when it declines an offer, or lets one pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Where they wait.
+    pub gateway: Name,
+}
+
+/// Slots that were offered and are not needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decline {
+    /// Who declines.
+    pub gateway: Name,
+    /// How many.
+    pub slots: u32,
 }
 
 /// This id is mine. Of two workers with one id, the one that was started later keeps it; at the same millisecond,

@@ -59,6 +59,7 @@ impl Body<'_> {
             Self::Alive(alive) => Body::Alive(alive),
             Self::Room(room) => Body::Room(room),
             Self::Held(held) => Body::Held(held),
+            Self::Offer(offer) => Body::Offer(offer),
             Self::Unknown => Body::Unknown,
         }
     }
@@ -105,6 +106,8 @@ wire_union! {
         Room(Room) = "m",
         /// The streams of this gateway that the worker holds, in frames for stream 0.
         Held(Held) = "h",
+        /// Free slots that are kept for this gateway for a moment, in frames for stream 0.
+        Offer(Offer) = "o",
     }
 }
 
@@ -339,6 +342,16 @@ pub struct HeldStream {
     /// The sequence number of its next frame.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub next_seq: u32,
+}
+
+/// Slots that just became free. While several gateways wait for a slot, the worker offers each free one to the next
+/// gateway in turn, and tells the others that none is free. The gateway sends a request or declines; otherwise the
+/// worker offers the slot to the next one a moment later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Offer {
+    /// How many.
+    #[serde(rename = "n", default)]
+    pub slots: u32,
 }
 
 /// A worker's room at one moment.

@@ -13,6 +13,7 @@ mod capacity;
 mod codec;
 mod consumption;
 mod control;
+mod deadly;
 mod event;
 mod feature;
 mod frame;
@@ -41,13 +42,14 @@ pub use capacity::{Capacity, LostWorker, ModelCapacity, Total, WorkerCapacity};
 pub use codec::{DecodeError, EncodeError, Message, decode, encode};
 pub use consumption::{Consumption, KeyConsumption};
 pub use control::{
-    Cancel, Claim, Control, ControlReply, Disown, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong, Refused,
-    RollCall, Undrain,
+    Cancel, Claim, Control, ControlReply, Decline, Disown, Done, Drain, FreeHint, ModelCommand, Part, Ping, Pong,
+    Refused, RollCall, Undrain, Waits,
 };
+pub use deadly::DeadlyRequest;
 pub use event::{CoordinatorBeat, Event, EventKind};
 pub use feature::{Family, Feature, Features};
 pub use frame::{
-    Accepted, Alive, Body, Delta, DeltaExtra, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Reject,
+    Accepted, Alive, Body, Delta, DeltaExtra, EngineError, ErrorCode, Finish, Frame, Held, HeldStream, Offer, Reject,
     RejectReason, Room,
 };
 pub use limits::{MAX_BATCH, MAX_BODY, MAX_MESSAGE, MAX_MODEL_NAME, MAX_NAME, MAX_PARTS, REQUEST_OVERHEAD};
@@ -60,7 +62,7 @@ pub use repeat::{can_be_repeated, is_repeatable};
 pub use request::{Parts, Request, RequestKind, Resume, ResumeChoice, TraceContext};
 pub use smoothed_time::SmoothedTime;
 pub use spending::{Amount, Date, Spending};
-pub use status::{ModelInfo, ModelLoad, Quantiles, Status, Totals, WorkerReport, WorkerState};
+pub use status::{ModelInfo, ModelLoad, Quantiles, SlotsFrom, Status, Totals, WorkerReport, WorkerState};
 pub use story::{LeftCause, Step, StepKind, Stories, Story, StoryQuestion};
 pub use subject::{Models, Out, Permissions, QUEUE_GROUP, SERVICE_NAME, Subjects, is_inbox};
 pub use usage::{UsageOutcome, UsageRecord};

@@ -6,6 +6,7 @@ use crate::capacity::Capacity;
 use crate::codec::{DecodeError, Message, decoder};
 use crate::consumption::Consumption;
 use crate::control::{Control, ControlReply, FreeHint};
+use crate::deadly::DeadlyRequest;
 use crate::event::{CoordinatorBeat, Event};
 use crate::news::WorkerNews;
 use crate::request::Request;
@@ -30,6 +31,7 @@ messages! {
     Control,
     ControlReply,
     CoordinatorBeat,
+    DeadlyRequest,
     Event,
     FreeHint,
     Request<'a>,

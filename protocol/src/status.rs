@@ -22,6 +22,22 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Where a worker's number of slots comes from.
+    SlotsFrom, other = Default, {
+        /// The operator set it.
+        Flag = "flag",
+        /// The engine tells it.
+        Engine = "engine",
+        /// The worker computed it from the size of the engine's KV cache.
+        Cache = "cache",
+        /// The most that ran while others waited for room in the engine.
+        Observed = "observed",
+        /// A default for this kind of engine.
+        Default = "default",
+    }
+}
+
 /// What a worker reports of itself. It travels in its [`Status`], and from there in each snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerReport {
@@ -45,6 +61,9 @@ pub struct WorkerReport {
     pub models: Vec<ModelInfo>,
     /// Requests that it can run at once.
     pub slots: u32,
+    /// Where that number comes from. Absent in the status of older workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots_from: Option<SlotsFrom>,
     /// Requests running.
     pub active: u32,
     /// Accepted requests that wait for a slot.
@@ -72,6 +91,7 @@ impl WorkerReport {
 
 /// A worker's status, published once a second and on each change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "FlatReport")]
 pub struct Status {
     /// What the snapshot repeats.
     #[serde(flatten)]
@@ -82,6 +102,77 @@ pub struct Status {
     /// The share of each model in the load, if there are several models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<ModelLoad>,
+}
+
+/// All members of the map in which a report travels, with those that stand beside it in a [`Status`] and in a snapshot.
+/// serde reads a flattened member twice, through a copy of the whole map; this is read once, which counts where a thousand
+/// workers are in each snapshot.
+#[derive(Deserialize)]
+pub(crate) struct FlatReport {
+    worker: Name,
+    instance: u64,
+    seq: u64,
+    version: String,
+    host: String,
+    engine: String,
+    state: WorkerState,
+    started_at_ms: u64,
+    models: Vec<ModelInfo>,
+    slots: u32,
+    #[serde(default)]
+    slots_from: Option<SlotsFrom>,
+    active: u32,
+    queued: u32,
+    #[serde(default)]
+    tokens_per_second: f64,
+    #[serde(default)]
+    ttft: Quantiles,
+    #[serde(default)]
+    itl: Quantiles,
+    #[serde(default)]
+    kv_used: Option<f64>,
+    /// Of a status.
+    #[serde(default)]
+    totals: Totals,
+    #[serde(default)]
+    loads: Vec<ModelLoad>,
+    /// Of a worker in a snapshot.
+    #[serde(default)]
+    pub(crate) age_ms: u64,
+}
+
+impl From<FlatReport> for Status {
+    fn from(mut flat: FlatReport) -> Self {
+        Self {
+            totals: flat.totals,
+            loads: std::mem::take(&mut flat.loads),
+            report: flat.into(),
+        }
+    }
+}
+
+impl From<FlatReport> for WorkerReport {
+    fn from(flat: FlatReport) -> Self {
+        Self {
+            worker: flat.worker,
+            instance: flat.instance,
+            seq: flat.seq,
+            version: flat.version,
+            host: flat.host,
+            engine: flat.engine,
+            state: flat.state,
+            started_at_ms: flat.started_at_ms,
+            models: flat.models,
+            slots: flat.slots,
+            slots_from: flat.slots_from,
+            active: flat.active,
+            queued: flat.queued,
+            tokens_per_second: flat.tokens_per_second,
+            ttft: flat.ttft,
+            itl: flat.itl,
+            kv_used: flat.kv_used,
+        }
+    }
 }
 
 /// One model's share of a worker's load. Slots are shared: each goes to whichever model needs it first.

@@ -65,6 +65,11 @@ impl Subjects {
         format!("{}_responses", self.namespace)
     }
 
+    /// The bucket of the keys that seal the reasoning which clients carry: `{ns}_seal`.
+    pub fn seal_bucket(&self) -> String {
+        format!("{}_seal", self.namespace)
+    }
+
     /// The bucket of what keys have used of their budgets: `{ns}_budgets`.
     pub fn budgets_bucket(&self) -> String {
         format!("{}_budgets", self.namespace)
@@ -212,6 +217,11 @@ impl Subjects {
         format!("{}.v1.limits", self.namespace)
     }
 
+    /// `{ns}.v1.deadly`: requests of which engines died, among gateways ([`crate::DeadlyRequest`]).
+    pub fn deadly(&self) -> String {
+        format!("{}.v1.deadly", self.namespace)
+    }
+
     /// `{ns}.v1.trace`: questions to all gateways for the stories of a request ([`crate::StoryQuestion`]).
     pub fn trace(&self) -> String {
         format!("{}.v1.trace", self.namespace)
@@ -261,6 +271,7 @@ mod tests {
         assert_eq!(s.status(&name("w1")), "tb.v1.status.w1");
         assert_eq!(s.capacity_get(), "tb.v1.capacity.get");
         assert_eq!((s.limits(), s.usage()), ("tb.v1.limits".into(), "tb.v1.usage".into()));
+        assert_eq!(s.deadly(), "tb.v1.deadly");
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
         ("room", batch(Body::Room(Room { free: 4, queued: 1 }))),
         ("held", batch(Body::Held(held))),
+        ("offer", batch(Body::Offer(Offer { slots: 2 }))),
     ]
 }
 
@@ -191,6 +192,14 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         ("load", Control::Load(ModelCommand { model: "m".into() })),
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
+        ("waits", Control::Waits(Waits { gateway: name("g1") })),
+        (
+            "decline",
+            Control::Decline(Decline {
+                gateway: name("g1"),
+                slots: 2,
+            }),
+        ),
         ("roll call", Control::RollCall(RollCall { gateway: name("g1") })),
         (
             "disown",
@@ -258,6 +267,12 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("capacity", encode(&capacity()).unwrap()));
     all.push(("usage", encode(&usage()).unwrap()));
     all.push(("consumption", encode(&consumption()).unwrap()));
+    let deadly = DeadlyRequest {
+        gateway: name("g1"),
+        salt: [7; 16],
+        digest: [8; 32],
+    };
+    all.push(("deadly request", encode(&deadly).unwrap()));
     let waiting = Waiting {
         gateway: name("g1"),
         models: vec![ModelWaiting {
@@ -335,6 +350,7 @@ fn status() -> Status {
             },
             itl: Quantiles::default(),
             kv_used: Some(0.5),
+            slots_from: None,
         },
         totals: Totals {
             finished: 1,
@@ -372,6 +388,7 @@ fn capacity() -> Capacity {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: Some(0.5),
+            slots_from: None,
         },
         age_ms: 20,
     };

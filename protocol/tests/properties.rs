@@ -267,6 +267,7 @@ fn status() -> impl Strategy<Value = Status> {
                 },
                 itl: Quantiles::default(),
                 kv_used: Some(0.5),
+                slots_from: None,
             },
             totals: Totals {
                 tokens: numbers.0,
@@ -329,6 +330,7 @@ proptest! {
         let _ = decode::<Event>(&bytes);
         let _ = decode::<UsageRecord>(&bytes);
         let _ = decode::<Consumption>(&bytes);
+        let _ = decode::<DeadlyRequest>(&bytes);
         let _ = BatchReader::new(&bytes).and_then(|reader| reader.for_each(|_| {}));
     }
 

@@ -37,6 +37,14 @@ impl ClosedBus {
     /// # Panics
     /// When the configuration is not written, or a server does not start.
     pub async fn start(count: usize, workers: &[(&str, &[&str])]) -> Self {
+        Self::start_with(count, workers, &[]).await
+    }
+
+    /// The same with these sites, whose leaf nodes are started by [`ClosedBus::leaf`].
+    ///
+    /// # Panics
+    /// When the configuration is not written, or a server does not start.
+    pub async fn start_with(count: usize, workers: &[(&str, &[&str])], sites: &[&str]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("tokenbus-closed-")
             .tempdir()
@@ -47,8 +55,8 @@ impl ClosedBus {
             let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
             let is_near = ports
                 .iter()
-                .any(|other| [0, 2000, 4000].contains(&other.abs_diff(port)));
-            if free(port + 2000) && free(port + 4000) && !is_near {
+                .any(|other| [0, 800, 1200, 2000, 3200, 4000].contains(&other.abs_diff(port)));
+            if [2000, 3200, 4000].into_iter().all(|above| free(port + above)) && !is_near {
                 ports.push(port);
             }
         }
@@ -68,6 +76,9 @@ impl ClosedBus {
                     .flat_map(|model| ["--model".to_owned(), (*model).to_owned()]),
             );
             bus.configure(&args).await;
+        }
+        for site in sites {
+            bus.configure(&["--site".to_owned(), (*site).to_owned()]).await;
         }
         for number in 0..count {
             bus.servers.push(None);
@@ -96,6 +107,20 @@ impl ClosedBus {
         let config = self.file(&format!("server-{}/nats.conf", number + 1));
         command.arg("-c").arg(config);
         self.servers[number] = Some(Child::spawn(&format!("nats-server {number}"), command));
+    }
+
+    /// Starts the leaf node of a site, which clients reach at `port`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn leaf(&self, site: &str, port: u16) -> Child {
+        let mut command = Command::new(nats_server());
+        let config = self.file(&format!("site-{site}/nats.conf"));
+        command.arg("-c").arg(config).args(["-p", &port.to_string()]);
+        let server = Child::spawn(&format!("leaf node {site}"), command);
+        let joined = |line: &str| line.contains("JetStream using domains").then_some(());
+        server.logs().wait_for(READY, "that it has joined", joined).await;
+        server
     }
 
     /// A file of the configuration.

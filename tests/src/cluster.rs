@@ -103,6 +103,21 @@ impl Cluster {
         workers.filter_map(|worker| worker["active"].as_u64()).sum()
     }
 
+    /// The place in `workers` of the one that runs a request now; waits until exactly one does.
+    pub async fn busy(&self) -> usize {
+        eventually("one worker that runs a request", async || {
+            let capacity = self.capacity().await;
+            let workers = capacity["workers"].as_array().into_iter().flatten();
+            let busy: Vec<&str> = workers
+                .filter(|worker| worker["active"] == 1)
+                .filter_map(|worker| worker["worker"].as_str())
+                .collect();
+            let found = self.workers.iter().position(|worker| busy == [worker.id()]);
+            found.ok_or(capacity)
+        })
+        .await
+    }
+
     /// Waits until the workers together report `active` running requests.
     pub async fn wait_active(&self, active: u64) {
         eventually(&format!("{active} running requests in the capacity"), async || {

@@ -81,14 +81,14 @@ impl FakeWorker {
         }
     }
 
-    /// The next control message. Pings are skipped and not answered.
+    /// The next control message. Pings are skipped and not answered, and so is what gateways say of requests that wait.
     pub async fn next_control(&mut self) -> Control {
         loop {
             let message = within("a control message", self.control.next())
                 .await
                 .expect("it is subscribed");
             match decode(&message.payload).expect("a control message can be decoded") {
-                Control::Ping(_) => {}
+                Control::Ping(_) | Control::Waits(_) | Control::Decline(_) => {}
                 other => return other,
             }
         }

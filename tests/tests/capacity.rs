@@ -6,10 +6,12 @@
     clippy::disallowed_methods
 )]
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
-use tokenbus_tests::{Client, Cluster, Gate, Role, Script, Upstream, eventually, metrics, within};
+use tokenbus_tests::{Client, Cluster, Gate, Role, Script, Upstream, binary, eventually, metrics, within};
 
 /// Waits until `gateway` says that `count` requests wait for room.
 async fn wait_waiting(gateway: Client, count: u64) {
@@ -302,4 +304,61 @@ async fn a_worker_with_two_models_is_counted_once_and_what_waits_at_gateways_is_
     let answers = within("all answers", join_all(asked)).await;
     assert!(answers.into_iter().all(|answer| answer.unwrap().content() == "done"));
     told(&cluster, [(0, 0), (0, 0), (0, 0)]).await;
+}
+
+#[tokio::test]
+async fn a_worker_tells_where_its_slots_come_from() {
+    let (plain, vllm) = (Upstream::start(&["p"]).await, Upstream::start_vllm("v").await);
+    let cache = "vllm:cache_config_info{block_size=\"16\",kv_cache_max_concurrency=\"3.0\"} 1.0\n";
+    let load = |running: u32, waiting: u32| {
+        format!(
+            "{cache}vllm:num_requests_running {running}.0\n\
+             vllm:num_requests_waiting_by_reason{{reason=\"capacity\"}} {waiting}.0\n"
+        )
+    };
+    vllm.metrics(load(0, 0));
+    let of = |upstream: &Upstream, id: &str| {
+        Role::new("worker").args(&["--engine", "openai", "--url", &upstream.url(), "--id", id])
+    };
+    let plan = Cluster::plan()
+        .worker(Role::sim("m", 2).args(&["--id", "flag"]))
+        .worker(of(&plain, "default"))
+        .worker(of(&vllm, "vllm"));
+    let cluster = plan.start().await;
+    let told = async |wanted: [(&str, u64, &str); 3]| {
+        eventually("where the slots come from", async || {
+            let seen = cluster.client().get("/cluster").await.ok();
+            let one = |id: &str| seen["workers"].as_array()?.iter().find(|one| one["worker"] == id);
+            let right = wanted.iter().all(|(id, slots, from)| {
+                one(id).is_some_and(|one| one["slots"] == *slots && one["slots_from"] == *from)
+            });
+            if right { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    };
+    let default = cluster.capacity().await["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|model| model["model"] == "p")
+        .unwrap()["slots"]
+        .as_u64()
+        .unwrap();
+    told([
+        ("flag", 2, "flag"),
+        ("default", default, "default"),
+        ("vllm", 12, "cache"),
+    ])
+    .await;
+    vllm.metrics(load(8, 2));
+    told([
+        ("flag", 2, "flag"),
+        ("default", default, "default"),
+        ("vllm", 8, "observed"),
+    ])
+    .await;
+    let shown = binary::run(Duration::from_secs(20), &["status", "--nats", &cluster.nats.url()]).await;
+    for cell in ["0/2 flag", "0/8 observed"] {
+        assert!(shown.stdout.contains(cell), "{shown:?}");
+    }
 }

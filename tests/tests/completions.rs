@@ -130,17 +130,7 @@ async fn a_completion_goes_on_elsewhere_when_its_worker_is_killed() {
     let mut stream = streamed(&cluster.client(), &body).await;
     let first = stream.chunk().await;
     assert_eq!(first["choices"][0]["text"], "t0 ");
-    let busy = cluster.capacity().await;
-    let active = busy["workers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .position(|worker| worker["active"] == 1);
-    let id = busy["workers"][active.unwrap_or(0)]["worker"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let at = cluster.workers.iter().position(|worker| worker.id() == id).unwrap();
+    let at = cluster.busy().await;
     cluster.workers.remove(at).kill().await;
     let rest = stream.transcript().await;
     let text: String = rest

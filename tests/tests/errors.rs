@@ -13,6 +13,7 @@ use tokenbus_protocol::{Body, EngineError, ErrorCode, Reject, RejectReason};
 use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
 use tokenbus_tests::fake_worker::{FakeWorker, finish, last, room, text};
 use tokenbus_tests::http::{Answer, CHAT};
+use tokenbus_tests::metrics;
 use tokenbus_tests::{Cluster, Gate, Link, Role, Script, Upstream, eventually, within};
 
 fn failed(code: ErrorCode, retryable: bool) -> Body<'static> {
@@ -396,6 +397,35 @@ async fn a_request_of_which_two_engines_died_reaches_no_third_and_no_other_reque
     }
     assert_eq!(upstream.requests().len(), 2);
     assert_eq!(cluster.client().chat(&ask("m")).await.content(), "Hello world");
+}
+
+#[tokio::test]
+async fn a_request_of_which_engines_died_at_one_gateway_is_refused_at_the_others() {
+    let upstream = Upstream::start(&["m"]).await;
+    let deadly = Script::stream().role().cut();
+    upstream.next(deadly.clone());
+    upstream.next(deadly);
+    let plan = Cluster::plan().gateways(2);
+    let plan = (0..4).fold(plan, |plan, _| plan.worker(Role::proxy(&upstream, 1)));
+    let cluster = plan.start().await;
+    let [here, there] = [0, 1].map(|gateway| cluster.gateways[gateway].client());
+    let poison = with(ask("m"), "user", json!("poison"));
+    assert_eq!(here.chat(&poison).await.error(500)["code"], "engine_died");
+    eventually("the other gateway to hear of it", async || {
+        let page = metrics::parse(&there.get("/metrics").await.text());
+        let heard = metrics::sum(
+            &page,
+            "tokenbus_gateway_deadly_requests_total",
+            &[("seen", "elsewhere")],
+        );
+        if heard > 0.0 { Ok(()) } else { Err(heard) }
+    })
+    .await;
+    let answer = there.chat(&poison).await;
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(answer.error(500)["code"], "engine_died");
+    assert_eq!(upstream.requests().len(), 2);
+    assert_eq!(there.chat(&ask("m")).await.content(), "Hello world");
 }
 
 #[tokio::test]

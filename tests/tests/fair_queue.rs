@@ -46,14 +46,26 @@ async fn service_time(gateway: SocketAddr, tokens: u64) -> f64 {
     began.elapsed().as_secs_f64()
 }
 
-async fn waits_beside_500(gateways: usize) {
+/// The gateways that a crowd uses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Crowd {
+    /// All of them.
+    Everywhere,
+    /// The first one. The single client asks at the last one.
+    AtTheFirst,
+}
+
+async fn waits_beside_500(gateways: usize, crowded: Crowd) {
     let worker = Role::sim("m", SLOTS).pace("1ms", "20ms");
     let cluster = Cluster::plan().gateways(gateways).worker(worker).start().await;
     let at = |number: usize| cluster.gateways[number % gateways].address();
     let tokens = 30;
     let service = service_time(at(0), tokens).await;
     let crowd: Vec<_> = (0..500)
-        .map(|number| tokio::spawn(ask_from("127.0.0.1", at(number), tokens)))
+        .map(|number| {
+            let number = if crowded == Crowd::Everywhere { number } else { 0 };
+            tokio::spawn(ask_from("127.0.0.1", at(number), tokens))
+        })
         .collect();
     eventually("the crowd to wait", async || {
         let mut waiting = 0.0;
@@ -65,13 +77,13 @@ async fn waits_beside_500(gateways: usize) {
     })
     .await;
     let mut waits = Vec::new();
-    for number in 0..6 {
+    for _ in 0..6 {
         let began = Instant::now();
-        assert_eq!(ask_from("127.0.0.2", at(number), tokens).await, Some(200));
+        assert_eq!(ask_from("127.0.0.2", at(gateways - 1), tokens).await, Some(200));
         waits.push((began.elapsed().as_secs_f64() - service) / service);
     }
     assert!(crowd.iter().any(|one| !one.is_finished()), "the crowd was still there");
-    eprintln!("measured {{\"scenario\":\"one beside 500, {gateways} gateways\",\"waits\":{waits:.2?}}}");
+    eprintln!("measured {{\"scenario\":\"one beside 500, {gateways} gateways, {crowded:?}\",\"waits\":{waits:.2?}}}");
     for one in crowd {
         one.abort();
     }
@@ -83,7 +95,17 @@ async fn waits_beside_500(gateways: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_waits_no_longer_than_two_service_times_behind_another_with_500_requests() {
-    waits_beside_500(1).await;
+    waits_beside_500(1, Crowd::Everywhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_where_the_crowd_is_at_four_gateways() {
+    waits_beside_500(4, Crowd::Everywhere).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_it_is_where_the_crowd_is_at_another_gateway() {
+    waits_beside_500(4, Crowd::AtTheFirst).await;
 }
 
 /// 400 clients give up after 1 s and try again at once; there are slots for 40 requests a second.

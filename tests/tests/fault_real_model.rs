@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokenbus_tests::http::CHAT;
 use tokenbus_tests::sse_client::{Event, Sse, Transcript};
-use tokenbus_tests::{Cluster, Process, Role, eventually, metrics};
+use tokenbus_tests::{Cluster, Role, metrics};
 
 const TOKENS: u64 = 80;
 
@@ -52,20 +52,6 @@ fn question() -> Value {
         "messages": [{"role": "user", "content": "Write the numbers from 1 to 100, separated by commas."}]})
 }
 
-/// The id of the one worker that runs a request now.
-async fn running(cluster: &Cluster) -> String {
-    eventually("one worker that is active", async || {
-        let capacity = cluster.capacity().await;
-        let workers = capacity["workers"].as_array().cloned().unwrap_or_default();
-        let active: Vec<_> = workers.iter().filter(|worker| worker["active"] == 1).collect();
-        match active.as_slice() {
-            [one] => Ok(one["worker"].as_str().unwrap_or_default().to_owned()),
-            _ => Err(capacity),
-        }
-    })
-    .await
-}
-
 /// The text of a chunk, of either API.
 fn piece(chunk: &Value) -> &str {
     let choice = &chunk["choices"][0];
@@ -104,12 +90,7 @@ async fn killed(cluster: &mut Cluster, path: &str, body: &Value, cut: usize) -> 
     let before = attempts(cluster).await;
     let mut stream = cluster.client().stream_at(path, &[], body).await;
     let mut events = read(&mut stream, 1).await;
-    let id = running(cluster).await;
-    let at = cluster
-        .workers
-        .iter()
-        .position(|worker: &Process| worker.id() == id)
-        .unwrap();
+    let at = cluster.busy().await;
     events.extend(read(&mut stream, cut - 1).await);
     cluster.workers[at].kill().await;
     let rest = stream.transcript().await;

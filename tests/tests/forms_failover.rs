@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 use tokenbus_tests::ask::sim_text;
 use tokenbus_tests::sse_client::{Event, Sse};
-use tokenbus_tests::{Cluster, Role, eventually};
+use tokenbus_tests::{Cluster, Role};
 
 const TOKENS: u64 = 60;
 
@@ -16,15 +16,7 @@ async fn cluster() -> Cluster {
 
 /// Kills the worker that runs the one request.
 async fn kill_the_busy_one(cluster: &mut Cluster) {
-    let busy = eventually("the worker that runs the request", async || {
-        let capacity = cluster.capacity().await;
-        let workers = capacity["workers"].as_array().cloned().unwrap_or_default();
-        let busy = workers.iter().find(|worker| worker["active"] == 1);
-        busy.map(|worker| worker["worker"].as_str().unwrap_or_default().to_owned())
-            .ok_or(capacity)
-    })
-    .await;
-    let at = cluster.workers.iter().position(|worker| worker.id() == busy).unwrap();
+    let at = cluster.busy().await;
     cluster.workers[at].kill().await;
 }
 

@@ -10,7 +10,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokenbus_protocol::{UsageRecord, decode};
 use tokenbus_tests::ask::ask_for;
-use tokenbus_tests::binary::{CommandOutput, run};
+use tokenbus_tests::binary::CommandOutput;
+use tokenbus_tests::keys::{self, becomes, status};
 use tokenbus_tests::limits::{PATIENCE, READY};
 use tokenbus_tests::metrics::{parse, sum};
 use tokenbus_tests::{Cluster, NatsOptions, NatsServer, Process, Role, eventually, within};
@@ -26,32 +27,14 @@ async fn context(nats: &NatsServer) -> Context {
     async_nats::jetstream::new(nats.client().await)
 }
 
-async fn keys(url: &str, args: &[&str]) -> CommandOutput {
-    let mut all = vec!["keys"];
-    all.extend(args);
-    all.extend(["--keys", "kv", "--nats", url]);
-    run(PATIENCE, &all).await
-}
-
 /// Makes a key that may read metrics.
 async fn create(url: &str, name: &str) -> String {
-    let said = keys(url, &["create", name, "--read-metrics"]).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    said.stdout.trim().to_owned()
+    keys::create(&["--keys", "kv", "--nats", url], name, &["--read-metrics"]).await
 }
 
-async fn status(gateway: &Process, key: &str) -> u16 {
-    let headers = [("x-api-key", key)];
-    let answer = gateway.client().chat_with(&headers, &ask_for("m", 1)).await;
-    answer.status.as_u16()
-}
-
-async fn becomes(gateway: &Process, key: &str, expected: u16) {
-    eventually(&format!("{expected} at {}", gateway.name()), async || {
-        let status = status(gateway, key).await;
-        if status == expected { Ok(()) } else { Err(status) }
-    })
-    .await;
+/// Revokes a key.
+async fn revoke(url: &str, name: &str) -> CommandOutput {
+    keys::keys(&["revoke", name, "--keys", "kv", "--nats", url]).await
 }
 
 /// Waits until a metric of the gateway has this value.
@@ -182,8 +165,8 @@ async fn alarms(cluster: &Cluster, alice: &str) {
         })
         .await;
         assert!(told.contains("1 API keys") && told.contains("tb_keys"), "{told}");
-        assert_eq!(status(gateway, alice).await, 200);
-        assert_eq!(status(gateway, "tb-nobody").await, 401);
+        assert_eq!(status(gateway.client(), alice).await, 200);
+        assert_eq!(status(gateway.client(), "tb-nobody").await, 401);
         counts(gateway, alice, "keys_held", 1.0).await;
         counts(gateway, alice, "key_bucket_losses_total", 1.0).await;
         let error = |line: &str| (line.contains("ERROR") && line.contains("vanished from their bucket")).then_some(());
@@ -193,7 +176,7 @@ async fn alarms(cluster: &Cluster, alice: &str) {
     for gateway in &cluster.gateways {
         becomes(gateway, &bob, 200).await;
         assert_eq!(
-            status(gateway, alice).await,
+            status(gateway.client(), alice).await,
             200,
             "a key that comes back takes nobody else's"
         );
@@ -201,7 +184,7 @@ async fn alarms(cluster: &Cluster, alice: &str) {
     let new = create(&url, "alice").await;
     for gateway in &cluster.gateways {
         becomes(gateway, &new, 200).await;
-        assert_eq!(status(gateway, alice).await, 401);
+        assert_eq!(status(gateway.client(), alice).await, 401);
         eventually("the end of the alarm", async || {
             degraded(gateway).await.map_or(Ok(()), Err)
         })
@@ -252,7 +235,7 @@ async fn keys_that_are_revoked_one_by_one_are_no_alarm() {
         for gateway in &cluster.gateways {
             becomes(gateway, key, 200).await;
         }
-        let said = keys(&url, &["revoke", name]).await;
+        let said = revoke(&url, name).await;
         assert_eq!(said.code, Some(0), "{said:?}");
         for gateway in &cluster.gateways {
             becomes(gateway, key, 401).await;
@@ -265,7 +248,7 @@ async fn keys_that_are_revoked_one_by_one_are_no_alarm() {
         let read = |line: &str| line.contains("there is no key").then_some(());
         gateway.logs().wait_from(mark, READY, "the keys to be read", read).await;
         eventually("no concern", async || degraded(gateway).await.map_or(Ok(()), Err)).await;
-        assert_eq!(status(gateway, &alice).await, 401);
+        assert_eq!(status(gateway.client(), &alice).await, 401);
         let lines = gateway.logs().lines();
         assert!(!lines.iter().any(|line| line.contains("vanished")), "{lines:?}");
     }
@@ -431,7 +414,7 @@ async fn a_cluster_of_three_servers_loses_one_and_nothing_that_was_kept() {
     ask(&one, &alice, 600..700).await;
 
     // What is kept can be read and changed, by those that were there and by those that come.
-    let said = keys(&url, &["revoke", "bob"]).await;
+    let said = revoke(&url, "bob").await;
     assert_eq!(said.code, Some(0), "{said:?}");
     let two = keeping_gateway().named("gateway 2").start(&url).await;
     answers(&two, &alice, "/readyz").await;

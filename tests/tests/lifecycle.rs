@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokenbus_tests::ask::{ask, ask_for, sim_text};
+
 use tokenbus_tests::limits::STOP;
+use tokenbus_tests::sse_client::Sse;
 use tokenbus_tests::{Cluster, Gate, Link, NatsOptions, NatsServer, Role, Script, Upstream, eventually, within};
 
 /// Asks `client` again and again for `time`; every answer must be whole.
@@ -105,11 +107,10 @@ async fn one_gateway_of_two_dies_and_the_other_serves_on() {
     assert_eq!(begun + &old.transcript().await.text(), sim_text(100));
 }
 
-#[tokio::test]
-async fn a_worker_that_is_asked_to_stop_finishes_what_it_has() {
+/// A cluster with one worker and one stream that has said "to the ". The gate holds its "end".
+async fn held_stream() -> (Cluster, Upstream, Sse, Gate) {
     let upstream = Upstream::start(&["m"]).await;
-    let mut cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
-    let client = cluster.client();
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
     let gate = Gate::new();
     upstream.next(
         Script::stream()
@@ -121,8 +122,15 @@ async fn a_worker_that_is_asked_to_stop_finishes_what_it_has() {
             .usage(1, 2)
             .done(),
     );
-    let mut stream = client.stream(&ask("m")).await;
+    let mut stream = cluster.client().stream(&ask("m")).await;
     assert_eq!(stream.text().await, "to the ");
+    (cluster, upstream, stream, gate)
+}
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_stop_finishes_what_it_has() {
+    let (mut cluster, upstream, stream, gate) = held_stream().await;
+    let client = cluster.client();
     cluster.workers[0].signal(Signal::SIGTERM);
     eventually("the worker to be draining", async || {
         let capacity = cluster.capacity().await;
@@ -168,22 +176,8 @@ async fn an_idle_worker_stops_at_once_and_is_gone_from_the_capacity() {
 
 #[tokio::test]
 async fn a_gateway_that_is_asked_to_stop_fails_its_readiness_and_finishes_its_streams() {
-    let upstream = Upstream::start(&["m"]).await;
-    let mut cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
+    let (mut cluster, _upstream, stream, gate) = held_stream().await;
     let client = cluster.client();
-    let gate = Gate::new();
-    upstream.next(
-        Script::stream()
-            .role()
-            .text("to the ")
-            .gate(&gate)
-            .text("end")
-            .finish("stop")
-            .usage(1, 2)
-            .done(),
-    );
-    let mut stream = client.stream(&ask("m")).await;
-    assert_eq!(stream.text().await, "to the ");
     cluster.gateways[0].signal(Signal::SIGTERM);
     eventually("the gateway not to be ready", async || {
         match client.try_get("/readyz").await {

@@ -1,8 +1,14 @@
 //! Metrics: what happened is counted, once, under the right name.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::Method;
 use serde_json::json;
 use tokenbus_tests::ask::{ask, ask_for, sim_text, with};
+use tokenbus_tests::http::CHAT;
+use tokenbus_tests::keys::{bearer, create, text};
 use tokenbus_tests::metrics::{Sample, parse, sum};
 use tokenbus_tests::{Client, Cluster, Gate, Role, Script, Upstream, eventually};
 
@@ -143,4 +149,118 @@ async fn the_coordinator_tells_workers_slots_and_load() {
     is(value(&all, "model_workers", &of_model), 2.0);
     assert!(value(&all, "model_desired_workers", &of_model) >= 1.0);
     is(value(&all, "nats_connected", &[]), 1.0);
+}
+
+/// All series of a page.
+async fn series(client: Client, key: Option<&str>) -> BTreeSet<String> {
+    let headers: Vec<(&str, &str)> = key.iter().map(|key| ("authorization", *key)).collect();
+    let page = client.request(Method::GET, "/metrics", &headers, Bytes::new()).await;
+    assert_eq!(page.status, 200);
+    let samples = parse(&page.text()).into_iter();
+    samples.map(|one| format!("{} {:?}", one.name, one.labels)).collect()
+}
+
+/// A body for any of the APIs, with what a client may invent in it.
+fn inventive(model: &str, invented: &str) -> Bytes {
+    let messages = json!([{"role": invented, "content": "a"}]);
+    let mut body = json!({"model": model, "messages": messages, "max_tokens": 1, "user": invented, "documents": ["a"]});
+    for member in ["prompt", "input", "query", "text_1", "text_2"] {
+        body[member] = "a".into();
+    }
+    body[invented] = json!(1);
+    Bytes::from(body.to_string())
+}
+
+/// The paths that ask a model.
+const PATHS: [&str; 12] = [
+    CHAT,
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/v1/score",
+    "/tokenize",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/show",
+];
+
+/// Sends all that a client can invent, with this number in it.
+async fn invent(cluster: &Cluster, upstream: &Upstream, key: Option<&str>, number: usize) {
+    let invented = format!("made-up-{number}");
+    let (strange, client) = (format!("Bearer tb-{invented}"), cluster.client());
+    let valid = key.unwrap_or("Bearer none");
+    let common = [
+        ("x-tokenbus-tenant", invented.as_str()),
+        ("x-request-id", &invented),
+        ("user-agent", &invented),
+        (&invented, "x"),
+    ];
+    let deployed = format!("/openai/deployments/{invented}/chat/completions");
+    for path in PATHS.into_iter().chain([deployed.as_str()]) {
+        for (authorization, model) in [(valid, invented.as_str()), (&strange, "m"), (valid, "m")] {
+            let mut headers = common.to_vec();
+            headers.push(("authorization", authorization));
+            let body = inventive(model, &invented);
+            client.request(Method::POST, path, &headers, body).await;
+        }
+    }
+    // An engine's refusals, with a code and a status of its own.
+    let status = 430 + u16::try_from(number).unwrap();
+    upstream.next(Script::error(status, &invented, Some(&invented), &invented));
+    let headers = [("authorization", valid)];
+    let refused = with(ask("m"), "user", json!(invented));
+    client.chat_with(&headers, &refused).await;
+    for path in ["/v1/models/", "/", "/v1/responses/"].map(|path| format!("{path}{invented}")) {
+        client.request(Method::GET, &path, &headers, Bytes::new()).await;
+        client.request(Method::DELETE, &path, &headers, Bytes::new()).await;
+    }
+    let method = Method::from_bytes(format!("MADEUP{number}").as_bytes()).unwrap();
+    client.request(method, CHAT, &headers, Bytes::new()).await;
+    let steering = [
+        "host",
+        "origin",
+        "x-tokenbus-priority",
+        "content-type",
+        "content-encoding",
+    ];
+    for header in steering {
+        let headers = [headers[0], (header, invented.as_str())];
+        let body = inventive("m", &invented);
+        client.request(Method::POST, CHAT, &headers, body).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_clients_invent_makes_a_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    let place = ["--keys", text(&file)];
+    let key = bearer(&create(&place, "alice", &["--read-metrics", "--requests-per-minute", "100000"]).await);
+    for key in [None, Some(key.as_str())] {
+        let upstream = Upstream::start(&["m"]).await;
+        let args: &[&str] = if key.is_some() { &place } else { &[] };
+        let mut cluster = Cluster::plan().gateway_args(args).start().await;
+        cluster.add_worker(Role::proxy(&upstream, 4)).await;
+        // The first numbers bring all series that are: of each status, code and reason.
+        for number in 0..3 {
+            invent(&cluster, &upstream, key, number).await;
+        }
+        let before = series(cluster.client(), key).await;
+        for number in 3..15 {
+            invent(&cluster, &upstream, key, number).await;
+        }
+        let after = series(cluster.client(), key).await;
+        let new: Vec<&String> = after.difference(&before).collect();
+        assert!(
+            new.is_empty() && !after.iter().any(|one| one.contains("made-up")),
+            "{new:?}"
+        );
+        assert!(
+            after.iter().any(|one| one.contains("(unknown)")),
+            "refusals are counted: {after:?}"
+        );
+    }
 }

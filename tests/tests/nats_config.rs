@@ -207,6 +207,7 @@ const MUTE: &[(&str, &str)] = &[
     ("worker-a", "tb.v1.event"),
     ("worker-a", "tb.v1.usage"),
     ("worker-a", "tb.v1.limits"),
+    ("worker-a", "tb.v1.deadly"),
     ("worker-a", "_INBOX.x"),
     ("worker-a", "$KV.tb_keys.mallory"),
     ("worker-a", "$JS.API.DIRECT.GET.KV_tb_keys.$KV.tb_keys.alice"),

@@ -35,15 +35,7 @@ async fn a_chat_whose_worker_is_killed_is_one_answer() {
     while told.len() < 10 {
         told.push(lines.next().await.unwrap());
     }
-    let busy = eventually("the worker that runs the request", async || {
-        let capacity = cluster.capacity().await;
-        let workers = capacity["workers"].as_array().cloned().unwrap_or_default();
-        let busy = workers.iter().find(|worker| worker["active"] == 1);
-        busy.map(|worker| worker["worker"].as_str().unwrap_or_default().to_owned())
-            .ok_or(capacity)
-    })
-    .await;
-    let at = cluster.workers.iter().position(|worker| worker.id() == busy).unwrap();
+    let at = cluster.busy().await;
     cluster.workers[at].kill().await;
     told.extend(lines.rest().await);
     assert_eq!(text(&told), sim_text(60));

@@ -27,21 +27,6 @@ async fn access(gateway: &Process, id: &str) -> Value {
         .await
 }
 
-/// The index of the worker that runs the only request.
-async fn running(cluster: &Cluster) -> usize {
-    eventually("a worker that runs the request", async || {
-        let capacity = cluster.capacity().await;
-        let workers = capacity["workers"].as_array().unwrap().iter();
-        let busy: Vec<&str> = workers
-            .filter(|worker| worker["active"] == 1)
-            .filter_map(|worker| worker["worker"].as_str())
-            .collect();
-        let found = cluster.workers.iter().position(|worker| busy == [worker.id()]);
-        found.ok_or(capacity)
-    })
-    .await
-}
-
 #[tokio::test]
 async fn one_line_and_one_story_tell_where_a_request_went_and_why_it_moved() {
     let sim = || Role::sim("m", 2).pace("5ms", "20ms");
@@ -51,7 +36,7 @@ async fn one_line_and_one_story_tell_where_a_request_went_and_why_it_moved() {
         .stream_with(&[("x-request-id", "moved-1")], &ask_for("m", 200))
         .await;
     assert_eq!(stream.text().await, "t0 ");
-    let first = running(&cluster).await;
+    let first = cluster.busy().await;
     let (lost, other) = (cluster.workers[first].id(), cluster.workers[1 - first].id());
     cluster.workers[first].kill().await;
     let rest = stream.transcript().await;

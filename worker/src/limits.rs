@@ -98,14 +98,16 @@ pub const CLAIM_EVERY: Duration = Duration::from_secs(5);
 /// Silence on a stream after which the worker says that it lives.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the worker looks for silent streams and idle outboxes.
+/// How often a worker with requests looks for silent streams and idle outboxes. Without requests it does so once a second
+/// ([`STATUS_EVERY`]).
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Shortest time between two hints that a model has room again.
-pub const HINT_GAP: Duration = Duration::from_millis(5);
+/// How long a free slot is kept for the gateway that it was offered to. Longer than the way to a far gateway and back; a
+/// gateway that died costs a slot this time once.
+pub const OFFER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Messages that wait to be published beside frames (hints, control replies, probes' answers).
-/// Hints may be lost; a control reply that is lost is asked for again.
+/// Messages that wait to be published beside frames (control replies, probes' answers). A control reply that is lost is
+/// asked for again.
 pub const POST_QUEUE: usize = 1024;
 
 /// Time between two statuses: three missed ones make a worker lost.

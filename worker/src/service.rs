@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use serde_json::{Value, json};
-use tokenbus_bus::{Bus, BusError};
+use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_protocol::{SERVICE_NAME, WorkerState, is_inbox};
 use tokio::sync::watch;
 
@@ -33,7 +33,7 @@ impl Verb {
 /// Keeps the registration from the time when something is known of the engine until the worker stops. What
 /// is answered is of the moment.
 pub(crate) async fn register(bus: Bus, identity: Identity, namespace: String, mut snapshot: watch::Receiver<Snapshot>) {
-    let mut listening: Vec<(Verb, Subscriber)> = Vec::new();
+    let mut listening: Vec<(Verb, Subscription)> = Vec::new();
     let id = format!("{}-{:x}", identity.worker, identity.instance);
     loop {
         let now = snapshot.borrow_and_update().clone();
@@ -67,7 +67,7 @@ pub(crate) async fn register(bus: Bus, identity: Identity, namespace: String, mu
 }
 
 /// Listens on the subjects of all services, of this kind, and of this one.
-async fn listen(bus: &Bus, id: &str) -> Result<Vec<(Verb, Subscriber)>, BusError> {
+async fn listen(bus: &Bus, id: &str) -> Result<Vec<(Verb, Subscription)>, BusError> {
     let mut subscribers = Vec::new();
     for (verb, name) in Verb::ALL {
         for of in ["", &format!(".{SERVICE_NAME}"), &format!(".{SERVICE_NAME}.{id}")] {

@@ -7,11 +7,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Gateway, Nats, Running, name, sim, sim_text, status_until, subjects, within};
-use futures_util::StreamExt as _;
 use serde_bytes::ByteBuf;
 use tokenbus_protocol::{
-    Control, ControlReply, Drain, Family, FreeHint, ModelCommand, ModelInfo, Part, Parts, Ping, Resume, ResumeChoice,
-    Status, Undrain, WorkerState,
+    Control, ControlReply, Drain, Family, ModelCommand, ModelInfo, Part, Parts, Ping, Resume, ResumeChoice, Status,
+    Undrain, WorkerState,
 };
 use tokio::time::Instant;
 
@@ -57,11 +56,10 @@ async fn a_resumed_request_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn a_full_worker_is_busy_at_once_and_hints_when_it_has_room() {
+async fn a_full_worker_is_busy_at_once_and_offers_its_next_free_slot() {
     let nats = Nats::start().await;
     let _worker = Running::start(&nats, "w1", sim(2, 0, 5)).await;
     let mut gateway = Gateway::start(&nats, "g").await;
-    let mut hints = gateway.client.subscribe(subjects().free_all()).await.unwrap();
     for stream in 1..=3 {
         gateway.send(&gateway.request(stream, 0, LONG)).await;
     }
@@ -70,10 +68,13 @@ async fn a_full_worker_is_busy_at_once_and_hints_when_it_has_room() {
     gateway.accepted(1, 0).await;
     gateway.accepted(2, 0).await;
     gateway.cancel("w1", 1, 0).await;
-    let hint = within("hint", hints.next()).await.unwrap();
-    assert_eq!(hint.subject.as_str(), "tb.v1.free.m.w1");
-    let hint: FreeHint = tokenbus_protocol::decode(&hint.payload).unwrap();
-    assert_eq!((hint.worker, hint.room.free), (name("w1"), 1));
+    within("an offer", async {
+        while gateway.offered == 0 {
+            gateway.read().await;
+        }
+    })
+    .await;
+    assert_eq!((gateway.offered, gateway.rooms["w1"].free), (1, 1));
     gateway.send(&gateway.request(4, 0, LONG)).await;
     gateway.accepted(4, 0).await;
 }

@@ -313,6 +313,11 @@ async fn a_server_that_fails_and_fails_is_left_alone_then_tried_once() {
         server.next_seen().await;
     }
     down(engine.as_ref()).await;
+    let asked = server.next_seen().await;
+    assert!(
+        asked.body.contains("\"max_tokens\":1"),
+        "it was asked itself: {asked:?}"
+    );
     let whole = start(&engine, job("m", &question())).whole().await;
     assert_eq!(
         (whole.error().code, whole.error().retryable),
@@ -327,6 +332,28 @@ async fn a_server_that_fails_and_fails_is_left_alone_then_tried_once() {
         info.health == Health::Ready && info.slots == 256
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_that_fail_by_themselves_take_a_server_from_nobody() {
+    let mut server = Server::start(vllm("m"), |seen| match seen.body.contains("poison") {
+        true => Reply::Plain(500, Vec::new(), "{}".to_owned()),
+        false => answer(&["well"]),
+    })
+    .await;
+    let engine = engine(&server).await;
+    for number in 0..20 {
+        let mut poison = question();
+        poison["user"] = format!("poison {number}").into();
+        let whole = start(&engine, job("m", &poison)).whole().await;
+        assert_eq!(whole.error().code, ErrorCode::Internal, "{number}");
+    }
+    let mut asked = 0;
+    while let Ok(seen) = server.seen.try_recv() {
+        asked += usize::from(!seen.body.contains("poison"));
+    }
+    assert!(asked <= 4, "each five requests may cost a question: {asked}");
+    assert_eq!(start(&engine, job("m", &question())).whole().await.text(), "well");
 }
 
 #[tokio::test]

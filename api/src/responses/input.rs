@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::carried;
 use super::free_text;
 use super::hosted;
+use super::seal::Seal;
 use super::tools::Tools;
 use crate::request::member_reader::{MemberReader, list, read, unsupported, wrong_type};
 use crate::request::{RequestError, field, missing};
@@ -18,16 +18,21 @@ use crate::translation::conversation::{Conversation, File, Function, Part, ToolC
 pub(super) fn append(
     items: &[Box<RawValue>],
     path: &str,
-    tools: &Tools,
+    (tools, seal): (&Tools, &Seal),
     conversation: &mut Conversation,
 ) -> Result<(), RequestError> {
     for (n, raw) in items.iter().enumerate() {
-        item(MemberReader::nested(format!("{path}[{n}]"), raw)?, tools, conversation)?;
+        let reader = MemberReader::nested(format!("{path}[{n}]"), raw)?;
+        item(reader, (tools, seal), conversation)?;
     }
     Ok(())
 }
 
-fn item(mut item: MemberReader, tools: &Tools, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn item(
+    mut item: MemberReader,
+    (tools, seal): (&Tools, &Seal),
+    conversation: &mut Conversation,
+) -> Result<(), RequestError> {
     let kind: Option<String> = item.take("type")?;
     match kind.as_deref() {
         None | Some("message") => message(item, conversation),
@@ -49,7 +54,7 @@ fn item(mut item: MemberReader, tools: &Tools, conversation: &mut Conversation) 
             conversation.result(id, parts(&at, &output)?);
             Ok(())
         }
-        Some("reasoning") => reasoning(item, conversation),
+        Some("reasoning") => reasoning(item, seal, conversation),
         Some(kind) if hosted::is_told(kind) => hosted::append(kind, item, conversation),
         Some(other) => Err(unsupported(
             item.at("type"),
@@ -91,13 +96,13 @@ fn text_only(parts: &[Part], at: &str, between: &str) -> Result<String, RequestE
     }
 }
 
-fn reasoning(mut item: MemberReader, conversation: &mut Conversation) -> Result<(), RequestError> {
-    // The text itself where it is there, else what was told of it. What another server encrypted only that server can
-    // read.
+fn reasoning(mut item: MemberReader, seal: &Seal, conversation: &mut Conversation) -> Result<(), RequestError> {
+    // The text itself where it is there, else what was told of it. Stored items may have a content that no key opens
+    // any more; that of a client was verified.
     let content = texts(&mut item, "content")?;
     let carried: Option<String> = item.take("encrypted_content")?;
     let summary = texts(&mut item, "summary")?;
-    let carried = carried.and_then(|content| carried::unpack(&content));
+    let carried = carried.and_then(|content| seal.unpack(&content));
     if let Some(text) = content.or(carried).or(summary) {
         conversation.reasoning(&text);
     }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut as _, BytesMut};
 
-use super::carried;
+use super::seal::Seal;
 use super::tools::{Origin, Origins};
 use crate::answer::json::{push_number, push_string};
 use crate::translation::blocks::Block;
@@ -26,12 +26,12 @@ enum Kind {
 }
 
 /// How the client wants to have the model's reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reasoning {
     /// As a summary. It is the reasoning itself, because nobody summarizes it here.
     pub(super) summary: bool,
-    /// Also in the form in which it hands the reasoning back.
-    pub(super) carried: bool,
+    /// Also in the form in which it hands the reasoning back, with this seal.
+    pub(super) carried: Option<Seal>,
 }
 
 impl Item {
@@ -193,10 +193,9 @@ impl Item {
                     self.push_part(out);
                 }
                 out.extend_from_slice(b"],\"encrypted_content\":");
-                if asked.carried && content {
-                    push_string(out, &carried::pack(&self.text));
-                } else {
-                    out.extend_from_slice(b"null");
+                match asked.carried.as_ref().filter(|_| content) {
+                    Some(seal) => push_string(out, &seal.pack(&self.id, &self.text)),
+                    None => out.extend_from_slice(b"null"),
                 }
                 None
             }

@@ -4,7 +4,6 @@
 //! [`ResponseRequest`] is a request and its translation, [`ResponseForm`] writes the answer. A [`KeptResponse`] can be
 //! read again, and a conversation can continue from it.
 
-mod carried;
 mod echo;
 mod flat_names;
 mod free_text;
@@ -16,6 +15,7 @@ mod kept;
 mod kept_items;
 mod request;
 mod response;
+mod seal;
 mod tools;
 mod writer;
 
@@ -25,3 +25,4 @@ pub use kept::{ItemPage, KeptError, KeptResponse, KnownResponses};
 pub(crate) use request::COUNT;
 pub use request::{ResponseRequest, TranslatedRequest};
 pub use response::ResponseForm;
+pub use seal::{Seal, SealKey, SealKeyId, SealNeed};

@@ -13,6 +13,7 @@ use super::input;
 use super::item::Reasoning;
 use super::kept::{ItemIndex, KnownResponses};
 use super::response::ResponseForm;
+use super::seal::{self, Seal, SealNeed};
 use super::tools::Tools;
 use crate::answer::openai_envelope;
 use crate::chat::check_chat;
@@ -42,9 +43,12 @@ pub struct ResponseRequest {
     pub store: Option<bool>,
     /// The response whose conversation is gone on with.
     pub previous: Option<String>,
+    /// What seals and opens the reasoning that the client carries ([`ResponseRequest::sealing`]). At first, no key.
+    pub seal: Seal,
     model: String,
     stream: bool,
     input: Vec<Box<RawValue>>,
+    include: Vec<String>,
     members: MemberReader,
 }
 
@@ -81,6 +85,9 @@ const HOSTED: [(&str, &str); 5] = [
     ("moderation", "there is no moderation here"),
     ("context_management", "contexts are not compacted here"),
 ];
+
+/// What `include` says of a client that carries the reasoning itself.
+const CARRIED: &str = "reasoning.encrypted_content";
 
 impl ResponseRequest {
     /// Reads a request.
@@ -119,6 +126,8 @@ impl ResponseRequest {
         Ok(Self {
             store: members.take("store")?,
             previous,
+            seal: Seal::default(),
+            include: members.take("include")?.unwrap_or_default(),
             model,
             stream: members.take("stream")?.unwrap_or(false),
             input,
@@ -146,6 +155,14 @@ impl ResponseRequest {
         Ok(ids)
     }
 
+    /// What this request needs of the cluster's keys.
+    pub fn sealing(&self) -> SealNeed {
+        SealNeed {
+            seals: self.include.iter().any(|what| what == CARRIED),
+            opens: self.input.iter().filter_map(|item| seal::sealed_by(item)).collect(),
+        }
+    }
+
     /// Makes a call of it. `known` has the responses that it refers to, as far as they were found;
     /// `keep` is whether this one will be kept.
     ///
@@ -157,6 +174,8 @@ impl ResponseRequest {
             model,
             stream,
             input,
+            seal,
+            include,
             mut members,
             ..
         } = self;
@@ -165,10 +184,11 @@ impl ResponseRequest {
         body.set("model", &model)?;
         let list = members.list("tools")?.unwrap_or_default();
         let mut tools = Tools::read(&list)?;
-        let (conversation, items) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
+        let (conversation, items) = converse(&mut members, &mut echo, (previous, input), known, (&tools, &seal))?;
         body.set("messages", &conversation.finish())?;
         body.set("stream", &stream)?;
-        let carried = sampling(&mut members, &mut echo, &mut body)?;
+        sampling(&mut members, &mut echo, &include, &mut body)?;
+        let carried = include.iter().any(|what| what == CARRIED).then_some(seal);
         let summary = text(&mut members, &mut echo, &mut body)?;
         echo.tools(&list);
         calls(&mut members, &mut tools, &mut echo, &mut body)?;
@@ -203,13 +223,14 @@ impl ResponseRequest {
             previous,
             model,
             input,
+            seal,
             mut members,
             ..
         } = self;
         let (mut echo, mut body) = (Echo::default(), ChatBody::default());
         body.set("model", &model)?;
         let mut tools = Tools::read(&members.list("tools")?.unwrap_or_default())?;
-        let (conversation, _) = converse(&mut members, &mut echo, previous, input, known, &tools)?;
+        let (conversation, _) = converse(&mut members, &mut echo, (previous, input), known, (&tools, &seal))?;
         body.set("messages", &conversation.finish())?;
         calls(&mut members, &mut tools, &mut echo, &mut body)?;
         let body = body.finish()?;
@@ -236,10 +257,9 @@ fn items(raw: &RawValue) -> Result<Vec<Box<RawValue>>, RequestError> {
 fn converse(
     members: &mut MemberReader,
     echo: &mut Echo,
-    previous: Option<String>,
-    input: Vec<Box<RawValue>>,
+    (previous, input): (Option<String>, Vec<Box<RawValue>>),
     known: &KnownResponses,
-    tools: &Tools,
+    (tools, seal): (&Tools, &Seal),
 ) -> Result<(Conversation, Vec<Box<RawValue>>), RequestError> {
     let instructions: Option<String> = members.take("instructions")?;
     let mut conversation = Conversation::default();
@@ -250,13 +270,14 @@ fn converse(
     if let Some(id) = &previous {
         let kept = known.get(id).ok_or_else(|| no_response(id))?;
         all.extend(kept.conversation());
-        input::append(&all, "previous_response_id", tools, &mut conversation)?;
+        input::append(&all, "previous_response_id", (tools, seal), &mut conversation)?;
     }
+    seal::verify(&input, seal)?;
     let input = resolve(input, known)?;
     if all.is_empty() && input.is_empty() {
         return Err(field("input", "empty_array", "at least one item is expected"));
     }
-    input::append(&input, "input", tools, &mut conversation)?;
+    input::append(&input, "input", (tools, seal), &mut conversation)?;
     all.extend(input);
     echo.text("instructions", instructions.as_deref());
     echo.text("previous_response_id", previous.as_deref());
@@ -303,8 +324,13 @@ fn no_item(at: &str, id: &str) -> RequestError {
     }
 }
 
-/// How tokens are chosen, and what is told of them. Returns whether the client carries the reasoning.
-fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) -> Result<bool, RequestError> {
+/// How tokens are chosen, and what is told of them.
+fn sampling(
+    members: &mut MemberReader,
+    echo: &mut Echo,
+    include: &[String],
+    body: &mut ChatBody,
+) -> Result<(), RequestError> {
     for name in ["temperature", "top_p"] {
         let number = members.checked::<Number>(name)?;
         echo.raw(name, number.as_deref());
@@ -318,14 +344,13 @@ fn sampling(members: &mut MemberReader, echo: &mut Echo, body: &mut ChatBody) ->
     echo.raw("max_output_tokens", tokens.as_deref());
     // By the name that every engine knows.
     body.give("max_tokens", tokens.as_deref())?;
-    let include: Vec<String> = members.take("include")?.unwrap_or_default();
     let top = members.checked::<Integer>("top_logprobs")?;
     if top.is_some() || include.iter().any(|what| what == "message.output_text.logprobs") {
         body.set("logprobs", &true)?;
         body.give("top_logprobs", top.as_deref())?;
     }
     echo.json("top_logprobs", top.as_ref().map_or("0", |raw| raw.get()));
-    Ok(include.iter().any(|what| what == "reasoning.encrypted_content"))
+    Ok(())
 }
 
 /// How the text is to be, and how much is to be thought about it. Returns whether the reasoning is to be a summary.

@@ -91,7 +91,7 @@ fn calls_their_results_and_thoughts_are_one_turn_each() {
         {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
         {"type": "function_call_output", "call_id": "c2", "output": [{"type": "input_text", "text": "see"},
             {"type": "input_image", "image_url": "data:,", "detail": "auto"}]},
-        {"type": "reasoning", "id": "rs_2", "summary": [{"type": "summary_text", "text": "Fine."}], "encrypted_content": "x"},
+        {"type": "reasoning", "id": "rs_2", "summary": [{"type": "summary_text", "text": "Fine."}], "encrypted_content": null},
         {"role": "assistant", "content": "Sunny."},
         {"type": "custom_tool_call", "call_id": "c3", "name": "sh", "input": "ls"},
         {"type": "custom_tool_call_output", "call_id": "c3", "output": "a b"},

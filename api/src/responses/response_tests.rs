@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::responses::{KnownResponses, RESPONSE_ID_PREFIX, ResponseRequest, TranslatedRequest};
+use crate::request::RequestError;
+use crate::responses::{KnownResponses, RESPONSE_ID_PREFIX, ResponseRequest, Seal, SealKey, TranslatedRequest};
 use crate::sample_tests::{cut, events, golden, samples, stream, whole};
 
 fn shape() -> ResponseForm {
@@ -236,7 +237,13 @@ fn thought(members: Value) -> (Value, Vec<String>) {
         .as_object_mut()
         .unwrap()
         .extend(members.as_object().unwrap().clone());
-    let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+    let told = thought_for(ResponseRequest::read(request.to_string().as_bytes()).unwrap());
+    let names = told.iter().map(|(name, _)| name.clone()).collect();
+    (told.last().unwrap().1["response"]["output"][0].clone(), names)
+}
+
+/// The events of an answer with reasoning only.
+fn thought_for(create: ResponseRequest) -> Vec<(String, Value)> {
     let shape = create.translate(&KnownResponses::new(), false).unwrap().shape;
     let delta = |text: &str| tokenbus_protocol::Delta {
         extra: Some(Box::new(tokenbus_protocol::DeltaExtra {
@@ -251,9 +258,7 @@ fn thought(members: Value) -> (Value, Vec<String>) {
         &[delta("Hm"), delta("m.")],
         Some(&Finish::default()),
     );
-    let names = events(&stream).into_iter().map(|(name, _)| name).collect();
-    let last = events(&stream).pop().unwrap().1;
-    (last["response"]["output"][0].clone(), names)
+    events(&stream)
 }
 
 #[test]
@@ -285,13 +290,7 @@ fn reasoning_is_told_as_clients_ask_for_it_and_comes_back_from_every_form() {
     let (mut carried, _) = thought(json!({"include": ["reasoning.encrypted_content"]}));
     assert!(carried["encrypted_content"].is_string());
     carried["content"] = json!([]);
-    let foreign = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAA"});
-    for (item, want) in [
-        (plain, json!("Hmm.")),
-        (told, json!("Hmm.")),
-        (carried, json!("Hmm.")),
-        (foreign, Value::Null),
-    ] {
+    for (item, want) in [(plain, json!("Hmm.")), (told, json!("Hmm.")), (carried, json!("Hmm."))] {
         let request = json!({"model": "m", "input": [{"role": "user", "content": "u"}, item,
             {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]});
         let create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
@@ -303,5 +302,65 @@ fn reasoning_is_told_as_clients_ask_for_it_and_comes_back_from_every_form() {
             .unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["messages"][1]["reasoning_content"], want);
+    }
+}
+
+#[test]
+fn sealed_reasoning_comes_back_and_foreign_or_changed_content_is_refused_as_at_openai() {
+    let keys = |secret| [SealKey::new(&[secret; 32])].into();
+    let seal = Seal::new(keys(1), None);
+    let read = |input: Value, seal: &Seal| {
+        let request = json!({"model": "m", "input": input, "include": ["reasoning.encrypted_content"]});
+        let mut create = ResponseRequest::read(request.to_string().as_bytes()).unwrap();
+        create.seal = seal.clone();
+        create
+    };
+    let create = read(json!("u"), &seal);
+    assert!(create.sealing().seals && create.sealing().opens.is_empty());
+    let events = thought_for(create);
+    let done = events
+        .iter()
+        .find(|(name, _)| name == "response.output_item.done")
+        .unwrap();
+    let mut item = events.last().unwrap().1["response"]["output"][0].clone();
+    assert_eq!(done.1["item"], item, "each event has the same content");
+    let content = item["encrypted_content"].as_str().unwrap().to_owned();
+    assert!(content.starts_with("tb2."), "{content}");
+
+    item["content"] = json!([]);
+    let create = read(json!([item]), &seal);
+    assert_eq!(create.sealing().opens, [SealKey::new(&[1; 32]).id()].into());
+    let body = create
+        .translate(&KnownResponses::new(), false)
+        .unwrap()
+        .checked
+        .body
+        .unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["messages"][0]["reasoning_content"], "Hmm.");
+
+    let flipped = if content.ends_with('A') { "B" } else { "A" };
+    let changed = format!("{}{flipped}", content.strip_suffix(|_: char| true).unwrap());
+    let stranger = Seal::new(keys(2), None);
+    let wrong = [
+        (content.as_str(), &stranger),
+        (changed.as_str(), &seal),
+        ("gAAAAABo", &seal),
+        ("tb1.*", &seal),
+    ];
+    for (content, seal) in wrong {
+        // Also where the text stands beside it.
+        for text in [json!([]), json!([{"type": "reasoning_text", "text": "Hmm."}])] {
+            item["content"] = text;
+            item["encrypted_content"] = json!(content);
+            let refused = read(json!([item]), seal)
+                .translate(&KnownResponses::new(), false)
+                .unwrap_err();
+            let RequestError::Field { param, code, message } = refused else {
+                panic!("{refused}")
+            };
+            assert_eq!((param, code), (None, "invalid_encrypted_content"), "{content}");
+            assert!(message.contains("could not be verified"), "{message}");
+        }
     }
 }

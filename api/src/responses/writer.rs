@@ -236,7 +236,7 @@ impl BlockSink for EventWriter<'_> {
         let item = Item::new(
             block,
             &self.writer.shape.origins,
-            self.writer.shape.reasoning,
+            self.writer.shape.reasoning.clone(),
             suffix,
             self.writer.count,
         );

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, ServerInfo, Subscriber};
+use async_nats::{Client, ConnectOptions, ServerInfo, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -23,6 +23,8 @@ use crate::metrics::BusMetrics;
 use crate::options::BusOptions;
 use crate::refusals::Refusals;
 use crate::replicas::Replicas;
+use crate::rhythm::Rhythm;
+use crate::subscription::Subscription;
 use crate::task::{self, AbortOnDrop};
 use crate::{backoff, handshake, limits, server_version};
 
@@ -38,8 +40,10 @@ pub struct Bus {
     /// Whether the log has said that a server is too old.
     said_old: Arc<AtomicBool>,
     replicas: Replicas,
+    jetstream_domain: Option<Arc<str>>,
     known_streams: KnownStreams,
     refusals: Arc<watch::Sender<Refusals>>,
+    rhythm: Rhythm,
     /// The task that tries again what NATS refused. It ends with the last handle.
     recheck: Option<Arc<AbortOnDrop<()>>>,
 }
@@ -59,7 +63,7 @@ fn dialling(options: &BusOptions, addresses: Vec<Address>, link: Arc<watch::Send
         .ping_interval(limits::PING_INTERVAL)
         .connection_timeout(limits::CONNECT_TIMEOUT)
         .client_capacity(limits::CLIENT_CAPACITY)
-        .subscription_capacity(options.subscription_capacity)
+        .subscription_capacity(limits::SUBSCRIPTION_CAPACITY)
         .reconnect_to_server_callback(move |pool, info| {
             let next = chooser.choose(&pool, &info, Instant::now());
             async move { next }
@@ -175,8 +179,10 @@ impl Bus {
             clustered: Arc::default(),
             said_old: Arc::default(),
             replicas: options.replicas,
+            jetstream_domain: options.jetstream_domain.as_deref().map(Arc::from),
             known_streams: KnownStreams::default(),
             refusals,
+            rhythm: Rhythm::new(Instant::now()),
             recheck: None,
         };
         let recheck = task::spawn("nats-recheck", recheck::run(bus.clone()));
@@ -191,6 +197,10 @@ impl Bus {
 
     pub(crate) fn replicas(&self) -> Replicas {
         self.replicas
+    }
+
+    pub(crate) fn jetstream_domain(&self) -> Option<&str> {
+        self.jetstream_domain.as_deref()
     }
 
     pub(crate) fn known_streams(&self) -> &KnownStreams {
@@ -248,22 +258,31 @@ impl Bus {
     ///
     /// # Errors
     /// [`BusError::Subscribe`].
-    pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
-        self.client
-            .subscribe(subject.clone())
-            .await
-            .map_err(|source| BusError::Subscribe { subject, source })
+    pub async fn subscribe(&self, subject: String) -> Result<Subscription, BusError> {
+        let subscribed = self.client.subscribe(subject.clone()).await;
+        self.subscription(subject, subscribed)
     }
 
     /// Subscribes to `subject` as a member of the queue group `group`.
     ///
     /// # Errors
     /// [`BusError::Subscribe`].
-    pub async fn queue_subscribe(&self, subject: String, group: &str) -> Result<Subscriber, BusError> {
-        self.client
-            .queue_subscribe(subject.clone(), group.to_owned())
-            .await
-            .map_err(|source| BusError::Subscribe { subject, source })
+    pub async fn queue_subscribe(&self, subject: String, group: &str) -> Result<Subscription, BusError> {
+        let subscribed = self.client.queue_subscribe(subject.clone(), group.to_owned()).await;
+        self.subscription(subject, subscribed)
+    }
+
+    fn subscription(
+        &self,
+        subject: String,
+        subscribed: Result<Subscriber, SubscribeError>,
+    ) -> Result<Subscription, BusError> {
+        let inner = subscribed.map_err(|source| BusError::Subscribe { subject, source })?;
+        Ok(Subscription::new(
+            inner,
+            limits::SUBSCRIPTION_BYTES,
+            self.metrics.clone(),
+        ))
     }
 
     /// Publishes; waits at most `limits::PUBLISH_TIMEOUT` for room in the client's queue. Success does not mean
@@ -340,6 +359,11 @@ impl Bus {
         // The client hands out refusals in a task of its own. What came before the first answer is through when the
         // second is here.
         self.round_trip().await
+    }
+
+    /// The common rhythm of all that this process does at regular times.
+    pub fn rhythm(&self) -> Rhythm {
+        self.rhythm
     }
 
     /// Duration of the last [`Bus::round_trip`]; zero before the first.

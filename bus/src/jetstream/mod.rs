@@ -120,9 +120,14 @@ pub struct Streams {
 impl Bus {
     /// Streams and buckets in JetStream. JetStream may take `answer` for each of its answers.
     pub fn streams(&self, answer: Duration) -> Streams {
+        let context = ContextBuilder::new().timeout(answer);
+        let client = self.client().clone();
         Streams {
             bus: self.clone(),
-            context: ContextBuilder::new().timeout(answer).build(self.client().clone()),
+            context: match self.jetstream_domain() {
+                Some(domain) => context.domain(domain).build(client),
+                None => context.build(client),
+            },
             limit: answer.saturating_mul(limits::STREAM_ANSWERS),
         }
     }

@@ -1,6 +1,6 @@
 //! What a configuration is made from: kept in `cluster.toml`, and changed by the flags of each run. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -16,6 +16,7 @@ const PORT: u16 = 4222;
 const HIGHEST_PORT: u16 = u16::MAX - MONITOR;
 
 const ROUTE: u16 = 2000;
+const LEAF: u16 = 3200;
 const MONITOR: u16 = 4000;
 
 /// The whole configuration.
@@ -36,6 +37,9 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
     /// The models of each worker; `*` for all.
     pub(super) workers: BTreeMap<Name, Vec<String>>,
+    /// Sites that reach the cluster through leaf nodes of their own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) sites: BTreeSet<Name>,
     /// The public key of each user.
     pub(super) users: BTreeMap<String, String>,
 }
@@ -63,6 +67,8 @@ pub(super) struct Changes {
     pub(super) workers: Vec<Name>,
     pub(super) models: Vec<String>,
     pub(super) removed: Vec<Name>,
+    pub(super) sites: Vec<Name>,
+    pub(super) removed_sites: Vec<Name>,
     pub(super) usage_stream: Option<Name>,
     pub(super) store_size: Option<u64>,
     pub(super) server_folder: Option<PathBuf>,
@@ -82,6 +88,7 @@ impl Cluster {
             tls: None,
             nodes: Vec::new(),
             workers: BTreeMap::new(),
+            sites: BTreeSet::new(),
             users: BTreeMap::new(),
         }
     }
@@ -133,6 +140,12 @@ impl Cluster {
                 return Err(format!("there is no worker {worker}"));
             }
         }
+        for site in &changes.removed_sites {
+            if !self.sites.remove(site) {
+                return Err(format!("there is no site {site}"));
+            }
+        }
+        self.sites.extend(changes.sites);
         for worker in changes.workers {
             self.workers.insert(worker, changes.models.clone());
         }
@@ -146,6 +159,12 @@ impl Cluster {
     pub(super) fn is_user(&self, name: &str) -> bool {
         users::ROLES.iter().any(|(role, _)| *role == name)
             || self.workers.keys().any(|worker| users::of_worker(worker) == name)
+            || self.sites.iter().any(|site| users::of_site(site) == name)
+    }
+
+    /// The domain of its JetStream, by which leaf nodes tell it from their own.
+    pub(super) fn domain(&self) -> &str {
+        self.namespace.as_str()
     }
 }
 
@@ -158,6 +177,11 @@ impl Node {
     /// Where servers reach each other.
     pub(super) fn route(&self) -> Self {
         self.at(ROUTE)
+    }
+
+    /// Where leaf nodes join.
+    pub(super) fn leaf(&self) -> Self {
+        self.at(LEAF)
     }
 
     /// The port of monitoring, on loopback.

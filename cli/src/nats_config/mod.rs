@@ -33,7 +33,7 @@ pub(crate) struct Args {
     folder: PathBuf,
 
     /// A NATS server as clients dial it; repeated for a cluster of three or five. Clients use this port, servers
-    /// among themselves the port + 2000, monitoring on loopback the port + 4000 [default: 127.0.0.1:4222]
+    /// among themselves the port + 2000, leaf nodes the port + 3200, monitoring on loopback the port + 4000 [default: 127.0.0.1:4222]
     #[arg(long, value_name = "HOST[:PORT]")]
     node: Vec<Node>,
 
@@ -49,7 +49,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     remove_worker: Vec<Name>,
 
-    /// A user who gets a new key: gateway, coordinator, operator, keys, billing or worker-NAME; repeated
+    /// A site to add, whose roles reach the cluster through a NATS server of their own, a leaf node; its configuration
+    /// is written too; repeated. The first one needs a restart of the servers
+    #[arg(long, value_name = "NAME")]
+    site: Vec<Name>,
+
+    /// A site whose user goes; repeated
+    #[arg(long, value_name = "NAME")]
+    remove_site: Vec<Name>,
+
+    /// A user who gets a new key: gateway, coordinator, operator, keys, billing, worker-NAME or site-NAME; repeated
     #[arg(long, value_name = "USER")]
     new_key: Vec<String>,
 
@@ -90,6 +99,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         workers: args.worker,
         models: args.model,
         removed: args.remove_worker,
+        sites: args.site,
+        removed_sites: args.remove_site,
         usage_stream: args.usage_stream,
         store_size: args.store_size.map(|size| size.0 as u64),
         server_folder: args.server_folder,
@@ -104,6 +115,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let authority = Authority::open(&folder)?;
     for (number, node) in (1..).zip(&cluster.nodes) {
         write_server(&folder, &cluster, &users, &authority, number, node)?;
+    }
+    for site in &cluster.sites {
+        write_site(&folder, &cluster, &users, &authority, site)?;
     }
     // Last: what it names is there.
     folder.write_private("cluster.toml", &cluster.to_text())?;
@@ -139,6 +153,31 @@ fn write_server(
     Ok(())
 }
 
+/// Writes the configuration of a site's leaf node. The roles there log in with the site's credentials.
+fn write_site(
+    folder: &Folder,
+    cluster: &Cluster,
+    users: &Users,
+    authority: &Authority,
+    site: &Name,
+) -> Result<(), Failure> {
+    let name = users::of_site(site);
+    let user = users.0.iter().find(|user| user.name == name);
+    // Whoever moved the credentials away has moved the configuration, too.
+    let Some((user, text)) = user.zip(folder.read(&users::file_of(&name))?) else {
+        return Ok(());
+    };
+    let Some(seed) = text.lines().find(|line| line.starts_with("SU")) else {
+        return Err(Unusable(format!("{} has no seed", users::file_of(&name))).into());
+    };
+    let here = folder.within(&name)?;
+    let at = cluster.server_folder.as_deref().unwrap_or(here.path());
+    let text = server::leaf_node(cluster, site, user, seed, at);
+    here.write("ca.pem", authority.pem())?;
+    here.write_private("nats.conf", &text)?;
+    Ok(())
+}
+
 /// Says how the roles are started with what was written.
 fn report(folder: &Folder, cluster: &Cluster) -> Result<(), Failure> {
     let root = folder.path().display();
@@ -158,6 +197,15 @@ fn report(folder: &Folder, cluster: &Cluster) -> Result<(), Failure> {
         let file = users::credentials_for(&role);
         let file = Path::new(folder.path()).join(users::file_of(&file));
         ui::println(format_args!("tokenbus {role} {bus} --nats-creds {}", file.display()))?;
+    }
+    for site in &cluster.sites {
+        let (user, domain) = (users::of_site(site), cluster.domain());
+        ui::println(format_args!("nats-server -c {root}/{user}/nats.conf"))?;
+        ui::println(format_args!(
+            "tokenbus gateway --keys kv --namespace {} --js-domain {domain} --nats-creds {root}/{}",
+            cluster.namespace,
+            users::file_of(&user)
+        ))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
+use tokenbus_protocol::Name;
 
 use super::cluster::{Cluster, Node};
 use super::users::{User, Users};
@@ -30,7 +31,7 @@ pub(super) fn configuration(cluster: &Cluster, users: &Users, number: usize, fol
          ping_max: 2\n\
          write_deadline: \"5s\"\n\n\
          tls {{\n  cert_file: {certificate}\n  key_file: {key}\n  timeout: 5\n}}\n\n\
-         jetstream {{\n  store_dir: {store}\n  max_file_store: {files}\n  max_memory_store: 64MB\n}}\n\n",
+         jetstream {{\n  store_dir: {store}\n  max_file_store: {files}\n  max_memory_store: 64MB\n{domain}}}\n\n",
         name = server_name(cluster, number),
         listen = listen(node, node.port),
         monitor = node.monitor(),
@@ -38,9 +39,13 @@ pub(super) fn configuration(cluster: &Cluster, users: &Users, number: usize, fol
         key = file("server-key.pem"),
         store = file("jetstream"),
         files = cluster.store_size,
+        domain = domain(cluster),
     );
     if cluster.nodes.len() > 1 {
         text.push_str(&routes(cluster, node, &file));
+    }
+    if !cluster.sites.is_empty() {
+        text.push_str(&leaf_nodes(node, &file));
     }
     text.push_str("system_account: SYS\naccounts {\n  SYS {}\n  TOKENBUS {\n    jetstream: enabled\n    users: [\n");
     for user in &users.0 {
@@ -48,6 +53,50 @@ pub(super) fn configuration(cluster: &Cluster, users: &Users, number: usize, fol
     }
     text.push_str("    ]\n  }\n}\n");
     text
+}
+
+/// The configuration of the leaf node of a site, whose folder is `folder` where it runs. `seed` is its user's.
+pub(super) fn leaf_node(cluster: &Cluster, site: &Name, user: &User, seed: &str, folder: &Path) -> String {
+    let hubs = cluster.nodes.iter().map(|node| quoted(&node.leaf().url()));
+    let ca = match cluster.tls {
+        Some(_) => String::new(),
+        None => format!("ca_file: {}, ", quoted(&folder.join("ca.pem").to_string_lossy())),
+    };
+    format!(
+        "# Written by `tokenbus nats-config`: the NATS server of the site {site}, a leaf node. Keep it secret.\n\
+         server_name: \"{name}-{site}\"\n\
+         listen: \"127.0.0.1:4222\"\n\
+         max_payload: 8MB\n\
+         ping_interval: \"2s\"\n\
+         ping_max: 2\n\
+         write_deadline: \"5s\"\n\n\
+         accounts {{\n  TOKENBUS {{\n    users: [ {{ nkey: {key} }} ]\n  }}\n}}\n\n\
+         leafnodes {{\n  reconnect: \"1s\"\n  remotes: [ {{\n    account: TOKENBUS\n    urls: [{hubs}]\n    nkey: {seed}\n    \
+         tls {{ {ca}timeout: 5 }}\n  }} ]\n}}\n",
+        name = cluster.namespace,
+        key = user.public_key,
+        hubs = hubs.collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// The domain of JetStream, which only leaf nodes ask for.
+fn domain(cluster: &Cluster) -> String {
+    match cluster.sites.is_empty() {
+        true => String::new(),
+        false => format!("  domain: \"{}\"\n", cluster.domain()),
+    }
+}
+
+/// Where leaf nodes join.
+fn leaf_nodes(node: &Node, file: &impl Fn(&str) -> String) -> String {
+    format!(
+        "leafnodes {{\n  listen: {listen}\n  advertise: \"{leaf}\"\n  tls {{ cert_file: {certificate}, key_file: {key}, \
+         timeout: 5 }}\n}}\n\n",
+        listen = listen(node, node.leaf().port),
+        leaf = node.leaf(),
+        certificate = file("server.pem"),
+        key = file("server-key.pem"),
+    )
 }
 
 fn server_name(cluster: &Cluster, number: usize) -> String {

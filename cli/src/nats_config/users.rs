@@ -31,6 +31,11 @@ pub(super) fn of_worker(worker: &Name) -> String {
     format!("worker-{worker}")
 }
 
+/// The user of a site's leaf node, and of the roles behind it.
+pub(super) fn of_site(site: &Name) -> String {
+    format!("site-{site}")
+}
+
 /// The user for a command line that begins so.
 pub(super) fn credentials_for(role: &str) -> String {
     match role.split_whitespace().collect::<Vec<_>>().as_slice() {
@@ -111,6 +116,10 @@ fn permissions(cluster: &Cluster) -> BTreeMap<String, Permissions> {
         let any = models.iter().any(|model| model == "*");
         let models = if any { Models::All } else { Models::Only(models) };
         all.insert(of_worker(worker), Permissions::worker(&subjects, worker, models));
+    }
+    for site in &cluster.sites {
+        let permissions = Permissions::site(&subjects, usage, cluster.domain());
+        all.insert(of_site(site), permissions);
     }
     all
 }

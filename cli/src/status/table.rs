@@ -2,7 +2,9 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
-use tokenbus_protocol::{Capacity, LostWorker, ModelCapacity, Name, Quantiles, WorkerCapacity, WorkerState};
+use tokenbus_protocol::{
+    Capacity, LostWorker, ModelCapacity, Name, Quantiles, WorkerCapacity, WorkerReport, WorkerState,
+};
 
 use super::limits::{CELL, MODELS_NAMED};
 use super::view::{Source, View};
@@ -192,6 +194,12 @@ const WORKER_HEADER: [&str; 11] = [
     "WORKER", "HOST", "ENGINE", "STATE", "MODELS", "SLOTS", "QUEUED", "TOKENS/S", "TTFT P50", "P99", "AGE",
 ];
 
+/// Running requests, slots, and where the number of slots comes from.
+fn slots(report: &WorkerReport) -> String {
+    let from = report.slots_from.map_or_else(String::new, |from| format!(" {from}"));
+    format!("{}/{}{from}", report.active, report.slots)
+}
+
 fn workers(workers: &[WorkerCapacity], width: usize) -> Vec<String> {
     let rows = workers.iter().map(|worker| {
         let (p50, p99) = ttft(worker.report.ttft);
@@ -201,7 +209,7 @@ fn workers(workers: &[WorkerCapacity], width: usize) -> Vec<String> {
             text(&worker.report.engine),
             worker.report.state.to_string(),
             served(worker),
-            format!("{}/{}", worker.report.active, worker.report.slots),
+            slots(&worker.report),
             worker.report.queued.to_string(),
             rate(worker.report.tokens_per_second),
             p50,

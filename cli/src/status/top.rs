@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Instant;
 
-use async_nats::Subscriber;
 use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
-use tokenbus_bus::{Bus, BusError};
+use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_coordinator::Glance;
 use tokenbus_protocol::{Capacity, CoordinatorBeat, Name, Status, Subjects, decode};
 use tokio::time::MissedTickBehavior;
@@ -33,9 +32,9 @@ pub(super) struct Top {
     bus: Bus,
     namespace: Name,
     order: Order,
-    snapshots: Subscriber,
-    statuses: Subscriber,
-    beats: Subscriber,
+    snapshots: Subscription,
+    statuses: Subscription,
+    beats: Subscription,
     /// The newest snapshot, and when it came.
     newest: Option<(Capacity, Instant)>,
     /// What the workers say, for when no snapshot comes.

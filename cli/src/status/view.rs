@@ -127,6 +127,7 @@ pub(super) mod tests {
                 },
                 itl: Quantiles::default(),
                 kv_used: None,
+                slots_from: None,
             },
             age_ms: 420,
         }

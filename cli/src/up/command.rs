@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_nats::Subscriber;
 use clap::ArgAction;
 use futures_util::StreamExt as _;
-use tokenbus_bus::{Bus, BusError};
+use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_protocol::{Capacity, ModelCapacity, Subjects, decode};
 use tokenbus_worker::engine::{Engine, EngineInfo, Health};
 use tokio::net::TcpListener;
@@ -259,7 +258,7 @@ impl Up {
     }
 
     /// The coordinator's snapshots, and the connection that they come over.
-    async fn snapshots(&self) -> Result<(Bus, Subscriber), BusError> {
+    async fn snapshots(&self) -> Result<(Bus, Subscription), BusError> {
         let bus = Bus::connect(&self.shared.bus).await?;
         let subjects = Subjects::new(self.shared.namespace.clone());
         let snapshots = bus.subscribe(subjects.capacity()).await?;
@@ -289,7 +288,7 @@ impl Up {
     }
 
     /// Asks as soon as the cluster knows the model: each snapshot of the coordinator is an occasion.
-    async fn first_answer(&self, url: &str, name: &str, mut snapshots: Subscriber) -> Result<(), Failure> {
+    async fn first_answer(&self, url: &str, name: &str, mut snapshots: Subscription) -> Result<(), Failure> {
         let api = Api::new(url, None)?;
         let asked = async {
             while let Some(message) = snapshots.next().await {

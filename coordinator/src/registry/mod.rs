@@ -16,12 +16,13 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use tokenbus_bus::Rhythm;
 use tokenbus_protocol::{EventKind, Name, Status, WorkerReport, WorkerState};
 
 use lateness::Lateness;
 pub(crate) use models::{Model, Models};
 
-use crate::limits::{DEPARTED_FOR, LOST_SHOWN, MAX_FORMER, MAX_LOST, MAX_WORKERS, STALL, TICK};
+use crate::limits::{DEPARTED_FOR, LOOK, LOST_SHOWN, MAX_FORMER, MAX_LOST, MAX_STATUSES, MAX_WORKERS, STALL, TICK};
 use crate::pacer::Urgency;
 
 /// The newest status of every worker, and when it came by the coordinator's own clock.
@@ -29,6 +30,8 @@ use crate::pacer::Urgency;
 pub(crate) struct Registry {
     lost_after: Duration,
     workers: BTreeMap<Name, Worker>,
+    /// What their statuses weigh.
+    bytes: usize,
     /// The last status of workers that left or were lost, so that a late one does not bring them back.
     departed: HashMap<Name, Departed>,
     /// The last report of lost workers and when it came, the last one first.
@@ -36,6 +39,7 @@ pub(crate) struct Registry {
     models: Models,
     /// Nobody is lost before this time, because the coordinator itself was away.
     excused_until: Option<Instant>,
+    /// When silent workers were looked for last.
     ticked: Option<Instant>,
 }
 
@@ -86,7 +90,7 @@ pub(crate) enum RefusedStatus {
     Stale,
     /// Its instance was replaced by another: the status is late, or two workers share one id.
     Replaced,
-    /// The registry has [`MAX_WORKERS`] workers already.
+    /// The registry has [`MAX_WORKERS`] workers, or [`MAX_STATUSES`] bytes of them, already.
     Full,
 }
 
@@ -106,6 +110,7 @@ impl Registry {
         Self {
             lost_after,
             workers: BTreeMap::new(),
+            bytes: 0,
             departed: HashMap::new(),
             lost: VecDeque::new(),
             models: Models::default(),
@@ -146,7 +151,7 @@ impl Registry {
             return Ok(self.leave(&status, now));
         }
         let mut happenings = Vec::new();
-        let before = self.workers.remove(&status.report.worker);
+        let before = self.take(&status.report.worker);
         let mut former = VecDeque::new();
         let mut lateness = Lateness::default();
         let (old, was_draining) = match before {
@@ -186,6 +191,7 @@ impl Registry {
         };
         self.departed.remove(&status.report.worker);
         self.lost.retain(|(lost, _)| lost.worker != status.report.worker);
+        self.bytes += checked::weight(&status);
         self.workers.insert(
             status.report.worker.clone(),
             Worker {
@@ -223,14 +229,28 @@ impl Registry {
                 Err(RefusedStatus::Replaced)
             }
             None if self.workers.len() >= MAX_WORKERS => Err(RefusedStatus::Full),
-            Some(_) | None => Ok(()),
+            known => {
+                let before = known.map_or(0, |known| checked::weight(&known.status));
+                let grows = checked::weight(status).saturating_sub(before);
+                if grows > 0 && self.bytes + grows > MAX_STATUSES {
+                    return Err(RefusedStatus::Full);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Takes a worker out.
+    fn take(&mut self, name: &Name) -> Option<Worker> {
+        let taken = self.workers.remove(name)?;
+        self.bytes -= checked::weight(&taken.status);
+        Some(taken)
     }
 
     /// Takes a worker's last status.
     fn leave(&mut self, status: &Status, now: Instant) -> Change {
         let mut change = Change::default();
-        if let Some(known) = self.workers.remove(&status.report.worker) {
+        if let Some(known) = self.take(&status.report.worker) {
             change.happenings.push(Happening::worker(EventKind::WorkerLeft, status));
             change
                 .happenings
@@ -261,11 +281,27 @@ impl Registry {
         }
     }
 
-    /// Looks for workers that have been silent for too long, and for models to forget. To be called every [`TICK`].
+    /// Longest time between two searches for silent workers.
+    fn look(&self) -> Duration {
+        LOOK.min(self.lost_after / 3).max(TICK)
+    }
+
+    /// When to call [`Self::tick`] again: in `rhythm`, or before that when the next worker would have been silent for too
+    /// long.
+    pub(crate) fn next_look(&self, now: Instant, rhythm: Rhythm) -> Instant {
+        let regular = rhythm.after(now, self.look());
+        let lost = |worker: &Worker| worker.seen + self.lost_after + worker.lateness.allowance();
+        let next = self.workers.values().map(lost).min();
+        next.map_or(regular, |next| next.max(now + TICK).min(regular))
+    }
+
+    /// Looks for workers that have been silent for too long, and for models to forget. To be called when
+    /// [`Self::next_look`] says.
     pub(crate) fn tick(&mut self, now: Instant) -> Change {
+        let longest = self.look() + STALL;
         let slept = self
             .ticked
-            .is_some_and(|last| now.saturating_duration_since(last) > TICK + STALL);
+            .is_some_and(|last| now.saturating_duration_since(last) > longest);
         self.ticked = Some(now);
         if slept {
             self.excuse(now + self.lost_after);
@@ -295,6 +331,7 @@ impl Registry {
             .map(|(_, lost)| lost)
             .collect();
         for worker in lost {
+            self.bytes -= checked::weight(&worker.status);
             change
                 .happenings
                 .push(Happening::worker(EventKind::WorkerLost, &worker.status));

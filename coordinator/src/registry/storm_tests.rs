@@ -3,6 +3,8 @@
 use super::fixture::{at, info, reporting, status};
 use super::tests::{happened, registry, ticks, told};
 use super::*;
+use crate::limits::MAX_MODELS_PER_WORKER;
+use tokenbus_protocol::ModelLoad;
 
 use EventKind::{ModelAppeared, ModelVanished, WorkerLost};
 
@@ -100,6 +102,45 @@ fn workers_are_bounded_and_known_ones_keep_their_place() {
     assert!(registry.observe(status("w5", 1, 2), at(0.0)).is_ok());
     assert!(registry.observe(status("w5", 2, 1), at(0.0)).is_ok());
     assert_eq!(registry.len(), MAX_WORKERS);
+}
+
+#[test]
+fn statuses_are_bounded_in_bytes_and_places_are_given_again() {
+    let mut registry = registry();
+    let heavy = |worker: usize, seq| {
+        let mut heavy = reporting(status(&format!("w{worker}"), 1, seq), |report| {
+            report.models = (0..MAX_MODELS_PER_WORKER)
+                .map(|n| info(&format!("{n:0>256}")))
+                .collect();
+        });
+        // Loads of models that it does not serve, and one twice.
+        let load = |model: String| ModelLoad {
+            model,
+            active: 1,
+            queued: 0,
+            tokens_per_second: 0.0,
+        };
+        heavy.loads = [format!("{:0>256}", 1), format!("{:0>256}", 1), "x".repeat(200_000)]
+            .map(load)
+            .into();
+        heavy
+    };
+    let taken = |registry: &mut Registry, seq| {
+        let all = (0..1000).map(|n| registry.observe(heavy(n, seq), at(0.0)));
+        all.filter(Result::is_ok).count()
+    };
+    let first = taken(&mut registry, 1);
+    assert!((100..1000).contains(&first), "{first}");
+    assert!(registry.bytes <= MAX_STATUSES);
+    assert!(registry.workers().all(|worker| worker.status.loads.len() == 1));
+    // Those that are known keep their place, and a light one finds room when one of them leaves.
+    assert_eq!(taken(&mut registry, 2), first);
+    let stopped = reporting(heavy(0, 3), |report| report.state = WorkerState::Stopped);
+    registry.observe(stopped, at(0.0)).unwrap();
+    registry.observe(status("light", 1, 1), at(0.0)).unwrap();
+    registry.tick(at(0.0));
+    ticks(&mut registry, 0.0, 10.0);
+    assert_eq!((registry.len(), registry.bytes), (0, 0));
 }
 
 #[test]

@@ -222,6 +222,7 @@ pub(crate) fn status(worker: &str, seq: u64) -> Status {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            slots_from: None,
         },
         totals: Totals::default(),
         loads: Vec::new(),

@@ -165,7 +165,7 @@ impl Placement {
     pub fn new(workers: u32) -> Self {
         let now = Instant::now();
         let mut view = View::default();
-        view.snapshot(&capacity(workers), now, 1_790_000_000);
+        view.snapshot(capacity(workers), now, 1_790_000_000);
         Self {
             view,
             prefixes: Prefixes::default(),

@@ -1,8 +1,7 @@
 //! The loop that tells the other gateways what was consumed here, and receives what they consumed.
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_bus::Bus;
+use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{Consumption, decode, encode};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -11,7 +10,7 @@ use super::limiter::Scope;
 use super::limits::{GOSSIP, GOSSIP_GAP, REFRESH};
 
 /// Publishes and receives on `subject` while the gateway runs.
-pub(crate) async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscriber) {
+pub(crate) async fn run(auth: Auth, bus: Bus, subject: String, mut heard: Subscription) {
     let Some(inner) = &auth.0 else {
         return std::future::pending().await;
     };

@@ -14,7 +14,7 @@ use super::budget::books::Books;
 use super::budget::bucket::Stored;
 use super::budget::{Budget, Exhausted};
 use super::key_table::Limits;
-use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, PEER_LOST};
+use super::limits::{KEYS_PER_MESSAGE, MAX_PEERS, MAX_TOLD, PEER_LOST};
 pub(crate) use super::refusal::{Refusal, Remaining, RemainingLimits};
 use super::state::{Charge, KeyState};
 
@@ -64,6 +64,8 @@ pub(crate) struct Limiter {
     seq: u64,
     keys: HashMap<Name, KeyState>,
     peers: HashMap<Name, Peer>,
+    /// Counts of a key at a peer, at most.
+    told: usize,
     /// Keys that are not idle.
     active: HashSet<Name>,
     changed: HashSet<Name>,
@@ -83,6 +85,7 @@ impl Limiter {
             seq: 0,
             keys: HashMap::new(),
             peers: HashMap::new(),
+            told: 0,
             active: HashSet::new(),
             changed: HashSet::new(),
             urgent: HashSet::new(),
@@ -254,6 +257,12 @@ impl Limiter {
                 .entry(name.clone())
                 .or_insert_with(|| KeyState::new(limits, now));
             state.limits = limits;
+            if !state.knows(&told.gateway) {
+                if self.told >= MAX_TOLD {
+                    continue;
+                }
+                self.told += 1;
+            }
             state.hear(&told.gateway, key, complete, now);
             self.active.insert(name);
         }
@@ -355,6 +364,7 @@ impl Limiter {
                 state.forget(&gone);
             }
         }
+        self.told = self.keys.values().map(KeyState::told_by).sum();
         let keys = &self.keys;
         self.active
             .retain(|name| keys.get(name).is_some_and(|state| !state.is_idle(now)));

@@ -430,3 +430,38 @@ fn nonsense_from_the_bus_does_no_harm() {
         }
     }
 }
+
+#[test]
+fn invented_gateways_fill_the_memory_to_a_bound() {
+    let (start, mut limiter) = (Instant::now(), Limiter::new(name("g")));
+    let keys: Vec<Name> = (0..2000).map(|n| name(&format!("k{n}"))).collect();
+    let told = |key: &Name| KeyConsumption {
+        key: key.to_string(),
+        requests: 1,
+        tokens: 0,
+        streams: 1,
+        requests_level: 0.0,
+        tokens_level: 0.0,
+        expected: Amount::default(),
+        unsaved: Spending::default(),
+    };
+    let one = Consumption {
+        gateway: name("x"),
+        seq: 1,
+        hello: false,
+        complete: true,
+        keys: keys.iter().map(told).collect(),
+    };
+    for number in 0..MAX_TOLD / keys.len() + 10 {
+        let gateway = name(&format!("x{number}"));
+        limiter.hear(
+            &Consumption { gateway, ..one.clone() },
+            |key| Some((name(key), limits(0, 0, 1))),
+            start,
+        );
+    }
+    assert_eq!(limiter.told, MAX_TOLD);
+    // They fall silent, and there is room again.
+    limiter.age(start + PEER_LOST + Duration::from_secs(1));
+    assert_eq!(limiter.told, 0);
+}

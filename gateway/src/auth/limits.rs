@@ -31,6 +31,10 @@ pub(crate) const PEER_LOST: Duration = Duration::from_secs(6);
 /// Other gateways to remember. Further ones do not count.
 pub(crate) const MAX_PEERS: usize = 1000;
 
+/// Counts of one key at one other gateway that are kept, over all keys and gateways: some 100 MB. Further ones do not
+/// count.
+pub(crate) const MAX_TOLD: usize = 500_000;
+
 /// Keys per message between gateways: with names of 64 bytes, it stays under 64 KiB.
 pub(crate) const KEYS_PER_MESSAGE: usize = 400;
 

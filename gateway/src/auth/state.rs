@@ -212,6 +212,16 @@ impl KeyState {
         }
     }
 
+    /// Whether this gateway has told of it.
+    pub(super) fn knows(&self, gateway: &Name) -> bool {
+        self.others.contains_key(gateway)
+    }
+
+    /// How many gateways have told of it.
+    pub(super) fn told_by(&self) -> usize {
+        self.others.len()
+    }
+
     /// Applies another gateway's report.
     pub(super) fn hear(&mut self, gateway: &Name, told: &KeyConsumption, complete: bool, now: Instant) {
         let news = Consumed {

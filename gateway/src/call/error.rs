@@ -39,6 +39,16 @@ pub enum CallError {
         /// When a slot should be free for this request, estimated from how fast requests end.
         retry_after: Duration,
     },
+    /// The request's time limit would end before it had a slot.
+    #[error("The request would wait about {} s for the model {model:?}, which is longer than its time limit", wait.as_secs_f64().ceil())]
+    WaitTooLong {
+        /// The model.
+        model: String,
+        /// The expected wait for a slot.
+        wait: Duration,
+        /// When the wait should be short enough.
+        retry_after: Duration,
+    },
     /// The deadline passed.
     #[error("The request was not complete within its time limit ({stage})")]
     Deadline {

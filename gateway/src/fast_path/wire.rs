@@ -5,14 +5,15 @@
 //! has something, its flush that it has nothing. The wire keeps what the system does not take, and sends it first.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
+use socket2::SockRef;
 use tokenbus_http_parts::encode_chunk;
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::fast_path::bypass::Bypass;
@@ -133,14 +134,24 @@ impl Wire {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;
+            let mut done = false;
             // Copying what came is cheaper than zeroing the library's whole buffer.
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let room = scratch.len().min(buffer.remaining());
-                let count = self.tcp.try_read(scratch.get_mut(..room).unwrap_or_default())?;
-                buffer.put_slice(scratch.get(..count).unwrap_or_default());
-                Ok(())
+                let space = scratch.get_mut(..room).unwrap_or_default();
+                self.tcp.try_io(Interest::READABLE, || {
+                    let count = (&*SockRef::from(&self.tcp)).read(space)?;
+                    buffer.put_slice(space.get(..count).unwrap_or_default());
+                    done = true;
+                    // There was no more: the next read need not ask the system to learn so.
+                    if count > 0 && count < room {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    Ok(())
+                })
             });
             match read {
+                Err(_) if done => return Poll::Ready(Ok(())),
                 Err(error) if io::Error::kind(&error) == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
@@ -190,7 +201,7 @@ pub(crate) mod tests {
     use std::task::Waker;
     use std::time::Duration;
 
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use std::sync::Arc;
@@ -263,6 +274,33 @@ pub(crate) mod tests {
         let all = reader.await.unwrap();
         assert_eq!(all.len(), sent + 3);
         assert!(all.ends_with(b"xend") && all[..sent].iter().all(|byte| *byte == b'x'));
+    }
+
+    #[tokio::test]
+    async fn bytes_and_the_end_that_came_with_them_are_both_read_and_so_is_what_comes_later() {
+        async fn read(wire: &Wire) -> Vec<u8> {
+            let mut space = [0; 64];
+            let mut buffer = ReadBuf::new(&mut space);
+            let read = std::future::poll_fn(|cx| wire.poll_read(cx, &mut buffer));
+            tokio::time::timeout(Duration::from_secs(30), read)
+                .await
+                .unwrap()
+                .unwrap();
+            buffer.filled().to_vec()
+        }
+        let (wire, mut client) = pair().await;
+        for word in ["one", "two"] {
+            client.write_all(word.as_bytes()).await.unwrap();
+            assert_eq!(read(&wire).await, word.as_bytes());
+        }
+        client.write_all(b"three").await.unwrap();
+        client.shutdown().await.unwrap();
+        // The end is among what the poller has told by now.
+        let mut peeked = [0; 8];
+        while wire.tcp().peek(&mut peeked).await.unwrap() < 5 {}
+        wire.tcp().ready(Interest::READABLE).await.unwrap();
+        assert_eq!(read(&wire).await, b"three");
+        assert_eq!(read(&wire).await, b"", "the end");
     }
 
     #[tokio::test]

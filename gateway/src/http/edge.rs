@@ -11,7 +11,7 @@ use crate::http::held::Bodies;
 use crate::http::options::HttpOptions;
 use crate::metrics::Metrics;
 use crate::model_config::ModelConfig;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 use crate::story::KeptStories;
 use crate::usage::Usage;
 
@@ -40,6 +40,8 @@ pub struct Edge<C> {
     pub tracer: Tracer,
     /// The stored responses that conversations continue from.
     pub responses: ResponsesStore,
+    /// The keys that seal the reasoning which clients carry.
+    pub seals: SealKeys,
     /// Cancelled when the gateway begins to stop: `/readyz` fails from then on.
     pub draining: CancellationToken,
 }

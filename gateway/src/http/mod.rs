@@ -23,6 +23,6 @@ pub use edge::Edge;
 #[cfg(feature = "testing")]
 pub use endpoints::routes::paths;
 pub use held::Bodies;
-pub use options::HttpOptions;
+pub use options::{HttpOptions, MostConnections};
 pub use origin::Origin;
 pub use router::router;

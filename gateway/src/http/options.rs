@@ -8,11 +8,20 @@ use tokenbus_http_parts::AllowedHost;
 use crate::http::limits;
 use crate::http::origin::Origin;
 
+/// How many connections may be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MostConnections {
+    /// In all.
+    pub all: usize,
+    /// From one public address. Of an IPv6 address, the network of 64 bits counts.
+    pub per_address: usize,
+}
+
 /// Settings of the HTTP edge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpOptions {
-    /// Most connections that are open at once.
-    pub max_connections: usize,
+    /// How many connections may be open at once.
+    pub max_connections: MostConnections,
     /// Bytes of all request bodies that are in memory.
     pub body_memory: usize,
     /// Largest request body, in bytes.
@@ -44,7 +53,10 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
-            max_connections: usize::MAX,
+            max_connections: MostConnections {
+                all: usize::MAX,
+                per_address: usize::MAX,
+            },
             body_memory: limits::BODY_MEMORY,
             body_limit: limits::BODY_LIMIT,
             request_timeout: limits::REQUEST_TIMEOUT,

@@ -1,41 +1,40 @@
 //! The loop that hands incoming frames and replies to their streams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use async_nats::{Message, StatusCode, Subscriber};
-use futures_util::{FutureExt as _, StreamExt as _};
-use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Subjects, decode};
+use async_nats::{Message, StatusCode};
+
+use tokenbus_bus::Subscription;
+use tokenbus_protocol::{BatchReader, Body, ControlReply, Frame, Held, Name, Out, Room, Subjects, decode};
 use tokio::time::Instant;
 
 use super::pings::{PING_STREAM, Pings};
+use super::rounds::{self, Stretch};
 use crate::limits;
 use crate::shared::Shared;
 use crate::stream::demux::Inboxes;
 use crate::stream::event::Event;
 use crate::stream::inbox::{Fate, Inbox};
 
+/// The streams whose text waits to be sent, in order, and when the first of it arrived.
+type Touched = VecDeque<(Arc<Inbox>, Instant)>;
+
 /// Demultiplexes everything that comes back to this gateway.
-pub(crate) async fn run(shared: Arc<Shared>, mut subscription: Subscriber, pings: Arc<Pings>) {
-    let (mut touched, mut scratch) = (Vec::new(), Vec::new());
-    while let Some(message) = subscription.next().await {
-        let now = Instant::now();
-        // Reads all messages that have arrived already before it sends, so that a stream's text from several messages
-        // leaves in one write.
-        let mut next = Some(message);
-        for _ in 0..limits::MESSAGES_IN_A_ROW {
-            let Some(message) = next else { break };
-            take_in(&shared, &pings, &message, now, &mut touched);
-            next = subscription.next().now_or_never().flatten();
-        }
-        if let Some(message) = next {
-            take_in(&shared, &pings, &message, now, &mut touched);
-        }
-        send(&mut touched, now, &mut scratch).await;
-    }
+pub(crate) async fn run(shared: Arc<Shared>, subscription: Subscription, pings: Arc<Pings>) {
+    let stretch = Stretch {
+        messages: limits::MESSAGES_IN_A_ROW,
+        sends: limits::SENDS_IN_A_ROW,
+    };
+    let mut scratch = Vec::new();
+    let take_in = |message: Message, touched: &mut Touched| {
+        take_in(&shared, &pings, &message, Instant::now(), touched);
+    };
+    let send = |(inbox, arrived): (Arc<Inbox>, Instant)| inbox.flush(arrived, &mut scratch);
+    rounds::run(subscription, stretch, take_in, send).await;
 }
 
-fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touched: &mut Vec<Arc<Inbox>>) {
+fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touched: &mut Touched) {
     match Subjects::parse_out(&message.subject) {
         Some(Out::Worker(worker)) => match Name::new(worker) {
             Ok(worker) => batch(shared, &worker, &message.payload, now, touched),
@@ -46,25 +45,16 @@ fn take_in(shared: &Shared, pings: &Pings, message: &Message, now: Instant, touc
     }
 }
 
-/// Sends what the messages brought, with one write per stream.
-async fn send(touched: &mut Vec<Arc<Inbox>>, now: Instant, scratch: &mut Vec<u8>) {
-    for (n, inbox) in touched.drain(..).enumerate() {
-        if n % limits::SENDS_IN_A_ROW == limits::SENDS_IN_A_ROW - 1 {
-            tokio::task::yield_now().await;
-        }
-        inbox.flush(now, scratch);
-    }
-}
-
-fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Vec<Arc<Inbox>>) {
+fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: &mut Touched) {
     if shared.is_unheard(worker, now) {
         return;
     }
-    let (mut room, mut life, mut useless) = (None, None, 0);
+    let (mut room, mut life, mut useless, mut offered) = (None, None, 0, 0_u32);
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
                 Body::Room(told) => room = Some(told),
+                Body::Offer(offer) => offered = offered.saturating_add(offer.slots),
                 // A worker says it once in a message, and each time costs a look at all streams.
                 Body::Held(held) if life.is_none() => {
                     life = Some(held.instance);
@@ -89,8 +79,14 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
         }
     }
     match room {
-        Some(room) => shared.room(worker, room, now),
-        None => shared.view().alive(worker, now),
+        None if offered == 0 => shared.view().alive(worker, now),
+        room => {
+            let free = Room {
+                free: offered,
+                queued: 0,
+            };
+            shared.room(worker, room.unwrap_or(free), offered, now);
+        }
     }
 }
 
@@ -114,7 +110,7 @@ fn deliver(
     worker: &Name,
     frame: Frame<'_>,
     now: Instant,
-    touched: &mut Vec<Arc<Inbox>>,
+    touched: &mut Touched,
 ) -> usize {
     let accepted = match &frame.body {
         Body::Accepted(accepted) => Some((accepted.id, frame.attempt)),
@@ -127,7 +123,7 @@ fn deliver(
         Some(inbox) => {
             let fate = inbox.push_frame(worker, frame, now);
             match fate {
-                Fate::Waits => touched.push(Arc::clone(inbox)),
+                Fate::Waits => touched.push_back((Arc::clone(inbox), now)),
                 // The stream's reader may be stuck in a write to a client that does not read. Its further output would
                 // hold up everyone else.
                 Fate::Overflowed => shared.cancel(worker, inbox.call(), attempt),

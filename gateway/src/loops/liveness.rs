@@ -12,7 +12,7 @@ use crate::limits;
 use crate::shared::Shared;
 use crate::stream::event::Event;
 
-/// How often to look for silent workers. This polls because silence causes no event.
+/// How often to look for silent workers while there are any to watch. This polls because silence causes no event.
 const SILENCE_TICK: Duration = Duration::from_millis(150);
 
 /// How long after a reconnect silence means nothing, so that workers can reconnect too.
@@ -21,7 +21,7 @@ pub(super) const RECONNECT_GRACE: Duration = Duration::from_millis(1500);
 /// Pings workers that run our streams and are silent. NATS answers "no responders" for a worker whose process or
 /// connection is gone; a hanging worker is found by its streams' stall timers. After a reconnect of this gateway, asks
 /// each such worker for its streams until it answers. Pings a new worker a few times, to measure its answer time before
-/// it gets a request.
+/// it gets a request. Without streams and new workers it sleeps.
 pub(crate) async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
     let call = Control::RollCall(RollCall {
         gateway: shared.gateway.clone(),
@@ -30,14 +30,21 @@ pub(crate) async fn run(shared: Arc<Shared>, pings: Arc<Pings>) {
         return;
     };
     let (ping, call) = (Bytes::from(ping), Bytes::from(call));
-    let mut tick = tokio::time::interval(SILENCE_TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut link = shared.bus.link();
     // Nobody who was not asked can guess it.
     let random = || fastrand::u32(..);
-    let mut quiet_until = None;
+    let mut quiet_until: Option<Instant> = None;
     loop {
-        tick.tick().await;
+        let has_work = || {
+            let quiet = quiet_until.is_some_and(|until| Instant::now() < until);
+            quiet || shared.roll_call.is_under_way() || shared.view().needs_watching()
+        };
+        tokio::select! {
+            () = shared.watch.sleep_unless(has_work) => if !has_work() { continue },
+            // Its sender is the bus, which outlives this loop.
+            Ok(()) = link.changed() => link.mark_changed(),
+        }
+        tokio::time::sleep(SILENCE_TICK).await;
         let now = Instant::now();
         if link.has_changed().unwrap_or(false) {
             let link = link.borrow_and_update().clone();

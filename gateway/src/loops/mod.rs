@@ -5,6 +5,7 @@ pub(crate) mod frames;
 pub(crate) mod liveness;
 pub(crate) mod news;
 pub(crate) mod pings;
+mod rounds;
 pub(crate) mod stories;
 pub(crate) mod survey;
 pub(crate) mod tell_waiting;

@@ -1,17 +1,19 @@
-//! The loops that receive news about workers: snapshots, hints of free slots, and the coordinator's events.
+//! The loops that receive news: snapshots, hints of free slots, the coordinator's events, and deadly requests.
 
 use std::sync::Arc;
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
-use tokenbus_protocol::{Capacity, Event as ClusterEvent, EventKind, FreeHint, Subjects, WorkerNews, decode};
+use tokenbus_bus::Subscription;
+use tokenbus_protocol::{
+    Capacity, DeadlyRequest, Event as ClusterEvent, EventKind, FreeHint, Subjects, WorkerNews, decode,
+};
 use tokio::time::Instant;
 
 use super::liveness::RECONNECT_GRACE;
 use crate::shared::{Shared, unix_seconds};
 
 /// Receives capacity snapshots.
-pub(crate) async fn capacity(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn capacity(shared: Arc<Shared>, mut subscription: Subscription) {
     while let Some(message) = subscription.next().await {
         take_snapshot(&shared, &message.payload);
     }
@@ -22,10 +24,11 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
     match decode::<Capacity>(payload) {
         Ok(capacity) => {
             let now = Instant::now();
-            let changed = shared.view().snapshot(&capacity, now, unix_seconds());
+            let changed = shared.view().snapshot(capacity, now, unix_seconds());
             for (worker, instance) in changed {
                 shared.restarted(worker, instance);
             }
+            shared.watch.ring();
             shared.wake_all();
         }
         Err(error) => shared.malformed("capacity", &error),
@@ -33,7 +36,7 @@ pub(crate) fn take_snapshot(shared: &Shared, payload: &[u8]) {
 }
 
 /// Receives news of what workers hold, and hints that a full worker has a free slot again.
-pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscription) {
     while let Some(message) = subscription.next().await {
         let now = Instant::now();
         if let Some(worker) = Subjects::parse_news(&message.subject) {
@@ -54,7 +57,7 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
             // Permissions are by subject: a worker speaks only of itself.
             Ok(hint) if hint.worker == worker => {
                 shared.view().learnt(&worker, &model, now, unix_seconds());
-                shared.room(&worker, hint.room, now);
+                shared.room(&worker, hint.room, 0, now);
             }
             Ok(_) => shared.malformed(&message.subject, &"it speaks of another worker"),
             Err(error) => shared.malformed(&message.subject, &error),
@@ -63,7 +66,7 @@ pub(crate) async fn free(shared: Arc<Shared>, mut subscription: Subscriber) {
 }
 
 /// Receives the coordinator's events: a lost worker shortens its streams' wait.
-pub(crate) async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
+pub(crate) async fn events(shared: Arc<Shared>, mut subscription: Subscription) {
     while let Some(message) = subscription.next().await {
         match decode::<ClusterEvent>(&message.payload) {
             Ok(ClusterEvent {
@@ -84,6 +87,16 @@ pub(crate) async fn events(shared: Arc<Shared>, mut subscription: Subscriber) {
             }
             Ok(_) => {}
             Err(error) => shared.malformed("event", &error),
+        }
+    }
+}
+
+/// Receives from the other gateways the requests of which engines died.
+pub(crate) async fn deadly(shared: Arc<Shared>, mut subscription: Subscription) {
+    while let Some(message) = subscription.next().await {
+        match decode::<DeadlyRequest>(&message.payload) {
+            Ok(told) => shared.hear_deadly(told, Instant::now()),
+            Err(error) => shared.malformed("deadly", &error),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use async_nats::Subscriber;
 use futures_util::StreamExt as _;
+use tokenbus_bus::Subscription;
 use tokenbus_protocol::{Stories, StoryQuestion, decode, encode, is_inbox};
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::story::KeptStories;
 
 /// Answers questions for the stories of a request, if this gateway knows any. Only inboxes get an answer: whoever asks
 /// must not make the gateway write elsewhere.
-pub(crate) async fn run(shared: Arc<Shared>, kept: KeptStories, mut questions: Subscriber) {
+pub(crate) async fn run(shared: Arc<Shared>, kept: KeptStories, mut questions: Subscription) {
     while let Some(message) = questions.next().await {
         let Some(inbox) = message.reply.filter(|reply| is_inbox(reply)) else {
             continue;

@@ -37,6 +37,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if !fresh && !ask_coordinator(&shared).await {
             ask_workers(&shared).await;
             shared.view().forget_silent(Instant::now());
+            shared.watch.ring();
         }
         // The new connection may lead to a more distant server.
         if std::mem::replace(&mut measured, epoch) != epoch

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokenbus_protocol::{ModelWaiting, StreamsLeft, Waiting, encode};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::limits::TELL_WAITING;
 use crate::shared::Shared;
 
 /// Reports once a second while requests wait or streams have left workers, and once more when there is nothing to tell.
+/// Sleeps otherwise.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut ticks = tokio::time::interval(TELL_WAITING);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = false;
     loop {
-        ticks.tick().await;
+        let has_news = || !shared.waiting_by_model().is_empty() || !shared.left().told(Instant::now()).is_empty();
+        shared.tell.sleep_unless(|| told || has_news()).await;
+        let due = shared.bus.rhythm().after(Instant::now().into_std(), TELL_WAITING);
+        tokio::time::sleep_until(due.into()).await;
         let models = shared.waiting_by_model();
         let left = shared.left().told(Instant::now());
         let any = !models.is_empty() || !left.is_empty();

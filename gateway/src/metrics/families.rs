@@ -12,7 +12,7 @@ use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{
-    CauseLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
+    CauseLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
 };
 use super::pace::ITL_BUCKETS;
 
@@ -41,6 +41,7 @@ pub(super) struct Families {
     pub(super) completion_tokens: Family<ModelLabel, Counter>,
     pub(super) cached_tokens: Family<ModelLabel, Counter>,
     pub(super) placements: Family<PlacementLabel, Counter>,
+    pub(super) deadly: Family<DeadlyLabel, Counter>,
     pub(super) prefix_cuts: Gauge,
     pub(super) prefix_bytes: Gauge,
     pub(super) keys: KeyFamilies,
@@ -66,6 +67,7 @@ impl Default for Families {
             completion_tokens: Family::default(),
             cached_tokens: Family::default(),
             placements: Family::default(),
+            deadly: Family::default(),
             prefix_cuts: Gauge::default(),
             prefix_bytes: Gauge::default(),
             keys: KeyFamilies::default(),
@@ -166,6 +168,11 @@ impl Families {
     }
 
     fn register_placement(&self, registry: &mut Registry) {
+        registry.register(
+            "deadly_requests",
+            "Requests of which engines died, and that are refused for a time: seen here or told by another gateway",
+            self.deadly.clone(),
+        );
         registry.register(
             "placements",
             "Requests sent to a chosen worker, by the reason of the choice",

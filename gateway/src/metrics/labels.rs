@@ -76,6 +76,13 @@ pub(super) struct PlacementLabel {
     pub(super) reason: &'static str,
 }
 
+/// Where engines died of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DeadlyLabel {
+    /// At workers of this gateway, or of another.
+    pub(super) seen: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CauseLabel {
     pub(super) cause: &'static str,

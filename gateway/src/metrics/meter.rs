@@ -88,7 +88,7 @@ impl Meter {
 
     /// All output so far is void, because the answer starts over.
     pub fn anew(&mut self) {
-        self.counted = 0;
+        (self.counted, self.settled) = (0, false);
     }
 
     /// Records output sent until `at`, whose pace is already recorded.

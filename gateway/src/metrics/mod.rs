@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use keys::Tokens;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
-use labels::{CauseLabel, PlacementLabel};
+use labels::{CauseLabel, DeadlyLabel, PlacementLabel};
 pub(crate) use meter::Meter;
 pub(crate) use pace::Pace;
 
@@ -67,6 +67,12 @@ impl Metrics {
     /// Counts a request that was sent to a chosen worker, for this reason.
     pub fn placed(&self, reason: &'static str) {
         self.0.placements.get_or_create(&PlacementLabel { reason }).inc();
+    }
+
+    /// Counts a request of which engines died, `here` or where another gateway saw it.
+    pub fn deadly(&self, here: bool) {
+        let seen = if here { "here" } else { "elsewhere" };
+        self.0.deadly.get_or_create(&DeadlyLabel { seen }).inc();
     }
 
     /// Sets how many cuts of prompts are known to be held, and the bytes that this knowledge takes.

@@ -129,6 +129,11 @@ impl<C: Backend> Routed<C> {
             },
             CallError::NoWorker { retry_after, .. } => CallError::NoWorker { model, retry_after },
             CallError::Full { retry_after, .. } => CallError::Full { model, retry_after },
+            CallError::WaitTooLong { wait, retry_after, .. } => CallError::WaitTooLong {
+                model,
+                wait,
+                retry_after,
+            },
             CallError::Unsupported { missing, .. } => CallError::Unsupported { model, missing },
             other => other,
         }
@@ -155,7 +160,7 @@ fn filled(call: &Call, target: &Target) -> Result<Bytes, CallError> {
 /// severe error.
 fn severity(error: &CallError) -> Option<u8> {
     match error {
-        CallError::Full { .. } => Some(0),
+        CallError::Full { .. } | CallError::WaitTooLong { .. } => Some(0),
         CallError::NoWorker { .. } => Some(1),
         CallError::Unsupported { .. } => Some(2),
         CallError::UnknownModel { .. } => Some(3),

@@ -33,6 +33,7 @@ pub(crate) fn worker(id: &str, slots: u32, active: u32, age_ms: u64) -> WorkerCa
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            slots_from: None,
         },
         age_ms,
     }

@@ -33,6 +33,8 @@ struct Body<'a> {
 #[derive(Deserialize)]
 struct Hints<'a> {
     #[serde(borrow)]
+    session_id: Option<&'a RawValue>,
+    #[serde(borrow)]
     prompt_cache_key: Option<&'a RawValue>,
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
@@ -54,7 +56,11 @@ pub(crate) fn session(body: &[u8]) -> Option<u64> {
             .ok()?
             .user_id
     };
-    let name = hints.prompt_cache_key.or_else(user_id).or(hints.user)?;
+    let name = hints
+        .session_id
+        .or(hints.prompt_cache_key)
+        .or_else(user_id)
+        .or(hints.user)?;
     Some(session_hash(name.get().as_bytes()))
 }
 
@@ -164,6 +170,7 @@ mod tests {
         let key = named(r#"{"prompt_cache_key":"a","user":"b"}"#);
         assert_eq!(key, named(r#"{"prompt_cache_key":"a","user":"c"}"#));
         assert_ne!(key, named(r#"{"user":"b"}"#));
+        assert_eq!(key, named(r#"{"session_id":"a","prompt_cache_key":"x"}"#));
         assert_eq!(
             named(r#"{"metadata":{"user_id":"b"},"user":"c"}"#),
             named(r#"{"user":"b"}"#)

@@ -1,24 +1,23 @@
-//! The bucket of the stored responses, opened once per connection.
+//! A bucket that requests need, opened once per connection.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::stream;
 use tokenbus_bus::{Bus, FoundStream, StreamError, Streams, WantedStream};
-use tokenbus_protocol::{Name, Subjects};
 use tokio::time::{Instant, timeout};
 
 use super::error::{StoreError, failed};
 use super::limits;
-use super::options::ResponsesOptions;
 
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) bus: Bus,
     streams: Streams,
     name: String,
-    options: ResponsesOptions,
+    wanted: WantedStream,
+    /// What the log says when it cannot be opened.
+    without: &'static str,
     opened: Mutex<Opened>,
 }
 
@@ -39,12 +38,13 @@ pub(super) struct Open {
 }
 
 impl Bucket {
-    pub(super) fn new(bus: Bus, namespace: &Name, options: ResponsesOptions) -> Self {
+    pub(super) fn new(bus: Bus, name: String, wanted: WantedStream, without: &'static str) -> Self {
         Self {
             streams: bus.streams(limits::OPERATION),
             bus,
-            name: Subjects::new(namespace.clone()).responses_bucket(),
-            options,
+            name,
+            wanted,
+            without,
             opened: Mutex::default(),
         }
     }
@@ -77,14 +77,19 @@ impl Bucket {
                 told.store = None;
                 let before = told.failed.replace((Instant::now(), error.clone()));
                 if before.is_none() {
-                    tracing::info!(%error, bucket = self.name, "responses are not stored");
+                    tracing::info!(%error, bucket = self.name, "{}", self.without);
                 }
             }
         }
         opened
     }
 
-    pub(super) fn opened(&self) -> std::sync::MutexGuard<'_, Opened> {
+    /// What is open may have gone: the next operation opens it anew.
+    pub(super) fn doubt(&self) {
+        self.opened().store = None;
+    }
+
+    fn opened(&self) -> std::sync::MutexGuard<'_, Opened> {
         // No code that runs under this lock can leave it half-changed.
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +102,7 @@ impl Bucket {
     }
 
     async fn ensure(&self) -> Result<Open, StoreError> {
-        let opened = self.streams.ensure_bucket(&self.name, &self.wanted()).await;
+        let opened = self.streams.ensure_bucket(&self.name, &self.wanted).await;
         let absent = |error: StreamError| StoreError::Absent(error.to_string());
         let open = |(store, found)| Open {
             store,
@@ -109,18 +114,6 @@ impl Bucket {
             StreamError::Absent(_) | StreamError::NoRoom { .. } | StreamError::Refused { .. } => absent(error),
         })
     }
-
-    /// A key-value bucket as clients create it, except that a full one drops the oldest entries. An operator's bucket
-    /// keeps its settings, except for the age.
-    fn wanted(&self) -> WantedStream {
-        let mut wanted = WantedStream::bucket(&self.name, "Responses that tokenbus keeps for their conversations");
-        wanted.config.max_age = self.options.ttl;
-        wanted.config.max_bytes = i64::try_from(self.options.bytes).unwrap_or(i64::MAX);
-        wanted.config.duplicate_window = DUPLICATES.min(self.options.ttl);
-        wanted.config.discard = stream::DiscardPolicy::Old;
-        wanted.same_age = true;
-        wanted
-    }
 }
 
 /// How long a bucket that could not be opened is not tried again.
@@ -130,6 +123,3 @@ fn pause(error: &StoreError) -> Duration {
         StoreError::Failed(_) | StoreError::TooLarge(_) => limits::RETRY_SOON,
     }
 }
-
-/// How long JetStream recognizes repeated messages. This is its default, which may not exceed a message's age.
-const DUPLICATES: Duration = Duration::from_secs(120);

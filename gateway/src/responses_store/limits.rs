@@ -32,3 +32,12 @@ pub(crate) const RETRY_SOON: Duration = Duration::from_secs(2);
 
 /// How often a request checks that the bucket exists and has its replicas. The check is one short answer.
 pub(crate) const CHECK: Duration = Duration::from_secs(60);
+
+/// Default age at which the key that seals carried reasoning gets a successor.
+pub(crate) const SEAL_KEY_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Keys that a cluster keeps, to open what they have sealed: those of more than a year by default.
+pub(crate) const SEAL_KEYS: usize = 16;
+
+/// How often a gateway tries to write the keys while others write them too. Each try finds what they have written.
+pub(crate) const SEAL_TRIES: usize = 8;

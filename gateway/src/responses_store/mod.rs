@@ -4,23 +4,30 @@
 //! when it is full. Each key begins with the tenant, so a tenant cannot find another's response by its id. A response
 //! larger than one message is stored in parts; its own key is written last, so that only complete responses can be
 //! found.
+//!
+//! Beside it are the keys that seal the reasoning which clients carry themselves ([`SealKeys`]).
 
 mod bucket;
 mod entry;
 mod error;
 pub(crate) mod limits;
 mod options;
+mod seal_keys;
+mod seal_ring;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::stream::DiscardPolicy;
 use bytes::Bytes;
-use tokenbus_bus::Bus;
-use tokenbus_protocol::Name;
+use tokenbus_bus::{Bus, WantedStream};
+use tokenbus_protocol::{Name, Subjects};
 use tokio::time::timeout;
 
 pub(crate) use error::StoreError;
 pub(crate) use options::ResponsesOptions;
+pub use seal_keys::SealKeys;
 
 use bucket::{Bucket, Open};
 use entry::{find, key, remove, write};
@@ -35,7 +42,14 @@ impl ResponsesStore {
         if options.ttl.is_zero() {
             return Self::absent();
         }
-        Self(Some(Arc::new(Bucket::new(bus, namespace, options))))
+        let name = Subjects::new(namespace.clone()).responses_bucket();
+        let wanted = wanted(&name, options);
+        Self(Some(Arc::new(Bucket::new(
+            bus,
+            name,
+            wanted,
+            "responses are not stored",
+        ))))
     }
 
     /// A store that keeps nothing.
@@ -103,7 +117,7 @@ impl ResponsesStore {
         let before = self.store().await?;
         let result = operation(before.store).await;
         if let (Some(bucket), Err(StoreError::Failed(_))) = (&self.0, &result) {
-            bucket.opened().store = None;
+            bucket.doubt();
             if let Ok(now) = bucket.store().await
                 && now.found.mark != before.found.mark
             {
@@ -125,3 +139,18 @@ impl ResponsesStore {
         }
     }
 }
+
+/// A key-value bucket as clients create it, except that a full one drops the oldest entries. An operator's bucket keeps
+/// its settings, except for the age.
+fn wanted(bucket: &str, options: ResponsesOptions) -> WantedStream {
+    let mut wanted = WantedStream::bucket(bucket, "Responses that tokenbus keeps for their conversations");
+    wanted.config.max_age = options.ttl;
+    wanted.config.max_bytes = i64::try_from(options.bytes).unwrap_or(i64::MAX);
+    wanted.config.duplicate_window = DUPLICATES.min(options.ttl);
+    wanted.config.discard = DiscardPolicy::Old;
+    wanted.same_age = true;
+    wanted
+}
+
+/// How long JetStream recognizes repeated messages. This is its default, which may not exceed a message's age.
+const DUPLICATES: Duration = Duration::from_secs(120);

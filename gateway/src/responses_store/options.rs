@@ -11,6 +11,8 @@ pub struct ResponsesOptions {
     pub ttl: Duration,
     /// Bytes of all stored responses.
     pub bytes: u64,
+    /// The age at which the key that seals carried reasoning gets a successor; zero is never.
+    pub seal_key_age: Duration,
 }
 
 impl Default for ResponsesOptions {
@@ -18,6 +20,7 @@ impl Default for ResponsesOptions {
         Self {
             ttl: limits::TTL,
             bytes: limits::BYTES,
+            seal_key_age: limits::SEAL_KEY_AGE,
         }
     }
 }

@@ -55,7 +55,7 @@ impl Backend for Dispatch {
     fn models(&self) -> Vec<ListedModel> {
         let view = self.0.view();
         let listed = view.models().iter().map(|(name, model)| ListedModel {
-            name: name.clone(),
+            name: name.to_string(),
             created: model.created,
             context_length: model.context_length,
             capabilities: model.capabilities,

@@ -32,7 +32,7 @@ use crate::limits::LEAVING_WITHOUT_BUS;
 use crate::loops::pings::Pings;
 use crate::loops::{courier, frames, liveness, news, stories, survey, tell_waiting};
 use crate::metrics::Metrics;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 use crate::shared::Shared;
 use crate::story::KeptStories;
 use crate::stream::event::Event;
@@ -78,15 +78,11 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let (usage, usage_task) = UsageTask::start(&shared, options.usage_stream);
     let _announcer = AbortOnDrop::new(task::spawn("announce", announce(Arc::clone(&shared), address)));
 
-    let ending = Ending {
-        draining: CancellationToken::new(),
-        closing: CancellationToken::new(),
-        grace: options.grace,
-    };
-    let responses = ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses);
+    let ending = Ending::new(options.grace);
     let most = (options.http.max_connections, metrics.clone());
     let router = http::router(Edge {
-        responses,
+        responses: ResponsesStore::new(shared.bus.clone(), shared.subjects.namespace(), options.responses),
+        seals: SealKeys::new(shared.bus.clone(), shared.subjects.namespace(), options.responses),
         bodies: Bodies::new(options.http.body_memory, metrics.clone()),
         core: Dispatch::new(Arc::clone(&shared)),
         options: Arc::new(options.http),
@@ -174,12 +170,14 @@ async fn start(
     let free = bus.subscribe(subjects.free_all()).await?;
     let events = bus.subscribe(subjects.event()).await?;
     let questions = bus.subscribe(subjects.trace()).await?;
+    let deadly = bus.subscribe(subjects.deadly()).await?;
     let mut tasks = Tasks::default();
     let share = || Arc::clone(shared);
     tasks.add("frames", frames::run(share(), out, Arc::clone(&pings)));
     tasks.add("capacity", news::capacity(share(), capacity));
     tasks.add("free hints", news::free(share(), free));
     tasks.add("events", news::events(share(), events));
+    tasks.add("deadly requests", news::deadly(share(), deadly));
     tasks.add("liveness", liveness::run(share(), pings));
     tasks.add("courier", courier::run(share(), outgoing));
     tasks.add("stories", stories::run(share(), kept, questions));

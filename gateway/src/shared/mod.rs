@@ -2,9 +2,11 @@
 //! lock is held for one read or one change, never across an await. Where several are needed, the view is locked before
 //! the waiting room, and that before the prefixes.
 
+pub(crate) mod bell;
 mod deadly;
 mod left;
 pub(crate) mod roll_call;
+mod waiting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,16 +14,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Refusals};
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Cancel, Control, Disown, Features, Name, Room, Subjects, TellPrefixes, WorkerNews, encode};
+use tokenbus_protocol::{Cancel, Control, DeadlyRequest, Disown, Name, Subjects, TellPrefixes, WorkerNews, encode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use deadly::Deadly;
+use bell::Bell;
+use deadly::{Deadly, RequestHash};
 use left::Left;
 use roll_call::RollCall;
 
-use crate::auth::estimate;
 use crate::call::Call;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -32,7 +34,7 @@ use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
 use crate::stream::seek::{self, Destination, Seeker};
 use crate::stream::state::StreamState;
-use crate::waiting_room::{Bounds, Door, Ticket, WaitingRoom};
+use crate::waiting_room::{Bounds, Door};
 
 /// What all streams of a gateway share.
 pub(crate) struct Shared {
@@ -50,6 +52,10 @@ pub(crate) struct Shared {
     pub bus_patience: Duration,
     /// Workers that have not yet said which of our streams they hold.
     pub roll_call: RollCall,
+    /// Wakes the loop that watches workers.
+    pub watch: Bell,
+    /// Wakes the loop that tells the coordinators what waits here.
+    pub tell: Bell,
     view: Mutex<View>,
     prefixes: Mutex<Prefixes>,
     waiting: Mutex<Door<Arc<Inbox>>>,
@@ -93,6 +99,8 @@ impl Shared {
             metrics,
             bus_patience,
             roll_call: RollCall::default(),
+            watch: Bell::default(),
+            tell: Bell::default(),
             view: Mutex::default(),
             prefixes: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),
@@ -112,10 +120,10 @@ impl Shared {
         Some(format!("NATS refuses the subscription to {subject}"))
     }
 
-    /// A refused subject that the gateway must hear. Hints of free slots only save time, and questions for stories are
-    /// an operator's.
+    /// A refused subject that the gateway must hear. Hints of free slots only save time, questions for stories are an
+    /// operator's, and deadly requests are rare.
     pub(crate) fn deaf_to(&self, refusals: &Refusals) -> Option<String> {
-        let spared = [self.subjects.free_all(), self.subjects.trace()];
+        let spared = [self.subjects.free_all(), self.subjects.trace(), self.subjects.deadly()];
         let mut refused = refusals.subscriptions();
         refused
             .find(|subject| !spared.iter().any(|spared| spared == subject))
@@ -127,10 +135,31 @@ impl Shared {
         lock(&self.view)
     }
 
-    /// Engines died of `call`: it is refused for a time.
+    /// Engines died of `call`: it is refused for a time, here and at the other gateways.
     pub(crate) fn note_deadly(&self, call: &Call, now: Instant) {
         tracing::error!(id = %call.id, request = call.client_id, model = call.model, "engines died of this request");
-        lock(&self.deadly).note(call, now);
+        let request = RequestHash::of(call);
+        if !lock(&self.deadly).note(request, now) {
+            return;
+        }
+        self.metrics.deadly(true);
+        let mut salt = [0; 16];
+        if let Err(error) = getrandom::fill(&mut salt) {
+            tracing::warn!(%error, "the other gateways are not told of it");
+        } else if let Ok(bytes) = encode(&request.told(self.gateway.clone(), salt))
+            && self.courier.try_send((self.subjects.deadly(), bytes.into())).is_err()
+        {
+            self.bus.metrics().publish_failures.inc();
+        }
+    }
+
+    /// Another gateway tells of a request of which engines died.
+    pub(crate) fn hear_deadly(&self, told: DeadlyRequest, now: Instant) {
+        if told.gateway != self.gateway {
+            tracing::debug!(gateway = %told.gateway, "engines died of a request there");
+            self.metrics.deadly(false);
+            lock(&self.deadly).hear(told, now);
+        }
     }
 
     /// What became of the streams that left a worker.
@@ -140,7 +169,11 @@ impl Shared {
 
     /// Whether engines died of the same request a short time ago.
     pub(crate) fn is_deadly(&self, call: &Call, now: Instant) -> bool {
-        lock(&self.deadly).knows(call, now)
+        if lock(&self.deadly).is_empty(now) {
+            return false;
+        }
+        let request = RequestHash::of(call);
+        lock(&self.deadly).knows(&request, now)
     }
 
     /// Where a request goes; see [`seek`].
@@ -150,47 +183,6 @@ impl Shared {
         let waiting = lock(&self.waiting);
         let prefixes = &mut *lock(&self.prefixes);
         seek::seek(state, seeker, &view, &waiting.room, prefixes, random)
-    }
-
-    /// A worker reported its free slots: wakes the requests that wait for one of its models.
-    pub(crate) fn room(&self, worker: &Name, room: Room, now: Instant) {
-        let models = {
-            let mut view = self.view();
-            view.room(worker, room, now);
-            if view.room_of(worker) == 0 || lock(&self.waiting).room.is_empty() {
-                return;
-            }
-            view.models_of(worker)
-        };
-        for model in models {
-            self.wake(&model);
-        }
-    }
-
-    /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
-    /// could serve.
-    pub(crate) fn wake(&self, model: &str) {
-        self.wake_with(|view, room| seek::take_from_lines(view, room, model, Instant::now()));
-    }
-
-    /// A request found no worker: wakes everyone in its line, so that they find out too.
-    pub(crate) fn wake_line(&self, model: &str, needs: Features) {
-        self.wake_with(|view, room| seek::take_line(view, room, model, needs, Instant::now()));
-    }
-
-    fn wake_with(&self, called: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Vec<Arc<Inbox>>) {
-        let called = {
-            let view = self.view();
-            let mut waiting = lock(&self.waiting);
-            if waiting.room.is_empty() {
-                return;
-            }
-            called(&view, &mut waiting.room)
-        };
-        self.count_waiting();
-        for inbox in called {
-            inbox.push(Event::Go);
-        }
     }
 
     /// A worker is gone: wakes the requests that only it could serve.
@@ -208,9 +200,9 @@ impl Shared {
     /// A worker tells what is new of its prefixes and its pace. One that was not heard completely is asked for all.
     pub(crate) fn news(&self, worker: &Name, news: WorkerNews, now: Instant) {
         let missed = self.view().told_news(worker, news, &mut lock(&self.prefixes), now);
-        if missed && let Ok(bytes) = encode(&Control::TellPrefixes(TellPrefixes {})) {
+        if missed {
             // If the queue is full, the next news ask again.
-            let _ = self.courier.try_send((self.subjects.control(worker), bytes.into()));
+            self.tell(worker, &Control::TellPrefixes(TellPrefixes {}));
         }
         let (cuts, bytes) = lock(&self.prefixes).size();
         self.metrics.prefixes(cuts, bytes);
@@ -242,83 +234,6 @@ impl Shared {
     pub(crate) fn malformed(&self, subject: &str, error: &dyn std::fmt::Display) {
         self.bus.metrics().malformed.inc();
         tracing::warn!(subject, %error, "malformed message");
-    }
-
-    /// Wakes the requests for any model, after a snapshot.
-    pub(crate) fn wake_all(&self) {
-        let models: Vec<String> = lock(&self.waiting).room.models().map(str::to_owned).collect();
-        for model in models {
-            self.wake(&model);
-        }
-    }
-
-    /// Takes a place in the order of arrival.
-    pub(crate) fn ticket(&self, call: &Call, now: Instant) -> Ticket {
-        let cost = estimate::request(call.kind, &call.body, None);
-        let room = &mut lock(&self.waiting).room;
-        let ticket = room.ticket(&call.model, call.priority, call.party(), call.body.len(), now);
-        Ticket {
-            tokens: cost.prompt.saturating_add(cost.completion),
-            ..ticket
-        }
-    }
-
-    /// Puts a request into the waiting room, in the line of those with the same needs. A request that has `begun` is
-    /// always admitted. Requests displaced by it are told.
-    ///
-    /// # Errors
-    /// When to try again, if the room is full.
-    pub(crate) fn enter(
-        &self,
-        ticket: &mut Ticket,
-        needs: Features,
-        begun: bool,
-        inbox: &Arc<Inbox>,
-        now: Instant,
-    ) -> Result<(), Duration> {
-        ticket.line = self.view().distinguishing(&ticket.model, needs);
-        ticket.begun = begun;
-        let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
-        ticket.had_turn = false;
-        self.count_waiting();
-        for one in entered? {
-            let retry_after = one.retry_after;
-            one.waker.push(Event::Displaced { retry_after });
-        }
-        Ok(())
-    }
-
-    /// Leaves the waiting room for a worker that it found by itself.
-    pub(crate) fn take_turn(&self, ticket: &Ticket) {
-        lock(&self.waiting).room.take_turn(ticket);
-        self.count_waiting();
-    }
-
-    /// Leaves the waiting room because the client has gone.
-    pub(crate) fn give_up(&self, ticket: &Ticket) {
-        lock(&self.waiting).room.give_up(ticket, Instant::now());
-        self.count_waiting();
-    }
-
-    /// Leaves the waiting room.
-    pub(crate) fn leave(&self, ticket: &Ticket) {
-        lock(&self.waiting).room.leave(ticket);
-        self.count_waiting();
-    }
-
-    /// Requests that wait for `model`.
-    pub(crate) fn waiting(&self, model: &str) -> usize {
-        lock(&self.waiting).room.waiting(model)
-    }
-
-    /// A worker was given a request for `model`; this feeds the estimate of `Retry-After`.
-    pub(crate) fn run_began(&self, model: &str, now: Instant) {
-        lock(&self.waiting).began(model, now);
-    }
-
-    /// The run that began at `since` is over; `ended` when its request is answered.
-    pub(crate) fn run_over(&self, model: &str, since: Instant, ended: bool, now: Instant) {
-        lock(&self.waiting).over(model, since, ended, now);
     }
 
     /// Whether a stream of `model` that lost its worker may be placed again now.
@@ -366,30 +281,16 @@ impl Shared {
     }
 
     fn control(&self, worker: &Name, message: &Control) {
-        let Ok(bytes) = encode(message) else { return };
-        let subject = self.subjects.control(worker);
-        if self.courier.try_send((subject, bytes.into())).is_err() {
+        if !self.tell(worker, message) {
             self.bus.metrics().publish_failures.inc();
             tracing::warn!(%worker, "a cancel could not be queued; the worker will stop at the deadline");
         }
     }
 
-    /// The number of waiting requests, by model.
-    pub(crate) fn waiting_by_model(&self) -> Vec<(String, usize)> {
-        let waiting = lock(&self.waiting);
-        let models = waiting.room.models();
-        models
-            .map(|model| (model.to_owned(), waiting.room.waiting(model)))
-            .collect()
-    }
-
-    fn count_waiting(&self) {
-        let (waiting, bytes) = {
-            let room = &lock(&self.waiting).room;
-            (room.len(), room.bytes())
-        };
-        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.waiting().set(gauge(waiting));
-        self.metrics.waiting_bytes().set(gauge(bytes));
+    /// Queues a message to a worker. False if the queue is full.
+    fn tell(&self, worker: &Name, message: &Control) -> bool {
+        let Ok(bytes) = encode(message) else { return true };
+        let subject = self.subjects.control(worker);
+        self.courier.try_send((subject, bytes.into())).is_ok()
     }
 }

@@ -34,6 +34,11 @@ impl RollCall {
         self.missing().workers.remove(worker);
     }
 
+    /// Whether there is a worker to ask.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.missing().workers.is_empty()
+    }
+
     /// The workers to ask now.
     pub(crate) fn due(&self, now: Instant) -> Vec<Name> {
         let mut missing = self.missing();

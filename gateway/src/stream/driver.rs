@@ -21,7 +21,7 @@ use crate::call::{Call, CallError, Output, Written};
 use crate::limits;
 use crate::placement::Target;
 use crate::shared::Shared;
-use crate::waiting_room::Ticket;
+use crate::waiting_room::{NotAdmitted, Ticket};
 
 mod bus;
 mod call_stream;
@@ -43,6 +43,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     ticket: Option<Ticket>,
     in_room: bool,
+    /// A slot is free for it, and it was not sent there yet.
+    called: bool,
     /// Attempts that their workers have not answered.
     pending: Vec<Pending>,
     /// The chosen worker, and why it was chosen.
@@ -111,6 +113,7 @@ impl Driver {
             failure: deadly.then_some(CallError::Deadly),
             ticket: None,
             in_room: false,
+            called: false,
             pending: Vec::new(),
             chosen: None,
             reading: None,
@@ -177,17 +180,27 @@ impl Driver {
                     self.shared.gone(&worker);
                 }
             }
-            Event::Go => {
+            Event::Go | Event::Look => {
                 self.in_room = false;
+                self.come();
+                self.called = matches!(event, Event::Go);
                 self.call.way.waits_no_longer(now);
                 if let Some(ticket) = &mut self.ticket {
-                    ticket.had_turn = true;
+                    ticket.had_turn = self.called;
                 }
             }
-            Event::Displaced { retry_after } if self.in_room => self.full(*retry_after),
+            Event::Displaced { retry_after } if self.in_room => {
+                let retry_after = *retry_after;
+                self.not_admitted(NotAdmitted::Full { retry_after });
+            }
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
+        if self.called && !self.state.is_choosing() {
+            // It has found a worker by itself, or has ended.
+            self.come();
+            self.shared.wake(&self.call.model);
+        }
         self.carry_out(now);
     }
 
@@ -271,6 +284,9 @@ impl Driver {
             view.began(new, now);
         }
         drop(view);
+        if next.is_some() {
+            self.shared.watch.ring();
+        }
         let old = std::mem::replace(&mut self.running, next);
         self.follow_moves(old, now);
     }
@@ -335,7 +351,15 @@ impl Driver {
                 }
             }
         }
+        self.come();
         self.carry_out(Instant::now());
+    }
+
+    /// The free slot that it was called to counts for others again, unless it is on its way there.
+    fn come(&mut self) {
+        if std::mem::take(&mut self.called) {
+            self.shared.view().came(&self.call.model);
+        }
     }
 
     /// Whether the budget lets a stream that lost its worker move now.
@@ -366,16 +390,19 @@ impl Driver {
 
     /// Enters the waiting room, or stays in it.
     fn stand_in_line(&mut self, now: Instant) {
+        self.come();
         if !self.in_room {
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
-            if let Err(retry_after) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
-                return self.full(retry_after);
+            if let Err(refused) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
+                return self.not_admitted(refused);
             }
             self.in_room = true;
             self.call.way.waits(now);
         }
         self.state.wait(now, limits::WAIT_RETRY);
+        self.shared
+            .say_that_it_waits(&self.call.model, self.call.all_needs(), now);
         // A slot that became free between the look and the entry woke nobody.
         if self.shared.view().free(&self.call.model, self.call.all_needs()) > 0 {
             self.shared.wake(&self.call.model);

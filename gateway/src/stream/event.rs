@@ -46,8 +46,10 @@ pub enum Event {
     LinkLost,
     /// The connection to the bus is back: frames may be missing.
     LinkRestored,
-    /// A waiting stream may find a free slot.
+    /// A free slot is there for a waiting stream.
     Go,
+    /// A waiting stream is to look for itself: no worker could serve it.
+    Look,
     /// The stream lost its place in the waiting room to a tenant that holds fewer.
     Displaced {
         /// The wait before the client's next try.

@@ -134,7 +134,7 @@ fn without_worker(state: &mut StreamState, seeker: &Seeker<'_>, view: &View, now
     } else {
         CallError::UnknownModel {
             model,
-            known: view.models().keys().cloned().collect(),
+            known: view.models().keys().map(|name| name.to_string()).collect(),
         }
     })
 }
@@ -146,35 +146,44 @@ fn unsupported(seeker: &Seeker<'_>, missing: Features) -> Destination {
     })
 }
 
-/// Takes requests out of the lines of `model`, to wake them: as many as there are free slots, or all if no worker could
-/// serve them and none is started.
-pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, now: Instant) -> Vec<T> {
-    if view.starting(model, now).is_some() {
-        return Vec::new();
-    }
-    let lines: Vec<(Features, usize)> = room.lines(model).collect();
-    let mut taken = Vec::new();
-    for (line, waiting) in lines {
-        let count = if view.could(model, line) {
-            waiting.min(view.free(model, line) as usize)
-        } else {
-            waiting
-        };
-        taken.extend((0..count).map_while(|_| room.next(model, line, now)));
-    }
-    taken
+/// Requests that were taken out of their lines, to wake them.
+#[derive(Debug)]
+pub(crate) struct Called<T> {
+    /// There is a free slot for each of these: it is their turn, and their tenants are charged for it.
+    pub have_turn: Vec<T>,
+    /// No worker could serve these. They look for themselves, and keep their turn.
+    pub look: Vec<T>,
 }
 
-/// Takes everyone out of the line of a request that found no worker, to wake them.
-pub(crate) fn take_line<T>(
-    view: &View,
-    room: &mut WaitingRoom<T>,
-    model: &str,
-    needs: Features,
-    now: Instant,
-) -> Vec<T> {
-    let line = view.distinguishing(model, needs);
-    std::iter::from_fn(|| room.next(model, line, now)).collect()
+/// Takes requests out of the lines of `model`: as many as there are free slots, or all if no worker could serve them and
+/// none is started.
+pub(crate) fn take_from_lines<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, now: Instant) -> Called<T> {
+    let mut called = Called {
+        have_turn: Vec::new(),
+        look: Vec::new(),
+    };
+    if view.starting(model, now).is_some() {
+        return called;
+    }
+    let lines: Vec<(Features, usize)> = room.lines(model).collect();
+    for (line, waiting) in lines {
+        if view.could(model, line) {
+            let count = waiting.min(view.free(model, line) as usize);
+            let next = (0..count).map_while(|_| room.next(model, line, now));
+            called.have_turn.extend(next);
+        } else {
+            called.look.extend(room.dissolve(model, line));
+        }
+    }
+    called
+}
+
+/// Takes everyone out of the line of a request that found no worker.
+pub(crate) fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, needs: Features) -> Called<T> {
+    Called {
+        have_turn: Vec::new(),
+        look: room.dissolve(model, view.distinguishing(model, needs)),
+    }
 }
 
 #[cfg(test)]

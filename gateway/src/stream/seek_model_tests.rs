@@ -251,13 +251,14 @@ impl World {
     }
 
     fn wake(&mut self) {
-        for n in take_from_lines(&self.view, &mut self.room, MODEL, self.now) {
+        let called = take_from_lines(&self.view, &mut self.room, MODEL, self.now);
+        for n in called.have_turn.into_iter().chain(called.look) {
             self.requests[n].called = true;
         }
     }
 
     fn wake_line(&mut self) {
-        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE, self.now) {
+        for n in take_line(&self.view, &mut self.room, MODEL, Features::NONE).look {
             self.requests[n].called = true;
         }
     }
@@ -340,7 +341,7 @@ impl World {
         let age_ms = self.died.map_or(0, |died| (self.now - died).as_millis() as u64);
         let told = there.then(|| fixture::worker("w", 1, u32::from(self.runs.is_some()), age_ms));
         let capacity = fixture::capacity(told.into_iter().collect());
-        self.view.snapshot(&capacity, self.now, 0);
+        self.view.snapshot(capacity, self.now, 0);
         self.wake();
     }
 

@@ -286,7 +286,7 @@ impl StreamState {
                     run.heard = run.heard.min(until.checked_sub(limits::STALL).unwrap_or(run.heard));
                 }
             }
-            Event::Go => {
+            Event::Go | Event::Look => {
                 if matches!(self.phase, Phase::Waiting { .. }) {
                     self.place(actions);
                 }
@@ -334,7 +334,7 @@ impl StreamState {
                 self.retire(attempt, Some(&worker), actions);
             }
             Body::Finish(_) | Body::Error(_) => self.retire(attempt, Some(&worker), actions),
-            Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 
@@ -355,7 +355,7 @@ impl StreamState {
                 let reason = format!("it gave the request back ({})", reject.reason);
                 self.lost(&reason, LeftCause::GivenBack, actions);
             }
-            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Unknown => {}
+            Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Held(_) | Body::Offer(_) | Body::Unknown => {}
         }
     }
 

@@ -5,6 +5,7 @@ use tokenbus_protocol::{UsageRecord, encode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::limits::GATHER;
 use super::options::UsageStream;
 use super::stream_publisher::StreamPublisher;
 use crate::metrics::Metrics;
@@ -28,7 +29,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Publishes without confirmation, for any subscriber.
+/// Publishes without confirmation, for any subscriber. Records that end within [`GATHER`] travel together.
 async fn tell(
     bus: &Bus,
     subject: &str,
@@ -37,7 +38,7 @@ async fn tell(
     closing: &CancellationToken,
 ) {
     loop {
-        let record = tokio::select! {
+        let first = tokio::select! {
             biased;
             () = closing.cancelled(), if !records.is_closed() => {
                 records.close();
@@ -45,22 +46,33 @@ async fn tell(
             }
             record = records.recv() => record,
         };
-        let Some(record) = record else { break };
-        let published = match encode(&record) {
-            Ok(bytes) => {
-                let sent = bus.publish(subject.to_owned(), bytes.into()).await;
-                sent.inspect_err(|error| tracing::debug!(id = %record.id, %error, "usage record not published"))
-                    .is_ok()
-            }
-            Err(error) => {
-                tracing::error!(id = %record.id, %error, "usage record not encoded");
-                false
-            }
-        };
-        metrics.usage_done(published);
+        let Some(first) = first else { break };
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = tokio::time::sleep(GATHER) => {}
+        }
+        metrics.usage_done(publish(bus, subject, &first).await);
+        while let Ok(record) = records.try_recv() {
+            metrics.usage_done(publish(bus, subject, &record).await);
+        }
     }
     // After the round trip, the server has everything that was published.
     if let Err(error) = bus.round_trip().await {
         tracing::warn!(%error, "the last usage records may be lost");
+    }
+}
+
+/// Publishes one record; false if it was not.
+async fn publish(bus: &Bus, subject: &str, record: &UsageRecord) -> bool {
+    match encode(record) {
+        Ok(bytes) => {
+            let sent = bus.publish(subject.to_owned(), bytes.into()).await;
+            sent.inspect_err(|error| tracing::debug!(id = %record.id, %error, "usage record not published"))
+                .is_ok()
+        }
+        Err(error) => {
+            tracing::error!(id = %record.id, %error, "usage record not encoded");
+            false
+        }
     }
 }

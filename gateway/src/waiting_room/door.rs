@@ -9,7 +9,7 @@ use super::lines::WaitingRoom;
 use super::occupancy::Bounds;
 use super::service_rate::{Backlog, ServiceRate};
 use super::ticket::Ticket;
-use crate::limits::KNOWN_MODELS;
+use crate::limits::{HOPELESS, KNOWN_MODELS, RETRY_AFTER};
 
 /// The waiting room, and how fast each model's requests end.
 #[derive(Debug)]
@@ -17,6 +17,23 @@ pub(crate) struct Door<T> {
     /// The waiting room.
     pub room: WaitingRoom<T>,
     rates: HashMap<String, ServiceRate>,
+}
+
+/// Why a request does not enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// There is no room.
+    Full {
+        /// When it should come back.
+        retry_after: Duration,
+    },
+    /// It would wait in vain.
+    TooLate {
+        /// The expected wait for a slot.
+        wait: Duration,
+        /// When it should come back.
+        retry_after: Duration,
+    },
 }
 
 /// A waiting request that had to give up its place.
@@ -40,10 +57,14 @@ impl<T> Door<T> {
     /// Enters the room at `ticket`'s place. Returns the displaced requests, which the caller must tell.
     ///
     /// # Errors
-    /// When to come back, if the room is full.
-    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, Duration> {
+    /// [`NotAdmitted`] if the room is full, or if the request cannot wait until it has its turn.
+    pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, NotAdmitted> {
+        if let Some(refused) = self.too_late(ticket, now) {
+            return Err(refused);
+        }
         let Ok(displaced) = self.room.enter(ticket, waker, now) else {
-            return Err(self.retry_after(ticket, now));
+            let retry_after = self.retry_after(ticket, now);
+            return Err(NotAdmitted::Full { retry_after });
         };
         if self.room.is_roomy()
             && let Some(rate) = self.rates.get_mut(&ticket.model)
@@ -55,6 +76,20 @@ impl<T> Door<T> {
             retry_after: self.retry_after(&ticket, now),
         });
         Ok(told.collect())
+    }
+
+    /// Whether the limit of a new request ends long before its turn, as far as that is known.
+    fn too_late(&mut self, ticket: &Ticket, now: Instant) -> Option<NotAdmitted> {
+        let limit = ticket.limit.filter(|_| !ticket.begun)?;
+        let ahead = self.room.ahead(ticket, now)?;
+        let wait = self.rates.get(&ticket.model)?.wait(ahead)?;
+        if limit >= wait.mul_f64(HOPELESS) {
+            return None;
+        }
+        // By then the line is so short that half of the limit suffices, and those who were refused before are back.
+        let shorter = wait.saturating_sub(limit / 2).min(*RETRY_AFTER.end());
+        let retry_after = self.retry_after(ticket, now).max(shorter);
+        Some(NotAdmitted::TooLate { wait, retry_after })
     }
 
     fn retry_after(&mut self, ticket: &Ticket, now: Instant) -> Duration {

@@ -86,9 +86,33 @@ impl<T> Line<T> {
         self.take(&first)
     }
 
+    /// Takes everyone out, in the order of arrival. The charges of their tenants stay.
+    pub(super) fn dissolve(&mut self) -> Vec<Place<T>> {
+        self.ages.clear();
+        let mut seats: Vec<_> = self.seats.drain().collect();
+        seats.sort_unstable_by_key(|(order, _)| *order);
+        let mut places = Vec::with_capacity(seats.len());
+        for (_, seat) in seats {
+            let turns = self.classes.get_mut(&seat.class);
+            places.extend(turns.and_then(|turns| turns.leave(&seat.ticket)));
+        }
+        places
+    }
+
     /// The request whose turn is next.
     pub(super) fn first(&self, now: Instant) -> Option<&Arc<Ticket>> {
-        self.classes.values().next()?.first(now)
+        self.classes.values().find_map(|turns| turns.first(now))
+    }
+
+    /// Requests that go before a new one with this ticket, at least.
+    pub(super) fn ahead(&self, ticket: &Ticket, now: Instant) -> Option<usize> {
+        let level = ticket.level();
+        let before = self.classes.range(..level).map(|(_, turns)| turns.len());
+        let beside = self
+            .classes
+            .get(&level)
+            .map_or(Some(0), |turns| turns.ahead(&ticket.tenant, now));
+        beside.map(|beside| before.sum::<usize>() + beside)
     }
 
     fn remove(
@@ -137,7 +161,8 @@ impl<T> Line<T> {
 
     /// The next class in use that goes before `class`; the same if there is none.
     fn above(&self, class: i64) -> i64 {
-        let mut above = self.classes.range(..class).map(|(class, _)| *class);
+        let used = self.classes.range(..class).filter(|(_, turns)| !turns.is_empty());
+        let mut above = used.map(|(class, _)| *class);
         above.next_back().filter(|above| *above != BEGUN).unwrap_or(class)
     }
 }

@@ -31,6 +31,7 @@ impl Bench {
             tokens: 100,
             begun: false,
             had_turn: false,
+            limit: None,
         };
         self.line.enter(Arc::new(ticket.clone()), self.orders, self.now);
         ticket

@@ -54,6 +54,7 @@ impl<T> WaitingRoom<T> {
             tenant,
             bytes,
             tokens: 0,
+            limit: None,
             begun: false,
             had_turn: false,
         }
@@ -115,6 +116,20 @@ impl<T> WaitingRoom<T> {
         Some(place.waker)
     }
 
+    /// Takes everyone out of this line, in order. Nobody is charged, because there is no slot for them, and what tenants
+    /// were charged before is remembered until the next request leaves: they are about to come back.
+    pub(crate) fn dissolve(&mut self, model: &str, line: Features) -> Vec<T> {
+        let places = self.line(model, line).map(Line::dissolve).unwrap_or_default();
+        let mut wakers = Vec::with_capacity(places.len());
+        for place in places {
+            self.waiting -= 1;
+            self.bytes -= place.ticket.bytes;
+            self.occupancy.leave(&place.ticket);
+            wakers.push(place.waker);
+        }
+        wakers
+    }
+
     /// Takes a request out of its line.
     fn remove(
         &mut self,
@@ -132,6 +147,13 @@ impl<T> WaitingRoom<T> {
         let line = lines.find(|(line, _)| *line == ticket.line);
         let first = line.and_then(|(_, line)| line.first(now));
         first.is_none_or(|first| first.order == ticket.order)
+    }
+
+    /// Requests that go before a new one with this ticket, at least; `None` if nobody can tell.
+    pub(crate) fn ahead(&self, ticket: &Ticket, now: Instant) -> Option<usize> {
+        let mut lines = self.models.get(&ticket.model).into_iter().flatten();
+        let line = lines.find(|(line, _)| *line == ticket.line);
+        line.map_or(Some(0), |(_, line)| line.ahead(ticket, now))
     }
 
     /// Requests that wait for `model`.
@@ -156,7 +178,9 @@ impl<T> WaitingRoom<T> {
 
     /// Models for which requests wait.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
-        self.models.keys().map(String::as_str)
+        let waiting = |lines: &Vec<(Features, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
+        let models = self.models.iter().filter(move |(_, lines)| waiting(lines));
+        models.map(|(model, _)| model.as_str())
     }
 
     /// Waiting requests over all models.

@@ -158,3 +158,63 @@ fn bytes_enter_and_leave_with_the_request_also_when_it_was_woken_in_vain() {
     room.leave(&first);
     assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
 }
+
+#[test]
+fn a_line_that_was_woken_in_vain_comes_back_with_its_turns() {
+    let mut room = WaitingRoom::new(bounds(10));
+    let names = ["x1", "x2", "y1", "y2", "y3"];
+    let tickets = names.map(|name| Ticket {
+        tokens: if name.starts_with('x') { 100 } else { 1 },
+        ..room.ticket("m", 0, Some(name[..1].to_owned()), 1, now())
+    });
+    for (name, ticket) in names.into_iter().zip(&tickets) {
+        room.enter(ticket, name, now()).unwrap();
+    }
+    assert_eq!(room.next("m", Features::NONE, now()), Some("x1"));
+    assert_eq!(room.dissolve("m", Features::NONE), ["x2", "y1", "y2", "y3"]);
+    assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
+    for (name, ticket) in names.into_iter().zip(&tickets).skip(1) {
+        room.enter(ticket, name, now()).unwrap();
+    }
+    assert_eq!(
+        drain(&mut room),
+        ["y1", "y2", "y3", "x2"],
+        "x has had its hundred tokens"
+    );
+    assert_eq!((room.len(), room.bytes(), room.models().count()), (0, 0, 0));
+}
+
+#[test]
+fn a_new_request_is_told_how_many_go_before_it_at_least() {
+    let (mut room, start) = (WaitingRoom::new(bounds(1000)), now());
+    let enter = |room: &mut WaitingRoom<&'static str>, priority, tenant: &str| {
+        let ticket = room.ticket("m", priority, Some(tenant.to_owned()), 0, start);
+        room.enter(&ticket, "waits", start).unwrap();
+        ticket
+    };
+    for _ in 0..500 {
+        enter(&mut room, 0, "crowd");
+    }
+    for _ in 0..3 {
+        enter(&mut room, 0, "few");
+    }
+    let first = enter(&mut room, 5, "urgent");
+    let mut ahead = |priority, tenant: &str, at| {
+        let ticket = room.ticket("m", priority, Some(tenant.to_owned()), 0, start);
+        room.ahead(&ticket, at)
+    };
+    assert_eq!(ahead(0, "crowd", start), Some(500 + 3 + 1));
+    assert_eq!(ahead(0, "few", start), Some(3 + 3 + 1), "they take turns");
+    assert_eq!(ahead(0, "new", start), Some(1));
+    assert_eq!(ahead(5, "crowd", start), Some(0));
+    assert_eq!(ahead(5, "urgent", start), Some(1));
+    room.give_up(&first, start);
+    let last = enter(&mut room, 0, "few");
+    room.give_up(&last, start);
+    let newest = room.ticket("m", 0, Some("crowd".to_owned()), 0, start);
+    assert_eq!(
+        room.ahead(&newest, start),
+        None,
+        "the newest goes first while clients leave"
+    );
+}

@@ -13,7 +13,7 @@ mod service_rate;
 mod ticket;
 mod turns;
 
-pub(crate) use door::Door;
+pub(crate) use door::{Door, NotAdmitted};
 pub(crate) use lines::WaitingRoom;
 pub use occupancy::Bounds;
 pub(crate) use ticket::Ticket;

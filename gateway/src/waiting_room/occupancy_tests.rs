@@ -33,6 +33,7 @@ impl Room {
             tokens: 0,
             begun: false,
             had_turn: false,
+            limit: None,
         })
     }
 

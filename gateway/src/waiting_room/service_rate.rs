@@ -90,6 +90,16 @@ impl ServiceRate {
         run / running
     }
 
+    /// How long a request waits that has `ahead` others before it; `None` while too few runs were measured. It is rather
+    /// too short than too long: the mean of the runs that ended counts, and short ones end first.
+    pub(crate) fn wait(&self, ahead: usize) -> Option<Duration> {
+        let known = self.ends >= limits::KNOWN_ENDS && self.running > 0;
+        known.then(|| {
+            let each = self.took / self.ends / f64::from(self.running);
+            Duration::try_from_secs_f64(each * ahead as f64).unwrap_or(Duration::MAX)
+        })
+    }
+
     /// When a refused request of `tenant` should come back: when there is room, and after all that were told before.
     /// `spread`, from 0 to 1, is random for each.
     pub(crate) fn retry_after(

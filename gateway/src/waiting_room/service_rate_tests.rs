@@ -143,3 +143,21 @@ fn what_is_told_is_bounded_and_then_drawn() {
     }
     assert!(rate.told.len() <= limits::TOLD_TENANTS + 1);
 }
+
+#[test]
+fn the_wait_is_known_once_enough_runs_have_ended_and_only_while_some_run() {
+    let mut rate = ServiceRate::default();
+    let now = busy(&mut rate, Instant::now(), 300);
+    assert_eq!(
+        rate.wait(10),
+        None,
+        "nothing runs: whoever waits, waits for something else"
+    );
+    ten_begin(&mut rate, now);
+    near(rate.wait(20).unwrap(), 4.0);
+    assert_eq!(rate.wait(0), Some(Duration::ZERO));
+    let mut young = ServiceRate::default();
+    let now = busy(&mut young, now, 12);
+    ten_begin(&mut young, now);
+    assert_eq!(young.wait(20), None, "too few ended");
+}

@@ -111,7 +111,8 @@ impl Sim {
                                 self.refused(one.waker, one.retry_after);
                             }
                         }
-                        Err(after) => self.refused(client, after),
+                        Err(NotAdmitted::Full { retry_after }) => self.refused(client, retry_after),
+                        Err(refused) => unreachable!("{refused:?}"),
                     }
                 }
                 Happens::Ends { client, since } => {

@@ -1,5 +1,7 @@
 //! The place of one waiting request.
 
+use std::time::Duration;
+
 use tokenbus_protocol::Features;
 use tokio::time::Instant;
 
@@ -25,6 +27,8 @@ pub(crate) struct Ticket {
     pub bytes: usize,
     /// Tokens that it will probably cost, prompt and answers.
     pub tokens: u64,
+    /// How long it can wait at most; `None` once it was admitted, or if it may wait for ever.
+    pub limit: Option<Duration>,
     /// A worker has had it before: it goes before all others, and is always admitted.
     pub begun: bool,
     /// It was given a turn, for which its tenant was charged. If it waits again, the turn was in vain.

@@ -98,6 +98,22 @@ impl<T> Turns<T> {
         Some(&place.ticket)
     }
 
+    /// Requests in it.
+    pub(super) fn len(&self) -> usize {
+        self.tenants.values().map(|account| account.places.len()).sum()
+    }
+
+    /// Requests that have their turn before a new one of `tenant`, if they cost about the same: those that the tenant has
+    /// waiting, and of each other tenant as many. `None` while the newest goes first.
+    pub(super) fn ahead(&self, tenant: &Option<String>, now: Instant) -> Option<usize> {
+        if self.patience(now).is_some() {
+            return None;
+        }
+        let own = self.tenants.get(tenant).map_or(0, |account| account.places.len());
+        let accounts = self.tenants.values();
+        Some(accounts.map(|account| account.places.len().min(own)).sum())
+    }
+
     /// How long clients wait, if some have left lately.
     fn patience(&self, now: Instant) -> Option<Duration> {
         let (patience, left) = self.patience?;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokenbus_gateway::MostConnections;
 use tokenbus_gateway::testing::HttpOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -87,7 +88,7 @@ async fn a_body_of_two_lengths_is_refused_and_the_connection_closes() {
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_and_places_come_back() {
     let gateway = Gateway::with(HttpOptions {
-        max_connections: 3,
+        max_connections: MostConnections { all: 3, per_address: 3 },
         ..HttpOptions::default()
     })
     .await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokenbus_api::ListedModel;
 use tokenbus_bus::task::spawn;
 use tokenbus_gateway::testing::server::Ending;
-use tokenbus_gateway::testing::{Auth, KeptStories, Metrics, ModelConfig, Overview, ResponsesStore, Usage};
+use tokenbus_gateway::testing::{Auth, KeptStories, Metrics, ModelConfig, Overview, ResponsesStore, SealKeys, Usage};
 use tokenbus_gateway::testing::{
     Backend, Bodies, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
 };
@@ -270,6 +270,7 @@ impl Gateway {
             tracer: tokenbus_telemetry::Tracer::default(),
             draining: draining.clone(),
             responses: ResponsesStore::absent(),
+            seals: SealKeys::absent(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {

@@ -1,6 +1,8 @@
 //! Real runs against a real HTTP server on loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod floor;
+mod http2;
 mod server;
 
 use std::collections::BTreeMap;
@@ -301,13 +303,18 @@ async fn a_second_interrupt_cuts_off_what_is_under_way() {
     };
     let target = Arc::new(Target::new(&args).await.unwrap());
     let plan = Plan {
-        request: target.request(&body(&args, 5)),
+        request: target.request(body(&args, 5)),
         rules,
         stream: true,
         timeout: args.timeout,
         settle: 0,
     };
-    let thread = LoadThread::start(Connector::new(target, None), plan, Shape::Closed { connections: 2 }).unwrap();
+    let thread = LoadThread::start(
+        Connector::new(target, None, None),
+        plan,
+        Shape::Closed { connections: 2 },
+    )
+    .unwrap();
     let (cut, live) = (CancellationToken::new(), Arc::new(ProgressCounts::default()));
     let phase = Phase {
         budget: Arc::new(Budget::new(None, None)),

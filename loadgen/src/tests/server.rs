@@ -13,7 +13,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,6 +40,15 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start() -> Self {
+        Self::speaking(false).await
+    }
+
+    /// One that speaks HTTP/2 only.
+    pub(super) async fn http2() -> Self {
+        Self::speaking(true).await
+    }
+
+    async fn speaking(http2: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicU64::new(0));
@@ -58,6 +67,11 @@ impl Server {
                     answer(request)
                 });
                 served.spawn(async move {
+                    if http2 {
+                        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        let _ = server.serve_connection(TokioIo::new(tcp), service).await;
+                        return;
+                    }
                     // A broken answer ends the connection with an error; that is what is wanted.
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(tcp), service)

@@ -2,6 +2,8 @@
 //!
 //! The lists stand beside the subjects, so that a new subject gets its permission here. A test runs a cluster on them.
 
+use std::collections::BTreeSet;
+
 use super::{QUEUE_GROUP, SERVICE_NAME, Subjects};
 use crate::feature::Family;
 use crate::model_token::encode_model;
@@ -48,6 +50,7 @@ impl Permissions {
             subjects.capacity_get(),
             subjects.usage(),
             subjects.limits(),
+            subjects.deadly(),
             Subjects::service("INFO"),
         ]);
         let subscribe = vec![
@@ -56,6 +59,7 @@ impl Permissions {
             subjects.free_all(),
             subjects.event(),
             subjects.limits(),
+            subjects.deadly(),
             subjects.trace(),
         ];
         let mut all = Self {
@@ -65,6 +69,8 @@ impl Permissions {
         };
         all.keep(&stream_of(&subjects.responses_bucket()));
         all.write(&subjects.responses_bucket());
+        all.keep(&stream_of(&subjects.seal_bucket()));
+        all.write(&subjects.seal_bucket());
         all.keep(&stream_of(&subjects.budgets_bucket()));
         all.watch(&stream_of(&subjects.budgets_bucket()));
         all.write(&subjects.budgets_bucket());
@@ -77,13 +83,21 @@ impl Permissions {
 
     /// Of the worker `worker`.
     pub fn worker(subjects: &Subjects, worker: &Name, models: Models<'_>) -> Self {
+        Self::workers(subjects, worker.as_str(), models)
+    }
+
+    /// Of the workers whose ids match the token `worker`.
+    fn workers(subjects: &Subjects, worker: &str, models: Models<'_>) -> Self {
         let mut publish = vec![
             subjects.of(&format!("out.*.{worker}")),
-            subjects.status(worker),
-            subjects.control(worker),
-            subjects.news(worker),
+            subjects.of(&format!("status.{worker}")),
+            subjects.of(&format!("ctl.{worker}")),
+            subjects.of(&format!("free.-.{worker}")),
         ];
-        let mut subscribe = vec![subjects.control(worker), subjects.watch_all(worker)];
+        let mut subscribe = vec![
+            subjects.of(&format!("ctl.{worker}")),
+            subjects.of(&format!("ctl.{worker}.*")),
+        ];
         for model in models.tokens() {
             publish.push(subjects.of(&format!("free.{model}.{worker}")));
             for family in Family::ALL {
@@ -160,6 +174,27 @@ impl Permissions {
         all
     }
 
+    /// Of a leaf node, through which all roles of a site reach the cluster. `domain` is that of the cluster's JetStream.
+    pub fn site(subjects: &Subjects, usage_stream: &str, domain: &str) -> Self {
+        let roles = [
+            Self::gateway(subjects, usage_stream),
+            Self::coordinator(subjects),
+            Self::operator(subjects),
+            Self::workers(subjects, "*", Models::All),
+        ];
+        let (mut publish, mut subscribe) = (BTreeSet::new(), BTreeSet::new());
+        for role in roles {
+            publish.extend(role.publish);
+            // The leaf node subscribes for its clients, with their queue groups and without.
+            subscribe.extend(role.subscribe);
+        }
+        Self {
+            publish: publish.iter().map(|subject| in_domain(subject, domain)).collect(),
+            subscribe: subscribe.into_iter().collect(),
+            answers: true,
+        }
+    }
+
     /// Also the user's own inboxes, with this prefix. The answers to its questions come there, and must come to
     /// nobody else: those to gateways have keys and stored responses in them.
     #[must_use]
@@ -203,6 +238,15 @@ impl Permissions {
 
     fn write(&mut self, bucket: &str) {
         self.publish.push(format!("$KV.{bucket}.>"));
+    }
+}
+
+/// The subject by which a leaf node reaches JetStream in `domain`; any other stays.
+fn in_domain(subject: &str, domain: &str) -> String {
+    match subject.strip_prefix("$JS.API.") {
+        Some(call) => format!("$JS.{domain}.API.{call}"),
+        None if subject.starts_with("$KV.") => format!("$JS.{domain}.API.{subject}"),
+        None => subject.to_owned(),
     }
 }
 
@@ -274,6 +318,7 @@ mod tests {
             (s.capacity_get(), &["gateway", "operator"], &["coordinator"]),
             (s.event(), &["coordinator"], &["gateway", "operator"]),
             (s.limits(), &["gateway"], &["gateway"]),
+            (s.deadly(), &["gateway"], &["gateway"]),
             (s.trace(), &["operator"], &["gateway"]),
             (s.usage(), &["gateway"], &["billing"]),
             (s.coordinator(&g), &["coordinator"], &["coordinator", "operator"]),
@@ -281,6 +326,8 @@ mod tests {
             ("$KV.tb_keys.alice".into(), &["keys"], &[]),
             ("$KV.tb_responses.all.r".into(), &["gateway"], &[]),
             ("$KV.tb_budgets.alice".into(), &["gateway"], &[]),
+            ("$KV.tb_seal.keys".into(), &["gateway"], &[]),
+            ("$JS.API.STREAM.MSG.GET.KV_tb_seal".into(), &["gateway"], &[]),
             ("$JS.API.STREAM.PURGE.KV_tb_budgets".into(), &[], &[]),
             ("$KV.tb_coordinator.leader".into(), &["coordinator"], &[]),
             ("$JS.API.STREAM.CREATE.KV_tb_keys".into(), &["gateway", "keys"], &[]),

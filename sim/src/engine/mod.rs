@@ -38,7 +38,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokenbus_bus::task;
 use tokenbus_engine::{Engine, EngineInfo, Health, Job, ModelCommandError, Overrides, Running, Sink, job_channel};
-use tokenbus_protocol::{Feature, ModelInfo};
+use tokenbus_protocol::{Feature, ModelInfo, SlotsFrom};
 use tokio::sync::{mpsc, watch};
 
 use self::batch::Batch;
@@ -52,6 +52,8 @@ pub struct SimOptions {
     pub models: Vec<String>,
     /// Requests that it runs at the same time.
     pub slots: u32,
+    /// Where that number comes from, as the status tells it.
+    pub slots_from: SlotsFrom,
     /// Time to first token.
     pub ttft: Duration,
     /// Inter-token latency.
@@ -87,6 +89,7 @@ impl SimEngine {
             health: Health::Ready,
             models: options.models.iter().map(|name| model(name, &options)).collect(),
             slots: options.slots,
+            slots_from: options.slots_from,
             kv_used: None,
         };
         let (commands, received) = job_channel();

@@ -22,6 +22,8 @@ pub(crate) struct Ask {
     pub(crate) floor: u32,
     /// Higher is served earlier.
     pub(crate) priority: i32,
+    /// Free slots that are kept for other gateways.
+    pub(crate) kept: u32,
     /// Why the worker would not take it even with a free slot.
     pub(crate) obstacle: Option<RejectReason>,
 }
@@ -120,9 +122,9 @@ impl Admission {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a new request would get a slot or a place.
-    pub(crate) fn has_room(&self) -> bool {
-        (self.running < self.slots && self.queue.is_empty()) || self.queued() < self.queue_limit
+    /// Slots for which nothing waits here.
+    pub(crate) fn free(&self) -> u32 {
+        self.slots.saturating_sub(self.running).saturating_sub(self.queued())
     }
 
     /// Decides about a request. An id that runs here, or ran to an end, is looked at before any
@@ -163,7 +165,7 @@ impl Admission {
         let last = Order(Reverse(ask.priority), self.arrivals);
         let place = match inherited {
             Some(place) => place,
-            None if self.running < self.slots && self.queue.is_empty() => Place::Slot,
+            None if self.running.saturating_add(ask.kept) < self.slots && self.queue.is_empty() => Place::Slot,
             None if self.queued() < self.queue_limit => Place::Queue(last),
             None => return Verdict::Reject(RejectReason::Busy),
         };

@@ -14,6 +14,7 @@ fn ask(n: u128, attempt: u32) -> Ask {
         attempt,
         floor: 0,
         priority: 0,
+        kept: 0,
         obstacle: None,
     }
 }
@@ -41,10 +42,12 @@ fn a_full_worker_is_busy_and_has_room_again_after_an_end() {
     let mut a = admission(2, 0);
     assert_eq!(a.request(&ask(1, 0)), verdict(Verdict::Run));
     assert_eq!(a.request(&ask(2, 0)), verdict(Verdict::Run));
-    assert!(!a.has_room());
+    assert_eq!(a.free(), 0);
     assert_eq!(a.request(&ask(3, 0)), verdict(BUSY));
     assert!(a.end(id(1), 0));
-    assert!(a.has_room());
+    assert_eq!(a.free(), 1);
+    let late = Ask { kept: 1, ..ask(4, 0) };
+    assert_eq!(a.request(&late), verdict(BUSY), "the slot is kept for another gateway");
     assert_eq!(a.request(&ask(3, 1)), verdict(Verdict::Run));
     assert_eq!(a.running(), 2);
 }

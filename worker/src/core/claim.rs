@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokenbus_bus::{Bus, BusError};
+use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_protocol::{Claim, Control, ControlReply, Name, Ping, Pong};
 use tokio::time::{Duration, Instant as TokioInstant};
 
@@ -142,7 +142,7 @@ async fn ask_once(bus: &Bus, subject: &str, identity: &Identity) -> Result<Answe
 }
 
 /// The first answer that says something.
-async fn given_within(answers: &mut Subscriber, time: Duration, identity: &Identity) -> Option<Answer> {
+async fn given_within(answers: &mut Subscription, time: Duration, identity: &Identity) -> Option<Answer> {
     let given = async {
         while let Some(message) = answers.next().await {
             if let Some(answer) = read(&message, identity) {

@@ -61,6 +61,14 @@ impl Core {
                 self.parts.readings.ask();
                 done()
             }
+            Control::Waits(waits) => {
+                self.turns.waits(&waits.gateway);
+                done()
+            }
+            Control::Decline(decline) => {
+                self.on_decline(&decline.gateway, decline.slots);
+                done()
+            }
             Control::Unknown => refused("this worker does not know this command".to_owned()),
         };
         self.answer(reply, &answer);

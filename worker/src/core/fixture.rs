@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokenbus_bus::task;
 use tokenbus_engine::job_channel;
-use tokenbus_protocol::{Cancel, Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind};
+use tokenbus_protocol::{
+    Cancel, Capabilities, Control, ControlReply, Features, ModelInfo, Name, Request, RequestKind, SlotsFrom,
+};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -87,6 +89,7 @@ pub(crate) fn info(slots: u32) -> EngineInfo {
             },
         }],
         slots,
+        slots_from: SlotsFrom::Engine,
         kv_used: None,
     }
 }
@@ -149,6 +152,10 @@ pub(crate) fn bench(slots: u32, queue: u32) -> Bench {
         connection: Some(1),
         _snapshot: watching,
     }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
 }
 
 pub(crate) fn request(n: u128, attempt: u32) -> Request<'static> {
@@ -246,6 +253,7 @@ impl Bench {
                         of.sort_unstable();
                         format!("held {of:?}")
                     }
+                    Body::Offer(offer) => format!("offer {}", offer.slots),
                     Body::Unknown => "unknown".into(),
                 };
                 seen.push((frame.stream, frame.attempt, frame.seq, what));

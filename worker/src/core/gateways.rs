@@ -1,11 +1,13 @@
 //! The worker and its gateways: streams of one that is gone are stopped, and one that may have lost
 //! frames is told what is here.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokenbus_protocol::{Body, ErrorCode, Frame, Held, HeldStream, Name};
+use tokenbus_protocol::{Body, ErrorCode, Frame, Held, HeldStream, Name, Offer, WorkerState};
 use uuid::Uuid;
 
+use crate::core::timers::Due;
 use crate::core::{Core, refusal};
 use crate::limits;
 use crate::outbox::Press;
@@ -50,6 +52,68 @@ impl Core {
         }
     }
 
+    /// Offers the free slots to the waiting gateways, in turn.
+    pub(crate) fn offer_slots(&mut self, now: Instant) {
+        if !self.turns.is_on() {
+            return;
+        }
+        if self.state() != WorkerState::Ready {
+            self.turns.clear();
+            self.parts.outboxes.keep_nothing();
+        }
+        for gateway in self.turns.lapse(now) {
+            self.parts.metrics.lapsed_offers.inc();
+            self.note_kept(&gateway);
+        }
+        let offered = self.turns.offer(self.admission.free(), now);
+        if !offered.is_empty() {
+            self.timers.set(now + limits::OFFER_PATIENCE, Due::Offer);
+        }
+        let mut slots = BTreeMap::<Name, u32>::new();
+        for gateway in offered {
+            self.parts.metrics.offers.inc();
+            *slots.entry(gateway).or_default() += 1;
+        }
+        for (gateway, slots) in slots {
+            self.offer(&gateway, slots, now);
+        }
+        self.parts.load.set_by_turns(self.turns.is_on());
+    }
+
+    fn offer(&mut self, gateway: &Name, slots: u32, now: Instant) {
+        let Some(outbox) = self.parts.outboxes.of(gateway, now) else {
+            return self.turns.decline(gateway, slots);
+        };
+        outbox.set_kept(self.turns.kept_for(gateway));
+        let frame = Frame {
+            stream: 0,
+            attempt: 0,
+            seq: 0,
+            body: Body::Offer(Offer { slots }),
+        };
+        // An offer that is not heard lapses.
+        if let Err(error) = outbox.push(&frame, Press::Answer) {
+            tracing::debug!(%error, %gateway, "a free slot was not offered");
+        }
+    }
+
+    /// A gateway has no request for `slots` of the slots that were offered.
+    pub(crate) fn on_decline(&mut self, gateway: &Name, slots: u32) {
+        self.turns.decline(gateway, slots);
+        self.note_kept(gateway);
+    }
+
+    /// A request of `gateway` came, which uses up a slot that was kept for it.
+    pub(crate) fn redeem(&mut self, gateway: &Name) {
+        if self.turns.redeem(gateway) {
+            self.note_kept(gateway);
+        }
+    }
+
+    fn note_kept(&self, gateway: &Name) {
+        self.parts.outboxes.set_kept(gateway, self.turns.kept_for(gateway));
+    }
+
     /// The connection to NATS was lost and is back: frames may be missing, and where no more follow
     /// nobody would notice.
     pub(crate) fn on_reconnected(&mut self, now: Instant) {
@@ -69,6 +133,7 @@ impl Core {
         for id in left {
             self.end(id, Some(error.clone()), Outcome::GatewayLost, now);
         }
+        self.turns.forget(gateway);
         self.parts.outboxes.close_one(gateway);
     }
 }

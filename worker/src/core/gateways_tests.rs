@@ -4,13 +4,8 @@ use std::time::Duration;
 
 use tokenbus_protocol::{Control, Delta, Finish, Request, RollCall};
 
-use super::*;
 use crate::core::fixture::*;
 use crate::limits;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
 
 fn from(gateway: &str, n: u128) -> Request<'static> {
     Request {

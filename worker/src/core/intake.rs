@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use tokenbus_bus::{Bus, BusError, Refusals, backoff};
+use tokenbus_bus::{Bus, BusError, Refusals, Subscription, backoff};
 use tokenbus_protocol::{Family, Name, QUEUE_GROUP, Subjects};
 use tokio::task::JoinSet;
 
@@ -52,7 +52,7 @@ enum Item {
 struct Tagged {
     interest: Interest,
     generation: u64,
-    subscriber: Option<Subscriber>,
+    subscriber: Option<Subscription>,
 }
 
 impl Stream for Tagged {
@@ -75,7 +75,7 @@ impl Stream for Tagged {
 }
 
 enum Done {
-    Subscribed(Vec<(Interest, u64, Subscriber)>),
+    Subscribed(Vec<(Interest, u64, Subscription)>),
     Left,
 }
 
@@ -212,7 +212,7 @@ impl Intake {
         }
     }
 
-    fn add(&mut self, list: Vec<(Interest, u64, Subscriber)>) {
+    fn add(&mut self, list: Vec<(Interest, u64, Subscription)>) {
         for (interest, generation, subscriber) in list {
             // Dropping one that is not wanted any more unsubscribes it.
             if self.wanted.get(&interest) == Some(&generation) {
@@ -279,7 +279,7 @@ async fn try_subscribe(
     bus: &Bus,
     list: &[(Interest, String)],
     generation: u64,
-) -> Result<Vec<(Interest, u64, Subscriber)>, BusError> {
+) -> Result<Vec<(Interest, u64, Subscription)>, BusError> {
     let mut subscribed = Vec::with_capacity(list.len());
     for (interest, subject) in list {
         let subscriber = match interest {

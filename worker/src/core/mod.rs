@@ -18,12 +18,13 @@ pub(crate) mod refused;
 mod requests;
 mod tenure;
 mod timers;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{Body, EngineError, ErrorCode, FreeHint, MAX_MODEL_NAME, Subjects, WorkerState};
+use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, SlotsFrom, Subjects, WorkerState};
 use tokenbus_telemetry::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,13 +38,13 @@ use crate::core::intake::Interest;
 use crate::core::refused::Refused;
 use crate::core::tenure::Tenure;
 use crate::core::timers::{Due, Timers};
+use crate::core::turns::Turns;
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::limits;
 use crate::options::Identity;
 use crate::outbox::outboxes::Outboxes;
 use crate::outbox::post::Post;
 use crate::outbox::stream::{Ends, Key};
-use crate::report::free::{Hint, Hints};
 use crate::report::load::Load;
 use crate::report::malformed::LogLimit;
 use crate::report::metrics::{Metrics, Outcome};
@@ -94,7 +95,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) jobs: HashMap<Uuid, AcceptedRequest>,
     pub(crate) timers: Timers,
-    pub(crate) hints: Hints,
+    pub(crate) turns: Turns,
     pub(crate) drain: Drain,
     /// Bytes of bodies in parts that are announced or here.
     pub(crate) bodies: u64,
@@ -120,7 +121,7 @@ impl Core {
             admission,
             jobs: HashMap::new(),
             timers: Timers::default(),
-            hints: Hints::new(limits::HINT_GAP),
+            turns: Turns::new(limits::GATEWAYS, limits::OFFER_PATIENCE),
             drain: Drain::Serving,
             bodies: 0,
             commands: JoinSet::new(),
@@ -204,21 +205,24 @@ impl Core {
     pub(crate) fn on_timers(&mut self, now: Instant) {
         while let Some(due) = self.timers.pop(now) {
             match due {
-                Due::Deadline(id) => {
-                    let error = EngineError {
-                        retryable: false,
-                        ..refusal(ErrorCode::Timeout, "The request's time is over")
-                    };
-                    self.end(id, Some(error), Outcome::TimedOut, now);
-                }
+                Due::Deadline(id) => self.time_is_over(id, now),
                 Due::Parts(id) => {
                     let error = refusal(ErrorCode::Timeout, "A part of the request did not come");
                     self.end(id, Some(error), Outcome::Failed, now);
                 }
                 // What follows from these is decided by `settle`.
-                Due::Grace | Due::Hint => {}
+                Due::Grace | Due::Offer => {}
             }
         }
+    }
+
+    /// The client of a request waits no longer.
+    fn time_is_over(&mut self, id: Uuid, now: Instant) {
+        let error = EngineError {
+            retryable: false,
+            ..refusal(ErrorCode::Timeout, "The request's time is over")
+        };
+        self.end(id, Some(error), Outcome::TimedOut, now);
     }
 
     /// A moment has passed: silent streams say that they live, gateways are probed, idle outboxes go.
@@ -270,17 +274,17 @@ impl Core {
             }
         }
         self.parts.load.set_queued(self.admission.queued());
-        let room = self.state() == WorkerState::Ready && self.admission.has_room();
-        match self.hints.decide(now, room) {
-            Hint::None => {}
-            Hint::Later(at) => self.timers.set(at, Due::Hint),
-            Hint::Send(models) => self.hint(&models),
-        }
+        self.offer_slots(now);
     }
 
     /// Whether nothing is left of a worker that was asked to stop.
     pub(crate) fn is_finished(&self) -> bool {
         self.drain.is_stopping() && self.jobs.is_empty()
+    }
+
+    /// Whether no request runs or waits here.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// Enters a draining state: at once no room, what waits is handed over.
@@ -332,6 +336,7 @@ impl Core {
             engine: self.info.engine,
             models: self.announced(),
             slots,
+            slots_from: self.parts.slots.map_or(self.info.slots_from, |_| SlotsFrom::Flag),
             kv_used: self.info.kv_used,
         };
         self.parts.snapshot.send_if_modified(|old| {
@@ -345,19 +350,6 @@ impl Core {
         let waiting: Vec<Uuid> = self.admission.waiting().collect();
         for id in waiting {
             self.end(id, Some(error.clone()), outcome, now);
-        }
-    }
-
-    fn hint(&self, models: &[String]) {
-        let hint = FreeHint {
-            worker: self.parts.identity.worker.clone(),
-            room: self.parts.load.room(),
-        };
-        for model in models {
-            self.parts.metrics.hints.inc();
-            self.parts
-                .post
-                .send(self.parts.subjects.free(model, &hint.worker), &hint);
         }
     }
 }

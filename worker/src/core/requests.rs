@@ -48,10 +48,14 @@ impl Core {
             attempt: request.attempt,
             floor: request.floor,
             priority: request.priority,
+            kept: self.turns.kept().saturating_sub(self.turns.kept_for(&request.gateway)),
             obstacle,
         });
         if decision.stop.is_some() {
             self.stop(request.id, now);
+        }
+        if decision.verdict != Verdict::Reject(RejectReason::Duplicate) {
+            self.redeem(&request.gateway);
         }
         match decision.verdict {
             Verdict::Run => self.accept(payload, request, outbox, 0, now),
@@ -97,6 +101,10 @@ impl Core {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| job.has_slot) else {
             return;
         };
+        if job.deadline <= now {
+            // The timer that says so comes behind what made room for it.
+            return self.time_is_over(id, now);
+        }
         let Stage::Complete(body) = &job.stage else { return };
         let task = engine::Job {
             id,
@@ -226,7 +234,7 @@ impl Core {
         self.parts.metrics.refused(reason);
         let mut retry_after_ms = None;
         if reason == RejectReason::Busy {
-            self.hints.refused(&request.model);
+            self.turns.waits(&request.gateway);
             retry_after_ms = self.pace.retry_after_ms(self.admission.queued());
         }
         let message = match (reason, &self.info.health) {
@@ -242,7 +250,7 @@ impl Core {
             body: Body::Reject(Reject {
                 reason,
                 worker: self.parts.identity.worker.clone(),
-                room: self.parts.load.room(),
+                room: self.parts.load.room_with(self.turns.kept_for(&request.gateway)),
                 message,
                 retry_after_ms,
                 id: Some(request.id),

@@ -1,45 +1,74 @@
-//! Tests of the worker's mind: queue, hints, time, drain, control messages.
+//! Tests of the worker's mind: queue, turns, time, drain, control messages.
 
 use tokenbus_protocol::{
-    Control, ControlReply, Drain as DrainCommand, Family, Finish, ModelCommand, Ping, Request, Undrain,
+    Control, ControlReply, Decline, Drain as DrainCommand, Family, Finish, ModelCommand, Ping, Request, Undrain, Waits,
 };
 
 use super::fixture::*;
 use super::*;
 
 #[tokio::test]
-async fn full_is_busy_at_once_and_room_is_hinted() {
+async fn who_was_refused_is_offered_the_next_free_slot() {
     let mut b = bench(1, 0);
     b.send(&request(1, 0));
     b.send(&request(2, 0));
     assert_eq!(b.said(), ["1: accepted 0", "2: reject busy"]);
-    assert!(b.letters.try_recv().is_err(), "no room yet");
     b.engine.sink(0).finish(Finish::default());
     b.settle();
-    let hint = b.letters.try_recv().unwrap();
-    assert_eq!(hint.subject, "tb.v1.free.m.w1");
-    let hint: FreeHint = tokenbus_protocol::decode(&hint.payload).unwrap();
-    assert_eq!((hint.worker.as_str(), hint.room.free), ("w1", 1));
-    b.send(&request(3, 0));
+    assert_eq!(b.said(), ["1: finish", "0: offer 1"]);
+    assert_eq!(b.reason(&request(3, 0)), "3: accepted 0");
     b.engine.sink(1).finish(Finish::default());
     b.settle();
-    assert!(b.letters.try_recv().is_err(), "nobody was refused since");
+    assert_eq!(b.said(), ["3: finish", "0: offer 1"], "others may wait there");
+    b.tell(&Control::Decline(Decline {
+        gateway: name("g"),
+        slots: 1,
+    }));
+    assert_eq!(b.reason(&request(4, 0)), "4: accepted 0");
+    b.engine.sink(2).finish(Finish::default());
+    b.settle();
+    assert_eq!(b.said(), ["4: finish"], "nobody waits");
 }
 
 #[tokio::test]
-async fn hints_keep_their_distance() {
+async fn free_slots_go_round_the_waiting_gateways_and_nobody_else_gets_them() {
     let mut b = bench(1, 0);
-    for round in 0..2 {
-        b.send(&request(10 + round, 0));
-        b.send(&request(20 + round, 0));
-        b.engine.sink(usize::try_from(round).unwrap()).finish(Finish::default());
-        b.settle();
+    b.send(&request(1, 0));
+    for gateway in ["g", "h", "h"] {
+        b.tell(&Control::Waits(Waits { gateway: name(gateway) }));
     }
-    assert!(b.letters.try_recv().is_ok());
-    assert!(b.letters.try_recv().is_err(), "too early");
-    assert_eq!(b.core.timers.next(), Some(b.now + limits::HINT_GAP));
-    b.pass(limits::HINT_GAP);
-    assert!(b.letters.try_recv().is_ok());
+    let from = |n: u128, gateway: &str| Request {
+        gateway: name(gateway),
+        ..request(n, 0)
+    };
+    let mut next = 2;
+    for (round, turn) in ["g", "h", "g", "h"].into_iter().enumerate() {
+        b.engine.sink(round).finish(Finish::default());
+        b.settle();
+        let other = if turn == "g" { "h" } else { "g" };
+        b.send(&from(next, other));
+        b.send(&from(next + 1, turn));
+        let what = |gateway: &str| b.frames_for(gateway).pop().unwrap().3;
+        assert_eq!((what(other), what(turn)), ("reject busy".into(), "accepted 0".into()));
+        next += 2;
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_a_dead_gateway_was_offered_goes_to_the_next_one() {
+    let mut b = bench(1, 0);
+    b.send(&request(1, 0));
+    b.frames();
+    for gateway in ["dead", "g"] {
+        b.tell(&Control::Waits(Waits { gateway: name(gateway) }));
+    }
+    b.engine.sink(0).finish(Finish::default());
+    b.settle();
+    assert_eq!(b.said(), ["1: finish"]);
+    assert_eq!(b.core.parts.load.room_with(0).free, 0, "kept");
+    b.pass(limits::OFFER_PATIENCE);
+    assert_eq!(b.said(), ["0: offer 1"]);
+    assert_eq!(b.reason(&request(2, 0)), "2: accepted 0");
 }
 
 #[tokio::test]
@@ -84,6 +113,23 @@ async fn a_request_whose_time_is_over_is_ended() {
         }),
         "2: reject expired"
     );
+}
+
+#[tokio::test]
+async fn a_request_whose_time_ended_in_the_queue_never_reaches_the_engine() {
+    let mut b = bench(1, 1);
+    b.send(&request(1, 0));
+    b.send(&Request {
+        budget_ms: 100,
+        ..request(2, 0)
+    });
+    b.frames();
+    b.now += Duration::from_millis(100);
+    // The slot is free before the timer was looked at.
+    b.engine.sink(0).finish(Finish::default());
+    b.settle();
+    assert_eq!(b.said(), ["1: finish", "2: error timeout false"]);
+    assert_eq!((b.engine.started(), b.running()), (1, 0));
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ pub(crate) enum Due {
     Parts(Uuid),
     /// Streams that still run are handed over.
     Grace,
-    /// A hint may be sent again.
-    Hint,
+    /// Nobody took a slot that was offered.
+    Offer,
 }
 
 /// Times to come, earliest first.

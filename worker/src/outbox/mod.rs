@@ -10,7 +10,7 @@ mod split;
 pub(crate) mod stream;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -91,6 +91,8 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     bound: usize,
     load: Arc<Load>,
+    /// Slots that are kept for its gateway.
+    kept: AtomicU32,
     /// Whether anybody is there is to be found out with the next message.
     probe: AtomicBool,
     wake: Notify,
@@ -104,6 +106,7 @@ impl Outbox {
             queue: Mutex::default(),
             bound,
             load,
+            kept: AtomicU32::new(0),
             probe: AtomicBool::new(false),
             wake: Notify::new(),
             drained: Arc::default(),
@@ -133,6 +136,11 @@ impl Outbox {
         let patient = press == Press::Patient;
         self.signal(queue, if patient { Told::Patient } else { Told::Urgent });
         Ok(())
+    }
+
+    /// Sets how many slots are kept for its gateway, which the next batches tell.
+    pub(crate) fn set_kept(&self, slots: u32) {
+        self.kept.store(slots, Ordering::Relaxed);
     }
 
     /// Has NATS say if nobody reads what is sent: the next message asks for it, one without
@@ -239,7 +247,7 @@ impl Outbox {
             stream: 0,
             attempt: 0,
             seq: 0,
-            body: Body::Room(self.load.room()),
+            body: Body::Room(self.load.room_with(self.kept.load(Ordering::Relaxed))),
         };
         let full = queue.open.push(&room)?;
         queue.seal(full);
@@ -258,7 +266,7 @@ fn weight(body: &Body<'_>) -> usize {
         Body::Error(error) => error.message.len(),
         Body::Reject(reject) => reject.message.len(),
         Body::Held(held) => held.streams.len() * limits::HELD_STREAM,
-        Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Unknown => 0,
+        Body::Accepted(_) | Body::Alive(_) | Body::Room(_) | Body::Offer(_) | Body::Unknown => 0,
     }
 }
 

@@ -93,6 +93,20 @@ impl Outboxes {
         self.open.keys().cloned().collect()
     }
 
+    /// Tells `gateway` with the next batch that so many slots are kept for it.
+    pub(crate) fn set_kept(&self, gateway: &Name, slots: u32) {
+        if let Some(open) = self.open.get(gateway) {
+            open.outbox.set_kept(slots);
+        }
+    }
+
+    /// No slots are kept any more.
+    pub(crate) fn keep_nothing(&self) {
+        for open in self.open.values() {
+            open.outbox.set_kept(0);
+        }
+    }
+
     /// Finds out whether anybody is subscribed as `gateway`: NATS says so if not.
     pub(crate) fn probe(&self, gateway: &Name) {
         if let Some(open) = self.open.get(gateway) {

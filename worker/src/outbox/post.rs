@@ -1,4 +1,4 @@
-//! Small messages beside the frames: hints and control replies. The loop drops them here and goes
+//! Small messages beside the frames: control replies. The loop drops them here and goes
 //! on; a task of its own waits for NATS.
 
 use bytes::Bytes;
@@ -31,8 +31,8 @@ impl Post {
         (Self { letters, metrics }, out)
     }
 
-    /// Queues `message` for `subject`. When the queue is full it is dropped and counted: hints are
-    /// only hints, and who asked for a reply asks again.
+    /// Queues `message` for `subject`. When the queue is full it is dropped and counted: who asked for a reply asks
+    /// again.
     pub(crate) fn send<T: Serialize>(&self, subject: String, message: &T) {
         let payload = match tokenbus_protocol::encode(message) {
             Ok(bytes) => Bytes::from(bytes),

@@ -15,6 +15,8 @@ pub(crate) struct Load {
     running: AtomicU32,
     queued: AtomicU32,
     accepting: AtomicBool,
+    /// Free slots go to waiting gateways in turn.
+    by_turns: AtomicBool,
     changed: Notify,
     models: Mutex<BTreeMap<String, Arc<Share>>>,
 }
@@ -54,6 +56,11 @@ impl Load {
     pub(crate) fn set_capacity(&self, slots: u32, accepting: bool) {
         self.slots.store(slots, Ordering::Relaxed);
         self.accepting.store(accepting, Ordering::Relaxed);
+    }
+
+    /// Sets whether free slots go to waiting gateways in turn. They are then free only for whom they are kept.
+    pub(crate) fn set_by_turns(&self, by_turns: bool) {
+        self.by_turns.store(by_turns, Ordering::Relaxed);
     }
 
     /// Sets the number of waiting requests.
@@ -126,6 +133,17 @@ impl Load {
         self.queued.load(Ordering::Relaxed)
     }
 
+    /// The room for a gateway for which `kept` slots are kept.
+    pub(crate) fn room_with(&self, kept: u32) -> Room {
+        let room = self.room();
+        let free = if self.by_turns.load(Ordering::Relaxed) {
+            room.free.min(kept)
+        } else {
+            room.free
+        };
+        Room { free, ..room }
+    }
+
     /// The room for new requests; none while the worker takes none.
     pub(crate) fn room(&self) -> Room {
         let queued = self.queued();
@@ -182,6 +200,9 @@ mod tests {
         load.set_queued(0);
         assert_eq!(load.room(), Room { free: 1, queued: 0 });
         drop(second);
+        load.set_by_turns(true);
+        let free = |kept| load.room_with(kept).free;
+        assert_eq!((load.room().free, free(0), free(1), free(9)), (2, 0, 1, 2));
         load.set_capacity(2, false);
         assert_eq!(load.room(), Room::default(), "draining");
     }

@@ -94,7 +94,8 @@ pub struct Metrics {
     pub(crate) unsent_batches: Counter,
     pub(crate) unsent_answers: Counter,
     pub(crate) overflows: Counter,
-    pub(crate) hints: Counter,
+    pub(crate) offers: Counter,
+    pub(crate) lapsed_offers: Counter,
     pub(crate) slots: Gauge,
     pub(crate) running: Gauge,
     pub(crate) queued: Gauge,
@@ -140,7 +141,8 @@ impl Default for Metrics {
             unsent_batches: Counter::default(),
             unsent_answers: Counter::default(),
             overflows: Counter::default(),
-            hints: Counter::default(),
+            offers: Counter::default(),
+            lapsed_offers: Counter::default(),
             slots: Gauge::default(),
             running: Gauge::default(),
             queued: Gauge::default(),
@@ -197,9 +199,14 @@ impl Metrics {
             self.overflows.clone(),
         );
         r.register(
-            "worker_free_hints",
-            "Hints that there is room again",
-            self.hints.clone(),
+            "worker_slot_offers",
+            "Free slots that were offered to waiting gateways in turn",
+            self.offers.clone(),
+        );
+        r.register(
+            "worker_slot_offers_lapsed",
+            "Offered slots that their gateway neither took nor declined in time",
+            self.lapsed_offers.clone(),
         );
         r.register(
             "worker_slots",
@@ -332,7 +339,8 @@ mod tests {
             &m.unsent_batches,
             &m.unsent_answers,
             &m.overflows,
-            &m.hints,
+            &m.offers,
+            &m.lapsed_offers,
             &m.gateways_lost,
         ];
         for counter in counters {
@@ -346,7 +354,7 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Six outcomes and the refusals, one reason, three counts of tokens, seven counters, five gauges, three quantiles, and the
+        // Six outcomes and the refusals, one reason, three counts of tokens, eight counters, five gauges, three quantiles, and the
         // buckets, the sum and the count of one histogram.
         assert_eq!(
             samples.len(),

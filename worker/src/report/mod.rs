@@ -1,6 +1,5 @@
 //! What a worker tells of itself: how full it is, how fast it is, what it has done.
 
-pub(crate) mod free;
 pub(crate) mod load;
 pub(crate) mod malformed;
 pub(crate) mod metrics;

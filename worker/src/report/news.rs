@@ -20,13 +20,13 @@ pub(crate) async fn tell(bus: Bus, subject: String, readings: Arc<Readings>, mut
     let mut last = None;
     let mut last_at = Instant::now();
     loop {
-        let due = tokio::time::sleep(limits::STATUS_EVERY);
+        let due = bus.rhythm().after(Instant::now(), limits::STATUS_EVERY);
         tokio::select! {
             stopped = snapshot.wait_for(|snapshot| snapshot.state == WorkerState::Stopped) => {
                 let _ = stopped;
                 return;
             }
-            () = due => {}
+            () = tokio::time::sleep_until(due.into()) => {}
         }
         // What is not told now is told when NATS is back.
         if !bus.is_connected() {

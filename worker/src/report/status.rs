@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokenbus_bus::{Bus, Link};
-use tokenbus_protocol::{ModelInfo, ModelLoad, Status, WorkerReport, WorkerState};
+use tokenbus_bus::{Bus, Link, Rhythm};
+use tokenbus_protocol::{ModelInfo, ModelLoad, SlotsFrom, Status, WorkerReport, WorkerState};
 use tokio::sync::watch;
 
 use crate::limits;
@@ -28,6 +28,8 @@ pub(crate) struct Snapshot {
     pub(crate) models: Vec<ModelInfo>,
     /// Requests that it runs at once.
     pub(crate) slots: u32,
+    /// Where that number comes from.
+    pub(crate) slots_from: SlotsFrom,
     /// Part of the KV cache in use.
     pub(crate) kv_used: Option<f64>,
 }
@@ -40,6 +42,7 @@ impl Snapshot {
             engine: "",
             models: Vec::new(),
             slots: 0,
+            slots_from: SlotsFrom::Default,
             kv_used: None,
         }
     }
@@ -57,18 +60,20 @@ impl Snapshot {
 /// When the next status is due.
 #[derive(Debug)]
 struct Cadence {
+    rhythm: Rhythm,
     last: Option<Instant>,
     load_changed: bool,
 }
 
 impl Cadence {
     fn next(&self, now: Instant) -> Instant {
-        let gap = if self.load_changed {
-            limits::STATUS_GAP
+        let Some(last) = self.last else { return now };
+        let regular = self.rhythm.after(last, limits::STATUS_EVERY);
+        if self.load_changed {
+            regular.min(last + limits::STATUS_GAP)
         } else {
-            limits::STATUS_EVERY
-        };
-        self.last.map_or(now, |last| last + gap)
+            regular
+        }
     }
 
     fn sent(&mut self, now: Instant) {
@@ -141,6 +146,7 @@ impl Heartbeat {
         let mut link = self.bus.link();
         let mut rates = Rates::default();
         let mut cadence = Cadence {
+            rhythm: self.bus.rhythm(),
             last: None,
             load_changed: false,
         };
@@ -216,6 +222,7 @@ impl Heartbeat {
                 started_at_ms: self.identity.started_at_ms,
                 models: snapshot.models.clone(),
                 slots: snapshot.slots,
+                slots_from: (snapshot.slots > 0).then_some(snapshot.slots_from),
                 active: self.load.running(),
                 queued: self.load.queued(),
                 tokens_per_second: rates.all.sample(now, totals.tokens),
@@ -239,6 +246,7 @@ mod tests {
     fn a_heartbeat_a_second_and_soon_after_a_change_of_load() {
         let now = Instant::now();
         let mut cadence = Cadence {
+            rhythm: Rhythm::new(now),
             last: None,
             load_changed: false,
         };
@@ -248,7 +256,11 @@ mod tests {
         cadence.load_changed = true;
         assert_eq!(cadence.next(now), now + limits::STATUS_GAP, "not more than 20 a second");
         cadence.sent(now + limits::STATUS_GAP);
-        assert_eq!(cadence.next(now), now + limits::STATUS_GAP + limits::STATUS_EVERY);
+        assert_eq!(
+            cadence.next(now),
+            now + limits::STATUS_EVERY,
+            "with all that is done each second"
+        );
     }
 
     #[test]

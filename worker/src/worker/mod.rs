@@ -14,7 +14,7 @@ use tokenbus_protocol::{Name, Subjects, WorkerState};
 use tokenbus_telemetry::{Exporting, Role, TelemetryError, Tracer};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant as TokioInstant, MissedTickBehavior};
+use tokio::time::Instant as TokioInstant;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::claim::{self, IdTaken};
@@ -337,8 +337,7 @@ impl Loop<'_> {
     /// nothing else.
     async fn run(&mut self, shutdown: &CancellationToken) {
         let mut shutdown = pin!(shutdown.cancelled());
-        let mut tick = tokio::time::interval(limits::TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         let (mut stopping, mut engine_gone, mut confirmed) = (false, false, false);
         loop {
             if std::mem::take(&mut self.core.relisten) {
@@ -347,6 +346,13 @@ impl Loop<'_> {
             if self.core.is_finished() && !self.intake.is_leaving() {
                 return;
             }
+            // A worker without requests looks at nothing but its own claim and its metrics.
+            let pause = if self.core.is_idle() {
+                limits::STATUS_EVERY
+            } else {
+                limits::TICK
+            };
+            let tick = TokioInstant::from_std(self.worker.bus.rhythm().after(ticked, pause));
             let timer = self.core.timers.next();
             let due = TokioInstant::from_std(timer.unwrap_or_else(Instant::now));
             tokio::select! {
@@ -357,11 +363,12 @@ impl Loop<'_> {
                     self.core.on_shutdown(Instant::now());
                 }
                 () = tokio::time::sleep_until(due), if timer.is_some() => self.core.on_timers(Instant::now()),
-                _ = tick.tick() => {
+                () = tokio::time::sleep_until(tick) => {
+                    ticked = Instant::now();
                     // A server that is connected to later may have another limit.
                     self.core.parts.max_frame = self.worker.max_frame();
                     let connection = Some(self.link.borrow()).filter(|link| link.connected).map(|link| link.epoch);
-                    self.core.on_tick(connection, Instant::now());
+                    self.core.on_tick(connection, ticked);
                 }
                 Ok(()) = self.link.changed() => {
                     let link = self.link.borrow_and_update().clone();

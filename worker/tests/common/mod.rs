@@ -21,8 +21,8 @@ use futures_util::StreamExt as _;
 use prometheus_client::registry::Registry;
 use tokenbus_bus::{BusOptions, task};
 use tokenbus_protocol::{
-    BatchReader, Body, Cancel, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, Status,
-    Subjects,
+    BatchReader, Body, Cancel, Control, ControlReply, Features, Frame, Name, Request, RequestKind, Room, SlotsFrom,
+    Status, Subjects,
 };
 use tokenbus_sim::{SimEngine, SimOptions};
 use tokenbus_worker::engine::Overrides;
@@ -133,6 +133,7 @@ pub fn sim(slots: u32, ttft_ms: u64, itl_ms: u64) -> SimOptions {
     SimOptions {
         models: vec!["m".to_owned()],
         slots,
+        slots_from: SlotsFrom::Flag,
         ttft: Duration::from_millis(ttft_ms),
         itl: Duration::from_millis(itl_ms),
         context_length: None,
@@ -233,6 +234,8 @@ pub struct Gateway {
     /// By stream and attempt.
     pub streams: BTreeMap<(u64, u32), Seen>,
     pub rooms: BTreeMap<String, Room>,
+    /// Slots that workers offered.
+    pub offered: u32,
     pub messages: u64,
     pub frames: u64,
     /// Whether a hole in a sequence is no failure of the test.
@@ -255,6 +258,7 @@ impl Gateway {
             out,
             streams: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            offered: 0,
             messages: 0,
             frames: 0,
             bears_holes: false,
@@ -343,6 +347,10 @@ impl Gateway {
         if let Body::Room(room) = frame.body {
             assert_eq!(frame.stream, 0);
             self.rooms.insert(worker.to_owned(), room);
+            return;
+        }
+        if let Body::Offer(offer) = frame.body {
+            self.offered += offer.slots;
             return;
         }
         let key = (frame.stream, frame.attempt);

@@ -269,6 +269,7 @@ impl Record {
             HttpError::Call(
                 CallError::NoWorker { .. }
                 | CallError::Full { .. }
+                | CallError::WaitTooLong { .. }
                 | CallError::Unsupported { .. }
                 | CallError::Engine(_)
                 | CallError::WorkerLost { .. }
@@ -399,3 +400,8 @@ impl Drop for Record {
         self.end(Outcome::Cancelled, CLIENT_GONE, None);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+#[path = "record_tests.rs"]
+mod tests;

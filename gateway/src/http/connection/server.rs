@@ -13,6 +13,7 @@ use crate::http::connection::exchanges::{Connection, http1};
 use crate::http::connection::places::Places;
 pub use crate::http::connection::places::connections_within;
 use crate::http::limits::{ACCEPT_PAUSE, LAST_WORDS};
+use crate::http::options::MostConnections;
 use crate::metrics::Metrics;
 
 /// How serving ends: first `draining`, then `closing`, then the grace.
@@ -27,12 +28,23 @@ pub struct Ending {
     pub grace: Duration,
 }
 
+impl Ending {
+    /// Of a server that goes on.
+    pub fn new(grace: Duration) -> Self {
+        Self {
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            grace,
+        }
+    }
+}
+
 /// Serves `router` on `listener` until `ending` closes it, lets running requests end within the grace, and returns.
-/// At most `most` connections are open at once.
+/// No more connections are open at once than `most` allows.
 ///
 /// After the grace the core ends running requests with an error. Connections that outlive even that are cut, which the
 /// client sees as a broken stream.
-pub async fn serve(listener: TcpListener, router: Router, (most, metrics): (usize, Metrics), ending: Ending) {
+pub async fn serve(listener: TcpListener, router: Router, (most, metrics): (MostConnections, Metrics), ending: Ending) {
     let mut places = Places::new(most, metrics);
     let mut connections = JoinSet::new();
     let http1 = http1();
@@ -43,8 +55,8 @@ pub async fn serve(listener: TcpListener, router: Router, (most, metrics): (usiz
             () = ending.closing.cancelled() => break,
             Some(ended) = connections.join_next() => check(ended),
             accepted = pause.accept(&listener) => match accepted {
-                Ok((tcp, _)) => {
-                    let Some(place) = places.take() else {
+                Ok((tcp, from)) => {
+                    let Some(place) = places.take(from.ip()) else {
                         if let Some(told) = places.refuse(tcp) {
                             connections.spawn(told);
                         }

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use tokenbus_api::{
-    Checked, ItemPage, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, RequestError, ResponseRequest,
+    Checked, ItemPage, KeptResponse, KnownResponses, RESPONSE_ID_PREFIX, RequestError, ResponseRequest, Seal,
     TranslatedRequest, openai_envelope,
 };
 use tokenbus_protocol::RequestKind;
@@ -71,7 +71,7 @@ pub(crate) async fn create<C: Backend>(
         Err(refusal) => return *refusal,
     };
     let tenant = received.headers.tenant.clone();
-    match translate(&edge.responses, &received.body, tenant).await {
+    match translate(&edge, &received.body, tenant).await {
         Ok((translated, keeper)) => received.answer_kept(&edge, translated, keeper).await,
         Err(error) => received.refuse(&error),
     }
@@ -88,8 +88,10 @@ pub(crate) async fn input_tokens<C: Backend>(
         Err(refusal) => return *refusal,
     };
     let counted = async {
-        let create = read(&received.body).await?;
-        let known = known(&edge.responses, received.headers.tenant.as_deref(), &create).await?;
+        let mut create = read(&received.body).await?;
+        let tenant = received.headers.tenant.as_deref();
+        let known = known(&edge.responses, tenant, &create).await?;
+        create.seal = seal(&edge, tenant, &create).await?;
         Ok(run_off_thread(received.body.len(), move || create.count(&known)).await??)
     };
     match counted.await {
@@ -103,12 +105,13 @@ async fn read(body: &Bytes) -> Result<ResponseRequest, HttpError> {
     Ok(run_off_thread(body.len(), move || ResponseRequest::read(&body)).await??)
 }
 
-async fn translate(
-    store: &ResponsesStore,
+async fn translate<C>(
+    edge: &Edge<C>,
     body: &Bytes,
     tenant: Option<String>,
 ) -> Result<(Checked, Option<Keeper>), HttpError> {
-    let create = read(body).await?;
+    let store = &edge.responses;
+    let mut create = read(body).await?;
     let keep = match create.store {
         Some(false) => false,
         Some(true) => {
@@ -119,6 +122,7 @@ async fn translate(
         None => store.ready().await.is_ok(),
     };
     let known = known(store, tenant.as_deref(), &create).await?;
+    create.seal = seal(edge, tenant.as_deref(), &create).await?;
     // Stored responses may be large although the body is small.
     let bytes = body.len() + known.values().map(KeptResponse::bytes).sum::<usize>();
     let translated = run_off_thread(bytes, move || create.translate(&known, keep)).await??;
@@ -130,6 +134,12 @@ async fn translate(
         items,
     });
     Ok((checked, keeper))
+}
+
+/// What seals and opens the reasoning that the client carries.
+async fn seal<C>(edge: &Edge<C>, tenant: Option<&str>, create: &ResponseRequest) -> Result<Seal, HttpError> {
+    let seal = edge.seals.seal(tenant, &create.sealing()).await;
+    seal.map_err(|error| not_kept("input", error))
 }
 
 /// The stored responses that `create` refers to. Missing ones are left out.

@@ -174,6 +174,9 @@ fn call(error: &CallError) -> Verdict {
         CallError::Full { retry_after, .. } => new(S::TOO_MANY_REQUESTS, RATE, Rejected)
             .code("server_busy")
             .retry_after(*retry_after),
+        CallError::WaitTooLong { retry_after, .. } => new(S::SERVICE_UNAVAILABLE, SERVER, Rejected)
+            .code("wait_too_long")
+            .retry_after(*retry_after),
         // A retry would put the same load on a cluster that was too slow already.
         CallError::Deadline { .. } => new(S::GATEWAY_TIMEOUT, SERVER, TimedOut)
             .code("deadline_exceeded")

@@ -90,6 +90,14 @@ fn errors_of_a_call() {
         },
         (429, RATE, "server_busy", None, Some(3), Rejected),
     );
+    is(
+        CallError::WaitTooLong {
+            model: model(),
+            wait: Duration::from_secs(9),
+            retry_after: Duration::from_secs(5),
+        },
+        (503, SERVER, "wait_too_long", None, Some(5), Rejected),
+    );
     for stage in [Stage::Queue, Stage::Accept, Stage::FirstToken, Stage::Generation] {
         is(
             CallError::Deadline { stage },

@@ -159,7 +159,9 @@ function worker(one) {
   used.style.width = `${one.slots ? Math.min(100, (one.active / one.slots) * 100) : 0}%`;
   meter.append(used);
   const row = element("p", "row");
-  row.append(element("span", "use", `${one.active} of ${plural(one.slots, "slot")}`));
+  const use = element("span", "use", `${one.active} of ${plural(one.slots, "slot")}`);
+  if (one.slots_from) use.title = `Where the number of slots comes from: ${one.slots_from}`;
+  row.append(use);
   if (one.queued) row.append(element("span", "", `${one.queued} waiting`));
   if (one.kv_used !== null) row.append(element("span", "", `KV ${Math.round(one.kv_used * 100)} %`));
   if (one.ttft_ms) row.append(element("span", "", `TTFT ${Math.round(one.ttft_ms.p50)} ms`));

@@ -203,12 +203,25 @@ impl View {
         })
     }
 
-    /// Free slots of all workers that serve `model` with these features.
+    /// Free slots of all workers that serve `model` with these features, less those to which requests were called.
     pub fn free(&self, model: &str, needs: Features) -> u32 {
-        self.workers
-            .values()
-            .filter(|worker| worker.does(model, needs))
-            .map(Worker::free)
-            .sum()
+        let able = self.workers.values().filter(|worker| worker.does(model, needs));
+        let free: u32 = able.map(Worker::free).sum();
+        free.saturating_sub(self.models.get(model).map_or(0, |model| model.called))
+    }
+
+    /// So many requests for `model` were called to free slots.
+    pub fn call(&mut self, model: &str, requests: usize) {
+        if let Some(model) = self.models.get_mut(model) {
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            model.called = model.called.saturating_add(requests);
+        }
+    }
+
+    /// One of these was sent to a worker, or takes no slot.
+    pub fn came(&mut self, model: &str) {
+        if let Some(model) = self.models.get_mut(model) {
+            model.called = model.called.saturating_sub(1);
+        }
     }
 }

@@ -15,7 +15,7 @@ impl View {
         let away = |worker: &&Worker| worker.gone.is_some_and(|gone| now < gone + WORKER_RETURN);
         self.workers.values().filter(away).any(|worker| {
             let mut models = worker.models.iter();
-            models.any(|(name, features)| name == model && able::does(*features, needs))
+            models.any(|(name, features)| **name == *model && able::does(*features, needs))
         })
     }
 
@@ -46,6 +46,13 @@ impl View {
             unmeasured.push(name.clone());
         }
         unmeasured
+    }
+
+    /// Whether any worker runs our streams or is not measured well: whether time alone can make [`Self::silent`] or
+    /// [`Self::unmeasured`] name one.
+    pub fn needs_watching(&self) -> bool {
+        let watched = |worker: &Worker| worker.in_flight > 0 || (worker.ready && !worker.clock.is_set());
+        self.workers.values().any(watched)
     }
 
     /// A worker answers a message of the time `asked`.

@@ -21,8 +21,8 @@ use worker::Worker;
 
 use super::able::SeenFeatures;
 use crate::limits::{
-    KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, NO_WORKER_RETRY, SNAPSHOT_FRESH, STARTING_BELIEVED,
-    WORKER_MEMORY,
+    KNOWN_MODELS, KNOWN_WORKERS, MODEL_MEMORY, MODELS_OF_WORKER, NO_WORKER_RETRY, SAY_WAITING_EVERY, SAY_WAITING_TO,
+    SNAPSHOT_FRESH, STARTING_BELIEVED, WORKER_MEMORY,
 };
 
 /// A model that workers have announced.
@@ -38,6 +38,8 @@ pub struct Model {
     pub live: bool,
     /// Its workers are started when requests wait for it: in what time a first one is expected.
     starts: Option<Duration>,
+    /// Requests that were called to a free slot and are on their way.
+    called: u32,
     seen: Instant,
     able: SeenFeatures,
     /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
@@ -57,15 +59,16 @@ pub struct View {
     /// All workers were asked once what they serve.
     asked: bool,
     /// By name, so that a listing is sorted.
-    models: BTreeMap<String, Model>,
+    models: BTreeMap<Arc<str>, Model>,
 }
 
 impl View {
     /// Applies a snapshot. `unix` is the time in seconds, for the models' `created`. Returns the workers that were
     /// restarted since they were last heard.
-    pub fn snapshot(&mut self, capacity: &Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
+    pub fn snapshot(&mut self, capacity: Capacity, now: Instant, unix: u64) -> Vec<(Name, u64)> {
         self.snapshot_at = Some(now);
-        self.told = Some(Arc::new(capacity.clone()));
+        let capacity = Arc::new(capacity);
+        self.told = Some(Arc::clone(&capacity));
         for worker in self.workers.values_mut() {
             worker.in_snapshot = false;
         }
@@ -137,9 +140,14 @@ impl View {
             worker.gone = None;
         }
         let models = told.report.models.iter();
-        worker.models = models
-            .map(|model| (model.name.clone(), model.capabilities.features()))
-            .collect();
+        let models = models.map(|model| (model.name.as_str(), model.capabilities.features()));
+        // Nearly always the same as a second ago.
+        if !models
+            .clone()
+            .eq(worker.models.iter().map(|(name, can)| (&**name, *can)))
+        {
+            worker.models = models.map(|(name, can)| (name.into(), can)).collect();
+        }
         worker.token_ms = told.report.itl.p50;
         if worker.slots == 0 || told_at >= worker.room_at {
             let room = Room {
@@ -157,12 +165,13 @@ impl View {
         if is_full || name.len() > MAX_MODEL_NAME {
             return None;
         }
-        let model = self.models.entry(name.to_owned()).or_insert_with(|| Model {
+        let model = self.models.entry(name.into()).or_insert_with(|| Model {
             created: unix,
             context_length: None,
             capabilities: Capabilities::default(),
             live: false,
             starts: None,
+            called: 0,
             seen: now,
             able: SeenFeatures::default(),
             prefill: None,
@@ -178,10 +187,45 @@ impl View {
         }
         let worker = self.worker(name, now);
         worker.tells(room, now);
+        worker.claimed |= room.free > 0;
         worker.room_at = now;
         worker.slots = worker.slots.max(room.free);
         worker.heard = now;
         worker.pinged = None;
+    }
+
+    /// A worker offers slots to this gateway: it knows that requests wait here.
+    pub fn knows_waiting(&mut self, name: &Name, now: Instant) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.knows_waiting = Some(now);
+        }
+    }
+
+    /// `slots` slots that a worker kept for this gateway were given back.
+    pub fn declined(&mut self, name: &Name, slots: u32) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.room.free = worker.room.free.saturating_sub(slots);
+            worker.knows_waiting = None;
+        }
+    }
+
+    /// Some of the workers that could serve a waiting request, of which it is not certain that they know of any. They
+    /// count as told now.
+    pub fn uninformed(&mut self, model: &str, needs: Features, now: Instant) -> Vec<Name> {
+        let due = |worker: &Worker| {
+            worker.does(model, needs) && worker.knows_waiting.is_none_or(|at| now >= at + SAY_WAITING_EVERY)
+        };
+        let mut told = Vec::new();
+        for (name, worker) in self
+            .workers
+            .iter_mut()
+            .filter(|(_, worker)| due(worker))
+            .take(SAY_WAITING_TO)
+        {
+            worker.knows_waiting = Some(now);
+            told.push(name.clone());
+        }
+        told
     }
 
     /// Free slots of a worker of which is believed that it has them.
@@ -195,7 +239,11 @@ impl View {
         let free = match reason {
             RejectReason::Duplicate | RejectReason::Expired | RejectReason::Unsupported => room.free,
             _ => {
-                self.worker(name, now).refusals.refused(now);
+                let worker = self.worker(name, now);
+                // One that had said nothing else breaks no word: its slots go to other gateways.
+                if std::mem::take(&mut worker.claimed) {
+                    worker.refusals.refused(now);
+                }
                 0
             }
         };
@@ -220,19 +268,20 @@ impl View {
     /// A worker serves this model, as a message showed that was not a snapshot.
     pub fn learnt(&mut self, name: &Name, model: &str, now: Instant, unix: u64) {
         let fresh = self.is_fresh(now);
-        if self.is_full_for(name) || model.len() > MAX_MODEL_NAME {
+        if self.is_full_for(name) {
             return;
         }
+        // All workers share the name, so that it is kept once however many say that they serve it.
+        let known = self.model(model, now, unix).map(|known| known.live = true);
+        let shared = known.and_then(|()| self.models.get_key_value(model));
+        let shared = shared.map(|(name, _)| Arc::clone(name));
         let worker = self.worker(name, now);
         worker.heard = now;
         // A worker that counted as gone is back. If there are snapshots, they say what else it takes.
         worker.ready |= !fresh || worker.gone.is_some();
         worker.gone = None;
-        if worker.models.len() < MODELS_OF_WORKER && !worker.models.iter().any(|(known, _)| known == model) {
-            worker.models.push((model.to_owned(), Features::NONE));
-        }
-        if let Some(model) = self.model(model, now, unix) {
-            model.live = true;
+        if worker.models.len() < MODELS_OF_WORKER && worker.models.iter().all(|(known, _)| **known != *model) {
+            worker.models.extend(shared.map(|name| (name, Features::NONE)));
         }
     }
 
@@ -256,7 +305,7 @@ impl View {
     /// Sets what a worker can do with a model, as the worker itself announced.
     pub fn capable(&mut self, name: &Name, model: &str, can: Capabilities) {
         let worker = self.workers.get_mut(name);
-        let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| known == model));
+        let known = worker.and_then(|worker| worker.models.iter_mut().find(|(known, _)| **known == *model));
         if let Some((_, features)) = known {
             *features = can.features();
         }
@@ -331,11 +380,15 @@ impl View {
     /// The models of this worker.
     pub fn models_of(&self, name: &Name) -> Vec<String> {
         let models = self.workers.get(name).map(|worker| worker.models.iter());
-        models.into_iter().flatten().map(|(model, _)| model.clone()).collect()
+        models
+            .into_iter()
+            .flatten()
+            .map(|(model, _)| model.to_string())
+            .collect()
     }
 
     /// All announced models that are not forgotten, by name.
-    pub fn models(&self) -> &BTreeMap<String, Model> {
+    pub fn models(&self) -> &BTreeMap<Arc<str>, Model> {
         &self.models
     }
 }

@@ -1,7 +1,7 @@
 //! What workers tell of the prefixes that they hold and of their pace, and what becomes of the prompts sent to them.
 
 use tokenbus_placement::{News, Prompt};
-use tokenbus_protocol::{Name, WorkerNews};
+use tokenbus_protocol::{MAX_MODEL_NAME, Name, WorkerNews};
 use tokio::time::Instant;
 
 use super::super::prefixes::Prefixes;
@@ -23,10 +23,11 @@ impl View {
         #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
         worker.reading.reported(news.pending as f32, now_ms);
         worker.paces = news.paces;
+        worker.paces.retain(|pace| pace.model.len() <= MAX_MODEL_NAME);
         worker.paces.truncate(PACES);
         for pace in &worker.paces {
             let rate = pace.prefill.filter(|rate| rate.is_finite() && *rate > 0.0);
-            if let (Some(rate), Some(model)) = (rate, self.models.get_mut(&pace.model)) {
+            if let (Some(rate), Some(model)) = (rate, self.models.get_mut(pace.model.as_str())) {
                 let mean = model.prefill.get_or_insert(rate);
                 *mean += (rate - *mean) * NEWS_WEIGHT;
             }

@@ -1,7 +1,7 @@
 //! The view of the workers, for display.
 
 use serde::Serialize;
-use tokenbus_protocol::{Capacity, LostWorker, Name, Quantiles, WorkerState};
+use tokenbus_protocol::{Capacity, LostWorker, Name, Quantiles, SlotsFrom, WorkerState};
 use tokio::time::Instant;
 
 use super::View;
@@ -41,6 +41,8 @@ pub struct SeenWorker {
     pub models: Vec<String>,
     /// Requests that it runs at once.
     pub slots: u32,
+    /// Where that number comes from, if known.
+    pub slots_from: Option<SlotsFrom>,
     /// Running requests.
     pub active: u32,
     /// Requests in the worker's queue.
@@ -119,8 +121,9 @@ impl View {
             } else {
                 WorkerState::Unavailable
             },
-            models: worker.models.iter().map(|(model, _)| model.clone()).collect(),
+            models: worker.models.iter().map(|(model, _)| model.to_string()).collect(),
             slots: worker.slots,
+            slots_from: None,
             active: worker.slots.saturating_sub(worker.room.free),
             queued: worker.room.queued,
             tokens_per_second: None,
@@ -168,6 +171,7 @@ impl From<&tokenbus_protocol::WorkerCapacity> for SeenWorker {
             state: told.report.state,
             models: told.report.models.iter().map(|model| model.name.clone()).collect(),
             slots: told.report.slots,
+            slots_from: told.report.slots_from,
             active: told.report.active,
             queued: told.report.queued,
             tokens_per_second: Some(told.report.tokens_per_second),

@@ -34,6 +34,7 @@ fn worker(id: &str, models: &[&str]) -> WorkerCapacity {
             ttft: Quantiles::default(),
             itl: Quantiles::default(),
             kv_used: None,
+            slots_from: None,
         },
         age_ms: 0,
     }
@@ -70,7 +71,7 @@ fn told(workers: Vec<WorkerCapacity>, models: &[&str]) -> Capacity {
 fn a_fresh_snapshot_is_told_as_it_came() {
     let now = Instant::now();
     let mut view = View::default();
-    view.snapshot(&told(vec![worker("a", &["m"])], &["m"]), now, 7);
+    view.snapshot(told(vec![worker("a", &["m"])], &["m"]), now, 7);
     let seen = view.overview(&name("g"), now + Duration::from_millis(250));
     assert_eq!((seen.gateway, seen.coordinator), (name("g"), Some(name("c"))));
     assert_eq!(seen.snapshot_age_ms, Some(250));
@@ -110,7 +111,7 @@ fn without_one_the_gateway_tells_what_it_knows_by_itself() {
 fn an_old_snapshot_is_not_told_as_the_present() {
     let now = Instant::now();
     let mut view = View::default();
-    view.snapshot(&told(vec![worker("a", &["m"])], &["m"]), now, 7);
+    view.snapshot(told(vec![worker("a", &["m"])], &["m"]), now, 7);
     let seen = view.overview(&name("g"), now + SNAPSHOT_FRESH);
     assert_eq!((seen.coordinator, seen.snapshot_age_ms), (None, Some(3000)));
     assert_eq!(
@@ -125,7 +126,7 @@ fn who_may_see_some_models_sees_those() {
     let now = Instant::now();
     let mut view = View::default();
     let workers = vec![worker("a", &["m", "x"]), worker("b", &["x"]), worker("c", &[])];
-    view.snapshot(&told(workers, &["m", "x"]), now, 7);
+    view.snapshot(told(workers, &["m", "x"]), now, 7);
     let mut seen = view.overview(&name("g"), now);
     seen.retain(|model| model == "m");
     assert_eq!(seen.models.len(), 1);

@@ -24,7 +24,7 @@ impl Bench {
         let now = Instant::now();
         let mut view = View::default();
         let workers = ["a", "b", "c"].map(|id| worker(id, 8, 0, 0)).to_vec();
-        view.snapshot(&capacity(workers), now, 7);
+        view.snapshot(capacity(workers), now, 7);
         Self {
             view,
             prefixes: Prefixes::default(),
@@ -223,4 +223,32 @@ fn without_a_coordinator_only_a_holder_is_chosen() {
         .view
         .choose(&ask, Tried::default(), &mut bench.prefixes, now, &mut bench.random);
     assert_eq!(choice, Choice::Queue);
+}
+
+#[test]
+fn names_that_workers_tell_are_kept_once_and_no_longer_than_they_may_be() {
+    let mut bench = Bench::new();
+    let (now, model) = (bench.now, "x".repeat(256));
+    for id in ["d", "e"] {
+        bench.view.learnt(&name(id), &model, now, 7);
+        bench.view.learnt(&name(id), &"y".repeat(257), now, 7);
+    }
+    let told = |id| &bench.view.workers.get(&name(id)).unwrap().models;
+    assert_eq!((told("d").len(), told("e").len()), (1, 1));
+    assert!(std::sync::Arc::ptr_eq(
+        &told("d").first().unwrap().0,
+        &told("e").first().unwrap().0
+    ));
+    let pace = |bytes| ModelPace {
+        model: "m".repeat(bytes),
+        prefill: Some(1.0),
+        ..ModelPace::default()
+    };
+    let news = WorkerNews {
+        paces: vec![pace(1 << 20), pace(256)],
+        ..WorkerNews::default()
+    };
+    bench.tells("a", news);
+    let paces = &bench.view.workers.get(&name("a")).unwrap().paces;
+    assert_eq!(paces.iter().map(|pace| pace.model.len()).collect::<Vec<_>>(), [256]);
 }

@@ -16,7 +16,7 @@ const CHAT: Features = Features::NONE.with(Feature::Chat);
 
 fn view(workers: Vec<WorkerCapacity>, now: Instant) -> View {
     let mut view = View::default();
-    view.snapshot(&capacity(workers), now, 7);
+    view.snapshot(capacity(workers), now, 7);
     view
 }
 
@@ -130,13 +130,13 @@ fn what_a_batch_told_is_newer_than_an_old_status() {
     let told = start + Duration::from_millis(500);
     view.room(&name("a"), Room { free: 0, queued: 0 }, told);
     let later = start + Duration::from_millis(900);
-    view.snapshot(&capacity(vec![worker("a", 2, 0, 600)]), later, 7);
+    view.snapshot(capacity(vec![worker("a", 2, 0, 600)]), later, 7);
     assert_eq!(
         choose(&view, &[], 0, later),
         To::Wait,
         "the status is of before the batch"
     );
-    view.snapshot(&capacity(vec![worker("a", 2, 0, 100)]), later, 7);
+    view.snapshot(capacity(vec![worker("a", 2, 0, 100)]), later, 7);
     assert_eq!(choose(&view, &[], 0, later), To::Worker(name("a")));
 }
 
@@ -158,7 +158,7 @@ fn draining_and_lost_workers_get_nothing() {
     assert_eq!(choose(&view, &[], 0, now), To::Worker(name("b")));
     view.gone(&name("b"), now);
     assert_eq!(choose(&view, &[], 0, now), To::Queue, "somebody else may have come");
-    view.snapshot(&capacity(vec![]), now, 7);
+    view.snapshot(capacity(vec![]), now, 7);
     assert!(!view.is_live("m"));
     assert!(view.models().contains_key("m"), "known, though nobody serves it");
 }
@@ -173,18 +173,18 @@ fn a_worker_that_lost_its_connection_may_be_on_its_way_back() {
     assert!(view.may_return("m", CHAT, after(200)) && !view.could("m", CHAT));
     assert!(!view.may_return("other", CHAT, after(200)));
     // The coordinator has not noticed: its status is older than the loss.
-    view.snapshot(&capacity(vec![worker("a", 4, 0, 400)]), after(400), 7);
+    view.snapshot(capacity(vec![worker("a", 4, 0, 400)]), after(400), 7);
     assert!(!view.could("m", CHAT));
     view.gone(&name("a"), after(500));
     let until = 100 + u64::try_from(WORKER_RETURN.as_millis()).unwrap();
     assert!(view.may_return("m", CHAT, after(until - 1)), "from the first time on");
     assert!(!view.may_return("m", CHAT, after(until)));
     // A status that is newer than the loss: the worker is back.
-    view.snapshot(&capacity(vec![worker("a", 4, 0, 200)]), after(1000), 7);
+    view.snapshot(capacity(vec![worker("a", 4, 0, 200)]), after(1000), 7);
     assert!(view.could("m", CHAT) && !view.may_return("m", CHAT, after(1000)));
 
     view.gone(&name("a"), after(1100));
-    view.snapshot(&capacity(vec![]), after(1200), 7);
+    view.snapshot(capacity(vec![]), after(1200), 7);
     assert!(
         !view.may_return("m", CHAT, after(1200)),
         "the coordinator says that it is lost"
@@ -200,9 +200,9 @@ fn models_are_forgotten_in_the_end() {
         models: vec![],
         ..capacity(vec![])
     };
-    view.snapshot(&empty, now + Duration::from_secs(1), 8);
+    view.snapshot(empty.clone(), now + Duration::from_secs(1), 8);
     assert!(view.models().contains_key("m"));
-    view.snapshot(&empty, now + MODEL_MEMORY + Duration::from_secs(1), 9);
+    view.snapshot(empty.clone(), now + MODEL_MEMORY + Duration::from_secs(1), 9);
     assert!(view.models().is_empty());
 }
 
@@ -227,12 +227,12 @@ fn only_silent_workers_with_streams_of_ours_are_pinged_and_not_twice_at_once() {
 fn a_restart_under_the_same_id_is_noticed_once() {
     let now = Instant::now();
     let mut view = View::default();
-    assert!(view.snapshot(&capacity(vec![worker("a", 4, 0, 0)]), now, 7).is_empty());
+    assert!(view.snapshot(capacity(vec![worker("a", 4, 0, 0)]), now, 7).is_empty());
     assert!(!view.instance(&name("a"), 1));
     assert!(view.instance(&name("a"), 2));
     assert!(!view.instance(&name("a"), 2));
     assert!(!view.instance(&name("unknown"), 2));
-    let back = view.snapshot(&capacity(vec![worker("a", 4, 0, 0)]), now, 7);
+    let back = view.snapshot(capacity(vec![worker("a", 4, 0, 0)]), now, 7);
     assert_eq!(back, [(name("a"), 1)]);
 }
 
@@ -288,7 +288,7 @@ fn what_the_lost_worker_could_is_not_taken_for_a_wrong_request_at_once() {
     view.gone(&name("tools"), now);
     assert_eq!(needing(&view, &[Chat, Tools], &[], 0, now), To::Gone);
     let later = now + crate::limits::ABLE_MEMORY;
-    view.snapshot(&capacity(vec![plain()]), later, 7);
+    view.snapshot(capacity(vec![plain()]), later, 7);
     assert_eq!(needing(&view, &[Chat, Tools], &[], 0, later), To::Cannot(Tools.into()));
     assert_eq!(needing(&view, &[Chat], &[], 0, later), To::Worker(name("plain")));
 }
@@ -324,7 +324,7 @@ fn patience_is_that_of_the_worker_or_of_the_slowest_that_may_take_it() {
     let (mut view, now) = (View::default(), Instant::now());
     let first = Duration::from_secs(1);
     assert_eq!(view.patience(None, "m", first), first, "nothing is known");
-    view.snapshot(&capacity(vec![worker("near", 1, 0, 0), worker("far", 1, 0, 0)]), now, 0);
+    view.snapshot(capacity(vec![worker("near", 1, 0, 0), worker("far", 1, 0, 0)]), now, 0);
     assert_eq!(view.unmeasured(1, first, now).len(), 1);
     assert_eq!(view.unmeasured(8, first, now).len(), 1, "each is asked once");
     assert_eq!(
@@ -370,6 +370,15 @@ fn a_worker_that_refuses_has_no_room_until_it_tells_again() {
     view.took(&name("a"));
     view.room(&name("a"), room, after);
     assert_eq!(view.free("m", CHAT), 4);
+    for _ in 0..9 {
+        view.refused(&name("a"), busy, Room::default(), after);
+    }
+    view.room(&name("a"), room, after);
+    assert_eq!(
+        view.free("m", CHAT),
+        4,
+        "it had promised nothing since the first of these"
+    );
 }
 
 #[test]

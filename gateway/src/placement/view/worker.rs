@@ -1,5 +1,7 @@
 //! What is known of one worker.
 
+use std::sync::Arc;
+
 use tokenbus_placement::{Facts, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, Pending, Trust, WorkerNumber};
 use tokenbus_protocol::{Features, ModelPace, Name, Room};
 use tokio::time::Instant;
@@ -12,11 +14,13 @@ use super::super::refusals::Refusals;
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Worker {
     /// Each model with its features; no features if the worker did not announce them.
-    pub(super) models: Vec<(String, Features)>,
+    pub(super) models: Vec<(Arc<str>, Features)>,
     pub(super) ready: bool,
     pub(super) slots: u32,
     pub(super) room: Room,
     pub(super) room_at: Instant,
+    /// It told this gateway of a free slot, and has refused no request since.
+    pub(super) claimed: bool,
     /// The median time between two tokens, in milliseconds; 0 if unknown.
     pub(super) token_ms: f64,
     /// How fast it is with each model, as it told.
@@ -29,6 +33,8 @@ pub(super) struct Worker {
     pub(super) number: Option<WorkerNumber>,
     /// A hash of its name, the same at every gateway.
     pub(super) name: u64,
+    /// When it last knew that requests wait here.
+    pub(super) knows_waiting: Option<Instant>,
     /// When it was asked for all its prefixes.
     pub(super) asked_at: Option<Instant>,
     /// Our requests that were published to it and not answered yet.
@@ -58,12 +64,14 @@ impl Worker {
             slots: 0,
             room: Room::default(),
             room_at: now,
+            claimed: false,
             token_ms: 0.0,
             paces: Vec::new(),
             reading: Pending::default(),
             trust: Trust::default(),
             number: None,
             name: hash(name),
+            knows_waiting: None,
             asked_at: None,
             pending: 0,
             in_flight: 0,
@@ -92,7 +100,7 @@ impl Worker {
 
     /// Its features for `model`; `None` if it does not serve the model.
     pub(super) fn serves(&self, model: &str) -> Option<Features> {
-        let model = self.models.iter().find(|(name, _)| self.ready && name == model);
+        let model = self.models.iter().find(|(name, _)| self.ready && **name == *model);
         model.map(|(_, features)| *features)
     }
 

@@ -74,6 +74,7 @@ impl Driver {
                 worker,
             });
         }
+        self.come();
         if self.published.is_empty() {
             self.published.reserve_exact(1); // usually the only one
         } else if self.published.len() >= limits::MAX_OPEN {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::call::{CallError, CallStream, Output};
 use crate::fast_path::splice::Splice;
+use crate::stream::event::Event;
 use crate::stream::inbox::Next;
 
 impl CallStream for Driver {
@@ -58,10 +59,10 @@ impl Drop for Driver {
         self.inbox.close();
         // An unread `Accepted` names a worker that must be told.
         while let Some(next) = self.inbox.pop() {
-            if let Next::Event(event) = next
-                && event.is_accepted()
-            {
-                self.absorb(event);
+            match next {
+                Next::Event(event) if event.is_accepted() => self.absorb(event),
+                Next::Event(Event::Go) => self.called = true,
+                Next::Event(_) | Next::Passed(_) => {}
             }
         }
         self.state.abandon(&mut self.actions);
@@ -70,6 +71,11 @@ impl Drop for Driver {
         self.read();
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.give_up(ticket);
+        }
+        if self.called {
+            self.come();
+            // The slot that was free for it is the next one's.
+            self.shared.wake(&self.call.model);
         }
     }
 }

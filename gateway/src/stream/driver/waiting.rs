@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::call::{CallError, Stage};
+use crate::waiting_room::NotAdmitted;
 
 impl Driver {
     /// Reports when workers begin and end the request, for the drain rate.
@@ -26,14 +27,24 @@ impl Driver {
         }
     }
 
-    /// The waiting room has no place for it, or took its place away.
-    pub(super) fn full(&mut self, retry_after: Duration) {
+    /// The waiting room does not take it, or took its place away.
+    pub(super) fn not_admitted(&mut self, refused: NotAdmitted) {
         self.leave_line();
         let model = self.call.model.clone();
         let starting = self.shared.view().starting(&model, Instant::now());
-        let retry_after = starting.map_or(retry_after, |start| retry_after.max(start));
-        self.state
-            .fail(CallError::Full { model, retry_after }, &mut self.actions);
+        let later = |retry_after: Duration| starting.map_or(retry_after, |start| retry_after.max(start));
+        let error = match refused {
+            NotAdmitted::Full { retry_after } => CallError::Full {
+                model,
+                retry_after: later(retry_after),
+            },
+            NotAdmitted::TooLate { wait, retry_after } => CallError::WaitTooLong {
+                model,
+                wait,
+                retry_after: later(retry_after),
+            },
+        };
+        self.state.fail(error, &mut self.actions);
     }
 
     /// What the client is told of `error`. Who has waited in vain for a worker to start learns when it is expected.
@@ -58,6 +69,7 @@ impl Driver {
             left.back(new);
             if let Some(old) = self.left.take().filter(|old| old != new) {
                 left.note(&old, true, now);
+                self.shared.tell.ring();
             }
         }
     }
@@ -70,6 +82,7 @@ impl Driver {
             .filter(|_| matches!(error, CallError::WorkerLost { .. }));
         if let Some(worker) = self.left.take().or(lost) {
             self.shared.left().note(&worker, false, now);
+            self.shared.tell.ring();
         }
     }
 }

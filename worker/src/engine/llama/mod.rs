@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 pub use command::LlamaRuntime;
 
+use tokenbus_protocol::SlotsFrom;
+
 use crate::engine::openai::{EngineCommand, ModelSpec, OpenAiEngine, OpenAiOptions, StartError};
 use crate::engine::{Engine, EngineInfo, Job, Overrides, Running, Sink};
 use command::Settings;
@@ -142,6 +144,7 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
             upstream: name,
         }],
         slots: Some(slots),
+        slots_from: options.slots.map_or(SlotsFrom::Default, |_| SlotsFrom::Flag),
         overrides: options.overrides,
         command: Some(command),
         engine: "llama",
@@ -224,7 +227,7 @@ mod tests {
             (after("--parallel"), after("--ctx-size")),
             ("3".to_owned(), "3000".to_owned())
         );
-        assert_eq!(told.slots, Some(3));
+        assert_eq!((told.slots, told.slots_from), (Some(3), SlotsFrom::Flag));
     }
 
     #[test]

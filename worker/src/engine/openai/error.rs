@@ -55,6 +55,11 @@ struct ErrorObject {
     /// FastAPI's own errors.
     detail: Option<Value>,
     error: Option<Value>,
+    /// Cloudflare's: a list of objects.
+    errors: Option<Value>,
+    /// What Baidu, Zhipu and others call the message.
+    #[serde(alias = "error_msg", alias = "error_message", alias = "errorMessage")]
+    msg: Option<Value>,
 }
 
 impl ErrorObject {
@@ -70,11 +75,19 @@ impl ErrorObject {
     /// Whether it tells of an error. `message` alone is a member that any object may have.
     fn is_error(&self) -> bool {
         let is_there = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
-        let says = is_there(&self.message)
+        // A list of no errors and a code for success are none.
+        let has_some = |value: &Option<Value>| is_there(value) && *value != Some(Value::Array(Vec::new()));
+        let fails = |value: &Option<Value>| {
+            let good = [Value::from(0), Value::from(200), Value::from("0"), Value::from("200")];
+            value
+                .as_ref()
+                .is_some_and(|value| !value.is_null() && !good.contains(value))
+        };
+        let says = (is_there(&self.message) || is_there(&self.msg))
             && [&self.kind, &self.code, &self.status, &self.status_code]
                 .into_iter()
-                .any(is_there);
-        is_there(&self.error) || is_there(&self.detail) || says
+                .any(fails);
+        is_there(&self.error) || has_some(&self.errors) || is_there(&self.detail) || says
     }
 }
 
@@ -321,7 +334,7 @@ fn code_of(status: u16, said: &Said) -> ErrorCode {
     }
 }
 
-/// vLLM and SGLang have no code for it, only their sentence.
+/// Most servers have no code for it, only their sentence.
 fn speaks_of_context(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     [
@@ -329,6 +342,14 @@ fn speaks_of_context(message: &str) -> bool {
         "model's context length",
         "exceeds the available context size",
         "maximum model length",
+        // Ollama, LM Studio, TGI, MLC, Groq, Anthropic, Gemini.
+        "exceeds the context length",
+        "loaded with context length of only",
+        "`inputs` tokens + `max_new_tokens` must be <=",
+        "larger than the model input length limit",
+        "reduce the length of the messages",
+        "prompt is too long",
+        "exceeds the maximum number of tokens allowed",
     ]
     .iter()
     .any(|text| message.contains(text))
@@ -372,7 +393,11 @@ fn status_of_name(name: &str) -> Option<u16> {
 }
 
 fn read(object: ErrorObject) -> Said {
-    match object.error {
+    let first = match object.errors {
+        Some(Value::Array(list)) => list.into_iter().next(),
+        _ => None,
+    };
+    match object.error.or(first) {
         Some(Value::String(message)) => {
             return Said {
                 message: Some(message),
@@ -384,6 +409,7 @@ fn read(object: ErrorObject) -> Said {
                 // Some put the status beside the error.
                 return read(ErrorObject {
                     error: None,
+                    errors: None,
                     status: inner.status.or(object.status),
                     status_code: inner.status_code.or(object.status_code),
                     code: inner.code.or(object.code),
@@ -413,7 +439,7 @@ fn read(object: ErrorObject) -> Said {
         .find_map(|said| text(said).filter(|name| name.parse::<u32>().is_err()));
     let (detail, detail_param) = object.detail.map(read_detail).unwrap_or_default();
     Said {
-        message: text(object.message).or(detail),
+        message: text(object.message).or(text(object.msg)).or(detail),
         kind: text(object.kind),
         param: text(object.param).or(detail_param),
         code,

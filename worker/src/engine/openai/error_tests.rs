@@ -52,6 +52,17 @@ fn context_length_is_known_in_every_dialect() {
         r#"{"error":{"message":"This model's maximum context length is 2048 tokens.","type":"BadRequestError","param":null,"code":400}}"#,
         // SGLang
         r#"{"object":"error","message":"The input (9000 tokens) is longer than the model's context length (2048 tokens).","type":"BadRequestError","param":null,"code":400}"#,
+        // Ollama
+        r#"{"error":{"message":"the input length exceeds the context length","type":"invalid_request_error","param":null,"code":null}}"#,
+        // LM Studio
+        r#"{"error":"Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens"}"#,
+        // TGI
+        r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 9000 `inputs` tokens and 16 `max_new_tokens`","error_type":"validation"}"#,
+        // Groq
+        r#"{"error":{"message":"Please reduce the length of the messages or completion.","type":"invalid_request_error"}}"#,
+        // Anthropic's own, Gemini's
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 200001 tokens > 200000 maximum"}}"#,
+        r#"[{"error":{"code":400,"message":"The input token count (9000) exceeds the maximum number of tokens allowed (4096).","status":"INVALID_ARGUMENT"}}]"#,
     ];
     for body in bodies {
         let error = answer(400, body);
@@ -184,6 +195,37 @@ fn errors_in_a_stream_take_their_status_from_the_object() {
         of(r#"{"object":"error","message":"x","code":400}"#).code,
         ErrorCode::BadRequest
     );
+    for (json, code, message) in [
+        (
+            r#"{"success":false,"errors":[{"message":"x","code":5007}]}"#,
+            ErrorCode::Internal,
+            "x",
+        ),
+        (
+            r#"{"errors":[{"message":"x","code":429}],"result":null}"#,
+            ErrorCode::RateLimited,
+            "x",
+        ),
+        (r#"{"error_code":336501,"error_msg":"x"}"#, ErrorCode::Internal, "x"),
+        (r#"{"code":"1302","msg":"x"}"#, ErrorCode::Internal, "x"),
+        (
+            r#"{"status_code":503,"errorMessage":"x"}"#,
+            ErrorCode::EngineUnavailable,
+            "x",
+        ),
+    ] {
+        let error = of(json);
+        assert!(is_error_object(json), "{json}");
+        assert_eq!((error.code, error.message.as_str()), (code, message), "{json}");
+    }
+    for json in [
+        r#"{"code":0,"msg":"ok","data":{}}"#,
+        r#"{"code":200,"message":"success"}"#,
+        r#"{"errors":[]}"#,
+        r#"{"message":"hello"}"#,
+    ] {
+        assert!(!is_error_object(json), "{json}");
+    }
     let error = of("boom");
     assert_eq!(
         (error.code, error.message.as_str(), error.retryable),

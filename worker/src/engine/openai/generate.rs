@@ -124,7 +124,7 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
             manner = next;
         }
     };
-    let (finishes, leftovers): (Vec<_>, Vec<_>) = permitted(shared, &job.body, asking).await?.into_iter().unzip();
+    let (finishes, leftovers): (Vec<_>, Vec<_>) = permitted(shared, job, asking).await?.into_iter().unzip();
     Ok((merge(finishes), leftovers.into_iter().flatten().collect()))
 }
 

@@ -111,7 +111,7 @@ pub(super) const HANG_CONFIRM: Duration = Duration::from_secs(3);
 /// has begun. One step of a prefill takes less, on processors too.
 pub(super) const STILL_MOST: Duration = Duration::from_secs(120);
 
-/// How long a hung server may take to generate one token when it is asked whether it can again.
+/// How long a hung or suspect server may take to generate one token when it is asked whether it can.
 pub(super) const GENERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Output this recent proves that a server lives, whatever its health endpoint does.
@@ -129,7 +129,8 @@ pub(super) const MAX_PROBE_BODY: usize = 8 * 1024 * 1024;
 /// Most models of one Ollama whose details are asked for; each costs a request.
 pub(super) const MAX_DESCRIBED_MODELS: usize = 32;
 
-/// Failures in a row (5xx, time-outs) that open the circuit of a server.
+/// Failures in a row (no connection, 502, 503, time-outs) that open the circuit of a server. So many different requests in
+/// a row that it answers with 500 make it suspect: it is asked itself.
 pub(super) const BREAKER_FAILURES: u32 = 5;
 
 /// First and longest time for which an open circuit sends no requests; doubled at each trial that

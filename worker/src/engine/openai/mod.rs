@@ -82,6 +82,7 @@ impl OpenAiEngine {
             named: options.models,
             overrides: options.overrides,
             slots: options.slots.map(|slots| slots.max(1)),
+            slots_from: options.slots_from,
             start_timeout: options.start_timeout,
             fixed_base,
         };

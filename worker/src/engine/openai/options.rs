@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokenbus_protocol::MAX_MODEL_NAME;
+use tokenbus_protocol::{MAX_MODEL_NAME, SlotsFrom};
 
 use super::supervisor::EngineCommand;
 use crate::engine::Overrides;
@@ -23,6 +23,8 @@ pub struct OpenAiOptions {
     pub overrides: Overrides,
     /// Requests at once; absent: what the server tells, otherwise a default by kind of server.
     pub slots: Option<u32>,
+    /// Where those come from, as the status tells it.
+    pub slots_from: SlotsFrom,
     /// Which requests are asked of the server as streams.
     pub streaming: Streaming,
     /// Longest silence of streams that have begun, beyond which the server counts as hung; absent: by its own
@@ -46,6 +48,7 @@ impl Default for OpenAiOptions {
             models: Vec::new(),
             overrides: Overrides::default(),
             slots: None,
+            slots_from: SlotsFrom::Flag,
             streaming: Streaming::Auto,
             token_timeout: None,
             api_key: ApiKey::None,

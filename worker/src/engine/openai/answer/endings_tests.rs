@@ -77,11 +77,27 @@ fn an_error_without_its_usual_place_is_one() {
     for form in [
         r#"{"message":"no","code":400}"#,
         r#"[{"error":{"message":"no","code":400}}]"#,
+        r#"{"success":false,"errors":[{"message":"no","code":400}]}"#,
+        r#"{"status_code":400,"error_msg":"no"}"#,
+        r#"{"choices":[{"index":0,"delta":{},"error":{"message":"no","code":400},"finish_reason":null}]}"#,
     ] {
         let (_, end) = run(&[LLAMA[1], form, "[DONE]"]);
         let Err(Stopped::Failed(error)) = end else {
             unreachable!("{form}: {end:?}")
         };
         assert_eq!((error.code, error.message.as_str()), (ErrorCode::BadRequest, "no"));
+    }
+}
+
+#[test]
+fn an_error_that_says_nothing_is_none() {
+    for form in [
+        r#"{"error":false,"choices":[{"index":0,"delta":{"content":"vi"}}]}"#,
+        r#"{"error":{},"choices":[{"index":null,"delta":{"content":"vi"},"error":""}]}"#,
+        r#"{"code":0,"msg":"ok","choices":[{"delta":{"content":"vi"}}]}"#,
+    ] {
+        let (deltas, end) = run(&[LLAMA[1], form, "[DONE]"]);
+        assert_eq!(text(&deltas), "Gravi", "{form}");
+        end.unwrap();
     }
 }

@@ -12,6 +12,7 @@ use super::streamed::Stopped;
 use crate::engine::openai::error;
 use crate::engine::openai::limits;
 use crate::engine::openai::manner::Refused;
+use crate::engine::openai::watch::question::Topic;
 use crate::engine::openai::watch::shared::Shared;
 use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, header_text, read_to_end};
 use crate::engine::{Closed, Job, Sink};
@@ -31,10 +32,10 @@ pub(crate) async fn room(output: &Output) {
     }
 }
 
-/// Lets `work` for the request of this `body` run if the circuit breaker does, and tells it how that went.
+/// Lets `work` for `job` run if the circuit breaker does, and tells it how that went.
 pub(crate) async fn permitted<T>(
     shared: &Arc<Shared>,
-    body: &Bytes,
+    job: &Job,
     work: impl Future<Output = Result<T, Stopped>>,
 ) -> Result<T, Stopped> {
     let Some(permit) = shared.permit(Instant::now()) else {
@@ -46,8 +47,15 @@ pub(crate) async fn permitted<T>(
         Ok(_) => permit.success(),
         Err(Stopped::Failed(error)) if error::is_fault(error) && error.code == ErrorCode::Internal => {
             let mut hasher = DefaultHasher::new();
-            body.hash(&mut hasher);
-            permit.failed_on(hasher.finish(), Instant::now());
+            job.body.hash(&mut hasher);
+            let topic = Topic {
+                kind: job.kind,
+                upstream: shared
+                    .catalog()
+                    .target(&job.model)
+                    .map_or_else(String::new, |target| target.upstream.clone()),
+            };
+            permit.failed_on(hasher.finish(), topic, Instant::now());
         }
         Err(Stopped::Failed(error)) if error::is_fault(error) => permit.failure(Instant::now()),
         Err(Stopped::Failed(_)) => permit.success(),

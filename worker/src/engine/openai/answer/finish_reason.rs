@@ -17,7 +17,9 @@ pub(super) enum Ending {
 /// Cohere: `COMPLETE`, `MAX_TOKENS`, `TOOL_CALL`. Gemini: `STOP`, `SAFETY`, `RECITATION`, `LANGUAGE`, `BLOCKLIST`,
 /// `PROHIBITED_CONTENT`, `SPII`. Bedrock: `content_filtered`, `guardrail_intervened`. Zhipu: `sensitive`. Older
 /// llama.cpp: `eos`, `word`, `limit`. vLLM: `repetition`, which the client itself asked to stop at.
-/// Older Together and Fireworks: `eos`. OpenAI's Responses: `max_output_tokens`.
+/// Older Together and Fireworks: `eos`. OpenAI's Responses: `max_output_tokens`. TensorRT-LLM: `end_id`, `stop_words`.
+/// watsonx: `TOKEN_LIMIT`. Cohere before version 2: `ERROR_LIMIT`, `ERROR_TOXIC`. Gemini through OpenAI's API says why
+/// behind a colon: `content_filter: PROHIBITED_CONTENT`. The AI SDK and what is built on it write `tool-calls`.
 const KNOWN: [(&str, &[&str]); 5] = [
     (
         "stop",
@@ -27,6 +29,8 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "stop_sequence",
             "stop_token",
             "stop_str",
+            "stop_words",
+            "end_id",
             "end_turn",
             "end",
             "complete",
@@ -42,6 +46,8 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "max_output_tokens",
             "max_length",
             "model_length",
+            "token_limit",
+            "error_limit",
             "model_context_window_exceeded",
             "limit",
         ],
@@ -55,6 +61,8 @@ const KNOWN: [(&str, &[&str]); 5] = [
             "refusal",
             "safety",
             "sensitive",
+            "image_safety",
+            "error_toxic",
             "recitation",
             "language",
             "blocklist",
@@ -67,7 +75,8 @@ const KNOWN: [(&str, &[&str]); 5] = [
 
 /// What the finish reason `said` means.
 pub(super) fn ending(said: &str) -> Ending {
-    let is = |name: &str| name.eq_ignore_ascii_case(said);
+    let word = said.split_once(':').map_or(said, |(word, _)| word).replace('-', "_");
+    let is = |name: &str| name.eq_ignore_ascii_case(&word);
     let known = KNOWN
         .iter()
         .find(|(name, others)| is(name) || others.iter().any(|other| is(other)));
@@ -127,6 +136,11 @@ mod tests {
             ("model_length", "length"),
             ("tool_use", "tool_calls"),
             ("SAFETY", "content_filter"),
+            ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+            ("content-filter", "content_filter"),
+            ("tool-calls", "tool_calls"),
+            ("end_id", "stop"),
+            ("TOKEN_LIMIT", "length"),
         ];
         for (said, means) in table {
             assert_eq!(ending(said), Ending::Whole(means), "{said}");
@@ -145,6 +159,10 @@ mod tests {
             "network_error",
             "OTHER",
             "preempted",
+            "function_call_filter: MALFORMED_FUNCTION_CALL",
+            "time_limit",
+            "timed_out",
+            "not-finished",
             " ",
         ] {
             assert_eq!(ending(said), Ending::GivenUp, "{said}");

@@ -2,8 +2,10 @@
 
 mod begun;
 pub(crate) mod call_check;
+mod content_parts;
 pub(crate) mod exchange;
 mod finish_reason;
+mod given_up;
 mod halves;
 pub(crate) mod streamed;
 pub(crate) mod unary;

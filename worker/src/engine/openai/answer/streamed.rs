@@ -9,7 +9,8 @@ use tokenbus_http_parts::{CompletionPattern, Event, PatternMatch, whole_characte
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawObject};
 
 use super::begun::Begun;
-use super::finish_reason::{Ending, ending};
+use super::content_parts::said;
+use super::given_up::given_up;
 use super::halves::Halves;
 use super::usage::{Usages, with_member};
 use crate::engine::Closed;
@@ -17,7 +18,7 @@ use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::request::count::{Counted, Counting};
 use crate::engine::openai::request::engine_request::{Asked, Call};
 use crate::engine::openai::target::UsageRule;
-use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, Members, text_of};
+use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, Members};
 
 /// Whether the answer goes on.
 #[derive(Debug, PartialEq, Eq)]
@@ -306,9 +307,9 @@ impl<'s> Answer<'s> {
     ) -> Result<bool, Stopped> {
         self.begun
             .mark(choice.index, choice.finish_reason.is_some(), choice.delta.names());
-        let text = choice.content.and_then(text_of).unwrap_or_default();
+        let (text, members) = said(choice)?;
         let mut extra = DeltaExtra {
-            delta: raw(&choice.delta)?,
+            delta: members,
             logprobs: choice.logprobs.map(RawJson::from),
             choice: raw(&choice.rest)?,
             ..DeltaExtra::default()
@@ -382,29 +383,6 @@ impl<'s> Answer<'s> {
             }
         }
     }
-}
-
-/// Writes OpenAI's finish reasons into the choices of `chunk`. Where the engine gave one of them up, that is
-/// an error, and the choice is not finished.
-fn given_up(chunk: &mut Chunk<'_>, secrets: &Secrets) -> Option<EngineError> {
-    let mut given_up = None;
-    for choice in &mut chunk.choices {
-        let Some(said) = choice.finish_reason.take() else {
-            continue;
-        };
-        match ending(&said) {
-            Ending::Whole(reason) => choice.finish_reason = Some(Cow::Borrowed(reason)),
-            Ending::GivenUp => {
-                let why = choice.rest.get("error").filter(|error| error.get() != "null");
-                given_up = Some(match why {
-                    Some(why) => error::from_stream(why.get(), secrets),
-                    None => error::given_up(&said, secrets),
-                });
-                choice.rest.remove("error");
-            }
-        }
-    }
-    given_up
 }
 
 /// Text and nothing else.

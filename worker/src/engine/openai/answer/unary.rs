@@ -28,6 +28,7 @@ use crate::engine::openai::request::{self, added};
 use crate::engine::openai::target::{ServerKind, Target};
 use crate::engine::openai::watch::shared::Shared;
 use crate::engine::openai::wire::client::{AnswerBody, Path, SendError, read_to_end};
+use crate::engine::openai::wire::completion_chunk::is_nothing;
 
 /// All that the server does for the job. Dropped, it closes the connection.
 pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<Finish, Stopped> {
@@ -46,7 +47,7 @@ pub(crate) async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> R
     let encoding = (job.kind == RequestKind::Embeddings)
         .then(|| Encoding::of(&body))
         .flatten();
-    let answer = permitted(shared, &job.body, async {
+    let answer = permitted(shared, job, async {
         let plain = encoding.is_some().then(|| without_encoding(&body)).flatten();
         let body = templated(&server, job.kind, target, body).await?;
         let mut answer = read(&server, path, &body).await;
@@ -202,8 +203,8 @@ struct Top<'a> {
     model: Option<&'a RawValue>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
-    #[serde(default)]
-    error: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 /// Numbers of a `usage` object. Some servers tell only the sum.
@@ -245,7 +246,7 @@ impl Answer {
             return Ok(Self { text, model, finish });
         }
         let top: Top<'_> = serde_json::from_str(&text).map_err(no_json)?;
-        if top.error.is_some() {
+        if top.error.is_some_and(|error| !is_nothing(error)) {
             return Err(error::from_stream(&text, secrets));
         }
         let model = top.model.filter(|raw| raw.get().starts_with('"'));

@@ -6,13 +6,15 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokenbus_http_parts::whole_characters;
 use tokenbus_protocol::{Delta, DeltaExtra, EngineError, Finish, RawJson, RawJsonError, RawObject};
 
-use super::finish_reason::{Calls, Ending, ending};
+use super::content_parts::said;
+use super::finish_reason::Calls;
+use super::given_up::reason;
 use super::streamed::{raw, token_ids, tokens_listed};
 use super::usage::Counts;
 use crate::engine::openai::error::{self, Secrets};
 use crate::engine::openai::limits::WHOLE_PIECE;
 use crate::engine::openai::request::engine_request::Call;
-use crate::engine::openai::wire::completion_chunk::{Choice, Chunk, text_of};
+use crate::engine::openai::wire::completion_chunk::{Choice, Chunk};
 
 /// The answer `text` to `call` as deltas: what each choice says, then its end; and how it finished.
 ///
@@ -23,7 +25,7 @@ pub(crate) fn deltas(text: &str, call: &Call, secrets: &Secrets) -> Result<(Vec<
     let text = text.as_ref();
     let chunk: Chunk<'_> = serde_json::from_str(text)
         .map_err(|_| error::nonsense("the engine sent an answer that is neither a stream nor a completion"))?;
-    if chunk.is_error || chunk.error.is_some() {
+    if chunk.is_error || chunk.error.is_some() || (chunk.choices.is_empty() && error::is_error_object(text)) {
         return Err(error::from_stream(text, secrets));
     }
     if chunk.choices.is_empty() {
@@ -71,17 +73,14 @@ fn say(
     deltas: &mut Vec<Delta<'static>>,
 ) -> Result<(), EngineError> {
     let index = index.unwrap_or(choice.index);
-    let reason = match choice.finish_reason.as_deref().map(|said| (said, ending(said))) {
-        None => choice.delta.names().fold(Calls::default(), Calls::and).finish_reason(),
-        Some((_, Ending::Whole(reason))) => reason,
-        Some((said, Ending::GivenUp)) => return Err(error::given_up(said, secrets)),
-    };
-    let text = choice.content.and_then(text_of).unwrap_or_default();
+    let by_calls = || choice.delta.names().fold(Calls::default(), Calls::and).finish_reason();
+    let reason = reason(choice, secrets)?.unwrap_or_else(by_calls);
+    let (text, members) = said(choice)?;
     let ids = token_ids(choice);
     let listed = tokens_listed(choice, &text, ids.len());
     let tokens = tokens.map_or(listed, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
     let extra = DeltaExtra {
-        delta: numbered(raw(&choice.delta)?).map_err(|_| error::nonsense("the engine sent calls that are none"))?,
+        delta: numbered(members).map_err(|_| error::nonsense("the engine sent calls that are none"))?,
         logprobs: choice.logprobs.map(RawJson::from),
         choice: raw(&choice.rest)?,
         ..DeltaExtra::default()

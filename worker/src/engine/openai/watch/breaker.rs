@@ -1,7 +1,12 @@
 //! A circuit breaker: a server that fails and fails is left alone for a while, then tried once.
+//!
+//! A connection that fails or a time-out speaks against the server. An answer with an error of its own (500) may be the
+//! request's fault, and many of them one client's. So these only make the server suspect: it is asked something small,
+//! and its answer decides.
 
 use std::time::{Duration, Instant};
 
+use super::question::{Topic, Verdict};
 use crate::engine::openai::limits::{BREAKER_FAILURES, BREAKER_FIRST, BREAKER_LONGEST};
 
 /// How the circuit stands.
@@ -30,8 +35,10 @@ pub(crate) enum Admission {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     failures: u32,
-    /// Hashes of the requests that the server failed on since its last success.
+    /// Hashes of the requests that the server answered with errors of its own since its last success.
     failed: Vec<u64>,
+    /// What the server is to be asked, because it did so often.
+    suspect: Option<Topic>,
     open_until: Option<Instant>,
     pause: Duration,
     trial: bool,
@@ -42,6 +49,7 @@ impl Breaker {
         Self {
             failures: 0,
             failed: Vec::new(),
+            suspect: None,
             open_until: None,
             pause: BREAKER_FIRST,
             trial: false,
@@ -58,7 +66,7 @@ impl Breaker {
     }
 
     /// Whether one more request may flow at `now`. Half open, the first that asks is the trial;
-    /// tell its outcome with [`Self::success`], [`Self::failure`] or [`Self::abandoned`].
+    /// tell its outcome with [`Self::success`], [`Self::failure`], [`Self::failed_on`] or [`Self::abandoned`].
     pub(crate) fn admit(&mut self, now: Instant) -> Admission {
         match self.circuit(now) {
             Circuit::Closed => Admission::Flows,
@@ -92,17 +100,47 @@ impl Breaker {
         }
     }
 
-    /// The server answered this request, by its hash, with an error of its own (500). The request itself may be the cause,
-    /// so it counts once, however often it comes back. True when that opened the circuit.
-    pub(crate) fn failed_on(&mut self, request: u64, now: Instant) -> bool {
-        if self.failed.contains(&request) {
-            self.abandoned();
+    /// The server answered this request, by its hash, with an error of its own (500). It counts once, however often it
+    /// comes back. True when the server became suspect.
+    pub(crate) fn failed_on(&mut self, request: u64, topic: Topic, now: Instant) -> bool {
+        match self.circuit(now) {
+            Circuit::Open(_) => return false,
+            Circuit::HalfOpen => {}
+            Circuit::Closed => {
+                if !self.failed.contains(&request) {
+                    self.failed.push(request);
+                }
+                if self.failed.len() < BREAKER_FAILURES as usize {
+                    return false;
+                }
+            }
+        }
+        self.failed.clear();
+        self.suspect.replace(topic).is_none()
+    }
+
+    /// What the server is to be asked, if it is suspect.
+    pub(crate) fn suspect(&self) -> Option<&Topic> {
+        self.suspect.as_ref()
+    }
+
+    /// The suspect server was asked. True when that opened or closed the circuit. If it has answered a request in the
+    /// meantime, it is no longer suspect.
+    pub(crate) fn asked(&mut self, verdict: Verdict, now: Instant) -> bool {
+        if self.suspect.take().is_none() {
             return false;
         }
-        if self.failed.len() < BREAKER_FAILURES as usize {
-            self.failed.push(request);
+        match verdict {
+            Verdict::Works => self.success(),
+            Verdict::Fails => {
+                self.failures = self.failures.max(BREAKER_FAILURES - 1);
+                self.failure(now)
+            }
+            Verdict::Silent => {
+                self.abandoned();
+                false
+            }
         }
-        self.failure(now)
     }
 
     /// The trial ended without proving anything: it was cancelled.
@@ -130,20 +168,79 @@ mod tests {
         breaker
     }
 
+    fn topic() -> Topic {
+        Topic {
+            kind: tokenbus_protocol::RequestKind::Chat,
+            upstream: "m".to_owned(),
+        }
+    }
+
+    /// Different requests are answered with errors of the server's own, until it is suspect.
+    fn suspected(breaker: &mut Breaker, now: Instant) {
+        for request in 1..u64::from(BREAKER_FAILURES) {
+            assert!(!breaker.failed_on(request, topic(), now));
+        }
+        assert!(
+            breaker.failed_on(99, topic(), now),
+            "many different ones raise a suspicion"
+        );
+        assert_eq!(breaker.suspect(), Some(&topic()));
+    }
+
     #[test]
-    fn one_request_that_fails_again_and_again_does_not_open_it() {
+    fn one_request_that_fails_again_and_again_says_nothing() {
         let start = Instant::now();
         let mut breaker = Breaker::new();
         for _ in 0..10 {
             for request in 1..u64::from(BREAKER_FAILURES) {
-                assert!(!breaker.failed_on(request, start));
+                assert!(!breaker.failed_on(request, topic(), start));
             }
         }
-        assert_eq!(breaker.circuit(start), Circuit::Closed);
-        assert!(breaker.failed_on(99, start), "many different ones tell of the server");
-        assert!(breaker.failure(start + BREAKER_FIRST), "the trial failed");
+        assert_eq!((breaker.suspect(), breaker.circuit(start)), (None, Circuit::Closed));
+    }
+
+    #[test]
+    fn many_requests_that_fail_do_not_open_it_if_the_server_answers_another() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new();
+        for verdict in [Verdict::Works, Verdict::Silent] {
+            for _ in 0..10 {
+                suspected(&mut breaker, start);
+                assert_eq!(
+                    breaker.circuit(start),
+                    Circuit::Closed,
+                    "it flows until the server was asked"
+                );
+                assert!(!breaker.asked(verdict, start));
+                assert_eq!((breaker.suspect(), breaker.circuit(start)), (None, Circuit::Closed));
+            }
+        }
+        // Somebody's request succeeded while it was asked.
+        suspected(&mut breaker, start);
         breaker.success();
-        assert!(!breaker.failed_on(1, start));
+        assert!(!breaker.asked(Verdict::Fails, start));
+        assert_eq!(breaker.circuit(start), Circuit::Closed);
+    }
+
+    #[test]
+    fn a_server_that_fails_when_it_is_asked_is_left_alone() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new();
+        suspected(&mut breaker, start);
+        assert!(breaker.asked(Verdict::Fails, start));
+        assert_eq!(breaker.circuit(start), Circuit::Open(start + BREAKER_FIRST));
+        assert!(!breaker.failed_on(5, topic(), start), "sent before it opened");
+        // The trial fails too: again the server's own answer decides, and nothing flows until then.
+        let mut later = start + BREAKER_FIRST;
+        for works in [false, true] {
+            assert_eq!(breaker.admit(later), Admission::Trial);
+            assert!(breaker.failed_on(99, topic(), later));
+            assert_eq!(breaker.admit(later), Admission::Refused);
+            let verdict = if works { Verdict::Works } else { Verdict::Fails };
+            assert!(breaker.asked(verdict, later));
+            assert_eq!(breaker.circuit(later) == Circuit::Closed, works);
+            later += 2 * BREAKER_FIRST;
+        }
     }
 
     #[test]

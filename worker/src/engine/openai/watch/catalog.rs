@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo};
+use tokenbus_protocol::{Feature, MAX_MODEL_NAME, ModelInfo, RequestKind, SlotsFrom};
 
 use super::discover::FoundModel;
 use super::probe::Discovery;
+use super::question::Topic;
 use super::slots::Found;
 use super::traits::Traits;
 use crate::engine::Overrides;
@@ -20,7 +21,7 @@ pub(crate) struct Catalog {
     /// Slots where the operator does not say.
     pub(crate) slots: u32,
     /// How those were found.
-    pub(crate) slots_found: Found,
+    pub(crate) slots_from: SlotsFrom,
     /// As told to the cluster.
     pub(crate) models: Vec<ModelInfo>,
     targets: HashMap<String, Target>,
@@ -37,7 +38,7 @@ impl Catalog {
                 kind: ServerKind::Unknown,
                 models: Vec::new(),
                 slots: None,
-                slots_found: Found::Told,
+                slots_from: SlotsFrom::Engine,
             },
         )
     }
@@ -47,7 +48,7 @@ impl Catalog {
         let mut catalog = Self {
             kind: found.kind,
             slots: found.slots.unwrap_or_else(|| found.kind.default_slots()),
-            slots_found: found.slots.map_or(Found::Assumed, |_| found.slots_found),
+            slots_from: found.slots.map_or(SlotsFrom::Default, |_| found.slots_from),
             models: Vec::new(),
             targets: HashMap::new(),
         };
@@ -72,13 +73,16 @@ impl Catalog {
         self.targets.get(name)
     }
 
-    /// The name at the server of a model that generates.
-    pub(crate) fn any_upstream(&self) -> Option<&str> {
+    /// A model that generates, to ask the server about.
+    pub(crate) fn any_generating(&self) -> Option<Topic> {
         let model = self
             .models
             .iter()
             .find(|model| model.capabilities.chat || model.capabilities.completion)?;
-        Some(self.target(&model.name)?.upstream.as_str())
+        Some(Topic {
+            kind: RequestKind::Completion,
+            upstream: self.target(&model.name)?.upstream.clone(),
+        })
     }
 
     /// Named models that the server does not list. It may serve them all the same.
@@ -139,7 +143,7 @@ mod tests {
             kind,
             models: ids.iter().map(model).collect(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }
     }
 

@@ -180,14 +180,14 @@ impl Tracker {
 mod tests {
     use super::*;
     use crate::engine::openai::watch::probe::Discovery;
-    use crate::engine::openai::watch::slots::Found;
+    use tokenbus_protocol::SlotsFrom;
 
     fn found(kind: ServerKind) -> Finding {
         Finding::Healthy(Some(Discovery {
             kind,
             models: Vec::new(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }))
     }
 

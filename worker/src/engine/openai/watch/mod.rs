@@ -8,6 +8,7 @@ mod health;
 pub(crate) mod monitor;
 mod probe;
 pub(crate) mod pulse;
+pub(crate) mod question;
 pub(crate) mod shared;
 pub(crate) mod slots;
 mod traits;

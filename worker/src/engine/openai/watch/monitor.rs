@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use tokenbus_protocol::SlotsFrom;
 use tokio::sync::watch;
 
 use super::breaker::Circuit;
@@ -11,8 +12,9 @@ use super::catalog::Catalog;
 use super::hang::{Hang, Look};
 use super::health::{ProcessNews, Tracker};
 use super::probe::{self, Finding};
+use super::question::{self, Verdict};
 use super::shared::Shared;
-use super::slots::{AtWork, Found, Load};
+use super::slots::{AtWork, Load};
 use crate::engine::openai::limits;
 use crate::engine::openai::options::ModelSpec;
 use crate::engine::openai::supervisor::{ProcessState, SupervisorHandle, loopback_url};
@@ -26,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) named: Vec<ModelSpec>,
     pub(crate) overrides: Overrides,
     pub(crate) slots: Option<u32>,
+    /// Where those come from.
+    pub(crate) slots_from: SlotsFrom,
     pub(crate) start_timeout: Duration,
     /// The base of a supervised server comes from its port, unless the operator fixed it.
     pub(crate) fixed_base: bool,
@@ -38,6 +42,8 @@ struct Probed {
     asked_load: bool,
     /// Whether a hung server has generated something.
     generates: bool,
+    /// How a suspect server took a question.
+    verdict: Option<Verdict>,
 }
 
 /// Watches one server.
@@ -68,6 +74,9 @@ impl Monitor {
             health: Health::Starting,
             models: shared.catalog().models.clone(),
             slots: settings.slots.unwrap_or_else(|| shared.catalog().slots),
+            slots_from: settings
+                .slots
+                .map_or(shared.catalog().slots_from, |_| settings.slots_from),
             kv_used: None,
         });
         let monitor = Self {
@@ -138,6 +147,9 @@ impl Monitor {
     /// The pause until the next probe: a suspicion is looked into soon.
     fn pause(&self) -> Option<Duration> {
         let pause = self.tracker.pause()?;
+        if self.shared.suspect().is_some() {
+            return Some(limits::PROBE_FIRST);
+        }
         Some(match self.shared.pulse.is_suspect(Instant::now()) {
             true => pause.min(limits::HANG_CONFIRM),
             false => pause,
@@ -170,16 +182,20 @@ impl Monitor {
             } else {
                 Load::default()
             };
-            let upstream = catalog.any_upstream().filter(|_| hung);
-            let generates = match upstream {
-                Some(upstream) => probe::generates(&shared.client, upstream).await,
+            let generates = match catalog.any_generating().filter(|_| hung) {
+                Some(topic) => question::ask(&shared.client, &topic).await == Verdict::Works,
                 None => false,
+            };
+            let verdict = match shared.suspect() {
+                Some(topic) => Some(question::ask(&shared.client, &topic).await),
+                None => None,
             };
             Probed {
                 finding,
                 load,
                 asked_load,
                 generates,
+                verdict,
             }
         })
     }
@@ -190,7 +206,7 @@ impl Monitor {
         if probed.asked_load {
             self.kv_used = probed.load.kv_used;
             let catalog = self.shared.catalog();
-            if self.settings.slots.is_none() && catalog.slots_found != Found::Told {
+            if self.settings.slots.is_none() && catalog.slots_from != SlotsFrom::Engine {
                 self.at_work.look(&probed.load, catalog.slots);
             }
         }
@@ -216,6 +232,9 @@ impl Monitor {
             }
             Finding::Silent if self.process.is_none() => self.tracker.give_up_start("it does not answer"),
             _ => {}
+        }
+        if let Some(verdict) = probed.verdict {
+            self.shared.asked(verdict, now);
         }
         self.look_for_hang(probed, now);
         self.restart_if_stuck(now);
@@ -302,10 +321,10 @@ impl Monitor {
     fn publish(&self) {
         let circuit = self.shared.circuit(Instant::now());
         let catalog = self.shared.catalog();
-        let (slots, found) = match (self.settings.slots, self.at_work.slots()) {
-            (Some(told), _) => (told, Found::Told),
-            (None, Some(seen)) => (seen, Found::AtWork),
-            (None, None) => (catalog.slots, catalog.slots_found),
+        let (slots, slots_from) = match (self.settings.slots, self.at_work.slots()) {
+            (Some(told), _) => (told, self.settings.slots_from),
+            (None, Some(seen)) => (seen, SlotsFrom::Observed),
+            (None, None) => (catalog.slots, catalog.slots_from),
         };
         let info = EngineInfo {
             engine: self.settings.engine,
@@ -317,29 +336,30 @@ impl Monitor {
             } else {
                 slots
             },
+            slots_from,
             kv_used: self.kv_used,
         };
         self.info.send_if_modified(|current| {
             if *current == info {
                 return false;
             }
-            log_change(current, &info, catalog.kind.as_str(), found);
+            log_change(current, &info, catalog.kind.as_str());
             *current = info;
             true
         });
     }
 }
 
-fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str, found: Found) {
-    let slots_are = found.as_str();
+fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str) {
+    let slots_from = info.slots_from.as_str();
     if (&before.health, &info.health) == (&Health::Ready, &Health::Ready)
         && before.slots != info.slots
-        && found != Found::Told
+        && !matches!(info.slots_from, SlotsFrom::Flag | SlotsFrom::Engine)
     {
         tracing::info!(
             engine = info.engine,
             slots = info.slots,
-            slots_are,
+            slots_from,
             "the engine's slots have changed"
         );
     }
@@ -352,7 +372,7 @@ fn log_change(before: &EngineInfo, info: &EngineInfo, kind: &'static str, found:
             server = kind,
             ?models,
             slots = info.slots,
-            slots_are,
+            slots_from,
             "engine ready"
         ),
         (_, Health::Starting) => tracing::info!(engine = info.engine, "engine loading"),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use tokenbus_protocol::Feature;
+use tokenbus_protocol::{Feature, SlotsFrom};
 
 use super::discover::{self, FoundModel, KV_METRICS};
 use super::slots::{self, Found, Load};
@@ -18,7 +18,7 @@ pub(crate) struct Discovery {
     /// Requests at once, where told or seen.
     pub(crate) slots: Option<u32>,
     /// How those were found.
-    pub(crate) slots_found: Found,
+    pub(crate) slots_from: SlotsFrom,
 }
 
 /// What a probe has found.
@@ -49,7 +49,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
             kind: ServerKind::Unknown,
             models: Vec::new(),
             slots: None,
-            slots_found: Found::Told,
+            slots_from: SlotsFrom::Engine,
         }));
     }
     if !status.is_success() {
@@ -63,7 +63,7 @@ pub(crate) async fn discover(client: &Client) -> Finding {
         kind,
         models,
         slots: None,
-        slots_found: Found::Told,
+        slots_from: SlotsFrom::Engine,
     };
     match describe(client, found).await {
         Ok(found) => Finding::Healthy(Some(found)),
@@ -135,22 +135,6 @@ pub(crate) async fn load(client: &Client, kind: ServerKind) -> Load {
     }
 }
 
-/// Whether the server generates a token when it is asked for one. One that refuses the question is given the
-/// benefit of the doubt.
-pub(crate) async fn generates(client: &Client, model: &str) -> bool {
-    let completion = serde_json::json!({ "model": model, "prompt": "1", "max_tokens": 1 });
-    let messages = [serde_json::json!({ "role": "user", "content": "1" })];
-    let chat = serde_json::json!({ "model": model, "messages": messages, "max_tokens": 1 });
-    for (path, question) in [("completions", completion), ("chat/completions", chat)] {
-        let question = Bytes::from(question.to_string());
-        match client.ask(Path::Api(path), question, GENERATION_TIMEOUT).await {
-            Ok(answer) if answer.status().is_client_error() => {}
-            answer => return answer.is_ok_and(|answer| answer.status().is_success()),
-        }
-    }
-    true
-}
-
 /// Adds what the pages of this kind of server tell. A page that is missing costs only what it
 /// would have told, except for llama-server's while it loads.
 async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Finding> {
@@ -165,7 +149,7 @@ async fn describe(client: &Client, mut found: Discovery) -> Result<Discovery, Fi
             {
                 let concurrency = discover::vllm_concurrency(&String::from_utf8_lossy(page.body()));
                 found.slots = concurrency.and_then(slots::of_cache);
-                found.slots_found = Found::Cache;
+                found.slots_from = SlotsFrom::Cache;
             }
             describe_routes(client, &mut found).await;
         }

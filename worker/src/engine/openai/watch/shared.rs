@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::breaker::{Admission, Breaker, Circuit};
 use super::catalog::Catalog;
 use super::pulse::Pulse;
+use super::question::{Topic, Verdict};
 use crate::engine::openai::limits::LOST_AFTER;
 use crate::engine::openai::manner::{Lessons, Manner, Sent};
 use crate::engine::openai::options::Streaming;
@@ -163,6 +164,21 @@ impl Shared {
         })
     }
 
+    /// What the server is to be asked, because it answered many requests with errors of its own.
+    pub(crate) fn suspect(&self) -> Option<Topic> {
+        self.breaker().suspect().cloned()
+    }
+
+    /// It was asked.
+    pub(crate) fn asked(&self, verdict: Verdict, now: Instant) {
+        if self.breaker().asked(verdict, now) {
+            tracing::info!(
+                ?verdict,
+                "the engine answered many requests with errors of its own, and was asked itself"
+            );
+        }
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,9 +213,9 @@ impl Permit {
     }
 
     /// The server answered this request, by its hash, with an error of its own.
-    pub(crate) fn failed_on(mut self, request: u64, now: Instant) {
+    pub(crate) fn failed_on(mut self, request: u64, topic: Topic, now: Instant) {
         self.told = true;
-        if self.shared.breaker().failed_on(request, now) {
+        if self.shared.breaker().failed_on(request, topic, now) {
             self.shared.news.notify_one();
         }
     }

@@ -15,32 +15,6 @@ pub(crate) struct Load {
     pub(crate) work: Option<Work>,
 }
 
-/// How the number of slots was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Found {
-    /// The operator or the server tells.
-    Told,
-    /// A default of its kind.
-    #[default]
-    Assumed,
-    /// What its KV cache holds.
-    Cache,
-    /// The most that ran while others waited.
-    AtWork,
-}
-
-impl Found {
-    /// In logs.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Told => "told",
-            Self::Assumed => "assumed",
-            Self::Cache => "by the size of the KV cache",
-            Self::AtWork => "as many as ran while others waited",
-        }
-    }
-}
-
 /// Slots by the KV cache: requests of a quarter of the context, of which few are longer.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub(crate) fn of_cache(max_concurrency: f64) -> Option<u32> {

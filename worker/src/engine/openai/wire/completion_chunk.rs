@@ -19,7 +19,7 @@ pub(crate) struct Chunk<'a> {
     pub(crate) usage: Option<&'a RawValue>,
     /// `timings` of llama-server, where they are more than `null`; stays in `rest` too.
     pub(crate) timings: Option<&'a RawValue>,
-    /// An error in place of output.
+    /// An error in place of output, where it says something: some proxies put an empty one into every chunk.
     pub(crate) error: Option<&'a RawValue>,
     /// Whether `object` is `error`: the flat form of older vLLMs.
     pub(crate) is_error: bool,
@@ -144,6 +144,11 @@ fn present(raw: &RawValue) -> Option<&RawValue> {
     (raw.get() != "null").then_some(raw)
 }
 
+/// Whether a value is there for its name alone.
+pub(crate) fn is_nothing(raw: &RawValue) -> bool {
+    matches!(raw.get(), "null" | "false" | "\"\"" | "[]" | "{}")
+}
+
 #[derive(serde::Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -186,7 +191,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Chunk<'a> {
                             chunk.usage = present(map.next_value()?);
                             chunk.has_choices |= chunk.usage.is_some();
                         }
-                        "error" => chunk.error = present(map.next_value()?),
+                        "error" => chunk.error = present(map.next_value()?).filter(|raw| !is_nothing(raw)),
                         "object" => {
                             chunk.is_error = text_of(map.next_value()?).is_some_and(|object| object == "error");
                         }
@@ -224,7 +229,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choice<'a> {
                 let mut choice = Choice::default();
                 while let Some(Key(key)) = map.next_key()? {
                     match key.as_ref() {
-                        "index" => choice.index = map.next_value()?,
+                        "index" => choice.index = map.next_value::<Option<_>>()?.unwrap_or_default(),
                         // The second is that of an answer in one piece.
                         "delta" | "message" => {
                             if let Some(DeltaMembers { content, rest }) = map.next_value()? {
@@ -369,6 +374,11 @@ mod tests {
     fn nulls_and_absences_are_taken() {
         let chunk = parse(r#"{"choices":null}"#);
         assert!(chunk.choices.is_empty());
+        for error in ["null", "false", r#""""#, "{}", "[]"] {
+            let json = format!(r#"{{"error":{error},"choices":[{{"index":null,"delta":{{"content":"a"}}}}]}}"#);
+            let chunk = parse(&json);
+            assert!(chunk.error.is_none() && chunk.choices[0].index == 0, "{json}");
+        }
         let chunk = parse(r#"{"choices":[{"delta":null,"finish_reason":""}]}"#);
         assert!(chunk.choices[0].finish_reason.is_none());
         assert!(serde_json::from_str::<Chunk<'_>>(r#"{"choices":[7]}"#).is_err());

@@ -173,7 +173,7 @@ impl Command {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Man(args) => {
-                generated::man(&args, Cli::command())?;
+                generated::man(&args, variables::attach(Cli::command(), &|_| None))?;
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -19,7 +19,7 @@ use crate::variables;
 const MODELS: &str = "models";
 
 /// Keys at the root of the file, for every subcommand that has them.
-const SHARED: [&str; 9] = [
+pub(crate) const SHARED: [&str; 9] = [
     "log",
     "log-format",
     "nats",

@@ -11,7 +11,7 @@ use crate::access::{self, AccessArgs};
 use crate::failure::Failure;
 use crate::listen::Listen;
 use crate::open_files;
-use crate::shared::{BusArgs, KeptArgs, TraceArgs, duration, thread_count, threads};
+use crate::shared::{BusArgs, KeptArgs, TracingArgs, duration, thread_count, threads};
 use crate::signals;
 use crate::size::Size;
 
@@ -117,7 +117,7 @@ pub(crate) struct Args {
     grace: Duration,
 
     #[command(flatten)]
-    trace: TraceArgs,
+    trace: TracingArgs,
 
     /// Threads that serve; one carries some 50,000 tokens a second [default: half of the processors, at most 8]
     #[arg(long, value_name = "N", value_parser = threads)]

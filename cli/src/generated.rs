@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Command;
 
+use crate::reference;
+
 /// Print the completions of a shell
 ///
 /// As in: tokenbus completions bash > /etc/bash_completion.d/tokenbus
@@ -17,6 +19,10 @@ pub(crate) struct CompletionsArgs {
 /// Write the manual pages, one for each subcommand
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ManArgs {
+    /// Write one page of Markdown with all settings instead, configuration.md
+    #[arg(long)]
+    markdown: bool,
+
     /// The folder for the pages; it is made if there is none
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
@@ -38,5 +44,8 @@ pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> io::R
 /// When the folder or a page cannot be written.
 pub(crate) fn man(args: &ManArgs, command: Command) -> io::Result<()> {
     std::fs::create_dir_all(&args.folder)?;
+    if args.markdown {
+        return std::fs::write(args.folder.join("configuration.md"), reference::page(&command));
+    }
     clap_mangen::generate_to(command, &args.folder)
 }

@@ -19,6 +19,7 @@ mod listen;
 mod nats_config;
 mod open_files;
 mod outlet;
+mod reference;
 mod secret;
 mod shared;
 mod signals;

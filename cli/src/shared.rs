@@ -97,7 +97,7 @@ pub(crate) struct KeptArgs {
 
 /// Traces, for the roles that requests pass through.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct TraceArgs {
+pub(crate) struct TracingArgs {
     /// Time to the first output beyond which a request is traced, whatever the sampler decides. Traces go to an
     /// OpenTelemetry collector where OTEL_EXPORTER_OTLP_ENDPOINT names one
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]

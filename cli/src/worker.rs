@@ -15,7 +15,7 @@ use tokenbus_worker::engine::openai::{
 use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::{Failure, Unusable};
-use crate::shared::{BusArgs, TraceArgs, duration, threads};
+use crate::shared::{BusArgs, TracingArgs, duration, threads};
 use crate::ui::Screen;
 use crate::up::cache::Cache;
 use crate::up::model::{self, ModelSpec};
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     grace: Duration,
 
     #[command(flatten)]
-    trace: TraceArgs,
+    trace: TracingArgs,
 
     /// File that says each second whether the engine is well, for `tokenbus health` with the same flag
     #[arg(long, value_name = "FILE")]

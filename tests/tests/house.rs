@@ -202,7 +202,6 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &[
                 "failure",
-                "generated",
                 "files",
                 "limits",
                 "listen",
@@ -212,7 +211,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
                 "variables",
             ],
             &["config"],
-            &["http", "outlet"],
+            &["reference"],
+            &["generated", "http", "outlet"],
             &["shared", "signals", "ui"],
             &[
                 "access",

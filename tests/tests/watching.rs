@@ -130,9 +130,11 @@ struct Described {
 }
 
 /// The labels of metrics that have no value in a short run.
-const RARE_LABELS: [(&str, &str); 2] = [
+const RARE_LABELS: [(&str, &str); 4] = [
     ("tokenbus_coordinator_model_estimated_wait_seconds", "model"),
     ("tokenbus_worker_kv_used_ratio", "worker"),
+    ("tokenbus_gateway_failovers", "cause"),
+    ("tokenbus_gateway_trace_spans", "result"),
 ];
 
 /// Adds the metrics of `page`, by family.
@@ -279,4 +281,32 @@ fn alerts_and_dashboards_ask_only_for_metrics_that_exist() {
         }
     }
     assert!(asked > 20, "{asked}");
+}
+
+#[tokio::test]
+async fn every_setting_is_listed_with_its_flag_variable_key_default_and_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = binary::run(PATIENCE, &["man", "--markdown", folder.path().to_str().unwrap()]).await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let page = std::fs::read_to_string(folder.path().join("configuration.md")).unwrap();
+    for part in [
+        "`--trace-slow DURATION`",
+        "`TOKENBUS_WORKER_URL`",
+        "`[gateway]` `body-limit`",
+        "`32MiB`",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let path = repository().join("docs/configuration.md");
+    if std::env::var_os("TOKENBUS_WRITE_DOCS").is_some() {
+        return std::fs::write(&path, page).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap();
+    for (line, expected) in written.lines().zip(page.lines()) {
+        assert_eq!(
+            line, expected,
+            "docs/configuration.md is old: TOKENBUS_WRITE_DOCS=1 writes it anew"
+        );
+    }
+    assert_eq!(written.lines().count(), page.lines().count(), "docs/configuration.md");
 }

@@ -2,8 +2,13 @@
 
 use std::process::ExitCode;
 
-use rustyline::DefaultEditor;
+use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Editor, Helper};
 
 use super::api::{Api, Message};
 use super::terminal::Printer;
@@ -11,7 +16,58 @@ use super::{ChatError, Outcome, ask};
 use crate::ui;
 
 const HELP: &str = "/quit or Ctrl-D leaves, /reset starts anew, /model NAME changes the model, \
-                    Ctrl-C stops an answer";
+                    Ctrl-C stops an answer; a line that ends with \\ goes on in the next, and what stands between \
+                    \"\"\" and \"\"\" may have many lines";
+
+/// Before and after a question of several lines.
+const QUOTES: &str = "\"\"\"";
+
+/// Tells the line editor where a question ends.
+#[derive(Debug)]
+struct SeveralLines;
+
+impl Helper for SeveralLines {}
+
+impl Completer for SeveralLines {
+    type Candidate = String;
+}
+
+impl Hinter for SeveralLines {
+    type Hint = String;
+}
+
+impl Highlighter for SeveralLines {}
+
+impl Validator for SeveralLines {
+    fn validate(&self, typed: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        Ok(match goes_on(typed.input()) {
+            true => ValidationResult::Incomplete,
+            false => ValidationResult::Valid(None),
+        })
+    }
+}
+
+/// Whether what was typed so far goes on in the next line.
+fn goes_on(typed: &str) -> bool {
+    match typed.trim_start().strip_prefix(QUOTES) {
+        Some(rest) => !rest.trim_end().ends_with(QUOTES),
+        None => typed.ends_with('\\'),
+    }
+}
+
+/// What was typed, without the marks of several lines.
+fn joined(typed: &str) -> String {
+    let quoted = typed
+        .trim()
+        .strip_prefix(QUOTES)
+        .and_then(|rest| rest.strip_suffix(QUOTES));
+    match quoted {
+        Some(text) => text.trim_matches('\n').to_owned(),
+        None => typed.replace("\\\n", "\n"),
+    }
+}
+
+type LineEditor = Editor<SeveralLines, DefaultHistory>;
 
 /// What a person typed.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +106,8 @@ impl<'a> Input<'a> {
 
 /// Talks until the person leaves.
 pub(super) async fn run(api: Api, mut model: String, system: Option<Message>) -> Result<ExitCode, ChatError> {
-    let mut editor = DefaultEditor::new().map_err(|error| ChatError::Editor(error.to_string()))?;
+    let mut editor = LineEditor::new().map_err(|error| ChatError::Editor(error.to_string()))?;
+    editor.set_helper(Some(SeveralLines));
     let mut messages: Vec<Message> = system.clone().into_iter().collect();
     ui::complain(format_args!("{model}. {HELP}."));
     loop {
@@ -65,6 +122,7 @@ pub(super) async fn run(api: Api, mut model: String, system: Option<Message>) ->
             Err(ReadlineError::Eof) => return Ok(ExitCode::SUCCESS),
             Err(error) => return Err(ChatError::Editor(error.to_string())),
         };
+        let line = joined(&line);
         match Input::read(&line) {
             Input::Nothing => {}
             Input::Quit => return Ok(ExitCode::SUCCESS),
@@ -112,7 +170,7 @@ async fn list_models(api: &Api, current: &str) {
 }
 
 /// The editor waits for keys, so it does that on a thread where waiting harms nobody.
-async fn read_line(mut editor: DefaultEditor) -> Result<(DefaultEditor, Result<String, ReadlineError>), ChatError> {
+async fn read_line(mut editor: LineEditor) -> Result<(LineEditor, Result<String, ReadlineError>), ChatError> {
     let read = tokio::task::spawn_blocking(move || {
         let line = editor.readline("> ");
         if let Ok(line) = &line {
@@ -128,6 +186,23 @@ async fn read_line(mut editor: DefaultEditor) -> Result<(DefaultEditor, Result<S
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_may_have_several_lines() {
+        for (typed, more) in [
+            ("one", false),
+            ("one\\", true),
+            ("one\\\ntwo", false),
+            ("\"\"\"", true),
+            ("\"\"\"\none\ntwo", true),
+            ("\"\"\"\none\\\ntwo\n\"\"\"", false),
+        ] {
+            assert_eq!(goes_on(typed), more, "{typed:?}");
+        }
+        assert_eq!(joined("one\\\ntwo"), "one\ntwo");
+        assert_eq!(joined("\"\"\"\n  one\\\ntwo\n\"\"\""), "  one\\\ntwo");
+        assert_eq!(joined("say \"\"\" twice"), "say \"\"\" twice");
+    }
 
     #[test]
     fn commands_and_questions() {

@@ -99,7 +99,7 @@ pub(crate) async fn status(args: StatusArgs, bus: BusOptions, namespace: Name) -
     let text = if args.json {
         serde_json::to_string_pretty(&view)?
     } else {
-        table::lines(&view).join("\n")
+        table::plain(&table::lines(&view, usize::MAX))
     };
     unless_closed(ui::println(text))?;
     if view.source == Source::Workers {

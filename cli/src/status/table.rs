@@ -2,37 +2,119 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
-use tokenbus_protocol::{Capacity, LostWorker, Name, Quantiles, WorkerCapacity, WorkerReport};
+use tokenbus_protocol::{
+    Capacity, LostWorker, ModelCapacity, Name, Quantiles, WorkerCapacity, WorkerReport, WorkerState,
+};
 
 use super::limits::{CELL, MODELS_NAMED};
 use super::view::{Source, View};
 
-/// The view as lines without line ends. What came over the bus is stripped of control characters:
-/// a model's name must not move the cursor.
-pub(super) fn lines(view: &View) -> Vec<String> {
-    let mut lines = vec![heading(view), String::new()];
-    if view.capacity.models.is_empty() {
-        lines.push("no model is served".to_owned());
-    } else {
-        lines.extend(models(&view.capacity));
+/// How urgent a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// All is well.
+    Plain,
+    /// The head of a table.
+    Head,
+    /// Worth a look.
+    Notice,
+    /// Something is lost or refused.
+    Alarm,
+}
+
+/// One line, without its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// What it says.
+    pub(super) text: String,
+    /// How urgent it is.
+    pub(super) tone: Tone,
+}
+
+impl Line {
+    /// A line with this text.
+    pub(super) fn new(tone: Tone, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { text, tone }
     }
-    lines.push(String::new());
-    if view.capacity.workers.is_empty() {
-        lines.push("no worker".to_owned());
+}
+
+/// The view as lines for a terminal of `width` columns: where they do not fit, tables lose the columns that matter least.
+/// What came over the bus is stripped of control characters: a model's name must not move the cursor.
+pub(super) fn lines(view: &View, width: usize) -> Vec<Line> {
+    let empty = || Line::new(Tone::Plain, "");
+    let (heading, alone) = (heading(view), view.source == Source::Workers);
+    let mut lines = vec![
+        Line::new(if alone { Tone::Notice } else { Tone::Plain }, heading),
+        empty(),
+    ];
+    if view.capacity.models.is_empty() {
+        lines.push(Line::new(Tone::Notice, "no model is served"));
     } else {
-        lines.extend(workers(&view.capacity.workers));
+        let tones = view.capacity.models.iter().map(model_tone);
+        lines.extend(toned(models(&view.capacity, width), tones));
+    }
+    lines.push(empty());
+    if view.capacity.workers.is_empty() {
+        lines.push(Line::new(Tone::Alarm, "no worker"));
+    } else {
+        let tones = view
+            .capacity
+            .workers
+            .iter()
+            .map(|worker| state_tone(worker.report.state));
+        lines.extend(toned(workers(&view.capacity.workers, width), tones));
     }
     if !view.capacity.lost.is_empty() {
-        lines.push(String::new());
-        lines.extend(lost(&view.capacity.lost));
+        lines.push(empty());
+        let failed = |worker: &LostWorker| if worker.failed > 0 { Tone::Alarm } else { Tone::Notice };
+        lines.extend(toned(
+            lost(&view.capacity.lost, width),
+            view.capacity.lost.iter().map(failed),
+        ));
     }
     lines
+}
+
+/// The lines as plain text.
+pub(super) fn plain(lines: &[Line]) -> String {
+    let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    lines.join("\n")
+}
+
+/// The lines of a table: its head, and its rows with their tones.
+fn toned(lines: Vec<String>, tones: impl Iterator<Item = Tone>) -> Vec<Line> {
+    let tones = [Tone::Head]
+        .into_iter()
+        .chain(tones)
+        .chain(std::iter::repeat(Tone::Plain));
+    lines
+        .into_iter()
+        .zip(tones)
+        .map(|(text, tone)| Line { text, tone })
+        .collect()
+}
+
+fn model_tone(model: &ModelCapacity) -> Tone {
+    match (model.workers, model.free) {
+        (0, _) if !model.on_demand => Tone::Alarm,
+        (_, 0) => Tone::Notice,
+        _ => Tone::Plain,
+    }
+}
+
+fn state_tone(state: WorkerState) -> Tone {
+    match state {
+        WorkerState::Ready => Tone::Plain,
+        WorkerState::Starting | WorkerState::Draining | WorkerState::Stopped => Tone::Notice,
+        WorkerState::Unavailable => Tone::Alarm,
+    }
 }
 
 const LOST_HEADER: [&str; 7] = ["LOST WORKER", "HOST", "MODELS", "SILENT", "RAN", "MOVED", "FAILED"];
 
 /// The lost workers, and what became of the streams that ran there.
-fn lost(workers: &[LostWorker]) -> Vec<String> {
+fn lost(workers: &[LostWorker], width: usize) -> Vec<String> {
     let rows = workers.iter().map(|worker| {
         vec![
             text(worker.worker.as_str()),
@@ -44,7 +126,7 @@ fn lost(workers: &[LostWorker]) -> Vec<String> {
             worker.failed.to_string(),
         ]
     });
-    table(&LOST_HEADER, 3, rows)
+    table(&LOST_HEADER, 3, rows.collect(), &["HOST", "RAN", "MODELS"], width)
 }
 
 fn heading(view: &View) -> String {
@@ -71,7 +153,7 @@ const MODEL_HEADER: [&str; 10] = [
     "MODEL", "WORKERS", "SLOTS", "FREE", "ACTIVE", "QUEUED", "WAITING", "TOKENS/S", "WAIT", "DESIRED",
 ];
 
-fn models(capacity: &Capacity) -> Vec<String> {
+fn models(capacity: &Capacity, width: usize) -> Vec<String> {
     let none = || "-".to_owned();
     let total = &capacity.total;
     // Slots of several models may be the same ones, so the sums are not those of the lines above. A coordinator of
@@ -104,7 +186,8 @@ fn models(capacity: &Capacity) -> Vec<String> {
             model.desired_workers.to_string(),
         ]
     });
-    table(&MODEL_HEADER, 1, rows.chain(all))
+    let expendable = ["QUEUED", "DESIRED", "WAIT", "SLOTS", "WORKERS"];
+    table(&MODEL_HEADER, 1, rows.chain(all).collect(), &expendable, width)
 }
 
 const WORKER_HEADER: [&str; 11] = [
@@ -117,7 +200,7 @@ fn slots(report: &WorkerReport) -> String {
     format!("{}/{}{from}", report.active, report.slots)
 }
 
-fn workers(workers: &[WorkerCapacity]) -> Vec<String> {
+fn workers(workers: &[WorkerCapacity], width: usize) -> Vec<String> {
     let rows = workers.iter().map(|worker| {
         let (p50, p99) = ttft(worker.report.ttft);
         vec![
@@ -134,7 +217,8 @@ fn workers(workers: &[WorkerCapacity]) -> Vec<String> {
             milliseconds(worker.age_ms),
         ]
     });
-    table(&WORKER_HEADER, 5, rows)
+    let expendable = ["ENGINE", "HOST", "P99", "QUEUED", "AGE", "TTFT P50", "MODELS"];
+    table(&WORKER_HEADER, 5, rows.collect(), &expendable, width)
 }
 
 fn served(worker: &WorkerCapacity) -> String {
@@ -154,8 +238,33 @@ fn served(worker: &WorkerCapacity) -> String {
     }
 }
 
-/// A table whose first `words` columns are text, the others numbers.
-fn table(header: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
+/// A table whose first `words` columns are text, the others numbers. While it is wider than `width`, the next of the
+/// `expendable` columns is left out.
+fn table(header: &[&str], words: usize, rows: Vec<Vec<String>>, expendable: &[&str], width: usize) -> Vec<String> {
+    let lines = whole_table(header, words, &rows);
+    let widest = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default();
+    let Some((first, later)) = expendable.split_first().filter(|_| widest > width) else {
+        return lines;
+    };
+    let without = |at: usize| {
+        let kept = |row: Vec<String>| -> Vec<String> {
+            let cells = row.into_iter().enumerate();
+            cells
+                .filter(|(column, _)| *column != at)
+                .map(|(_, cell)| cell)
+                .collect()
+        };
+        let header: Vec<&str> = header.iter().copied().filter(|title| title != first).collect();
+        let rows = rows.into_iter().map(kept).collect();
+        table(&header, words - usize::from(at < words), rows, later, width)
+    };
+    match header.iter().position(|title| title == first) {
+        Some(at) => without(at),
+        None => lines,
+    }
+}
+
+fn whole_table(header: &[&str], words: usize, rows: &[Vec<String>]) -> Vec<String> {
     let aligned = |cells: Vec<String>| -> Vec<Cell> {
         let align = |(column, text): (usize, String)| {
             let alignment = if column < words {
@@ -171,7 +280,7 @@ fn table(header: &[&str], words: usize, rows: impl Iterator<Item = Vec<String>>)
     table.load_style(NOTHING);
     table.set_header(aligned(header.iter().map(|title| (*title).to_owned()).collect()));
     for row in rows {
-        table.add_row(aligned(row));
+        table.add_row(aligned(row.clone()));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -229,112 +338,6 @@ fn milliseconds(ms: u64) -> String {
 }
 
 #[cfg(test)]
+#[path = "table_tests.rs"]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-mod tests {
-    use tokenbus_protocol::ModelInfo;
-
-    use super::super::view::tests::{model, view, worker};
-    use super::*;
-
-    #[test]
-    fn the_table_of_a_small_cluster() {
-        let view = view(
-            vec![worker("w1", 2, 123.4), worker("w2", 0, 0.0)],
-            vec![model("qwen", Some(1250))],
-        );
-        let expected = "\
-cluster tb: coordinator c1 leads, standing by: c2
-
-MODEL  WORKERS  SLOTS  FREE  ACTIVE  QUEUED  WAITING  TOKENS/S   WAIT  DESIRED
-qwen         1      8     6       2       0        7     100.0  1.2 s        1
-
-WORKER  HOST  ENGINE  STATE  MODELS  SLOTS  QUEUED  TOKENS/S  TTFT P50    P99     AGE
-w1      box   sim     ready  m         2/8       0       123     20 ms  1.2 s  420 ms
-w2      box   sim     ready  m         0/8       0       0.0     20 ms  1.2 s  420 ms";
-        assert_eq!(lines(&view).join("\n"), expected);
-    }
-
-    #[test]
-    fn several_models_have_a_total_that_counts_each_worker_once() {
-        let view = view(vec![], vec![model("a", None), model("b", None)]);
-        let expected = "\
-MODEL  WORKERS  SLOTS  FREE  ACTIVE  QUEUED  WAITING  TOKENS/S  WAIT  DESIRED
-a            1      8     6       2       0        7     100.0     -        1
-b            1      8     6       2       0        7     100.0     -        1
-(all)        2     16    14       2       0       14       123     -        -";
-        assert_eq!(models(&view.capacity).join("\n"), expected);
-    }
-
-    #[test]
-    fn lost_workers_and_what_became_of_their_streams_come_last() {
-        let mut view = view(vec![], vec![]);
-        view.capacity.lost = vec![LostWorker {
-            worker: Name::new("w3").unwrap(),
-            instance: 1,
-            host: "box".to_owned(),
-            models: vec!["m".to_owned()],
-            age_ms: 61_000,
-            active: 4,
-            moved: 3,
-            failed: 1,
-        }];
-        let expected = "\
-LOST WORKER  HOST  MODELS  SILENT  RAN  MOVED  FAILED
-w3           box   m         61 s    4      3       1";
-        assert!(lines(&view).join("\n").ends_with(expected), "{:?}", lines(&view));
-    }
-
-    #[test]
-    fn without_a_coordinator_it_says_so() {
-        let mut view = view(vec![], vec![]);
-        view.source = Source::Workers;
-        view.coordinators.clear();
-        let lines = lines(&view);
-        assert!(lines[0].contains("no coordinator"), "{lines:?}");
-        assert!(lines.contains(&"no worker".to_owned()) && lines.contains(&"no model is served".to_owned()));
-    }
-
-    #[test]
-    fn what_came_over_the_bus_cannot_steer_the_terminal() {
-        let mut hostile = worker("w", 0, 0.0);
-        hostile.report.host = "\u{1b}[2J\u{1b}]0;x\u{7}\r\n\u{202e}".to_owned();
-        hostile.report.engine = "e".repeat(5000);
-        let all = lines(&view(vec![hostile], vec![model("m\u{9b}31m", None)]));
-        assert!(all.iter().all(|line| line.chars().all(is_harmless)), "{all:?}");
-        assert!(all.iter().all(|line| line.chars().count() < 300));
-    }
-
-    #[test]
-    fn many_models_are_counted_and_none_is_a_dash() {
-        let info = |name: String| ModelInfo {
-            name,
-            context_length: None,
-            capabilities: Default::default(),
-        };
-        let mut many = worker("w", 0, 0.0);
-        many.report.models = (0..5).map(|n| info(format!("m{n}"))).collect();
-        assert_eq!(served(&many), "m0, m1, m2 +2");
-        many.report.models.clear();
-        assert_eq!(served(&many), "-");
-    }
-
-    #[test]
-    fn times_have_two_or_three_digits() {
-        let shown: Vec<String> = [0, 999, 1000, 9_999, 10_000, 119_999, 120_000, 7_200_000, u64::MAX]
-            .map(milliseconds)
-            .to_vec();
-        let expected = [
-            "0 ms",
-            "999 ms",
-            "1.0 s",
-            "9.9 s",
-            "10 s",
-            "119 s",
-            "2 min",
-            "2 h",
-            "5124095576030 h",
-        ];
-        assert_eq!(shown, expected);
-        assert_eq!(ttft(Quantiles::default()).0, "-");
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use super::collect::{nobody, unix_ms};
 use super::limits::{REDRAW, SNAPSHOT_OLD};
 use super::screen::{self, Screen};
-use super::table;
+use super::table::{self, Line, Tone};
 use super::view::{Order, SortKey, Source, View};
 use crate::{signals, ui};
 
@@ -169,21 +169,33 @@ impl Top {
         let link = self.bus.link().borrow().clone();
         let view = self.view(link.connected, Instant::now());
         let mut lines = match &view {
-            Some(view) => table::lines(view),
-            None => vec![format!("cluster {}: waiting for a snapshot", self.namespace)],
+            Some(view) => table::lines(view, canvas.width()),
+            None => vec![Line::new(
+                Tone::Plain,
+                format!("cluster {}: waiting for a snapshot", self.namespace),
+            )],
         };
         if !link.connected {
-            lines.insert(0, format!("NATS is away, what follows is old: {}", link.reason));
+            let away = format!("NATS is away, what follows is old: {}", link.reason);
+            lines.insert(0, Line::new(Tone::Alarm, away));
         }
         match canvas {
             Canvas::Terminal(screen) => screen.draw(&lines, &footer(self.order)),
-            Canvas::Pipe if view.is_some() => ui::println(lines.join("\n") + "\n"),
+            Canvas::Pipe if view.is_some() => ui::println(table::plain(&lines) + "\n"),
             Canvas::Pipe => Ok(()),
         }
     }
 }
 
 impl Canvas {
+    /// How many columns there are.
+    fn width(&self) -> usize {
+        match self {
+            Self::Terminal(_) => Screen::width(),
+            Self::Pipe => usize::MAX,
+        }
+    }
+
     /// Whether each snapshot is drawn, rather than one a second.
     fn is_live(&self) -> bool {
         matches!(self, Self::Terminal(_))

@@ -53,6 +53,10 @@ capabilities: { drop: [ALL] }
   value: {{ $.Values.namespace | quote }}
 - name: TOKENBUS_LOG
   value: {{ $.Values.log | quote }}
+{{- range $name, $value := $.Values.otel }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
 {{- if get $.Values.nats.credentials $role }}
 - name: TOKENBUS_NATS_CREDS
   value: /etc/tokenbus/creds/nats.creds

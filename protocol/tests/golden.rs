@@ -177,6 +177,7 @@ fn request() -> Request<'static> {
 }
 
 fn controls() -> Vec<(&'static str, Vec<u8>)> {
+    let gateway = name("g1");
     let controls = [
         ("cancel", Control::Cancel(Cancel { id: ID, attempt: 1 })),
         (
@@ -194,13 +195,7 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         ("unload", Control::Unload(ModelCommand { model: "m".into() })),
         ("ping", Control::Ping(Ping {})),
         ("waits", Control::Waits(Waits { gateway: name("g1") })),
-        (
-            "decline",
-            Control::Decline(Decline {
-                gateway: name("g1"),
-                slots: 2,
-            }),
-        ),
+        ("decline", Control::Decline(Decline { gateway, slots: 2 })),
         ("roll call", Control::RollCall(RollCall { gateway: name("g1") })),
         (
             "disown",
@@ -257,13 +252,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ..request()
     };
     let labels = || Labels::new(["region=eu".parse().unwrap()]).unwrap();
-    let bound = Request {
-        labels: labels(),
-        ..request()
-    };
+    let mut bound = request();
+    bound.labels = labels();
     let mut labelled = status();
-    labelled.report.labels = labels();
-    labelled.report.tier = 1;
+    (labelled.report.labels, labelled.report.tier) = (labels(), 1);
     let mut all = vec![
         ("request", encode(&request()).unwrap()),
         ("demanding request", encode(&demanding).unwrap()),

@@ -39,7 +39,15 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "protocol",
         &[
             &["limits", "smoothed_time", "wire"],
-            &["codec", "feature", "model_token", "name", "openai", "spending"],
+            &[
+                "codec",
+                "feature",
+                "labels",
+                "model_token",
+                "name",
+                "openai",
+                "spending",
+            ],
             &[
                 "capabilities",
                 "consumption",

@@ -62,10 +62,9 @@ async fn serve(options: Options, listener: TcpListener, shutdown: CancellationTo
     let settings = Settings::load(&options, &gateway, &metrics).await?;
     let bus = Bus::connect(&options.bus.clone().named(format!("tokenbus gateway {gateway}"))).await?;
     let registry = registry(&metrics, &bus, &spans);
-    let subjects = Subjects::new(options.namespace);
     let (shared, outgoing) = Shared::new(
         bus,
-        subjects,
+        Subjects::new(options.namespace),
         gateway.clone(),
         metrics.clone(),
         options.waiting,

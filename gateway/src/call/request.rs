@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokenbus_api::MAX_ANSWER;
 use tokenbus_placement::Prompt;
-use tokenbus_protocol::{Features, Labels, RequestKind, TraceContext};
+use tokenbus_protocol::{Features, Labels, RequestKind};
 use tokenbus_telemetry::Trace;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -14,7 +14,7 @@ use crate::auth::Auth;
 use crate::auth::key_table::KeyTable;
 use crate::http::held::Bodies;
 use crate::http::options::HttpOptions;
-use crate::responses_store::ResponsesStore;
+use crate::responses_store::{ResponsesStore, SealKeys};
 
 /// Tokens a minute of the key: more than any test uses.
 const TOKENS: u64 = 1_000_000;
@@ -150,6 +150,8 @@ impl Bench {
             models: ModelConfig::none(),
             stories: KeptStories::default(),
             responses: ResponsesStore::absent(),
+            seals: SealKeys::absent(),
+            tracer: Tracer::default(),
             draining: tokio_util::sync::CancellationToken::new(),
             metrics,
             auth,
@@ -166,7 +168,7 @@ impl Bench {
     fn begin(&self, kind: RequestKind) -> Record {
         let now = Instant::now();
         let request = (RequestId("r".to_owned()), "/v1/chat/completions");
-        let mut record = Record::begin(&self.edge, request, Some(self.caller.clone()), now);
+        let mut record = Record::begin(&self.edge, request, Some(self.caller.clone()), (Trace::default(), now));
         let mut grant = self.caller.admit(now).expect("its only place is free");
         assert!(self.caller.admit(now).is_err(), "while it runs, nothing else does");
         let call = Call {
@@ -183,7 +185,8 @@ impl Bench {
             tenant: None,
             address: None,
             client_id: String::new(),
-            trace: None,
+            trace: Trace::default(),
+            labels: tokenbus_protocol::Labels::default(),
             not_resumable: None,
             in_one_piece: false,
             way: Way::default(),

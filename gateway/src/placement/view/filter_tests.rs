@@ -48,7 +48,7 @@ fn a_bound_request_goes_only_where_its_label_is_whatever_was_tried() {
         labelled("us", "region=us"),
         worker("bare", 99, 0, 0),
     ];
-    view.snapshot(&capacity(workers.clone()), now, 0);
+    view.snapshot(capacity(workers.clone()), now, 0);
     let bound = CHAT.or(view.require(&labels("region=eu")));
     assert_eq!(
         view.require(&labels("region=eu")),
@@ -88,7 +88,7 @@ fn a_bound_request_goes_only_where_its_label_is_whatever_was_tried() {
     // A label that no worker ever had, and a worker that comes back without it.
     let nowhere = CHAT.or(view.require(&labels("region=moon")));
     assert_eq!(choose(&view, nowhere, Tried::default(), now), Choice::Gone);
-    view.snapshot(&capacity(vec![worker("eu", 4, 0, 0), workers[1].clone()]), stale, 0);
+    view.snapshot(capacity(vec![worker("eu", 4, 0, 0), workers[1].clone()]), stale, 0);
     assert_eq!(choose(&view, bound, Tried::default(), stale), Choice::Gone);
 }
 
@@ -96,7 +96,7 @@ fn a_bound_request_goes_only_where_its_label_is_whatever_was_tried() {
 fn more_labels_than_there_are_marks_find_no_worker() {
     let now = Instant::now();
     let mut view = View::default();
-    view.snapshot(&capacity(vec![labelled("last", "n=99")]), now, 0);
+    view.snapshot(capacity(vec![labelled("last", "n=99")]), now, 0);
     for n in 0..99 {
         view.require(&labels(&format!("n={n}")));
     }
@@ -123,7 +123,7 @@ fn tiers(active: u32, now: Instant) -> View {
     let mut view = View::default();
     view.set_tier_wait(Duration::from_secs(5));
     let workers = vec![worker("a", 4, active, 0), worker("b", 4, active, 0), hosted];
-    view.snapshot(&capacity(workers), now, 0);
+    view.snapshot(capacity(workers), now, 0);
     for own in ["a", "b", "hosted"] {
         let pace = ModelPace {
             model: "m".to_owned(),

@@ -178,14 +178,16 @@ pub(super) fn sealed_by(item: &RawValue) -> Option<SealKeyId> {
     bytes.first_chunk().copied().map(SealKeyId)
 }
 
-/// Checks what a client carries. As at OpenAI, foreign and changed contents are errors, also where the item has the
-/// reasoning in another form.
+/// Checks what a client carries of ours. As at OpenAI, a content that was changed, or is another tenant's, is an error,
+/// also where the item has the reasoning in another form. What another server encrypted is passed over: only that one
+/// can read it, and a conversation that began there may go on here.
 ///
 /// # Errors
 /// [`RequestError`] names the first content that does not open.
 pub(super) fn verify(items: &[Box<RawValue>], seal: &Seal) -> Result<(), RequestError> {
     let mut contents = items.iter().filter_map(|item| carried(item));
-    match contents.find(|content| seal.unpack(content).is_none()) {
+    let is_ours = |content: &str| content.starts_with(SEALED) || content.starts_with(PLAIN);
+    match contents.find(|content| is_ours(content) && seal.unpack(content).is_none()) {
         None => Ok(()),
         Some(content) => Err(RequestError::Field {
             param: None,

@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
     /// Models; each worker serves one
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    models: u32,
+    model_count: u32,
 
     /// The share of the workers whose load changes from status to status
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Failure> {
     let bus = Bus::connect(&bus).await?;
     bus.connected().await;
     let mut fleet: Vec<Status> = (0..args.workers)
-        .map(|number| first(number, args.models, &namespace))
+        .map(|number| first(number, args.model_count, &namespace))
         .collect();
     ui::println(format_args!("publishing the statuses of {} workers", fleet.len()))?;
     let mut ticks = tokio::time::interval(SLICE);

@@ -327,8 +327,10 @@ fn sealed_reasoning_comes_back_and_foreign_or_changed_content_is_refused_as_at_o
     let content = item["encrypted_content"].as_str().unwrap().to_owned();
     assert!(content.starts_with("tb2."), "{content}");
 
+    let input =
+        |item: &Value| json!([item, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Why?"}]);
     item["content"] = json!([]);
-    let create = read(json!([item]), &seal);
+    let create = read(input(&item), &seal);
     assert_eq!(create.sealing().opens, [SealKey::new(&[1; 32]).id()].into());
     let body = create
         .translate(&KnownResponses::new(), false)
@@ -352,7 +354,7 @@ fn sealed_reasoning_comes_back_and_foreign_or_changed_content_is_refused_as_at_o
         for text in [json!([]), json!([{"type": "reasoning_text", "text": "Hmm."}])] {
             item["content"] = text;
             item["encrypted_content"] = json!(content);
-            let refused = read(json!([item]), seal)
+            let refused = read(input(&item), seal)
                 .translate(&KnownResponses::new(), false)
                 .unwrap_err();
             let RequestError::Field { param, code, message } = refused else {
@@ -364,6 +366,6 @@ fn sealed_reasoning_comes_back_and_foreign_or_changed_content_is_refused_as_at_o
     }
     // What another server encrypted is passed over.
     item["encrypted_content"] = json!("gAAAAABo");
-    let passed = read(json!([item]), &seal).translate(&KnownResponses::new(), false);
+    let passed = read(input(&item), &seal).translate(&KnownResponses::new(), false);
     assert!(passed.is_ok());
 }

@@ -134,25 +134,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_in_bytes_in_its_order() {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::channel(64);
         let metrics = BusMetrics::default();
         let inner = poll_fn(move |cx| receiver.poll_recv(cx));
         let mut subscription = Subscription::new(inner, 4096, metrics.clone());
         for number in 0..10 {
-            sender.send(message(number, 1000)).unwrap();
+            sender.try_send(message(number, 1000)).unwrap();
         }
         assert_eq!(read(&mut subscription), [0, 1, 2]);
         assert_eq!(metrics.slow_consumers.get(), 7);
         // The reader has caught up: there is room again. A single message may be larger than the bound.
-        sender.send(message(10, 10_000)).unwrap();
-        sender.send(message(11, 1)).unwrap();
+        sender.try_send(message(10, 10_000)).unwrap();
+        sender.try_send(message(11, 1)).unwrap();
         assert_eq!(read(&mut subscription), [10]);
         for number in 12..15 {
-            sender.send(message(number, 1)).unwrap();
+            sender.try_send(message(number, 1)).unwrap();
             assert_eq!(read(&mut subscription), [number]);
         }
         assert_eq!((metrics.slow_consumers.get(), subscription.bytes), (8, 0));
-        sender.send(message(15, 1)).unwrap();
+        sender.try_send(message(15, 1)).unwrap();
         drop(sender);
         assert_eq!(read(&mut subscription), [15]);
         assert!(subscription.next().await.is_none());

@@ -44,7 +44,7 @@ fn describe(page: &mut String, path: &[&str], command: &Command) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     if !path.is_empty() {
         let _ = write!(page, "\n## {}\n\n{about}.\n", path.join(" "));
-        if command.get_arguments().any(|arg| is_shared(arg)) {
+        if command.get_arguments().any(is_shared) {
             page.push_str("Takes the settings of the bus.\n");
         }
         rows(page, &args, path.first().copied());

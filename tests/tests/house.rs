@@ -155,7 +155,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     ("engine", &[&["channel", "overrides"]]),
     (
         "telemetry",
-        &[&["limits"], &["settings", "span", "trace"], &["tracer"], &["otlp"]],
+        &[&["limits"], &["settings", "span", "trace"], &["otlp", "tracer"]],
     ),
     (
         "api",

@@ -1,6 +1,8 @@
 //! The house rules, applied to every source file of the repository, the list of promises, held against the tests, and the
 //! links of the pages.
 
+#![allow(clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 
 use tokenbus_tests::{promises, tidy};

@@ -174,7 +174,19 @@ async fn a_failure_is_told_although_no_trace_is_sampled() {
         .await;
     assert!(failed.status.is_server_error(), "{failed:?}");
 
-    let all = collector.trace(bad, 4).await;
+    // Gateway and worker tell their spans each in its own time.
+    eventually("the spans of the failed request", async || {
+        let all = collector.spans();
+        let is_told = |name: fn(&str) -> bool| all.iter().any(|span| span.trace == bad && name(&span.parent));
+        let (root, below) = (is_told(|parent| parent == CALLER), is_told(|parent| parent != CALLER));
+        if root && below && all.len() >= 4 {
+            Ok(())
+        } else {
+            Err(all.len())
+        }
+    })
+    .await;
+    let all = collector.spans();
     let root = all.iter().find(|span| span.parent == CALLER).unwrap();
     assert!(
         root.failed && root.service == "ours" && !root.get("error.type").is_empty(),

@@ -234,7 +234,10 @@ impl Core {
         self.parts.metrics.refused(reason);
         let mut retry_after_ms = None;
         if reason == RejectReason::Busy {
-            self.turns.waits(&request.gateway);
+            // Another slot would not help where something else is in the way, as the bytes of its body.
+            if self.admission.free() <= self.turns.kept() {
+                self.turns.waits(&request.gateway);
+            }
             retry_after_ms = self.pace.retry_after_ms(self.admission.queued());
         }
         let message = match (reason, &self.info.health) {

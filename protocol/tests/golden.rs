@@ -377,25 +377,9 @@ fn status() -> Status {
 fn capacity() -> Capacity {
     let worker = WorkerCapacity {
         report: WorkerReport {
-            worker: name("w1"),
-            instance: 9,
-            seq: 5,
-            version: "0.1.0".into(),
-            host: "h".into(),
-            engine: "sim".into(),
             state: WorkerState::Draining,
-            started_at_ms: 1,
-            models: vec![model()],
-            slots: 8,
-            active: 2,
-            queued: 1,
-            tokens_per_second: 1.5,
             ttft: Quantiles::default(),
-            itl: Quantiles::default(),
-            kv_used: Some(0.5),
-            slots_from: None,
-            labels: Default::default(),
-            tier: 0,
+            ..status().report
         },
         age_ms: 20,
     };

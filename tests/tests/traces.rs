@@ -125,6 +125,10 @@ async fn one_trace_joins_gateway_attempts_worker_and_engine_over_a_failover() {
     let dead = told(dead);
     assert!(dead.len() == 1 && spans.iter().all(|span| span.id != dead[0].0));
 
+    tells_the_numbers_and_no_text(&spans, root, worker);
+}
+
+fn tells_the_numbers_and_no_text(spans: &[Span], root: &Span, worker: &Span) {
     for (name, value) in [
         ("gen_ai.operation.name", "chat"),
         ("gen_ai.request.model", "m"),
@@ -135,7 +139,7 @@ async fn one_trace_joins_gateway_attempts_worker_and_engine_over_a_failover() {
         assert_eq!(root.get(name), value, "{name} of {root:#?}");
     }
     assert_eq!(worker.get("gen_ai.usage.output_tokens"), "2");
-    for span in &spans {
+    for span in spans {
         assert!(
             !span.raw.contains("nobody else reads") && !span.raw.contains("Hello"),
             "{}",

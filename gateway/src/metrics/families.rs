@@ -129,21 +129,7 @@ impl Families {
              frames_lost, given_back, engine, handed_over",
             f.failovers.clone(),
         );
-        registry.register(
-            "prompt_tokens",
-            "Prompt tokens of finished requests",
-            f.prompt_tokens.clone(),
-        );
-        registry.register(
-            "completion_tokens",
-            "Completion tokens delivered, also of requests that did not finish",
-            f.completion_tokens.clone(),
-        );
-        registry.register(
-            "cached_tokens",
-            "Prompt tokens of finished requests that the engine had in its cache",
-            f.cached_tokens.clone(),
-        );
+        f.register_tokens(registry);
         f.register_placement(registry);
         f.keys.register(registry);
         for (name, help, family) in [
@@ -165,6 +151,24 @@ impl Families {
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         }
+    }
+
+    fn register_tokens(&self, registry: &mut Registry) {
+        registry.register(
+            "prompt_tokens",
+            "Prompt tokens of finished requests",
+            self.prompt_tokens.clone(),
+        );
+        registry.register(
+            "completion_tokens",
+            "Completion tokens delivered, also of requests that did not finish",
+            self.completion_tokens.clone(),
+        );
+        registry.register(
+            "cached_tokens",
+            "Prompt tokens of finished requests that the engine had in its cache",
+            self.cached_tokens.clone(),
+        );
     }
 
     fn register_placement(&self, registry: &mut Registry) {

@@ -177,27 +177,7 @@ impl Metrics {
             self.cached_tokens.clone(),
         );
         self.spans.register(r);
-        r.register("worker_batches", "Messages with frames sent", self.batches.clone());
-        r.register(
-            "worker_batch_bytes",
-            "Bytes of messages with frames",
-            self.batch_bytes.clone(),
-        );
-        r.register(
-            "worker_unsent_batches",
-            "Messages with frames that NATS refused",
-            self.unsent_batches.clone(),
-        );
-        r.register(
-            "worker_unsent_answers",
-            "Small answers dropped because the queue to NATS was full",
-            self.unsent_answers.clone(),
-        );
-        r.register(
-            "worker_outbox_overflows",
-            "Streams ended because the queue to their gateway was full",
-            self.overflows.clone(),
-        );
+        self.register_sent(r);
         r.register(
             "worker_slot_offers",
             "Free slots that were offered to waiting gateways in turn",
@@ -235,6 +215,30 @@ impl Metrics {
             "worker_itl_seconds",
             "Time between two outputs of a stream in the last half minute, by quantile",
             self.itl_seconds.clone(),
+        );
+    }
+
+    fn register_sent(&self, r: &mut Registry) {
+        r.register("worker_batches", "Messages with frames sent", self.batches.clone());
+        r.register(
+            "worker_batch_bytes",
+            "Bytes of messages with frames",
+            self.batch_bytes.clone(),
+        );
+        r.register(
+            "worker_unsent_batches",
+            "Messages with frames that NATS refused",
+            self.unsent_batches.clone(),
+        );
+        r.register(
+            "worker_unsent_answers",
+            "Small answers dropped because the queue to NATS was full",
+            self.unsent_answers.clone(),
+        );
+        r.register(
+            "worker_outbox_overflows",
+            "Streams ended because the queue to their gateway was full",
+            self.overflows.clone(),
         );
     }
 

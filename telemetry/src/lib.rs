@@ -9,12 +9,14 @@ mod limits;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod settings;
+mod shared;
 mod span;
 mod trace;
 mod tracer;
 
 pub use limits::SLOW;
 pub use settings::TelemetryError;
+pub use shared::{Role, SpanCounts};
 pub use span::{Kind, Note, Span, Value, names};
 pub use trace::{Ids, Trace, is_traceparent};
-pub use tracer::{Exporting, Role, SpanCounts, Tracer};
+pub use tracer::{Exporting, Tracer};

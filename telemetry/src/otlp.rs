@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::settings::{Settings, TelemetryError};
+use crate::shared::{Queued, Role, Sampler, SpanCounts};
 use crate::span::{Kind, Note, Span, Value, names};
 use crate::trace::{Ids, Parent};
-use crate::tracer::{Queued, Role, Sampler, SpanCounts};
 
 /// Exports the spans of a process.
 pub(crate) struct Exporter {

@@ -155,7 +155,13 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     ("engine", &[&["channel", "overrides"]]),
     (
         "telemetry",
-        &[&["limits"], &["settings", "span", "trace"], &["otlp", "tracer"]],
+        &[
+            &["limits"],
+            &["settings", "span", "trace"],
+            &["shared"],
+            &["otlp"],
+            &["tracer"],
+        ],
     ),
     (
         "api",

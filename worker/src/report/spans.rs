@@ -3,7 +3,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use tokenbus_protocol::{Body, Finish, Name, RequestKind};
+use tokenbus_protocol::{Body, ErrorCode, Finish, Name, RequestKind};
 use tokenbus_telemetry::{Ids, Kind, Span, Trace, Tracer, names};
 use uuid::Uuid;
 
@@ -70,10 +70,17 @@ impl End {
     }
 }
 
+impl End {
+    /// Whether the worker or its engine failed. A request that the engine refuses is its client's failure.
+    fn is_failure(&self) -> bool {
+        self.outcome == Outcome::Failed && self.error != Some(ErrorCode::BadRequest.as_str())
+    }
+}
+
 impl Traced {
     /// Tells the spans of the attempt, which ended at `now` after `tokens`, if they are to be told.
     pub(crate) fn tell(&self, end: &End, tokens: u64, now: Instant) {
-        let failed = matches!(end.outcome, Outcome::Failed | Outcome::HandedOver);
+        let failed = end.is_failure() || end.outcome == Outcome::HandedOver;
         let first = self.first_output.unwrap_or(now).saturating_duration_since(self.arrived);
         if let Some(ids) = self.tracer.wants(&self.trace, failed, first) {
             self.tracer.tell(ids, self.spans(ids, end, tokens, now));
@@ -89,7 +96,7 @@ impl Traced {
             kind => kind.as_str(),
         };
         let name = format!("{operation} {}", self.model);
-        let failed = end.outcome == Outcome::Failed;
+        let failed = end.is_failure();
         let error = end.error.or_else(|| failed.then_some("failed"));
         let span = |place, kind, from| {
             let mut span = Span::new(place, kind, &name, (time(from), clock))

@@ -7,6 +7,7 @@
 )]
 
 use serde_json::{Value, json};
+use tokenbus_tests::metrics::{parse, sum};
 use tokenbus_tests::{Client, Cluster, Role, eventually};
 
 /// A conversation with a long beginning of its own.
@@ -28,6 +29,24 @@ async fn turn(client: &Client, conversation: &mut Value) -> (String, String) {
     messages.push(json!({"role": "user", "content": "Go on."}));
     let header = |name| answer.header(name).unwrap_or_default().to_owned();
     (header("x-tokenbus-worker"), header("x-tokenbus-decision"))
+}
+
+/// Waits until `other` has heard of as much as `placed` knows, which placed the requests. A question before that may go to
+/// a worker that reads the prompt anew and then holds it too.
+async fn hears(other: &Client, placed: &Client) {
+    let known = async |client: &Client| {
+        let page = client.get("/metrics").await.text();
+        sum(&parse(&page), "tokenbus_gateway_prefix_cuts", &[])
+    };
+    eventually("the other gateway's news", async || {
+        let (heard, known) = (known(other).await, known(placed).await);
+        if heard > 0.0 && heard >= known {
+            Ok(())
+        } else {
+            Err((heard, known))
+        }
+    })
+    .await;
 }
 
 /// Waits until a turn through `client` goes to `worker` for its prefix.
@@ -58,6 +77,7 @@ async fn a_conversation_stays_with_its_holder_through_every_gateway_and_finds_an
     for conversation in &mut conversations {
         homes.push(turn(&clients[0], conversation).await.0);
     }
+    hears(&clients[1], &clients[0]).await;
     for (conversation, home) in conversations.iter_mut().zip(&homes) {
         // The gateway that placed it knows at once, the other one with the worker's next news.
         let (answered, decision) = turn(&clients[0], conversation).await;
@@ -91,6 +111,7 @@ async fn without_a_coordinator_gateways_hear_the_workers_themselves() {
     let clients: Vec<Client> = cluster.gateways.iter().map(|gateway| gateway.client()).collect();
     let mut conversation = conversation(1);
     let (home, _) = turn(&clients[0], &mut conversation).await;
+    hears(&clients[1], &clients[0]).await;
     held(&clients[1], &mut conversation, &home).await;
     held(&clients[0], &mut conversation, &home).await;
 }

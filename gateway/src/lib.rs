@@ -4,6 +4,7 @@
 
 mod auth;
 mod call;
+mod clock;
 mod fast_path;
 mod file_watch;
 mod http;

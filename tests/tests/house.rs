@@ -10,7 +10,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["limits", "http::limits"],
+            &["clock", "limits", "http::limits"],
             &["metrics", "story"],
             &["file_watch"],
             &["auth", "placement", "responses_store", "usage", "fast_path::splice"],

@@ -24,7 +24,7 @@ use tokenbus_protocol::{Amount, Name};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use budget::{Budget, Price, currency, unix_seconds};
+use budget::{Budget, Price, currency};
 use estimate::Estimate;
 use key_table::{Key, KeyTable};
 use limiter::{Limiter, News, Refusal, RemainingLimits};
@@ -32,6 +32,7 @@ use limits::MAX_SECRET;
 use secret::KeyHash;
 use state::Charge;
 
+use crate::clock::unix_seconds;
 use crate::metrics::{Metrics, Tokens};
 
 /// Whether keys are required, and which exist. Cheap to clone.

@@ -16,7 +16,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut told = false;
     loop {
         let has_news = || !shared.waiting_by_model().is_empty() || !shared.left().told(Instant::now()).is_empty();
-        shared.tell.sleep_unless(|| told || has_news()).await;
+        shared.tell_waiting.sleep_unless(|| told || has_news()).await;
         let due = shared.bus.rhythm().after(Instant::now().into_std(), TELL_WAITING);
         tokio::time::sleep_until(due.into()).await;
         let models = shared.waiting_by_model();

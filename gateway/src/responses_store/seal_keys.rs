@@ -19,6 +19,7 @@ use super::error::{StoreError, failed, limited};
 use super::limits;
 use super::options::ResponsesOptions;
 use super::seal_ring::{SECRET, SealRing};
+use crate::clock::unix_seconds;
 
 /// The entry of the keys.
 const ENTRY: &str = "keys";
@@ -171,10 +172,4 @@ fn secret() -> Result<[u8; SECRET], StoreError> {
     let mut secret = [0; SECRET];
     getrandom::fill(&mut secret).map_err(failed)?;
     Ok(secret)
-}
-
-/// The time in seconds since 1970, by this machine's clock.
-fn unix_seconds() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    now.as_ref().map_or(0, std::time::Duration::as_secs)
 }

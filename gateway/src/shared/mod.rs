@@ -9,7 +9,7 @@ pub(crate) mod roll_call;
 mod waiting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokenbus_bus::{Bus, Refusals};
@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     /// Wakes the loop that watches workers.
     pub watch: Bell,
     /// Wakes the loop that tells the coordinators what waits here.
-    pub tell: Bell,
+    pub tell_waiting: Bell,
     view: Mutex<View>,
     prefixes: Mutex<Prefixes>,
     waiting: Mutex<Door<Arc<Inbox>>>,
@@ -70,14 +70,6 @@ pub(crate) struct Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code that runs under these locks can leave the data half-changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Unix time in seconds.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }
 
 impl Shared {
@@ -100,7 +92,7 @@ impl Shared {
             bus_patience,
             roll_call: RollCall::default(),
             watch: Bell::default(),
-            tell: Bell::default(),
+            tell_waiting: Bell::default(),
             view: Mutex::default(),
             prefixes: Mutex::default(),
             waiting: Mutex::new(Door::new(waiting)),

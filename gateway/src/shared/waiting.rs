@@ -199,7 +199,7 @@ impl Shared {
         };
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         if waiting > 0 {
-            self.tell.ring();
+            self.tell_waiting.ring();
         }
         self.metrics.waiting().set(gauge(waiting));
         self.metrics.waiting_bytes().set(gauge(bytes));

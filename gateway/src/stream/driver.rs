@@ -15,6 +15,7 @@ use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
 use super::seek::{Destination, Seeker};
 use super::state::StreamState;
+use crate::clock::unix_seconds;
 use crate::fast_path::splice::Splice;
 
 use crate::call::{Call, CallError, Output, Written};
@@ -145,7 +146,7 @@ impl Driver {
                     },
             } => {
                 let mut view = self.shared.view();
-                view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                view.learnt(worker, &self.call.model, now, unix_seconds());
                 view.took(worker);
                 drop(view);
                 self.answered(*attempt, worker, now);
@@ -168,7 +169,7 @@ impl Driver {
                 let mut view = self.shared.view();
                 if reject.reason == RejectReason::Busy {
                     // A worker that is busy with the model serves it.
-                    view.learnt(worker, &self.call.model, now, crate::shared::unix_seconds());
+                    view.learnt(worker, &self.call.model, now, unix_seconds());
                 }
                 view.refused(worker, reject.reason, reject.room, now);
                 drop(view);

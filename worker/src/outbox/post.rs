@@ -1,5 +1,5 @@
-//! Small messages beside the frames: control replies. The loop drops them here and goes
-//! on; a task of its own waits for NATS.
+//! Small messages beside the frames: control replies. The loop drops them here and goes on; a task of its own waits for
+//! NATS.
 
 use bytes::Bytes;
 use serde::Serialize;

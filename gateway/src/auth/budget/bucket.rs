@@ -1,7 +1,6 @@
 //! The bucket that has what keys have used of their budgets, over all gateways.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, Operation};
 use futures_util::StreamExt as _;
@@ -13,6 +12,7 @@ use super::calendar;
 pub(crate) use super::entry::Entry as Stored;
 use super::key_budget::Budget;
 use crate::auth::limits::{BUDGET_ANSWER, BUDGET_KEEP};
+use crate::clock::unix_seconds;
 
 pub(crate) fn wanted(bucket: &str) -> WantedStream {
     let mut wanted = WantedStream::bucket(bucket, "What API keys of tokenbus have used of their budgets");
@@ -82,10 +82,4 @@ pub async fn spent(bus: &Bus, namespace: &Name) -> Result<Spent, String> {
             return Ok(spent);
         }
     }
-}
-
-/// The time in seconds since 1970, by this machine's clock.
-pub(crate) fn unix_seconds() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    now.as_ref().map_or(0, Duration::as_secs)
 }

@@ -10,7 +10,6 @@ mod entry;
 mod key_budget;
 mod money;
 
-pub(crate) use bucket::unix_seconds;
 pub use bucket::{Spent, spent};
 pub use key_budget::{Budget, Budgets};
 pub(crate) use key_budget::{Exhausted, Told};

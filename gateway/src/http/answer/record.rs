@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::auth::{Caller, Grant};
 use crate::call::{Call, CallError, Written};
+use crate::clock::unix_ms;
 use crate::http::answer::access_log;
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
@@ -387,12 +388,6 @@ impl Record {
             duration_ms: millis(self.meter.elapsed(now)),
         }
     }
-}
-
-/// Unix time in milliseconds.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, millis)
 }
 
 impl Drop for Record {

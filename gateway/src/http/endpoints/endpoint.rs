@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Extension;
 use axum::extract::{Request, State};
@@ -21,6 +20,7 @@ use crate::auth::limiter::Refusal;
 use crate::auth::secret::KeyHash;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
+use crate::clock::unix_seconds;
 use crate::fast_path::bypass::{Bypass, ClientBypass};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
@@ -277,8 +277,7 @@ impl ReceivedRequest {
         });
         let served = alias.as_ref().map(|alias| alias.served.clone());
         self.record.called(&call, self.grant, served);
-        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let created = created.map_or(0, |since| since.as_secs());
+        let created = unix_seconds();
         let context = Box::new(AnswerContext {
             form,
             identity: Identity::new(self.endpoint.id_prefix, call.id, created, &call.model),

@@ -1,7 +1,5 @@
 //! Ollama's own API, where it calls a model: `POST /api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`.
 
-use std::time::SystemTime;
-
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -13,6 +11,7 @@ use tokenbus_api::{
 use tokenbus_protocol::{Features, RequestKind};
 
 use crate::call::{Backend, Prospect};
+use crate::clock::unix_seconds;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::{Endpoint, ReceivedRequest};
 use crate::http::endpoints::models;
@@ -125,7 +124,6 @@ pub(crate) fn resolve<C: Backend>(edge: &Edge<C>, name: &str) -> Option<String> 
 }
 
 fn loaded(answer: LoadAnswer) -> Response {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let answer = answer.write(now.map_or(0, |now| now.as_secs()));
+    let answer = answer.write(unix_seconds());
     ([(CONTENT_TYPE, "application/json")], answer).into_response()
 }

@@ -69,7 +69,7 @@ impl Driver {
             left.back(new);
             if let Some(old) = self.left.take().filter(|old| old != new) {
                 left.note(&old, true, now);
-                self.shared.tell.ring();
+                self.shared.tell_waiting.ring();
             }
         }
     }
@@ -82,7 +82,7 @@ impl Driver {
             .filter(|_| matches!(error, CallError::WorkerLost { .. }));
         if let Some(worker) = self.left.take().or(lost) {
             self.shared.left().note(&worker, false, now);
-            self.shared.tell.ring();
+            self.shared.tell_waiting.ring();
         }
     }
 }

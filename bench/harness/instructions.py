@@ -22,13 +22,12 @@ FEW, MANY = 4, 36
 LEAST = 3
 
 
-def binary(messages):
-    """The path of the built binary, from cargo's messages."""
-    for line in messages:
-        message = json.loads(line) if line.startswith("{") else {}
-        if message.get("executable") and message["target"]["name"] == "instructions":
-            return message["executable"]
-    sys.exit("cargo built no such binary")
+def binaries(messages):
+    """The paths of the built binaries, from cargo's messages, in the order of their packages."""
+    read = [json.loads(line) for line in messages if line.startswith("{")]
+    built = [m for m in read if m.get("executable") and m["target"]["name"] == "instructions"]
+    built.sort(key=lambda message: message["package_id"])
+    return [message["executable"] for message in built] or sys.exit("cargo built no such binary")
 
 
 def count(program, name, steps):
@@ -44,7 +43,7 @@ def count(program, name, steps):
 
 
 def measure(program):
-    """Instructions per token or request of each work."""
+    """Instructions per token or request of each work of a program."""
     listed = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True).stdout
     figures = {}
     for line in listed.splitlines():
@@ -105,7 +104,7 @@ def main():
     flags = parser.parse_args()
     version = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()[1]
     compiler = f"rustc {version}, {os.uname().machine}"
-    now = measure(binary(sys.stdin))
+    now = {name: figure for program in binaries(sys.stdin) for name, figure in measure(program).items()}
     recorded, before = read(BASELINE) if os.path.exists(BASELINE) else ("", {})
     tolerance = TOLERANCE if recorded == compiler else FOREIGN_TOLERANCE
     lines, worse = judge(now, before, tolerance)

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod backoff;
+pub mod clock;
 mod connection;
 mod credentials;
 mod dialer;
@@ -34,4 +35,4 @@ pub use options::BusOptions;
 pub use refusals::Refusals;
 pub use replicas::{Replicas, ReplicasError};
 pub use rhythm::Rhythm;
-pub use subscription::Subscription;
+pub use subscription::{Subscription, take_in_during};

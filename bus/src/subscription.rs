@@ -1,7 +1,8 @@
 //! A subscription that bounds in bytes what waits for its reader.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use async_nats::{Message, Subscriber, UnsubscribeError};
@@ -13,7 +14,7 @@ use crate::metrics::BusMetrics;
 ///
 /// The NATS client counts the messages that wait, whatever their size. So each time the reader comes, everything that
 /// has arrived is taken from the client, and what is over the bound is dropped and counted. What arrives while the
-/// reader is busy with one message waits in the client.
+/// reader computes waits in the client; a reader that awaits anything else does it in [`take_in_during`].
 #[derive(Debug)]
 pub struct Subscription<S = Subscriber> {
     inner: S,
@@ -41,7 +42,7 @@ impl<S> Subscription<S> {
         }
     }
 
-    fn take_in(&mut self, message: Message) {
+    fn take(&mut self, message: Message) {
         let weight = weight(&message);
         if self.bytes + weight <= self.bound || self.arrived.is_empty() {
             self.bytes += weight;
@@ -79,17 +80,44 @@ fn weight(message: &Message) -> usize {
     message.length + size_of::<Message>()
 }
 
-impl<S: Stream<Item = Message> + Unpin> Stream for Subscription<S> {
-    type Item = Message;
+/// Awaits `work`, and meanwhile takes in what arrives on `subscriptions`: so the bound in bytes holds however long the work
+/// takes.
+pub async fn take_in_during<'a, S, T>(
+    subscriptions: impl IntoIterator<Item = &'a mut Subscription<S>>,
+    work: impl Future<Output = T>,
+) -> T
+where
+    S: Stream<Item = Message> + Unpin + 'a,
+{
+    let mut subscriptions: Vec<_> = subscriptions.into_iter().collect();
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        for subscription in &mut subscriptions {
+            subscription.take_in(cx);
+        }
+        work.as_mut().poll(cx)
+    })
+    .await
+}
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+impl<S: Stream<Item = Message> + Unpin> Subscription<S> {
+    /// Takes in what has arrived.
+    fn take_in(&mut self, cx: &mut Context<'_>) {
         while !self.ended {
             match self.inner.poll_next_unpin(cx) {
-                Poll::Ready(Some(message)) => self.take_in(message),
+                Poll::Ready(Some(message)) => self.take(message),
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => break,
             }
         }
+    }
+}
+
+impl<S: Stream<Item = Message> + Unpin> Stream for Subscription<S> {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.take_in(cx);
         match self.arrived.pop_front() {
             Some(message) => {
                 self.bytes -= weight(&message);
@@ -108,8 +136,7 @@ impl<S: Stream<Item = Message> + Unpin> Stream for Subscription<S> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use bytes::Bytes;
-    use futures_util::FutureExt as _;
-    use futures_util::stream::poll_fn;
+    use futures_util::{FutureExt as _, stream};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -136,7 +163,7 @@ mod tests {
     async fn what_waits_is_bounded_in_bytes_in_its_order() {
         let (sender, mut receiver) = mpsc::channel(64);
         let metrics = BusMetrics::default();
-        let inner = poll_fn(move |cx| receiver.poll_recv(cx));
+        let inner = stream::poll_fn(move |cx| receiver.poll_recv(cx));
         let mut subscription = Subscription::new(inner, 4096, metrics.clone());
         for number in 0..10 {
             sender.try_send(message(number, 1000)).unwrap();
@@ -156,5 +183,33 @@ mod tests {
         drop(sender);
         assert_eq!(read(&mut subscription), [15]);
         assert!(subscription.next().await.is_none());
+    }
+    #[tokio::test]
+    async fn a_reader_that_is_stuck_holds_no_more_than_the_bound() {
+        const MEGABYTE: usize = 1024 * 1024;
+        let (sender, mut receiver) = mpsc::channel(2000);
+        let metrics = BusMetrics::default();
+        let inner = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+        let mut subscription = Subscription::new(inner, 64 * MEGABYTE, metrics.clone());
+        let (finish, stuck) = tokio::sync::oneshot::channel();
+        let work = async {
+            for number in 0..1000_u32 {
+                let whole = message(number.to_le_bytes()[0], MEGABYTE);
+                sender.send(whole).await.unwrap();
+                // Nothing of it stays with the client, whose queue counts messages only.
+                tokio::task::yield_now().await;
+                assert!(sender.max_capacity() - sender.capacity() <= 1);
+            }
+            let _ = finish.send(());
+        };
+        let reader = take_in_during([&mut subscription], stuck);
+        let (_, finished) = tokio::join!(work, reader);
+        finished.unwrap();
+        assert!(subscription.bytes <= 64 * MEGABYTE);
+        let held = read(&mut subscription);
+        assert_eq!(held, (0..63).collect::<Vec<u8>>(), "the first that fit, in their order");
+        assert_eq!(metrics.slow_consumers.get(), 1000 - 63);
+        sender.try_send(message(9, 1)).unwrap();
+        assert_eq!(read(&mut subscription), [9]);
     }
 }

@@ -133,6 +133,11 @@ struct OpenAiArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     engine_token_timeout: Option<Duration>,
 
+    /// Longest wait for a first token from a server that brings nothing else meanwhile, beyond which it counts as hung
+    /// [default: a prefill may take any time]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    engine_first_token_timeout: Option<Duration>,
+
     /// API key for the server
     #[arg(
         long,
@@ -312,6 +317,7 @@ fn openai(args: &Args) -> Result<OpenAiOptions, Failure> {
         start_timeout: flags.engine_start_timeout,
         streaming: flags.engine_streams,
         token_timeout: flags.engine_token_timeout,
+        first_token_timeout: flags.engine_first_token_timeout,
         ..OpenAiOptions::default()
     })
 }

@@ -8,7 +8,6 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokenbus_bus::Bus;
@@ -18,8 +17,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::leader::Leadership;
-use crate::limits::{SHUTDOWN, WARM_UP};
+use crate::limits::WARM_UP;
 use crate::page_access::{self, Checks, PageAccess};
+use crate::page_server;
 use crate::scaling::command::current;
 
 /// The leader, if known. A follower answers with its own snapshot.
@@ -42,7 +42,7 @@ pub(crate) struct Page {
     pub(crate) metrics: Arc<Registry>,
 }
 
-/// Serves the page until `shutdown`. Open requests then get [`SHUTDOWN`] to finish.
+/// Serves the page until `shutdown`.
 pub(crate) async fn run(page: Page, access: PageAccess, listener: TcpListener, shutdown: CancellationToken) {
     let checks = Checks::new(access);
     let router = Router::new()
@@ -54,22 +54,7 @@ pub(crate) async fn run(page: Page, access: PageAccess, listener: TcpListener, s
         .route("/scale/{*model}", get(scale_one))
         .with_state(page)
         .layer(axum::middleware::from_fn_with_state(checks, page_access::layer));
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(SHUTDOWN).await;
-    };
-    tokio::select! {
-        ended = server => if let Err(error) = ended {
-            tracing::error!(%error, "the status page ended");
-        },
-        () = late => {}
-    }
+    page_server::serve(router, listener, shutdown).await;
 }
 
 fn unavailable(reason: &str) -> Response {

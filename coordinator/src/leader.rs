@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use tokenbus_bus::{Bus, Subscription};
+use tokenbus_bus::{Bus, Subscription, take_in_during};
 use tokenbus_protocol::{CoordinatorBeat, Name, Subjects, decode, encode};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -91,8 +91,8 @@ impl Leader {
             }
             speak |= self.decide(&mut election);
             if speak && link.borrow().connected {
-                let leading = self.leadership.borrow().leading;
-                self.beat(leading).await;
+                let beat = self.beat(self.leadership.borrow().leading);
+                take_in_during([&mut self.beats], beat).await;
             }
         }
         self.resign().await;
@@ -133,24 +133,24 @@ impl Leader {
         before.leading != next.leading
     }
 
-    async fn beat(&self, leading: bool) {
+    /// Sends a heartbeat.
+    fn beat(&self, leading: bool) -> impl Future<Output = ()> + use<> {
         let beat = CoordinatorBeat {
             coordinator: self.me.clone(),
             leading,
         };
-        let payload = match encode(&beat) {
-            Ok(payload) => payload,
-            Err(error) => {
-                tracing::error!(%error, "cannot encode a heartbeat");
-                return;
+        let (bus, subject) = (self.bus.clone(), self.subjects.coordinator(&self.me));
+        async move {
+            let payload = match encode(&beat) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    tracing::error!(%error, "cannot encode a heartbeat");
+                    return;
+                }
+            };
+            if let Err(error) = bus.publish(subject, payload.into()).await {
+                tracing::debug!(%error, "a heartbeat was not sent");
             }
-        };
-        if let Err(error) = self
-            .bus
-            .publish(self.subjects.coordinator(&self.me), payload.into())
-            .await
-        {
-            tracing::debug!(%error, "a heartbeat was not sent");
         }
     }
 
@@ -160,7 +160,8 @@ impl Leader {
         self.leadership.send_replace(Leadership::unknown(Instant::now()));
         self.wanted.send_replace(None);
         let given_back = self.lease.wait_for(|lease| !matches!(lease, LeaseState::Held { .. }));
-        let _ = tokio::time::timeout(JETSTREAM_TIMEOUT, given_back).await;
+        let given_back = tokio::time::timeout(JETSTREAM_TIMEOUT, given_back);
+        let _ = take_in_during([&mut self.beats], given_back).await;
         if was_leading && self.bus.is_connected() {
             self.beat(false).await;
         }

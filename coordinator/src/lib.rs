@@ -6,7 +6,7 @@
 //! the same and take over within 3 s.
 //!
 //! Decisions (pure; time is an argument): `registry`, `snapshot`, `demand`, `pacer`, `election`, `waiting`,
-//! `scaling`. Loops: `watcher`, `leader`, `outbound`, `lease`, `scaling/command.rs`. Edges: `http`, `metrics`.
+//! `scaling`. Loops: `watcher`, `leader`, `outbound`, `lease`, `scaling/command.rs`. Edges: `http`, `page_server`, `metrics`.
 
 mod allowance;
 mod demand;
@@ -24,6 +24,7 @@ mod options;
 mod outbound;
 mod pacer;
 mod page_access;
+mod page_server;
 mod registry;
 mod scaling;
 mod service;

@@ -196,3 +196,17 @@ pub(crate) const MAX_WAITING: usize = 256 * 1024;
 
 /// Most bytes of what all gateways told of waiting requests: [`MAX_GATEWAYS`] with hundreds of models each.
 pub(crate) const WAITING_BYTES: usize = 32 * 1024 * 1024;
+
+/// Most open connections to the status page: one each for dozens of monitors, autoscalers and people. Beyond it the oldest
+/// is closed.
+pub(crate) const PAGE_CONNECTIONS: usize = 128;
+
+/// Bytes of the head of a request for the status page: a browser's cookies for other pages of the host fit.
+pub(crate) const PAGE_HEAD_BYTES: usize = 16 * 1024;
+
+/// Time limit for the head of a request for the status page, and for the silence before it. Longer than the usual 15 s
+/// between two scrapes, so that a monitor keeps its connection.
+pub(crate) const PAGE_HEAD_TIME: Duration = Duration::from_secs(20);
+
+/// Time between two log lines about too many connections.
+pub(crate) const PAGE_WARNING: Duration = Duration::from_secs(10);

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subject};
 use futures_util::StreamExt as _;
+use tokenbus_bus::clock::unix_ms;
 use tokenbus_bus::{Bus, Subscription};
 use tokenbus_protocol::{Capacity, Event, EventKind, Name, Status, Subjects, Total, Waiting, decode, is_inbox};
 use tokio::sync::{mpsc, watch};
@@ -83,11 +84,6 @@ pub(crate) fn nothing(me: &Name) -> Arc<Capacity> {
         total: Total::default(),
         lost: vec![],
     })
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An event of this kind, at this time, with no subject yet.

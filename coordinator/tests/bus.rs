@@ -9,7 +9,8 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use support::{
@@ -17,6 +18,8 @@ use support::{
 };
 use tokenbus_coordinator::{PageAccess, PageToken};
 use tokenbus_protocol::{Capacity, EventKind, WorkerState};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The promised time for another coordinator to take over.
 const TAKE_OVER: Duration = Duration::from_secs(3);
@@ -414,5 +417,51 @@ async fn the_status_page_asks_for_its_token() {
         assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     }
     assert_eq!(coordinator.get("/healthz").await.1, "ok\n");
+    coordinator.stop().await;
+}
+
+/// Bytes of memory that this process has in use.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn connections_with_unfinished_heads_leave_the_status_page_answering_and_small() {
+    let nats = NatsServer::start(false).await;
+    let coordinator = Coordinator::start(&nats.url(), "c").await;
+    assert_eq!(coordinator.get("/healthz").await.1, "ok\n");
+    let before = resident();
+    let unfinished = format!(
+        "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nx: {}",
+        "y".repeat(12 * 1024)
+    );
+    // The clients keep only the newest: they share the limit on open files with the coordinator.
+    let mut held = VecDeque::new();
+    for _ in 0..1000 {
+        let mut client = coordinator.connect().await;
+        client.write_all(unfinished.as_bytes()).await.unwrap();
+        held.push_back(client);
+        if held.len() > 400 {
+            held.pop_front();
+        }
+    }
+    let begun = Instant::now();
+    assert_eq!(coordinator.get("/healthz").await.1, "ok\n");
+    assert!(begun.elapsed() < NOISE, "{:?}", begun.elapsed());
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes for heads that never end");
+    let is_open = |client: &TcpStream| {
+        let read = client.try_read(&mut [0; 64]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    let open = held.iter().filter(|client| is_open(client)).count();
+    assert!((1..=128).contains(&open), "{open} connections are open");
+
+    // One connection cannot hold much more either.
+    let mut client = coordinator.connect().await;
+    let _ = client.write_all(unfinished.replace('y', "yyyy").as_bytes()).await;
+    let _ = soon("end of the connection", client.read_to_end(&mut Vec::new())).await;
     coordinator.stop().await;
 }

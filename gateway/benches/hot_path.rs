@@ -15,11 +15,14 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 fn demultiplexer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("demultiplexer");
     group.throughput(Throughput::Elements(work::codec::STREAMS));
-    for (name, straight) in [
-        ("512 tokens to their clients", true),
-        ("512 tokens to their readers", false),
+    for (name, mut demultiplexer) in [
+        ("512 tokens to their clients", work::Demultiplexer::to_clients()),
+        (
+            "512 tokens to their clients over HTTP/2",
+            work::Demultiplexer::to_http2(),
+        ),
+        ("512 tokens to their readers", work::Demultiplexer::to_readers()),
     ] {
-        let mut demultiplexer = work::Demultiplexer::new(straight);
         group.bench_function(name, |b| b.iter(|| demultiplexer.step()));
     }
     group.finish();

@@ -17,7 +17,7 @@ type Step = Box<dyn FnMut()>;
 /// Name, units of one step, and how it is set up.
 type Work = (&'static str, u64, fn() -> Step);
 
-const ALL: [Work; 10] = [
+const ALL: [Work; 11] = [
     ("codec_encode_token", codec::STREAMS, || Box::new(codec::encode_tokens)),
     ("codec_decode_token", codec::STREAMS, || decode(|_| ())),
     ("codec_encode_finish", codec::STREAMS, || {
@@ -28,8 +28,15 @@ const ALL: [Work; 10] = [
         let request = codec::request();
         Box::new(move || codec::request_both_ways(&request))
     }),
-    ("demux_to_client", codec::STREAMS, || demultiplexer(true)),
-    ("demux_to_reader", codec::STREAMS, || demultiplexer(false)),
+    ("demux_to_client", codec::STREAMS, || {
+        demultiplexer(work::Demultiplexer::to_clients())
+    }),
+    ("demux_to_http2", codec::STREAMS, || {
+        demultiplexer(work::Demultiplexer::to_http2())
+    }),
+    ("demux_to_reader", codec::STREAMS, || {
+        demultiplexer(work::Demultiplexer::to_readers())
+    }),
     ("sse_token", 1, || events("token ")),
     ("sse_escaped", 1, || events("\"a\\b\"\n\u{1}é")),
     ("placement_200_workers", 1, || {
@@ -43,8 +50,7 @@ fn decode(extend: fn(&mut tokenbus_protocol::Frame<'_>)) -> Step {
     Box::new(move || codec::decode_all(&messages))
 }
 
-fn demultiplexer(straight: bool) -> Step {
-    let mut demultiplexer = work::Demultiplexer::new(straight);
+fn demultiplexer(mut demultiplexer: work::Demultiplexer) -> Step {
     Box::new(move || demultiplexer.step())
 }
 

@@ -4,7 +4,6 @@
 
 mod auth;
 mod call;
-mod clock;
 mod fast_path;
 mod file_watch;
 mod http;
@@ -42,8 +41,11 @@ pub use waiting_room::Bounds;
 pub mod testing {
     pub use crate::auth::Auth;
     pub use crate::call::{Backend, Call, CallError, CallStream, Output, Prospect, Stage};
+    pub use crate::fast_path::bypass::Bypass;
     pub use crate::fast_path::lane::Lane;
     pub use crate::fast_path::splice::{Outlet, Sent, Splice};
+    pub use crate::fast_path::stream_wire::StreamWire;
+    pub use crate::http::connection::http2::settings as http2_settings;
     pub use crate::http::connection::server;
     pub use crate::http::{Bodies, Edge, HttpOptions, paths, router};
     pub use crate::limits::STREAM_BUFFER;

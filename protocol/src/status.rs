@@ -39,9 +39,40 @@ wire_enum! {
     }
 }
 
-/// What a worker reports of itself. It travels in its [`Status`], and from there in each snapshot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkerReport {
+/// Lists what is in a report once, and makes of it the report and [`FlatReport`].
+macro_rules! reports {
+    ($($(#[$of:meta])* pub $member:ident: $kind:ty,)*) => {
+        /// What a worker reports of itself. It travels in its [`Status`], and from there in each snapshot.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct WorkerReport {
+            $($(#[$of])* pub $member: $kind,)*
+        }
+
+        /// All members of the map in which a report travels, with those that stand beside it in a [`Status`] and in a
+        /// snapshot. serde reads a flattened member twice, through a copy of the whole map; this is read once, which
+        /// counts where a thousand workers are in each snapshot.
+        #[derive(Deserialize)]
+        pub(crate) struct FlatReport {
+            $($(#[$of])* $member: $kind,)*
+            /// Of a status.
+            #[serde(default)]
+            totals: Totals,
+            #[serde(default)]
+            loads: Vec<ModelLoad>,
+            /// Of a worker in a snapshot.
+            #[serde(default)]
+            pub(crate) age_ms: u64,
+        }
+
+        impl From<FlatReport> for WorkerReport {
+            fn from(flat: FlatReport) -> Self {
+                Self { $($member: flat.$member,)* }
+            }
+        }
+    };
+}
+
+reports! {
     /// The worker's id; unique in the cluster at any time.
     pub worker: Name,
     /// A random number that the worker draws at each start.
@@ -111,79 +142,12 @@ pub struct Status {
     pub loads: Vec<ModelLoad>,
 }
 
-/// All members of the map in which a report travels, with those that stand beside it in a [`Status`] and in a snapshot.
-/// serde reads a flattened member twice, through a copy of the whole map; this is read once, which counts where a thousand
-/// workers are in each snapshot.
-#[derive(Deserialize)]
-pub(crate) struct FlatReport {
-    worker: Name,
-    instance: u64,
-    seq: u64,
-    version: String,
-    host: String,
-    engine: String,
-    state: WorkerState,
-    started_at_ms: u64,
-    models: Vec<ModelInfo>,
-    slots: u32,
-    #[serde(default)]
-    slots_from: Option<SlotsFrom>,
-    active: u32,
-    queued: u32,
-    #[serde(default)]
-    tokens_per_second: f64,
-    #[serde(default)]
-    ttft: Quantiles,
-    #[serde(default)]
-    itl: Quantiles,
-    #[serde(default)]
-    kv_used: Option<f64>,
-    #[serde(default, deserialize_with = "Labels::told")]
-    labels: Labels,
-    #[serde(default)]
-    tier: u32,
-    /// Of a status.
-    #[serde(default)]
-    totals: Totals,
-    #[serde(default)]
-    loads: Vec<ModelLoad>,
-    /// Of a worker in a snapshot.
-    #[serde(default)]
-    pub(crate) age_ms: u64,
-}
-
 impl From<FlatReport> for Status {
     fn from(mut flat: FlatReport) -> Self {
         Self {
             totals: flat.totals,
             loads: std::mem::take(&mut flat.loads),
             report: flat.into(),
-        }
-    }
-}
-
-impl From<FlatReport> for WorkerReport {
-    fn from(flat: FlatReport) -> Self {
-        Self {
-            worker: flat.worker,
-            instance: flat.instance,
-            seq: flat.seq,
-            version: flat.version,
-            host: flat.host,
-            engine: flat.engine,
-            state: flat.state,
-            started_at_ms: flat.started_at_ms,
-            models: flat.models,
-            slots: flat.slots,
-            slots_from: flat.slots_from,
-            active: flat.active,
-            queued: flat.queued,
-            tokens_per_second: flat.tokens_per_second,
-            ttft: flat.ttft,
-            itl: flat.itl,
-            kv_used: flat.kv_used,
-            labels: flat.labels,
-            tier: flat.tier,
         }
     }
 }

@@ -127,6 +127,22 @@ fn every_path_and_stage_that_a_compose_file_names_exists() {
 }
 
 #[test]
+fn images_of_others_have_a_version() {
+    let dockerfile = Dockerfile::read();
+    let mut images: Vec<String> = dockerfile.all("FROM").map(|(_, from)| from.to_owned()).collect();
+    for path in COMPOSE_FILES {
+        for service in yaml(path)["services"].as_object().unwrap().values() {
+            images.extend(service["image"].as_str().map(str::to_owned));
+        }
+    }
+    // What has no tag is a stage of our own; `trixie` is a version of Debian.
+    let has_version = |tag: &str| tag.starts_with("trixie") || tag.contains(|c: char| c.is_ascii_digit());
+    let fits = |(name, tag): (&str, &str)| name == "tokenbus" || has_version(tag);
+    images.retain(|image| !image.split_once(':').is_none_or(fits));
+    assert_eq!(images, [""; 0]);
+}
+
+#[test]
 fn the_ingress_passes_events_on_and_points_at_the_gateways() {
     let caddy = text("deploy/ingress/Caddyfile");
     let code: Vec<&str> = caddy

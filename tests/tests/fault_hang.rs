@@ -8,7 +8,7 @@ use tokenbus_tests::ask::ask;
 use tokenbus_tests::http::CHAT;
 use tokenbus_tests::upstream::{Gate, Script, Upstream};
 use tokenbus_tests::wait::eventually_in;
-use tokenbus_tests::{Cluster, Role};
+use tokenbus_tests::{Cluster, Role, eventually};
 
 /// vLLM's page: one request runs, and so many tokens were generated.
 fn page(tokens: u32) -> String {
@@ -85,4 +85,31 @@ async fn a_vllm_whose_counter_stands_still_loses_its_streams_and_gets_no_work_un
 async fn an_engine_that_is_silent_for_longer_than_the_operator_allows_loses_its_streams() {
     let engines = [Upstream::start_vllm("m").await, Upstream::start_vllm("m").await];
     hangs(engines, &["--engine-token-timeout", "1s"], Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_begins_nothing_for_longer_than_the_operator_allows_loses_its_requests() {
+    let (engines, never) = (
+        [Upstream::start(&["m"]).await, Upstream::start(&["m"]).await],
+        Gate::new(),
+    );
+    for engine in &engines {
+        engine.always(Script::texts(&["late"]).after(&never));
+    }
+    let args = ["--engine-first-token-timeout", "1s"];
+    let [first, second] = engines.each_ref().map(|engine| Role::proxy(engine, 4).args(&args));
+    let cluster = Cluster::plan().worker(first).worker(second).start().await;
+    let moves = async {
+        eventually("an engine to be asked", async || {
+            let asked = engines.each_ref().map(chats);
+            if asked == [0, 0] { Err(asked) } else { Ok(()) }
+        })
+        .await;
+        let well = &engines[usize::from(chats(&engines[0]) > 0)];
+        well.always(Script::texts(&["well"]));
+    };
+    let (client, asked, since) = (cluster.client(), ask("m"), Instant::now());
+    let (answer, ()) = tokio::join!(client.chat(&asked), moves);
+    assert_eq!(answer.content(), "well");
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
 }

@@ -10,7 +10,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["clock", "limits", "http::limits"],
+            &["limits", "http::limits"],
             &["metrics", "story"],
             &["file_watch"],
             &["auth", "placement", "responses_store", "usage", "fast_path::splice"],
@@ -81,6 +81,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         &[
             &[
                 "backoff",
+                "clock",
                 "credentials",
                 "known_streams",
                 "limits",
@@ -104,7 +105,14 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["scaling::rules"],
             &["scaling::desired"],
             &[
-                "demand", "election", "metrics", "options", "outbound", "pacer", "waiting",
+                "demand",
+                "election",
+                "metrics",
+                "options",
+                "outbound",
+                "pacer",
+                "page_server",
+                "waiting",
             ],
             &["leader", "lease", "registry"],
             &["scaling"],
@@ -132,11 +140,12 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["engine::openai::request", "engine::openai::watch"],
             &["engine::openai::answer"],
             &["engine::openai::generate"],
+            &["engine::openai::testing"],
             &["engine::openai"],
             &["engine::llama"],
             &["report"],
             &["outbox"],
-            &["core"],
+            &["core", "testing"],
             &["service"],
             &["worker"],
         ],

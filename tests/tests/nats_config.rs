@@ -2,16 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokenbus_tests::ask::{ask_for, with};
+use tokenbus_tests::binary::CommandOutput;
 use tokenbus_tests::limits::PATIENCE;
 use tokenbus_tests::sse_client::Event;
 use tokenbus_tests::wait::eventually_in;
-use tokenbus_tests::{Client, ClosedBus, Process, Role, eventually, within};
+use tokenbus_tests::{Child, Client, ClosedBus, Process, Role, eventually, within};
 
 /// A model whose name has to be escaped in subjects.
 const MODEL: &str = "lab/m:1";
@@ -33,14 +35,16 @@ fn coordinator(bus: &ClosedBus, id: &str) -> Role {
 }
 
 async fn key(bus: &ClosedBus) -> String {
-    let said = bus
-        .run(
-            "keys",
-            &["keys", "create", "alice", "--keys", "kv", "--tokens-per-day", "100000"],
-        )
-        .await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    format!("Bearer {}", said.stdout.trim())
+    create_key(bus, "alice").await.unwrap()
+}
+
+async fn create_key(bus: &ClosedBus, name: &str) -> Result<String, CommandOutput> {
+    let args = ["keys", "create", name, "--keys", "kv", "--tokens-per-day", "100000"];
+    let said = bus.run("keys", &args).await;
+    match said.code {
+        Some(0) => Ok(format!("Bearer {}", said.stdout.trim())),
+        _ => Err(said),
+    }
 }
 
 /// An answer of any of the APIs, once it is there.
@@ -321,8 +325,8 @@ async fn another_run_keeps_every_key_and_takes_a_worker_away() {
     }
 }
 
-#[tokio::test]
-async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
+/// Loses the first of three servers, to which all roles are connected, under load.
+async fn a_server_of_three_is_lost(lose: impl AsyncFnOnce(&mut Child), load_for: Duration) {
     let mut bus = ClosedBus::start(3, &[("a", &[MODEL]), ("b", &[MODEL])]).await;
     let key = eventually_key(&bus).await;
     let urls = bus.urls();
@@ -333,7 +337,7 @@ async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
     );
     let client = gateways[0].client();
     answered(&client, &key, "/v1/chat/completions", &ask_for(MODEL, 1)).await;
-    let until = Instant::now() + Duration::from_secs(6);
+    let until = Instant::now() + load_for;
     let load = join_all((0..12).map(|_| async {
         let mut done = 0;
         while Instant::now() < until {
@@ -346,11 +350,11 @@ async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
     }));
     let loss = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        // All roles are connected to the first.
         let mut server = bus.server(0).take().unwrap();
-        server.kill().await;
+        lose(&mut server).await;
+        server
     };
-    let (done, ()) = tokio::join!(load, loss);
+    let (done, _lost) = tokio::join!(load, loss);
     let requests = 1 + done.iter().sum::<u64>();
     eventually_in(Duration::from_secs(30), "a record for each request", async || {
         let records = records(&bus).await;
@@ -362,6 +366,16 @@ async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
     })
     .await;
     nothing_was_refused(gateways.iter().chain(&coordinators).chain(&workers));
+}
+
+#[tokio::test]
+async fn a_lost_server_of_three_costs_no_request_and_no_usage_record() {
+    a_server_of_three_is_lost(Child::kill, Duration::from_secs(6)).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_of_three_costs_no_request_and_no_usage_record() {
+    a_server_of_three_is_lost(async |server| server.freeze(), Duration::from_secs(12)).await;
 }
 
 #[tokio::test]
@@ -378,12 +392,12 @@ async fn a_role_says_why_it_is_not_let_in() {
     }
 }
 
-/// A key, once JetStream has a leader.
+/// A key, once JetStream has leaders. Each attempt has a name of its own: one that timed out may have been kept.
 async fn eventually_key(bus: &ClosedBus) -> String {
-    eventually("a leader of JetStream", async || {
-        let said = bus.run("keys", &["keys", "list", "--keys", "kv"]).await;
-        if said.code == Some(0) { Ok(()) } else { Err(said) }
+    let attempts = AtomicU32::new(0);
+    eventually("leaders of JetStream", async || {
+        let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+        create_key(bus, &format!("alice-{attempt}")).await
     })
-    .await;
-    key(bus).await
+    .await
 }

@@ -17,6 +17,8 @@ mod outbox;
 mod report;
 mod service;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use options::Options;

@@ -1,8 +1,9 @@
 //! What a worker is told, and who it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokenbus_bus::BusOptions;
+use tokenbus_bus::clock::unix_ms;
 use tokenbus_protocol::{Claim, Labels, MAX_NAME, Name};
 
 use crate::limits;
@@ -79,13 +80,12 @@ impl Identity {
             .ok()
             .and_then(|name| name.into_string().ok())
             .unwrap_or_default();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             worker: worker.unwrap_or_else(|| default_name(&host, &suffix(), fallback)),
             // 53 bits: JSON readers of the coordinator's page keep them all.
             instance: fastrand::u64(1..1 << 53),
             host,
-            started_at_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            started_at_ms: unix_ms(),
             labels: Labels::default(),
             tier: 0,
         }

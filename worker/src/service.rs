@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
 use serde_json::{Value, json};
-use tokenbus_bus::{Bus, BusError, Subscription};
+use tokenbus_bus::{Bus, BusError, Subscription, take_in_during};
 use tokenbus_protocol::{SERVICE_NAME, WorkerState, is_inbox};
 use tokio::sync::watch;
 
@@ -51,14 +51,15 @@ pub(crate) async fn register(bus: Bus, identity: Identity, namespace: String, mu
                 .iter_mut()
                 .map(|(verb, subscriber)| subscriber.map(|message| (*verb, message))),
         );
-        tokio::select! {
+        let (verb, question) = tokio::select! {
             biased;
-            changed = snapshot.changed() => if changed.is_err() { break },
-            Some((verb, question)) = questions.next() => {
-                let metadata = metadata(&identity, &namespace, &now);
-                answer(&bus, &question, &reply(verb, &id, &identity, &metadata)).await;
-            }
-        }
+            changed = snapshot.changed() => if changed.is_err() { break } else { continue },
+            Some(asked) = questions.next() => asked,
+        };
+        drop(questions);
+        let reply = reply(verb, &id, &identity, &metadata(&identity, &namespace, &now));
+        let subscriptions = listening.iter_mut().map(|(_, subscriber)| subscriber);
+        take_in_during(subscriptions, answer(&bus, &question, &reply)).await;
     }
     for (_, mut subscriber) in listening {
         // It fails only for a client that is closed. That the server knows is confirmed by who waits for this.

@@ -1,10 +1,11 @@
 //! Gets the view from the bus once.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tokenbus_bus::clock::unix_ms;
 use tokenbus_bus::{Bus, BusError, BusOptions};
 use tokenbus_coordinator::Glance;
 use tokenbus_protocol::{Capacity, CoordinatorBeat, Name, Status, Subjects, decode};
@@ -83,10 +84,4 @@ async fn listen(bus: &Bus, subjects: &Subjects) -> Result<Capacity, StatusError>
 /// Stands for the coordinator that there is not.
 pub(super) fn nobody(namespace: &Name) -> Name {
     Name::sanitized("nobody", namespace)
-}
-
-/// Unix time in milliseconds.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,12 +7,13 @@ use std::time::Instant;
 use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
+use tokenbus_bus::clock::unix_ms;
 use tokenbus_bus::{Bus, BusError, Subscription};
 use tokenbus_coordinator::Glance;
 use tokenbus_protocol::{Capacity, CoordinatorBeat, Name, Status, Subjects, decode};
 use tokio::time::MissedTickBehavior;
 
-use super::collect::{nobody, unix_ms};
+use super::collect::nobody;
 use super::limits::{REDRAW, SNAPSHOT_OLD};
 use super::screen::{self, Screen};
 use super::table::{self, Line, Tone};

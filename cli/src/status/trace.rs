@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use futures_util::StreamExt as _;
 use tokenbus_bus::Bus;
+use tokenbus_bus::clock::unix_ms;
 use tokenbus_protocol::{Name, Step, StepKind, Stories, Story, StoryQuestion, Subjects, decode, encode};
 use tokio::time::{Instant as Deadline, timeout_at};
 
-use super::collect::unix_ms;
 use super::error::StatusError;
 use super::limits::STORIES;
 

@@ -175,6 +175,11 @@ impl Coordinator {
         soon("end of the coordinator", self.run).await.unwrap().unwrap();
     }
 
+    /// A connection to its page.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
     /// The head and the body of its answer.
     pub(crate) async fn get(&self, path: &str) -> (String, String) {
         self.get_with(path, "").await
@@ -182,7 +187,7 @@ impl Coordinator {
 
     /// The same with more header lines.
     pub(crate) async fn get_with(&self, path: &str, headers: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let mut stream = self.connect().await;
         let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();

@@ -17,6 +17,10 @@ use tokio::time::Instant;
 
 #[path = "../../../protocol/benches/work/mod.rs"]
 pub mod codec;
+mod http2;
+
+/// Streams of one HTTP/2 connection.
+const OF_CONNECTION: u64 = 64;
 
 /// Steps until the streams are set up anew.
 const STEPS: u32 = 64;
@@ -71,14 +75,33 @@ pub struct Demultiplexer {
     /// The messages of each step.
     steps: Vec<Vec<Vec<u8>>>,
     at: usize,
-    straight: bool,
+    /// The way to each stream's client, where its text leaves without its reader.
+    outlets: Vec<Arc<dyn Outlet>>,
+    connections: Vec<http2::Http2>,
     touched: Vec<Arc<Inbox>>,
     scratch: Vec<u8>,
 }
 
 impl Demultiplexer {
-    /// With text that leaves at once (`straight`), or by way of the reader.
-    pub fn new(straight: bool) -> Self {
+    /// With text that leaves by way of the reader.
+    pub fn to_readers() -> Self {
+        Self::new(Vec::new(), Vec::new())
+    }
+
+    /// With text that leaves at once.
+    pub fn to_clients() -> Self {
+        let outlets = (0..codec::STREAMS).map(|_| Arc::new(Nowhere) as Arc<dyn Outlet>);
+        Self::new(outlets.collect(), Vec::new())
+    }
+
+    /// With text that leaves at once, over HTTP/2, to the bytes of its frames.
+    pub fn to_http2() -> Self {
+        let connections = (0..codec::STREAMS / OF_CONNECTION).map(|_| http2::Http2::new(OF_CONNECTION as u32));
+        let (connections, outlets): (Vec<_>, Vec<_>) = connections.unzip();
+        Self::new(outlets.concat(), connections)
+    }
+
+    fn new(outlets: Vec<Arc<dyn Outlet>>, connections: Vec<http2::Http2>) -> Self {
         let streams = Streams::default();
         let inboxes = (0..codec::STREAMS)
             .map(|_| streams.open(uuid::Uuid::nil(), STREAM_BUFFER).1)
@@ -90,7 +113,8 @@ impl Demultiplexer {
             template: encoder().template().unwrap(),
             steps: (0..STEPS).map(|seq| codec::step(seq, "token ", |_| ())).collect(),
             at: 0,
-            straight,
+            outlets,
+            connections,
             touched: Vec::new(),
             scratch: Vec::new(),
         };
@@ -102,18 +126,18 @@ impl Demultiplexer {
     fn begin(&mut self) {
         self.at = 0;
         let mut context = Context::from_waker(Waker::noop());
-        for inbox in &self.inboxes {
+        for (at, inbox) in self.inboxes.iter().enumerate() {
             drop(inbox.close_lane());
             while inbox.pop().is_some() {}
             let lane = || {
-                self.straight.then(|| Lane {
+                self.outlets.get(at).map(|outlet| Lane {
                     attempt: 0,
                     worker: self.worker.clone(),
                     next_seq: 0,
                     keep_text: true,
                     splice: Splice {
                         template: Arc::clone(&self.template),
-                        outlet: Some(Arc::new(Nowhere)),
+                        outlet: Some(Arc::clone(outlet)),
                     },
                     last: Instant::now(),
                 })
@@ -146,6 +170,9 @@ impl Demultiplexer {
         }
         for inbox in self.touched.drain(..) {
             inbox.flush(now, &mut self.scratch);
+        }
+        for connection in &mut self.connections {
+            connection.write();
         }
         self.at += 1;
     }

@@ -32,8 +32,8 @@ use limits::MAX_SECRET;
 use secret::KeyHash;
 use state::Charge;
 
-use crate::clock::unix_seconds;
 use crate::metrics::{Metrics, Tokens};
+use tokenbus_bus::clock::unix_seconds;
 
 /// Whether keys are required, and which exist. Cheap to clone.
 #[derive(Debug, Clone)]

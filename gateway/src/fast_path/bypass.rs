@@ -8,7 +8,7 @@ use crate::fast_path::splice::{Outlet, Sent};
 use crate::metrics::Pace;
 
 /// What lets events pass the HTTP library: an HTTP/1.1 connection or an HTTP/2 stream.
-pub(crate) trait Bypass: Debug + Send + Sync {
+pub trait Bypass: Debug + Send + Sync {
     /// Call before the library gets something to write. Nothing passes until that has left.
     fn hold(&self);
 

@@ -16,7 +16,7 @@ use crate::fast_path::splice::Sent;
 
 /// The sending half of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct StreamWire(Mutex<Out>);
+pub struct StreamWire(Mutex<Out>);
 
 #[derive(Debug, Default)]
 struct Out {
@@ -28,12 +28,12 @@ struct Out {
 
 impl StreamWire {
     /// Sends a body on `stream` from now on.
-    pub(crate) fn begin(&self, stream: SendStream<Bytes>) {
+    pub fn begin(&self, stream: SendStream<Bytes>) {
         self.lock().stream = Some(stream);
     }
 
     /// Ready when the client has given the stream up or the connection is broken.
-    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.lock().stream {
             Some(stream) => stream.poll_reset(cx).map(|_| ()),
             None => Poll::Ready(()),
@@ -44,7 +44,7 @@ impl StreamWire {
     ///
     /// # Errors
     /// When the stream or its connection is broken.
-    pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<(), h2::Error>> {
+    pub fn poll_send(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<(), h2::Error>> {
         let mut out = self.lock();
         let Some(stream) = &mut out.stream else {
             return Poll::Ready(Err(Reason::CANCEL.into()));
@@ -68,7 +68,7 @@ impl StreamWire {
     ///
     /// # Errors
     /// When the stream or its connection is broken.
-    pub(crate) fn end(&self, trailers: Option<HeaderMap>) -> Result<(), h2::Error> {
+    pub fn end(&self, trailers: Option<HeaderMap>) -> Result<(), h2::Error> {
         let stream = self.lock().stream.take();
         match (stream, trailers) {
             (None, _) => Ok(()),
@@ -78,7 +78,7 @@ impl StreamWire {
     }
 
     /// Ends the stream in the middle of its body.
-    pub(crate) fn reset(&self, reason: Reason) {
+    pub fn reset(&self, reason: Reason) {
         if let Some(mut stream) = self.lock().stream.take() {
             stream.send_reset(reason);
         }

@@ -10,8 +10,8 @@ use tokenbus_protocol::{
 use tokio::time::Instant;
 
 use super::liveness::RECONNECT_GRACE;
-use crate::clock::unix_seconds;
 use crate::shared::Shared;
+use tokenbus_bus::clock::unix_seconds;
 
 /// Receives capacity snapshots.
 pub(crate) async fn capacity(shared: Arc<Shared>, mut subscription: Subscription) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use tokenbus_bus::Subscription;
+use tokenbus_bus::{Subscription, take_in_during};
 use tokenbus_protocol::{Stories, StoryQuestion, decode, encode, is_inbox};
 use tokio::time::Instant;
 
@@ -29,7 +29,10 @@ pub(crate) async fn run(shared: Arc<Shared>, kept: KeptStories, mut questions: S
         }
         let gateway = shared.gateway.clone();
         let sent = match encode(&Stories { gateway, stories }) {
-            Ok(answer) => shared.bus.publish(inbox.to_string(), answer.into()).await,
+            Ok(answer) => {
+                let sent = shared.bus.publish(inbox.to_string(), answer.into());
+                take_in_during([&mut questions], sent).await
+            }
             Err(error) => {
                 tracing::error!(%error, "a story cannot be encoded");
                 continue;

@@ -15,8 +15,8 @@ use tokenbus_protocol::{Capabilities, Features, Labels, Name, Subjects};
 use tokio::time::Instant;
 
 use super::news;
-use crate::clock::unix_seconds;
 use crate::shared::Shared;
+use tokenbus_bus::clock::unix_seconds;
 
 /// How often to ask workers while there is no coordinator.
 const EVERY: Duration = Duration::from_secs(5);

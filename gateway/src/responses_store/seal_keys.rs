@@ -19,7 +19,7 @@ use super::error::{StoreError, failed, limited};
 use super::limits;
 use super::options::ResponsesOptions;
 use super::seal_ring::{SECRET, SealRing};
-use crate::clock::unix_seconds;
+use tokenbus_bus::clock::unix_seconds;
 
 /// The entry of the keys.
 const ENTRY: &str = "keys";

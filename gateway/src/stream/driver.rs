@@ -15,8 +15,8 @@ use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
 use super::seek::{Destination, Seeker};
 use super::state::StreamState;
-use crate::clock::unix_seconds;
 use crate::fast_path::splice::Splice;
+use tokenbus_bus::clock::unix_seconds;
 
 use crate::call::{Call, CallError, Output, Written};
 use crate::limits;

@@ -83,3 +83,46 @@ impl From<Outcome> for UsageOutcome {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokenbus_protocol::RequestKind;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_what_is_too_much_is_counted() {
+        let metrics = Metrics::default();
+        let (usage, mut queue) = Usage::new(Name::new("g").unwrap(), metrics.clone());
+        let record = UsageRecord {
+            id: uuid::Uuid::nil(),
+            request: "r".into(),
+            gateway: usage.gateway().clone(),
+            worker: None,
+            key: None,
+            tenant: None,
+            kind: RequestKind::Chat,
+            model: "m".into(),
+            served: None,
+            prompt_tokens: 1,
+            completion_tokens: 1,
+            cached_tokens: 0,
+            estimated: false,
+            outcome: UsageOutcome::Succeeded,
+            status: 200,
+            ttft_ms: None,
+            duration_ms: 1,
+            at_ms: 1,
+        };
+        for _ in 0..QUEUE + 3 {
+            usage.offer(record.clone());
+        }
+        assert_eq!(metrics.usage_dropped().get(), 3);
+        assert_eq!(usize::try_from(metrics.usage_waiting().get()).unwrap(), QUEUE);
+        assert!(usage.complained.lock().unwrap().is_some(), "the log says so");
+        queue.try_recv().unwrap();
+        usage.offer(record);
+        assert_eq!(metrics.usage_dropped().get(), 3, "there is room again");
+    }
+}

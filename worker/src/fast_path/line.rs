@@ -30,7 +30,7 @@ enum Phase {
 
 /// The incoming half of a connection.
 #[derive(Debug)]
-pub(super) struct Line<R> {
+pub(crate) struct Line<R> {
     /// Gone with the connection.
     socket: Option<R>,
     phase: Phase,
@@ -46,7 +46,7 @@ pub(super) struct Line<R> {
 
 impl<R: AsyncRead + Unpin> Line<R> {
     /// The incoming half of a new connection.
-    pub(super) fn new(socket: R) -> Self {
+    pub(crate) fn new(socket: R) -> Self {
         Self {
             socket: Some(socket),
             phase: Phase::Through,
@@ -58,24 +58,24 @@ impl<R: AsyncRead + Unpin> Line<R> {
     }
 
     /// Gives the socket up: the library has closed the connection.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.socket = None;
     }
 
     /// The number of the body that is a reader's now.
-    pub(super) fn tapped(&self) -> Option<u64> {
+    pub(crate) fn tapped(&self) -> Option<u64> {
         matches!(self.phase, Phase::Body(_)).then_some(self.bodies)
     }
 
     /// Notes what is being sent: after the beginning of a request comes the head of an answer.
-    pub(super) fn sends(&mut self, bytes: &[u8]) {
+    pub(crate) fn sends(&mut self, bytes: &[u8]) {
         if matches!(self.phase, Phase::Through) && self.http.is_empty() && bytes.starts_with(b"POST ") {
             self.phase = Phase::Head;
         }
     }
 
     /// Reads for the library.
-    pub(super) fn poll_http(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_http(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.http.is_empty() && !matches!(self.phase, Phase::Head) {
                 let count = self.http.len().min(buffer.remaining());
@@ -119,7 +119,7 @@ impl<R: AsyncRead + Unpin> Line<R> {
     /// # Errors
     /// Of the socket; `UnexpectedEof` and `InvalidData` when the body is cut off or malformed. The connection
     /// cannot be used any more then.
-    pub(super) fn poll_body(
+    pub(crate) fn poll_body(
         &mut self,
         number: u64,
         cx: &mut Context<'_>,

@@ -27,5 +27,5 @@
 //! 2. From the head to the last chunk the reader alone reads the socket; hyper's read is parked.
 //! 3. Bytes after the last chunk belong to hyper.
 
-mod line;
+pub(crate) mod line;
 pub(crate) mod tap;

@@ -12,7 +12,7 @@ use super::calendar;
 pub(crate) use super::entry::Entry as Stored;
 use super::key_budget::Budget;
 use crate::auth::limits::{BUDGET_ANSWER, BUDGET_KEEP};
-use crate::clock::unix_seconds;
+use tokenbus_bus::clock::unix_seconds;
 
 pub(crate) fn wanted(bucket: &str) -> WantedStream {
     let mut wanted = WantedStream::bucket(bucket, "What API keys of tokenbus have used of their budgets");

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::auth::{Caller, Grant};
 use crate::call::{Call, CallError, Written};
-use crate::clock::unix_ms;
 use crate::http::answer::access_log;
 use crate::http::edge::Edge;
 use crate::http::error::{HttpError, Verdict};
@@ -27,6 +26,7 @@ use crate::model_config::{ModelConfig, Served};
 use crate::placement::Why;
 use crate::story::{self, KeptStories, Way};
 use crate::usage::Usage;
+use tokenbus_bus::clock::unix_ms;
 
 /// The record of one request. If it is dropped before its end, the client went away.
 #[derive(Debug)]

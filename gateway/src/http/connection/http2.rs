@@ -39,7 +39,8 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-fn settings() -> Builder {
+/// What is told to clients, and what bounds them.
+pub fn settings() -> Builder {
     let mut settings = h2::server::Builder::new();
     settings
         .initial_connection_window_size(HTTP2_WINDOW)

@@ -3,7 +3,7 @@
 mod chunked;
 mod exchanges;
 mod head;
-mod http2;
+pub(crate) mod http2;
 mod leftover;
 mod places;
 mod presence;

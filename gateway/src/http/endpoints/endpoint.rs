@@ -20,7 +20,6 @@ use crate::auth::limiter::Refusal;
 use crate::auth::secret::KeyHash;
 use crate::auth::{Caller, Grant, estimate};
 use crate::call::{Backend, Call};
-use crate::clock::unix_seconds;
 use crate::fast_path::bypass::{Bypass, ClientBypass};
 use crate::http::answer::keeping::Keeper;
 use crate::http::answer::record::Record;
@@ -39,6 +38,7 @@ use crate::http::request::run_off_thread::run_off_thread;
 use crate::model_config::{Route, Routed, Served};
 use crate::placement::prompt;
 use crate::story::Way;
+use tokenbus_bus::clock::unix_seconds;
 
 /// An endpoint that calls a model.
 #[derive(Debug)]

@@ -11,13 +11,13 @@ use tokenbus_api::{
 use tokenbus_protocol::{Features, RequestKind};
 
 use crate::call::{Backend, Prospect};
-use crate::clock::unix_seconds;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::{Endpoint, ReceivedRequest};
 use crate::http::endpoints::models;
 use crate::http::error::HttpError;
 use crate::http::request::request_id::RequestId;
 use crate::http::request::run_off_thread::run_off_thread;
+use tokenbus_bus::clock::unix_seconds;
 
 type Ask = fn(&[u8], &dyn Fn(&str) -> Option<String>) -> Result<OllamaAsk, RequestError>;
 

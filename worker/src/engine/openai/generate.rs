@@ -179,8 +179,11 @@ impl Asked<'_> {
     /// One request and its stream; `told` is set when the client gets something of it. The body comes
     /// back where it was not read to its very end.
     async fn stream(&self, call: &Call, told: &mut bool) -> Result<(Finish, Option<AnswerBody>), Stopped> {
+        let mut flow = self.server.shared.pulse.stream(self.holds_back, Instant::now());
         let answer = self.server.post(self.path, &call.body).await?;
         if header_text(answer.headers(), "content-type").is_some_and(|kind| kind.contains("json")) {
+            // What comes in one piece has no first token.
+            drop(flow);
             return Ok((self.whole(call, answer.into_body(), told).await?, None));
         }
         let secrets = self.server.shared.client.secrets();
@@ -190,7 +193,6 @@ impl Asked<'_> {
         self.echo(call)?;
         let mut seam = call.seam.clone();
         let mut held = call.asked.check_calls.then(HeldAnswer::default);
-        let mut flow = self.server.shared.pulse.stream(self.holds_back);
         while let Some(fed) = body.feed(&mut |bytes| read.extend_from_slice(bytes)).await {
             if let Err(reason) = fed {
                 let mut out = |delta: Delta<'_>| self.send(delta, &mut held, told);

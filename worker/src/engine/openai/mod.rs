@@ -14,6 +14,8 @@ mod options;
 mod request;
 pub mod supervisor;
 mod target;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod watch;
 mod wire;
 
@@ -32,6 +34,7 @@ use crate::engine::{Engine, EngineInfo, Health, Job, Running, Sink};
 use supervisor::{Address, Supervisor};
 use watch::catalog::Catalog;
 use watch::monitor::{Monitor, Settings};
+use watch::pulse::Pulse;
 use watch::shared::Shared;
 use wire::client::{Base, Client};
 use wire::credentials::Credentials;
@@ -75,7 +78,7 @@ impl OpenAiEngine {
             client,
             Catalog::unknown(&options.models, options.overrides),
             options.streaming,
-            options.token_timeout,
+            Pulse::new(options.token_timeout, options.first_token_timeout),
         ));
         let settings = Settings {
             engine: options.engine,

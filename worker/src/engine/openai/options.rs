@@ -30,6 +30,9 @@ pub struct OpenAiOptions {
     /// Longest silence of streams that have begun, beyond which the server counts as hung; absent: by its own
     /// worst gap.
     pub token_timeout: Option<Duration>,
+    /// Longest wait for a first token from a server that brings nothing else meanwhile, beyond which it counts as hung;
+    /// absent: a prefill may take any time.
+    pub first_token_timeout: Option<Duration>,
     /// How the worker proves itself to the server.
     pub api_key: ApiKey,
     /// A server process to start and supervise.
@@ -51,6 +54,7 @@ impl Default for OpenAiOptions {
             slots_from: SlotsFrom::Flag,
             streaming: Streaming::Auto,
             token_timeout: None,
+            first_token_timeout: None,
             api_key: ApiKey::None,
             command: None,
             engine: "openai",

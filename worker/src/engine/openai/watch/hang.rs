@@ -64,6 +64,8 @@ pub(crate) struct Look {
     pub(crate) begun: bool,
     /// Whether one of them is of a server that holds nothing back.
     pub(crate) tells: bool,
+    /// Whether a stream that has not begun waits longer than the operator allows.
+    pub(crate) overdue: bool,
     /// The work, where the page was read and tells it.
     pub(crate) work: Option<Work>,
     /// Whether the server has generated something for the monitor just now.
@@ -124,7 +126,7 @@ impl Hang {
     /// The silence alone says it. More than one look has found it, as this worker itself may have stood still.
     fn is_silent(&mut self, look: &Look, now: Instant) -> bool {
         let nothing_better = look.work.is_none() || look.patience.fixed;
-        let silent = look.tells && nothing_better && look.quiet >= look.patience.alone;
+        let silent = look.overdue || (look.tells && nothing_better && look.quiet >= look.patience.alone);
         self.silent_since = silent.then(|| self.silent_since.unwrap_or(now));
         self.silent_since
             .is_some_and(|since| now.saturating_duration_since(since) >= HANG_CONFIRM)
@@ -148,6 +150,7 @@ mod tests {
             quiet: Duration::from_secs(quiet),
             begun: true,
             tells: true,
+            overdue: false,
             work,
             generates: false,
         }
@@ -198,6 +201,17 @@ mod tests {
             ..WORK
         };
         assert_eq!(hangs_at(1000, |second| waits(second, Some(fills(second)))), None);
+    }
+
+    #[test]
+    fn a_first_token_that_is_overdue_confirms_itself() {
+        let overdue = |second| Look {
+            begun: false,
+            tells: false,
+            overdue: second >= 5,
+            ..look(ServerKind::LlamaServer, second, None)
+        };
+        assert_eq!(hangs_at(100, overdue), Some(5 + HANG_CONFIRM.as_secs()));
     }
 
     #[test]

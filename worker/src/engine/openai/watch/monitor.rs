@@ -248,6 +248,7 @@ impl Monitor {
             quiet: pulse.quiet(now),
             begun: pulse.has_begun(),
             tells: pulse.tells(),
+            overdue: pulse.is_overdue(now),
             work: probed.load.work,
             generates: probed.generates,
         };

@@ -15,6 +15,8 @@ use crate::engine::openai::target::ServerKind;
 pub(crate) struct Pulse {
     /// The operator's longest silence.
     fixed: Option<Duration>,
+    /// The operator's longest wait for a first token.
+    first: Option<Duration>,
     epoch: Instant,
     /// Longest time between two chunks of one stream, milliseconds.
     worst_gap: AtomicU64,
@@ -23,29 +25,39 @@ pub(crate) struct Pulse {
     /// Streams that have begun and are open: all, and those whose server holds nothing back.
     begun: AtomicUsize,
     telling: AtomicUsize,
+    /// Streams that have not begun, and since when there are any, milliseconds after `epoch`.
+    waiting: AtomicUsize,
+    waiting_since: AtomicU64,
     suspected: AtomicBool,
     suspicion: Notify,
     hung: AtomicBool,
 }
 
 impl Pulse {
-    /// `fixed` is the operator's longest silence, where the engine is not to be measured.
-    pub(crate) fn new(fixed: Option<Duration>) -> Self {
+    /// `fixed` is the operator's longest silence, where the engine is not to be measured, and `first` the longest wait for
+    /// a first token.
+    pub(crate) fn new(fixed: Option<Duration>, first: Option<Duration>) -> Self {
         Self {
             fixed,
+            first,
             epoch: Instant::now(),
             worst_gap: AtomicU64::new(0),
             last_chunk: AtomicU64::new(0),
             begun: AtomicUsize::new(0),
             telling: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            waiting_since: AtomicU64::new(0),
             suspected: AtomicBool::new(false),
             suspicion: Notify::new(),
             hung: AtomicBool::new(false),
         }
     }
 
-    /// A stream that has not begun. `holds_back`: its server may keep a tool call until it is complete.
-    pub(crate) fn stream(&self, holds_back: bool) -> Flow<'_> {
+    /// A stream that is asked for at `now`. `holds_back`: its server may keep a tool call until it is complete.
+    pub(crate) fn stream(&self, holds_back: bool, now: Instant) -> Flow<'_> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.waiting_since.store(self.millis(now), Ordering::Relaxed);
+        }
         Flow {
             pulse: self,
             holds_back,
@@ -75,9 +87,20 @@ impl Pulse {
         self.telling.load(Ordering::Relaxed) > 0 || (self.fixed.is_some() && self.has_begun())
     }
 
-    /// Whether the streams that have begun are silent for too long.
+    /// Whether a stream waits for its first token longer than the operator allows, while the server brings nothing else.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        let waits = || {
+            let since = Duration::from_millis(self.waiting_since.load(Ordering::Relaxed));
+            now.saturating_duration_since(self.epoch).saturating_sub(since)
+        };
+        self.waiting.load(Ordering::Relaxed) > 0
+            && self.first.is_some_and(|first| waits().min(self.quiet(now)) >= first)
+    }
+
+    /// Whether the streams that have begun are silent for too long, or others do not begin.
     pub(crate) fn is_suspect(&self, now: Instant) -> bool {
-        self.has_begun() && self.quiet(now) >= self.patience(ServerKind::Unknown).suspect
+        let silent = self.has_begun() && self.quiet(now) >= self.patience(ServerKind::Unknown).suspect;
+        silent || self.is_overdue(now)
     }
 
     /// Looks whether they are; the monitor is woken once.
@@ -147,6 +170,7 @@ impl Flow<'_> {
                 }
             }
             None => {
+                pulse.waiting.fetch_sub(1, Ordering::Relaxed);
                 pulse.begun.fetch_add(1, Ordering::Relaxed);
                 pulse
                     .telling
@@ -165,6 +189,8 @@ impl Drop for Flow<'_> {
             self.pulse
                 .telling
                 .fetch_sub(usize::from(!self.holds_back), Ordering::Relaxed);
+        } else {
+            self.pulse.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -176,14 +202,14 @@ mod tests {
 
     #[test]
     fn only_streams_that_have_begun_are_suspect_by_their_silence() {
-        let pulse = Pulse::new(None);
+        let pulse = Pulse::new(None, None);
         let start = Instant::now();
         let later = start + Duration::from_secs(600);
-        let mut flow = pulse.stream(false);
+        let mut flow = pulse.stream(false, start);
         assert!(!pulse.is_suspect(later), "a prefill may be long");
         flow.chunk(start);
         assert!(!pulse.is_suspect(start) && pulse.is_suspect(later));
-        let mut other = pulse.stream(false);
+        let mut other = pulse.stream(false, start);
         other.chunk(later);
         assert!(!pulse.is_suspect(later), "the server generates");
         drop((flow, other));
@@ -191,10 +217,27 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_follows_the_worst_gap_of_a_stream() {
-        let pulse = Pulse::new(None);
+    fn a_first_token_is_overdue_only_by_the_operators_word_and_while_nothing_else_comes() {
+        let pulse = Pulse::new(None, Some(Duration::from_secs(30)));
         let start = Instant::now();
-        let (mut slow, mut fast) = (pulse.stream(false), pulse.stream(true));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!pulse.is_overdue(at(600)), "nobody waits");
+        let mut flow = pulse.stream(true, at(100));
+        let other = pulse.stream(false, at(125));
+        assert!(!pulse.is_overdue(at(129)));
+        assert!(pulse.is_overdue(at(131)) && pulse.is_suspect(at(131)));
+        flow.chunk(at(132));
+        assert!(!pulse.is_overdue(at(161)), "the server works for others");
+        assert!(pulse.is_overdue(at(163)));
+        drop(other);
+        assert!(!pulse.is_overdue(at(163)));
+    }
+
+    #[test]
+    fn the_bound_follows_the_worst_gap_of_a_stream() {
+        let pulse = Pulse::new(None, None);
+        let start = Instant::now();
+        let (mut slow, mut fast) = (pulse.stream(false, start), pulse.stream(true, start));
         let suspect = |pulse: &Pulse| pulse.patience(ServerKind::Vllm).suspect;
         slow.chunk(start);
         fast.chunk(start);
@@ -213,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_server_that_was_slow_is_given_more_time_and_one_that_hung_is_not() {
-        let pulse = Pulse::new(None);
+        let pulse = Pulse::new(None, None);
         let suspect = |pulse: &Pulse| pulse.patience(ServerKind::Vllm).suspect;
         pulse.recovered(Duration::from_secs(600));
         assert_eq!(suspect(&pulse), SILENCE_LEAST);
@@ -223,9 +266,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_monitor_is_woken_once_for_each_suspicion() {
-        let pulse = Pulse::new(Some(Duration::from_secs(1)));
+        let pulse = Pulse::new(Some(Duration::from_secs(1)), None);
         let start = Instant::now();
-        let mut flow = pulse.stream(true);
+        let mut flow = pulse.stream(true, start);
         flow.chunk(start);
         assert!(pulse.tells(), "the operator's word holds for all");
         for _ in 0..2 {

@@ -38,10 +38,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming, silence: Option<Duration>) -> Self {
+    pub(crate) fn new(client: Client, catalog: Catalog, streaming: Streaming, pulse: Pulse) -> Self {
         Self {
             client,
-            pulse: Pulse::new(silence),
+            pulse,
             catalog: RwLock::new(Arc::new(catalog)),
             breaker: Mutex::new(Breaker::new()),
             streaming,
@@ -246,7 +246,7 @@ mod tests {
             client,
             Catalog::unknown(&[], Overrides::default()),
             Streaming::default(),
-            None,
+            Pulse::new(None, None),
         );
         let (now, later) = (Instant::now(), Instant::now() + LOST_AFTER * 2);
         assert!(!shared.is_lost(later), "it listens");

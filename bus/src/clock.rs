@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Unix time in seconds.
-pub(crate) fn unix_seconds() -> u64 {
+pub fn unix_seconds() -> u64 {
     unix_time().as_secs()
 }
 
 /// Unix time in milliseconds.
-pub(crate) fn unix_ms() -> u64 {
+pub fn unix_ms() -> u64 {
     u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -1,6 +1,11 @@
 //! Every form of error in use, and what it becomes.
 #![allow(clippy::unwrap_used)]
 
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use tokenbus_protocol::{EngineError, ErrorCode};
+
 use super::*;
 
 fn answer(status: u16, body: &str) -> EngineError {

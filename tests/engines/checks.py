@@ -17,13 +17,14 @@ SCHEMA = {
 }
 CHAT = "/v1/chat/completions"
 
-# Each form of the kill matrix: its path and its members. Not in it: several choices, which vLLM refuses at temperature 0
-# and samples with seeds of their own, so that they are continued as new samples.
+# Each form of the kill matrix: its path and its members. Several choices have a seed, because vLLM refuses them at
+# temperature 0.
 FORMS = {
     "plain": (CHAT, {"messages": STORY}),
     "logprobs": (CHAT, {"messages": STORY, "logprobs": True, "top_logprobs": 2}),
     "stop strings": (CHAT, {"messages": STORY, "stop": ["never comes here", "nor this"]}),
     "seed": (CHAT, {"messages": STORY, "seed": 7, "temperature": 0.8}),
+    "two choices with a seed": (CHAT, {"messages": STORY, "n": 2, "seed": 7, "temperature": 0.8}),
     "completion": ("/v1/completions", {"prompt": "The lighthouse stood on the rock, and"}),
     "completion of token ids": ("/v1/completions", {"prompt": [504, 44566, 7264, 335, 260, 7093, 28, 284]}),
     "schema": (
@@ -217,6 +218,17 @@ def schema_errors(bed: Bed) -> str:
     return ", ".join(statuses)
 
 
+def two_greedy_choices(bed: Bed) -> str:
+    """vLLM refuses several choices at temperature 0; its client gets that refusal."""
+    bed.worker("first", 0)
+    members = body({"messages": STORY, "n": 2}, max_tokens=4)
+    answer, direct = ask(bed.gateway, CHAT, members), ask(bed.engine_ports[0], CHAT, members)
+    demand(direct.status == 400, f"vLLM itself answers {direct.status}")
+    demand(answer.status == 400 and answer.error, f"{answer.status} {answer.error}")
+    demand(answer.error["message"] == direct.error["message"], f"{answer.error}, not {direct.error}")
+    return "vLLM's own refusal (400)"
+
+
 def prompt_logprobs(bed: Bed) -> str:
     """vLLM refuses `prompt_logprobs` in a stream; a client that does not stream gets them."""
     bed.worker("first", 0)
@@ -262,6 +274,7 @@ CHECKS = {f"kill: {form}": (lambda bed, form=form: kill(bed, form)) for form in 
     "queueing": queueing,
     "tools": tools,
     "schema errors": schema_errors,
+    "two choices at temperature 0": two_greedy_choices,
     "prompt_logprobs": prompt_logprobs,
     "members": members,
     "slots": slots,

@@ -178,10 +178,13 @@ async fn open_webui_chats_calls_tools_and_names_chats_on_both_its_connections() 
         return;
     };
     let upstream = Upstream::start(&["m"]).await;
-    upstream.when(r#""role":"tool""#, Script::texts(&["Quite", " late."]));
+    upstream.when("tool_call_id", Script::texts(&["Quite", " late."]));
     upstream.when("concise title", Script::texts(&[r#"{"title": "#, r#""The time"}"#]));
     upstream.when("broad tags", Script::texts(&[r#"{"tags": ["clocks"]}"#]));
-    upstream.when("might naturally send next", Script::texts(&[r#"{"follow_ups": ["And where?"]}"#]));
+    upstream.when(
+        "might naturally send next",
+        Script::texts(&[r#"{"follow_ups": ["And where?"]}"#]),
+    );
     upstream.always(Script::call("get_current_timestamp", &json!({})));
     let plain = Role::sim("plain", 4).args(&["--no-capability", "tools"]);
     let cluster = Cluster::plan()

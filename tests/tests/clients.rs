@@ -94,11 +94,19 @@ async fn ollamas_node_client_chats_embeds_and_lists() {
 
 #[tokio::test]
 async fn claude_code_runs_a_tool_and_sends_its_result_back() {
-    if let Some(clients) = Clients::of("claude_code").await {
-        let cluster = cluster().await;
-        let url = format!("http://{}", address(&cluster));
-        let packages = clients.packages().display().to_string();
-        clients.run("claude_code.py", &[&url, &packages]).await;
+    let Some(clients) = Clients::of("claude_code").await else {
+        return;
+    };
+    let upstream = Upstream::start(&["m"]).await;
+    upstream.when("tool_call_id", Script::texts(&["All", " done."]));
+    upstream.always(Script::call("Glob", &json!({"pattern": "*.txt"})));
+    let cluster = Cluster::plan().worker(Role::proxy(&upstream, 4)).start().await;
+    let url = format!("http://{}", address(&cluster));
+    let packages = clients.packages().display().to_string();
+    clients.run("claude_code.py", &[&url, &packages]).await;
+    assert!(upstream.requests().len() >= 2);
+    for request in upstream.requests() {
+        strict(&request.json());
     }
 }
 

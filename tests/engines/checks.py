@@ -212,8 +212,9 @@ def schema_errors(bed: Bed) -> str:
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         members = body({"messages": STORY, "response_format": form}, max_tokens=8)
         answer, direct = ask(bed.gateway, CHAT, members), ask(bed.engine_ports[0], CHAT, members)
-        statuses.append(f"{answer.status} (vLLM {direct.status})")
-        demand(answer.error is not None or direct.status == 200, f"no error where vLLM has {direct.status}")
+        told = [f"{one.status} {(one.error or {}).get('message', 'no error')!r:.60}" for one in (answer, direct)]
+        statuses.append(f"{told[0]} (vLLM {told[1]})")
+        demand((answer.error is None) == (direct.error is None), f"{told[0]} where vLLM has {told[1]}")
     demand(ask(bed.gateway, CHAT, body({"messages": STORY}, max_tokens=8)).done, "nothing is served afterwards")
     return ", ".join(statuses)
 

@@ -157,7 +157,7 @@ fn status_of_name(name: &str) -> Option<u16> {
 }
 
 /// Seconds or an HTTP date, as milliseconds from `now`; at most a day, for clocks differ.
-fn retry_after_ms(text: &str, now: SystemTime) -> Option<u64> {
+pub(super) fn retry_after_ms(text: &str, now: SystemTime) -> Option<u64> {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let text = text.trim();
     let pause = match text.parse::<f64>() {

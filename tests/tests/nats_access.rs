@@ -92,7 +92,10 @@ async fn a_role_says_why_it_cannot_reach_nats() {
     assert_eq!(answer.status, 503);
     // The whole reason is in the log: addresses are not for strangers.
     let text = answer.text();
-    assert!(text.contains("NATS refuses the login") && !text.contains("nats://"), "{text}");
+    assert!(
+        text.contains("NATS refuses the login") && !text.contains("nats://"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ struct Trying {
     no_login: Option<String>,
 }
 
+/// What is said of a server that refuses the login.
+const LOGIN_REFUSED: &str = "it refuses the login (authorization violation)";
+
 struct Failure {
     reason: String,
     said: Instant,
@@ -112,7 +115,10 @@ impl Dialer {
             .take(limits::SHOWN_SERVERS)
             .map(|(server, failure)| format!("{server}: {}", failure.reason))
             .collect();
-        self.link.send_modify(|link| link.reason = all.join("; "));
+        self.link.send_modify(|link| {
+            link.reason = all.join("; ");
+            link.login_refused = failures.values().any(|failure| failure.reason == LOGIN_REFUSED);
+        });
     }
 
     /// Logs in at the server that is being tried.
@@ -170,7 +176,7 @@ fn describe(tried: &Trying, server: Option<&Server>) -> String {
         return "the host's name cannot be resolved".to_owned();
     };
     if error.contains("authorization violation") {
-        return "it refuses the login (authorization violation)".to_owned();
+        return LOGIN_REFUSED.to_owned();
     }
     if error == "timed out" && tried.server.tls_required() {
         return format!(
@@ -227,10 +233,11 @@ mod tests {
         pool[0].last_error = Some("IO error: Connection refused".into());
         assert_eq!(chosen(&pool, &ServerInfo::default()), "b");
         assert_eq!(link.borrow().reason, "nats://a: IO error: Connection refused");
+        assert!(!link.borrow().login_refused);
         pool[1].failed_attempts = 1;
         pool[1].last_error = Some("authorization violation: nats: authorization violation".into());
         assert_eq!(chosen(&pool, &ServerInfo::default()), "a", "after the last the first");
-        assert!(link.borrow().reason.contains("nats://b: it refuses the login"));
+        assert!(link.borrow().reason.contains("nats://b: it refuses the login") && link.borrow().login_refused);
         assert_eq!(chosen(&pool, &ServerInfo::default()), "b");
         assert!(
             link.borrow().reason.contains("nats://a: the host's name"),

@@ -91,8 +91,8 @@ impl Events {
             *link = Link {
                 connected: true,
                 epoch: link.epoch + 1,
-                reason: String::new(),
                 connected_at: Some(Instant::now()),
+                ..Link::default()
             }
         });
         tracing::info!("connected to NATS");

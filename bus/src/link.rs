@@ -11,6 +11,8 @@ pub struct Link {
     pub epoch: u64,
     /// Why there is no connection: what went wrong at each server; empty when connected.
     pub reason: String,
+    /// Whether a server that was tried refused the login.
+    pub login_refused: bool,
     /// When the present connection was made.
     pub connected_at: Option<Instant>,
 }

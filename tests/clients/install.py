@@ -1,8 +1,8 @@
 """Installs the clients that the tests run: python install.py [SET…]
 
-A set is a file of `requirements/`, or a folder with a `package-lock.json` (`node`, …); none is all. Each has a folder of
-its own below ~/.cache/tokenbus/clients (or $XDG_CACHE_HOME), named by what is in it, so it is installed once. Each line
-of standard output is SET=FOLDER. Exits with 75 when a registry cannot be reached, with 69 when there is no Node.js.
+A set is a file of `requirements/` or of `on_demand/`, or a folder with a `package-lock.json` (`node`, …); none is all but
+those on demand, which are large. Each has a folder of its own below ~/.cache/tokenbus/clients (or $XDG_CACHE_HOME), named
+by what is in it, so it is installed once. Each line of standard output is SET=FOLDER. Exits with 75 when a registry cannot be reached, with 69 when there is no Node.js.
 """
 
 import hashlib
@@ -31,9 +31,15 @@ def told(command, folder):
     sys.exit(OFFLINE if any(sign in done.stderr for sign in OFFLINE_SIGNS) else 1)
 
 
-def pip(requirements, folder):
-    options = ["--quiet", "--disable-pip-version-check", "--no-warn-conflicts"]
+def pip(requirements, folder, *more):
+    options = ["--quiet", "--disable-pip-version-check", "--no-warn-conflicts", *more]
     told([sys.executable, "-m", "pip", "install", *options, "--target", folder, "--requirement", requirements], folder)
+
+
+def slim(requirements, folder):
+    """Installs a package that brings its shorter list of requirements with it."""
+    pip(requirements, folder, "--no-deps")
+    pip(folder / "requirements-slim.txt", folder)
 
 
 def npm(lock, folder):
@@ -48,7 +54,9 @@ def npm(lock, folder):
 def install(name):
     lock = HERE / name / "package-lock.json"
     node = lock.exists()
-    source = lock if node else HERE / "requirements" / f"{name}.txt"
+    demanded = HERE / "on_demand" / f"{name}.txt"
+    source = next(path for path in (lock, demanded, HERE / "requirements" / f"{name}.txt") if path.exists())
+    how = npm if node else slim if source == demanded else pip
     version = "" if node else "{}.{}".format(*sys.version_info)
     folder = CACHE / f"{name}{version}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
     if not folder.exists():
@@ -57,7 +65,7 @@ def install(name):
         # Installed beside it and then named, so that nobody sees half of it.
         fresh = pathlib.Path(tempfile.mkdtemp(dir=CACHE, prefix="."))
         try:
-            (npm if node else pip)(source, fresh)
+            how(source, fresh)
             fresh.rename(folder)
         except OSError:
             if not folder.exists():  # Another was faster, which is as good.

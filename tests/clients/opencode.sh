@@ -19,8 +19,9 @@ cat > "$folder/work/opencode.json" <<JSON
 }
 JSON
 cd "$folder/work"
-# A title is given, or the model is asked for one.
-env -i PATH="$PATH" HOME="$folder/home" NO_PROXY='*' timeout 90 "$packages"/node_modules/opencode-linux-x64/bin/opencode run \
+# A title is given, or the model is asked for one. Nothing is fetched, which would cost time where the network is shut.
+env -i PATH="$PATH" HOME="$folder/home" NO_PROXY='*' OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1 \
+  timeout 150 "$packages"/node_modules/opencode-linux-x64/bin/opencode run \
   --format json --print-logs --title test 'Say "of tokenbus" with echo.' < /dev/null > "$folder/events" 2> "$folder/log" ||
   { cat "$folder/events" "$folder/log"; exit 1; }
 for sign in '"tool":"bash"' '"output":"of tokenbus\n"' 'All done.' '"reason":"stop"'; do

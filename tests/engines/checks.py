@@ -17,13 +17,14 @@ SCHEMA = {
 }
 CHAT = "/v1/chat/completions"
 
-# Each form of the kill matrix: its path and its members. Not in it: several choices, which vLLM refuses at temperature 0
-# and samples with seeds of their own, so that they are continued as new samples.
+# Each form of the kill matrix: its path and its members. Several choices have a seed, because vLLM refuses them at
+# temperature 0.
 FORMS = {
     "plain": (CHAT, {"messages": STORY}),
     "logprobs": (CHAT, {"messages": STORY, "logprobs": True, "top_logprobs": 2}),
     "stop strings": (CHAT, {"messages": STORY, "stop": ["never comes here", "nor this"]}),
     "seed": (CHAT, {"messages": STORY, "seed": 7, "temperature": 0.8}),
+    "two choices with a seed": (CHAT, {"messages": STORY, "n": 2, "seed": 7, "temperature": 0.8}),
     "completion": ("/v1/completions", {"prompt": "The lighthouse stood on the rock, and"}),
     "completion of token ids": ("/v1/completions", {"prompt": [504, 44566, 7264, 335, 260, 7093, 28, 284]}),
     "schema": (
@@ -211,10 +212,22 @@ def schema_errors(bed: Bed) -> str:
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         members = body({"messages": STORY, "response_format": form}, max_tokens=8)
         answer, direct = ask(bed.gateway, CHAT, members), ask(bed.engine_ports[0], CHAT, members)
-        statuses.append(f"{answer.status} (vLLM {direct.status})")
-        demand(answer.error is not None or direct.status == 200, f"no error where vLLM has {direct.status}")
+        told = [f"{one.status} {(one.error or {}).get('message', 'no error')!r:.60}" for one in (answer, direct)]
+        statuses.append(f"{told[0]} (vLLM {told[1]})")
+        demand((answer.error is None) == (direct.error is None), f"{told[0]} where vLLM has {told[1]}")
     demand(ask(bed.gateway, CHAT, body({"messages": STORY}, max_tokens=8)).done, "nothing is served afterwards")
     return ", ".join(statuses)
+
+
+def two_greedy_choices(bed: Bed) -> str:
+    """vLLM refuses several choices at temperature 0; its client gets that refusal."""
+    bed.worker("first", 0)
+    members = body({"messages": STORY, "n": 2}, max_tokens=4)
+    answer, direct = ask(bed.gateway, CHAT, members), ask(bed.engine_ports[0], CHAT, members)
+    demand(direct.status == 400, f"vLLM itself answers {direct.status}")
+    demand(answer.status == 400 and answer.error, f"{answer.status} {answer.error}")
+    demand(answer.error["message"] == direct.error["message"], f"{answer.error}, not {direct.error}")
+    return "vLLM's own refusal (400)"
 
 
 def prompt_logprobs(bed: Bed) -> str:
@@ -262,6 +275,7 @@ CHECKS = {f"kill: {form}": (lambda bed, form=form: kill(bed, form)) for form in 
     "queueing": queueing,
     "tools": tools,
     "schema errors": schema_errors,
+    "two choices at temperature 0": two_greedy_choices,
     "prompt_logprobs": prompt_logprobs,
     "members": members,
     "slots": slots,

@@ -90,8 +90,12 @@ async fn a_role_says_why_it_cannot_reach_nats() {
     gateway.logs().wait_for(SAID, "that the login is refused", said).await;
     let answer = page.get("/readyz").await;
     assert_eq!(answer.status, 503);
-    // The reason is in the log: what the client library says is not for strangers.
-    assert!(answer.text().contains("NATS is not reachable"), "{}", answer.text());
+    // The whole reason is in the log: addresses are not for strangers.
+    let text = answer.text();
+    assert!(
+        text.contains("NATS refuses the login") && !text.contains("nats://"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -145,16 +145,36 @@ async fn a_large_request_whose_client_leaves_frees_the_slot() {
 async fn large_answers_come_back_whole() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 1)).start().await;
-    let large = content(600_000);
-    upstream.always(Script::texts(&["a", &large, "b"]));
-    let expected = format!("a{large}b");
+    let client = cluster.client();
+    for size in [600_000, 3_000_000] {
+        let large = content(size);
+        upstream.always(Script::texts(&["a", &large, "b"]));
+        let expected = format!("a{large}b");
+        assert!(
+            client.chat(&ask("m")).await.content() == expected,
+            "the answer was changed"
+        );
+        assert!(
+            client.transcript(&ask("m")).await.whole() == expected,
+            "the stream was changed"
+        );
+    }
+    let argument = json!({"text": content(1_500_000)});
+    upstream.always(Script::call("write", &argument));
+    let answer = client.chat(&ask("m")).await.ok();
+    let arguments = &answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"];
     assert!(
-        cluster.client().chat(&ask("m")).await.content() == expected,
-        "the answer was changed"
+        serde_json::from_str::<Value>(arguments.as_str().unwrap()).unwrap() == argument,
+        "the call was changed"
     );
+    let transcript = client.transcript(&ask("m")).await;
+    let pieces: String = transcript
+        .chunks()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str())
+        .collect();
     assert!(
-        cluster.client().transcript(&ask("m")).await.whole() == expected,
-        "the stream was changed"
+        serde_json::from_str::<Value>(&pieces).unwrap() == argument,
+        "the streamed call was changed"
     );
 }
 

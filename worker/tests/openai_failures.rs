@@ -18,8 +18,9 @@ use openai_support::{Told, down, engine, info, job, once, question, ready, start
 use serde_json::json;
 use tokenbus_protocol::ErrorCode;
 use tokenbus_worker::engine::openai::{ApiKey, OpenAiEngine, OpenAiOptions};
-use tokenbus_worker::engine::{Health, Job};
+use tokenbus_worker::engine::{Engine as _, Health, Job};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn statuses_become_errors_with_all_that_the_server_said() {
@@ -245,6 +246,21 @@ async fn a_server_that_dies_is_down_at_once_and_ready_when_it_is_back() {
     let _server = Server::start_at(address, pages(), |_| answer(&["back"])).await;
     ready(engine.as_ref()).await;
     assert_eq!(start(&engine, job("m", &question())).whole().await.text(), "back");
+}
+
+/// A proxy hands on `/v1` alone: what tells the health of its kind is a 404.
+#[tokio::test]
+async fn a_server_of_which_only_the_api_can_be_reached_stays_ready() {
+    let stays_ready = async |owner: &str| {
+        let models = format!(r#"{{"data":[{{"id":"m","owned_by":"{owner}"}}]}}"#);
+        let server = Server::start(vec![("/v1/models", models)], |_| answer(&["x"])).await;
+        let engine = engine(&server).await;
+        let mut info = engine.info();
+        let changed = info.wait_for(|info| info.health != Health::Ready);
+        // Longer than two probes.
+        assert!(timeout(Duration::from_millis(2500), changed).await.is_err(), "{owner}");
+    };
+    tokio::join!(stays_ready("vllm"), stays_ready("library"));
 }
 
 #[tokio::test]

@@ -74,8 +74,13 @@ impl Backend for Dispatch {
         if link.connected {
             return self.0.refused().map_or(Ok(()), Err);
         }
-        // Why it is not stands in the log: strangers may read this, and the reason names addresses.
-        Err("NATS is not reachable".to_owned())
+        // More stands in the log: strangers may read this, and the reason names addresses.
+        let kind = if link.login_refused {
+            "NATS refuses the login (authorization violation)"
+        } else {
+            "NATS is not reachable"
+        };
+        Err(kind.to_owned())
     }
 
     fn concern(&self) -> Option<String> {

@@ -32,6 +32,8 @@ pub struct Upstream {
 pub(crate) struct Shared {
     models: Mutex<Vec<Value>>,
     scripts: Mutex<VecDeque<Script>>,
+    /// What answers requests whose body has the text.
+    rules: Mutex<Vec<(String, Script)>>,
     default: Mutex<Script>,
     metrics: Mutex<Option<String>>,
     exchanges: watch::Sender<Vec<Arc<Exchange>>>,
@@ -69,6 +71,7 @@ impl Upstream {
         let shared = Arc::new(Shared {
             models: Mutex::new(models),
             scripts: Mutex::default(),
+            rules: Mutex::default(),
             default: Mutex::new(Script::texts(&["Hello", " world"])),
             metrics: Mutex::default(),
             exchanges: watch::Sender::default(),
@@ -95,6 +98,12 @@ impl Upstream {
     /// Answers the next request without a script with `script`.
     pub fn next(&self, script: Script) {
         lock(&self.shared.scripts).push_back(script);
+    }
+
+    /// Answers each request whose body has `text` with `script`, if nothing is [next](Self::next). The rule that was
+    /// made first counts.
+    pub fn when(&self, text: &str, script: Script) {
+        lock(&self.shared.rules).push((text.to_owned(), script));
     }
 
     /// Answers every request without its own script with `script`.
@@ -155,10 +164,15 @@ impl Shared {
         lock(&self.metrics).clone()
     }
 
-    pub(crate) fn take_script(&self) -> Script {
-        lock(&self.scripts)
-            .pop_front()
-            .unwrap_or_else(|| lock(&self.default).clone())
+    /// The script for a request with this body.
+    pub(crate) fn take_script(&self, body: &[u8]) -> Script {
+        if let Some(next) = lock(&self.scripts).pop_front() {
+            return next;
+        }
+        let body = String::from_utf8_lossy(body);
+        let rules = lock(&self.rules);
+        let rule = rules.iter().find(|(text, _)| body.contains(text));
+        rule.map_or_else(|| lock(&self.default).clone(), |(_, script)| script.clone())
     }
 
     pub(crate) fn begin(&self, exchange: &Arc<Exchange>) {

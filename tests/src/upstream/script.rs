@@ -77,6 +77,18 @@ impl Script {
         script.finish("stop").usage(7, texts.len()).done()
     }
 
+    /// A complete stream that calls a tool.
+    pub fn call(tool: &str, arguments: &Value) -> Self {
+        let call = json!({"index": 0, "id": "c1", "type": "function",
+            "function": {"name": tool, "arguments": arguments.to_string()}});
+        Self::stream()
+            .role()
+            .choices(&json!([{"index": 0, "delta": {"tool_calls": [call]}}]))
+            .finish("tool_calls")
+            .usage(7, 3)
+            .done()
+    }
+
     /// An answer with this status and a JSON body.
     pub fn json(status: u16, body: &Value) -> Self {
         Self {

@@ -88,7 +88,7 @@ async fn scripted(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Res
         status,
         headers,
         steps,
-    } = shared.take_script();
+    } = shared.take_script(&body);
     let running = Running::begin(Exchange::new(head.uri.path().to_owned(), head.headers, body), shared);
     for step in before_head {
         if let Some(sent) = play(step, &running).await {

@@ -37,6 +37,14 @@ impl ServerKind {
         }
     }
 
+    /// The seed by which it draws choice `index` of a request with `seed` and several choices, where that is known.
+    pub(super) fn seed_of_choice(self, seed: u64, index: u32) -> Option<u64> {
+        match self {
+            Self::Vllm => seed.checked_add(u64::from(index)),
+            Self::LlamaServer | Self::Sglang | Self::Ollama | Self::Unknown => None,
+        }
+    }
+
     /// Slots where nobody tells.
     pub(super) fn default_slots(self) -> u32 {
         match self {

@@ -58,13 +58,8 @@ pub(crate) fn plan(
     }
     let n = u32::try_from(n).unwrap_or(MAX_RESUMED_CHOICES);
     let mut plan = Plan::default();
-    // Of the client's own request: its number of choices counts.
-    let repeatable = is_repeatable(object);
     for index in 0..n {
-        let mut object = object.clone();
-        if n > 1 {
-            object.set("n", &1).map_err(unwritable)?;
-        }
+        let (object, repeatable) = alone(object, target, n, index).map_err(unwritable)?;
         let begun = resume.choices.iter().find(|choice| choice.index == index);
         let one = One {
             kind,
@@ -106,6 +101,22 @@ pub(crate) fn plan(
         });
     }
     Ok(plan)
+}
+
+/// The request for choice `index` of `n` alone, and whether its answer is the same each time.
+fn alone(object: &RawObject, target: &Target, n: u32, index: u32) -> Result<(RawObject, bool), RawJsonError> {
+    // Of the client's own request: its number of choices counts.
+    let mut repeatable = is_repeatable(object);
+    let mut object = object.clone();
+    if n > 1 {
+        object.set("n", &1)?;
+        let seed = number(&object, "seed").and_then(|seed| target.kind.seed_of_choice(seed, index));
+        if let Some(seed) = seed {
+            object.set("seed", &seed)?;
+            repeatable = is_repeatable(&object);
+        }
+    }
+    Ok((object, repeatable))
 }
 
 /// How a call joins what the client has: see [`Call`].

@@ -199,6 +199,27 @@ fn each_choice_goes_on_by_itself() {
 }
 
 #[test]
+fn each_choice_is_generated_again_by_the_seed_that_its_engine_drew_it_with() {
+    let mut body = question();
+    (body["n"], body["seed"]) = (json!(2), json!(7));
+    let choices = vec![delivered(0, "zero", 2), delivered(1, "one", 1)];
+    let of = |kind| {
+        let target = Target {
+            kind,
+            ..target(Continuation::ContinueFinalMessage)
+        };
+        let resume = Resume {
+            choices: choices.clone(),
+        };
+        let plan = plan(RequestKind::Chat, body.to_string().as_bytes(), &target, Some(&resume)).unwrap();
+        let told = |call: usize| (body_of(&plan, call)["seed"].clone(), plan.calls[call].again);
+        [told(0), told(1)]
+    };
+    assert_eq!(of(ServerKind::Vllm), [(json!(7), 2), (json!(8), 1)]);
+    assert_eq!(of(ServerKind::Sglang), [(json!(7), 0), (json!(7), 0)]);
+}
+
+#[test]
 fn an_unknown_server_does_not_continue_a_chat() {
     let error = chat(Continuation::None, &question(), delivered(0, "Because", 1)).unwrap_err();
     assert_eq!(error.engine_code.as_deref(), Some("not_continuable"));

@@ -1,7 +1,14 @@
 //! Every form of error in use, and what it becomes.
 #![allow(clippy::unwrap_used)]
 
+use std::time::SystemTime;
+
+use http::StatusCode;
+use tokenbus_protocol::{EngineError, ErrorCode};
+
+use super::meaning::retry_after_ms;
 use super::*;
+use crate::engine::openai::limits::MAX_ERROR_MESSAGE;
 
 fn answer(status: u16, body: &str) -> EngineError {
     let secrets = Secrets::new(["sk-very-secret".to_owned(), "10.1.2.3:8000".to_owned()]);

@@ -45,7 +45,7 @@ pub mod testing {
     pub use crate::fast_path::lane::Lane;
     pub use crate::fast_path::splice::{Outlet, Sent, Splice};
     pub use crate::http::connection::server;
-    pub use crate::http::{Bodies, Edge, HttpOptions, paths, router};
+    pub use crate::http::{Bodies, Edge, HttpOptions, page_paths, paths, router};
     pub use crate::limits::STREAM_BUFFER;
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};

@@ -21,7 +21,11 @@ async fn the_page_is_served_with_a_policy_that_lets_nothing_else_in() {
     let gateway = Gateway::start().await;
     for path in page_paths() {
         let answer = gateway.get(path).await;
-        assert_eq!((answer.status, answer.header("content-type")), (200, kind(path)), "{path}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, kind(path)),
+            "{path}"
+        );
         let policy = answer.header("content-security-policy");
         for part in [
             "default-src 'none'",
@@ -97,7 +101,12 @@ fn the_libraries_of_the_page_are_those_that_were_published() {
         assert_eq!(found, sum, "{name}");
     }
     let listed = |name: &String| sums.contains(&format!("  {}\n", name.trim_start_matches("vendor/")));
-    assert!(files(".js").iter().filter(|name| name.starts_with("vendor/")).all(listed));
+    assert!(
+        files(".js")
+            .iter()
+            .filter(|name| name.starts_with("vendor/"))
+            .all(listed)
+    );
 }
 
 #[tokio::test]

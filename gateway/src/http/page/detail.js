@@ -36,13 +36,14 @@ export function wanted() {
 /** Shows what the address names, or the cluster as a whole. */
 export function show(cluster, time) {
   const want = wanted();
+  const here = $("cluster").contains(document.activeElement);
   $("whole").hidden = Boolean(want);
   $("detail").hidden = !want;
   if (!want) {
     shown = { key: "", charts: [] };
     return;
   }
-  if (shown.key !== want.key) begin(want);
+  if (shown.key !== want.key) begin(want, here);
   const one = want.kind === "worker" ? worker(cluster, want.name) : model(cluster, want.name);
   $("what").replaceChildren(...one.facts.filter(([, text]) => text).flatMap(([name, text]) => [
     element("dt", "", name), element("dd", "", text),
@@ -56,13 +57,14 @@ export function show(cluster, time) {
   }
 }
 
-function begin(want) {
+function begin(want, here) {
   const charts = LINES[want.kind].map(([field, title, unit]) => [field, new Chart(title, unit)]);
   shown = { key: want.key, charts };
   $("kind").textContent = want.kind === "worker" ? "Worker" : "Model";
   $("name").textContent = want.name;
   $("charts").replaceChildren(...charts.map(([, chart]) => chart.node));
-  $("back").focus({ preventScroll: true });
+  // From the row that was chosen, which is out of sight now; but nobody's typing is interrupted.
+  if (here) $("back").focus({ preventScroll: true });
 }
 
 function worker(cluster, name) {

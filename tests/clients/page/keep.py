@@ -59,14 +59,17 @@ def edits_and_asks_again():
     assert [(one["role"], one["content"]) for one in asked()[-1]["messages"]] == wanted, asked()[-1]
 
 
+def shown():
+    return said(), [one.text for one in every(".text")]
+
+
 def survives_a_reload():
-    before = said(), [one.text for one in every(".text")]
     choose("odd")
     say("Table")
-    before = said(), [one.text for one in every(".text")]
+    before = shown()
     driver.refresh()
     until("models", lambda: options() == ["odd", "sim"])
-    assert (said(), [one.text for one in every(".text")]) == before
+    assert shown() == before, (shown(), before)
     assert find("#model").get_property("value") == "odd" and every(".turn:last-child table")
     values = [find(f"#{name}").get_property("value") for name in ("system", "temperature", "max_tokens")]
     assert values == ["Be brief.", "0.5", "40"], values

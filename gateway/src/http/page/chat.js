@@ -120,14 +120,18 @@ export function begin(changed) {
     turn.node.append(turn.answer.node);
   }
   $("scroll").scrollTop = $("scroll").scrollHeight;
+  // Some browsers break the connection before they hide the page.
+  addEventListener("beforeunload", () => (leaving = true));
   addEventListener("pagehide", () => {
-    const [last] = turns.slice(-1);
-    if (running && last) last.note = "interrupted by a reload";
+    const last = turns.at(-1);
+    if (running && last) last.note = LEFT;
     keep();
   });
 }
 
 let settled = () => {};
+let leaving = false;
+const LEFT = "interrupted: the page was left";
 
 export const isEmpty = () => turns.length === 0;
 
@@ -215,7 +219,10 @@ function failed(shown, error, clock) {
   }
   finish(shown, clock);
   const known = error instanceof Refusal;
-  follow(() => shown.fail(known ? error : new Refusal({ message: "The gateway cannot be reached, or the connection broke." })));
+  const said = known ? error : new Refusal({ message: "The gateway cannot be reached, or the connection broke." });
+  follow(() => shown.fail(said));
+  // Seen after a reload.
+  shown.turn.note = leaving ? LEFT : said.message;
   if (error.status === 401) models.refused(error);
   if (error.code === "model_not_found" || error.code === "no_worker") models.look();
 }

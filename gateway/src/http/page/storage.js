@@ -16,8 +16,9 @@ function read(store, name) {
 }
 
 function write(store, name, value) {
+  const text = JSON.stringify(value);
   try {
-    store.setItem(name, JSON.stringify(value));
+    store.setItem(name, text);
   } catch {
     // A browser without room or storage keeps nothing; the page works without.
     store.removeItem(name);
@@ -52,7 +53,7 @@ export function keepConversation(turns) {
   let room = MOST;
   const size = (turn) => turn.said.length + turn.text.length + turn.thoughts.length;
   const fits = turns.toReversed().filter((turn) => (room -= size(turn)) >= 0);
-  const kept = fits.toReversed();
+  const kept = fits.toReversed().map(({ said, text, thoughts, facts, note }) => ({ said, text, thoughts, facts, note }));
   // Two tabs have two conversations; a new tab goes on with the last one.
   for (const store of [sessionStorage, localStorage]) {
     if (kept.length) write(store, CHAT, kept);

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
+import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from .cluster import DEPLOY, Failed
+from .cluster import DEPLOY, Failed, call
 
 PROMETHEUS = "http://127.0.0.1:9090/api/v1/"
 # What only some clusters have: a simulated engine has no prompt cache and no KV cache, and nothing is refused here.
@@ -42,6 +44,18 @@ def questions():
                     yield target["expr"].replace("$model", "sim")
 
 
+def lint(container, address):
+    """promtool's opinion of a role's metrics. It knows only the older text form, where counters are called by their series."""
+    text = call("docker", "exec", container, "wget", "-qO-", address)
+    for counter in re.findall(r"^# TYPE (\S+) counter$", text, re.MULTILINE):
+        text = re.sub(rf"^# (HELP|TYPE) {counter} ", rf"# \1 {counter}_total ", text, flags=re.MULTILINE)
+    text = re.sub(r"^# (UNIT|EOF).*\n?", "", text, flags=re.MULTILINE)
+    words = ["docker", "exec", "-i", container, "promtool", "check", "metrics"]
+    done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=30)
+    if done.returncode != 0 or len(text) < 1000:
+        raise Failed(f"promtool check metrics {address}: {(done.stdout + done.stderr)[:500]}")
+
+
 def prometheus(cluster):
     """Under load: all roles are read, no rule is broken, no question of a dashboard is empty, and nothing counts twice."""
     files = ["compose.yaml", "harness/sim.yaml", "compose.observability.yaml"]
@@ -54,6 +68,8 @@ def prometheus(cluster):
             if time.monotonic() > deadline:
                 raise Failed(f"Prometheus {metrics} reads {targets()}")
             time.sleep(1)
+        for address in ("http://gateway:8080/metrics", "http://coordinator:8081/metrics"):
+            lint(metrics, address)
         with watched.load(40) as load:
             time.sleep(36)
             empty = [one for one in questions() if not asked("query", query=one)["result"]]

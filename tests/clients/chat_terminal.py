@@ -62,7 +62,8 @@ assert "first question" in text and "lines" in text and "behind a space" not in 
 # Another chat has them under the arrow keys.
 chat = Chat("--history", history, NO_COLOR="1")
 chat.until(PROMPT)
-chat.type(b"\x1b[A\x1b[A")
+# Up to the last question, up through its four lines, and up to the one before.
+chat.type(b"\x1b[A" * 5)
 chat.until(b"first question")
 chat.type(b"\r")
 shown = chat.until(rb"end\..*" + PROMPT)

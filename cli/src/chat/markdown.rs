@@ -220,7 +220,8 @@ impl Painter {
     }
 
     fn show(&mut self, style: Style, text: &str, out: &mut String) {
-        if self.shown != style {
+        // Nothing needs no style, but the end of a line gives the terminal its own back.
+        if self.shown != style && (style == Style::Plain || !text.is_empty()) {
             self.shown = style;
             out.push_str(style.sequence());
         }

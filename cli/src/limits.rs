@@ -64,6 +64,12 @@ pub(crate) const CHAT_SILENCE: Duration = Duration::from_secs(120);
 /// The longest prompt read from standard input, bytes (the gateway's own body limit is near it).
 pub(crate) const STDIN_PROMPT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Lines of earlier chats that are kept. More are seldom looked for.
+pub(crate) const CHAT_HISTORY_LINES: usize = 1000;
+
+/// The longest of them, bytes. A longer one was pasted, and the file is read whole at the start of a chat.
+pub(crate) const CHAT_HISTORY_LINE_BYTES: usize = 16 * 1024;
+
 /// How long `up` waits for its own gateway to know the model before it asks the first question.
 pub(crate) const FIRST_MODEL_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -11,6 +12,8 @@ import urllib.request
 DEPLOY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Streams at once, and the tokens of each: an answer takes a second.
 CONCURRENCY, TOKENS = 12, 48
+# Seconds of load behind what happened, however long that took, and most of all together.
+AFTER, MOST = 2, 900
 
 
 class Failed(Exception):
@@ -97,13 +100,13 @@ class Cluster:
 
 
 class Load:
-    """`tokenbus bench` beside what happens in the `with` block; it checks every answer."""
+    """`tokenbus bench` beside what happens in the `with` block, for `seconds` at least; it checks every answer."""
 
     def __init__(self, cluster, seconds, concurrency, requests=None):
         words = [cluster.binary, "bench", "--url", cluster.url + "/v1", "--model", "sim", "--json", "--check", "sim"]
         words += ["--concurrency", concurrency, "--max-tokens", TOKENS, "--timeout", "60s"]
-        words += ["--requests", requests] if requests else ["--duration", f"{seconds}s"]
-        self.words, self.report = [str(word) for word in words], None
+        words += ["--requests", requests] if requests else ["--duration", f"{MOST}s"]
+        self.words, self.report, self.seconds = [str(word) for word in words], None, seconds
 
     def __enter__(self):
         self.started = time.monotonic()
@@ -116,6 +119,13 @@ class Load:
     def __exit__(self, kind, *_):
         if kind:
             self.child.kill()
+        elif self.seconds:
+            # On a slow machine a roll takes longer than it should: load that had ended would have proved nothing.
+            time.sleep(max(AFTER, self.started + self.seconds - time.monotonic()))
+            if self.child.poll() is not None:
+                self.reader.join()
+                raise Failed(f"the load ended by itself: {self.output[0][1][-500:]}")
+            self.child.send_signal(signal.SIGINT)
         self.reader.join()
         out, err = self.output[0]
         self.said = err

@@ -11,7 +11,7 @@ from .engine import MIRROR
 CARGO = "#!/bin/sh\nexec install -D /prebuilt/tokenbus target/release/tokenbus\n"
 
 # What images of others hold, by Debian's packages: nginx with `resolve` and HTTP/2 to its servers is only in sid.
-SID = ["nginx", "haproxy", "caddy", "nats-server", "wget", "ca-certificates", "libcap2-bin"]
+SID = ["nginx", "haproxy", "caddy", "nats-server", "prometheus", "wget", "ca-certificates", "libcap2-bin"]
 
 
 def there(image):
@@ -68,6 +68,7 @@ def stand_ins(folder, binary):
           "RUN setcap cap_net_bind_service=+ep /usr/bin/caddy\n")
     for image in ("nats:2.12-alpine", "nginx:1.30-alpine", "haproxy:3.2-alpine"):
         call("docker", "tag", "caddy:2.11-alpine", image)
+    build(folder, "prom/prometheus:v3.5.0", 'FROM caddy:2.11-alpine\nWORKDIR /prometheus\nENTRYPOINT ["prometheus"]\n')
 
 
 def trust_here():

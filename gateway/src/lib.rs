@@ -47,7 +47,7 @@ pub mod testing {
     pub use crate::fast_path::stream_wire::StreamWire;
     pub use crate::http::connection::http2::settings as http2_settings;
     pub use crate::http::connection::server;
-    pub use crate::http::{Bodies, Edge, HttpOptions, paths, router};
+    pub use crate::http::{Bodies, Edge, HttpOptions, page_paths, paths, router};
     pub use crate::limits::STREAM_BUFFER;
     pub use crate::metrics::Metrics;
     pub use crate::model_config::{ModelConfig, ModelTable};

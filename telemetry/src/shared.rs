@@ -47,6 +47,9 @@ struct Fate {
 impl SpanCounts {
     /// Registers them as `trace_spans` under the prefix of the registry.
     pub fn register(&self, registry: &mut Registry) {
+        for result in ["exported", "failed", "dropped"] {
+            self.add(result, 0);
+        }
         registry.register(
             "trace_spans",
             "Spans for the OpenTelemetry collector, by what became of them: exported, failed (the collector did not take \

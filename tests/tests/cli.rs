@@ -49,6 +49,24 @@ async fn status_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn chat_at_a_terminal_has_colours_and_keeps_lines_for_its_owner() {
+    let upstream = Upstream::start(&["m"]).await;
+    upstream.always(Script::texts(&["a **bo", "ld** `code", "` end."]));
+    let folder = tempfile::tempdir().unwrap();
+    let program = binary::tokenbus().to_str().unwrap();
+    let args = [program, &upstream.url(), folder.path().to_str().unwrap()];
+    tokenbus_tests::clients::shell("chat_terminal.sh", &args).await;
+    let asked = upstream.requests();
+    let last = |at: usize| asked[at].json()["messages"].as_array().unwrap().last().unwrap()["content"].clone();
+    assert_eq!((last(0), last(1)), ("first question".into(), "two\nlines".into()));
+    assert_eq!(
+        last(3),
+        "first question",
+        "the second chat asks what the arrow keys found"
+    );
+}
+
+#[tokio::test]
 async fn chat_prints_the_answer_and_fails_where_it_breaks_off() {
     let upstream = Upstream::start(&["m"]).await;
     let cluster = Cluster::plan().worker(Role::proxy(&upstream, 2)).start().await;
@@ -77,12 +95,10 @@ async fn chat_prints_the_answer_and_fails_where_it_breaks_off() {
 #[tokio::test]
 async fn the_bench_checks_every_stream_and_tells_its_failures() {
     let upstream = Upstream::start(&["broken"]).await;
-    let plan = Cluster::plan()
-        .worker(Role::sim("m", 64).pace("2ms", "1ms"))
-        .worker(Role::proxy(&upstream, 4));
-    let cluster = plan.start().await;
+    let plan = Cluster::plan().worker(Role::sim("m", 64).pace("2ms", "1ms"));
+    let mut cluster = plan.start().await;
     let url = format!("http://{}/v1", cluster.gateways[0].address());
-    let bench = async |model: &str, requests: &str| {
+    let bench = async |model: &[&str], requests: &str| {
         let load = [
             "--concurrency",
             "32",
@@ -92,16 +108,21 @@ async fn the_bench_checks_every_stream_and_tells_its_failures() {
             "16",
             "--json",
         ];
-        let args = [["bench", "--url", &url, "--model", model].as_slice(), load.as_slice()].concat();
+        let args = [["bench", "--url", &url].as_slice(), model, load.as_slice()].concat();
         binary::run(Duration::from_secs(60), &args).await
     };
-    let good = bench("m", "300").await;
+    // The only model needs no name.
+    let good = bench(&[], "300").await;
     assert_eq!(good.code, Some(0), "{good:?}");
     let report: Value = serde_json::from_str(&good.stdout).unwrap_or_else(|error| panic!("{error}: {}", good.stdout));
     assert!(report.to_string().contains("300"), "{report}");
 
+    cluster.add_worker(Role::proxy(&upstream, 4)).await;
+    cluster.lists("broken").await;
+    let which = bench(&[], "8").await;
+    assert!(which.code != Some(0) && which.stderr.contains("broken, m"), "{which:?}");
     upstream.always(Script::stream().role().text("half"));
-    let broken = bench("broken", "8").await;
+    let broken = bench(&["--model", "broken"], "8").await;
     assert!(
         broken.code.is_some_and(|code| code != 0),
         "failures that nobody hears of: {broken:?}"

@@ -130,11 +130,9 @@ struct Described {
 }
 
 /// The labels of metrics that have no value in a short run.
-const RARE_LABELS: [(&str, &str); 4] = [
+const RARE_LABELS: [(&str, &str); 2] = [
     ("tokenbus_coordinator_model_estimated_wait_seconds", "model"),
     ("tokenbus_worker_kv_used_ratio", "worker"),
-    ("tokenbus_gateway_failovers", "cause"),
-    ("tokenbus_gateway_trace_spans", "result"),
 ];
 
 /// Adds the metrics of `page`, by family.

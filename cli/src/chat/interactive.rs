@@ -8,12 +8,13 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Editor, Helper};
+use rustyline::{Config, Editor, Helper};
 
 use super::api::{Api, Message};
+use super::history::Kept;
 use super::terminal::Printer;
 use super::{ChatError, Outcome, ask};
-use crate::ui;
+use crate::{limits, ui};
 
 const HELP: &str = "/quit or Ctrl-D leaves, /reset starts anew, /model NAME changes the model, \
                     Ctrl-C stops an answer; a line that ends with \\ goes on in the next, and what stands between \
@@ -24,7 +25,7 @@ const QUOTES: &str = "\"\"\"";
 
 /// Tells the line editor where a question ends.
 #[derive(Debug)]
-struct SeveralLines;
+pub(super) struct SeveralLines;
 
 impl Helper for SeveralLines {}
 
@@ -67,7 +68,21 @@ fn joined(typed: &str) -> String {
     }
 }
 
-type LineEditor = Editor<SeveralLines, DefaultHistory>;
+/// The line editor of a chat.
+pub(super) type LineEditor = Editor<SeveralLines, DefaultHistory>;
+
+/// A line editor without earlier lines. What begins with a space is not kept.
+///
+/// # Errors
+/// [`ChatError::Editor`].
+pub(super) fn editor() -> Result<LineEditor, ChatError> {
+    let wrong = |error: ReadlineError| ChatError::Editor(error.to_string());
+    let config = Config::builder().max_history_size(limits::CHAT_HISTORY_LINES);
+    let config = config.map_err(wrong)?.history_ignore_space(true).build();
+    let mut editor = LineEditor::with_config(config).map_err(wrong)?;
+    editor.set_helper(Some(SeveralLines));
+    Ok(editor)
+}
 
 /// What a person typed.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,16 +120,24 @@ impl<'a> Input<'a> {
 }
 
 /// Talks until the person leaves.
-pub(super) async fn run(api: Api, mut model: String, system: Option<Message>) -> Result<ExitCode, ChatError> {
-    let mut editor = LineEditor::new().map_err(|error| ChatError::Editor(error.to_string()))?;
-    editor.set_helper(Some(SeveralLines));
+pub(super) async fn run(
+    api: Api,
+    mut model: String,
+    system: Option<Message>,
+    kept: Kept,
+) -> Result<ExitCode, ChatError> {
+    let mut editor = editor()?;
+    kept.load(&mut editor);
     let mut messages: Vec<Message> = system.clone().into_iter().collect();
     ui::complain(format_args!("{model}. {HELP}."));
     loop {
         let (returned, line) = read_line(editor).await?;
         editor = returned;
         let line = match line {
-            Ok(line) => line,
+            Ok(line) => {
+                kept.add(&line, &mut editor);
+                line
+            }
             Err(ReadlineError::Interrupted) => {
                 ui::complain(HELP);
                 continue;
@@ -173,10 +196,6 @@ async fn list_models(api: &Api, current: &str) {
 async fn read_line(mut editor: LineEditor) -> Result<(LineEditor, Result<String, ReadlineError>), ChatError> {
     let read = tokio::task::spawn_blocking(move || {
         let line = editor.readline("> ");
-        if let Ok(line) = &line {
-            // The history is a convenience; a line that cannot be kept is no failure.
-            drop(editor.add_history_entry(line));
-        }
         (editor, line)
     });
     read.await.map_err(|error| ChatError::Editor(error.to_string()))

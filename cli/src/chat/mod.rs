@@ -1,16 +1,20 @@
 //! `tokenbus chat`: talk to a model over the OpenAI API, once or in turns.
 
 pub(crate) mod api;
+mod history;
 mod interactive;
+mod markdown;
 mod terminal;
 
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::api::{Api, ApiError, Message, Piece, Sampling};
+use self::history::Kept;
 use self::terminal::Printer;
 use crate::limits;
 use crate::signals::{self, INTERRUPTED};
@@ -39,6 +43,11 @@ pub(crate) struct Args {
     /// Most tokens of an answer [default: the server's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: Option<u32>,
+
+    /// File that keeps the lines of conversations for the next ones; off for none [default:
+    /// $XDG_STATE_HOME/tokenbus/chat_history, or ~/.local/state/tokenbus/chat_history]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
 
     /// API key, where the server wants one
     #[arg(long, value_name = "KEY", hide_env_values = true)]
@@ -89,7 +98,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, ChatError> {
     };
     let system = args.system.map(|text| Message::new("system", text));
     let Some(question) = question else {
-        return interactive::run(api, model, system).await;
+        let kept = Kept::at(args.history, |name| std::env::var_os(name));
+        return interactive::run(api, model, system, kept).await;
     };
     let messages: Vec<Message> = system.into_iter().chain([Message::new("user", question)]).collect();
     let mut printer = Printer::stdout();

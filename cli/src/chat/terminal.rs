@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 
+use super::markdown::Painter;
 use crate::ui;
 
 /// Where an answer is printed.
@@ -11,22 +12,34 @@ pub(crate) struct Printer {
     terminal: bool,
     at_line_start: bool,
     dim: bool,
+    /// Paints Markdown, where there are colours.
+    painter: Option<Painter>,
 }
 
 impl Printer {
     /// Standard output.
     pub(crate) fn stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
-            terminal: io::stdout().is_terminal(),
+            terminal,
             at_line_start: true,
             dim: false,
+            painter: colours.then(Painter::default),
         }
     }
 
     /// Text of the answer.
     pub(crate) fn text(&mut self, text: &str) -> io::Result<()> {
         self.dimmed(false)?;
-        self.put(text)
+        match &mut self.painter {
+            Some(painter) => {
+                let painted = painter.paint(&harmless(text));
+                self.moved(text);
+                ui::print(&painted)
+            }
+            None => self.put(text),
+        }
     }
 
     /// The model's thinking: dim on a terminal, left out of a pipe.
@@ -34,6 +47,7 @@ impl Printer {
         if !self.terminal {
             return Ok(());
         }
+        self.unpainted()?;
         self.dimmed(true)?;
         self.put(text)
     }
@@ -43,6 +57,7 @@ impl Printer {
         if !self.terminal {
             return Ok(());
         }
+        self.unpainted()?;
         self.dimmed(true)?;
         self.put(" ")?;
         self.put(text)
@@ -51,6 +66,7 @@ impl Printer {
     /// Ends a line that was begun.
     pub(crate) fn end_line(&mut self) {
         drop(self.dimmed(false));
+        drop(self.unpainted());
         if !self.at_line_start {
             // What cannot be written now was reported when the text before it could not.
             drop(ui::print("\n"));
@@ -58,10 +74,22 @@ impl Printer {
         }
     }
 
-    fn put(&mut self, text: &str) -> io::Result<()> {
+    /// Marks that were held back, and the terminal's own colours.
+    fn unpainted(&mut self) -> io::Result<()> {
+        match self.painter.as_mut().map(Painter::end) {
+            Some(rest) if !rest.is_empty() => ui::print(&rest),
+            _ => Ok(()),
+        }
+    }
+
+    fn moved(&mut self, text: &str) {
         if let Some(last) = text.chars().next_back() {
             self.at_line_start = last == '\n';
         }
+    }
+
+    fn put(&mut self, text: &str) -> io::Result<()> {
+        self.moved(text);
         ui::print(&if self.terminal {
             harmless(text)
         } else {

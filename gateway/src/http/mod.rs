@@ -25,4 +25,6 @@ pub use endpoints::routes::paths;
 pub use held::Bodies;
 pub use options::{HttpOptions, MostConnections};
 pub use origin::Origin;
+#[cfg(feature = "testing")]
+pub use page::paths as page_paths;
 pub use router::router;

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use tokenbus_protocol::LeftCause;
 
 use super::connections::Connections;
 use super::histogram::Histogram;
@@ -129,6 +130,7 @@ impl Families {
              frames_lost, given_back, engine, handed_over",
             f.failovers.clone(),
         );
+        f.begin_at_zero();
         f.register_tokens(registry);
         f.register_placement(registry);
         f.keys.register(registry);
@@ -169,6 +171,25 @@ impl Families {
             "Prompt tokens of finished requests that the engine had in its cache",
             self.cached_tokens.clone(),
         );
+    }
+
+    /// What is rare begins at 0, so that its first time is an increase, and that a page has it before.
+    fn begin_at_zero(&self) {
+        for cause in [
+            LeftCause::Gone,
+            LeftCause::Restarted,
+            LeftCause::Silent,
+            LeftCause::FramesLost,
+            LeftCause::GivenBack,
+            LeftCause::Engine,
+            LeftCause::HandedOver,
+        ] {
+            let cause = cause.as_str();
+            drop(self.failovers.get_or_create(&CauseLabel { cause }));
+        }
+        for seen in ["here", "elsewhere"] {
+            drop(self.deadly.get_or_create(&DeadlyLabel { seen }));
+        }
     }
 
     fn register_placement(&self, registry: &mut Registry) {

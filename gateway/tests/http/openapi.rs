@@ -42,7 +42,7 @@ async fn a_method_is_described_where_it_is_allowed_and_only_there() {
         for method in METHODS {
             let described = operations.get(method).is_some();
             let verb = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            let url = gateway.url(&path.replace("{id}", "x"));
+            let url = gateway.url(&path.replace("{id}", "x").replace("{file}", "page.js"));
             let answer = soon(gateway.client.request(verb, url).body("[]").send()).await.unwrap();
             let answer = Answer::of(answer).await;
             assert_eq!(answer.status != 405, described, "{method} {path}: {}", answer.text);

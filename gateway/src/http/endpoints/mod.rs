@@ -11,6 +11,7 @@ pub(crate) mod models;
 mod offered_tools;
 pub(crate) mod ollama;
 pub(crate) mod ollama_models;
+pub(crate) mod page;
 pub(crate) mod rank;
 pub(crate) mod responses;
 pub(crate) mod routes;

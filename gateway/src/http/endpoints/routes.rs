@@ -7,9 +7,10 @@ use crate::call::Backend;
 use crate::http::edge::Edge;
 use crate::http::endpoints::endpoint::Endpoint;
 use crate::http::endpoints::{
-    chat, cluster, completions, embeddings, health, messages, models, ollama, ollama_models, rank, responses, tokens,
+    chat, cluster, completions, embeddings, health, messages, models, ollama, ollama_models, page, rank, responses,
+    tokens,
 };
-use crate::http::{openapi, page};
+use crate::http::openapi;
 
 /// A path and its handlers.
 type Route<C> = (&'static str, MethodRouter<Edge<C>>);
@@ -35,9 +36,10 @@ pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {
         ("/metrics", get(health::metrics::<C>)),
         ("/cluster", get(cluster::show::<C>)),
         ("/openapi.json", get(openapi::show)),
+        ("/", get(page::show)),
+        ("/page/{*file}", get(page::show)),
     ]);
     routes.extend(ollama_routes());
-    routes.extend(page::FILES.iter().map(|file| (file.path, file.route())));
     routes
 }
 

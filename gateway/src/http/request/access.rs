@@ -62,7 +62,7 @@ pub(crate) struct Access {
 /// layer only if keys are configured.
 pub(crate) async fn layer(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if OPEN.contains(&path) || page::FILES.iter().any(|file| file.path == path) {
+    if OPEN.contains(&path) || page::file(path).is_some() {
         return next.run(request).await;
     }
     let caller = match access.auth.authenticate(secrets(request.headers())) {

@@ -13,10 +13,23 @@ pub struct Candidate {
     pub name: u64,
     /// Expected milliseconds to the first token.
     pub expected_ms: f32,
+    /// That time and what it costs others, in milliseconds: by this, candidates are compared.
+    pub cost: f32,
     /// Tokens of the prompt that it holds.
     pub cached: u32,
-    /// It can be sent the request now.
-    pub open: bool,
+    /// Whether it can be sent the request now.
+    pub room: Room,
+}
+
+/// Whether a worker can be sent a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Room {
+    /// Now.
+    Free,
+    /// When one of its requests ends: expected in so many milliseconds, which its cost contains.
+    In(f32),
+    /// Nobody can tell when.
+    None,
 }
 
 /// Why a worker was chosen.
@@ -64,9 +77,26 @@ pub struct Decision {
     pub expected_ms: f32,
     /// Tokens of the prompt that it holds.
     pub cached: u32,
-    /// A worker that cannot be sent the request now, but is expected to be faster all the same: it has only to become
-    /// free.
-    pub better_to_wait_for: Option<u32>,
+}
+
+/// A worker that is full, and sooner all the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hold {
+    /// The worker.
+    pub id: u32,
+    /// Milliseconds after which it would have been better to go elsewhere.
+    pub bound_ms: f32,
+}
+
+/// What is best for a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// To send it now.
+    Send(Decision),
+    /// To let it wait for this worker, although others could take it.
+    Wait(Hold),
+    /// No candidate can take it now.
+    Nobody,
 }
 
 /// Chooses among candidates. Kept between requests, to need no memory of its own.
@@ -75,8 +105,8 @@ pub struct Pick {
     open: Vec<Candidate>,
     /// The most of the prompt that anyone holds.
     most_cached: u32,
-    /// The best of those that cannot be sent the request.
-    closed: Option<Candidate>,
+    /// The best of those that are full, and the wait for it.
+    full: Option<(Candidate, f32)>,
 }
 
 impl Pick {
@@ -84,30 +114,61 @@ impl Pick {
     pub fn clear(&mut self) {
         self.open.clear();
         self.most_cached = 0;
-        self.closed = None;
+        self.full = None;
     }
 
     /// Adds a candidate.
     pub fn offer(&mut self, candidate: Candidate) {
         self.most_cached = self.most_cached.max(candidate.cached);
-        if candidate.open {
-            self.open.push(candidate);
-        } else if self.closed.is_none_or(|best| candidate.expected_ms < best.expected_ms) {
-            self.closed = Some(candidate);
+        match candidate.room {
+            Room::Free => self.open.push(candidate),
+            Room::In(wait) if self.full.is_none_or(|(best, _)| candidate.cost < best.cost) => {
+                self.full = Some((candidate, wait));
+            }
+            Room::In(_) | Room::None => {}
         }
     }
 
-    /// The best candidate; `None` if no one is open.
+    /// The best candidate.
     ///
     /// It is the better of two that hold most of the prompt, or of two of all, whichever is expected to be faster; or the
     /// fastest of all if both are much slower. Two, because gateways with the same knowledge must not all choose the same
     /// worker. Chance draws the two. A session (`session`) draws them by its hash, and so does the beginning of a prompt
     /// that nobody holds (`beginning`): then all gateways draw the same two, and prefer the first.
-    pub fn decide(&self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Option<Decision> {
-        let fastest = self
-            .open
-            .iter()
-            .min_by(|one, other| one.expected_ms.total_cmp(&other.expected_ms))?;
+    ///
+    /// A full worker that holds more of the prompt than the chosen one is waited for if that costs clearly less.
+    pub fn decide(&self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Verdict {
+        let Some(best) = self.best(session, beginning, random) else {
+            return Verdict::Nobody;
+        };
+        if let Some((full, wait)) = self.full
+            && full.cached >= best.cached + SPILLED_TOKENS
+            && full.cost * MUCH_SLOWER + SLACK_MS < best.cost
+        {
+            let bound_ms = best.cost - (full.cost - wait);
+            return Verdict::Wait(Hold { id: full.id, bound_ms });
+        }
+        let agreed = session.is_some() || self.most_cached == 0 && beginning.is_some();
+        let reason = if self.most_cached.saturating_sub(best.cached) >= SPILLED_TOKENS {
+            Reason::Spilled
+        } else if best.cached > 0 {
+            Reason::Prefix
+        } else if agreed {
+            Reason::Agreed
+        } else {
+            Reason::Fastest
+        };
+        Verdict::Send(Decision {
+            id: best.id,
+            reason,
+            expected_ms: best.expected_ms,
+            cached: best.cached,
+        })
+    }
+
+    /// The best of those that can be sent the request now.
+    fn best(&self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Option<Candidate> {
+        let fastest = self.open.iter().min_by(|one, other| one.cost.total_cmp(&other.cost))?;
         let most = self.open.iter().map(|one| one.cached).max().unwrap_or(0);
         let key = session.or(beginning.filter(|_| self.most_cached == 0));
         let any = better(draw(&self.open, 0, key, random), key.is_some())?;
@@ -118,30 +179,12 @@ impl Pick {
             )
         };
         let holder = (most > 0).then(holder).flatten();
-        let mut best = match holder {
-            Some(holder) if holder.expected_ms <= any.expected_ms => holder,
+        let best = match holder {
+            Some(holder) if holder.cost <= any.cost => holder,
             _ => any,
         };
-        if best.expected_ms > fastest.expected_ms * MUCH_SLOWER + MUCH_SLOWER_MS {
-            best = *fastest;
-        }
-        let reason = if self.most_cached.saturating_sub(best.cached) >= SPILLED_TOKENS {
-            Reason::Spilled
-        } else if best.cached > 0 {
-            Reason::Prefix
-        } else if key.is_some() {
-            Reason::Agreed
-        } else {
-            Reason::Fastest
-        };
-        let closed = self.closed.filter(|closed| closed.expected_ms < fastest.expected_ms);
-        Some(Decision {
-            id: best.id,
-            reason,
-            expected_ms: best.expected_ms,
-            cached: best.cached,
-            better_to_wait_for: closed.map(|closed| closed.id),
-        })
+        let much_slower = best.cost > fastest.cost * MUCH_SLOWER + MUCH_SLOWER_MS;
+        Some(if much_slower { *fastest } else { best })
     }
 }
 
@@ -166,11 +209,11 @@ fn better([first, second]: [Option<Candidate>; 2], in_order: bool) -> Option<Can
         return first;
     };
     let slack = if in_order {
-        (second.expected_ms * SLACK).max(SLACK_MS)
+        (second.cost * SLACK).max(SLACK_MS)
     } else {
         0.0
     };
-    Some(if first.expected_ms <= second.expected_ms + slack {
+    Some(if first.cost <= second.cost + slack {
         first
     } else {
         second
@@ -198,15 +241,23 @@ mod tests {
             id,
             name,
             expected_ms,
+            cost: expected_ms,
             cached,
-            open: true,
+            room: Room::Free,
         }
     }
 
-    fn decide(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Option<Decision> {
+    fn verdict(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Verdict {
         let mut pick = Pick::default();
         candidates.iter().for_each(|candidate| pick.offer(*candidate));
         pick.decide(session, beginning, &mut fastrand::Rng::with_seed(seed))
+    }
+
+    fn decide(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Option<Decision> {
+        match verdict(candidates, session, beginning, seed) {
+            Verdict::Send(decision) => Some(decision),
+            Verdict::Wait(_) | Verdict::Nobody => None,
+        }
     }
 
     #[test]
@@ -226,16 +277,39 @@ mod tests {
             reason(&[one(1, 900.0, 60), one(2, 500.0, 0)]),
             Some((2, Reason::Fastest))
         );
-        let closed = Candidate {
-            open: false,
+    }
+
+    #[test]
+    fn a_full_holder_is_waited_for_where_that_is_sooner_and_for_no_longer() {
+        let full = |wait: f32, cost: f32, cached| Candidate {
+            room: Room::In(wait),
+            ..one(3, cost, cached)
+        };
+        let other = one(2, 500.0, 0);
+        // 100 ms for the slot and 20 for the rest: it was worth it for 480.
+        assert_eq!(
+            verdict(&[full(100.0, 120.0, 4000), other], None, None, 1),
+            Verdict::Wait(Hold { id: 3, bound_ms: 480.0 })
+        );
+        let spilled = |candidates: &[Candidate]| decide(candidates, None, None, 1).map(|it| (it.id, it.reason));
+        assert_eq!(
+            spilled(&[full(450.0, 470.0, 4000), other]),
+            Some((2, Reason::Spilled)),
+            "it gains hardly anything"
+        );
+        assert_eq!(
+            spilled(&[full(100.0, 120.0, 60), other]),
+            Some((2, Reason::Fastest)),
+            "it holds nothing that counts: it is only faster, and others get its slot too"
+        );
+        let shut = Candidate {
+            room: Room::None,
             ..one(3, 20.0, 4000)
         };
-        let chosen = decide(&[closed, one(2, 500.0, 0)], None, None, 1);
-        assert_eq!(
-            chosen.map(|it| (it.id, it.reason, it.better_to_wait_for)),
-            Some((2, Reason::Spilled, Some(3)))
-        );
-        assert_eq!(decide(&[closed], None, None, 1), None);
+        assert_eq!(spilled(&[shut, other]), Some((2, Reason::Spilled)), "nobody knows for how long");
+        for nobody in [&[shut][..], &[full(100.0, 120.0, 4000)], &[]] {
+            assert_eq!(verdict(nobody, None, None, 1), Verdict::Nobody);
+        }
     }
 
     #[test]
@@ -277,7 +351,7 @@ mod tests {
         assert_eq!(home, decide(&all, Some(5), Some(9), 2).map(|it| it.id));
         for candidate in &mut all {
             if Some(candidate.id) == home {
-                candidate.expected_ms = 120.0;
+                candidate.cost = 120.0;
             }
         }
         assert_ne!(home, decide(&all, Some(5), None, 1).map(|it| it.id));

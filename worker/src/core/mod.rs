@@ -18,7 +18,6 @@ pub(crate) mod refused;
 mod requests;
 mod tenure;
 mod timers;
-mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -38,7 +37,6 @@ use crate::core::intake::Interest;
 use crate::core::refused::Refused;
 use crate::core::tenure::Tenure;
 use crate::core::timers::{Due, Timers};
-use crate::core::turns::Turns;
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::limits;
 use crate::options::Identity;
@@ -95,7 +93,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) jobs: HashMap<Uuid, AcceptedRequest>,
     pub(crate) timers: Timers,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Turns<Name>,
     pub(crate) drain: Drain,
     /// Bytes of bodies in parts that are announced or here.
     pub(crate) bodies: u64,

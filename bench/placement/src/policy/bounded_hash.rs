@@ -49,7 +49,7 @@ impl Policy for BoundedHash {
         from_there
             .map(|(_, worker)| *worker)
             .find(|worker| f64::from(self.loads.own(*worker) + 1) <= bound)
-            .map_or(Choice::Wait(None), Choice::Worker)
+            .map_or(Choice::Wait, Choice::Worker)
     }
 
     fn sent(&mut self, ask: &Ask<'_>, worker: usize) {

@@ -85,7 +85,7 @@ impl Policy for CacheAware {
             return Choice::Worker(worker);
         }
         let Self { loads, rng, .. } = self;
-        cheapest(loads.living(), rng, |worker| f64::from(loads.own(worker))).map_or(Choice::Wait(None), Choice::Worker)
+        cheapest(loads.living(), rng, |worker| f64::from(loads.own(worker))).map_or(Choice::Wait, Choice::Worker)
     }
 
     fn sent(&mut self, ask: &Ask<'_>, worker: usize) {

@@ -23,8 +23,9 @@ const BATCH_EVERY: Nanos = 50 * MILLISECOND;
 
 /// A worker whose engine has so many tokens more or less to read speaks before its next status, but not sooner after the
 /// last one than this.
-const NEWS_TOKENS: f32 = 2048.0;
-const NEWS_SOON: Nanos = 100 * MILLISECOND;
+const NEWS_TOKENS: f32 = 1024.0;
+const NEWS_SOON: Nanos = 20 * MILLISECOND;
+
 
 /// How often a request that waits for one worker looks whether that is still best.
 const LOOK_EVERY: Nanos = 250 * MILLISECOND;
@@ -522,8 +523,11 @@ impl<'a> Simulation<'a> {
     /// A worker that has much more or less to read than it told says so.
     fn speak_soon(&mut self, now: Nanos, worker: usize) {
         let (at, told) = self.spoke[worker];
+        // What gateways believe by now.
+        #[expect(clippy::cast_possible_truncation, reason = "an estimate needs no more digits")]
+        let read = (seconds(now - at) * self.run.cluster.engines[worker].prefill_rate) as f32;
         if let Some(pending) = self.fleet.pending(worker, now)
-            && (pending - told).abs() >= NEWS_TOKENS
+            && (pending - (told - read).max(0.0)).abs() >= NEWS_TOKENS
             && now >= at + NEWS_SOON
         {
             self.say(now, worker, false);

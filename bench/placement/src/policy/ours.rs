@@ -175,6 +175,8 @@ impl Policy for Ours {
                 expected_ms: expected.total(),
                 cost: expected.cost(crowding),
                 cached,
+                #[allow(clippy::cast_precision_loss)]
+                busy: 1.0 - facts.free as f32 / facts.slots as f32,
                 room,
             });
         }

@@ -83,7 +83,7 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
         room => {
             let free = Room {
                 free: offered,
-                queued: 0,
+                ..Room::default()
             };
             shared.room(worker, room.unwrap_or(free), offered, now);
         }

@@ -332,7 +332,7 @@ impl World {
         self.requests[n].ended = true;
         let attempt = 0;
         self.frame(n, attempt, 1, Body::Finish(Finish::default()));
-        self.view.room(&worker(), Room { free: 1, queued: 0 }, self.now);
+        self.view.room(&worker(), Room { free: 1, queued: 0, pending: None }, self.now);
         self.wake();
     }
 

@@ -23,8 +23,8 @@ pub use limits::{DIRECTORY_BYTES, MAX_CUTS, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRI
 pub use news::{CHANGE_BYTES, Change, News, ShortCut, changes};
 pub use pending::Pending;
 pub use pick::{Candidate, Decision, Hold, Pick, Reason, Room, Verdict};
-pub use turns::Turns;
 pub use rates::PrefillRate;
 pub use recent::Recent;
 pub use score::{Expected, Facts, crowding, expected};
 pub use trust::Trust;
+pub use turns::Turns;

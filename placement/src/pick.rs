@@ -244,7 +244,10 @@ fn best_of_some<'c>(
             (first + n) % count
         }
     });
-    drawn.filter_map(at).min_by(|one, other| one.cost.total_cmp(&other.cost)).copied()
+    drawn
+        .filter_map(at)
+        .min_by(|one, other| one.cost.total_cmp(&other.cost))
+        .copied()
 }
 
 /// Of those that hold at least `least` tokens, the first two by `key`: the first, unless it is slower by more than what
@@ -265,7 +268,11 @@ fn first_of_two(all: &[Candidate], least: u32, key: u64) -> Option<Candidate> {
         [first, _] => return first.map(|(_, one)| one),
     };
     let slack = (second.cost * SLACK).max(SLACK_MS);
-    Some(if first.cost <= second.cost + slack { first } else { second })
+    Some(if first.cost <= second.cost + slack {
+        first
+    } else {
+        second
+    })
 }
 
 /// Spreads a number over all its bits.
@@ -355,7 +362,11 @@ mod tests {
             room: Room::None,
             ..one(3, 20.0, 4000)
         };
-        assert_eq!(spilled(&[shut, other]), Some((2, Reason::Spilled)), "nobody knows for how long");
+        assert_eq!(
+            spilled(&[shut, other]),
+            Some((2, Reason::Spilled)),
+            "nobody knows for how long"
+        );
         for nobody in [&[shut][..], &[full(100.0, 120.0, 4000)], &[]] {
             assert_eq!(verdict(nobody, None, None, 1), Verdict::Nobody);
         }

@@ -155,10 +155,7 @@ mod tests {
     fn who_declines_or_lets_an_offer_pass_leaves_the_round() {
         let (mut turns, g) = round(3);
         let now = Instant::now();
-        assert_eq!(
-            turns.offer(4, now),
-            [g[0], g[1], g[2], g[0]]
-        );
+        assert_eq!(turns.offer(4, now), [g[0], g[1], g[2], g[0]]);
         turns.decline(&g[0], 1);
         assert_eq!((turns.kept_for(&g[0]), turns.kept()), (1, 3), "it takes the other one");
         assert!(turns.redeem(&g[0]) && turns.redeem(&g[1]));

@@ -26,7 +26,6 @@ const BATCH_EVERY: Nanos = 50 * MILLISECOND;
 const NEWS_TOKENS: f32 = 1024.0;
 const NEWS_SOON: Nanos = 20 * MILLISECOND;
 
-
 /// How often a request that waits for one worker looks whether that is still best.
 const LOOK_EVERY: Nanos = 250 * MILLISECOND;
 
@@ -270,7 +269,8 @@ impl<'a> Simulation<'a> {
                     self.gateways[gateway].told[worker] = None;
                     let room = Room { free: 0, ..room };
                     self.gateways[gateway].policy.room(worker, room, now - link);
-                    self.queue.push(now + link, Event::Decline(gateway, worker, slots - taken));
+                    self.queue
+                        .push(now + link, Event::Decline(gateway, worker, slots - taken));
                 }
             }
             Event::Waits(gateway, worker) => {
@@ -451,7 +451,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn free(&self, worker: usize) -> u32 {
-        self.run.cluster.engines[worker].slots.saturating_sub(self.active(worker))
+        self.run.cluster.engines[worker]
+            .slots
+            .saturating_sub(self.active(worker))
     }
 
     fn room(&self, worker: usize, gateway: usize, now: Nanos) -> Room {

@@ -367,7 +367,8 @@ impl Driver {
                     self.take_turn();
                     // A slot of another worker, to which it was called, is the next one's.
                     let called = self.called.clone().flatten();
-                    let left = called.is_some_and(|worker| target.as_ref().is_none_or(|target| target.worker != worker));
+                    let left =
+                        called.is_some_and(|worker| target.as_ref().is_none_or(|target| target.worker != worker));
                     self.publish(target, now).await;
                     if left {
                         self.come();

@@ -277,3 +277,8 @@ pub(crate) fn take_line<T>(view: &View, room: &mut WaitingRoom<T>, model: &str, 
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 #[path = "seek_model_tests.rs"]
 mod model;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#[path = "seek_hold_tests.rs"]
+mod hold;

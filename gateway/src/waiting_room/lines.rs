@@ -195,7 +195,7 @@ impl<T> WaitingRoom<T> {
 
     /// Models for which requests wait.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
-        let waiting = |lines: &Vec<(Features, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
+        let waiting = |lines: &Vec<(LineKey, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
         let models = self.models.iter().filter(move |(_, lines)| waiting(lines));
         models.map(|(model, _)| model.as_str())
     }

@@ -23,7 +23,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, SlotsFrom, Subjects, WorkerState};
+use tokenbus_placement::Turns;
+use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, Name, SlotsFrom, Subjects, WorkerState};
 use tokenbus_telemetry::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -206,12 +206,34 @@ mod tests {
         let share = load.share("m");
         let first = load.occupy(&share);
         let second = load.occupy(&share);
-        assert_eq!(load.room(), Room { free: 0, queued: 0, pending: None });
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 0,
+                queued: 0,
+                pending: None
+            }
+        );
         load.set_queued(1);
         drop(first);
-        assert_eq!(load.room(), Room { free: 0, queued: 1, pending: None }, "the waiting one takes it");
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 0,
+                queued: 1,
+                pending: None
+            },
+            "the waiting one takes it"
+        );
         load.set_queued(0);
-        assert_eq!(load.room(), Room { free: 1, queued: 0, pending: None });
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 1,
+                queued: 0,
+                pending: None
+            }
+        );
         drop(second);
         load.set_by_turns(true);
         let free = |kept| load.room_with(kept).free;

@@ -23,16 +23,16 @@ pub(crate) async fn tell(bus: Bus, subject: String, readings: Arc<Readings>, mut
     let mut last_at = Instant::now();
     loop {
         let due = bus.rhythm().after(Instant::now(), limits::STATUS_EVERY);
-        tokio::select! {
+        let surprised = tokio::select! {
             stopped = snapshot.wait_for(|snapshot| snapshot.state == WorkerState::Stopped) => {
                 let _ = stopped;
                 return;
             }
-            () = tokio::time::sleep_until(due.into()) => {}
-            () = readings.surprise() => {
-                let soon = last_at + limits::NEWS_SOON;
-                tokio::time::sleep_until(soon.into()).await;
-            }
+            () = tokio::time::sleep_until(due.into()) => false,
+            () = readings.surprise() => true,
+        };
+        if surprised {
+            tokio::time::sleep_until((last_at + limits::NEWS_SOON).into()).await;
         }
         // What is not told now is told when NATS is back.
         if !bus.is_connected() {

@@ -188,7 +188,8 @@ impl Policy for Ours {
                 let known = &self.workers[hold.id as usize];
                 let cached = known.trust.counted(self.holdings.of(known.number));
                 #[expect(clippy::cast_precision_loss, reason = "prompts are far below 2^24 tokens")]
-                self.waiting.insert(ask.number, prompt.tokens().saturating_sub(cached) as f32);
+                self.waiting
+                    .insert(ask.number, prompt.tokens().saturating_sub(cached) as f32);
                 Choice::Hold(hold.id as usize, from_seconds(f64::from(hold.bound_ms) / 1e3))
             }
             Verdict::Send(decision) => {

@@ -55,3 +55,13 @@ impl View {
         })
     }
 }
+
+#[cfg(test)]
+impl View {
+    /// Requests that wait for this worker alone, and those that were called to it.
+    pub(crate) fn held_at(&self, name: &Name) -> (u32, u32) {
+        self.workers
+            .get(name)
+            .map_or((0, 0), |worker| (worker.line, worker.called))
+    }
+}

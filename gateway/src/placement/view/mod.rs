@@ -221,7 +221,9 @@ impl View {
 
     /// Milliseconds since the first time that was told.
     fn ms(&self, now: Instant) -> u64 {
-        let passed = self.origin.map(|origin| now.saturating_duration_since(origin).as_millis());
+        let passed = self
+            .origin
+            .map(|origin| now.saturating_duration_since(origin).as_millis());
         passed.map_or(0, |passed| u64::try_from(passed).unwrap_or(u64::MAX))
     }
 

@@ -289,7 +289,7 @@ impl<'a> Simulation<'a> {
                 for gateway in 0..self.gateways.len() {
                     self.gateways[gateway].policy.lost(worker);
                     for number in self.gateways[gateway].lines.dissolve(worker) {
-                        self.release(number, false);
+                        self.release(number);
                         self.arrive(now, number);
                     }
                 }
@@ -333,7 +333,7 @@ impl<'a> Simulation<'a> {
             let Some(number) = self.gateways[gateway].lines.next_held(worker) else {
                 break;
             };
-            self.release(number, true);
+            self.release(number);
             if self.place(now, gateway, number, Some(worker)) {
                 sent += 1;
             } else if self.holds[number].is_none() {
@@ -363,7 +363,7 @@ impl<'a> Simulation<'a> {
             return;
         }
         self.gateways[gateway].lines.release(number, worker);
-        self.release(number, false);
+        self.release(number);
         self.held_out[number] |= !early;
         if !self.place(now, gateway, number, None) && self.holds[number].is_none() {
             self.gateways[gateway].lines.enter(number, false);
@@ -371,9 +371,8 @@ impl<'a> Simulation<'a> {
     }
 
     /// It does not wait for one worker any more.
-    fn release(&mut self, number: Number, turn: bool) {
+    fn release(&mut self, number: Number) {
         if let Some(Hold { worker, .. }) = self.holds[number].take() {
-            let _ = turn;
             self.gateways[self.home[number]].policy.held(number, worker, false);
         }
     }

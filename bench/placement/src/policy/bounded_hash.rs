@@ -52,13 +52,13 @@ impl Policy for BoundedHash {
             .map_or(Choice::Wait, Choice::Worker)
     }
 
-    fn sent(&mut self, ask: &Ask<'_>, worker: usize) {
-        self.loads.sent(ask.number, worker, ask.now);
+    fn sent(&mut self, _ask: &Ask<'_>, worker: usize) {
+        self.loads.sent(worker);
         self.total += 1;
     }
 
-    fn ended(&mut self, number: Number, worker: usize, _now: Nanos) {
-        self.loads.ended(number, worker);
+    fn ended(&mut self, _number: Number, worker: usize, _now: Nanos) {
+        self.loads.ended(worker);
         self.total = self.total.saturating_sub(1);
     }
 

@@ -148,9 +148,9 @@ struct Pair {
 impl Pair {
     async fn start() -> Self {
         let upstreams = [Upstream::start(&["m"]).await, Upstream::start(&["m"]).await];
-        let plan = upstreams.iter().fold(Cluster::plan(), |plan, upstream| {
-            plan.worker(Role::proxy(upstream, 1))
-        });
+        let plan = upstreams
+            .iter()
+            .fold(Cluster::plan(), |plan, upstream| plan.worker(Role::proxy(upstream, 1)));
         let cluster = plan.start().await;
         let slow = Script::stream().pause(Duration::from_secs(3)).role().text("ok");
         for upstream in &upstreams {
@@ -161,7 +161,11 @@ impl Pair {
             .nats
             .client()
             .await
-            .subscribe(Subjects::new(Name::new("tb").unwrap()).news(&Name::new("x").unwrap()).replace(".x", ".*"))
+            .subscribe(
+                Subjects::new(Name::new("tb").unwrap())
+                    .news(&Name::new("x").unwrap())
+                    .replace(".x", ".*"),
+            )
             .await
             .unwrap();
         let mut conversation = conversation(1);
@@ -170,7 +174,11 @@ impl Pair {
         within("news of its pace", async {
             while let Some(message) = pace.next().await {
                 let news: WorkerNews = decode(&message.payload).unwrap();
-                if news.paces.iter().any(|pace| pace.prefill.is_some() && pace.service_ms.is_some()) {
+                if news
+                    .paces
+                    .iter()
+                    .any(|pace| pace.prefill.is_some() && pace.service_ms.is_some())
+                {
                     return;
                 }
             }
@@ -198,7 +206,11 @@ impl Pair {
         eventually("they wait", async || {
             let page = self.cluster.client().get("/metrics").await.text();
             let waiting = sum(&parse(&page), "tokenbus_gateway_requests_waiting", &[]);
-            if (waiting - count).abs() < 0.5 { Ok(()) } else { Err(waiting) }
+            if (waiting - count).abs() < 0.5 {
+                Ok(())
+            } else {
+                Err(waiting)
+            }
         })
         .await;
     }
@@ -207,7 +219,10 @@ impl Pair {
 #[tokio::test]
 async fn a_turn_waits_for_the_busy_holder_for_as_long_as_that_is_sooner() {
     let pair = Pair::start().await;
-    let (home, other) = (pair.cluster.workers[pair.home].id(), pair.cluster.workers[1 - pair.home].id());
+    let (home, other) = (
+        pair.cluster.workers[pair.home].id(),
+        pair.cluster.workers[1 - pair.home].id(),
+    );
     let first = pair.ask();
     pair.upstreams[pair.home].wait_running(1).await;
     let second = pair.ask();
@@ -215,7 +230,11 @@ async fn a_turn_waits_for_the_busy_holder_for_as_long_as_that_is_sooner() {
     pair.gate.open();
     for answer in [first, second] {
         let (worker, decision) = within("the answer", answer).await.unwrap();
-        assert_eq!((worker.as_str(), &decision[..6]), (home.as_str(), "prefix"), "{decision}");
+        assert_eq!(
+            (worker.as_str(), &decision[..6]),
+            (home.as_str(), "prefix"),
+            "{decision}"
+        );
     }
     assert_eq!(pair.upstreams[1 - pair.home].requests().len(), 0);
 
@@ -224,7 +243,11 @@ async fn a_turn_waits_for_the_busy_holder_for_as_long_as_that_is_sooner() {
     let stuck = pair.ask();
     pair.upstreams[pair.home].wait_running(1).await;
     let (worker, decision) = within("the answer", pair.ask()).await.unwrap();
-    assert_eq!((worker.as_str(), &decision[..7]), (other.as_str(), "spilled"), "{decision}");
+    assert_eq!(
+        (worker.as_str(), &decision[..7]),
+        (other.as_str(), "spilled"),
+        "{decision}"
+    );
     never.open();
     within("the answer", stuck).await.unwrap();
 }

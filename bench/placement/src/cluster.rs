@@ -1,12 +1,15 @@
 //! A run: gateways, workers and the time between them.
 
+mod telling;
+mod waiting;
+
 use crate::engine::{Number, Step};
 use crate::fleet::Fleet;
 use crate::holders::Set;
 use crate::lines::Lines;
-use crate::offers::{Offers, PATIENCE};
+use crate::offers::Offers;
 use crate::policy::Kind;
-use crate::policy::decide::{Ask, Choice, Policy};
+use crate::policy::decide::Policy;
 use crate::prompt::Request;
 use crate::queue::EventQueue;
 use crate::random::mix;
@@ -17,20 +20,6 @@ use crate::time::{MILLISECOND, Nanos, seconds};
 
 /// How often the requests at each worker are counted.
 const SAMPLE_EVERY: Nanos = 100 * MILLISECOND;
-
-/// How often a worker sends what its engine generates.
-const BATCH_EVERY: Nanos = 50 * MILLISECOND;
-
-/// A worker whose engine has so many tokens more or less to read speaks before its next status, but not sooner after the
-/// last one than this.
-const NEWS_TOKENS: f32 = 1024.0;
-const NEWS_SOON: Nanos = 20 * MILLISECOND;
-
-/// How often a request that waits for one worker looks whether that is still best.
-const LOOK_EVERY: Nanos = 250 * MILLISECOND;
-
-/// Workers that are told of a request that begins to wait for any.
-const TELL: usize = 16;
 
 /// How requests arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +196,7 @@ impl<'a> Simulation<'a> {
             let phase = self.rng.u64(..self.run.cluster.status_every);
             self.queue.push(phase, Event::Status(worker));
             if self.run.policy.workers_refuse() {
-                self.queue.push(phase % BATCH_EVERY, Event::Batch(worker));
+                self.queue.push(phase % telling::BATCH_EVERY, Event::Batch(worker));
             }
         }
         for (at, worker) in self.run.kills {
@@ -298,117 +287,6 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Sends a request that has just arrived, or was refused or lost, or lets it wait.
-    fn arrive(&mut self, now: Nanos, number: Number) {
-        let gateway = self.home[number];
-        let was_sent = self.outcome.fates[number].sent > 0;
-        let waits = !was_sent && self.run.policy.workers_refuse() && !self.gateways[gateway].lines.is_free();
-        if waits || !self.place(now, gateway, number, None) {
-            self.refused_by[number] = 0;
-            if self.holds[number].is_none() {
-                self.gateways[gateway].lines.enter(number, was_sent);
-                self.tell(now, gateway, None);
-            }
-        }
-    }
-
-    /// A request waits at a gateway, for this worker or for any: tells workers that do not know of one.
-    fn tell(&mut self, now: Nanos, gateway: usize, only: Option<usize>) {
-        let link = self.run.cluster.link;
-        let told = &mut self.gateways[gateway].told;
-        let workers = only.map_or(0..told.len(), |worker| worker..worker + 1);
-        let due = workers.filter(|worker| told[*worker].is_none_or(|at| now >= at + 1_000 * MILLISECOND));
-        let due: Vec<usize> = due.take(TELL).collect();
-        for worker in due {
-            told[worker] = Some(now);
-            self.queue.push(now + link, Event::Waits(gateway, worker));
-        }
-    }
-
-    /// Sends as many of the waiting requests as find a place now that a gateway has heard of `worker`: first those that
-    /// wait for it, then the first of the others. Returns how many.
-    fn serve_line(&mut self, now: Nanos, gateway: usize, worker: usize) -> u32 {
-        let mut sent = 0;
-        while self.gateways[gateway].policy.is_open(worker) {
-            let Some(number) = self.gateways[gateway].lines.next_held(worker) else {
-                break;
-            };
-            self.release(number);
-            if self.place(now, gateway, number, Some(worker)) {
-                sent += 1;
-            } else if self.holds[number].is_none() {
-                self.gateways[gateway].lines.enter(number, false);
-            }
-        }
-        while let Some(number) = self.gateways[gateway].lines.next_of_any() {
-            if self.place(now, gateway, number, None) {
-                sent += 1;
-            } else if self.holds[number].is_none() {
-                self.gateways[gateway].lines.back(number);
-                break;
-            }
-        }
-        sent
-    }
-
-    /// A request that waits for one worker looks whether that is still best. After its time, it waits for none.
-    fn look_again(&mut self, now: Nanos, number: Number) {
-        let gateway = self.home[number];
-        let Some(Hold { worker, until }) = self.holds[number] else {
-            return;
-        };
-        let early = now < until;
-        if early && !self.gateways[gateway].lines.is_free() {
-            self.queue.push(until.min(now + LOOK_EVERY), Event::Look(number));
-            return;
-        }
-        self.gateways[gateway].lines.release(number, worker);
-        self.release(number);
-        self.held_out[number] |= !early;
-        if !self.place(now, gateway, number, None) && self.holds[number].is_none() {
-            self.gateways[gateway].lines.enter(number, false);
-        }
-    }
-
-    /// It does not wait for one worker any more.
-    fn release(&mut self, number: Number) {
-        if let Some(Hold { worker, .. }) = self.holds[number].take() {
-            self.gateways[self.home[number]].policy.held(number, worker, false);
-        }
-    }
-
-    /// Sends a request, or lets it wait for the worker that is best. False if it was not sent.
-    fn place(&mut self, now: Nanos, gateway: usize, number: Number, turn_at: Option<usize>) -> bool {
-        let ask = Ask {
-            number,
-            request: &self.run.requests[number],
-            refused_by: self.refused_by[number],
-            turn_at,
-            may_hold: !self.held_out[number] && self.outcome.fates[number].lost == 0,
-            now,
-            truth: &self.fleet,
-        };
-        let policy = &mut self.gateways[gateway].policy;
-        let worker = match policy.place(&ask) {
-            Choice::Worker(worker) => worker,
-            Choice::Wait => return false,
-            Choice::Hold(worker, bound) => {
-                policy.held(number, worker, true);
-                let until = now + bound;
-                self.holds[number] = Some(Hold { worker, until });
-                self.gateways[gateway].lines.hold(number, worker);
-                self.queue.push(until.min(now + LOOK_EVERY), Event::Look(number));
-                self.tell(now, gateway, Some(worker));
-                return false;
-            }
-        };
-        policy.sent(&ask, worker);
-        self.outcome.fates[number].sent += 1;
-        self.queue
-            .push(now + self.run.cluster.link, Event::Deliver(number, worker));
-        true
-    }
-
     fn deliver(&mut self, now: Nanos, number: Number, worker: usize) {
         let link = self.run.cluster.link;
         if !self.fleet.lives(worker) {
@@ -445,54 +323,6 @@ impl<'a> Simulation<'a> {
         self.schedule(worker);
     }
 
-    fn active(&self, worker: usize) -> u32 {
-        u32::try_from(self.fleet.engine(worker).active()).unwrap_or(u32::MAX)
-    }
-
-    fn free(&self, worker: usize) -> u32 {
-        self.run.cluster.engines[worker]
-            .slots
-            .saturating_sub(self.active(worker))
-    }
-
-    fn room(&self, worker: usize, gateway: usize, now: Nanos) -> Room {
-        Room {
-            active: self.active(worker),
-            free: self.offers.free_for(worker, gateway, self.free(worker)),
-            pending: self.fleet.pending(worker, now),
-        }
-    }
-
-    /// What a worker generates comes to the gateways in batches, each with its room.
-    fn batch(&mut self, now: Nanos, worker: usize) {
-        for gateway in 0..self.gateways.len() {
-            if self.streams[worker][gateway] > 0 {
-                let room = self.room(worker, gateway, now);
-                self.gateways[gateway].policy.room(worker, room, now);
-            }
-        }
-        if self.fleet.lives(worker) {
-            self.queue.push(now + BATCH_EVERY, Event::Batch(worker));
-        }
-    }
-
-    /// Offers the free slots of a worker to the gateways that wait, in turn.
-    fn offer(&mut self, now: Nanos, worker: usize) {
-        let link = self.run.cluster.link;
-        if !self.run.policy.workers_refuse() || !self.fleet.lives(worker) {
-            return;
-        }
-        let free = self.free(worker);
-        let offered = self.offers.offer(worker, free, now);
-        if !offered.is_empty() {
-            self.queue.push(now + PATIENCE, Event::Lapse(worker));
-        }
-        for (gateway, slots) in offered {
-            let room = self.room(worker, gateway, now);
-            self.queue.push(now + link, Event::Offer(gateway, worker, slots, room));
-        }
-    }
-
     /// Takes the engine's steps up to `now`.
     fn wake(&mut self, now: Nanos, worker: usize) {
         let mut steps = Vec::new();
@@ -521,20 +351,6 @@ impl<'a> Simulation<'a> {
         self.schedule(worker);
     }
 
-    /// A worker that has much more or less to read than it told says so.
-    fn speak_soon(&mut self, now: Nanos, worker: usize) {
-        let (at, told) = self.spoke[worker];
-        // What gateways believe by now.
-        #[expect(clippy::cast_possible_truncation, reason = "an estimate needs no more digits")]
-        let read = (seconds(now - at) * self.run.cluster.engines[worker].prefill_rate) as f32;
-        if let Some(pending) = self.fleet.pending(worker, now)
-            && (pending - (told - read).max(0.0)).abs() >= NEWS_TOKENS
-            && now >= at + NEWS_SOON
-        {
-            self.say(now, worker, false);
-        }
-    }
-
     fn schedule(&mut self, worker: usize) {
         self.wakes[worker] += 1;
         if let Some(next) = self.fleet.engine(worker).next() {
@@ -557,30 +373,6 @@ impl<'a> Simulation<'a> {
         if self.run.arrivals != Arrivals::Open && self.next_closed < self.run.requests.len() {
             self.queue.push(now, Event::Arrive(self.next_closed));
             self.next_closed += 1;
-        }
-    }
-
-    /// A worker's status: to all gateways, each of which may miss it.
-    fn speak(&mut self, now: Nanos, worker: usize) {
-        if !self.fleet.lives(worker) {
-            return;
-        }
-        self.wake(now, worker);
-        self.say(now, worker, true);
-        self.queue
-            .push(now + self.run.cluster.status_every, Event::Status(worker));
-    }
-
-    fn say(&mut self, now: Nanos, worker: usize, full: bool) {
-        self.spoke[worker] = (now, self.fleet.pending(worker, now).unwrap_or(0.0));
-        let mut report = self.fleet.report(worker, now, full);
-        for gateway in 0..self.gateways.len() {
-            if self.rng.f64() >= self.run.cluster.status_loss {
-                let at = now + self.run.cluster.link;
-                report.free = self.offers.free_for(worker, gateway, self.free(worker));
-                self.queue
-                    .push(at, Event::Heard(gateway, worker, Box::new(report.clone())));
-            }
         }
     }
 

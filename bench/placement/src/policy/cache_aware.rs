@@ -88,7 +88,7 @@ impl Policy for CacheAware {
         cheapest(loads.living(), rng, |worker| f64::from(loads.own(worker))).map_or(Choice::Wait, Choice::Worker)
     }
 
-    fn sent(&mut self, _ask: &Ask<'_>, worker: usize) {
+    fn sent(&mut self, ask: &Ask<'_>, worker: usize) {
         self.loads.sent(worker);
         let tree = &mut self.trees[worker];
         let prompt = &ask.request.prompt;

@@ -37,7 +37,7 @@ struct Request {
     /// The slot that it was called to.
     called: Option<Option<Name>>,
     /// Published and not answered yet.
-    open: Option<(u32, Name)>,
+    open: Option<(u32, Option<Name>)>,
     ended: bool,
 }
 
@@ -192,13 +192,13 @@ impl World {
             Destination::InLine => self.stand_in_line(n, None),
             Destination::Hold(hold) => self.stand_in_line(n, Some(hold)),
             Destination::Stay => self.stand_in_line(n, self.requests[n].hold.clone()),
-            Destination::To(target) => self.send(n, target.unwrap().worker),
+            Destination::To(target) => self.send(n, target.map(|target| target.worker)),
             other => panic!("{other:?}"),
         }
         self.come(n);
     }
 
-    fn send(&mut self, n: usize, worker: Name) {
+    fn send(&mut self, n: usize, worker: Option<Name>) {
         self.release(n);
         let request = &mut self.requests[n];
         request.hold = None;
@@ -207,11 +207,17 @@ impl World {
             ticket.had_turn = true;
             request.in_room = false;
         }
-        let left = request.called.clone().flatten().is_some_and(|called| called != worker);
+        let left = request
+            .called
+            .clone()
+            .flatten()
+            .is_some_and(|called| Some(called) != worker);
         let patience = Duration::from_millis(250);
-        let attempt = request.state.publish(Some(worker.clone()), self.now, patience).unwrap();
+        let attempt = request.state.publish(worker.clone(), self.now, patience).unwrap();
         request.open = Some((attempt.attempt, worker.clone()));
-        self.view.placed(&worker, self.now);
+        if let Some(worker) = &worker {
+            self.view.placed(worker, self.now);
+        }
         self.come(n);
         if left {
             self.wake();
@@ -316,9 +322,14 @@ impl World {
     }
 
     fn answer(&mut self, n: usize) {
-        let (attempt, worker) = self.requests[n].open.take().unwrap();
+        let (attempt, target) = self.requests[n].open.take().unwrap();
+        if let Some(target) = &target {
+            self.view.settled(target);
+        }
+        // What NATS hands out goes to whoever lives, `b` at least.
+        let free = || (0..2).find(|at| self.alive[*at] && self.runs[*at].is_none());
+        let worker = target.unwrap_or_else(|| name(WORKERS[free().unwrap_or(1)]));
         let at = usize::from(worker == name("b"));
-        self.view.settled(&worker);
         if !self.alive[at] {
             self.view.gone(&worker, self.now);
             self.wake();

@@ -372,6 +372,15 @@ impl View {
     pub fn settled(&mut self, name: &Name) {
         if let Some(worker) = self.workers.get_mut(name) {
             worker.pending = worker.pending.saturating_sub(1);
+            worker.answered = worker.answered.saturating_sub(1).min(worker.pending);
+        }
+    }
+
+    /// Answers of the worker to so many of our requests have arrived. Their streams take them in later than the room
+    /// that came with them; until then a slot would count as taken twice, and an offer of it would be declined.
+    pub fn has_answered(&mut self, name: &Name, requests: u32) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.answered = worker.answered.saturating_add(requests).min(worker.pending);
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub(super) asked_at: Option<Instant>,
     /// Our requests that were published to it and not answered yet.
     pub(super) pending: u32,
+    /// Those of them whose answer has arrived and is not taken in yet: what it tells of its room counts them already.
+    pub(super) answered: u32,
     /// Requests that were called to its free slots and are on their way.
     pub(super) called: u32,
     /// Requests that wait for it alone, and the tokens that it would have to read for them.
@@ -86,6 +88,7 @@ impl Worker {
             knows_waiting: None,
             asked_at: None,
             pending: 0,
+            answered: 0,
             called: 0,
             line: 0,
             line_tokens: 0,
@@ -116,7 +119,8 @@ impl Worker {
 
     /// Free slots to which no request is under way.
     pub(super) fn vacant(&self) -> u32 {
-        self.room.free.saturating_sub(self.pending)
+        let under_way = self.pending.saturating_sub(self.answered);
+        self.room.free.saturating_sub(under_way)
     }
 
     /// Free slots for a request; those for which others wait are theirs, unless it is its turn.

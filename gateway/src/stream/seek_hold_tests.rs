@@ -480,7 +480,9 @@ fn explore(world: &World, path: &mut Vec<Step>, seen: &mut Seen, prefixes: &mut 
     if let Some(what) = quiet.sleeper() {
         panic!("{what}\nafter {path:?}\n{quiet:#?}");
     }
-    for stuck in [false, true] {
+    // Time matters only to those that wait.
+    let waits = world.requests.iter().any(|request| request.in_room);
+    for stuck in [false, true].into_iter().filter(|_| waits) {
         let mut later = world.clone();
         if let Err(what) = later.time_passes(stuck, prefixes) {
             panic!("{what}, stuck {stuck}\nafter {path:?}\n{later:#?}");
@@ -497,7 +499,7 @@ fn explore(world: &World, path: &mut Vec<Step>, seen: &mut Seen, prefixes: &mut 
 
 #[test]
 fn nobody_sleeps_for_a_worker_that_is_gone_or_free_or_no_longer_best() {
-    for (requests, left) in [(2, 2), (3, 0)] {
+    for (requests, left) in [(2, 1), (3, 0)] {
         let (mut seen, mut prefixes) = (Seen::default(), Prefixes::default());
         let world = World::new(requests, left, &mut prefixes);
         explore(&world, &mut Vec::new(), &mut seen, &mut prefixes);

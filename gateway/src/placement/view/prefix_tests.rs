@@ -295,7 +295,7 @@ fn a_full_holder_is_waited_for_and_its_slots_are_for_those_who_wait() {
         prompt: &prompt,
         session: None,
     };
-    let mut choose = |bench: &mut Bench, tried: Tried<'_>| {
+    let choose = |bench: &mut Bench, tried: Tried<'_>| {
         bench
             .view
             .choose(&ask, tried, &mut bench.prefixes, bench.now, &mut bench.random)

@@ -159,6 +159,12 @@ pub(crate) const SAY_WAITING_EVERY: Duration = Duration::from_secs(1);
 /// Workers that are told of a request that begins to wait. Each further one tells more of them.
 pub(crate) const SAY_WAITING_TO: usize = 16;
 
+/// How long a request waits for one worker at most, whatever was expected: half of what a person waits for an answer.
+pub(crate) const LONGEST_HOLD: Duration = Duration::from_secs(30);
+
+/// How often a request that waits for one worker looks whether that is still best.
+pub(crate) const HOLD_LOOK: Duration = Duration::from_millis(250);
+
 /// How often the first request of a line looks for a free slot without a hint. Hints are messages and can be lost.
 pub(crate) const WAIT_RETRY: Duration = Duration::from_millis(1000);
 

@@ -14,6 +14,7 @@ mod rates;
 mod recent;
 mod score;
 mod trust;
+mod turns;
 
 pub use chain::{Chain, Cut, Prompt, session_hash};
 pub use directory::{Applied, Directory, Holdings, WorkerNumber};
@@ -21,8 +22,9 @@ pub use held::Held;
 pub use limits::{DIRECTORY_BYTES, MAX_CUTS, PRIOR_PREFILL, PRIOR_SERVICE_MS, PRIOR_TOKEN_MS, RECENT_MS};
 pub use news::{CHANGE_BYTES, Change, News, ShortCut, changes};
 pub use pending::Pending;
-pub use pick::{Candidate, Decision, Pick, Reason};
+pub use pick::{Candidate, Decision, Hold, Pick, Reason, Room, Verdict};
 pub use rates::PrefillRate;
 pub use recent::Recent;
 pub use score::{Expected, Facts, crowding, expected};
 pub use trust::Trust;
+pub use turns::Turns;

@@ -64,4 +64,16 @@ pub(crate) const TRUST_STEP: f32 = 0.2;
 
 /// Most times that reading a prompt counts where workers read most of the time. Beyond, waiting for a holder would cost
 /// a request more than others gain.
-pub(crate) const MOST_CROWDED: f32 = 8.0;
+pub(crate) const MOST_CROWDED: f32 = 3.0;
+
+/// Workers of which the best is taken. Gateways with the same knowledge must not all choose the same one.
+pub(crate) const DRAWN: usize = 8;
+
+/// A prompt that more than one worker in so many holds is common …
+pub(crate) const COMMON_PART: u32 = 4;
+
+/// … and a worker with at most this part of the load of those that hold it is to hold it too …
+pub(crate) const IDLE_PART: f32 = 0.5;
+
+/// … by one request in so many. The others do not pay for it.
+pub(crate) const SPREAD_ONE_IN: u32 = 16;

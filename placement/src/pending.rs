@@ -5,35 +5,51 @@
 pub struct Pending {
     /// Tokens that came from all gateways, when the worker reported last; `None` if it never did.
     reported: Option<(f32, u64)>,
-    /// Tokens of this gateway's requests that were placed there since.
-    own: f32,
+    /// It reports with each of its answers, so with the one that says that it took a request too.
+    with_answers: bool,
+    /// Tokens of this gateway's requests that it was sent and has not taken yet: no report knows of them.
+    sent: f32,
+    /// Tokens of those that it has taken since its last report.
+    taken: f32,
 }
 
 impl Pending {
-    /// The worker reports `tokens` of all gateways, this one's among them.
-    pub fn reported(&mut self, tokens: f32, now_ms: u64) {
+    /// The worker reports `tokens` of all gateways, this one's among them; `with_answer`, in the message of an answer.
+    pub fn reported(&mut self, tokens: f32, with_answer: bool, now_ms: u64) {
         let tokens = if tokens.is_finite() { tokens.max(0.0) } else { 0.0 };
         self.reported = Some((tokens, now_ms));
-        self.own = 0.0;
+        self.with_answers |= with_answer;
+        self.taken = 0.0;
     }
 
-    /// A request of this gateway was placed there, with so many tokens to read.
-    pub fn placed(&mut self, tokens: u32) {
-        self.own += as_float(tokens);
+    /// A request of this gateway was sent there, with so many tokens to read.
+    pub fn sent(&mut self, tokens: u32) {
+        self.sent += as_float(tokens);
     }
 
-    /// That request has its first output, or has ended. It says nothing of a worker that reports: its next report will.
-    pub fn over(&mut self, tokens: u32) {
-        if self.reported.is_none() {
-            self.own = (self.own - as_float(tokens)).max(0.0);
+    /// The worker took that request.
+    pub fn taken(&mut self, tokens: u32) {
+        self.unsent(tokens);
+        if !self.with_answers {
+            self.taken += as_float(tokens);
         }
+    }
+
+    /// It did not take it.
+    pub fn unsent(&mut self, tokens: u32) {
+        self.sent = (self.sent - as_float(tokens)).max(0.0);
+    }
+
+    /// A request that it took has its first output, or has ended. What waits behind it was reported since, or will be.
+    pub fn read(&mut self, tokens: u32) {
+        self.taken = (self.taken - as_float(tokens)).max(0.0);
     }
 
     /// Tokens that are pending now, if the worker reads `per_ms`.
     pub fn tokens(&self, per_ms: f32, now_ms: u64) -> f32 {
         let (tokens, at) = self.reported.unwrap_or((0.0, now_ms));
         let passed = u16::try_from(now_ms.saturating_sub(at)).unwrap_or(u16::MAX);
-        self.own + (tokens - per_ms.max(0.0) * f32::from(passed)).max(0.0)
+        self.sent + self.taken + (tokens - per_ms.max(0.0) * f32::from(passed)).max(0.0)
     }
 }
 
@@ -48,31 +64,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_reported_is_read_as_time_passes_and_own_requests_come_on_top() {
+    fn what_was_reported_is_read_as_time_passes_and_what_is_on_its_way_comes_on_top() {
         let mut pending = Pending::default();
-        pending.reported(3000.0, 100);
-        pending.placed(1000);
+        pending.reported(3000.0, true, 100);
+        pending.sent(1000);
         assert_eq!(pending.tokens(1.0, 100), 4000.0);
         assert_eq!(pending.tokens(1.0, 1100), 3000.0);
         assert_eq!(pending.tokens(1.0, u64::MAX), 1000.0);
-        pending.over(1000);
-        assert_eq!(
-            pending.tokens(1.0, 1100),
-            3000.0,
-            "only a report tells how much is left"
-        );
-        pending.reported(500.0, 1200);
-        assert_eq!(pending.tokens(1.0, 1200), 500.0);
-        pending.reported(f32::NAN, 2000);
+        pending.reported(500.0, true, 1200);
+        assert_eq!(pending.tokens(1.0, 1200), 1500.0, "no report knows of it yet");
+        pending.reported(1500.0, true, 1300);
+        pending.taken(1000);
+        assert_eq!(pending.tokens(1.0, 1300), 1500.0, "the answer that took it reported it");
+        pending.sent(700);
+        pending.unsent(700);
+        assert_eq!(pending.tokens(1.0, 1300), 1500.0);
+        pending.reported(f32::NAN, true, 2000);
         assert_eq!(pending.tokens(1.0, 2000), 0.0);
     }
 
     #[test]
-    fn at_a_worker_that_never_reports_own_requests_count_until_their_first_output() {
-        let mut pending = Pending::default();
-        pending.placed(1000);
-        pending.placed(300);
-        pending.over(1000);
-        assert_eq!(pending.tokens(1.0, 5000), 300.0);
+    fn what_has_been_read_is_not_pending_until_the_next_report() {
+        for reports in [false, true] {
+            let mut pending = Pending::default();
+            if reports {
+                pending.reported(0.0, false, 0);
+            }
+            pending.sent(1000);
+            pending.taken(1000);
+            pending.sent(300);
+            pending.taken(300);
+            pending.read(1000);
+            assert_eq!(pending.tokens(1.0, 0), 300.0);
+            pending.reported(200.0, false, 0);
+            pending.read(300);
+            assert_eq!(pending.tokens(1.0, 0), 200.0);
+        }
     }
 }

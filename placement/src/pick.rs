@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::limits::{MUCH_SLOWER, MUCH_SLOWER_MS, SLACK, SLACK_MS, SPILLED_TOKENS};
+use crate::limits::{
+    COMMON_PART, DRAWN, IDLE_PART, MUCH_SLOWER, MUCH_SLOWER_MS, SLACK, SLACK_MS, SPILLED_TOKENS, SPREAD_ONE_IN,
+};
 
 /// A worker that may get the request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,10 +15,25 @@ pub struct Candidate {
     pub name: u64,
     /// Expected milliseconds to the first token.
     pub expected_ms: f32,
+    /// That time and what it costs others, in milliseconds: by this, candidates are compared.
+    pub cost: f32,
     /// Tokens of the prompt that it holds.
     pub cached: u32,
-    /// It can be sent the request now.
-    pub open: bool,
+    /// The part of its slots that is taken.
+    pub busy: f32,
+    /// Whether it can be sent the request now.
+    pub room: Room,
+}
+
+/// Whether a worker can be sent a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Room {
+    /// Now.
+    Free,
+    /// When one of its requests ends: expected in so many milliseconds, which its cost contains.
+    In(f32),
+    /// Nobody can tell when.
+    None,
 }
 
 /// Why a worker was chosen.
@@ -26,6 +43,8 @@ pub enum Reason {
     Prefix,
     /// Another one holds more of the prompt, but waiting for it costs more than reading the prompt here.
     Spilled,
+    /// Many hold the beginning of the prompt; this one has little to do, and is to hold it too.
+    Spread,
     /// Nobody holds any of the prompt: all gateways choose the same worker for its beginning, or for its session.
     Agreed,
     /// It is expected to be the fastest, and no prefix matters.
@@ -34,13 +53,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Prefix, Self::Spilled, Self::Agreed, Self::Fastest];
+    pub const ALL: [Self; 5] = [Self::Prefix, Self::Spilled, Self::Spread, Self::Agreed, Self::Fastest];
 
     /// Its name in logs, metrics and headers.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prefix => "prefix",
             Self::Spilled => "spilled",
+            Self::Spread => "spread",
             Self::Agreed => "agreed",
             Self::Fastest => "fastest",
         }
@@ -64,19 +84,38 @@ pub struct Decision {
     pub expected_ms: f32,
     /// Tokens of the prompt that it holds.
     pub cached: u32,
-    /// A worker that cannot be sent the request now, but is expected to be faster all the same: it has only to become
-    /// free.
-    pub better_to_wait_for: Option<u32>,
+}
+
+/// A worker that is full, and sooner all the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hold {
+    /// The worker.
+    pub id: u32,
+    /// Milliseconds after which it would have been better to go elsewhere.
+    pub bound_ms: f32,
+}
+
+/// What is best for a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// To send it now.
+    Send(Decision),
+    /// To let it wait for this worker, although others could take it.
+    Wait(Hold),
+    /// No candidate can take it now.
+    Nobody,
 }
 
 /// Chooses among candidates. Kept between requests, to need no memory of its own.
 #[derive(Debug, Default)]
 pub struct Pick {
     open: Vec<Candidate>,
+    /// Places of those that hold most of it.
+    holders: Vec<usize>,
     /// The most of the prompt that anyone holds.
     most_cached: u32,
-    /// The best of those that cannot be sent the request.
-    closed: Option<Candidate>,
+    /// The best of those that are full, and the wait for it.
+    full: Option<(Candidate, f32)>,
 }
 
 impl Pick {
@@ -84,72 +123,139 @@ impl Pick {
     pub fn clear(&mut self) {
         self.open.clear();
         self.most_cached = 0;
-        self.closed = None;
+        self.full = None;
     }
 
     /// Adds a candidate.
     pub fn offer(&mut self, candidate: Candidate) {
         self.most_cached = self.most_cached.max(candidate.cached);
-        if candidate.open {
-            self.open.push(candidate);
-        } else if self.closed.is_none_or(|best| candidate.expected_ms < best.expected_ms) {
-            self.closed = Some(candidate);
+        match candidate.room {
+            Room::Free => self.open.push(candidate),
+            Room::In(wait) if self.full.is_none_or(|(best, _)| candidate.cost < best.cost) => {
+                self.full = Some((candidate, wait));
+            }
+            Room::In(_) | Room::None => {}
         }
     }
 
-    /// The best candidate; `None` if no one is open.
+    /// The best candidate.
     ///
-    /// It is the better of two that hold most of the prompt, or of two of all, whichever is expected to be faster; or the
-    /// fastest of all if both are much slower. Two, because gateways with the same knowledge must not all choose the same
-    /// worker. Chance draws the two. A session (`session`) draws them by its hash, and so does the beginning of a prompt
-    /// that nobody holds (`beginning`): then all gateways draw the same two, and prefer the first.
-    pub fn decide(&self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Option<Decision> {
-        let fastest = self
-            .open
-            .iter()
-            .min_by(|one, other| one.expected_ms.total_cmp(&other.expected_ms))?;
-        let most = self.open.iter().map(|one| one.cached).max().unwrap_or(0);
-        let key = session.or(beginning.filter(|_| self.most_cached == 0));
-        let any = better(draw(&self.open, 0, key, random), key.is_some())?;
-        let holder = || {
-            better(
-                draw(&self.open, (most - most / 8).max(1), session, random),
-                session.is_some(),
-            )
+    /// It is the best of eight that hold most of the prompt, or of eight of all, whichever costs less; or the fastest of
+    /// all if both are much slower. Chance draws the eight, because gateways with the same knowledge must not all choose
+    /// the same worker. A session (`session`) draws two by its hash, and so does the beginning of a prompt that nobody
+    /// holds (`beginning`): then all gateways draw the same two, and prefer the first.
+    ///
+    /// One request in sixteen of a prompt that many hold goes to a worker with little to do that does not hold it yet.
+    ///
+    /// A full worker that holds more of the prompt than the chosen one is waited for if that costs clearly less.
+    pub fn decide(&mut self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Verdict {
+        let Some(best) = self.best(session, beginning, random) else {
+            return Verdict::Nobody;
         };
-        let holder = (most > 0).then(holder).flatten();
-        let mut best = match holder {
-            Some(holder) if holder.expected_ms <= any.expected_ms => holder,
-            _ => any,
-        };
-        if best.expected_ms > fastest.expected_ms * MUCH_SLOWER + MUCH_SLOWER_MS {
-            best = *fastest;
+        if let Some(idle) = self.idle(random) {
+            return Verdict::Send(idle.chosen(Reason::Spread));
         }
+        if let Some((full, wait)) = self.full
+            && full.cached >= best.cached + SPILLED_TOKENS
+            && full.cost * MUCH_SLOWER + SLACK_MS < best.cost
+        {
+            let bound_ms = best.cost - (full.cost - wait);
+            return Verdict::Wait(Hold { id: full.id, bound_ms });
+        }
+        let agreed = session.is_some() || self.most_cached == 0 && beginning.is_some();
         let reason = if self.most_cached.saturating_sub(best.cached) >= SPILLED_TOKENS {
             Reason::Spilled
         } else if best.cached > 0 {
             Reason::Prefix
-        } else if key.is_some() {
+        } else if agreed {
             Reason::Agreed
         } else {
             Reason::Fastest
         };
-        let closed = self.closed.filter(|closed| closed.expected_ms < fastest.expected_ms);
-        Some(Decision {
-            id: best.id,
-            reason,
-            expected_ms: best.expected_ms,
-            cached: best.cached,
-            better_to_wait_for: closed.map(|closed| closed.id),
-        })
+        Verdict::Send(best.chosen(reason))
+    }
+
+    /// The best of those that can be sent the request now.
+    fn best(&mut self, session: Option<u64>, beginning: Option<u64>, random: &mut fastrand::Rng) -> Option<Candidate> {
+        let fastest = *self.open.iter().min_by(|one, other| one.cost.total_cmp(&other.cost))?;
+        let most = self.open.iter().map(|one| one.cached).max().unwrap_or(0);
+        let least = (most - most / 8).max(1);
+        self.holders.clear();
+        let holders = self.open.iter().enumerate().filter(|(_, one)| one.cached >= least);
+        self.holders.extend(holders.map(|(place, _)| place));
+        let key = session.or(beginning.filter(|_| self.most_cached == 0));
+        let any = match key {
+            Some(key) => first_of_two(&self.open, 0, key),
+            None => best_of_some(self.open.len(), |place| self.open.get(place), random),
+        }?;
+        let holder = match session {
+            Some(session) => first_of_two(&self.open, least, session),
+            None => best_of_some(
+                self.holders.len(),
+                |place| self.open.get(*self.holders.get(place)?),
+                random,
+            ),
+        };
+        let best = holder.filter(|holder| holder.cost <= any.cost).unwrap_or(any);
+        let much_slower = best.cost > fastest.cost * MUCH_SLOWER + MUCH_SLOWER_MS;
+        Some(if much_slower { fastest } else { best })
+    }
+
+    /// Now and then, where many hold the prompt: one that does not, and has much less to do than they.
+    #[allow(clippy::cast_precision_loss, reason = "workers are few")]
+    fn idle(&self, random: &mut fastrand::Rng) -> Option<Candidate> {
+        let common = self.holders.len() * COMMON_PART as usize > self.open.len();
+        if !common || self.holders.len() == self.open.len() || random.u32(..SPREAD_ONE_IN) > 0 {
+            return None;
+        }
+        let load = self.holders.iter().filter_map(|place| self.open.get(*place));
+        let load = load.map(|one| one.busy).sum::<f32>() / self.holders.len() as f32;
+        let mut next = self.holders.iter().copied().peekable();
+        let others = self.open.iter().enumerate();
+        let others = others.filter(|(place, _)| next.next_if_eq(place).is_none());
+        let (_, idle) = others.min_by(|(_, one), (_, other)| one.busy.total_cmp(&other.busy))?;
+        (idle.busy < load * IDLE_PART).then_some(*idle)
     }
 }
 
-/// Two of those that hold at least `least` tokens: the first two by `key`, or any two.
-fn draw(all: &[Candidate], least: u32, key: Option<u64>, random: &mut fastrand::Rng) -> [Option<Candidate>; 2] {
+impl Candidate {
+    fn chosen(self, reason: Reason) -> Decision {
+        Decision {
+            id: self.id,
+            reason,
+            expected_ms: self.expected_ms,
+            cached: self.cached,
+        }
+    }
+}
+
+/// The one that costs least of [`DRAWN`] that chance draws, or of all if they are so few.
+fn best_of_some<'c>(
+    count: usize,
+    at: impl Fn(usize) -> Option<&'c Candidate>,
+    random: &mut fastrand::Rng,
+) -> Option<Candidate> {
+    // From a random place on: equals share the requests.
+    let first = if count > 0 { random.usize(..count) } else { 0 };
+    let drawn = (0..count.min(DRAWN)).map(|n| {
+        if count > DRAWN {
+            random.usize(..count)
+        } else {
+            (first + n) % count
+        }
+    });
+    drawn
+        .filter_map(at)
+        .min_by(|one, other| one.cost.total_cmp(&other.cost))
+        .copied()
+}
+
+/// Of those that hold at least `least` tokens, the first two by `key`: the first, unless it is slower by more than what
+/// nobody can know.
+fn first_of_two(all: &[Candidate], least: u32, key: u64) -> Option<Candidate> {
     let mut drawn: [Option<(u64, Candidate)>; 2] = [None, None];
     for one in all.iter().filter(|one| one.cached >= least) {
-        let rank = key.map_or_else(|| random.u64(..), |key| mix(key ^ one.name));
+        let rank = mix(key ^ one.name);
         let above = |place: Option<(u64, Candidate)>| place.is_none_or(|(best, _)| rank > best);
         if above(drawn[0]) {
             drawn = [Some((rank, *one)), drawn[0]];
@@ -157,20 +263,12 @@ fn draw(all: &[Candidate], least: u32, key: Option<u64>, random: &mut fastrand::
             drawn[1] = Some((rank, *one));
         }
     }
-    drawn.map(|place| place.map(|(_, one)| one))
-}
-
-/// The faster of two. With `in_order`, the first unless it is slower by more than what nobody can know.
-fn better([first, second]: [Option<Candidate>; 2], in_order: bool) -> Option<Candidate> {
-    let (first, Some(second)) = (first?, second) else {
-        return first;
+    let [(_, first), (_, second)] = match drawn {
+        [Some(first), Some(second)] => [first, second],
+        [first, _] => return first.map(|(_, one)| one),
     };
-    let slack = if in_order {
-        (second.expected_ms * SLACK).max(SLACK_MS)
-    } else {
-        0.0
-    };
-    Some(if first.expected_ms <= second.expected_ms + slack {
+    let slack = (second.cost * SLACK).max(SLACK_MS);
+    Some(if first.cost <= second.cost + slack {
         first
     } else {
         second
@@ -198,15 +296,24 @@ mod tests {
             id,
             name,
             expected_ms,
+            cost: expected_ms,
             cached,
-            open: true,
+            busy: 0.0,
+            room: Room::Free,
         }
     }
 
-    fn decide(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Option<Decision> {
+    fn verdict(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Verdict {
         let mut pick = Pick::default();
         candidates.iter().for_each(|candidate| pick.offer(*candidate));
         pick.decide(session, beginning, &mut fastrand::Rng::with_seed(seed))
+    }
+
+    fn decide(candidates: &[Candidate], session: Option<u64>, beginning: Option<u64>, seed: u64) -> Option<Decision> {
+        match verdict(candidates, session, beginning, seed) {
+            Verdict::Send(decision) => Some(decision),
+            Verdict::Wait(_) | Verdict::Nobody => None,
+        }
     }
 
     #[test]
@@ -226,16 +333,43 @@ mod tests {
             reason(&[one(1, 900.0, 60), one(2, 500.0, 0)]),
             Some((2, Reason::Fastest))
         );
-        let closed = Candidate {
-            open: false,
+    }
+
+    #[test]
+    fn a_full_holder_is_waited_for_where_that_is_sooner_and_for_no_longer() {
+        let full = |wait: f32, cost: f32, cached| Candidate {
+            room: Room::In(wait),
+            ..one(3, cost, cached)
+        };
+        let other = one(2, 500.0, 0);
+        // 100 ms for the slot and 20 for the rest: it was worth it for 480.
+        assert_eq!(
+            verdict(&[full(100.0, 120.0, 4000), other], None, None, 1),
+            Verdict::Wait(Hold { id: 3, bound_ms: 480.0 })
+        );
+        let spilled = |candidates: &[Candidate]| decide(candidates, None, None, 1).map(|it| (it.id, it.reason));
+        assert_eq!(
+            spilled(&[full(450.0, 470.0, 4000), other]),
+            Some((2, Reason::Spilled)),
+            "it gains hardly anything"
+        );
+        assert_eq!(
+            spilled(&[full(100.0, 120.0, 60), other]),
+            Some((2, Reason::Fastest)),
+            "it holds nothing that counts: it is only faster, and others get its slot too"
+        );
+        let shut = Candidate {
+            room: Room::None,
             ..one(3, 20.0, 4000)
         };
-        let chosen = decide(&[closed, one(2, 500.0, 0)], None, None, 1);
         assert_eq!(
-            chosen.map(|it| (it.id, it.reason, it.better_to_wait_for)),
-            Some((2, Reason::Spilled, Some(3)))
+            spilled(&[shut, other]),
+            Some((2, Reason::Spilled)),
+            "nobody knows for how long"
         );
-        assert_eq!(decide(&[closed], None, None, 1), None);
+        for nobody in [&[shut][..], &[full(100.0, 120.0, 4000)], &[]] {
+            assert_eq!(verdict(nobody, None, None, 1), Verdict::Nobody);
+        }
     }
 
     #[test]
@@ -267,7 +401,7 @@ mod tests {
             .filter_map(|seed| decide(&all, None, None, seed))
             .map(|it| it.id)
             .collect();
-        assert!(chosen.len() >= 8 && !chosen.contains(&9), "{chosen:?}");
+        assert!(chosen.len() >= 5 && !chosen.contains(&9), "{chosen:?}");
     }
 
     #[test]
@@ -277,7 +411,7 @@ mod tests {
         assert_eq!(home, decide(&all, Some(5), Some(9), 2).map(|it| it.id));
         for candidate in &mut all {
             if Some(candidate.id) == home {
-                candidate.expected_ms = 120.0;
+                candidate.cost = 120.0;
             }
         }
         assert_ne!(home, decide(&all, Some(5), None, 1).map(|it| it.id));

@@ -363,4 +363,7 @@ pub struct Room {
     /// Requests in its queue.
     #[serde(rename = "q", default, skip_serializing_if = "is_default")]
     pub queued: u32,
+    /// Estimated tokens of prompts that its engine has still to read, if the worker counts them.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u32>,
 }

@@ -5,7 +5,8 @@ use serde_bytes::ByteBuf;
 
 use crate::wire::is_default;
 
-/// News of one worker, on `{ns}.v1.free.-.{worker}`. Sent once a second while something changes.
+/// News of one worker, on `{ns}.v1.free.-.{worker}`. Sent once a second while something changes,
+/// and at once when much more or much less is to be read than gateways can know.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkerNews {
     /// Changes with each life of the worker's engine, whose cache is empty then.
@@ -40,6 +41,9 @@ pub struct ModelPace {
     /// Milliseconds for which a request holds a slot from its first output on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_ms: Option<f32>,
+    /// Percent of the last seconds in which it read prompts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub busy: u8,
 }
 
 /// Tell all that your engine holds: somebody missed a part of it. The answer is news for all gateways.

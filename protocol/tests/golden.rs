@@ -89,7 +89,11 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let reject = Reject {
         reason: RejectReason::Busy,
         worker: name("w1"),
-        room: Room { free: 0, queued: 3 },
+        room: Room {
+            free: 0,
+            queued: 3,
+            pending: None,
+        },
         message: "full".into(),
         retry_after_ms: Some(100),
         id: None,
@@ -135,7 +139,14 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("reject with the request's id", batch(Body::Reject(reject_by_id))),
         ("error", batch(Body::Error(error))),
         ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
-        ("room", batch(Body::Room(Room { free: 4, queued: 1 }))),
+        (
+            "room",
+            batch(Body::Room(Room {
+                free: 4,
+                queued: 1,
+                pending: None,
+            })),
+        ),
         ("held", batch(Body::Held(held))),
         ("offer", batch(Body::Offer(Offer { slots: 2 }))),
     ]
@@ -217,7 +228,11 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         worker: name("w1"),
         instance: 9,
         state: WorkerState::Ready,
-        room: Room { free: 1, queued: 0 },
+        room: Room {
+            free: 1,
+            queued: 0,
+            pending: None,
+        },
     };
     let replies = [
         ("pong", ControlReply::Pong(pong)),
@@ -240,7 +255,11 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     };
     let hint = FreeHint {
         worker: name("w1"),
-        room: Room { free: 1, queued: 0 },
+        room: Room {
+            free: 1,
+            queued: 0,
+            pending: None,
+        },
     };
     let beat = CoordinatorBeat {
         coordinator: name("c1"),
@@ -459,7 +478,11 @@ fn what_a_newer_peer_adds_is_passed_over() {
         hint,
         FreeHint {
             worker: name("w1"),
-            room: Room { free: 1, queued: 2 }
+            room: Room {
+                free: 1,
+                queued: 2,
+                pending: None
+            }
         }
     );
 }

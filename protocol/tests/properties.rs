@@ -36,7 +36,11 @@ fn extra() -> impl Strategy<Value = DeltaExtra> {
 }
 
 fn room() -> impl Strategy<Value = Room> {
-    (any::<u32>(), any::<u32>()).prop_map(|(free, queued)| Room { free, queued })
+    (any::<u32>(), any::<u32>()).prop_map(|(free, queued)| Room {
+        free,
+        queued,
+        pending: None,
+    })
 }
 
 fn delta() -> impl Strategy<Value = Delta<'static>> {

@@ -163,7 +163,11 @@ pub fn finish() -> Body<'static> {
 
 /// A worker's room.
 pub fn room(free: u32) -> Room {
-    Room { free, queued: 0 }
+    Room {
+        free,
+        queued: 0,
+        pending: None,
+    }
 }
 
 /// Waits until the server has processed everything that `client` sent before.

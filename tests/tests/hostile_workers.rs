@@ -69,7 +69,11 @@ impl Intruder {
         let reject = |reason, worker: &str, id| Reject {
             reason,
             worker: name(worker),
-            room: Room { free: 9, queued: 0 },
+            room: Room {
+                free: 9,
+                queued: 0,
+                pending: None,
+            },
             message: "evil".to_owned(),
             retry_after_ms: None,
             id,

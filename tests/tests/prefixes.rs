@@ -6,9 +6,14 @@
     clippy::disallowed_methods
 )]
 
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokenbus_protocol::{Name, Subjects, WorkerNews, decode};
 use tokenbus_tests::metrics::{parse, sum};
-use tokenbus_tests::{Client, Cluster, Role, eventually};
+use tokenbus_tests::{Client, Cluster, Gate, Role, Script, Upstream, eventually, within};
 
 /// A conversation with a long beginning of its own.
 fn conversation(n: usize) -> Value {
@@ -127,4 +132,136 @@ async fn a_gateway_that_starts_later_learns_what_the_workers_hold() {
     cluster.gateways.push(late);
     cluster.lists("m").await;
     held(&client, &mut conversation, &home).await;
+}
+
+/// Two workers with one slot each, of which one took 3 s to read a conversation, so that both are known to be slow.
+struct Pair {
+    cluster: Cluster,
+    upstreams: [Upstream; 2],
+    conversation: Value,
+    /// Which of them holds the conversation.
+    home: usize,
+    /// Its answers from now on wait for this.
+    gate: Gate,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let upstreams = [Upstream::start(&["m"]).await, Upstream::start(&["m"]).await];
+        let plan = upstreams
+            .iter()
+            .fold(Cluster::plan(), |plan, upstream| plan.worker(Role::proxy(upstream, 1)));
+        let cluster = plan.start().await;
+        let slow = Script::stream().pause(Duration::from_secs(3)).role().text("ok");
+        for upstream in &upstreams {
+            upstream.always(Script::texts(&["ok"]));
+            upstream.next(slow.clone().finish("stop").usage(7, 1).done());
+        }
+        let mut pace = cluster
+            .nats
+            .client()
+            .await
+            .subscribe(
+                Subjects::new(Name::new("tb").unwrap())
+                    .news(&Name::new("x").unwrap())
+                    .replace(".x", ".*"),
+            )
+            .await
+            .unwrap();
+        let mut conversation = conversation(1);
+        let (worker, _) = turn(&cluster.client(), &mut conversation).await;
+        let home = cluster.workers.iter().position(|one| one.id() == worker).unwrap();
+        within("news of its pace", async {
+            while let Some(message) = pace.next().await {
+                let news: WorkerNews = decode(&message.payload).unwrap();
+                if news
+                    .paces
+                    .iter()
+                    .any(|pace| pace.prefill.is_some() && pace.service_ms.is_some())
+                {
+                    return;
+                }
+            }
+        })
+        .await;
+        let gate = Gate::new();
+        upstreams[home].always(Script::texts(&["ok"]).after(&gate));
+        Self {
+            cluster,
+            upstreams,
+            conversation,
+            home,
+            gate,
+        }
+    }
+
+    /// Asks for the next turn, beside others.
+    fn ask(&self) -> tokio::task::JoinHandle<(String, String)> {
+        let (client, mut conversation) = (self.cluster.client(), self.conversation.clone());
+        tokio::spawn(async move { turn(&client, &mut conversation).await })
+    }
+
+    /// Waits until so many requests wait at the gateway.
+    async fn waiting(&self, count: f64) {
+        eventually("they wait", async || {
+            let page = self.cluster.client().get("/metrics").await.text();
+            let waiting = sum(&parse(&page), "tokenbus_gateway_requests_waiting", &[]);
+            if (waiting - count).abs() < 0.5 {
+                Ok(())
+            } else {
+                Err(waiting)
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_turn_waits_for_the_busy_holder_for_as_long_as_that_is_sooner() {
+    let pair = Pair::start().await;
+    let (home, other) = (
+        pair.cluster.workers[pair.home].id(),
+        pair.cluster.workers[1 - pair.home].id(),
+    );
+    let first = pair.ask();
+    pair.upstreams[pair.home].wait_running(1).await;
+    let second = pair.ask();
+    pair.waiting(1.0).await;
+    pair.gate.open();
+    for answer in [first, second] {
+        let (worker, decision) = within("the answer", answer).await.unwrap();
+        assert_eq!(
+            (worker.as_str(), &decision[..6]),
+            (home.as_str(), "prefix"),
+            "{decision}"
+        );
+    }
+    assert_eq!(pair.upstreams[1 - pair.home].requests().len(), 0);
+
+    let never = Gate::new();
+    pair.upstreams[pair.home].always(Script::texts(&["ok"]).after(&never));
+    let stuck = pair.ask();
+    pair.upstreams[pair.home].wait_running(1).await;
+    let (worker, decision) = within("the answer", pair.ask()).await.unwrap();
+    assert_eq!(
+        (worker.as_str(), &decision[..7]),
+        (other.as_str(), "spilled"),
+        "{decision}"
+    );
+    never.open();
+    within("the answer", stuck).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_holder_that_dies_while_requests_wait_for_it_loses_none() {
+    let mut pair = Pair::start().await;
+    let mut answers = vec![pair.ask()];
+    pair.upstreams[pair.home].wait_running(1).await;
+    answers.extend((0..3).map(|_| pair.ask()));
+    pair.waiting(3.0).await;
+    pair.cluster.workers[pair.home].kill().await;
+    let other = pair.cluster.workers[1 - pair.home].id();
+    for answer in within("the answers", join_all(answers)).await {
+        assert_eq!(answer.unwrap().0, other);
+    }
 }

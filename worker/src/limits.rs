@@ -176,3 +176,10 @@ pub const NEWS_OVERHEAD: usize = 8 * 1024;
 
 /// News are told at least this often, so that a gateway that has just begun sees that it missed something.
 pub const NEWS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+
+/// Tokens more or less to be read than gateways can know, of which they are told before the next news: some 100 ms of
+/// reading. Shorter prompts cause no messages of their own.
+pub const NEWS_TOKENS: f32 = 1024.0;
+
+/// Least time between two news.
+pub const NEWS_SOON: Duration = Duration::from_millis(20);

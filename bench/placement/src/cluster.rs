@@ -1,12 +1,15 @@
 //! A run: gateways, workers and the time between them.
 
-use std::collections::VecDeque;
+mod telling;
+mod waiting;
 
 use crate::engine::{Number, Step};
 use crate::fleet::Fleet;
 use crate::holders::Set;
+use crate::lines::Lines;
+use crate::offers::Offers;
 use crate::policy::Kind;
-use crate::policy::decide::{Ask, Choice, Policy};
+use crate::policy::decide::Policy;
 use crate::prompt::Request;
 use crate::queue::EventQueue;
 use crate::random::mix;
@@ -51,14 +54,25 @@ enum Event {
     Arrive(Number),
     Deliver(Number, usize),
     Wake(usize, u64),
+    Accepted(Number, usize, Room),
     FirstToken(Number, usize, Room),
     Ended(Number, usize, Room),
     Refused(Number, usize, Room),
     /// A worker speaks to all gateways.
     Status(usize),
     Heard(usize, usize, Box<Report>),
-    /// A worker tells all gateways that a slot is free.
-    FreeHint(usize, Room),
+    /// A worker sends what its engine has generated.
+    Batch(usize),
+    /// A gateway hears that slots of a worker are kept for it.
+    Offer(usize, usize, u32, Room),
+    /// A worker hears that requests wait at a gateway.
+    Waits(usize, usize),
+    /// A worker hears that a gateway has no request for slots that were kept for it.
+    Decline(usize, usize, u32),
+    /// Offers of a worker may have lapsed.
+    Lapse(usize),
+    /// A request that waits for one worker looks again.
+    Look(Number),
     Kill(usize),
     /// A request whose worker was lost looks for another one.
     Moved(Number),
@@ -68,15 +82,16 @@ enum Event {
 
 struct Gateway {
     policy: Box<dyn Policy>,
-    line: VecDeque<Waiting>,
+    lines: Lines,
+    /// When each worker was last told, or showed that it knows, that requests wait here.
+    told: Vec<Option<Nanos>>,
 }
 
-/// A request that waits at a gateway.
+/// The worker for which a request waits.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
-    number: Number,
-    /// The worker that it would like best.
-    best: Option<usize>,
+struct Hold {
+    worker: usize,
+    until: Nanos,
 }
 
 struct Simulation<'a> {
@@ -88,6 +103,14 @@ struct Simulation<'a> {
     home: Vec<usize>,
     refused_by: Vec<Set>,
     at_worker: Vec<Option<usize>>,
+    holds: Vec<Option<Hold>>,
+    /// Requests that have waited for one worker in vain.
+    held_out: Vec<bool>,
+    offers: Offers,
+    /// Answers that each worker generates for each gateway.
+    streams: Vec<Vec<u32>>,
+    /// When each worker last told what it has to read, and how much that was.
+    spoke: Vec<(Nanos, f32)>,
     outcome: Outcome,
     present: u64,
     present_since: Nanos,
@@ -125,7 +148,8 @@ impl<'a> Simulation<'a> {
         let gateways = (0..run.cluster.gateways)
             .map(|_| Gateway {
                 policy: run.policy.build(run.cluster, rng.u64(..)),
-                line: VecDeque::new(),
+                lines: Lines::new(workers),
+                told: vec![None; workers],
             })
             .collect();
         let home = run.requests.iter().map(|_| rng.usize(..run.cluster.gateways)).collect();
@@ -138,6 +162,11 @@ impl<'a> Simulation<'a> {
             home,
             refused_by: vec![0; run.requests.len()],
             at_worker: vec![None; run.requests.len()],
+            holds: vec![None; run.requests.len()],
+            held_out: vec![false; run.requests.len()],
+            offers: Offers::new(workers, run.cluster.gateways),
+            streams: vec![vec![0; run.cluster.gateways]; workers],
+            spoke: vec![(0, 0.0); workers],
             outcome: Outcome {
                 fates: vec![Fate::default(); run.requests.len()],
                 ..Outcome::default()
@@ -166,6 +195,9 @@ impl<'a> Simulation<'a> {
         for worker in 0..self.fleet.len() {
             let phase = self.rng.u64(..self.run.cluster.status_every);
             self.queue.push(phase, Event::Status(worker));
+            if self.run.policy.workers_refuse() {
+                self.queue.push(phase % telling::BATCH_EVERY, Event::Batch(worker));
+            }
         }
         for (at, worker) in self.run.kills {
             self.queue.push(*at, Event::Kill(*worker));
@@ -188,6 +220,11 @@ impl<'a> Simulation<'a> {
             Event::Deliver(number, worker) => self.deliver(now, number, worker),
             Event::Wake(worker, wake) if self.wakes[worker] == wake => self.wake(now, worker),
             Event::Wake(..) => {}
+            Event::Accepted(number, worker, room) => {
+                let gateway = &mut self.gateways[self.home[number]];
+                gateway.policy.taken(number, worker);
+                gateway.policy.room(worker, room, now - link);
+            }
             Event::FirstToken(number, worker, room) => {
                 let fate = &mut self.outcome.fates[number];
                 fate.first_token.get_or_insert(now);
@@ -203,6 +240,8 @@ impl<'a> Simulation<'a> {
                 let home = self.home[number];
                 self.gateways[home].policy.refused(number, worker, now);
                 self.gateways[home].policy.room(worker, room, now - link);
+                // One that refuses knows of whom.
+                self.gateways[home].told[worker] = Some(now);
                 self.arrive(now, number);
             }
             Event::Status(worker) => self.speak(now, worker),
@@ -210,89 +249,42 @@ impl<'a> Simulation<'a> {
                 self.gateways[gateway].policy.status(worker, &report, now);
                 self.serve_line(now, gateway, worker);
             }
-            Event::FreeHint(worker, room) => {
-                for gateway in 0..self.gateways.len() {
+            Event::Batch(worker) => self.batch(now, worker),
+            Event::Offer(gateway, worker, slots, room) => {
+                self.gateways[gateway].told[worker] = Some(now);
+                self.gateways[gateway].policy.room(worker, room, now - link);
+                let taken = self.serve_line(now, gateway, worker);
+                if slots > taken {
+                    self.gateways[gateway].told[worker] = None;
+                    let room = Room { free: 0, ..room };
                     self.gateways[gateway].policy.room(worker, room, now - link);
-                    self.serve_line(now, gateway, worker);
+                    self.queue
+                        .push(now + link, Event::Decline(gateway, worker, slots - taken));
                 }
             }
+            Event::Waits(gateway, worker) => {
+                self.offers.of(worker).waits(&gateway);
+                self.offer(now, worker);
+            }
+            Event::Decline(gateway, worker, slots) => {
+                self.offers.of(worker).decline(&gateway, slots);
+                self.offer(now, worker);
+            }
+            Event::Lapse(worker) => self.offer(now, worker),
+            Event::Look(number) => self.look_again(now, number),
             Event::Moved(number) => self.arrive(now, number),
             Event::Kill(worker) => self.kill(now, worker),
             Event::Noticed(worker) => {
                 for gateway in 0..self.gateways.len() {
                     self.gateways[gateway].policy.lost(worker);
+                    for number in self.gateways[gateway].lines.dissolve(worker) {
+                        self.release(number);
+                        self.arrive(now, number);
+                    }
                 }
             }
             Event::Sample => self.sample(now),
         }
-    }
-
-    /// Sends a request that has just arrived, or was refused or lost, or lets it wait.
-    fn arrive(&mut self, now: Nanos, number: Number) {
-        let gateway = self.home[number];
-        if let Err(best) = self.place(now, gateway, number) {
-            self.refused_by[number] = 0;
-            let waiting = Waiting { number, best };
-            // What was sent before goes before what was not.
-            if self.outcome.fates[number].sent > 0 {
-                self.gateways[gateway].line.push_front(waiting);
-            } else {
-                self.gateways[gateway].line.push_back(waiting);
-            }
-        }
-    }
-
-    /// Sends as many of the waiting requests as find a place now that a gateway has heard of `worker`: first those that
-    /// would like it best, then the first in line.
-    fn serve_line(&mut self, now: Nanos, gateway: usize, worker: usize) {
-        loop {
-            let line = &self.gateways[gateway].line;
-            let fond = line.iter().position(|waiting| waiting.best == Some(worker));
-            let tries = [fond, (!line.is_empty()).then_some(0)];
-            if !tries.into_iter().flatten().any(|place| self.serve(now, gateway, place)) {
-                return;
-            }
-        }
-    }
-
-    /// Whether the request at this place of the line was sent.
-    fn serve(&mut self, now: Nanos, gateway: usize, place: usize) -> bool {
-        let Some(Waiting { number, .. }) = self.gateways[gateway].line.get(place).copied() else {
-            return false;
-        };
-        match self.place(now, gateway, number) {
-            Ok(()) => {
-                self.gateways[gateway].line.remove(place);
-                true
-            }
-            Err(best) => {
-                if let Some(waiting) = self.gateways[gateway].line.get_mut(place) {
-                    waiting.best = best;
-                }
-                false
-            }
-        }
-    }
-
-    /// Sends a request, or says which worker it would like best.
-    fn place(&mut self, now: Nanos, gateway: usize, number: Number) -> Result<(), Option<usize>> {
-        let ask = Ask {
-            number,
-            request: &self.run.requests[number],
-            refused_by: self.refused_by[number],
-            now,
-            truth: &self.fleet,
-        };
-        let policy = &mut self.gateways[gateway].policy;
-        let worker = match policy.place(&ask) {
-            Choice::Worker(worker) => worker,
-            Choice::Wait(best) => return Err(best),
-        };
-        policy.sent(&ask, worker);
-        self.outcome.fates[number].sent += 1;
-        self.queue
-            .push(now + self.run.cluster.link, Event::Deliver(number, worker));
-        Ok(())
     }
 
     fn deliver(&mut self, now: Nanos, number: Number, worker: usize) {
@@ -308,50 +300,54 @@ impl<'a> Simulation<'a> {
             return;
         }
         self.wake(now, worker);
-        let room = self.room(worker, now);
-        if self.run.policy.workers_refuse() && room.active >= self.run.cluster.engines[worker].slots {
-            self.queue.push(now + link, Event::Refused(number, worker, room));
-            return;
+        let gateway = self.home[number];
+        let slots = self.run.cluster.engines[worker].slots;
+        if self.run.policy.workers_refuse() {
+            let turns = self.offers.of(worker);
+            let others = turns.kept().saturating_sub(turns.kept_for(&gateway));
+            if self.active(worker) + others >= slots {
+                self.offers.of(worker).waits(&gateway);
+                let room = self.room(worker, gateway, now);
+                self.queue.push(now + link, Event::Refused(number, worker, room));
+                return;
+            }
+            self.offers.of(worker).redeem(&gateway);
         }
         self.at_worker[number] = Some(worker);
         self.fleet.enqueue(worker, now, number, self.run.requests);
-        self.schedule(worker);
-    }
-
-    fn active(&self, worker: usize) -> u32 {
-        u32::try_from(self.fleet.engine(worker).active()).unwrap_or(u32::MAX)
-    }
-
-    fn room(&self, worker: usize, now: Nanos) -> Room {
-        Room {
-            active: self.active(worker),
-            pending: self.fleet.pending(worker, now),
+        if self.run.policy.workers_refuse() {
+            let room = self.room(worker, gateway, now);
+            self.queue.push(now + link, Event::Accepted(number, worker, room));
+            self.speak_soon(now, worker);
         }
+        self.schedule(worker);
     }
 
     /// Takes the engine's steps up to `now`.
     fn wake(&mut self, now: Nanos, worker: usize) {
         let mut steps = Vec::new();
-        let was_full = self.active(worker) >= self.run.cluster.engines[worker].slots;
         self.fleet.advance(worker, now, self.run.requests, &mut steps);
         let link = self.run.cluster.link;
-        let room = self.room(worker, now);
+        self.offer(now, worker);
         for step in &steps {
+            let (Step::FirstToken { number, .. } | Step::Ended(number)) = *step;
+            let gateway = self.home[number];
+            let room = self.room(worker, gateway, now);
             let event = match *step {
                 Step::FirstToken { number, cached, .. } => {
                     self.outcome.fates[number].cached = cached;
+                    self.streams[worker][gateway] += 1;
                     Event::FirstToken(number, worker, room)
                 }
                 Step::Ended(number) => {
                     self.at_worker[number] = None;
+                    self.streams[worker][gateway] -= 1;
                     Event::Ended(number, worker, room)
                 }
             };
             self.queue.push(now + link, event);
         }
-        if was_full && room.active < self.run.cluster.engines[worker].slots {
-            self.queue.push(now + link, Event::FreeHint(worker, room));
-        }
+        self.speak_soon(now, worker);
         self.schedule(worker);
     }
 
@@ -380,29 +376,12 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// A worker's status: to all gateways, each of which may miss it.
-    fn speak(&mut self, now: Nanos, worker: usize) {
-        if !self.fleet.lives(worker) {
-            return;
-        }
-        self.wake(now, worker);
-        let report = self.fleet.report(worker, now);
-        for gateway in 0..self.gateways.len() {
-            if self.rng.f64() >= self.run.cluster.status_loss {
-                let at = now + self.run.cluster.link;
-                self.queue
-                    .push(at, Event::Heard(gateway, worker, Box::new(report.clone())));
-            }
-        }
-        self.queue
-            .push(now + self.run.cluster.status_every, Event::Status(worker));
-    }
-
     fn kill(&mut self, now: Nanos, worker: usize) {
         self.wake(now, worker);
         self.wakes[worker] += 1;
         let noticed = now + self.run.cluster.notice;
         self.queue.push(noticed, Event::Noticed(worker));
+        self.streams[worker].fill(0);
         for number in self.fleet.kill(worker) {
             self.at_worker[number] = None;
             self.outcome.fates[number].lost += 1;

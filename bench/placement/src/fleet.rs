@@ -98,14 +98,15 @@ impl Fleet {
     }
 
     /// The status of a worker.
-    pub fn report(&mut self, worker: usize, now: Nanos) -> Report {
+    pub fn report(&mut self, worker: usize, now: Nanos, regular: bool) -> Report {
         let mut report = Report {
             active: u32::try_from(self.engines[worker].active()).unwrap_or(u32::MAX),
+            free: 0,
             at: now,
             told: None,
         };
         if let Some(reporter) = self.reporters.get_mut(worker) {
-            reporter.report(&mut report);
+            reporter.report(&mut report, regular);
         }
         report
     }

@@ -11,6 +11,8 @@ pub mod cuts;
 pub mod engine;
 pub mod fleet;
 pub mod holders;
+mod lines;
+mod offers;
 pub mod page;
 pub mod policy;
 pub mod prompt;

@@ -13,6 +13,8 @@ use crate::time::Nanos;
 pub struct Room {
     /// Requests that it holds, running and waiting.
     pub active: u32,
+    /// Slots that the gateway may take.
+    pub free: u32,
     /// Tokens of prompts that it has accepted and not read yet, if it counts them.
     pub pending: Option<f32>,
 }
@@ -22,6 +24,8 @@ pub struct Room {
 pub struct Report {
     /// Requests that it holds, running and waiting.
     pub active: u32,
+    /// Slots that the gateway may take.
+    pub free: u32,
     /// When it was made.
     pub at: Nanos,
     /// What more a worker of tokenbus says.
@@ -62,8 +66,8 @@ pub trait Reporter: std::fmt::Debug {
     /// Tokens of prompts that were accepted and are not read yet.
     fn pending(&self, now: Nanos) -> f32;
 
-    /// Adds to the worker's status.
-    fn report(&mut self, report: &mut Report);
+    /// Adds to the worker's status; `regular`, once in each interval.
+    fn report(&mut self, report: &mut Report, regular: bool);
 }
 
 /// Makes the reporter of a worker.

@@ -128,13 +128,13 @@ impl Reporter for WorkerSide {
         self.rate.unread(all, ms(now))
     }
 
-    fn report(&mut self, report: &mut Report) {
+    fn report(&mut self, report: &mut Report, regular: bool) {
         let oldest = self.told.front().copied().unwrap_or(0);
         let mut news: Vec<News> = Vec::new();
         // What is new since an earlier status: those that missed the last ones need it, the others pass over it.
         news.extend(self.held.news(oldest));
-        self.statuses += 1;
-        if self.statuses.is_multiple_of(FULL_EVERY) {
+        self.statuses += u32::from(regular);
+        if regular && self.statuses.is_multiple_of(FULL_EVERY) {
             news.push(self.held.all(MOST_CUTS));
         }
         self.told.push_back(self.held.changes());

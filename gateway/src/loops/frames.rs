@@ -49,7 +49,7 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
     if shared.is_unheard(worker, now) {
         return;
     }
-    let (mut room, mut life, mut useless, mut offered) = (None, None, 0, 0_u32);
+    let (mut room, mut life, mut useless, mut offered, mut answered) = (None, None, 0, 0_u32, 0_u32);
     let read = BatchReader::new(payload).and_then(|reader| {
         shared.streams.with(|streams| {
             reader.for_each(|frame| match frame.body {
@@ -62,7 +62,12 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
                     roll_called(streams, worker, &held);
                 }
                 Body::Held(_) | Body::Unknown => useless += 1,
-                _ => useless += deliver(shared, streams, worker, frame, now, touched),
+                _ => {
+                    let answers = matches!(frame.body, Body::Accepted(_) | Body::Reject(_));
+                    let cost = deliver(shared, streams, worker, frame, now, touched);
+                    answered = answered.saturating_add(u32::from(answers && cost == 0));
+                    useless += cost;
+                }
             })
         })
     });
@@ -78,12 +83,15 @@ fn batch(shared: &Shared, worker: &Name, payload: &[u8], now: Instant, touched: 
             shared.restarted(worker.clone(), instance);
         }
     }
+    if answered > 0 {
+        shared.view().has_answered(worker, answered);
+    }
     match room {
         None if offered == 0 => shared.view().alive(worker, now),
         room => {
             let free = Room {
                 free: offered,
-                queued: 0,
+                ..Room::default()
             };
             shared.room(worker, room.unwrap_or(free), offered, now);
         }

@@ -12,7 +12,7 @@ use crate::placement::View;
 use crate::stream::event::Event;
 use crate::stream::inbox::Inbox;
 use crate::stream::seek::{self, Called};
-use crate::waiting_room::{NotAdmitted, Ticket, WaitingRoom};
+use crate::waiting_room::{LineKey, NotAdmitted, Ticket, WaitingRoom};
 
 impl Shared {
     /// A worker reported its free slots: wakes the requests that wait for one of its models. `offered` of the slots are
@@ -56,6 +56,14 @@ impl Shared {
         }
     }
 
+    /// A request waits for this worker alone: tells it, so that it offers its slots in turn to this gateway too.
+    pub(crate) fn say_that_it_waits_for(&self, worker: &Name, now: Instant) {
+        if self.view().is_uninformed(worker, now) {
+            let gateway = self.gateway.clone();
+            self.tell(worker, &Control::Waits(Waits { gateway }));
+        }
+    }
+
     /// Wakes as many requests that wait for `model` as there are free slots, and whole lines that no remaining worker
     /// could serve. Returns how many.
     pub(crate) fn wake(&self, model: &str) -> usize {
@@ -72,7 +80,7 @@ impl Shared {
     fn wake_with(
         &self,
         model: &str,
-        take: impl FnOnce(&View, &mut WaitingRoom<Arc<Inbox>>) -> Called<Arc<Inbox>>,
+        take: impl FnOnce(&mut View, &mut WaitingRoom<Arc<Inbox>>) -> Called<Arc<Inbox>>,
     ) -> usize {
         let called = {
             let mut view = self.view();
@@ -80,12 +88,20 @@ impl Shared {
             if waiting.room.is_empty() {
                 return 0;
             }
-            let called = take(&view, &mut waiting.room);
+            let called = take(&mut view, &mut waiting.room);
             view.call(model, called.have_turn.len());
             called
         };
         self.count_waiting();
         let (mut count, mut gone) = (0, false);
+        for (worker, inbox) in called.have_own {
+            if inbox.push(Event::Go) {
+                count += 1;
+            } else {
+                self.view().came_to(&worker);
+                gone = true;
+            }
+        }
         for inbox in called.have_turn {
             if inbox.push(Event::Go) {
                 count += 1;
@@ -124,7 +140,8 @@ impl Shared {
         }
     }
 
-    /// Puts a request into the waiting room, in the line of those with the same needs. A request that has `begun` is
+    /// Puts a request into the waiting room, out of the line where it waits if it does: in the line of those with the same
+    /// needs, that for `worker` alone if there is one. A request that has `begun` is
     /// always admitted. Requests displaced by it are told.
     ///
     /// # Errors
@@ -132,14 +149,22 @@ impl Shared {
     pub(crate) fn enter(
         &self,
         ticket: &mut Ticket,
-        needs: Features,
+        (needs, worker): (Features, Option<&Name>),
         begun: bool,
         inbox: &Arc<Inbox>,
         now: Instant,
     ) -> Result<(), NotAdmitted> {
-        ticket.line = self.view().distinguishing(&ticket.model, needs);
-        ticket.begun = begun;
-        let entered = lock(&self.waiting).enter(ticket, Arc::clone(inbox), now);
+        let line = LineKey {
+            needs: self.view().distinguishing(&ticket.model, needs),
+            worker: worker.cloned(),
+        };
+        let entered = {
+            let mut waiting = lock(&self.waiting);
+            waiting.room.leave(ticket);
+            ticket.line = line;
+            ticket.begun = begun;
+            waiting.enter(ticket, Arc::clone(inbox), now)
+        };
         ticket.had_turn = false;
         ticket.limit = None;
         self.count_waiting();

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::event::{Action, Event};
 use super::inbox::{Inbox, Next};
-use super::seek::{Destination, Seeker};
+use super::seek::{Destination, Hold, Seeker};
 use super::state::StreamState;
 use crate::fast_path::splice::Splice;
 use tokenbus_bus::clock::unix_seconds;
@@ -44,14 +44,18 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     ticket: Option<Ticket>,
     in_room: bool,
-    /// A slot is free for it, and it was not sent there yet.
-    called: bool,
+    /// The worker that it waits for, or was called to.
+    hold: Option<Hold>,
+    /// It has waited for one worker as long as it should.
+    held_out: bool,
+    /// A slot is free for it, of any worker or of the one that it waited for, and it was not sent there yet.
+    called: Option<Option<Name>>,
     /// Attempts that their workers have not answered.
     pending: Vec<Pending>,
     /// The chosen worker, and why it was chosen.
     chosen: Option<Target>,
-    /// It has still to read so many tokens of the prompt.
-    reading: Option<u32>,
+    /// What the chosen worker has still to read of the prompt.
+    reading: Option<Reading>,
     /// Attempts whose answer is timed, the newest last.
     published: Vec<Published>,
     running: Option<Name>,
@@ -74,6 +78,13 @@ pub(crate) struct Driver {
 struct Pending {
     attempt: u32,
     worker: Name,
+}
+
+/// Tokens of the prompt that the chosen worker has to read.
+struct Reading {
+    tokens: u32,
+    /// It took the request.
+    taken: bool,
 }
 
 /// When an attempt was published.
@@ -117,7 +128,9 @@ impl Driver {
             failure: deadly.then_some(CallError::Deadly),
             ticket: None,
             in_room: false,
-            called: false,
+            hold: None,
+            held_out: false,
+            called: None,
             pending: Vec::new(),
             chosen: None,
             reading: None,
@@ -150,6 +163,7 @@ impl Driver {
                 view.took(worker);
                 drop(view);
                 self.answered(*attempt, worker, now);
+                self.reading_begins(worker);
                 self.call.way.accepted(now, *attempt, worker);
                 let (worker, instance) = (worker.clone(), accepted.instance);
                 if self.shared.view().instance(&worker, instance) {
@@ -176,6 +190,9 @@ impl Driver {
                 self.call.way.refused(now, *attempt, worker, reject.reason.as_str());
                 self.answered(*attempt, worker, now);
                 self.settle(*attempt);
+                if self.chosen.as_ref().is_some_and(|chosen| chosen.worker == *worker) {
+                    self.read();
+                }
             }
             Event::NoResponders { attempt } => {
                 let worker = self.settle(*attempt);
@@ -192,7 +209,7 @@ impl Driver {
             _ => {}
         }
         self.state.on_event(event, now, &mut self.actions);
-        if self.called && !self.state.is_choosing() {
+        if self.called.is_some() && !self.state.is_choosing() {
             // It has found a worker by itself, or has ended.
             self.come();
             self.shared.wake(&self.call.model);
@@ -202,9 +219,13 @@ impl Driver {
 
     /// It was taken out of the waiting room, for a free slot if it is its `turn`.
     fn leaves_room(&mut self, turn: bool, now: Instant) {
+        self.release();
         self.in_room = false;
         self.come();
-        self.called = turn;
+        self.called = turn.then(|| self.hold.as_ref().map(|hold| hold.worker.clone()));
+        if !turn {
+            self.hold = None;
+        }
         self.call.way.waits_no_longer(now);
         if let Some(ticket) = &mut self.ticket {
             ticket.had_turn = turn;
@@ -339,10 +360,20 @@ impl Driver {
             self.state.wait(now, limits::REDISPATCH_PAUSE);
         } else if self.state.is_choosing() {
             match self.seek(now) {
-                Destination::InLine => self.stand_in_line(now),
+                Destination::InLine => self.stand_in_line(None, now),
+                Destination::Hold(hold) => self.stand_in_line(Some(hold), now),
+                Destination::Stay => self.stand_in_line(self.hold.clone(), now),
                 Destination::To(target) => {
                     self.take_turn();
+                    // A slot of another worker, to which it was called, is the next one's.
+                    let called = self.called.clone().flatten();
+                    let left =
+                        called.is_some_and(|worker| target.as_ref().is_none_or(|target| target.worker != worker));
                     self.publish(target, now).await;
+                    if left {
+                        self.come();
+                        self.shared.wake(&self.call.model);
+                    }
                 }
                 Destination::Pause { first } => {
                     self.leave_line();
@@ -364,8 +395,10 @@ impl Driver {
 
     /// The free slot that it was called to counts for others again, unless it is on its way there.
     fn come(&mut self) {
-        if std::mem::take(&mut self.called) {
-            self.shared.view().came(&self.call.model);
+        match self.called.take() {
+            None => {}
+            Some(None) => self.shared.view().came(&self.call.model),
+            Some(Some(worker)) => self.shared.view().came_to(&worker),
         }
     }
 
@@ -377,6 +410,7 @@ impl Driver {
     }
 
     fn seek(&mut self, now: Instant) -> Destination {
+        self.held_out |= self.hold.as_ref().is_some_and(|hold| hold.until <= now);
         let recovering = {
             let link = self.shared.bus.link();
             link.borrow().is_recovering(now.into_std(), limits::NO_WORKER_GRACE)
@@ -388,47 +422,13 @@ impl Driver {
             session: self.call.session,
             ticket: self.ticket.as_ref(),
             in_room: self.in_room,
+            hold: self.hold.as_ref(),
+            held_out: self.held_out,
             recovering,
             clustered: self.shared.bus.is_clustered(),
             now,
         };
         self.shared.seek(&mut self.state, &seeker)
-    }
-
-    /// Enters the waiting room, or stays in it.
-    fn stand_in_line(&mut self, now: Instant) {
-        self.come();
-        if !self.in_room {
-            let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
-            let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
-            if let Err(refused) = self.shared.enter(ticket, needs, begun, &self.inbox, now) {
-                return self.not_admitted(refused);
-            }
-            self.in_room = true;
-            self.call.way.waits(now);
-        }
-        self.state.wait(now, limits::WAIT_RETRY);
-        self.shared
-            .say_that_it_waits(&self.call.model, self.call.all_needs(), now);
-        // A slot that became free between the look and the entry woke nobody.
-        self.shared.wake(&self.call.model);
-    }
-
-    /// Leaves the line for a worker.
-    fn take_turn(&mut self) {
-        if let Some(ticket) = self.ticket.as_mut().filter(|_| self.in_room) {
-            self.shared.take_turn(ticket);
-            ticket.had_turn = true;
-            self.in_room = false;
-        }
-    }
-
-    fn leave_line(&mut self) {
-        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
-            self.shared.leave(ticket);
-            self.in_room = false;
-            self.call.way.waits_no_longer(Instant::now());
-        }
     }
 
     /// Waits for the next event or timer and takes it in.

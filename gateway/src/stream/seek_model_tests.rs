@@ -186,6 +186,8 @@ impl World {
             session: None,
             ticket: request.ticket.as_ref(),
             in_room: request.in_room,
+            hold: None,
+            held_out: false,
             recovering: false,
             clustered: self.clustered,
             now,
@@ -198,7 +200,8 @@ impl World {
             &mut Prefixes::default(),
             random,
         ) {
-            Destination::InLine => self.stand_in_line(n),
+            Destination::InLine | Destination::Stay => self.stand_in_line(n),
+            Destination::Hold(hold) => panic!("{hold:?}"),
             Destination::To(target) => {
                 self.leave(n);
                 let target = target.map(|target| target.worker);
@@ -230,7 +233,7 @@ impl World {
             let ticket = request
                 .ticket
                 .get_or_insert_with(|| room.ticket(MODEL, 0, None, 1, now));
-            ticket.line = self.view.distinguishing(MODEL, Features::NONE);
+            ticket.line = self.view.distinguishing(MODEL, Features::NONE).into();
             ticket.begun = request.state.has_begun();
             room.enter(ticket, n, now).unwrap();
             ticket.had_turn = false;
@@ -251,7 +254,7 @@ impl World {
     }
 
     fn wake(&mut self) {
-        let called = take_from_lines(&self.view, &mut self.room, MODEL, self.now);
+        let called = take_from_lines(&mut self.view, &mut self.room, MODEL, self.now);
         for n in called.have_turn.into_iter().chain(called.look) {
             self.requests[n].called = true;
         }
@@ -332,7 +335,15 @@ impl World {
         self.requests[n].ended = true;
         let attempt = 0;
         self.frame(n, attempt, 1, Body::Finish(Finish::default()));
-        self.view.room(&worker(), Room { free: 1, queued: 0 }, self.now);
+        self.view.room(
+            &worker(),
+            Room {
+                free: 1,
+                queued: 0,
+                pending: None,
+            },
+            self.now,
+        );
         self.wake();
     }
 

@@ -24,7 +24,7 @@ impl Bench {
             order: self.orders,
             since: self.now,
             model: "m".to_owned(),
-            line: Features::NONE,
+            line: Features::NONE.into(),
             priority,
             tenant: Some(tenant.to_owned()),
             bytes: 0,

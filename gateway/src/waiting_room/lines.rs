@@ -3,19 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokenbus_protocol::Features;
+use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
 use super::line::Line;
 use super::occupancy::{Bounds, Full, Occupancy};
-use super::ticket::Ticket;
+use super::ticket::{LineKey, Ticket};
 use super::turns::Place;
 
 /// The waiting requests of one gateway. `T` wakes one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct WaitingRoom<T> {
-    models: HashMap<String, Vec<(Features, Line<T>)>>,
+    models: HashMap<String, Vec<(LineKey, Line<T>)>>,
     occupancy: Occupancy,
     waiting: usize,
     bytes: usize,
@@ -49,7 +49,7 @@ impl<T> WaitingRoom<T> {
             order: self.next_order,
             since: now,
             model: model.to_owned(),
-            line: Features::NONE,
+            line: Features::NONE.into(),
             priority,
             tenant,
             bytes,
@@ -76,7 +76,7 @@ impl<T> WaitingRoom<T> {
         let lines = self.models.entry(ticket.model.clone()).or_default();
         let at = lines.iter().position(|(line, _)| *line == ticket.line);
         let at = at.unwrap_or_else(|| {
-            lines.push((ticket.line, Line::default()));
+            lines.push((ticket.line.clone(), Line::default()));
             lines.len() - 1
         });
         if let Some((_, line)) = lines.get_mut(at) {
@@ -109,8 +109,8 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Takes out the request whose turn it is in this line.
-    pub(crate) fn next(&mut self, model: &str, line: Features, now: Instant) -> Option<T> {
-        let place = self.line(model, line)?.next(now)?;
+    pub(crate) fn next(&mut self, model: &str, line: impl Into<LineKey>, now: Instant) -> Option<T> {
+        let place = self.line(model, &line.into())?.next(now)?;
         self.one_less(&place.ticket);
         self.occupancy.leave(&place.ticket);
         Some(place.waker)
@@ -118,8 +118,8 @@ impl<T> WaitingRoom<T> {
 
     /// Takes everyone out of this line, in order. Nobody is charged, because there is no slot for them, and what tenants
     /// were charged before is remembered until the next request leaves: they are about to come back.
-    pub(crate) fn dissolve(&mut self, model: &str, line: Features) -> Vec<T> {
-        let places = self.line(model, line).map(Line::dissolve).unwrap_or_default();
+    pub(crate) fn dissolve(&mut self, model: &str, line: impl Into<LineKey>) -> Vec<T> {
+        let places = self.line(model, &line.into()).map(Line::dissolve).unwrap_or_default();
         let mut wakers = Vec::with_capacity(places.len());
         for place in places {
             self.waiting -= 1;
@@ -136,7 +136,7 @@ impl<T> WaitingRoom<T> {
         ticket: &Ticket,
         how: impl FnOnce(&mut Line<T>, &Ticket) -> Option<Place<T>>,
     ) -> Option<Place<T>> {
-        let place = how(self.line(&ticket.model, ticket.line)?, ticket)?;
+        let place = how(self.line(&ticket.model, &ticket.line)?, ticket)?;
         self.one_less(&place.ticket);
         Some(place)
     }
@@ -163,22 +163,39 @@ impl<T> WaitingRoom<T> {
             .map_or(0, |lines| lines.iter().map(|(_, line)| line.len()).sum())
     }
 
-    /// Requests that wait for `model` in this line.
-    pub(crate) fn waiting_in(&self, model: &str, line: Features) -> usize {
+    /// Requests that wait for any worker of `model` with these needs.
+    pub(crate) fn waiting_in(&self, model: &str, needs: Features) -> usize {
         self.lines(model)
-            .find(|(known, _)| *known == line)
+            .find(|(known, _)| known.worker.is_none() && known.needs == needs)
             .map_or(0, |(_, waiting)| waiting)
     }
 
+    /// Whether the first that waits for `worker` goes before all that it could serve and that wait for any. Those are in
+    /// the lines with the needs of which `does` says so.
+    pub(crate) fn worker_goes_first(
+        &self,
+        model: &str,
+        worker: &Name,
+        does: impl Fn(Features) -> bool,
+        now: Instant,
+    ) -> bool {
+        let lines = || self.models.get(model).into_iter().flatten();
+        let level = |line: &Line<T>| line.first(now).map(|first| first.level());
+        let own = lines().filter(|(key, _)| key.worker.as_ref() == Some(worker));
+        let others = lines().filter(|(key, _)| key.worker.is_none() && does(key.needs));
+        let first = |levels: &mut dyn Iterator<Item = i64>| levels.min().unwrap_or(i64::MAX);
+        first(&mut own.filter_map(|(_, line)| level(line))) <= first(&mut others.filter_map(|(_, line)| level(line)))
+    }
+
     /// The lines in which requests wait for `model`, with how many in each.
-    pub(crate) fn lines(&self, model: &str) -> impl Iterator<Item = (Features, usize)> {
+    pub(crate) fn lines(&self, model: &str) -> impl Iterator<Item = (&LineKey, usize)> {
         let lines = self.models.get(model).into_iter().flatten();
-        lines.map(|(features, line)| (*features, line.len()))
+        lines.map(|(key, line)| (key, line.len()))
     }
 
     /// Models for which requests wait.
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {
-        let waiting = |lines: &Vec<(Features, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
+        let waiting = |lines: &Vec<(LineKey, Line<T>)>| lines.iter().any(|(_, line)| line.len() > 0);
         let models = self.models.iter().filter(move |(_, lines)| waiting(lines));
         models.map(|(model, _)| model.as_str())
     }
@@ -208,9 +225,9 @@ impl<T> WaitingRoom<T> {
         self.waiting == 0
     }
 
-    fn line(&mut self, model: &str, line: Features) -> Option<&mut Line<T>> {
+    fn line(&mut self, model: &str, line: &LineKey) -> Option<&mut Line<T>> {
         let mut lines = self.models.get_mut(model)?.iter_mut();
-        lines.find(|(known, _)| *known == line).map(|(_, queue)| queue)
+        lines.find(|(known, _)| known == line).map(|(_, queue)| queue)
     }
 
     fn one_less(&mut self, ticket: &Ticket) {

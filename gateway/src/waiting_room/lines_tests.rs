@@ -94,7 +94,7 @@ fn requests_that_need_more_have_a_line_of_their_own() {
     let mut room = WaitingRoom::new(bounds(10));
     let plain = room.ticket("m", 0, None, 0, now());
     let picky = Ticket {
-        line: tools,
+        line: tools.into(),
         ..room.ticket("m", 9, None, 0, now())
     };
     room.enter(&picky, "picky", now()).unwrap();

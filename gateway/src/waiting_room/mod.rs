@@ -2,7 +2,8 @@
 //! within a tenant. Pure data.
 //!
 //! The requests of one model stand in one line. Requests that only some of its workers can serve have a line of their
-//! own, so that a slot that they cannot use does not wake them. A request that has begun goes before all others and is
+//! own, so that a slot that they cannot use does not wake them, and so have those that wait for one worker, because it is
+//! sooner than a free one. A request that has begun goes before all others and is
 //! always admitted, because its client has a part of its answer.
 
 mod door;
@@ -16,7 +17,7 @@ mod turns;
 pub(crate) use door::{Door, NotAdmitted};
 pub(crate) use lines::WaitingRoom;
 pub use occupancy::Bounds;
-pub(crate) use ticket::Ticket;
+pub(crate) use ticket::{LineKey, Ticket};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -26,7 +26,7 @@ impl Room {
             order: self.next,
             since: Instant::now(),
             model: "m".to_owned(),
-            line: Features::NONE,
+            line: Features::NONE.into(),
             priority,
             tenant: Some(tenant.to_owned()),
             bytes,

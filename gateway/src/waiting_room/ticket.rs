@@ -2,11 +2,32 @@
 
 use std::time::Duration;
 
-use tokenbus_protocol::Features;
+use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
 /// The level of requests that have begun.
 pub(super) const BEGUN: i64 = i64::MIN;
+
+/// A line: whose slots its requests wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LineKey {
+    /// The needs that some workers of the model lack.
+    pub needs: Features,
+    /// The only worker whose slots they wait for; `None` for any.
+    pub worker: Option<Name>,
+}
+
+impl From<Features> for LineKey {
+    fn from(needs: Features) -> Self {
+        Self { needs, worker: None }
+    }
+}
+
+impl From<&Self> for LineKey {
+    fn from(key: &Self) -> Self {
+        key.clone()
+    }
+}
 
 /// The place of one waiting request. The request keeps it when it was woken in vain, so that it does not lose its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +38,8 @@ pub(crate) struct Ticket {
     pub since: Instant,
     /// The model.
     pub model: String,
-    /// Its line: the needs that some workers of the model lack.
-    pub line: Features,
+    /// Its line.
+    pub line: LineKey,
     /// Higher goes first.
     pub priority: i32,
     /// Who takes turns with the others: its [`Call::party`](crate::call::Call::party).

@@ -10,7 +10,7 @@ fn ticket(order: u64, tenant: &str, tokens: u64) -> Arc<Ticket> {
         order,
         since: Instant::now(),
         model: "m".to_owned(),
-        line: Features::NONE,
+        line: Features::NONE.into(),
         priority: 0,
         tenant: Some(tenant.to_owned()),
         bytes: 0,

@@ -18,13 +18,13 @@ pub(crate) mod refused;
 mod requests;
 mod tenure;
 mod timers;
-mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, SlotsFrom, Subjects, WorkerState};
+use tokenbus_placement::Turns;
+use tokenbus_protocol::{Body, EngineError, ErrorCode, MAX_MODEL_NAME, Name, SlotsFrom, Subjects, WorkerState};
 use tokenbus_telemetry::Tracer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,7 +38,6 @@ use crate::core::intake::Interest;
 use crate::core::refused::Refused;
 use crate::core::tenure::Tenure;
 use crate::core::timers::{Due, Timers};
-use crate::core::turns::Turns;
 use crate::engine::{Engine, EngineInfo, Health};
 use crate::limits;
 use crate::options::Identity;
@@ -95,7 +94,7 @@ pub(crate) struct Core {
     pub(crate) admission: Admission,
     pub(crate) jobs: HashMap<Uuid, AcceptedRequest>,
     pub(crate) timers: Timers,
-    pub(crate) turns: Turns,
+    pub(crate) turns: Turns<Name>,
     pub(crate) drain: Drain,
     /// Bytes of bodies in parts that are announced or here.
     pub(crate) bodies: u64,

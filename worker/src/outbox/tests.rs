@@ -105,7 +105,14 @@ fn check_batches(length: impl Fn(u32) -> usize, count: u32) {
                 }
             })
             .unwrap();
-        assert_eq!(room, Some(Room { free: 3, queued: 0 }));
+        assert_eq!(
+            room,
+            Some(Room {
+                free: 3,
+                queued: 0,
+                pending: None
+            })
+        );
         batches += 1;
     }
     assert_eq!(next, count);

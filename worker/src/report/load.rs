@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tokenbus_protocol::Room;
 use tokio::sync::Notify;
+
+use crate::report::reading::Readings;
 
 /// Slots, running and waiting requests. Counts go up and down where things happen, so that the
 /// frame that ends a stream already tells of its free slot.
@@ -19,6 +22,7 @@ pub(crate) struct Load {
     by_turns: AtomicBool,
     changed: Notify,
     models: Mutex<BTreeMap<String, Arc<Share>>>,
+    readings: OnceLock<Arc<Readings>>,
 }
 
 /// What one model has of the worker.
@@ -56,6 +60,11 @@ impl Load {
     pub(crate) fn set_capacity(&self, slots: u32, accepting: bool) {
         self.slots.store(slots, Ordering::Relaxed);
         self.accepting.store(accepting, Ordering::Relaxed);
+    }
+
+    /// Has its room tell what the engine has to read.
+    pub(crate) fn set_readings(&self, readings: &Arc<Readings>) {
+        let _ = self.readings.set(Arc::clone(readings));
     }
 
     /// Sets whether free slots go to waiting gateways in turn. They are then free only for whom they are kept.
@@ -153,7 +162,11 @@ impl Load {
         } else {
             0
         };
-        Room { free, queued }
+        Room {
+            free,
+            queued,
+            pending: self.readings.get().map(|readings| readings.pending(Instant::now())),
+        }
     }
 
     /// Waits for the next change of running or waiting requests. One task may wait.
@@ -193,12 +206,34 @@ mod tests {
         let share = load.share("m");
         let first = load.occupy(&share);
         let second = load.occupy(&share);
-        assert_eq!(load.room(), Room { free: 0, queued: 0 });
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 0,
+                queued: 0,
+                pending: None
+            }
+        );
         load.set_queued(1);
         drop(first);
-        assert_eq!(load.room(), Room { free: 0, queued: 1 }, "the waiting one takes it");
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 0,
+                queued: 1,
+                pending: None
+            },
+            "the waiting one takes it"
+        );
         load.set_queued(0);
-        assert_eq!(load.room(), Room { free: 1, queued: 0 });
+        assert_eq!(
+            load.room(),
+            Room {
+                free: 1,
+                queued: 0,
+                pending: None
+            }
+        );
         drop(second);
         load.set_by_turns(true);
         let free = |kept| load.room_with(kept).free;

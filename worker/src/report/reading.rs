@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use tokenbus_placement::{Held, PrefillRate, Prompt};
 use tokenbus_protocol::{Finish, ModelPace, WorkerNews};
+use tokio::sync::Notify;
 
 use crate::limits;
 use crate::sync::lock;
@@ -16,6 +17,8 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(crate) struct Readings {
     state: Mutex<State>,
+    /// Much more or much less is to be read than was told.
+    surprise: Notify,
     /// When times began to count.
     origin: Instant,
 }
@@ -24,18 +27,20 @@ pub(crate) struct Readings {
 struct State {
     held: Held,
     models: BTreeMap<String, Pace>,
-    /// Tokens that the engine has still to read.
-    pending: u64,
     /// Somebody has missed a part of what is held.
     asked: bool,
     /// Changes that were told.
     told: u64,
+    /// Tokens that were told to be unread, and when.
+    told_pending: (f32, f64),
 }
 
 /// How fast the engine is with one model.
 #[derive(Debug, Default)]
 struct Pace {
     prefill: PrefillRate,
+    /// Tokens of its prompts that were begun and have no output yet.
+    pending: f32,
     service_ms: Option<f64>,
 }
 
@@ -56,12 +61,13 @@ impl Readings {
         let state = State {
             held: Held::new(limits::HELD_TOKENS, limits::HELD_CUTS, epoch),
             models: BTreeMap::new(),
-            pending: 0,
             asked: false,
             told: 0,
+            told_pending: (0.0, 0.0),
         };
         Arc::new(Self {
             state: Mutex::new(state),
+            surprise: Notify::new(),
             origin: now,
         })
     }
@@ -89,14 +95,15 @@ impl Readings {
         let expected = state.held.holds(prompt);
         state.held.read(prompt);
         let uncached = prompt.tokens().saturating_sub(expected);
-        state.pending += u64::from(uncached);
         let at = self.ms(now);
         if !state.models.contains_key(model) {
             state.models.insert(model.to_owned(), Pace::default());
         }
         if let Some(pace) = state.models.get_mut(model) {
             pace.prefill.began(at);
+            pace.pending += tokens(uncached);
         }
+        self.look(state, at);
         Reading {
             readings: Arc::clone(self),
             model: model.to_owned(),
@@ -109,7 +116,8 @@ impl Readings {
     }
 
     /// What is new since the last news, with at most `at_most` cuts.
-    pub(crate) fn news(&self, at_most: usize) -> WorkerNews {
+    pub(crate) fn news(&self, at_most: usize, now: Instant) -> WorkerNews {
+        let at = self.ms(now);
         let state = &mut *lock(&self.state);
         let all = std::mem::take(&mut state.asked);
         let changes = state
@@ -119,26 +127,77 @@ impl Readings {
         let news = changes.unwrap_or_else(|| state.held.all(at_most));
         state.told = state.held.changes();
         state.held.forget_changes(state.told);
-        let paces = state.models.iter().map(|(model, pace)| ModelPace {
+        let pending = state.unread(at);
+        state.told_pending = (pending, at);
+        let paces = state.models.iter_mut().map(|(model, pace)| ModelPace {
             model: model.clone(),
             prefill: pace.prefill.per_ms(),
             base_ms: pace.prefill.base_ms(),
             #[allow(clippy::cast_possible_truncation, reason = "a time needs no more digits")]
             service_ms: pace.service_ms.map(|ms| ms as f32),
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of 1")]
+            busy: (pace.prefill.busy(at) * 100.0) as u8,
         });
         WorkerNews {
             epoch: news.epoch,
             from: news.from,
             full: news.full,
             changes: ByteBuf::from(news.changes),
-            pending: state.pending,
+            pending: u64::from(whole(pending)),
             paces: paces.collect(),
+        }
+    }
+
+    /// Tokens that the engine has still to read.
+    pub(crate) fn pending(&self, now: Instant) -> u32 {
+        whole(lock(&self.state).unread(self.ms(now)))
+    }
+
+    /// Waits until much more or much less is to be read than gateways can know.
+    pub(crate) async fn surprise(&self) {
+        self.surprise.notified().await;
+    }
+
+    fn look(&self, state: &State, at: f64) {
+        if state.is_surprising(at) {
+            self.surprise.notify_one();
         }
     }
 
     fn ms(&self, now: Instant) -> f64 {
         now.saturating_duration_since(self.origin).as_secs_f64() * 1e3
     }
+}
+
+impl State {
+    fn unread(&self, at: f64) -> f32 {
+        let models = self.models.values();
+        models.map(|pace| pace.prefill.unread(pace.pending, at)).sum()
+    }
+
+    /// Whether what is unread differs from what gateways believe: what they were told, less what was read since.
+    #[allow(clippy::cast_possible_truncation, reason = "an estimate needs no more digits")]
+    fn is_surprising(&self, at: f64) -> bool {
+        let (told, since) = self.told_pending;
+        let rates = self.models.values().filter_map(|pace| pace.prefill.per_ms());
+        let rate = rates.fold(0.0, f32::max);
+        let believed = (told - rate * (at - since) as f32).max(0.0);
+        (self.unread(at) - believed).abs() >= limits::NEWS_TOKENS
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "token counts of prompts are far below 2^24")]
+fn tokens(count: u32) -> f32 {
+    count as f32
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast of a float saturates"
+)]
+fn whole(tokens: f32) -> u32 {
+    tokens as u32
 }
 
 /// One prompt that the engine reads, or has read. Dropping it before its first output means that it was given up.
@@ -189,11 +248,12 @@ impl Reading {
     fn over(&self, now: Instant) {
         let at = self.readings.ms(now);
         let state = &mut *lock(&self.readings.state);
-        let uncached = u64::from(self.tokens.saturating_sub(self.expected));
-        state.pending = state.pending.saturating_sub(uncached);
         if let Some(pace) = state.models.get_mut(&self.model) {
+            let uncached = tokens(self.tokens.saturating_sub(self.expected));
+            pace.pending = (pace.pending - uncached).max(0.0);
             pace.prefill.left(at);
         }
+        self.readings.look(state, at);
     }
 }
 

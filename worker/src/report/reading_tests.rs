@@ -27,25 +27,25 @@ fn what_was_read_is_held_and_told_once() {
     let now = Instant::now();
     let readings = Readings::new(7, now);
     let first = readings.begin("m", &prompt(&[1, 2]), now);
-    assert_eq!(readings.news(100).pending, 2000);
+    assert_eq!(readings.news(100, now).pending, 2000);
     let second = readings.begin("m", &prompt(&[1, 2, 3]), now);
-    let news = readings.news(100);
+    let news = readings.news(100, now);
     assert_eq!(
         (news.pending, news.from, news.changes.len()),
         (3000, 2, 5),
         "two cuts were held"
     );
     drop((first, second));
-    let news = readings.news(100);
+    let news = readings.news(100, now);
     assert_eq!(
         (news.epoch, news.pending, news.from, news.full, news.changes.len()),
         (7, 0, 3, false, 0)
     );
     readings.ask();
-    let news = readings.news(100);
+    let news = readings.news(100, now);
     assert_eq!((news.from, news.full, news.changes.len()), (3, true, 15));
     readings.clear();
-    let news = readings.news(100);
+    let news = readings.news(100, now);
     assert_eq!((news.epoch, news.from, news.changes.len()), (8, 0, 0));
 }
 
@@ -59,7 +59,7 @@ fn rates_are_measured_with_what_the_engine_found_in_its_cache() {
     // Half of it was there, although this worker knew of nothing.
     reading.finished(&finish(Some(250)), at(1400));
     drop(reading);
-    let pace = &readings.news(100).paces[0];
+    let pace = &readings.news(100, now).paces[0];
     assert_eq!(
         (pace.model.as_str(), pace.prefill, pace.service_ms),
         ("m", Some(2.5), Some(1000.0))

@@ -173,6 +173,7 @@ impl Worker {
         let load = Arc::new(Load::default());
         let info = self.engine.info();
         let core = Core::new(self.parts(&subjects, &load, post, ends_sender), info.borrow().clone());
+        load.set_readings(&core.parts.readings);
         let helpers = self.helpers(&subjects, load, letters, Arc::clone(&core.parts.readings));
         let mut running = Loop {
             intake: Intake::new(self.bus.clone(), subjects, self.identity.worker.clone()),

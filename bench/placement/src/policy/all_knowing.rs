@@ -34,7 +34,7 @@ impl Policy for AllKnowing {
             let active = engine.active() as f64;
             queue + f64::from(uncached) / rate + TIE * active
         };
-        cheapest(ask.truth.living(), &mut self.rng, cost).map_or(Choice::Wait(None), Choice::Worker)
+        cheapest(ask.truth.living(), &mut self.rng, cost).map_or(Choice::Wait, Choice::Worker)
     }
 
     fn lost(&mut self, _worker: usize) {}

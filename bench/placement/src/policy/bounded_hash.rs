@@ -49,16 +49,16 @@ impl Policy for BoundedHash {
         from_there
             .map(|(_, worker)| *worker)
             .find(|worker| f64::from(self.loads.own(*worker) + 1) <= bound)
-            .map_or(Choice::Wait(None), Choice::Worker)
+            .map_or(Choice::Wait, Choice::Worker)
     }
 
-    fn sent(&mut self, ask: &Ask<'_>, worker: usize) {
-        self.loads.sent(ask.number, worker, ask.now);
+    fn sent(&mut self, _ask: &Ask<'_>, worker: usize) {
+        self.loads.sent(worker);
         self.total += 1;
     }
 
-    fn ended(&mut self, number: Number, worker: usize, _now: Nanos) {
-        self.loads.ended(number, worker);
+    fn ended(&mut self, _number: Number, worker: usize, _now: Nanos) {
+        self.loads.ended(worker);
         self.total = self.total.saturating_sub(1);
     }
 

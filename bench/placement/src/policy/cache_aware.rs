@@ -85,11 +85,11 @@ impl Policy for CacheAware {
             return Choice::Worker(worker);
         }
         let Self { loads, rng, .. } = self;
-        cheapest(loads.living(), rng, |worker| f64::from(loads.own(worker))).map_or(Choice::Wait(None), Choice::Worker)
+        cheapest(loads.living(), rng, |worker| f64::from(loads.own(worker))).map_or(Choice::Wait, Choice::Worker)
     }
 
     fn sent(&mut self, ask: &Ask<'_>, worker: usize) {
-        self.loads.sent(ask.number, worker, ask.now);
+        self.loads.sent(worker);
         let tree = &mut self.trees[worker];
         let prompt = &ask.request.prompt;
         if let (Some((last, before)), Some((_, mut hold))) = (prompt.split_last(), tree.start(prompt, 0)) {
@@ -99,8 +99,8 @@ impl Policy for CacheAware {
         self.holders.apply(worker, &self.trees[worker].take_changes());
     }
 
-    fn ended(&mut self, number: Number, worker: usize, _now: Nanos) {
-        self.loads.ended(number, worker);
+    fn ended(&mut self, _number: Number, worker: usize, _now: Nanos) {
+        self.loads.ended(worker);
     }
 
     fn lost(&mut self, worker: usize) {

@@ -15,6 +15,10 @@ pub struct Ask<'a> {
     pub request: &'a Request,
     /// Workers that refused it since it last waited, as a set.
     pub refused_by: crate::holders::Set,
+    /// It has waited for this worker, and it is its turn there.
+    pub turn_at: Option<usize>,
+    /// It may wait for one worker.
+    pub may_hold: bool,
     /// The time.
     pub now: Nanos,
     /// What is true of all engines. Only policies whose description says so may look at it.
@@ -26,8 +30,10 @@ pub struct Ask<'a> {
 pub enum Choice {
     /// To this worker.
     Worker(usize),
-    /// Nowhere yet: it waits at the gateway until that hears of a free slot, best of all at this worker.
-    Wait(Option<usize>),
+    /// Nowhere yet: it waits at the gateway for a slot of this worker, but no longer than so many nanoseconds.
+    Hold(usize, Nanos),
+    /// Nowhere yet: it waits at the gateway for any free slot.
+    Wait,
 }
 
 /// A gateway's policy.
@@ -37,6 +43,12 @@ pub trait Policy {
 
     /// The request was sent to this worker.
     fn sent(&mut self, _ask: &Ask<'_>, _worker: usize) {}
+
+    /// The worker has taken the request.
+    fn taken(&mut self, _number: Number, _worker: usize) {}
+
+    /// One request more or less waits for this worker, with so many tokens to be read there.
+    fn held(&mut self, _number: Number, _worker: usize, _more: bool) {}
 
     /// A worker refused a request, because its slots were taken.
     fn refused(&mut self, _number: Number, _worker: usize, _now: Nanos) {}
@@ -49,6 +61,11 @@ pub trait Policy {
 
     /// What a worker says in its answers to this gateway: the requests that it holds.
     fn room(&mut self, _worker: usize, _room: Room, _now: Nanos) {}
+
+    /// Whether a worker can take a request now, as far as is known.
+    fn is_open(&self, _worker: usize) -> bool {
+        false
+    }
 
     /// A worker's status has arrived.
     fn status(&mut self, _worker: usize, _report: &Report, _now: Nanos) {}

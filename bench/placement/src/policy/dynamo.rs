@@ -51,7 +51,7 @@ impl Policy for Dynamo {
             let new = tokens - f64::from(engine.cache.in_use(prompt));
             (prefill + new) / f64::from(BLOCK) + engine.held_blocks()
         };
-        cheapest(living.iter().copied(), rng, cost).map_or(Choice::Wait(None), Choice::Worker)
+        cheapest(living.iter().copied(), rng, cost).map_or(Choice::Wait, Choice::Worker)
     }
 
     fn sent(&mut self, ask: &Ask<'_>, worker: usize) {

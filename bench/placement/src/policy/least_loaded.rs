@@ -26,7 +26,7 @@ impl Policy for LeastLoaded {
             let engine = ask.truth.engine(worker);
             engine.active() as f64 / f64::from(engine.spec().slots)
         };
-        cheapest(self.living.iter().copied(), &mut self.rng, share).map_or(Choice::Wait(None), Choice::Worker)
+        cheapest(self.living.iter().copied(), &mut self.rng, share).map_or(Choice::Wait, Choice::Worker)
     }
 
     fn lost(&mut self, worker: usize) {

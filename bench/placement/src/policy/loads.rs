@@ -1,35 +1,18 @@
-//! How many requests each worker holds, as far as a gateway knows.
-
-use rustc_hash::FxHashMap;
-
-use crate::engine::Number;
-use crate::time::Nanos;
+//! How many of its own requests a gateway has at each worker.
 
 /// What a gateway knows of the workers' loads.
 #[derive(Debug)]
 pub(super) struct Loads {
     lives: Vec<bool>,
-    /// This gateway's own requests.
     own: Vec<u32>,
-    /// All requests, as the worker said last.
-    said: Vec<u32>,
-    /// When this was true.
-    said_at: Vec<Nanos>,
-    /// Own requests sent since then.
-    since: Vec<u32>,
-    sent_at: FxHashMap<Number, Nanos>,
 }
 
 impl Loads {
-    /// Nothing is known yet, and nothing runs.
+    /// Nothing runs.
     pub(super) fn new(workers: usize) -> Self {
         Self {
             lives: vec![true; workers],
             own: vec![0; workers],
-            said: vec![0; workers],
-            said_at: vec![0; workers],
-            since: vec![0; workers],
-            sent_at: FxHashMap::default(),
         }
     }
 
@@ -46,37 +29,14 @@ impl Loads {
         self.own[worker]
     }
 
-    /// All gateways' requests at a worker: what it said last, and what was sent since.
-    pub(super) fn all(&self, worker: usize) -> u32 {
-        self.said[worker] + self.since[worker]
-    }
-
     /// A request was sent.
-    pub(super) fn sent(&mut self, number: Number, worker: usize, now: Nanos) {
+    pub(super) fn sent(&mut self, worker: usize) {
         self.own[worker] += 1;
-        self.since[worker] += 1;
-        self.sent_at.insert(number, now);
     }
 
-    /// A request has ended or was refused.
-    pub(super) fn ended(&mut self, number: Number, worker: usize) {
+    /// A request has ended.
+    pub(super) fn ended(&mut self, worker: usize) {
         self.own[worker] = self.own[worker].saturating_sub(1);
-        if let Some(sent) = self.sent_at.remove(&number)
-            && sent >= self.said_at[worker]
-        {
-            self.since[worker] = self.since[worker].saturating_sub(1);
-        } else {
-            self.said[worker] = self.said[worker].saturating_sub(1);
-        }
-    }
-
-    /// The worker says how many requests it held at `at`.
-    pub(super) fn said(&mut self, worker: usize, active: u32, at: Nanos) {
-        if at >= self.said_at[worker] {
-            self.said[worker] = active;
-            self.said_at[worker] = at;
-            self.since[worker] = 0;
-        }
     }
 
     /// The worker is gone.

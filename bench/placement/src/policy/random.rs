@@ -23,7 +23,7 @@ impl Policy for Random {
     fn place(&mut self, _ask: &Ask<'_>) -> Choice {
         self.rng
             .choice(self.living.iter())
-            .map_or(Choice::Wait(None), |worker| Choice::Worker(*worker))
+            .map_or(Choice::Wait, |worker| Choice::Worker(*worker))
     }
 
     fn lost(&mut self, worker: usize) {

@@ -22,7 +22,7 @@ impl RoundRobin {
 impl Policy for RoundRobin {
     fn place(&mut self, _ask: &Ask<'_>) -> Choice {
         let Some(worker) = self.living.get(self.next % self.living.len().max(1)) else {
-            return Choice::Wait(None);
+            return Choice::Wait;
         };
         self.next += 1;
         Choice::Worker(*worker)

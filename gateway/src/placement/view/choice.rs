@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use tokenbus_placement::{Candidate, Prompt, Reason, expected};
+use tokenbus_placement::{Candidate, Decision, Hold, Prompt, Reason, Room, Verdict, crowding, expected};
 use tokenbus_protocol::{Features, Name};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::super::able::{self, Able};
 use super::super::prefixes::Prefixes;
 use super::View;
 use super::worker::Worker;
-use crate::limits::WORTH_A_HOLDER;
+use crate::limits::{LONGEST_HOLD, WORTH_A_HOLDER};
 
 /// Where a request should go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Choice {
     Queue,
     /// To the waiting room: no worker has a free slot.
     Wait,
+    /// To the waiting room, for this worker's slots: it is full, and sooner than those with a free slot.
+    Hold(Held),
     /// Nowhere: all workers of the model lack these features.
     Cannot(Features),
     /// Nowhere now: no worker has the features, but one had them lately.
@@ -38,6 +40,17 @@ pub struct Ask<'a> {
     pub prompt: &'a Prompt,
     /// A hash of the client's session, if it named one.
     pub session: Option<u64>,
+}
+
+/// A worker that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The worker.
+    pub worker: Name,
+    /// Tokens of the prompt that it has to read.
+    pub tokens: u32,
+    /// After this time it would have been better to go elsewhere.
+    pub bound: Duration,
 }
 
 /// A worker, and why it was chosen.
@@ -88,6 +101,10 @@ pub struct Tried<'a> {
     pub waiting: usize,
     /// It has waited as long as a request should for a lower tier.
     pub overdue: bool,
+    /// It may wait for one worker although others have a free slot.
+    pub may_hold: bool,
+    /// It waited for this worker, and was called to a slot of it.
+    pub turn_at: Option<&'a Name>,
 }
 
 impl View {
@@ -148,19 +165,18 @@ impl View {
         }
         if !fresh && !mixed {
             // Without a coordinator NATS knows better who is free, but not who holds the prompt.
-            let target = self.best(ask, tried, prefixes, now, random);
-            let holds = |target: &Target| untaken == 0 && target.why.cached >= WORTH_A_HOLDER;
-            return target.filter(holds).map_or(Choice::Queue, Choice::Worker);
+            return match self.best(ask, tried, prefixes, now, random) {
+                Choice::Worker(target) if untaken == 0 && target.why.cached >= WORTH_A_HOLDER => Choice::Worker(target),
+                _ => Choice::Queue,
+            };
         }
         match self.best(ask, tried, prefixes, now, random) {
-            Some(target) => Choice::Worker(target),
-            None if bound => Choice::Wait,
-            None if !fresh || untaken > 0 && !mixed => Choice::Queue,
-            None => Choice::Wait,
+            Choice::Wait if !bound && (!fresh || untaken > 0 && !mixed) => Choice::Queue,
+            choice => choice,
         }
     }
 
-    /// The best of the workers that can take the request now, as far as is known.
+    /// The best of the workers that can take the request now, as far as is known, or the one to wait for.
     fn best(
         &self,
         ask: &Ask<'_>,
@@ -168,52 +184,70 @@ impl View {
         prefixes: &mut Prefixes,
         now: Instant,
         random: &mut fastrand::Rng,
-    ) -> Option<Target> {
-        let fresh = self.is_fresh(now);
+    ) -> Choice {
         let tier = if tried.overdue {
             u32::MAX
         } else {
             self.open_tier(ask.model, ask.needs, tried.waiting, 0)
         };
         prefixes.look(ask.prompt, now);
-        let now_ms = prefixes.ms(now);
-        let prior = self.models.get(ask.model).and_then(|model| model.prefill);
-        let tokens = ask.prompt.tokens();
+        let model = self.models.get(ask.model);
+        let facts = Known {
+            fresh: self.is_fresh(now),
+            may_hold: tried.may_hold,
+            now_ms: self.ms(now),
+            prior: model.and_then(|model| model.prefill),
+            crowding: crowding(model.map_or(0.0, |model| model.busy)),
+            now,
+        };
         for (id, (name, worker)) in (0_u32..).zip(&self.workers) {
             if worker.tier > tier || !worker.does(ask.model, ask.needs) || tried.excluded.contains(name) {
                 continue;
             }
             let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));
-            let cached = worker.trust.counted(held);
-            #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
-            let uncached = tokens.saturating_sub(cached) as f32;
-            let expected = expected(uncached, &worker.facts(ask.model, prior, now_ms));
-            prefixes.pick.offer(Candidate {
-                id,
-                name: worker.name,
-                expected_ms: expected.total(),
-                cached,
-                // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
-                open: (!fresh || worker.free() > 0) && !worker.refusals.pause(now),
-            });
+            let turn = tried.turn_at == Some(name);
+            let candidate = candidate((id, worker), ask, (held, turn), &facts);
+            prefixes.pick.offer(candidate);
         }
         let beginning = ask.prompt.cuts().first().map(|cut| cut.hash);
-        let decision = prefixes.pick.decide(ask.session, beginning, random)?;
-        let (name, worker) = self.workers.get_index(decision.id as usize)?;
+        match prefixes.pick.decide(ask.session, beginning, random) {
+            Verdict::Nobody => Choice::Wait,
+            Verdict::Wait(hold) => self.held(hold, ask, prefixes),
+            Verdict::Send(decision) => self.target(decision, ask, prefixes),
+        }
+    }
+
+    fn held(&self, hold: Hold, ask: &Ask<'_>, prefixes: &Prefixes) -> Choice {
+        let Some((name, worker)) = self.workers.get_index(hold.id as usize) else {
+            return Choice::Wait;
+        };
+        let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));
+        let bound = Duration::try_from_secs_f32(hold.bound_ms / 1e3).unwrap_or(LONGEST_HOLD);
+        Choice::Hold(Held {
+            worker: name.clone(),
+            tokens: ask.prompt.tokens().saturating_sub(worker.trust.counted(held)),
+            bound: bound.min(LONGEST_HOLD),
+        })
+    }
+
+    fn target(&self, decision: Decision, ask: &Ask<'_>, prefixes: &Prefixes) -> Choice {
+        let Some((name, worker)) = self.workers.get_index(decision.id as usize) else {
+            return Choice::Wait;
+        };
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "expected times are bounded"
         )]
         let expected_ms = decision.expected_ms as u32;
-        Some(Target {
+        Choice::Worker(Target {
             worker: name.clone(),
             why: Why {
                 reason: decision.reason,
                 expected_ms,
                 cached: decision.cached,
                 claimed: worker.number.map_or(0, |number| prefixes.holdings.of(number)),
-                tokens,
+                tokens: ask.prompt.tokens(),
             },
         })
     }
@@ -238,5 +272,43 @@ impl View {
         if let Some(model) = self.models.get_mut(model) {
             model.called = model.called.saturating_sub(1);
         }
+    }
+}
+
+/// What one decision knows of all workers.
+struct Known {
+    fresh: bool,
+    may_hold: bool,
+    now: Instant,
+    now_ms: u64,
+    prior: Option<f32>,
+    crowding: f32,
+}
+
+/// A worker as a candidate, that holds so many tokens of the prompt; `turn`, if the request was called to its slot.
+#[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
+fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bool), known: &Known) -> Candidate {
+    let cached = worker.trust.counted(held);
+    let uncached = ask.prompt.tokens().saturating_sub(cached) as f32;
+    let facts = worker.facts(ask.model, known.prior, turn, known.now_ms);
+    let expected = expected(uncached, &facts);
+    let room = if worker.refusals.pause(known.now) {
+        Room::None
+    } else if !known.fresh || facts.free > 0 {
+        // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
+        Room::Free
+    } else if known.may_hold && worker.has_pace(ask.model) {
+        Room::In(expected.wait)
+    } else {
+        Room::None
+    };
+    Candidate {
+        id,
+        name: worker.name,
+        expected_ms: expected.total(),
+        cost: expected.cost(known.crowding),
+        cached,
+        busy: 1.0 - facts.free.min(facts.slots) as f32 / facts.slots.max(1) as f32,
+        room,
     }
 }

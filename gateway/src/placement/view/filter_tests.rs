@@ -130,6 +130,7 @@ fn tiers(active: u32, now: Instant) -> View {
             prefill: None,
             base_ms: None,
             service_ms: Some(1000.0),
+            busy: 0,
         };
         let news = WorkerNews {
             paces: vec![pace],

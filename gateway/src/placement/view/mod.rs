@@ -2,6 +2,7 @@
 //! requests under way. Pure data; time is an argument.
 
 pub(super) mod choice;
+mod hold;
 mod labels;
 mod liveness;
 mod news;
@@ -46,6 +47,8 @@ pub struct Model {
     able: SeenFeatures,
     /// The prefill rate of its workers, tokens per millisecond, smoothed; `None` before one has told it.
     prefill: Option<f32>,
+    /// The part of their time in which they read prompts, smoothed.
+    busy: f32,
 }
 
 /// The view of the workers.
@@ -64,6 +67,8 @@ pub struct View {
     marks: Vec<Label>,
     /// Not all workers are of tier 0.
     tiered: bool,
+    /// When times began to count.
+    origin: Option<Instant>,
     /// A longer wait sends requests to the next tier.
     tier_wait: Duration,
     /// By name, so that a listing is sorted.
@@ -166,6 +171,7 @@ impl View {
             let room = Room {
                 free: told.report.slots.saturating_sub(told.report.active),
                 queued: told.report.queued,
+                pending: None,
             };
             worker.tells(room, now);
             worker.room_at = told_at;
@@ -188,6 +194,7 @@ impl View {
             seen: now,
             able: SeenFeatures::default(),
             prefill: None,
+            busy: 0.0,
         });
         model.seen = now;
         Some(model)
@@ -198,13 +205,31 @@ impl View {
         if self.is_full_for(name) {
             return;
         }
+        let now_ms = self.begin_ms(now);
         let worker = self.worker(name, now);
         worker.tells(room, now);
+        if let Some(pending) = room.pending {
+            #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
+            worker.reading.reported(pending as f32, true, now_ms);
+        }
         worker.claimed |= room.free > 0;
         worker.room_at = now;
         worker.slots = worker.slots.max(room.free);
         worker.heard = now;
         worker.pinged = None;
+    }
+
+    /// Milliseconds since the first time that was told.
+    fn ms(&self, now: Instant) -> u64 {
+        let passed = self
+            .origin
+            .map(|origin| now.saturating_duration_since(origin).as_millis());
+        passed.map_or(0, |passed| u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
+    fn begin_ms(&mut self, now: Instant) -> u64 {
+        self.origin.get_or_insert(now);
+        self.ms(now)
     }
 
     /// A worker offers slots to this gateway: it knows that requests wait here.
@@ -347,6 +372,15 @@ impl View {
     pub fn settled(&mut self, name: &Name) {
         if let Some(worker) = self.workers.get_mut(name) {
             worker.pending = worker.pending.saturating_sub(1);
+            worker.answered = worker.answered.saturating_sub(1).min(worker.pending);
+        }
+    }
+
+    /// Answers of the worker to so many of our requests have arrived. Their streams take them in later than the room
+    /// that came with them; until then a slot would count as taken twice, and an offer of it would be declined.
+    pub fn has_answered(&mut self, name: &Name, requests: u32) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            worker.answered = worker.answered.saturating_add(requests).min(worker.pending);
         }
     }
 

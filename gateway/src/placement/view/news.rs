@@ -16,12 +16,12 @@ impl View {
     /// every [`ASK_PREFIXES_EVERY`].
     pub(crate) fn told_news(&mut self, name: &Name, news: WorkerNews, prefixes: &mut Prefixes, now: Instant) -> bool {
         self.left.drain(..).for_each(|number| prefixes.left(number));
-        let now_ms = prefixes.ms(now);
+        let now_ms = self.begin_ms(now);
         let Some(worker) = self.workers.get_mut(name) else {
             return false;
         };
         #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
-        worker.reading.reported(news.pending as f32, now_ms);
+        worker.reading.reported(news.pending as f32, false, now_ms);
         worker.paces = news.paces;
         worker.paces.retain(|pace| pace.model.len() <= MAX_MODEL_NAME);
         worker.paces.truncate(PACES);
@@ -30,6 +30,9 @@ impl View {
             if let (Some(rate), Some(model)) = (rate, self.models.get_mut(pace.model.as_str())) {
                 let mean = model.prefill.get_or_insert(rate);
                 *mean += (rate - *mean) * NEWS_WEIGHT;
+            }
+            if let Some(model) = self.models.get_mut(pace.model.as_str()) {
+                model.busy += (f32::from(pace.busy.min(100)) / 100.0 - model.busy) * NEWS_WEIGHT;
             }
         }
         let cuts = News {
@@ -49,15 +52,26 @@ impl View {
     /// A prompt was sent to this worker, which has `uncached` tokens of it to read.
     pub(crate) fn reads(&mut self, name: &Name, prompt: &Prompt, uncached: u32, prefixes: &mut Prefixes, now: Instant) {
         if let Some(worker) = self.workers.get_mut(name) {
-            worker.reading.placed(uncached);
+            worker.reading.sent(uncached);
             prefixes.placed(prompt, &mut worker.number, now);
         }
     }
 
-    /// The worker has read that prompt, or will not.
+    /// The worker took that prompt (`taken`), or will not.
+    pub(crate) fn takes(&mut self, name: &Name, uncached: u32, taken: bool) {
+        if let Some(worker) = self.workers.get_mut(name) {
+            if taken {
+                worker.reading.taken(uncached);
+            } else {
+                worker.reading.unsent(uncached);
+            }
+        }
+    }
+
+    /// The worker has read a prompt that it took.
     pub(crate) fn has_read(&mut self, name: &Name, uncached: u32) {
         if let Some(worker) = self.workers.get_mut(name) {
-            worker.reading.over(uncached);
+            worker.reading.read(uncached);
         }
     }
 

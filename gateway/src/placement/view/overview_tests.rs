@@ -92,7 +92,15 @@ fn without_one_the_gateway_tells_what_it_knows_by_itself() {
     let mut view = View::default();
     assert_eq!(view.overview(&name("g"), now).snapshot_age_ms, None);
     view.learnt(&name("b"), "m", now, 7);
-    view.room(&name("b"), Room { free: 2, queued: 0 }, now);
+    view.room(
+        &name("b"),
+        Room {
+            free: 2,
+            queued: 0,
+            pending: None,
+        },
+        now,
+    );
     view.learnt(&name("a"), "m", now, 7);
     view.gone(&name("a"), now);
     let seen = view.overview(&name("g"), now);

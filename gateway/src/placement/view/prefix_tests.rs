@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tokenbus_placement::{Cut, Held, Prompt, Reason};
-use tokenbus_protocol::{Feature, Features, ModelPace, Name, WorkerNews};
+use tokenbus_protocol::{Feature, Features, ModelPace, Name, Room, WorkerNews};
 use tokio::time::{Duration, Instant};
 
 use super::super::fixture::{capacity, name, worker};
@@ -108,7 +108,20 @@ fn a_prompt_goes_to_its_holder_until_waiting_there_costs_more() {
         target.worker != name("b") && target.why.reason == Reason::Spilled,
         "{target:?}"
     );
-    // The worker has read them, and says so.
+    // The worker takes and reads them.
+    for _ in 0..3 {
+        bench.view.takes(&name("b"), 1000, true);
+    }
+    assert_eq!(bench.place(&prompt(1, 2000), None).why.reason, Reason::Spilled);
+    for _ in 0..3 {
+        bench.view.has_read(&name("b"), 1000);
+    }
+    let target = bench.place(&prompt(1, 2000), None);
+    assert_eq!(
+        target.worker,
+        name("b"),
+        "at once, and not with the next news: {target:?}"
+    );
     assert!(!bench.tells("b", news(&held, 0)));
     assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("b"));
     held.clear();
@@ -127,6 +140,7 @@ fn an_own_decision_counts_at_once_for_three_seconds() {
     bench
         .view
         .reads(&name("c"), &prompt(1, 2000), 2000, &mut bench.prefixes, bench.now);
+    bench.view.takes(&name("c"), 2000, true);
     bench.view.has_read(&name("c"), 2000);
     assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("c"));
     bench.now += Duration::from_millis(2_900);
@@ -251,4 +265,117 @@ fn names_that_workers_tell_are_kept_once_and_no_longer_than_they_may_be() {
     bench.tells("a", news);
     let paces = &bench.view.workers.get(&name("a")).unwrap().paces;
     assert_eq!(paces.iter().map(|pace| pace.model.len()).collect::<Vec<_>>(), [256]);
+}
+
+/// A worker whose news say that its requests take 100 ms each, and that it reads 2 tokens in a millisecond.
+fn paced(held: &Held, from: u64) -> WorkerNews {
+    WorkerNews {
+        paces: vec![ModelPace {
+            model: "m".into(),
+            prefill: Some(2.0),
+            service_ms: Some(800.0),
+            ..ModelPace::default()
+        }],
+        ..news(held, from)
+    }
+}
+
+#[test]
+fn a_full_holder_is_waited_for_and_its_slots_are_for_those_who_wait() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 8000));
+    bench.tells("b", paced(&held, 0));
+    let full = Room::default();
+    bench.view.room(&name("b"), full, bench.now);
+    let prompt = prompt(1, 8000);
+    let ask = Ask {
+        model: "m",
+        needs: Features::NONE,
+        prompt: &prompt,
+        session: None,
+    };
+    let choose = |bench: &mut Bench, tried: Tried<'_>| {
+        bench
+            .view
+            .choose(&ask, tried, &mut bench.prefixes, bench.now, &mut bench.random)
+    };
+    let patient = Tried {
+        may_hold: true,
+        ..Tried::default()
+    };
+    let Choice::Hold(hold) = choose(&mut bench, patient) else {
+        panic!("4 s of reading against 0.1 s")
+    };
+    assert_eq!((&hold.worker, hold.tokens), (&name("b"), 0));
+    let bound = hold.bound.as_millis();
+    assert!((3_800..4_000).contains(&bound), "{bound}");
+    let spilled = |choice| matches!(choice, Choice::Worker(target) if target.why.reason == Reason::Spilled);
+    assert!(
+        spilled(choose(&mut bench, Tried::default())),
+        "it has waited long enough"
+    );
+    bench.view.hold(&name("b"), 0);
+    bench.view.room(&name("b"), Room { free: 1, ..full }, bench.now);
+    assert!(
+        !matches!(choose(&mut bench, patient), Choice::Worker(target) if target.worker == name("b")),
+        "the slot is for the one that waits"
+    );
+    let b = name("b");
+    bench.view.release(&b, 0);
+    assert_eq!(bench.view.slots_at(&b, "m", Features::NONE, 9), Some(1));
+    bench.view.call_to(&b);
+    assert_eq!(bench.view.slots_at(&b, "m", Features::NONE, 9), Some(0));
+    let called = Tried {
+        turn_at: Some(&b),
+        ..patient
+    };
+    assert!(matches!(choose(&mut bench, called), Choice::Worker(target) if target.worker == b));
+    bench.view.gone(&b, bench.now);
+    assert_eq!(bench.view.slots_at(&b, "m", Features::NONE, 9), None);
+}
+
+#[test]
+fn nobody_is_waited_for_whose_pace_is_unknown_or_who_refuses() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 8000));
+    bench.tells("b", news(&held, 0));
+    bench.view.room(&name("b"), Room::default(), bench.now);
+    let prompt = prompt(1, 8000);
+    let ask = Ask {
+        model: "m",
+        needs: Features::NONE,
+        prompt: &prompt,
+        session: None,
+    };
+    let patient = Tried {
+        may_hold: true,
+        ..Tried::default()
+    };
+    let choice = bench
+        .view
+        .choose(&ask, patient, &mut bench.prefixes, bench.now, &mut bench.random);
+    assert!(matches!(choice, Choice::Worker(_)), "{choice:?}");
+}
+
+#[test]
+fn what_other_gateways_send_is_known_with_each_answer() {
+    let mut bench = Bench::new();
+    let mut held = Held::new(1_000_000, 1000, 9);
+    held.read(&prompt(1, 2000));
+    bench.tells("b", news(&held, 0));
+    let busy = Room {
+        free: 4,
+        queued: 0,
+        pending: Some(9000),
+    };
+    bench.view.room(&name("b"), busy, bench.now);
+    assert_eq!(bench.place(&prompt(1, 2000), None).why.reason, Reason::Spilled);
+    let read = Room {
+        pending: Some(0),
+        ..busy
+    };
+    bench.view.room(&name("b"), read, bench.now);
+    assert_eq!(bench.place(&prompt(1, 2000), None).worker, name("b"));
 }

@@ -43,6 +43,13 @@ pub(super) struct Worker {
     pub(super) asked_at: Option<Instant>,
     /// Our requests that were published to it and not answered yet.
     pub(super) pending: u32,
+    /// Those of them whose answer has arrived and is not taken in yet: what it tells of its room counts them already.
+    pub(super) answered: u32,
+    /// Requests that were called to its free slots and are on their way.
+    pub(super) called: u32,
+    /// Requests that wait for it alone, and the tokens that it would have to read for them.
+    pub(super) line: u32,
+    pub(super) line_tokens: u32,
     /// Our streams that run there.
     pub(super) in_flight: u32,
     /// Requests that it refused.
@@ -81,6 +88,10 @@ impl Worker {
             knows_waiting: None,
             asked_at: None,
             pending: 0,
+            answered: 0,
+            called: 0,
+            line: 0,
+            line_tokens: 0,
             in_flight: 0,
             refusals: Refusals::default(),
             heard: now,
@@ -101,8 +112,33 @@ impl Worker {
         };
     }
 
+    /// Free slots for which no request was called.
     pub(super) fn free(&self) -> u32 {
-        self.room.free.saturating_sub(self.pending)
+        self.vacant().saturating_sub(self.called)
+    }
+
+    /// Free slots to which no request is under way.
+    pub(super) fn vacant(&self) -> u32 {
+        let under_way = self.pending.saturating_sub(self.answered);
+        self.room.free.saturating_sub(under_way)
+    }
+
+    /// Free slots for a request; those for which others wait are theirs, unless it is its turn.
+    pub(super) fn open(&self, turn: bool) -> u32 {
+        if turn {
+            self.vacant()
+        } else {
+            self.free().saturating_sub(self.line)
+        }
+    }
+
+    /// Whether it has told how long its requests hold a slot.
+    pub(super) fn has_pace(&self, model: &str) -> bool {
+        self.slots > 0 && self.pace(model).is_some_and(|pace| pace.service_ms.is_some())
+    }
+
+    fn pace(&self, model: &str) -> Option<&ModelPace> {
+        self.paces.iter().find(|pace| pace.model == model)
     }
 
     /// Its features for `model`, with its marks; `None` if it does not serve the model.
@@ -115,17 +151,19 @@ impl Worker {
         self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
-    /// What a decision about a request for `model` needs. `prior` is the prefill rate of other workers of the model.
-    pub(super) fn facts(&self, model: &str, prior: Option<f32>, now_ms: u64) -> Facts {
-        let pace = self.paces.iter().find(|pace| pace.model == model);
+    /// What a decision about a request for `model` needs. `prior` is the prefill rate of other workers of the model;
+    /// `turn`, whether the request was called to a slot of this one.
+    #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
+    pub(super) fn facts(&self, model: &str, prior: Option<f32>, turn: bool, now_ms: u64) -> Facts {
+        let pace = self.pace(model);
         let prefill = pace.and_then(|pace| pace.prefill).or(prior).unwrap_or(PRIOR_PREFILL);
         #[allow(clippy::cast_possible_truncation, reason = "a time needs no more digits")]
         let token_ms = Some(self.token_ms as f32).filter(|ms| *ms > 0.0);
         Facts {
             slots: self.slots,
-            free: self.free(),
-            queued: self.room.queued,
-            pending: self.reading.tokens(prefill, now_ms),
+            free: self.open(turn),
+            queued: self.room.queued.saturating_add(self.line),
+            pending: self.reading.tokens(prefill, now_ms) + self.line_tokens as f32,
             prefill,
             base_ms: pace.and_then(|pace| pace.base_ms).unwrap_or(0.0),
             service_ms: pace.and_then(|pace| pace.service_ms).unwrap_or(PRIOR_SERVICE_MS),

@@ -61,7 +61,7 @@ impl Drop for Driver {
         while let Some(next) = self.inbox.pop() {
             match next {
                 Next::Event(event) if event.is_accepted() => self.absorb(event),
-                Next::Event(Event::Go) => self.called = true,
+                Next::Event(Event::Go) => self.leaves_room(true, Instant::now()),
                 Next::Event(_) | Next::Passed(_) => {}
             }
         }
@@ -69,10 +69,11 @@ impl Drop for Driver {
         self.carry_out(Instant::now());
         self.settle_all();
         self.read();
+        self.release();
         if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
             self.shared.give_up(ticket);
         }
-        if self.called {
+        if self.called.is_some() {
             self.come();
             // The slot that was free for it is the next one's.
             self.shared.wake(&self.call.model);

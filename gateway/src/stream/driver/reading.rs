@@ -1,10 +1,10 @@
 //! What the driver tells of its prompt: that a worker reads it, has read it, and had a part of it in its cache.
 
 use tokenbus_api::cached_tokens;
-use tokenbus_protocol::Finish;
+use tokenbus_protocol::{Finish, Name};
 use tokio::time::Instant;
 
-use super::Driver;
+use super::{Driver, Reading};
 use crate::placement::Target;
 
 impl Driver {
@@ -19,14 +19,33 @@ impl Driver {
         let uncached = why.tokens.saturating_sub(why.cached);
         if !self.call.prompt.cuts().is_empty() {
             self.shared.reads(worker, &self.call.prompt, uncached, now);
-            self.reading = Some(uncached);
+            self.reading = Some(Reading {
+                tokens: uncached,
+                taken: false,
+            });
+        }
+    }
+
+    /// `worker` took the request.
+    pub(super) fn reading_begins(&mut self, worker: &Name) {
+        let chosen = self.chosen.as_ref().filter(|chosen| chosen.worker == *worker);
+        if let (Some(reading), Some(_)) = (&mut self.reading, chosen)
+            && !reading.taken
+        {
+            reading.taken = true;
+            self.shared.view().takes(worker, reading.tokens, true);
         }
     }
 
     /// The prompt was read, or will not be.
     pub(super) fn read(&mut self) {
-        if let (Some(uncached), Some(chosen)) = (self.reading.take(), &self.chosen) {
-            self.shared.view().has_read(&chosen.worker, uncached);
+        if let (Some(Reading { tokens, taken }), Some(chosen)) = (self.reading.take(), &self.chosen) {
+            let mut view = self.shared.view();
+            if taken {
+                view.has_read(&chosen.worker, tokens);
+            } else {
+                view.takes(&chosen.worker, tokens, false);
+            }
         }
     }
 

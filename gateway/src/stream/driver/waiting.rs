@@ -1,4 +1,4 @@
-//! The stream's reports to the waiting room, and of the workers that it left.
+//! The stream in the waiting room, what it reports there, and of the workers that it left.
 
 use std::time::Duration;
 
@@ -7,9 +7,73 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::call::{CallError, Stage};
+use crate::limits;
+use crate::stream::seek::Hold;
 use crate::waiting_room::NotAdmitted;
 
 impl Driver {
+    /// Enters the waiting room, or stays in it: in the line for any worker, or in that for one.
+    pub(super) fn stand_in_line(&mut self, hold: Option<Hold>, now: Instant) {
+        self.come();
+        let worker = hold.as_ref().map(|hold| &hold.worker);
+        if !self.in_room || worker != self.hold.as_ref().map(|hold| &hold.worker) {
+            self.release();
+            let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
+            let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
+            if let Err(refused) = self.shared.enter(ticket, (needs, worker), begun, &self.inbox, now) {
+                self.in_room = false;
+                return self.not_admitted(refused);
+            }
+            if let Some(Hold { worker, tokens, .. }) = &hold {
+                self.shared.view().hold(worker, *tokens);
+            }
+            if !self.in_room {
+                self.call.way.waits(now);
+            }
+            self.in_room = true;
+        }
+        self.hold = hold;
+        if let Some(Hold { worker, until, .. }) = &self.hold {
+            let left = until.saturating_duration_since(now);
+            self.state.wait(now, left.min(limits::HOLD_LOOK));
+            self.shared.say_that_it_waits_for(worker, now);
+        } else {
+            self.state.wait(now, limits::WAIT_RETRY);
+            self.shared
+                .say_that_it_waits(&self.call.model, self.call.all_needs(), now);
+        }
+        // A slot that became free between the look and the entry woke nobody.
+        self.shared.wake(&self.call.model);
+    }
+
+    /// It waits for one worker no longer.
+    pub(super) fn release(&mut self) {
+        if let Some(Hold { worker, tokens, .. }) = self.hold.as_ref().filter(|_| self.in_room) {
+            self.shared.view().release(worker, *tokens);
+        }
+    }
+
+    /// Leaves the line for a worker.
+    pub(super) fn take_turn(&mut self) {
+        self.release();
+        self.hold = None;
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| self.in_room) {
+            self.shared.take_turn(ticket);
+            ticket.had_turn = true;
+            self.in_room = false;
+        }
+    }
+
+    pub(super) fn leave_line(&mut self) {
+        self.release();
+        self.hold = None;
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| self.in_room) {
+            self.shared.leave(ticket);
+            self.in_room = false;
+            self.call.way.waits_no_longer(Instant::now());
+        }
+    }
+
     /// Reports when workers begin and end the request, for the drain rate.
     pub(super) fn follow_run(&mut self, now: Instant) {
         let model = &self.call.model;

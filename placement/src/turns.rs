@@ -7,31 +7,29 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokenbus_protocol::Name;
-
 /// A slot that is kept for a gateway.
 #[derive(Debug)]
-struct Kept {
-    gateway: Name,
+struct Kept<G> {
+    gateway: G,
     until: Instant,
 }
 
-/// The round of the waiting gateways, and the slots that are kept for them.
+/// The round of the waiting gateways, and the slots that are kept for them. `G` names a gateway.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub struct Turns<G> {
     /// Each gateway once, the next one first.
-    round: VecDeque<Name>,
+    round: VecDeque<G>,
     /// The oldest offer first.
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Kept<G>>,
     /// Gateways in the round at most.
     bound: usize,
     /// How long an offer holds.
     patience: Duration,
 }
 
-impl Turns {
+impl<G: Clone + PartialEq> Turns<G> {
     /// A round of at most `bound` gateways, whose offers hold for `patience`.
-    pub(crate) fn new(bound: usize, patience: Duration) -> Self {
+    pub fn new(bound: usize, patience: Duration) -> Self {
         Self {
             round: VecDeque::new(),
             kept: VecDeque::new(),
@@ -41,14 +39,14 @@ impl Turns {
     }
 
     /// Requests wait at `gateway`.
-    pub(crate) fn waits(&mut self, gateway: &Name) {
+    pub fn waits(&mut self, gateway: &G) {
         if self.round.len() < self.bound && !self.round.contains(gateway) {
             self.round.push_back(gateway.clone());
         }
     }
 
     /// Offers slots of which `free` are free, offered ones among them, and returns for whom they are, one name for each.
-    pub(crate) fn offer(&mut self, free: u32, now: Instant) -> Vec<Name> {
+    pub fn offer(&mut self, free: u32, now: Instant) -> Vec<G> {
         let mut offered = Vec::new();
         while self.kept() < free
             && let Some(gateway) = self.round.pop_front()
@@ -64,13 +62,13 @@ impl Turns {
     }
 
     /// A request of `gateway` takes a slot that was kept for it, or needs none. False if none was.
-    pub(crate) fn redeem(&mut self, gateway: &Name) -> bool {
+    pub fn redeem(&mut self, gateway: &G) -> bool {
         let index = self.kept.iter().position(|kept| kept.gateway == *gateway);
         index.is_some_and(|index| self.kept.remove(index).is_some())
     }
 
     /// `gateway` has no request for `slots` of the slots that it was offered.
-    pub(crate) fn decline(&mut self, gateway: &Name, slots: u32) {
+    pub fn decline(&mut self, gateway: &G, slots: u32) {
         for _ in 0..slots {
             if !self.redeem(gateway) {
                 break;
@@ -80,13 +78,13 @@ impl Turns {
     }
 
     /// `gateway` is gone.
-    pub(crate) fn forget(&mut self, gateway: &Name) {
+    pub fn forget(&mut self, gateway: &G) {
         self.kept.retain(|kept| kept.gateway != *gateway);
         self.round.retain(|waiting| waiting != gateway);
     }
 
     /// Ends the offers that nobody took in time, and returns their gateways, which leave the round.
-    pub(crate) fn lapse(&mut self, now: Instant) -> Vec<Name> {
+    pub fn lapse(&mut self, now: Instant) -> Vec<G> {
         let mut lapsed = Vec::new();
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.until <= now) {
             self.round.retain(|waiting| *waiting != kept.gateway);
@@ -96,24 +94,24 @@ impl Turns {
     }
 
     /// Nobody gets a slot any more.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.round.clear();
         self.kept.clear();
     }
 
     /// Slots that are kept.
-    pub(crate) fn kept(&self) -> u32 {
+    pub fn kept(&self) -> u32 {
         u32::try_from(self.kept.len()).unwrap_or(u32::MAX)
     }
 
     /// Slots that are kept for `gateway`.
-    pub(crate) fn kept_for(&self, gateway: &Name) -> u32 {
+    pub fn kept_for(&self, gateway: &G) -> u32 {
         let kept = self.kept.iter().filter(|kept| kept.gateway == *gateway).count();
         u32::try_from(kept).unwrap_or(u32::MAX)
     }
 
     /// Whether free slots go by turns: somebody waits.
-    pub(crate) fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         !self.round.is_empty() || !self.kept.is_empty()
     }
 }
@@ -125,11 +123,11 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
-    fn gateways(count: usize) -> Vec<Name> {
-        (0..count).map(|n| Name::new(&format!("g{n}")).unwrap()).collect()
+    fn gateways(count: usize) -> Vec<usize> {
+        (0..count).collect()
     }
 
-    fn round(count: usize) -> (Turns, Vec<Name>) {
+    fn round(count: usize) -> (Turns<usize>, Vec<usize>) {
         let (mut turns, gateways) = (Turns::new(8, PATIENCE), gateways(count));
         for gateway in &gateways {
             turns.waits(gateway);
@@ -157,16 +155,13 @@ mod tests {
     fn who_declines_or_lets_an_offer_pass_leaves_the_round() {
         let (mut turns, g) = round(3);
         let now = Instant::now();
-        assert_eq!(
-            turns.offer(4, now),
-            [g[0].clone(), g[1].clone(), g[2].clone(), g[0].clone()]
-        );
+        assert_eq!(turns.offer(4, now), [g[0], g[1], g[2], g[0]]);
         turns.decline(&g[0], 1);
         assert_eq!((turns.kept_for(&g[0]), turns.kept()), (1, 3), "it takes the other one");
         assert!(turns.redeem(&g[0]) && turns.redeem(&g[1]));
         assert_eq!(turns.lapse(now + PATIENCE / 2), []);
-        assert_eq!(turns.lapse(now + PATIENCE), [g[2].clone()]);
-        assert_eq!(turns.offer(1, now), [g[1].clone()], "the only one left");
+        assert_eq!(turns.lapse(now + PATIENCE), [g[2]]);
+        assert_eq!(turns.offer(1, now), [g[1]], "the only one left");
         turns.forget(&g[1]);
         assert!(!turns.is_on());
     }

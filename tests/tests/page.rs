@@ -45,7 +45,7 @@ fn scripts(upstream: &Upstream) {
     let failed = json!({"error": {"message": "Out of memory.", "type": "server_error", "param": null, "code": "oom"}});
     upstream.next(Script::stream().role().text("half an ").data(&failed.to_string()));
     let streamed = STREAMED.into_iter().fold(Script::stream().role(), |script, part| {
-        script.text(part).pause(Duration::from_millis(900))
+        script.text(part).pause(Duration::from_millis(1500))
     });
     upstream.next(streamed.finish("stop").done());
     // A character at a time: what is half there must be as harmless as the whole.

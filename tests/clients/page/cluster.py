@@ -64,7 +64,7 @@ def says_that_a_model_is_gone():
     until("the lost worker", lambda: every(f'[data-lost="{odd}"]') and "silent for" in text(f'[data-lost="{odd}"]'))
     picture("gone-light")
     os.kill(plan["odd_pid"], signal.SIGCONT)
-    until("it is back", lambda: not find("#gone").is_displayed() and options() == ["odd", "sim"])
+    until("it is back", lambda: not find("#gone").is_displayed() and options() == ["odd", "sim"], 60)
     until("it can be asked", lambda: find("#send").is_enabled())
     until("the worker is back", lambda: every(f'[data-worker="{odd}"]') and not every(f'[data-lost="{odd}"]'))
 

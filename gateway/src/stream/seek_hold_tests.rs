@@ -23,7 +23,6 @@ const FULL: Room = Room {
     pending: None,
 };
 
-/// One request, as its driver holds it.
 #[derive(Debug, Clone)]
 struct Request {
     state: StreamState,
@@ -168,7 +167,6 @@ impl World {
         self.take_in(n, &actions);
     }
 
-    /// Does what the driver does to place its stream.
     fn look(&mut self, n: usize, prefixes: &mut Prefixes) {
         let now = self.now;
         let request = &mut self.requests[n];
@@ -325,7 +323,6 @@ impl World {
         if let Some(target) = &target {
             self.view.settled(target);
         }
-        // What NATS hands out goes to whoever lives, `b` at least.
         let free = || (0..2).find(|at| self.alive[*at] && self.runs[*at].is_none());
         let worker = target.unwrap_or_else(|| name(WORKERS[free().unwrap_or(1)]));
         let at = usize::from(worker == name("b"));

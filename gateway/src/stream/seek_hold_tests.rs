@@ -3,8 +3,7 @@
 //! gone; and nobody waits for one worker for longer than was right at first.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use tokenbus_placement::{Cut, Held};
@@ -24,7 +23,6 @@ const FULL: Room = Room {
     pending: None,
 };
 
-/// One request, as its driver holds it.
 #[derive(Debug, Clone)]
 struct Request {
     state: StreamState,
@@ -169,7 +167,6 @@ impl World {
         self.take_in(n, &actions);
     }
 
-    /// Does what the driver does to place its stream.
     fn look(&mut self, n: usize, prefixes: &mut Prefixes) {
         let now = self.now;
         let request = &mut self.requests[n];
@@ -326,7 +323,6 @@ impl World {
         if let Some(target) = &target {
             self.view.settled(target);
         }
-        // What NATS hands out goes to whoever lives, `b` at least.
         let free = || (0..2).find(|at| self.alive[*at] && self.runs[*at].is_none());
         let worker = target.unwrap_or_else(|| name(WORKERS[free().unwrap_or(1)]));
         let at = usize::from(worker == name("b"));
@@ -437,7 +433,7 @@ impl World {
     }
 
     fn fingerprint(&self) -> u64 {
-        let mut text = Text(DefaultHasher::new());
+        let mut hasher = DefaultHasher::new();
         let Self {
             requests,
             view,
@@ -447,18 +443,8 @@ impl World {
             runs,
             left,
         } = self;
-        write!(text, "{requests:?} {view:?} {room:?} {alive:?} {runs:?} {left}").unwrap();
-        text.0.finish()
-    }
-}
-
-/// Hashes text without storing it.
-struct Text(DefaultHasher);
-
-impl std::fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.write(text.as_bytes());
-        Ok(())
+        format!("{requests:?} {view:?} {room:?} {alive:?} {runs:?} {left}").hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -510,20 +496,4 @@ fn nobody_sleeps_for_a_worker_that_is_gone_or_free_or_no_longer_best() {
         );
         assert!(seen.held > 10, "{seen:?}");
     }
-}
-
-#[test]
-fn a_request_with_a_part_of_its_answer_waits_for_no_single_worker_and_goes_first() {
-    let mut prefixes = Prefixes::default();
-    let mut world = World::new(2, 0, &mut prefixes);
-    world.apply(Step::Look(0), &mut prefixes);
-    world.apply(Step::Answer(0), &mut prefixes);
-    world.apply(Step::Look(1), &mut prefixes);
-    assert!(world.requests[1].hold.is_some(), "{world:#?}");
-    let does = |_| true;
-    assert!(world.room.worker_goes_first(MODEL, &name("a"), does, world.now));
-    let mut begun = world.room.ticket(MODEL, 0, None, 1, world.now);
-    begun.begun = true;
-    world.room.enter(&begun, 9, world.now).unwrap();
-    assert!(!world.room.worker_goes_first(MODEL, &name("a"), does, world.now));
 }

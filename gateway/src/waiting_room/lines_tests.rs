@@ -218,3 +218,33 @@ fn a_new_request_is_told_how_many_go_before_it_at_least() {
         "the newest goes first while clients leave"
     );
 }
+
+#[test]
+fn a_line_for_one_worker_goes_first_unless_the_others_have_begun_or_a_higher_class() {
+    let mut room = WaitingRoom::new(Bounds {
+        requests: 100,
+        bytes: 1000,
+    });
+    let worker = Name::new("w").unwrap();
+    let mut held = room.ticket("m", 0, None, 1, now());
+    held.line.worker = Some(worker.clone());
+    room.enter(&held, "held", now()).unwrap();
+    let goes_first = |room: &WaitingRoom<&str>, does: bool| room.worker_goes_first("m", &worker, |_| does, now());
+    let enter = |room: &mut WaitingRoom<&'static str>, priority, begun| {
+        let mut ticket = room.ticket("m", priority, None, 1, now());
+        ticket.begun = begun;
+        room.enter(&ticket, "any", now()).unwrap();
+        ticket
+    };
+    enter(&mut room, 0, false);
+    assert!(goes_first(&room, true));
+    assert_eq!(room.waiting_in("m", Features::NONE), 1, "lines are counted apart");
+    for (priority, begun) in [(5, false), (0, true)] {
+        let other = enter(&mut room, priority, begun);
+        assert!(!goes_first(&room, true));
+        assert!(goes_first(&room, false), "the worker could not serve it");
+        room.leave(&other);
+    }
+    assert_eq!(room.next("m", &held.line, now()), Some("held"));
+    assert_eq!(room.next("m", &held.line, now()), None);
+}

@@ -201,6 +201,9 @@ pub struct Totals {
     /// Milliseconds from their arrival at the worker to that output, together.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first_output_ms: u64,
+    /// Times that its engine was ready and then was not: its process ended, or it did not answer or generate any more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub engine_losses: u64,
 }
 
 /// Quantiles of a latency in milliseconds; all 0 without recent measurements.

@@ -53,7 +53,7 @@ const OUTCOMES: [(&str, Count); 4] = [
     ("cancelled", |totals| float(totals.cancelled)),
 ];
 
-const COUNTS: [(&str, &str, Count); 6] = [
+const COUNTS: [(&str, &str, Count); 7] = [
     ("completion_tokens", "Completion tokens of each worker", |totals| {
         float(totals.tokens)
     }),
@@ -81,6 +81,11 @@ const COUNTS: [(&str, &str, Count); 6] = [
         "first_output_seconds",
         "From the arrival of those requests at the worker to their first output, together",
         |totals| float(totals.first_output_ms) / 1000.0,
+    ),
+    (
+        "engine_losses",
+        "Times that each worker's engine was ready and then was not: its process ended, or it did not answer or generate",
+        |totals| float(totals.engine_losses),
     ),
 ];
 

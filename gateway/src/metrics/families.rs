@@ -13,7 +13,8 @@ use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{
-    CauseLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels, RequestLabels, UNKNOWN,
+    CauseLabel, ClassLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels,
+    RequestLabels, UNKNOWN,
 };
 use super::pace::ITL_BUCKETS;
 
@@ -33,6 +34,7 @@ pub(super) struct Families {
     pub(super) refusals: Family<RefusalLabels, Counter>,
     pub(super) in_flight: Gauge,
     pub(super) waiting: Gauge,
+    pub(super) waiting_by_class: Family<ClassLabel, Gauge>,
     pub(super) waiting_bytes: Gauge,
     pub(super) connections: Connections,
     pub(super) attempts: Counter,
@@ -59,6 +61,7 @@ impl Default for Families {
             refusals: Family::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
+            waiting_by_class: Family::default(),
             waiting_bytes: Gauge::default(),
             connections: Connections::default(),
             attempts: Counter::default(),
@@ -108,8 +111,8 @@ impl Families {
         );
         registry.register(
             "requests_waiting",
-            "Requests that wait for a worker with room",
-            f.waiting.clone(),
+            "Requests that wait for a worker with room, by class: begun (a worker had it before), high, normal, low (by priority)",
+            f.waiting_by_class.clone(),
         );
         registry.register_with_unit(
             "waiting",
@@ -186,6 +189,9 @@ impl Families {
         ] {
             let cause = cause.as_str();
             drop(self.failovers.get_or_create(&CauseLabel { cause }));
+        }
+        for class in ["begun", "high", "normal", "low"] {
+            drop(self.waiting_by_class.get_or_create(&ClassLabel { class }));
         }
         for seen in ["here", "elsewhere"] {
             drop(self.deadly.get_or_create(&DeadlyLabel { seen }));

@@ -83,6 +83,12 @@ pub(super) struct DeadlyLabel {
     pub(super) seen: &'static str,
 }
 
+/// Who waits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ClassLabel {
+    pub(super) class: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CauseLabel {
     pub(super) cause: &'static str,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use keys::Tokens;
 pub(crate) use labels::{CLIENT_GONE, Outcome};
-use labels::{CauseLabel, DeadlyLabel, PlacementLabel};
+use labels::{CauseLabel, ClassLabel, DeadlyLabel, PlacementLabel};
 pub(crate) use meter::Meter;
 pub(crate) use pace::Pace;
 
@@ -34,9 +34,23 @@ impl Metrics {
         self.0.register(registry);
     }
 
-    /// Requests that wait for a free slot. The waiting room sets it.
+    /// Requests that wait for a free slot, all classes together.
     pub fn waiting(&self) -> &Gauge {
         &self.0.waiting
+    }
+
+    /// Takes in how many requests wait, by the label of their class. The waiting room counts them.
+    pub(crate) fn set_waiting(&self, classes: impl Iterator<Item = (&'static str, usize)>) {
+        let mut all = 0;
+        for (class, waiting) in classes {
+            let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+            self.0
+                .waiting_by_class
+                .get_or_create(&ClassLabel { class })
+                .set(waiting);
+            all += waiting;
+        }
+        self.0.waiting.set(all);
     }
 
     /// Bytes of the bodies of waiting requests. The waiting room sets it.

@@ -218,15 +218,17 @@ impl Shared {
     }
 
     fn count_waiting(&self) {
-        let (waiting, bytes) = {
+        let (classes, bytes) = {
             let room = &lock(&self.waiting).room;
-            (room.len(), room.bytes())
+            (room.by_class(), room.bytes())
         };
-        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        if waiting > 0 {
+        self.metrics
+            .set_waiting(classes.map(|(class, waiting)| (class.as_str(), waiting)));
+        if self.metrics.waiting().get() > 0 {
             self.tell_waiting.ring();
         }
-        self.metrics.waiting().set(gauge(waiting));
-        self.metrics.waiting_bytes().set(gauge(bytes));
+        self.metrics
+            .waiting_bytes()
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::line::Line;
 use super::occupancy::{Bounds, Full, Occupancy};
-use super::ticket::{LineKey, Ticket};
+use super::ticket::{Class, LineKey, Ticket};
 use super::turns::Place;
 
 /// The waiting requests of one gateway. `T` wakes one.
@@ -17,7 +17,8 @@ use super::turns::Place;
 pub(crate) struct WaitingRoom<T> {
     models: HashMap<String, Vec<(LineKey, Line<T>)>>,
     occupancy: Occupancy,
-    waiting: usize,
+    /// By class.
+    waiting: [usize; Class::ALL.len()],
     bytes: usize,
     next_order: u64,
 }
@@ -28,7 +29,7 @@ impl<T> WaitingRoom<T> {
         Self {
             models: HashMap::new(),
             occupancy: Occupancy::new(bounds),
-            waiting: 0,
+            waiting: [0; Class::ALL.len()],
             bytes: 0,
             next_order: 0,
         }
@@ -80,7 +81,9 @@ impl<T> WaitingRoom<T> {
             lines.len() - 1
         });
         if let Some((_, line)) = lines.get_mut(at) {
-            self.waiting += 1;
+            if let Some(waiting) = self.waiting.get_mut(ticket.class() as usize) {
+                *waiting += 1;
+            }
             self.bytes += ticket.bytes;
             line.enter(ticket, waker, now);
         }
@@ -122,8 +125,7 @@ impl<T> WaitingRoom<T> {
         let places = self.line(model, &line.into()).map(Line::dissolve).unwrap_or_default();
         let mut wakers = Vec::with_capacity(places.len());
         for place in places {
-            self.waiting -= 1;
-            self.bytes -= place.ticket.bytes;
+            self.uncount(&place.ticket);
             self.occupancy.leave(&place.ticket);
             wakers.push(place.waker);
         }
@@ -202,7 +204,12 @@ impl<T> WaitingRoom<T> {
 
     /// Waiting requests over all models.
     pub(crate) fn len(&self) -> usize {
-        self.waiting
+        self.waiting.iter().sum()
+    }
+
+    /// Waiting requests over all models, by class.
+    pub(crate) fn by_class(&self) -> impl Iterator<Item = (Class, usize)> + use<T> {
+        Class::ALL.into_iter().zip(self.waiting)
     }
 
     /// Bytes of their bodies.
@@ -222,7 +229,7 @@ impl<T> WaitingRoom<T> {
 
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting == 0
+        self.len() == 0
     }
 
     fn line(&mut self, model: &str, line: &LineKey) -> Option<&mut Line<T>> {
@@ -230,9 +237,15 @@ impl<T> WaitingRoom<T> {
         lines.find(|(known, _)| known == line).map(|(_, queue)| queue)
     }
 
-    fn one_less(&mut self, ticket: &Ticket) {
-        self.waiting -= 1;
+    fn uncount(&mut self, ticket: &Ticket) {
+        if let Some(waiting) = self.waiting.get_mut(ticket.class() as usize) {
+            *waiting -= 1;
+        }
         self.bytes -= ticket.bytes;
+    }
+
+    fn one_less(&mut self, ticket: &Ticket) {
+        self.uncount(ticket);
         if let Some(lines) = self.models.get_mut(&ticket.model) {
             lines.retain(|(_, queue)| queue.len() > 0);
             if lines.is_empty() {

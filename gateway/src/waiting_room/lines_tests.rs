@@ -27,6 +27,28 @@ fn drain(room: &mut WaitingRoom<&'static str>) -> Vec<&'static str> {
 }
 
 #[test]
+fn who_waits_is_counted_by_class() {
+    let mut room = WaitingRoom::new(bounds(8));
+    let mut tickets: Vec<Ticket> = [5, 1, 0, -3]
+        .map(|priority| room.ticket("m", priority, None, 0, now()))
+        .into();
+    tickets[1].begun = true;
+    for ticket in &tickets {
+        room.enter(ticket, "waker", now()).unwrap();
+    }
+    let counts = |room: &WaitingRoom<&str>| room.by_class().map(|(_, waiting)| waiting).collect::<Vec<_>>();
+    assert_eq!(counts(&room), [1, 1, 1, 1]);
+    room.leave(&tickets[0]);
+    assert!(
+        room.next("m", Features::NONE, now()).is_some(),
+        "the one that has begun"
+    );
+    assert_eq!(counts(&room), [0, 0, 1, 1]);
+    assert_eq!(room.dissolve("m", Features::NONE).len(), 2);
+    assert_eq!(counts(&room), [0, 0, 0, 0]);
+}
+
+#[test]
 fn priority_first_then_first_come() {
     let mut room = room(&[
         (0, None, "a"),

@@ -56,7 +56,45 @@ pub(crate) struct Ticket {
     pub had_turn: bool,
 }
 
+/// Who waits, as the metrics tell it. Priorities are numbers of the operator's; labels are few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// A worker has had it before.
+    Begun,
+    /// A priority above 0.
+    High,
+    /// Priority 0.
+    Normal,
+    /// A priority below 0.
+    Low,
+}
+
+impl Class {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 4] = [Self::Begun, Self::High, Self::Normal, Self::Low];
+
+    /// Its label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
 impl Ticket {
+    /// Its class.
+    pub(crate) fn class(&self) -> Class {
+        match self.priority {
+            _ if self.begun => Class::Begun,
+            1.. => Class::High,
+            0 => Class::Normal,
+            _ => Class::Low,
+        }
+    }
+
     /// Its level in its line. The lowest goes first.
     pub(super) fn level(&self) -> i64 {
         if self.begun { BEGUN } else { -i64::from(self.priority) }

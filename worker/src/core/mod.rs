@@ -181,6 +181,9 @@ impl Core {
         }
         self.admission.set_slots(self.parts.slots.unwrap_or(info.slots));
         let down = matches!(info.health, Health::Down(_));
+        if down && matches!(self.info.health, Health::Ready) {
+            self.parts.metrics.engine_losses.inc();
+        }
         self.info = info;
         if down {
             // An engine that comes back begins with an empty cache.

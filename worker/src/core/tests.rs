@@ -142,8 +142,10 @@ async fn an_engine_that_is_down_refuses_and_hands_over_what_waits() {
         health: Health::Down("crashed".into()),
         ..info(1)
     };
+    b.core.on_info(down.clone(), b.now);
     b.core.on_info(down, b.now);
     b.settle();
+    assert_eq!(b.core.parts.metrics.totals().engine_losses, 1, "told twice, lost once");
     assert_eq!(b.said(), ["2: error engine_unavailable true"]);
     assert_eq!(b.reason(&request(3, 0)), "3: reject unavailable");
     assert_eq!(b.core.state(), WorkerState::Unavailable);

@@ -101,6 +101,7 @@ pub struct Metrics {
     pub(crate) queued: Gauge,
     pub(crate) gateways: Gauge,
     pub(crate) gateways_lost: Counter,
+    pub(crate) engine_losses: Counter,
     pub(crate) outbox_bytes: Gauge,
     ttft_seconds: Histogram,
     /// Only quantiles, set when the status is made: a histogram would cost each token a lock more.
@@ -148,6 +149,7 @@ impl Default for Metrics {
             queued: Gauge::default(),
             gateways: Gauge::default(),
             gateways_lost: Counter::default(),
+            engine_losses: Counter::default(),
             outbox_bytes: Gauge::default(),
             ttft_seconds: Histogram::new(TTFT_BUCKETS),
             itl_seconds: Family::default(),
@@ -200,6 +202,11 @@ impl Metrics {
             "worker_gateways_lost",
             "Gateways whose streams were stopped because they are gone",
             self.gateways_lost.clone(),
+        );
+        r.register(
+            "worker_engine_losses",
+            "Times that the engine was ready and then was not",
+            self.engine_losses.clone(),
         );
         r.register(
             "worker_outbox_bytes",
@@ -255,6 +262,7 @@ impl Metrics {
             spans_dropped: self.spans.dropped(),
             first_outputs: self.first_outputs.get(),
             first_output_ms: self.first_output_ms.get(),
+            engine_losses: self.engine_losses.get(),
         }
     }
 
@@ -346,6 +354,7 @@ mod tests {
             &m.offers,
             &m.lapsed_offers,
             &m.gateways_lost,
+            &m.engine_losses,
         ];
         for counter in counters {
             counter.inc();

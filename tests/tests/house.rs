@@ -69,7 +69,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "placement",
         &[
-            &["limits", "pending", "rates"],
+            &["limits", "pending", "rates", "turns"],
             &["chain", "score", "trust", "pick"],
             &["news"],
             &["directory", "held"],
@@ -207,7 +207,8 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
             &["random"],
             &["prompt", "queue"],
             &["cache", "cuts"],
-            &["engine", "holders"],
+            &["engine", "holders", "offers"],
+            &["lines"],
             &["setting"],
             &["reporter"],
             &["fleet", "worker_side"],

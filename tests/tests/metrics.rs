@@ -54,7 +54,7 @@ fn is(value: f64, expected: f64) {
 async fn after_the_last_left(client: Client) -> Vec<Sample> {
     eventually("the client that left to be counted", async || {
         let all = samples(client).await;
-        let gone = value(&all, "requests_total", &[("outcome", "cancelled")]);
+        let gone = value(&all, "gateway_requests_total", &[("outcome", "cancelled")]);
         let left = value(&all, "requests_in_flight", &[]);
         if gone > 0.0 && left < 0.5 {
             Ok(all)
@@ -100,7 +100,7 @@ async fn every_outcome_is_counted_with_tokens_and_latencies() {
     drop(left);
 
     let all = after_the_last_left(client).await;
-    let requests = |outcome| value(&all, "requests_total", &[("outcome", outcome)]);
+    let requests = |outcome| value(&all, "gateway_requests_total", &[("outcome", outcome)]);
     is(requests("succeeded"), 2.0);
     is(requests("rejected"), 2.0);
     is(requests("failed"), 1.0);
@@ -109,7 +109,7 @@ async fn every_outcome_is_counted_with_tokens_and_latencies() {
     is(
         value(
             &all,
-            "requests_total",
+            "gateway_requests_total",
             &[("model", "m"), ("outcome", "succeeded"), ("status", "200")],
         ),
         2.0,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustyline::history::History as _;
 
-use super::interactive::LineEditor;
+use super::lines::LineEditor;
 use crate::limits;
 
 /// The value of `--history` for none.
@@ -68,7 +68,7 @@ fn folder_of(path: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::interactive::editor;
+    use super::super::lines::editor;
     use super::*;
 
     fn place(given: Option<&str>, variables: &[(&str, &str)]) -> Option<PathBuf> {

@@ -2,87 +2,18 @@
 
 use std::process::ExitCode;
 
-use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
-use rustyline::history::DefaultHistory;
-use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Config, Editor, Helper};
 
 use super::api::{Api, Message};
 use super::history::Kept;
+use super::lines::{LineEditor, editor, joined};
 use super::terminal::Printer;
 use super::{ChatError, Outcome, ask};
-use crate::{limits, ui};
+use crate::ui;
 
 const HELP: &str = "/quit or Ctrl-D leaves, /reset starts anew, /model NAME changes the model, \
                     Ctrl-C stops an answer; a line that ends with \\ goes on in the next, and what stands between \
                     \"\"\" and \"\"\" may have many lines";
-
-/// Before and after a question of several lines.
-const QUOTES: &str = "\"\"\"";
-
-/// Tells the line editor where a question ends.
-#[derive(Debug)]
-pub(super) struct SeveralLines;
-
-impl Helper for SeveralLines {}
-
-impl Completer for SeveralLines {
-    type Candidate = String;
-}
-
-impl Hinter for SeveralLines {
-    type Hint = String;
-}
-
-impl Highlighter for SeveralLines {}
-
-impl Validator for SeveralLines {
-    fn validate(&self, typed: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(match goes_on(typed.input()) {
-            true => ValidationResult::Incomplete,
-            false => ValidationResult::Valid(None),
-        })
-    }
-}
-
-/// Whether what was typed so far goes on in the next line.
-fn goes_on(typed: &str) -> bool {
-    match typed.trim_start().strip_prefix(QUOTES) {
-        Some(rest) => !rest.trim_end().ends_with(QUOTES),
-        None => typed.ends_with('\\'),
-    }
-}
-
-/// What was typed, without the marks of several lines.
-fn joined(typed: &str) -> String {
-    let quoted = typed
-        .trim()
-        .strip_prefix(QUOTES)
-        .and_then(|rest| rest.strip_suffix(QUOTES));
-    match quoted {
-        Some(text) => text.trim_matches('\n').to_owned(),
-        None => typed.replace("\\\n", "\n"),
-    }
-}
-
-/// The line editor of a chat.
-pub(super) type LineEditor = Editor<SeveralLines, DefaultHistory>;
-
-/// A line editor without earlier lines. What begins with a space is not kept.
-///
-/// # Errors
-/// [`ChatError::Editor`].
-pub(super) fn editor() -> Result<LineEditor, ChatError> {
-    let wrong = |error: ReadlineError| ChatError::Editor(error.to_string());
-    let config = Config::builder().max_history_size(limits::CHAT_HISTORY_LINES);
-    let config = config.map_err(wrong)?.history_ignore_space(true).build();
-    let mut editor = LineEditor::with_config(config).map_err(wrong)?;
-    editor.set_helper(Some(SeveralLines));
-    Ok(editor)
-}
 
 /// What a person typed.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,7 +57,7 @@ pub(super) async fn run(
     system: Option<Message>,
     kept: Kept,
 ) -> Result<ExitCode, ChatError> {
-    let mut editor = editor()?;
+    let mut editor = editor().map_err(|error| ChatError::Editor(error.to_string()))?;
     kept.load(&mut editor);
     let mut messages: Vec<Message> = system.clone().into_iter().collect();
     ui::complain(format_args!("{model}. {HELP}."));
@@ -205,23 +136,6 @@ async fn read_line(mut editor: LineEditor) -> Result<(LineEditor, Result<String,
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_question_may_have_several_lines() {
-        for (typed, more) in [
-            ("one", false),
-            ("one\\", true),
-            ("one\\\ntwo", false),
-            ("\"\"\"", true),
-            ("\"\"\"\none\ntwo", true),
-            ("\"\"\"\none\\\ntwo\n\"\"\"", false),
-        ] {
-            assert_eq!(goes_on(typed), more, "{typed:?}");
-        }
-        assert_eq!(joined("one\\\ntwo"), "one\ntwo");
-        assert_eq!(joined("\"\"\"\n  one\\\ntwo\n\"\"\""), "  one\\\ntwo");
-        assert_eq!(joined("say \"\"\" twice"), "say \"\"\" twice");
-    }
 
     #[test]
     fn commands_and_questions() {

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 mod history;
 mod interactive;
+mod lines;
 mod markdown;
 mod terminal;
 

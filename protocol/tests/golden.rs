@@ -59,6 +59,14 @@ fn model() -> ModelInfo {
     }
 }
 
+const fn room(free: u32, queued: u32) -> Room {
+    Room {
+        free,
+        queued,
+        pending: None,
+    }
+}
+
 fn delta() -> Delta<'static> {
     let extra = DeltaExtra {
         delta: json(r#"{"tool_calls":[]}"#),
@@ -89,11 +97,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let reject = Reject {
         reason: RejectReason::Busy,
         worker: name("w1"),
-        room: Room {
-            free: 0,
-            queued: 3,
-            pending: None,
-        },
+        room: room(0, 3),
         message: "full".into(),
         retry_after_ms: Some(100),
         id: None,
@@ -139,14 +143,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("reject with the request's id", batch(Body::Reject(reject_by_id))),
         ("error", batch(Body::Error(error))),
         ("alive", batch(Body::Alive(Alive { queue_position: 1 }))),
-        (
-            "room",
-            batch(Body::Room(Room {
-                free: 4,
-                queued: 1,
-                pending: None,
-            })),
-        ),
+        ("room", batch(Body::Room(room(4, 1)))),
         ("held", batch(Body::Held(held))),
         ("offer", batch(Body::Offer(Offer { slots: 2 }))),
     ]
@@ -228,11 +225,7 @@ fn controls() -> Vec<(&'static str, Vec<u8>)> {
         worker: name("w1"),
         instance: 9,
         state: WorkerState::Ready,
-        room: Room {
-            free: 1,
-            queued: 0,
-            pending: None,
-        },
+        room: room(1, 0),
     };
     let replies = [
         ("pong", ControlReply::Pong(pong)),
@@ -255,11 +248,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     };
     let hint = FreeHint {
         worker: name("w1"),
-        room: Room {
-            free: 1,
-            queued: 0,
-            pending: None,
-        },
+        room: room(1, 0),
     };
     let beat = CoordinatorBeat {
         coordinator: name("c1"),
@@ -478,11 +467,7 @@ fn what_a_newer_peer_adds_is_passed_over() {
         hint,
         FreeHint {
             worker: name("w1"),
-            room: Room {
-                free: 1,
-                queued: 2,
-                pending: None
-            }
+            room: room(1, 2)
         }
     );
 }

@@ -250,18 +250,7 @@ impl<'a> Simulation<'a> {
                 self.serve_line(now, gateway, worker);
             }
             Event::Batch(worker) => self.batch(now, worker),
-            Event::Offer(gateway, worker, slots, room) => {
-                self.gateways[gateway].told[worker] = Some(now);
-                self.gateways[gateway].policy.room(worker, room, now - link);
-                let taken = self.serve_line(now, gateway, worker);
-                if slots > taken {
-                    self.gateways[gateway].told[worker] = None;
-                    let room = Room { free: 0, ..room };
-                    self.gateways[gateway].policy.room(worker, room, now - link);
-                    self.queue
-                        .push(now + link, Event::Decline(gateway, worker, slots - taken));
-                }
-            }
+            Event::Offer(gateway, worker, slots, room) => self.offered(now, (gateway, worker), slots, room),
             Event::Waits(gateway, worker) => {
                 self.offers.of(worker).waits(&gateway);
                 self.offer(now, worker);
@@ -274,16 +263,34 @@ impl<'a> Simulation<'a> {
             Event::Look(number) => self.look_again(now, number),
             Event::Moved(number) => self.arrive(now, number),
             Event::Kill(worker) => self.kill(now, worker),
-            Event::Noticed(worker) => {
-                for gateway in 0..self.gateways.len() {
-                    self.gateways[gateway].policy.lost(worker);
-                    for number in self.gateways[gateway].lines.dissolve(worker) {
-                        self.release(number);
-                        self.arrive(now, number);
-                    }
-                }
-            }
+            Event::Noticed(worker) => self.noticed(now, worker),
             Event::Sample => self.sample(now),
+        }
+    }
+
+    /// A gateway is offered slots: it gives back those for which it has nobody.
+    fn offered(&mut self, now: Nanos, (gateway, worker): (usize, usize), slots: u32, room: Room) {
+        let link = self.run.cluster.link;
+        self.gateways[gateway].told[worker] = Some(now);
+        self.gateways[gateway].policy.room(worker, room, now - link);
+        let taken = self.serve_line(now, gateway, worker);
+        if slots > taken {
+            self.gateways[gateway].told[worker] = None;
+            let room = Room { free: 0, ..room };
+            self.gateways[gateway].policy.room(worker, room, now - link);
+            self.queue
+                .push(now + link, Event::Decline(gateway, worker, slots - taken));
+        }
+    }
+
+    /// All gateways learn that a worker is gone.
+    fn noticed(&mut self, now: Nanos, worker: usize) {
+        for gateway in 0..self.gateways.len() {
+            self.gateways[gateway].policy.lost(worker);
+            for number in self.gateways[gateway].lines.dissolve(worker) {
+                self.release(number);
+                self.arrive(now, number);
+            }
         }
     }
 

@@ -367,14 +367,15 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // Six outcomes and the refusals, one reason, three counts of tokens, eight counters, five gauges, three quantiles, and the
-        // buckets, the sum and the count of one histogram.
+        // Six outcomes and the refusals, one reason, three counts of tokens, three of spans, the counters, five gauges, three
+        // quantiles, and the buckets, the sum and the count of one histogram.
         assert_eq!(
             samples.len(),
-            7 + 1 + 3 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
+            7 + 1 + 3 + 3 + counters.len() + 5 + 3 + TTFT_BUCKETS.len() + 3,
             "{text}"
         );
-        let zero = |line: &&&str| line.ends_with(" 0") && !line.contains("_bucket");
+        // No span was told here.
+        let zero = |line: &&&str| line.ends_with(" 0") && !line.contains("_bucket") && !line.contains("_spans");
         assert_eq!(samples.iter().find(zero), None);
         assert_eq!(m.totals().failed, 3);
         assert_eq!(m.totals().cancelled, 2);

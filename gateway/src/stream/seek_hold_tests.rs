@@ -425,7 +425,7 @@ impl World {
             }
             self.settle(prefixes);
         }
-        let left = |n: &usize| !self.requests[*n].ended && !(stuck && self.runs[0] == Some(*n));
+        let left = |n: &usize| !(self.requests[*n].ended || stuck && self.runs[0] == Some(*n));
         match (0..self.requests.len()).find(left) {
             Some(n) => Err(format!("request {n} still waits")),
             None => Ok(()),

@@ -1,4 +1,4 @@
-"""The image that is a whole cluster, and what Compose refuses."""
+"""The image that is a whole cluster, the Debian package, and what Compose refuses."""
 
 import json
 import os
@@ -51,6 +51,38 @@ def _err(container):
     """What it logged, on both outputs."""
     done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
+
+
+# Installs the package on a bare Debian, uses it, keeps a changed setting over a second installation, and removes it.
+PACKAGE = """set -eu
+dpkg --install /files/*.deb >/dev/null
+tokenbus --version
+tokenbus keys --help >/dev/null
+for role in gateway worker coordinator; do
+    unit=/usr/lib/systemd/system/tokenbus-$role.service
+    program=$(sed -n 's/^ExecStart=\\([^ ]*\\).*/\\1/p' $unit)
+    "$program" $role --help >/dev/null
+done
+echo '# changed' >> /etc/tokenbus/tokenbus.toml
+dpkg --install /files/*.deb >/dev/null
+grep -q '# changed' /etc/tokenbus/tokenbus.toml
+dpkg --remove tokenbus >/dev/null
+test ! -e /usr/bin/tokenbus
+test -e /etc/tokenbus/tokenbus.toml
+dpkg --purge tokenbus >/dev/null
+test ! -e /etc/tokenbus/tokenbus.toml
+"""
+
+
+def debian_package(cluster, folder):
+    """The .deb that `deploy/release` makes, in a container that has nothing else."""
+    files = os.path.join(folder, "files")
+    shutil.rmtree(files, ignore_errors=True)
+    call(os.path.join(DEPLOY, "release"), "--binary", cluster.binary, files)
+    said = call("docker", "run", "--rm", "--network", "none", "--volume", f"{files}:/files:ro", "debian:trixie-slim",
+                "sh", "-c", PACKAGE)
+    shutil.rmtree(files)
+    return f"installed twice, removed, purged: {said.strip()}"
 
 
 def no_keys_no_start(cluster):

@@ -107,7 +107,7 @@ async fn a_request_that_would_wait_longer_than_its_time_limit_is_refused_at_once
 /// 3,000 clients on 8 slots, which give up after a second. Those that are refused come back when they were told to, the
 /// others at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails on two cores with a debug build: nobody is served in time; the cause is not known yet"]
+#[ignore = "fails: a release build alone on two cores serves 8 of 21 a second, a debug build nobody; one turn of eight goes to a client that leaves, the rest of the cause is not known"]
 async fn load_three_thousand_impatient_clients_leave_the_goodput_as_it_was() {
     let worker = Role::sim("m", SLOTS).pace("1ms", "20ms");
     let cluster = Cluster::plan().worker(worker).start().await;

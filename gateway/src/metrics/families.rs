@@ -13,7 +13,7 @@ use super::connections::Connections;
 use super::histogram::Histogram;
 use super::keys::KeyFamilies;
 use super::labels::{
-    CauseLabel, ClassLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels,
+    CauseLabel, Class, ClassLabel, DeadlyLabel, MAX_MODEL_LABELS, ModelLabel, OTHER, PlacementLabel, RefusalLabels,
     RequestLabels, UNKNOWN,
 };
 use super::pace::ITL_BUCKETS;
@@ -33,8 +33,9 @@ pub(super) struct Families {
     pub(super) requests: Family<RequestLabels, Counter>,
     pub(super) refusals: Family<RefusalLabels, Counter>,
     pub(super) in_flight: Gauge,
-    pub(super) waiting: Gauge,
-    pub(super) waiting_by_class: Family<ClassLabel, Gauge>,
+    waiting_by_class: Family<ClassLabel, Gauge>,
+    /// Those series, resolved once: each request that waits sets them twice.
+    pub(super) waiting: [Gauge; Class::ALL.len()],
     pub(super) waiting_bytes: Gauge,
     pub(super) connections: Connections,
     pub(super) attempts: Counter,
@@ -56,12 +57,14 @@ pub(super) struct Families {
 
 impl Default for Families {
     fn default() -> Self {
+        let waiting_by_class = Family::<ClassLabel, Gauge>::default();
         Self {
             requests: Family::default(),
             refusals: Family::default(),
             in_flight: Gauge::default(),
-            waiting: Gauge::default(),
-            waiting_by_class: Family::default(),
+            waiting: Class::ALL
+                .map(|class| waiting_by_class.get_or_create_owned(&ClassLabel { class: class.as_str() })),
+            waiting_by_class,
             waiting_bytes: Gauge::default(),
             connections: Connections::default(),
             attempts: Counter::default(),
@@ -189,9 +192,6 @@ impl Families {
         ] {
             let cause = cause.as_str();
             drop(self.failovers.get_or_create(&CauseLabel { cause }));
-        }
-        for class in ["begun", "high", "normal", "low"] {
-            drop(self.waiting_by_class.get_or_create(&ClassLabel { class }));
         }
         for seen in ["here", "elsewhere"] {
             drop(self.deadly.get_or_create(&DeadlyLabel { seen }));

@@ -51,6 +51,34 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
+/// Who waits, as the metrics tell it. Priorities are numbers of the operator's; labels are few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// A worker has had it before.
+    Begun,
+    /// A priority above 0.
+    High,
+    /// Priority 0.
+    Normal,
+    /// A priority below 0.
+    Low,
+}
+
+impl Class {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Self; 4] = [Self::Begun, Self::High, Self::Normal, Self::Low];
+
+    /// Its label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     pub(super) model: Arc<str>,

@@ -16,8 +16,8 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 pub(crate) use keys::Tokens;
-pub(crate) use labels::{CLIENT_GONE, Outcome};
-use labels::{CauseLabel, ClassLabel, DeadlyLabel, PlacementLabel};
+pub(crate) use labels::{CLIENT_GONE, Class, Outcome};
+use labels::{CauseLabel, DeadlyLabel, PlacementLabel};
 pub(crate) use meter::Meter;
 pub(crate) use pace::Pace;
 
@@ -35,22 +35,13 @@ impl Metrics {
     }
 
     /// Requests that wait for a free slot, all classes together.
-    pub fn waiting(&self) -> &Gauge {
-        &self.0.waiting
+    pub fn waiting(&self) -> i64 {
+        self.0.waiting.iter().map(Gauge::get).sum()
     }
 
-    /// Takes in how many requests wait, by the label of their class. The waiting room counts them.
-    pub(crate) fn set_waiting(&self, classes: impl Iterator<Item = (&'static str, usize)>) {
-        let mut all = 0;
-        for (class, waiting) in classes {
-            let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-            self.0
-                .waiting_by_class
-                .get_or_create(&ClassLabel { class })
-                .set(waiting);
-            all += waiting;
-        }
-        self.0.waiting.set(all);
+    /// Requests of this class that wait for a free slot. The waiting room sets it.
+    pub(crate) fn waiting_of(&self, class: Class) -> Option<&Gauge> {
+        self.0.waiting.get(class as usize)
     }
 
     /// Bytes of the bodies of waiting requests. The waiting room sets it.

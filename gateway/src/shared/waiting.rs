@@ -218,17 +218,19 @@ impl Shared {
     }
 
     fn count_waiting(&self) {
-        let (classes, bytes) = {
+        let (classes, waiting, bytes) = {
             let room = &lock(&self.waiting).room;
-            (room.by_class(), room.bytes())
+            (room.by_class(), room.len(), room.bytes())
         };
-        self.metrics
-            .set_waiting(classes.map(|(class, waiting)| (class.as_str(), waiting)));
-        if self.metrics.waiting().get() > 0 {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for (class, waiting) in classes {
+            if let Some(of_class) = self.metrics.waiting_of(class) {
+                of_class.set(gauge(waiting));
+            }
+        }
+        if waiting > 0 {
             self.tell_waiting.ring();
         }
-        self.metrics
-            .waiting_bytes()
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.waiting_bytes().set(gauge(bytes));
     }
 }

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::line::Line;
 use super::occupancy::{Bounds, Full, Occupancy};
-use super::ticket::{Class, LineKey, Ticket};
+use super::ticket::{LineKey, Ticket};
 use super::turns::Place;
+use crate::metrics::Class;
 
 /// The waiting requests of one gateway. `T` wakes one.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokenbus_protocol::{Features, Name};
 use tokio::time::Instant;
 
+use crate::metrics::Class;
+
 /// The level of requests that have begun.
 pub(super) const BEGUN: i64 = i64::MIN;
 
@@ -54,34 +56,6 @@ pub(crate) struct Ticket {
     pub begun: bool,
     /// It was given a turn, for which its tenant was charged. If it waits again, the turn was in vain.
     pub had_turn: bool,
-}
-
-/// Who waits, as the metrics tell it. Priorities are numbers of the operator's; labels are few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// A worker has had it before.
-    Begun,
-    /// A priority above 0.
-    High,
-    /// Priority 0.
-    Normal,
-    /// A priority below 0.
-    Low,
-}
-
-impl Class {
-    /// All of them, in their order.
-    pub(crate) const ALL: [Self; 4] = [Self::Begun, Self::High, Self::Normal, Self::Low];
-
-    /// Its label.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Begun => "begun",
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
 }
 
 impl Ticket {

@@ -55,7 +55,7 @@ pub(crate) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: Option
         object: OBJECT,
         version: VERSION,
         in_flight: edge.metrics.in_flight(),
-        waiting: edge.metrics.waiting().get(),
+        waiting: edge.metrics.waiting(),
         overview,
     };
     fresh(cluster)

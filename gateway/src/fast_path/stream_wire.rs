@@ -3,11 +3,16 @@
 //!
 //! The library collects what all streams of a connection send, and its connection's task writes it. So all events of
 //! one bus message leave in as few writes as the library's buffer allows, and the streams' own tasks sleep on.
+//!
+//! The library has one waker for each stream, and uses it for resets and for each growth of the stream's capacity: also
+//! for the one that the demultiplexer has just asked for itself. [`Alarm`] keeps that from the body's task.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
+use futures_util::task::AtomicWaker;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
@@ -15,8 +20,13 @@ use crate::fast_path::bypass::Bypass;
 use crate::fast_path::splice::Sent;
 
 /// The sending half of one stream.
-#[derive(Debug, Default)]
-pub struct StreamWire(Mutex<Out>);
+#[derive(Debug)]
+pub struct StreamWire {
+    out: Mutex<Out>,
+    alarm: Arc<Alarm>,
+    /// Rings the alarm: what the library gets instead of the body's task.
+    waker: Waker,
+}
 
 #[derive(Debug, Default)]
 struct Out {
@@ -24,6 +34,36 @@ struct Out {
     stream: Option<SendStream<Bytes>>,
     /// The library has all that the body's task has read.
     clean: bool,
+}
+
+/// Wakes the body's task, but not while events are sent past it.
+#[derive(Debug, Default)]
+struct Alarm {
+    quiet: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.quiet.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
+impl Default for StreamWire {
+    fn default() -> Self {
+        let alarm = Arc::<Alarm>::default();
+        Self {
+            out: Mutex::default(),
+            waker: Waker::from(Arc::clone(&alarm)),
+            alarm,
+        }
+    }
 }
 
 impl StreamWire {
@@ -34,8 +74,9 @@ impl StreamWire {
 
     /// Ready when the client has given the stream up or the connection is broken.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.task.register(cx.waker());
         match &mut self.lock().stream {
-            Some(stream) => stream.poll_reset(cx).map(|_| ()),
+            Some(stream) => stream.poll_reset(&mut Context::from_waker(&self.waker)).map(|_| ()),
             None => Poll::Ready(()),
         }
     }
@@ -45,6 +86,8 @@ impl StreamWire {
     /// # Errors
     /// When the stream or its connection is broken.
     pub fn poll_send(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<(), h2::Error>> {
+        self.alarm.task.register(cx.waker());
+        let cx = &mut Context::from_waker(&self.waker);
         let mut out = self.lock();
         let Some(stream) = &mut out.stream else {
             return Poll::Ready(Err(Reason::CANCEL.into()));
@@ -86,7 +129,7 @@ impl StreamWire {
 
     // A panic under the lock cannot leave the data half-changed.
     fn lock(&self) -> MutexGuard<'_, Out> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,15 +144,22 @@ impl Bypass for StreamWire {
         let Some(stream) = out.stream.as_mut().filter(|_| clean) else {
             return Sent::NotNow;
         };
+        self.alarm.quiet.store(true, Ordering::SeqCst);
         // What the flow control holds back waits in the stream's inbox, where it is bounded.
         stream.reserve_capacity(events.len());
-        if stream.capacity() < events.len() {
-            return Sent::NotNow;
+        let sent = if stream.capacity() < events.len() {
+            Sent::NotNow
+        } else if stream.send_data(Bytes::copy_from_slice(events), false).is_ok() {
+            Sent::All
+        } else {
+            Sent::Broken
+        };
+        self.alarm.quiet.store(false, Ordering::SeqCst);
+        // The library forgets a waker that it has used. A reset that came until here is found, a later one wakes.
+        if stream.poll_reset(&mut Context::from_waker(&self.waker)).is_ready() {
+            self.alarm.task.wake();
         }
-        match stream.send_data(Bytes::copy_from_slice(events), false) {
-            Ok(()) => Sent::All,
-            Err(_) => Sent::Broken,
-        }
+        sent
     }
 }
 
@@ -117,7 +167,7 @@ impl Bypass for StreamWire {
 #[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt as _;
     use h2::RecvStream;
@@ -197,5 +247,35 @@ mod tests {
         assert!(poll_fn(|cx| wire.poll_gone(cx)).now_or_never().is_none());
         drop(client);
         poll_fn(|cx| wire.poll_gone(cx)).await;
+    }
+
+    /// Tells how often it was woken, and wakes who waits for that.
+    #[derive(Default)]
+    struct Woken(AtomicUsize, tokio::sync::Notify);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            self.1.notify_one();
+        }
+    }
+
+    #[tokio::test]
+    async fn events_leave_the_task_of_the_body_asleep_and_a_reset_after_them_wakes_it() {
+        let (wire, mut client) = pair(1024).await;
+        give(&wire, b"0").await;
+        assert_eq!(client.data().await.unwrap().unwrap(), "0");
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(wire.poll_gone(&mut Context::from_waker(&waker)).is_pending());
+        for event in [&b"one"[..], b"twice as long", b"3"] {
+            assert_eq!(wire.send_events(event, &mut Vec::new()), Sent::All);
+            assert_eq!(client.data().await.unwrap().unwrap(), event);
+        }
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        drop(client);
+        let within = tokio::time::timeout(std::time::Duration::from_secs(10), woken.1.notified());
+        within.await.expect("the reset wakes the task");
+        assert!(wire.poll_gone(&mut Context::from_waker(&waker)).is_ready());
     }
 }

@@ -35,7 +35,7 @@ pub fn router<C: Backend>(edge: Edge<C>) -> Router {
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(edge);
+        .with_state(Arc::new(edge));
     // A request passes the last layer first.
     if access.auth.is_on() {
         router = router.layer(axum::middleware::from_fn_with_state(Arc::new(access), access::layer));

@@ -1,6 +1,8 @@
 //! `GET /cluster`: the current workers, models and requests of this gateway, for the page. A key that may not see the
 //! cluster is told only which of its models are served.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -43,7 +45,7 @@ const OBJECT: &str = "cluster";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers for the models that the caller may use.
-pub(crate) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: Option<Extension<Caller>>) -> Response {
+pub(crate) async fn show<C: Backend>(State(edge): State<Arc<Edge<C>>>, caller: Option<Extension<Caller>>) -> Response {
     let mut overview = edge.core.overview();
     if let Some(caller) = caller {
         overview.retain(|model| caller.key().may_use(model));

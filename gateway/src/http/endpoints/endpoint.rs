@@ -57,9 +57,9 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     /// The route of an endpoint that does nothing between the check and the call.
-    pub(crate) fn route<C: Backend>(&'static self) -> MethodRouter<Edge<C>> {
+    pub(crate) fn route<C: Backend>(&'static self) -> MethodRouter<Arc<Edge<C>>> {
         post(
-            move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
+            move |State(edge): State<Arc<Edge<C>>>, Extension(id): Extension<RequestId>, request: Request| {
                 // Boxed, here and inside: the layers around this move its future, and while it waits for an answer it
                 // must not hold space for the steps before.
                 Box::pin(async move {

@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
@@ -23,7 +25,7 @@ struct Readiness {
 }
 
 /// Whether requests can be served now.
-pub(crate) async fn ready<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(crate) async fn ready<C: Backend>(State(edge): State<Arc<Edge<C>>>) -> Result<Response, HttpError> {
     if edge.draining.is_cancelled() {
         return Err(HttpError::NotReady(CallError::ShuttingDown.to_string()));
     }
@@ -39,7 +41,7 @@ pub(crate) async fn ready<C: Backend>(State(edge): State<Edge<C>>) -> Result<Res
 }
 
 /// The metrics as OpenMetrics text.
-pub(crate) async fn metrics<C: Backend>(State(edge): State<Edge<C>>) -> Result<Response, HttpError> {
+pub(crate) async fn metrics<C: Backend>(State(edge): State<Arc<Edge<C>>>) -> Result<Response, HttpError> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &edge.registry)
         .map_err(|error| CallError::Internal(format!("metrics: {error}")))?;

@@ -1,5 +1,7 @@
 //! `GET /v1/models` and `GET /v1/models/{id}`. Clients of Anthropic's API use the same paths; a header tells them apart.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +18,11 @@ use crate::http::request::dialect;
 pub(crate) type MaybeCaller = Option<Extension<Caller>>;
 
 /// Lists the models that the caller may use, aliases included.
-pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
+pub(crate) async fn list<C: Backend>(
+    State(edge): State<Arc<Edge<C>>>,
+    caller: MaybeCaller,
+    request: Request,
+) -> Response {
     let models = known(&edge, caller.as_deref());
     if dialect::is_anthropic(request.uri().path(), request.headers()) {
         match Query::<PageQuery>::try_from_uri(request.uri()) {
@@ -30,7 +36,7 @@ pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeC
 
 /// Describes one model. The id is the rest of the path, percent-decoded, because ids contain slashes.
 pub(crate) async fn one<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     caller: MaybeCaller,
     id: Result<Path<String>, PathRejection>,
     request: Request,

@@ -1,5 +1,7 @@
 //! Ollama's own API, where it calls a model: `POST /api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -74,9 +76,9 @@ pub(crate) static ENDPOINTS: [OllamaEndpoint; 4] = [
 
 impl OllamaEndpoint {
     /// Its route.
-    pub(crate) fn route<C: Backend>(&'static self) -> MethodRouter<Edge<C>> {
+    pub(crate) fn route<C: Backend>(&'static self) -> MethodRouter<Arc<Edge<C>>> {
         post(
-            move |State(edge): State<Edge<C>>, Extension(id): Extension<RequestId>, request: Request| {
+            move |State(edge): State<Arc<Edge<C>>>, Extension(id): Extension<RequestId>, request: Request| {
                 // Boxed, like the steps of every endpoint.
                 Box::pin(async move {
                     let caller = request.extensions().get().cloned();

@@ -1,6 +1,7 @@
 //! Ollama's own API, where it is about models: which there are, and why none can be added here.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -22,19 +23,23 @@ use crate::http::request::body;
 use crate::http::request::dialect;
 
 /// Lists the models that the caller may use.
-pub(crate) async fn list<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller) -> Response {
+pub(crate) async fn list<C: Backend>(State(edge): State<Arc<Edge<C>>>, caller: MaybeCaller) -> Response {
     let models = models::known(&edge, caller.as_deref());
     Json(TaggedModels::new(&models, digest)).into_response()
 }
 
 /// Lists those that a live worker serves.
-pub(crate) async fn running<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller) -> Response {
+pub(crate) async fn running<C: Backend>(State(edge): State<Arc<Edge<C>>>, caller: MaybeCaller) -> Response {
     let models = models::known(&edge, caller.as_deref());
     Json(RunningModels::new(&models, digest)).into_response()
 }
 
 /// Shows one model.
-pub(crate) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
+pub(crate) async fn show<C: Backend>(
+    State(edge): State<Arc<Edge<C>>>,
+    caller: MaybeCaller,
+    request: Request,
+) -> Response {
     let known = models::known(&edge, caller.as_deref());
     about_one(&edge, &known, request, |model, _| {
         Json(ShownModel::new(model)).into_response()
@@ -43,7 +48,11 @@ pub(crate) async fn show<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeC
 }
 
 /// A model that is there needs no pull.
-pub(crate) async fn pull<C: Backend>(State(edge): State<Edge<C>>, caller: MaybeCaller, request: Request) -> Response {
+pub(crate) async fn pull<C: Backend>(
+    State(edge): State<Arc<Edge<C>>>,
+    caller: MaybeCaller,
+    request: Request,
+) -> Response {
     let known = models::known(&edge, caller.as_deref());
     about_one(&edge, &known, request, |_, stream| {
         let kind = if stream {

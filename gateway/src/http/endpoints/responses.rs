@@ -2,6 +2,7 @@
 //! `GET /v1/responses/{id}/input_items`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -62,7 +63,7 @@ const MAX_PAGE: usize = 100;
 
 /// Creates a response.
 pub(crate) async fn create<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
@@ -79,7 +80,7 @@ pub(crate) async fn create<C: Backend>(
 
 /// Counts the tokens of a request that would create a response.
 pub(crate) async fn input_tokens<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     Extension(id): Extension<RequestId>,
     request: Request,
 ) -> Response {
@@ -178,7 +179,7 @@ fn not_kept(param: &'static str, error: StoreError) -> HttpError {
 
 /// Returns a stored response.
 pub(crate) async fn one<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<Retrieve>, QueryRejection>,
     headers: HeaderMap,
@@ -200,7 +201,7 @@ pub(crate) async fn one<C: Backend>(
 
 /// Lists the input items of a stored response.
 pub(crate) async fn input_items<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<List>, QueryRejection>,
     headers: HeaderMap,
@@ -214,7 +215,7 @@ pub(crate) async fn input_items<C: Backend>(
 
 /// Deletes a stored response.
 pub(crate) async fn delete<C: Backend>(
-    State(edge): State<Edge<C>>,
+    State(edge): State<Arc<Edge<C>>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     caller: MaybeCaller,

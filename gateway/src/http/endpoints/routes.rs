@@ -1,6 +1,8 @@
 //! The table of all routes. A test compares it with the OpenAPI document, so a new route must be described in
 //! `openapi/`.
 
+use std::sync::Arc;
+
 use axum::routing::{MethodRouter, get, post};
 
 use crate::call::Backend;
@@ -13,7 +15,7 @@ use crate::http::endpoints::{
 use crate::http::openapi;
 
 /// A path and its handlers.
-type Route<C> = (&'static str, MethodRouter<Edge<C>>);
+type Route<C> = (&'static str, MethodRouter<Arc<Edge<C>>>);
 
 /// All routes.
 pub(crate) fn routes<C: Backend>() -> Vec<Route<C>> {

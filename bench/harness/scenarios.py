@@ -56,7 +56,7 @@ class Bench:
         machine = quiet.Watch(self.processes)
         child = self.processes.start("bench", command)
         entry = self.processes.children.pop()
-        watcher = threading.Thread(target=watch, daemon=True) if watch else None
+        watcher = threading.Thread(target=watch, args=(child,), daemon=True) if watch else None
         try:
             if watcher:
                 watcher.start()
@@ -194,10 +194,11 @@ def many(starter, bench, system):
     workers = 10
     slots = -(-count // workers) * 5 // 4
     running = starter.start(system, "20ms", "1s", workers=workers, slots=slots, stagger_ms=1000 // workers)
-    gateway = running.pids["gateway"][0]
+    # The floor is one process.
+    gateway = running.pids.get("gateway", running.pids.get("floor"))[0]
     before, samples = resident(gateway), []
 
-    def watch():
+    def watch(_child):
         # In the middle of the run all streams are open.
         time.sleep(tokens * 0.6)
         samples.append(resident(gateway))
@@ -209,8 +210,29 @@ def many(starter, bench, system):
     found = figures(report, "token")
     found["added_itl_p99_us"] = found["itl_p99_us"] - 1_000_000
     found["memory_per_stream"] = (samples[0] - before) / count if samples else None
-    found["gateway_peak"] = [p["peak_memory_bytes"] for p in report["processes"] if p["name"] == "gateway"][0]
     return found
+
+
+def starved(starter, bench, system):
+    """1,000 streams whose clients have a tenth of a core, beside the same streams with clients that read at once. What
+    such a client has not read gathers, so a token should cost less."""
+    flags = ["--concurrency", 1000, "--warmup", 1000, "--max-tokens", 64, "--timeout", "120s"]
+    flags += ["--duration", bench.settings.seconds("h", 8)]
+
+    def starve(child):
+        while child.poll() is None:
+            for number, seconds in ((signal.SIGSTOP, 0.09), (signal.SIGCONT, 0.01)):
+                try:
+                    child.send_signal(number)
+                except ProcessLookupError:
+                    return
+                time.sleep(seconds)
+
+    awake = figures(bench.load(starter.start(system, "20ms", "20ms"), *flags), "token")
+    starter.processes.stop()
+    found = figures(bench.load(starter.start(system, "20ms", "20ms"), *flags, watch=starve), "token")
+    # The whole machine is idle while its client sleeps, so the cost is compared with that of clients that read at once.
+    return {**found, "awake_us": awake["cpu_us"], "of_awake": found["cpu_us"] / awake["cpu_us"]}
 
 
 def statuses(starter, bench, system):
@@ -296,7 +318,7 @@ SCENARIOS = {
     ),
     "e": Scenario(
         "10,000 open streams on one gateway, one token a second each",
-        ["tokenbus-sim"],
+        ["floor", "tokenbus-sim"],
         many,
         [
             ("added_itl_p99_us", "added ITL p99 ms", "ms"),
@@ -320,5 +342,18 @@ SCENARIOS = {
         statuses,
         [("coordinator_share", "coordinator, of a core", "{:.1%}"), ("gateway_share", "each gateway, of a core", "{:.1%}")],
         "Each worker reports once a second, at its own time, a load that changes; the coordinator publishes snapshots.",
+    ),
+    "h": Scenario(
+        "1,000 streams, one token every 20 ms, whose clients have a tenth of a core",
+        ["tokenbus-sim"],
+        starved,
+        [
+            ("of_awake", "CPU per token, of that with clients that read at once", "{:.2f}"),
+            ("cpu_us", "CPU µs per token", "{:.1f}"),
+            ("awake_us", "with clients that read at once", "{:.1f}"),
+            ("tokens_per_second", "tokens/s", "{:,.0f}"),
+            ("failed", "failed", "{:.0f}"),
+        ],
+        "The clients' process is stopped for 90 of every 100 ms.",
     ),
 }

@@ -173,6 +173,8 @@ def targets(runs):
         ("10,000 streams: gateway memory per stream, KiB", "≤ 16", value("e", "tokenbus-sim", "memory_per_stream"), 16 << 10, "kib"),
         ("1,000 workers' statuses: coordinator, of a core", "≤ 5 %", value("g", "tokenbus-sim", "coordinator_share"), 0.05, "{:.1%}"),
         ("1,000 workers' statuses: each gateway, of a core", "≤ 2 %", value("g", "tokenbus-sim", "gateway_share"), 0.02, "{:.1%}"),
+        ("10,000 streams at 1 token/s: CPU per token in the floor's", "≤ 2", ratio(runs, "e", "tokenbus-sim", "floor"), 2, "{:.2f}"),
+        ("clients with a tenth of a core: CPU per token, of that with others", "≤ 0.9", value("h", "tokenbus-sim", "of_awake"), 0.9, "{:.2f}"),
         ("memory over 1,000,000 requests", "± 5 %", value("f", "tokenbus-sim", "growth"), 0.05, "{:+.1%}"),
     ]
     lines = ["| what | target | measured | |", "|---|---|---|---|"]

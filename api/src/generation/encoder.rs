@@ -19,6 +19,10 @@ use crate::delta::Tidy;
 
 const CHUNK_END: &[u8] = b"}\n\n";
 
+/// Bytes of most prefixes and suffixes, so that their buffers do not grow.
+const USUAL_PREFIX: usize = 256;
+const USUAL_SUFFIX: usize = 64;
+
 /// Encodes the chunks of one stream.
 #[derive(Debug)]
 pub(crate) struct ChunkEncoder<S> {
@@ -87,13 +91,14 @@ impl<S: Style> ChunkEncoder<S> {
 
     /// Makes the prefix: at the start, and again when the engine's fingerprint becomes known or changes.
     fn prepare(&mut self) {
-        let mut out = BytesMut::from("data: ");
+        let mut out = BytesMut::with_capacity(USUAL_PREFIX);
+        out.extend_from_slice(b"data: ");
         json::push(&mut out, &self.head());
         json::reopen(&mut out);
         out.extend_from_slice(b",\"choices\":[");
         self.prefix = out.to_vec();
         S::push_before_text(0, &mut out);
-        let mut after = BytesMut::new();
+        let mut after = BytesMut::with_capacity(USUAL_SUFFIX);
         S::push_after_text(0, &mut after);
         self.template = Arc::new(Template::new(&out, [&after, self.no_usage, CHUNK_END].concat()));
     }

@@ -23,6 +23,9 @@ use crate::http::answer::record::Record;
 use crate::http::error::HttpError;
 use crate::http::limits::MAX_WRITE;
 
+/// Bytes of the first events of most answers, so that their buffer does not grow.
+const BEGINNING: usize = 1024;
+
 /// A streamed answer after its status.
 pub(crate) struct EventStream<S: CallStream> {
     /// The call's outputs; dropping it cancels the call.
@@ -47,7 +50,7 @@ impl<S: CallStream> EventStream<S> {
         let now = Instant::now();
         let mut writer = Box::new(Writer {
             timer: Box::pin(tokio::time::sleep_until((now + self.keep_alive).min(self.backstop))),
-            buffer: BytesMut::new(),
+            buffer: BytesMut::with_capacity(BEGINNING),
             written: now,
             // Something must leave at once: without it the client does not even get the status line.
             greet: self.first.is_none(),

@@ -33,6 +33,8 @@ pub(super) struct Settings {
     pub(super) threads: Option<u32>,
     /// `None`: llama.cpp's own choice.
     pub(super) gpu_layers: Option<u32>,
+    /// Of the host's memory, for prompts that no slot has; `None`: llama.cpp's own choice.
+    pub(super) cache_ram_mib: Option<u32>,
     pub(super) embeddings: bool,
     /// By llama.cpp's name; `None`: as the model was made for.
     pub(super) pooling: Option<&'static str>,
@@ -61,6 +63,9 @@ fn native(program: &Path, settings: &Settings) -> Vec<String> {
     }
     if let Some(layers) = settings.gpu_layers {
         option("--n-gpu-layers", layers.to_string());
+    }
+    if let Some(mib) = settings.cache_ram_mib {
+        option("--cache-ram", mib.to_string());
     }
     if let Some(pooling) = settings.pooling {
         option("--pooling", pooling.to_owned());
@@ -105,6 +110,7 @@ mod tests {
             total_context: 16384,
             threads: Some(2),
             gpu_layers: None,
+            cache_ram_mib: None,
             embeddings: false,
             pooling: None,
             reranking: false,
@@ -126,6 +132,7 @@ mod tests {
         assert!(!words.contains(&"--threads".to_owned()));
         let more = Settings {
             gpu_layers: Some(99),
+            cache_ram_mib: Some(0),
             embeddings: true,
             pooling: Some("mean"),
             reranking: true,
@@ -133,7 +140,7 @@ mod tests {
         };
         let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &more).join(" ");
         assert!(words.ends_with(
-            "--threads 2 --n-gpu-layers 99 --pooling mean --metrics --slots --jinja --embeddings --reranking"
+            "--threads 2 --n-gpu-layers 99 --cache-ram 0 --pooling mean --metrics --slots --jinja --embeddings --reranking"
         ));
     }
 

@@ -37,6 +37,8 @@ pub struct LlamaOptions {
     pub threads: Option<u32>,
     /// Layers of the model that run on the GPU; absent: llama.cpp's choice, as many as fit.
     pub gpu_layers: Option<u32>,
+    /// MiB of the host's memory for prompts that no slot has; absent: llama.cpp's choice, 8 GiB.
+    pub cache_ram_mib: Option<u32>,
     /// What it serves beside text.
     pub extras: Extras,
     /// What the model can do and cannot, where the operator knows better than the server tells.
@@ -132,6 +134,7 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
         total_context: u64::from(slots) * u64::from(context),
         threads: options.threads,
         gpu_layers: options.gpu_layers,
+        cache_ram_mib: options.cache_ram_mib,
         embeddings: options.extras.embeddings,
         pooling: options.extras.pooling.map(Pooling::as_str),
         reranking: options.extras.reranking,
@@ -190,6 +193,7 @@ mod tests {
             context: None,
             threads: None,
             gpu_layers: None,
+            cache_ram_mib: None,
             extras: Extras::default(),
             overrides: Overrides::default(),
             log_dir: "/logs".into(),

@@ -73,14 +73,11 @@ class Cluster:
             role(name, "--id", name, *engine, "--cache-ram", f"{flags.cache_ram}MiB", "--engine-log-dir", logs)
         for port in self.ports:
             processes.await_page(f"http://127.0.0.1:{port}/v1/models", f'"{client.MODEL}"')
-        if coordinated:
-            for name in names:
-                processes.await_true(f"{name} is not ready,", lambda: ready(status, name))
-        else:
-            # Nobody tells how many are ready: each is, once its engine has said that it listens and is well.
-            for name in names:
-                log = os.path.join(processes.folder, name + ".log")
-                processes.await_true(f"{name} is not ready,", lambda: b"worker ready" in read(log))
+        for name in names:
+            log = os.path.join(processes.folder, name + ".log")
+            processes.await_true(f"{name} is not ready,", lambda: b"worker ready" in read(log))
+            if coordinated:
+                processes.await_page(f"http://127.0.0.1:{status}/capacity", f'"{name}"')
 
     def warm(self):
         """Each engine has answered, so that its first prompt is not slower than others."""
@@ -93,17 +90,6 @@ def read(path):
     """A log so far."""
     with open(path, "rb") as file:
         return file.read()
-
-
-def ready(status, name):
-    """Whether the coordinator says that the worker can be used."""
-    from harness.processes import get
-
-    page = get(f"http://127.0.0.1:{status}/capacity")
-    if not page:
-        return False
-    workers = json.loads(page)["workers"]
-    return any(worker["id"] == name and worker["state"] == "ready" for worker in workers)
 
 
 def measure(flags, own, nats, policy, seed):

@@ -360,7 +360,10 @@ async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
         context: args.llama.ctx,
         threads: args.llama.threads,
         gpu_layers: args.llama.gpu_layers,
-        cache_ram_mib: args.llama.cache_ram.map(|size| u32::try_from(size.0 >> 20).unwrap_or(u32::MAX >> 1)),
+        cache_ram_mib: args
+            .llama
+            .cache_ram
+            .map(|size| u32::try_from(size.0 >> 20).unwrap_or(u32::MAX >> 1)),
         extras: Extras {
             embeddings: args.llama.embeddings,
             pooling: args.llama.pooling.map(|way| match way {

@@ -58,6 +58,8 @@ fn native(program: &Path, settings: &Settings) -> Vec<String> {
     option("--port", "{port}".to_owned());
     option("--parallel", settings.slots.to_string());
     option("--ctx-size", settings.total_context.to_string());
+    // The worker chooses the slots.
+    option("--slot-prompt-similarity", "0".to_owned());
     if let Some(threads) = settings.threads {
         option("--threads", threads.to_string());
     }
@@ -122,7 +124,7 @@ mod tests {
         let words = words(&LlamaRuntime::LlamaServer("/bin/llama-server".into()), &settings());
         assert_eq!(
             words.join("|"),
-            "/bin/llama-server|--model|/models/a b.gguf|--alias|a|--host|{host}|--port|{port}|--parallel|4|--ctx-size|16384|--threads|2|--metrics|--slots|--jinja"
+            "/bin/llama-server|--model|/models/a b.gguf|--alias|a|--host|{host}|--port|{port}|--parallel|4|--ctx-size|16384|--slot-prompt-similarity|0|--threads|2|--metrics|--slots|--jinja"
         );
         let own_choice = Settings {
             threads: None,

@@ -37,15 +37,15 @@ def arguments():
     number("--workers", 3, "workers")
     number("--slots", 2, "slots of a worker")
     number("--ctx", 4096, "context of a slot, tokens")
-    number("--cache-ram", 96, "memory of a worker for prompts that no slot has, MiB")
+    number("--cache-ram", 128, "memory of a worker for prompts that no slot has, MiB")
     number("--clients", 2, "requests at once")
-    number("--systems", 16, "system prompts")
-    number("--conversations", 32, "conversations")
+    number("--systems", 18, "system prompts")
+    number("--conversations", 27, "conversations")
     number("--turns", 4, "turns of a conversation")
-    number("--open", 16, "conversations that are open at once")
+    number("--open", 18, "conversations that are open at once")
     number("--system-words", 450, "words of a system prompt")
     number("--user-words", 60, "words of a user's message, on average")
-    number("--answer-tokens", 32, "most tokens of an answer")
+    number("--answer-tokens", 16, "most tokens of an answer")
     number("--seed", 1, "the seed of the conversations; each round has another")
     parser.add_argument("--bin", metavar="FILE", help="the tokenbus to measure [built with cargo build --release]")
     parser.add_argument("--json", metavar="FILE", default=os.path.join(ROOT, "target", "bench", "placement-llama.json"), help="where the figures go [target/bench/placement-llama.json]")
@@ -160,6 +160,7 @@ def run(flags):
             began = time.monotonic()
             found = measure(flags, own, nats, policy, flags.seed + number)
             result["runs"].append({"round": number + 1, "policy": policy[0], "figures": found})
+            save(flags, result)
             shown = figures.together([found])
             say(
                 f"round {number + 1}  {policy[0]:7} TTFT p50 {shown['p50']:.2f} p90 {shown['p90']:.2f} p99 {shown['p99']:.2f} s  cached {shown['cached']:.1%}, "
@@ -169,6 +170,14 @@ def run(flags):
             if loud:
                 say(f"    the machine was not quiet: {loud}")
     return result
+
+
+def save(flags, result):
+    """The figures so far."""
+    os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
+    with open(flags.json, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1, ensure_ascii=False)
+        file.write("\n")
 
 
 def setting(flags, result):
@@ -197,10 +206,6 @@ def main():
     except Failed as error:
         say(f"{error}")
         return 1
-    os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
-    with open(flags.json, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1, ensure_ascii=False)
-        file.write("\n")
     of = lambda key: [run["figures"] for run in result["runs"] if run["policy"] == key]
     shown = [(key, title, figures.together(of(key))) for key, title, *_ in POLICIES if of(key)]
     text = figures.document(shown, setting(flags, result))

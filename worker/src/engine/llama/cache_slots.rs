@@ -6,7 +6,8 @@
 //! a slot. So here the server is told not to look for alike slots, and is given the slot wherever one is right:
 //!
 //! - A prompt that continues what a slot holds goes there.
-//! - One that shares only its beginning goes there if the rest has a copy in the host cache, or is worth less.
+//! - One that shares only its beginning goes there if the rest has a copy in the host cache, or is worth less and no slot
+//!   is empty.
 //! - Any other goes to no slot in particular. The server then takes the least recently used one, saves what that holds
 //!   in the host cache, and loads from there what fits the prompt best.
 //!
@@ -96,13 +97,15 @@ impl CacheSlots {
         let best = idle.max_by_key(|(_, slot)| (shared(&slot.held, cuts), slot.is_saved, Reverse(slot.used)));
         let (place, slot) = best?;
         let gain = shared(&slot.held, cuts);
+        let is_one_empty = self.slots.iter().any(|slot| slot.job.is_none() && slot.held.is_empty());
         let in_host = self.saved.iter().map(|saved| shared(saved, cuts)).max().unwrap_or(0);
         let loss = if slot.is_saved {
             0
         } else {
             tokens(&slot.held).saturating_sub(gain)
         };
-        (gain > 0 && in_host <= gain && loss <= gain).then_some(place)
+        let most_loss = if is_one_empty { 0 } else { gain };
+        (gain > 0 && in_host <= gain && loss <= most_loss).then_some(place)
     }
 
     /// The server's own choice: what it saves and loads. The slot.
@@ -251,9 +254,28 @@ mod tests {
         let short = [(3, 100), (40, 1000)];
         for (first, slot) in [(short, None), ([(3, 100), (40, 90)], Some(1))] {
             let mut slots = CacheSlots::new(2, true);
+            slots.begin(Uuid::now_v7(), &prompt(&[(4, 10)]));
+            slots.end(slots.slots[1].job.unwrap());
+            slots.begin(Uuid::now_v7(), &prompt(&[(5, 10)]));
             run(&mut slots, &first);
             assert_eq!(run(&mut slots, &[(3, 100), (41, 10)]), slot, "{first:?}");
         }
+    }
+
+    #[test]
+    fn two_conversations_with_one_system_prompt_have_a_slot_each() {
+        let mut slots = CacheSlots::new(2, true);
+        let places = |slots: &mut CacheSlots| {
+            let mut say = |user, turns: u64| {
+                let turns = (0..turns).map(|turn| (user + turn, 50));
+                run(slots, &[SYSTEM].into_iter().chain(turns).collect::<Vec<_>>())
+            };
+            (1..5).map(|turns| [say(10, turns), say(20, turns)]).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            places(&mut slots),
+            [[None, None], [Some(1), Some(0)], [Some(1), Some(0)], [Some(1), Some(0)]]
+        );
     }
 
     #[test]

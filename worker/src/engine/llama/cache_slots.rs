@@ -6,8 +6,9 @@
 //! a slot. So here the server is told not to look for alike slots, and is given the slot wherever one is right:
 //!
 //! - A prompt that continues what a slot holds goes there.
-//! - One that shares only its beginning goes there if the rest has a copy in the host cache, or is worth less and no slot
-//!   is empty.
+//! - One that shares only its beginning goes there if the rest has a copy in the host cache, or is little. Otherwise two
+//!   conversations that take turns would push each other out each time; to read the beginning once more, in another slot,
+//!   is done once.
 //! - Any other goes to no slot in particular. The server then takes the least recently used one, saves what that holds
 //!   in the host cache, and loads from there what fits the prompt best.
 //!
@@ -24,6 +25,9 @@ use super::limits::SAVED_PROMPTS;
 
 /// A part of a saved prompt below which the server does not load it for a prompt that shares this part.
 const LEAST_KEPT: f64 = 0.25;
+
+/// The part of what a prompt finds in a slot that may be lost for it.
+const LITTLE: u32 = 8;
 
 /// What the slots and the host cache hold.
 #[derive(Debug)]
@@ -104,7 +108,11 @@ impl CacheSlots {
         } else {
             tokens(&slot.held).saturating_sub(gain)
         };
-        let most_loss = if is_one_empty { 0 } else { gain };
+        let most_loss = match (is_one_empty, self.has_host) {
+            (true, _) => 0,
+            (false, true) => gain / LITTLE,
+            (false, false) => gain,
+        };
         (gain > 0 && in_host <= gain && loss <= most_loss).then_some(place)
     }
 
@@ -250,15 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_copy_is_given_up_only_for_more() {
-        let short = [(3, 100), (40, 1000)];
-        for (first, slot) in [(short, None), ([(3, 100), (40, 90)], Some(1))] {
-            let mut slots = CacheSlots::new(2, true);
+    fn what_has_no_copy_is_given_up_only_for_much_more() {
+        for (tail, has_host, slot) in [
+            (90, true, None),
+            (10, true, Some(1)),
+            (90, false, Some(1)),
+            (110, false, None),
+        ] {
+            let mut slots = CacheSlots::new(2, has_host);
             slots.begin(Uuid::now_v7(), &prompt(&[(4, 10)]));
             slots.end(slots.slots[1].job.unwrap());
             slots.begin(Uuid::now_v7(), &prompt(&[(5, 10)]));
-            run(&mut slots, &first);
-            assert_eq!(run(&mut slots, &[(3, 100), (41, 10)]), slot, "{first:?}");
+            run(&mut slots, &[(3, 100), (40, tail)]);
+            assert_eq!(run(&mut slots, &[(3, 100), (41, 10)]), slot, "{tail}");
         }
     }
 

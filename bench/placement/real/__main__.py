@@ -49,6 +49,7 @@ def arguments():
     number("--seed", 1, "the seed of the conversations; each round has another")
     parser.add_argument("--bin", metavar="FILE", help="the tokenbus to measure [built with cargo build --release]")
     parser.add_argument("--json", metavar="FILE", default=os.path.join(ROOT, "target", "bench", "placement-llama.json"), help="where the figures go [target/bench/placement-llama.json]")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="measure nothing: figures of an earlier run")
     parser.add_argument("--write-docs", action="store_true", help="write the table into docs/placement.md")
     parser.add_argument("--keep-logs", action="store_true", help="keep the folders with the processes' output")
     return parser.parse_args()
@@ -172,6 +173,12 @@ def run(flags):
     return result
 
 
+def read_result(path):
+    """The figures of an earlier run."""
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def save(flags, result):
     """The figures so far."""
     os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
@@ -180,15 +187,17 @@ def save(flags, result):
         file.write("\n")
 
 
-def setting(flags, result):
+def setting(result):
     """What was run, in words."""
+    flags = argparse.Namespace(**result["flags"])
+    rounds = len({run["round"] for run in result["runs"]})
     runs = [run["figures"] for run in result["runs"]]
     mean = sum(run["prompt_tokens"] for run in runs) / sum(run["requests"] for run in runs)
     machine_words = f"{result['machine']['cpus']} cores of {result['machine']['cpu']}"
     return (
         f"SmolLM2-135M-Instruct on {machine_words}; {flags.workers} workers with one thread, {flags.slots} slots and {flags.cache_ram} MiB of host cache each, "
         f"2 gateways. {flags.conversations} conversations of {flags.turns} turns, {flags.open} open at once, {flags.systems} system prompts, {mean:.0f} tokens a prompt on average, "
-        f"{flags.clients} requests at a time; {flags.rounds} rounds."
+        f"{flags.clients} requests at a time; {rounds} rounds."
     )
 
 
@@ -202,13 +211,13 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        result = run(flags)
+        result = read_result(flags.source) if flags.source else run(flags)
     except Failed as error:
         say(f"{error}")
         return 1
     of = lambda key: [run["figures"] for run in result["runs"] if run["policy"] == key]
     shown = [(key, title, figures.together(of(key))) for key, title, *_ in POLICIES if of(key)]
-    text = figures.document(shown, setting(flags, result))
+    text = figures.document(shown, setting(result))
     print(text, end="")
     if flags.write_docs:
         path = os.path.join(ROOT, "docs", "placement.md")

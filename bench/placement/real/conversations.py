@@ -57,16 +57,19 @@ class Conversation:
 
 
 def order(shape, seed, in_flight):
-    """The turns of all conversations as they are asked: numbers of conversations. One asks again only after `in_flight`
-    others, where there are so many: by then it has its answer."""
+    """The turns of all conversations as they are asked: numbers of conversations. The next is one of the third that has
+    rested longest: people read an answer before they write. It is none of the last `in_flight`, where there are so many:
+    those have no answer yet."""
     chance = random.Random(f"{seed} order")
     waiting = list(range(shape.conversations))
     left, asked = {}, []
     while waiting or left:
         while waiting and len(left) < shape.open_at_once:
             left[waiting.pop(0)] = shape.turns
-        rested = [number for number in left if number not in asked[-in_flight:]]
-        number = chance.choice(rested or list(left))
+        last = {number: place for place, number in enumerate(asked)}
+        by_rest = sorted(left, key=lambda number: last.get(number, -1))
+        rested = [number for number in by_rest if number not in asked[-in_flight:]] or by_rest
+        number = chance.choice(rested[: max(2, len(left) // 3)])
         asked.append(number)
         left[number] -= 1
         if not left[number]:

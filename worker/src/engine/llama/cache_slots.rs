@@ -157,19 +157,11 @@ impl CacheSlots {
     }
 
     fn save(&mut self, held: Vec<Cut>) {
-        let Some(last) = held.last().filter(|_| self.has_host) else {
-            return;
-        };
-        let whole = shared(&held, &held);
-        if self
-            .saved
-            .iter()
-            .any(|saved| shared(saved, &held) == whole && saved.len() >= held.len())
-        {
+        let whole = tokens(&held);
+        if !self.has_host || whole == 0 || self.saved.iter().any(|saved| shared(saved, &held) == whole) {
             return;
         }
-        debug_assert!(last.tokens == whole);
-        // A turn of the same conversation that is contained in it.
+        // An earlier turn of the same conversation is contained in it.
         self.saved.retain(|saved| shared(saved, &held) < tokens(saved));
         if self.saved.len() >= SAVED_PROMPTS {
             self.saved.pop_front();
@@ -180,6 +172,10 @@ impl CacheSlots {
 
 /// Tokens of the longest beginning that both have.
 fn shared(held: &[Cut], cuts: &[Cut]) -> u32 {
+    // The first cut is always at the same place.
+    if held.first().map(|cut| cut.hash) != cuts.first().map(|cut| cut.hash) {
+        return 0;
+    }
     let is_held = |cut: &&Cut| held.iter().any(|other| other.hash == cut.hash);
     cuts.iter().rev().find(is_held).map_or(0, |cut| cut.tokens)
 }

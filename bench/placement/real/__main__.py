@@ -193,11 +193,13 @@ def setting(result):
     rounds = len({run["round"] for run in result["runs"]})
     runs = [run["figures"] for run in result["runs"]]
     mean = sum(run["prompt_tokens"] for run in runs) / sum(run["requests"] for run in runs)
+    others = sum(run["machine"]["others"] for run in runs) / len(runs)
+    noise = f" Other processes took {others:.0%} of the machine meanwhile.".replace("%", " %") if others > quiet.NOTICED else ""
     machine_words = f"{result['machine']['cpus']} cores of {result['machine']['cpu']}"
     return (
         f"SmolLM2-135M-Instruct on {machine_words}; {flags.workers} workers with one thread, {flags.slots} slots and {flags.cache_ram} MiB of host cache each, "
         f"2 gateways. {flags.conversations} conversations of {flags.turns} turns, {flags.open} open at once, {flags.systems} system prompts, {mean:.0f} tokens a prompt on average, "
-        f"{flags.clients} requests at a time; {rounds} rounds."
+        f"{flags.clients} requests at a time; {rounds} rounds.{noise}"
     )
 
 

@@ -217,6 +217,9 @@ def main():
     except Failed as error:
         say(f"{error}")
         return 1
+    except KeyboardInterrupt:
+        say("interrupted: --from reads what was measured so far from the file of --json")
+        return 1
     of = lambda key: [run["figures"] for run in result["runs"] if run["policy"] == key]
     shown = [(key, title, figures.together(of(key))) for key, title, *_ in POLICIES if of(key)]
     text = figures.document(shown, setting(result))

@@ -199,7 +199,7 @@ def setting(result):
     return (
         f"SmolLM2-135M-Instruct on {machine_words}; {flags.workers} workers with one thread, {flags.slots} slots and {flags.cache_ram} MiB of host cache each, "
         f"2 gateways. {flags.conversations} conversations of {flags.turns} turns, {flags.open} open at once, {flags.systems} system prompts, {mean:.0f} tokens a prompt on average, "
-        f"{flags.clients} requests at a time; {rounds} round{"" if rounds == 1 else "s"}.{noise}"
+        f"{flags.clients} requests at a time; {rounds} {'round' if rounds == 1 else 'rounds'}.{noise}"
     )
 
 

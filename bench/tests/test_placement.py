@@ -3,6 +3,7 @@
 import collections
 import unittest
 
+from placement.real import __main__ as command
 from placement.real import conversations, figures
 
 
@@ -69,6 +70,15 @@ class Table(unittest.TestCase):
         self.assertIn("| TTFT p50, random ÷ prefix | ≥ 3 | 10.0 | met |", text)
         self.assertIn("| cached tokens of the best possible | ≥ 90 % | 81.2 % | **missed** |", text)
         self.assertIn("| **tokenbus** | 0.10 / 0.33 / 0.39 | 1.0 | 65.0 | 81.2 | 88 | 1.50 |", text)
+
+    def test_what_was_run_is_said_with_the_noise(self):
+        names = "workers slots cache_ram conversations turns open systems clients"
+        result = {"flags": dict.fromkeys(names.split(), 3), "machine": {"cpus": 2, "cpu": "x"}, "runs": []}
+        for others in (0.01, 0.2):
+            figure = {**run([1.0], 0), "machine": {"others": others, "stolen": 0.0}}
+            result["runs"] = [{"round": 1, "policy": "random", "figures": figure}]
+            noise = " Other processes took 20 % of the machine meanwhile." if others > 0.1 else ""
+            self.assertTrue(command.setting(result).endswith(f"3 requests at a time; 1 round.{noise}"))
 
     def test_without_both_there_is_no_verdict(self):
         figure = figures.together([run([1.0], 0)])

@@ -16,6 +16,7 @@ use tokenbus_worker::engine::{Engine, Overrides};
 
 use crate::failure::{Failure, Unusable};
 use crate::shared::{BusArgs, TracingArgs, duration, threads};
+use crate::size::Size;
 use crate::ui::Screen;
 use crate::up::cache::Cache;
 use crate::up::model::{self, ModelSpec};
@@ -171,6 +172,10 @@ struct LlamaArgs {
     /// has no GPU support: put a llama-server that has it on PATH
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     gpu_layers: Option<u32>,
+
+    /// Memory of the host for prompts that no slot has any more; 0 for none [default: llama.cpp's choice, 8GiB]
+    #[arg(long, value_name = "SIZE")]
+    cache_ram: Option<Size>,
 
     /// Serve embeddings too; their prompts cost more memory
     #[arg(long)]
@@ -335,6 +340,12 @@ fn log_dir(args: &Args) -> Result<PathBuf, Failure> {
     Ok(cache.root().join("logs").join(format!("worker-{own}")))
 }
 
+/// Whole MiB that hold so much. llama.cpp's own number has a sign.
+fn mebibytes(size: Size) -> u32 {
+    const MOST: usize = 0x7FFF_FFFF;
+    u32::try_from(size.0.div_ceil(1 << 20).min(MOST)).unwrap_or_default()
+}
+
 /// llama.cpp with a model, both of which may have to be installed first.
 async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
     if args.model.len() > 1 {
@@ -355,6 +366,7 @@ async fn llama(args: &Args) -> Result<Arc<dyn Engine>, Failure> {
         context: args.llama.ctx,
         threads: args.llama.threads,
         gpu_layers: args.llama.gpu_layers,
+        cache_ram_mib: args.llama.cache_ram.map(mebibytes),
         extras: Extras {
             embeddings: args.llama.embeddings,
             pooling: args.llama.pooling.map(|way| match way {

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokenbus_placement::Prompt;
 use tokenbus_protocol::{Delta, EngineError, Finish, ModelInfo, RequestKind, Resume, SlotsFrom, TraceContext};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -101,6 +102,8 @@ pub struct Job {
     pub model: String,
     /// The whole OpenAI request, JSON, as the client sent it.
     pub body: Bytes,
+    /// Where its prompt can be cut; without cuts if no prefix helps.
+    pub prompt: Prompt,
     /// When the client stops waiting.
     pub deadline: Instant,
     /// What the client has already: the engine goes on from it, or generates the answer again where

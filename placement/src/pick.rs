@@ -204,7 +204,8 @@ impl Pick {
     /// Now and then, where many hold the prompt: one that does not, and has much less to do than they.
     #[allow(clippy::cast_precision_loss, reason = "workers are few")]
     fn idle(&self, random: &mut fastrand::Rng) -> Option<Candidate> {
-        let common = self.holders.len() * COMMON_PART as usize > self.open.len();
+        // Of three workers one is more than a quarter, but a conversation is always at one.
+        let common = self.holders.len() > 1 && self.holders.len() * COMMON_PART as usize > self.open.len();
         if !common || self.holders.len() == self.open.len() || random.u32(..SPREAD_ONE_IN) > 0 {
             return None;
         }
@@ -420,6 +421,34 @@ mod tests {
             .map(|it| it.id)
             .collect();
         assert_eq!(spread.len(), 7);
+    }
+
+    #[test]
+    fn what_many_hold_spreads_and_what_one_holds_stays_there() {
+        let reasons = |holders: u32, workers: u32| -> HashSet<Reason> {
+            let all: Vec<Candidate> = (0..workers)
+                .map(|id| {
+                    let holds = id < holders;
+                    Candidate {
+                        busy: if holds { 0.5 } else { 0.0 },
+                        ..one(id, if holds { 100.0 } else { 900.0 }, if holds { 1000 } else { 0 })
+                    }
+                })
+                .collect();
+            let seeds = 0..500;
+            seeds
+                .filter_map(|seed| decide(&all, None, None, seed))
+                .map(|it| it.reason)
+                .collect()
+        };
+        assert_eq!(
+            reasons(1, 3),
+            [Reason::Prefix].into(),
+            "a conversation among three workers"
+        );
+        assert_eq!(reasons(2, 3), [Reason::Prefix, Reason::Spread].into());
+        assert_eq!(reasons(8, 16), [Reason::Prefix, Reason::Spread].into());
+        assert_eq!(reasons(3, 16), [Reason::Prefix].into());
     }
 
     proptest! {

@@ -18,9 +18,10 @@ use std::time::Duration;
 use openai_support::llama::{chat, engine_with, gravity, of_kind, start};
 use openai_support::{PATIENCE, Told, info, job, ready, resumed};
 use serde_json::{Value, json};
+use tokenbus_placement::Chain;
 use tokenbus_protocol::{ErrorCode, RequestKind, Resume, ResumeChoice};
 use tokenbus_worker::engine::llama::{Extras, LlamaEngine};
-use tokenbus_worker::engine::{Engine as _, Health};
+use tokenbus_worker::engine::{Engine as _, Health, Job};
 
 /// One server for all: loading takes longer than the tests.
 #[tokio::test]
@@ -43,6 +44,7 @@ async fn a_real_model_through_the_engine() {
     continues_exactly(&engine).await;
     holds_to_a_schema(&engine).await;
     refuses(&engine).await;
+    keeps_conversations_apart(&engine).await;
     cancelling_frees_the_slot(&engine).await;
     comes_back_after_a_crash(&engine).await;
 
@@ -179,6 +181,52 @@ async fn refuses(engine: &LlamaEngine) {
 }
 
 /// With both slots taken by endless answers, a third would wait; cancelling one lets it run.
+/// A chat with its cuts, as a gateway makes them.
+async fn turn(engine: &LlamaEngine, messages: &[Value]) -> (u64, u64, String) {
+    let body = json!({"model": "smol", "temperature": 0, "max_tokens": 12, "messages": messages});
+    let mut chain = Chain::new("");
+    for message in messages {
+        chain.text(message.to_string().as_bytes());
+        chain.end_message();
+    }
+    let prompt = chain.finish();
+    let whole = start(
+        engine,
+        Job {
+            prompt,
+            ..job("smol", &body)
+        },
+    )
+    .whole()
+    .await;
+    let finish = whole.finish();
+    let usage: Value = serde_json::from_str(finish.usage.as_ref().unwrap().get()).unwrap();
+    let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    (finish.prompt_tokens.unwrap(), cached, whole.text())
+}
+
+/// Conversations that share a system prompt and take turns: each finds all that was read of it.
+async fn keeps_conversations_apart(engine: &LlamaEngine) {
+    let system =
+        json!({"role": "system", "content": "You know rivers, lakes and seas, and answer briefly. ".repeat(25)});
+    let mut both = ["the sea", "a lake"].map(|about| (about, vec![system.clone()], 0));
+    for number in 0..4 {
+        for (about, messages, read) in &mut both {
+            let ask = format!(
+                "Question {number} is about {about}: how deep is it, how wide, how old, and who has measured that?"
+            );
+            messages.push(json!({"role": "user", "content": ask}));
+            let (tokens, cached, text) = turn(engine, messages).await;
+            assert!(
+                cached + 3 >= *read,
+                "{about}, {number}: {cached} of {read} tokens were there still"
+            );
+            messages.push(json!({"role": "assistant", "content": text}));
+            *read = tokens;
+        }
+    }
+}
+
 async fn cancelling_frees_the_slot(engine: &LlamaEngine) {
     let mut endless = gravity(900);
     endless["ignore_eos"] = json!(true);

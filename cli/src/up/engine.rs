@@ -77,6 +77,7 @@ impl EngineArgs {
                     context: self.ctx,
                     threads: self.threads,
                     gpu_layers: self.gpu_layers,
+                    cache_ram_mib: None,
                     extras: Extras::default(),
                     overrides: Overrides::default(),
                     log_dir,

@@ -8,6 +8,7 @@ pub(in crate::engine) fn job(body: &str, resume: Option<Resume>) -> Job {
         kind: RequestKind::Chat,
         model: "m".to_owned(),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        prompt: Default::default(),
         deadline: std::time::Instant::now(),
         resume,
         trace: None,

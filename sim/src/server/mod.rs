@@ -206,6 +206,7 @@ impl Server {
             kind: RequestKind::Chat,
             model: asked.model,
             body,
+            prompt: Default::default(),
             // A client that stops waiting closes the connection.
             deadline: Instant::now(),
             resume: None,

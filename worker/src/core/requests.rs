@@ -111,6 +111,7 @@ impl Core {
             kind: job.kind,
             model: job.model.clone(),
             body: body.clone(),
+            prompt: job.prompt.clone(),
             deadline: job.deadline,
             resume: job.resume.clone(),
             trace: job.trace.for_call(ENGINE_CALL),

@@ -34,6 +34,7 @@ pub async fn engine_with(logs: &tempfile::TempDir, extras: Extras) -> Arc<LlamaE
         slots: Some(2),
         context: Some(1024),
         gpu_layers: None,
+        cache_ram_mib: None,
         threads: None,
         extras,
         overrides: Overrides::default(),

@@ -162,6 +162,7 @@ pub fn job(model: &str, body: &Value) -> Job {
         kind: RequestKind::Chat,
         model: model.to_owned(),
         body: body.to_string().into(),
+        prompt: Default::default(),
         // Nothing is tested by it; a real model on a busy machine takes its time.
         deadline: Instant::now() + Duration::from_secs(240),
         resume: None,

@@ -33,6 +33,8 @@ pub(super) struct Settings {
     pub(super) threads: Option<u32>,
     /// `None`: llama.cpp's own choice.
     pub(super) gpu_layers: Option<u32>,
+    /// Of the host's memory, for prompts that no slot has; `None`: llama.cpp's own choice.
+    pub(super) cache_ram_mib: Option<u32>,
     pub(super) embeddings: bool,
     /// By llama.cpp's name; `None`: as the model was made for.
     pub(super) pooling: Option<&'static str>,
@@ -56,11 +58,16 @@ fn native(program: &Path, settings: &Settings) -> Vec<String> {
     option("--port", "{port}".to_owned());
     option("--parallel", settings.slots.to_string());
     option("--ctx-size", settings.total_context.to_string());
+    // The worker chooses the slots.
+    option("--slot-prompt-similarity", "0".to_owned());
     if let Some(threads) = settings.threads {
         option("--threads", threads.to_string());
     }
     if let Some(layers) = settings.gpu_layers {
         option("--n-gpu-layers", layers.to_string());
+    }
+    if let Some(mib) = settings.cache_ram_mib {
+        option("--cache-ram", mib.to_string());
     }
     if let Some(pooling) = settings.pooling {
         option("--pooling", pooling.to_owned());
@@ -105,6 +112,7 @@ mod tests {
             total_context: 16384,
             threads: Some(2),
             gpu_layers: None,
+            cache_ram_mib: None,
             embeddings: false,
             pooling: None,
             reranking: false,
@@ -116,7 +124,7 @@ mod tests {
         let words = words(&LlamaRuntime::LlamaServer("/bin/llama-server".into()), &settings());
         assert_eq!(
             words.join("|"),
-            "/bin/llama-server|--model|/models/a b.gguf|--alias|a|--host|{host}|--port|{port}|--parallel|4|--ctx-size|16384|--threads|2|--metrics|--slots|--jinja"
+            "/bin/llama-server|--model|/models/a b.gguf|--alias|a|--host|{host}|--port|{port}|--parallel|4|--ctx-size|16384|--slot-prompt-similarity|0|--threads|2|--metrics|--slots|--jinja"
         );
         let own_choice = Settings {
             threads: None,
@@ -126,6 +134,7 @@ mod tests {
         assert!(!words.contains(&"--threads".to_owned()));
         let more = Settings {
             gpu_layers: Some(99),
+            cache_ram_mib: Some(0),
             embeddings: true,
             pooling: Some("mean"),
             reranking: true,
@@ -133,7 +142,7 @@ mod tests {
         };
         let words = super::words(&LlamaRuntime::LlamaServer("x".into()), &more).join(" ");
         assert!(words.ends_with(
-            "--threads 2 --n-gpu-layers 99 --pooling mean --metrics --slots --jinja --embeddings --reranking"
+            "--threads 2 --n-gpu-layers 99 --cache-ram 0 --pooling mean --metrics --slots --jinja --embeddings --reranking"
         ));
     }
 

@@ -25,6 +25,10 @@ if settings["threads"]:
     params.cpuparams_batch.n_threads = settings["threads"]
 if settings["gpu_layers"] is not None:
     params.n_gpu_layers = settings["gpu_layers"]
+if settings["cache_ram_mib"] is not None:
+    params.cache_ram_mib = settings["cache_ram_mib"]
+# The worker chooses the slots.
+params.slot_prompt_similarity = 0.0
 params.use_jinja = True
 params.embedding = settings["embeddings"] or settings["reranking"]
 if settings["pooling"]:

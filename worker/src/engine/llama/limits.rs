@@ -6,6 +6,10 @@ use std::time::Duration;
 /// about 2 GiB for a model of 8 billion parameters.
 pub(super) const DEFAULT_CONTEXT: u32 = 4096;
 
+/// Prompts in the host cache that are remembered, 1 KiB each. For a model of 8 billion parameters 8 GiB hold some 30 of
+/// 2,000 tokens; of a small model's more, the oldest are not looked for.
+pub(super) const SAVED_PROMPTS: usize = 128;
+
 /// How long the server may take to load its model before it is started again. A few GiB from a
 /// slow disk take minutes.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -2,22 +2,28 @@
 //!
 //! All that speaks HTTP is the `openai` engine's; here is only how the server is started.
 
+mod cache_slots;
 mod command;
 mod limits;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use command::LlamaRuntime;
 
-use tokenbus_protocol::SlotsFrom;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokenbus_protocol::{Delta, EngineError, Finish, RequestKind, SlotsFrom};
+use uuid::Uuid;
 
 use crate::engine::openai::{EngineCommand, ModelSpec, OpenAiEngine, OpenAiOptions, StartError};
-use crate::engine::{Engine, EngineInfo, Job, Overrides, Running, Sink};
+use crate::engine::{Closed, Engine, EngineInfo, Job, Overrides, Running, Sink};
+use crate::sync::lock;
+use cache_slots::CacheSlots;
 use command::Settings;
 
 /// Options of [`LlamaEngine`].
@@ -37,6 +43,8 @@ pub struct LlamaOptions {
     pub threads: Option<u32>,
     /// Layers of the model that run on the GPU; absent: llama.cpp's choice, as many as fit.
     pub gpu_layers: Option<u32>,
+    /// MiB of the host's memory for prompts that no slot has; absent: llama.cpp's choice, 8 GiB.
+    pub cache_ram_mib: Option<u32>,
     /// What it serves beside text.
     pub extras: Extras,
     /// What the model can do and cannot, where the operator knows better than the server tells.
@@ -79,7 +87,10 @@ impl Pooling {
 }
 
 /// llama.cpp's server and its one model.
-pub struct LlamaEngine(Arc<OpenAiEngine>);
+pub struct LlamaEngine {
+    engine: Arc<OpenAiEngine>,
+    slots: Arc<Mutex<CacheSlots>>,
+}
 
 impl LlamaEngine {
     /// Starts the server. Returns before the model is loaded: see [`Engine::info`].
@@ -89,37 +100,113 @@ impl LlamaEngine {
     pub async fn start(options: LlamaOptions) -> Result<Arc<Self>, StartError> {
         check_model(&options.model_path)?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let slots = CacheSlots::new(slots(&options, cores), options.cache_ram_mib != Some(0));
         let engine = OpenAiEngine::start(openai_options(&options, cores)).await?;
-        Ok(Arc::new(Self(engine)))
+        let slots = Arc::new(Mutex::new(slots));
+        Ok(Arc::new(Self { engine, slots }))
     }
 
     /// Where the server's output goes.
     pub fn log_path(&self) -> Option<&Path> {
-        self.0.log_path()
+        self.engine.log_path()
     }
 
     /// The last lines that the server wrote, oldest first.
     pub fn log_tail(&self) -> Vec<String> {
-        self.0.log_tail()
+        self.engine.log_tail()
     }
 }
 
 impl Engine for LlamaEngine {
     fn info(&self) -> watch::Receiver<EngineInfo> {
-        self.0.info()
+        self.engine.info()
     }
 
     fn generate(&self, job: Job, sink: Box<dyn Sink>) -> Running {
-        self.0.generate(job, sink)
+        let Some(id) = one_slot(&job).then_some(job.id) else {
+            if !matches!(job.kind, RequestKind::Tokenize | RequestKind::Detokenize) {
+                lock(&self.slots).scatter();
+            }
+            return self.engine.generate(job, sink);
+        };
+        let slot = lock(&self.slots).begin(id, job.prompt.cuts());
+        let slots = Arc::clone(&self.slots);
+        let in_slot = InSlot {
+            sink,
+            stay: Stay { slots, id },
+        };
+        self.engine.generate_in(job, Box::new(in_slot), slot)
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
-        self.0.stop()
+        self.engine.stop()
     }
 }
 
+/// Whether the request takes one slot, and no more.
+fn one_slot(job: &Job) -> bool {
+    #[derive(Deserialize)]
+    struct Many<'a> {
+        n: Option<f64>,
+        #[serde(borrow)]
+        prompt: Option<&'a RawValue>,
+    }
+    let generated = matches!(job.kind, RequestKind::Chat | RequestKind::Completion);
+    let resumed = job.resume.as_ref().map_or(0, |resume| resume.choices.len());
+    generated
+        && resumed <= 1
+        && serde_json::from_slice::<Many<'_>>(&job.body).is_ok_and(|many| {
+            many.n.unwrap_or(1.0) <= 1.0 && many.prompt.is_none_or(|prompt| prompt.get().starts_with('"'))
+        })
+}
+
+/// Where the output of a request goes that runs in a slot.
+struct InSlot {
+    sink: Box<dyn Sink>,
+    stay: Stay,
+}
+
+/// The slot is idle again when this is dropped.
+struct Stay {
+    slots: Arc<Mutex<CacheSlots>>,
+    id: Uuid,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        lock(&self.slots).end(self.id);
+    }
+}
+
+impl Sink for InSlot {
+    fn delta(&mut self, delta: Delta<'_>) -> Result<(), Closed> {
+        self.sink.delta(delta)
+    }
+
+    fn congestion(&self) -> Option<BoxFuture<'static, ()>> {
+        self.sink.congestion()
+    }
+
+    fn finish(self: Box<Self>, finish: Finish) {
+        let Self { sink, stay } = *self;
+        // Before the next request can come for its slot.
+        drop(stay);
+        sink.finish(finish);
+    }
+
+    fn fail(self: Box<Self>, error: EngineError) {
+        let Self { sink, stay } = *self;
+        drop(stay);
+        sink.fail(error);
+    }
+}
+
+fn slots(options: &LlamaOptions, cores: usize) -> u32 {
+    options.slots.unwrap_or_else(|| limits::default_slots(cores)).max(1)
+}
+
 fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
-    let slots = options.slots.unwrap_or_else(|| limits::default_slots(cores)).max(1);
+    let slots = slots(options, cores);
     let context = options.context.unwrap_or(limits::DEFAULT_CONTEXT).max(1);
     let name = options
         .model
@@ -132,6 +219,7 @@ fn openai_options(options: &LlamaOptions, cores: usize) -> OpenAiOptions {
         total_context: u64::from(slots) * u64::from(context),
         threads: options.threads,
         gpu_layers: options.gpu_layers,
+        cache_ram_mib: options.cache_ram_mib,
         embeddings: options.extras.embeddings,
         pooling: options.extras.pooling.map(Pooling::as_str),
         reranking: options.extras.reranking,
@@ -190,6 +278,7 @@ mod tests {
             context: None,
             threads: None,
             gpu_layers: None,
+            cache_ram_mib: None,
             extras: Extras::default(),
             overrides: Overrides::default(),
             log_dir: "/logs".into(),

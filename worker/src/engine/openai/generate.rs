@@ -26,15 +26,16 @@ use super::wire::client::{AnswerBody, Path, header_text};
 use crate::engine::{Closed, Job, Running, Sink};
 
 /// Starts `job`; dropping what is returned closes its connection to the server.
-pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) -> Running {
-    Running::new(AbortOnDrop::new(task::spawn("openai-generate", run(shared, job, sink))))
+pub(super) fn start(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>, slot: Option<u32>) -> Running {
+    let generating = run(shared, job, sink, slot);
+    Running::new(AbortOnDrop::new(task::spawn("openai-generate", generating)))
 }
 
-async fn run(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>) {
+async fn run(shared: Arc<Shared>, job: Job, sink: Box<dyn Sink>, slot: Option<u32>) {
     let output = Mutex::new(sink);
     let driven = async {
         if job.kind.is_generated() {
-            drive(&shared, &job, &output).await
+            drive(&shared, &job, &output, slot).await
         } else {
             Ok((unary::drive(&shared, &job, &output).await?, Vec::new()))
         }
@@ -74,7 +75,12 @@ async fn given_up(shared: &Shared, deadline: Instant) -> EngineError {
 }
 
 /// All that the server does for the job. Dropped, it closes the connections.
-async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Finish, Vec<AnswerBody>), Stopped> {
+async fn drive(
+    shared: &Arc<Shared>,
+    job: &Job,
+    output: &Output,
+    slot: Option<u32>,
+) -> Result<(Finish, Vec<AnswerBody>), Stopped> {
     let catalog = shared.catalog();
     let Some(path) = request::path(job.kind) else {
         return Err(error::plain(ErrorCode::BadRequest, "this engine does not serve that API", false).into());
@@ -84,6 +90,7 @@ async fn drive(shared: &Arc<Shared>, job: &Job, output: &Output) -> Result<(Fini
         return Err(error::plain(ErrorCode::ModelNotFound, message, true).into());
     };
     let (manner, proven) = shared.manner(&target.upstream);
+    let manner = Manner { slot, ..manner };
     let plan = planned(job, target, &manner).await?;
     for choice in &plan.exhausted {
         emit(

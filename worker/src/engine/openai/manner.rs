@@ -18,6 +18,8 @@ pub(crate) struct Manner {
     pub(crate) whole: Whole,
     /// Members that tokenbus adds and this server refuses, as paths.
     pub(crate) without: BTreeSet<String>,
+    /// The slot of a llama-server that is to run it; `None`: any.
+    pub(crate) slot: Option<u32>,
 }
 
 /// Which requests a server refuses as streams.

@@ -100,6 +100,11 @@ impl OpenAiEngine {
         }))
     }
 
+    /// As [`Engine::generate`], in this slot of a llama-server.
+    pub(crate) fn generate_in(&self, job: Job, sink: Box<dyn Sink>, slot: Option<u32>) -> Running {
+        generate::start(self.shared.clone(), job, sink, slot)
+    }
+
     /// Which program the server is, as far as it is known now.
     pub fn server_kind(&self) -> ServerKind {
         self.shared.catalog().kind
@@ -122,7 +127,7 @@ impl Engine for OpenAiEngine {
     }
 
     fn generate(&self, job: Job, sink: Box<dyn Sink>) -> Running {
-        generate::start(self.shared.clone(), job, sink)
+        self.generate_in(job, sink, None)
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

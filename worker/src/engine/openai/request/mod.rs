@@ -23,6 +23,9 @@ use crate::engine::openai::options::Streaming;
 use crate::engine::openai::target::{ServerKind, Target};
 use crate::engine::openai::wire::client::Path;
 
+/// The member that names a slot of a llama-server.
+const SLOT: &str = "id_slot";
+
 /// The path of the API for `kind`, or `None` where this engine does not know it.
 pub(crate) fn path(kind: RequestKind) -> Option<Path<'static>> {
     match kind {
@@ -131,6 +134,9 @@ fn prepare(
     let mut added = added::settle(object, target.kind, &manner.without)?;
     if kind == RequestKind::Chat && added::history(object, target.kind, &manner.without)? {
         added.push(added::HISTORY.to_owned());
+    }
+    if let Some(slot) = manner.slot.filter(|_| object.get(SLOT).is_none()) {
+        object.set(SLOT, &slot)?;
     }
     let streamed = parsed::<bool>(object, "stream") == Some(true);
     let has = Shape::of(kind, object);

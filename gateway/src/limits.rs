@@ -139,6 +139,17 @@ pub(crate) const HOPELESS: f64 = 0.75;
 /// and soon over when they have gone for good.
 pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);
 
+/// Clients that must have left the waiting room of late before their patience counts: one who presses "stop" is no crowd.
+pub(crate) const LEAVERS: f64 = 16.0;
+
+/// How far back "of late" reaches: long enough for a few runs of short answers, short enough that a crowd which has gone
+/// does not make others be refused.
+pub(crate) const LEAVERS_COUNT: Duration = Duration::from_secs(3);
+
+/// Time in which the patience that clients are believed to have doubles while none leaves. So it is found anew when it has
+/// grown, at the price of a few who leave.
+pub(crate) const PATIENCE_DOUBLES: Duration = Duration::from_secs(10);
+
 /// Tenants of one class whose charge is remembered while they have nothing waiting.
 pub(crate) const CHARGED_TENANTS: usize = 4096;
 

@@ -183,7 +183,7 @@ impl Shared {
 
     /// Leaves the waiting room because the client has gone.
     pub(crate) fn give_up(&self, ticket: &Ticket) {
-        lock(&self.waiting).room.give_up(ticket, Instant::now());
+        lock(&self.waiting).give_up(ticket, Instant::now());
         self.count_waiting();
     }
 

@@ -6,6 +6,7 @@
 //! sooner than a free one. A request that has begun goes before all others and is
 //! always admitted, because its client has a part of its answer.
 
+mod crowd;
 mod door;
 mod line;
 mod lines;

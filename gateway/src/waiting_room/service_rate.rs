@@ -63,6 +63,11 @@ impl ServiceRate {
         }
     }
 
+    /// Requests that run.
+    pub(crate) fn running(&self) -> usize {
+        self.running as usize
+    }
+
     fn pass(&mut self, now: Instant) {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let passed = passed.as_secs_f64() * f64::from(self.running);
@@ -72,7 +77,7 @@ impl ServiceRate {
     }
 
     /// Seconds between two ends, with as many runs as now.
-    fn between(&mut self, now: Instant) -> f64 {
+    pub(super) fn between(&mut self, now: Instant) -> f64 {
         self.pass(now);
         let running = f64::from(self.running.max(1));
         let age = self.ages / running;
@@ -113,10 +118,12 @@ impl ServiceRate {
         // The first one comes when half of the waiting room is empty, or after some time at most: other requests arrive
         // too, and the duration of a run is uncertain.
         let slack = (backlog.waiting as f64 / 2.0 * each).min(limits::RETURN_SLACK.as_secs_f64());
-        let turn = each * backlog.tenants.max(1) as f64;
         if self.told.len() >= limits::TOLD_TENANTS {
             self.told.retain(|_, until| *until > now);
         }
+        // Those that were told to come back will share the slots too.
+        let away = self.told.values().filter(|until| **until > now).count();
+        let turn = each * backlog.tenants.max(away).max(1) as f64;
         let known = self.told.len() < limits::TOLD_TENANTS || self.told.contains_key(tenant);
         let ahead = match self.told.get(tenant) {
             Some(until) => until.saturating_duration_since(now).as_secs_f64(),

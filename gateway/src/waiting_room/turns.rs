@@ -114,6 +114,24 @@ impl<T> Turns<T> {
         Some(accounts.map(|account| account.places.len().min(own)).sum())
     }
 
+    /// Requests that have their turn before a new one of `tenant` if each goes first that came first: of each tenant as
+    /// many as its own, and one more of those that are not behind it. Counted up to `enough`.
+    pub(super) fn before(&self, tenant: &Option<String>, enough: usize) -> usize {
+        let account = self.tenants.get(tenant);
+        let own = account.map_or(0, |account| account.places.len());
+        let charged = account.map_or(0, |account| account.charged).max(self.present);
+        let mut before = 0;
+        for (charge, _, other) in &self.next {
+            if before >= enough {
+                break;
+            }
+            let places = self.tenants.get(other).map_or(0, |account| account.places.len());
+            let rounds = own + usize::from(*charge <= charged && other != tenant);
+            before += places.min(rounds);
+        }
+        before
+    }
+
     /// How long clients wait, if some have left lately.
     fn patience(&self, now: Instant) -> Option<Duration> {
         let (patience, left) = self.patience?;

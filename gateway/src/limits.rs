@@ -206,6 +206,10 @@ pub(crate) const STARTING_BELIEVED: Duration = Duration::from_secs(15);
 /// default time limit of requests are guesses.
 pub(crate) const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 
+/// How long it is remembered how many requests ran together: as long as their slots may be free between a crowd that leaves
+/// and the next requests, and not much longer, because workers leave too.
+pub(crate) const RUNS_REMEMBERED: Duration = Duration::from_secs(2);
+
 /// The least assumed duration of a run while none has ended: an answer of some hundred tokens.
 pub(crate) const FIRST_RUNS: Duration = Duration::from_secs(10);
 

@@ -116,7 +116,8 @@ async fn load_three_thousand_impatient_clients_leave_the_goodput_as_it_was() {
     service_time(gateway, tokens).await;
     let before = service_time(gateway, tokens).await;
     let (served, over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
-    let clients: Vec<_> = (0..3000_u16)
+    let n: u16 = std::env::var("STORM_N").map_or(3000, |n| n.parse().unwrap());
+    let clients: Vec<_> = (0..n)
         .map(|number| {
             let (served, over) = (Arc::clone(&served), Arc::clone(&over));
             let local = Ipv4Addr::new(127, 0, 0, u8::try_from(10 + number % 20).unwrap());

@@ -121,7 +121,7 @@ impl<T> Door<T> {
             return false;
         };
         let within = patience.as_secs_f64() / 2.0 / pace.rate.between(now);
-        let enough = (within as usize).max(pace.rate.running());
+        let enough = (within as usize).max(pace.rate.slots());
         let refused = self.room.before(ticket, enough) >= enough;
         if refused {
             pace.crowd.refused(now);

@@ -23,3 +23,7 @@ pub(crate) use ticket::{LineKey, Ticket};
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod sim_tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod crowd_sim_tests;

@@ -1,0 +1,229 @@
+//! Simulated clients that give up after a second and ask again: the slots work for those that still listen.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use tokenbus_protocol::Features;
+use tokio::time::Instant;
+
+use super::*;
+
+const MODEL: &str = "m";
+const SLOTS: usize = 8;
+const RUN: u64 = 385_000;
+const SECOND: u64 = 1_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Happens {
+    /// The answer of the client's so-manieth request is complete.
+    Ends { client: usize, asked: u32 },
+    /// The client gives that request up.
+    Leaves { client: usize, asked: u32 },
+    Asks { client: usize },
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Away,
+    Waits(Box<Ticket>),
+    Runs { since: u64 },
+}
+
+#[derive(Debug)]
+struct Client {
+    tenant: String,
+    patience: u64,
+    obeys: bool,
+    asked: u32,
+    state: State,
+    served: u32,
+}
+
+/// What clients were told, in seconds, and when in microseconds.
+#[derive(Debug)]
+struct Told {
+    at: u64,
+    seconds: u64,
+}
+
+struct Storm {
+    start: Instant,
+    door: Door<usize>,
+    now: u64,
+    next: BinaryHeap<Reverse<(u64, u64, Happens)>>,
+    number: u64,
+    free: usize,
+    clients: Vec<Client>,
+    served: Vec<u64>,
+    told: Vec<Told>,
+}
+
+impl Storm {
+    fn new() -> Self {
+        let bounds = Bounds {
+            requests: 4096,
+            bytes: usize::MAX,
+        };
+        Self {
+            start: Instant::now(),
+            door: Door::new(bounds),
+            now: 0,
+            next: BinaryHeap::new(),
+            number: 0,
+            free: SLOTS,
+            clients: Vec::new(),
+            served: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    fn at(&mut self, at: u64, happens: Happens) {
+        self.number += 1;
+        self.next.push(Reverse((at, self.number, happens)));
+    }
+
+    fn time(&self) -> Instant {
+        self.start + Duration::from_micros(self.now)
+    }
+
+    /// Adds clients of so many tenants that come within a tenth of a second. Who does not obey asks again after a second.
+    fn clients(&mut self, count: usize, tenants: usize, patience: u64, obeys: bool) {
+        for number in 0..count {
+            let client = self.clients.len();
+            self.clients.push(Client {
+                tenant: (number % tenants).to_string(),
+                patience,
+                obeys,
+                asked: 0,
+                state: State::Away,
+                served: 0,
+            });
+            self.at(self.now + number as u64 * 100_000 / count as u64, Happens::Asks { client });
+        }
+    }
+
+    fn runs(&mut self, client: usize) {
+        self.free -= 1;
+        self.door.began(MODEL, self.time());
+        let asked = self.clients[client].asked;
+        self.clients[client].state = State::Runs { since: self.now };
+        self.at(self.now + RUN, Happens::Ends { client, asked });
+    }
+
+    fn refused(&mut self, client: usize, after: Duration) {
+        let seconds = after.as_secs_f64().ceil() as u64;
+        self.told.push(Told { at: self.now, seconds });
+        self.clients[client].state = State::Away;
+        let pause = if self.clients[client].obeys { seconds } else { 1 };
+        self.at(self.now + pause * SECOND, Happens::Asks { client });
+    }
+
+    fn asks(&mut self, client: usize) {
+        let now = self.time();
+        self.clients[client].asked += 1;
+        let Client { asked, patience, .. } = self.clients[client];
+        self.at(self.now + patience, Happens::Leaves { client, asked });
+        if self.free > 0 && self.door.room.is_empty() {
+            return self.runs(client);
+        }
+        let tenant = Some(self.clients[client].tenant.clone());
+        let mut ticket = self.door.room.ticket(MODEL, 0, tenant, 1, now);
+        ticket.limit = Some(Duration::from_secs(600));
+        match self.door.enter(&ticket, client, now) {
+            Ok(displaced) => {
+                self.clients[client].state = State::Waits(Box::new(ticket));
+                for one in displaced {
+                    self.refused(one.waker, one.retry_after);
+                }
+            }
+            Err(NotAdmitted::Full { retry_after } | NotAdmitted::TooLate { retry_after, .. }) => {
+                self.refused(client, retry_after);
+            }
+        }
+    }
+
+    /// The client's run is over: the slot is the next one's.
+    fn over(&mut self, client: usize, since: u64, ended: bool) {
+        let now = self.time();
+        let since = self.start + Duration::from_micros(since);
+        self.door.over(MODEL, since, ended, now);
+        self.clients[client].state = State::Away;
+        self.free += 1;
+        if let Some(next) = self.door.room.next(MODEL, Features::NONE, now) {
+            self.runs(next);
+        }
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while let Some(Reverse((at, _, _))) = self.next.peek()
+            && *at < end
+        {
+            let Some(Reverse((at, _, happens))) = self.next.pop() else {
+                break;
+            };
+            self.now = at;
+            match happens {
+                Happens::Asks { client } => self.asks(client),
+                Happens::Ends { client, asked } if self.clients[client].asked == asked => {
+                    if let State::Runs { since } = self.clients[client].state {
+                        self.over(client, since, true);
+                        self.served.push(self.now);
+                        self.clients[client].served += 1;
+                        self.asks(client);
+                    }
+                }
+                Happens::Leaves { client, asked } if self.clients[client].asked == asked => {
+                    match std::mem::replace(&mut self.clients[client].state, State::Away) {
+                        State::Away => {}
+                        State::Waits(ticket) => {
+                            self.door.give_up(&ticket, self.time());
+                            self.asks(client);
+                        }
+                        State::Runs { since } => {
+                            self.over(client, since, false);
+                            self.asks(client);
+                        }
+                    }
+                }
+                Happens::Ends { .. } | Happens::Leaves { .. } => {}
+            }
+        }
+        self.now = end;
+    }
+
+    fn goodput(&self, from: u64, to: u64) -> f64 {
+        let served = self.served.iter().filter(|at| (from..to).contains(*at)).count();
+        served as f64 * SECOND as f64 / (to - from) as f64
+    }
+}
+
+const CAPACITY: f64 = SLOTS as f64 * SECOND as f64 / RUN as f64;
+
+#[test]
+fn a_crowd_that_gives_up_leaves_the_slots_to_those_who_listen() {
+    for (count, tenants, obeys) in [
+        (300, 20, true),
+        (3000, 20, true),
+        (3000, 1, true),
+        (3000, 3000, true),
+        (300, 1, false),
+        (3000, 20, false),
+        (3000, 3000, false),
+    ] {
+        let mut storm = Storm::new();
+        storm.clients(SLOTS, 1, 10 * SECOND, true);
+        storm.run_until(2 * SECOND);
+        storm.clients(count, tenants, SECOND, obeys);
+        storm.run_until(60 * SECOND);
+        let case = format!("{count} clients of {tenants} tenants, obeying: {obeys}");
+        let goodput = storm.goodput(5 * SECOND, 60 * SECOND);
+        let most = storm.told.iter().map(|told| told.seconds).max();
+        println!("{case}: {goodput:.1} of {CAPACITY:.1}; told up to {most:?}");
+        for second in [5, 10, 20, 30, 50] {
+            let told: Vec<u64> = storm.told.iter().filter(|told| told.at / SECOND == second).map(|told| told.seconds).collect();
+            println!("  {second}: {} told {:?}..{:?}", told.len(), told.iter().min(), told.iter().max());
+        }
+    }
+    panic!();
+}

@@ -187,6 +187,11 @@ impl Shared {
         self.count_waiting();
     }
 
+    /// The client of a request that had waited has left, before it had any of its answer.
+    pub(crate) fn left_unanswered(&self, ticket: &Ticket) {
+        lock(&self.waiting).left(ticket, Instant::now());
+    }
+
     /// Leaves the waiting room.
     pub(crate) fn leave(&self, ticket: &Ticket) {
         lock(&self.waiting).room.leave(ticket);

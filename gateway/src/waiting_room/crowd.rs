@@ -3,15 +3,15 @@
 //! A line that is longer than its clients wait serves nobody: whoever has its turn is about to leave, and what is
 //! generated for it is not read. Such a line is full, however many places the room has.
 //!
-//! One client that leaves says nothing. Only when more have left of late than had their turn, the line is kept as short
-//! as they wait. From then on few leave, so those that are refused show that the crowd is still there, and the measured
+//! One client that leaves says nothing. Only when more have left of late than had an answer, the line is kept as short as
+//! they wait. From then on few leave, so those that are refused show that the crowd is still there, and the measured
 //! time grows until clients leave again or nobody has to be refused.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{LEAVERS, LEAVERS_COUNT, PATIENCE_DOUBLES};
+use crate::limits::{LEAVERS, LEAVERS_COUNT, PATIENCE_DOUBLES, PATIENCE_KNOWN};
 
 /// How the clients that wait for one model behave. All counts fade.
 #[derive(Debug, Default)]
@@ -24,41 +24,48 @@ pub(super) struct Crowd {
     waited: f64,
     /// Requests that were refused because of those.
     refused: f64,
-    /// Requests that a worker got.
-    turns: f64,
-    /// When the last client left.
-    last: Option<Instant>,
+    /// Requests that were answered.
+    answered: f64,
+    /// When the last client left, and when the last one left or was refused.
+    left_at: Option<Instant>,
+    gone_at: Option<Instant>,
 }
 
 impl Crowd {
-    /// A client has left after it had waited for so long.
+    /// A client has left without an answer, after so long.
     pub(super) fn left(&mut self, waited: Duration, now: Instant) {
         self.fade(now);
         self.left += 1.0;
         self.waited += waited.as_secs_f64();
-        self.last = Some(now);
+        (self.left_at, self.gone_at) = (Some(now), Some(now));
     }
 
-    /// A worker got a request.
-    pub(super) fn turn(&mut self, now: Instant) {
+    /// A request was answered.
+    pub(super) fn answered(&mut self, now: Instant) {
         self.fade(now);
-        self.turns += 1.0;
+        self.answered += 1.0;
     }
 
     /// A request was refused because clients do not wait so long.
     pub(super) fn refused(&mut self, now: Instant) {
         self.fade(now);
         self.refused += 1.0;
+        self.gone_at = Some(now);
     }
 
-    /// How long clients wait, if more of them leave, or would, than have their turn.
+    /// How long clients wait, if more of them leave, or would, than have an answer.
     pub(super) fn patience(&mut self, now: Instant) -> Option<Duration> {
         self.fade(now);
-        let gone = self.left + self.refused;
-        if gone < LEAVERS || gone <= self.turns || self.left <= 0.0 {
+        // However large it was, it is not there any more.
+        if self.gone_at.is_none_or(|at| now >= at + PATIENCE_KNOWN) {
+            *self = Self::default();
             return None;
         }
-        let quiet = now.saturating_duration_since(self.last?).as_secs_f64();
+        let gone = self.left + self.refused;
+        if gone < LEAVERS || gone <= self.answered || self.left <= 0.0 {
+            return None;
+        }
+        let quiet = now.saturating_duration_since(self.left_at?).as_secs_f64();
         let grown = (quiet / PATIENCE_DOUBLES.as_secs_f64()).exp2();
         Duration::try_from_secs_f64(self.waited / self.left * grown).ok()
     }
@@ -67,7 +74,7 @@ impl Crowd {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if !passed.is_zero() {
             let keep = (-passed.as_secs_f64() / LEAVERS_COUNT.as_secs_f64()).exp();
-            for count in [&mut self.left, &mut self.waited, &mut self.refused, &mut self.turns] {
+            for count in [&mut self.left, &mut self.waited, &mut self.refused, &mut self.answered] {
                 *count *= keep;
             }
         }
@@ -90,8 +97,8 @@ mod tests {
         let (mut crowd, start) = (Crowd::default(), Instant::now());
         for step in 0..200 {
             let now = after(start, f64::from(step) * 0.1);
-            crowd.turn(now);
-            // Half as many leave as have their turn.
+            crowd.answered(now);
+            // Half as many leave as have an answer.
             if step % 2 == 0 {
                 crowd.left(SECOND, now);
             }
@@ -111,7 +118,7 @@ mod tests {
         // Nobody leaves any more, because those that would are refused.
         for step in 0..100 {
             let now = after(start, 0.4 + f64::from(step) * 0.1);
-            crowd.turn(now);
+            crowd.answered(now);
             crowd.refused(now);
             crowd.refused(now);
         }
@@ -120,7 +127,7 @@ mod tests {
         assert!(grown.is_some_and(|grown| (1.5..2.5).contains(&grown)), "{grown:?}");
         // It has gone.
         for step in 0..50 {
-            crowd.turn(after(now, f64::from(step) * 0.1));
+            crowd.answered(after(now, f64::from(step) * 0.1));
         }
         assert_eq!(crowd.patience(after(now, 5.0)), None);
     }

@@ -118,7 +118,7 @@ impl<T> Door<T> {
             return false;
         };
         let Some(patience) = pace.crowd.patience(now) else {
-            return false;
+                return false;
         };
         let within = patience.as_secs_f64() / 2.0 / pace.rate.between(now);
         let enough = (within as usize).max(pace.rate.slots());
@@ -145,17 +145,20 @@ impl<T> Door<T> {
     pub(crate) fn began(&mut self, model: &str, now: Instant) {
         if let Some(pace) = self.pace(model) {
             pace.rate.began(now);
-            pace.crowd.turn(now);
         }
     }
 
     /// The client of a waiting request has left.
     pub(crate) fn give_up(&mut self, ticket: &Ticket, now: Instant) {
-        if self.room.give_up(ticket, now)
-            && let Some(pace) = self.pace(&ticket.model)
-        {
-            let waited = now.saturating_duration_since(ticket.since);
-            pace.crowd.left(waited, now);
+        if self.room.give_up(ticket, now) {
+            self.left(ticket, now);
+        }
+    }
+
+    /// The client of a request that had waited has left without any answer.
+    pub(crate) fn left(&mut self, ticket: &Ticket, now: Instant) {
+        if let Some(pace) = self.pace(&ticket.model) {
+            pace.crowd.left(now.saturating_duration_since(ticket.since), now);
         }
     }
 
@@ -163,6 +166,9 @@ impl<T> Door<T> {
     pub(crate) fn over(&mut self, model: &str, since: Instant, ended: bool, now: Instant) {
         if let Some(pace) = self.pace(model) {
             pace.rate.over(since, ended, now);
+            if ended {
+                pace.crowd.answered(now);
+            }
         }
     }
 

@@ -150,6 +150,10 @@ pub(crate) const LEAVERS_COUNT: Duration = Duration::from_secs(3);
 /// grown, at the price of a few who leave.
 pub(crate) const PATIENCE_DOUBLES: Duration = Duration::from_secs(10);
 
+/// How long a request pauses that would be refused, while clients come back earlier than they were told: the least that they
+/// are told.
+pub(crate) const REFUSAL_PAUSE: Duration = *RETRY_AFTER.start();
+
 /// Tenants of one class whose charge is remembered while they have nothing waiting.
 pub(crate) const CHARGED_TENANTS: usize = 4096;
 

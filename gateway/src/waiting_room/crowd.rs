@@ -6,6 +6,10 @@
 //! One client that leaves says nothing. Only when more have left of late than had an answer, the line is kept as short as
 //! they wait. From then on few leave, so those that are refused show that the crowd is still there, and the measured
 //! time grows until clients leave again or nobody has to be refused.
+//!
+//! A refusal helps only if its client stays away for a while. One that asks again at once would keep the gateway busy with
+//! nothing else. So as many are refused at once as clients have left and had an answer, and of the others every second one;
+//! the rest hear of it later.
 
 use std::time::Duration;
 
@@ -26,6 +30,8 @@ pub(super) struct Crowd {
     refused: f64,
     /// Requests that were answered.
     answered: f64,
+    /// Requests that may be refused at once.
+    credit: f64,
     /// When the last client left, and when the last one left or was refused.
     left_at: Option<Instant>,
     gone_at: Option<Instant>,
@@ -37,6 +43,7 @@ impl Crowd {
         self.fade(now);
         self.left += 1.0;
         self.waited += waited.as_secs_f64();
+        self.credit += 1.0;
         (self.left_at, self.gone_at) = (Some(now), Some(now));
     }
 
@@ -44,13 +51,19 @@ impl Crowd {
     pub(super) fn answered(&mut self, now: Instant) {
         self.fade(now);
         self.answered += 1.0;
+        // Its client asks again, and another one comes back as it was told.
+        self.credit += 2.0;
     }
 
-    /// A request was refused because clients do not wait so long.
-    pub(super) fn refused(&mut self, now: Instant) {
+    /// A request is refused because clients do not wait so long. Returns whether it may hear so at once.
+    pub(super) fn refuse(&mut self, now: Instant) -> bool {
         self.fade(now);
         self.refused += 1.0;
         self.gone_at = Some(now);
+        let at_once = self.credit >= 1.0;
+        // The next one may: who hears nothing cannot obey.
+        self.credit += if at_once { -1.0 } else { 1.0 };
+        at_once
     }
 
     /// How long clients wait, if more of them leave, or would, than have an answer.
@@ -74,7 +87,9 @@ impl Crowd {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         if !passed.is_zero() {
             let keep = (-passed.as_secs_f64() / LEAVERS_COUNT.as_secs_f64()).exp();
-            for count in [&mut self.left, &mut self.waited, &mut self.refused, &mut self.answered] {
+            let refused = [&mut self.refused, &mut self.credit];
+            let others = [&mut self.left, &mut self.waited, &mut self.answered];
+            for count in refused.into_iter().chain(others) {
                 *count *= keep;
             }
         }
@@ -119,8 +134,7 @@ mod tests {
         for step in 0..100 {
             let now = after(start, 0.4 + f64::from(step) * 0.1);
             crowd.answered(now);
-            crowd.refused(now);
-            crowd.refused(now);
+            assert!(crowd.refuse(now) && crowd.refuse(now));
         }
         let now = after(start, 10.4);
         let grown = crowd.patience(now).map(|patience| patience.as_secs_f64());

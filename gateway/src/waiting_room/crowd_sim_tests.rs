@@ -21,11 +21,15 @@ enum Happens {
     /// The client gives that request up.
     Leaves { client: usize, asked: u32 },
     Asks { client: usize },
+    /// The client's request has paused.
+    Looks { client: usize, asked: u32 },
 }
 
 #[derive(Debug, Clone)]
 enum State {
     Away,
+    /// Outside the room.
+    Pauses,
     Waits(Box<Ticket>),
     Runs { since: u64, waited: Option<Box<Ticket>> },
 }
@@ -34,7 +38,8 @@ enum State {
 struct Client {
     tenant: String,
     patience: u64,
-    obeys: bool,
+    /// How long it stays away when it is refused; `None` for as long as it is told.
+    pause: Option<u64>,
     asked: u32,
     state: State,
     served: u32,
@@ -81,14 +86,14 @@ impl Storm {
         self.start + Duration::from_micros(self.now)
     }
 
-    /// Adds clients of so many tenants that come within a tenth of a second. Who does not obey asks again after a second.
-    fn clients(&mut self, count: usize, tenants: usize, patience: u64, obeys: bool) {
+    /// Adds clients of so many tenants that come within a tenth of a second.
+    fn clients(&mut self, count: usize, tenants: usize, patience: u64, pause: Option<u64>) {
         for number in 0..count {
             let client = self.clients.len();
             self.clients.push(Client {
                 tenant: (number % tenants).to_string(),
                 patience,
-                obeys,
+                pause,
                 asked: 0,
                 state: State::Away,
                 served: 0,
@@ -103,7 +108,7 @@ impl Storm {
         let asked = self.clients[client].asked;
         let waited = match std::mem::replace(&mut self.clients[client].state, State::Away) {
             State::Waits(ticket) => Some(ticket),
-            State::Away | State::Runs { .. } => None,
+            State::Away | State::Pauses | State::Runs { .. } => None,
         };
         let since = self.now;
         self.clients[client].state = State::Runs { since, waited };
@@ -114,27 +119,37 @@ impl Storm {
         let seconds = after.as_secs_f64().ceil() as u64;
         self.told.push(seconds);
         self.clients[client].state = State::Away;
-        let pause = if self.clients[client].obeys { seconds } else { 1 };
-        self.at(self.now + pause * SECOND, Happens::Asks { client });
+        let pause = self.clients[client].pause.unwrap_or(seconds * SECOND);
+        self.at(self.now + pause, Happens::Asks { client });
     }
 
     fn asks(&mut self, client: usize) {
         let now = self.time();
-        self.clients[client].asked += 1;
-        let Client { asked, patience, .. } = self.clients[client];
-        self.at(self.now + patience, Happens::Leaves { client, asked });
+        let paused = matches!(self.clients[client].state, State::Pauses);
+        if !paused {
+            self.clients[client].asked += 1;
+            let Client { asked, patience, .. } = self.clients[client];
+            self.at(self.now + patience, Happens::Leaves { client, asked });
+        }
         if self.free > 0 && self.door.room.is_empty() {
             return self.runs(client);
         }
-        let tenant = Some(self.clients[client].tenant.clone());
+        let Client { asked, ref tenant, .. } = self.clients[client];
+        let tenant = Some(tenant.clone());
         let mut ticket = self.door.room.ticket(MODEL, 0, tenant, 1, now);
         ticket.limit = Some(Duration::from_secs(600));
+        ticket.paused = paused;
         match self.door.enter(&ticket, client, now) {
             Ok(displaced) => {
                 self.clients[client].state = State::Waits(Box::new(ticket));
                 for one in displaced {
                     self.refused(one.waker, one.retry_after);
                 }
+            }
+            Err(NotAdmitted::Later) => {
+                self.clients[client].state = State::Pauses;
+                let pause = crate::limits::REFUSAL_PAUSE.as_micros() as u64;
+                self.at(self.now + pause, Happens::Looks { client, asked });
             }
             Err(NotAdmitted::Full { retry_after } | NotAdmitted::TooLate { retry_after, .. }) => {
                 self.refused(client, retry_after);
@@ -175,6 +190,7 @@ impl Storm {
                 Happens::Leaves { client, asked } if self.clients[client].asked == asked => {
                     match std::mem::replace(&mut self.clients[client].state, State::Away) {
                         State::Away => {}
+                        State::Pauses => self.asks(client),
                         State::Waits(ticket) => {
                             self.door.give_up(&ticket, self.time());
                             self.asks(client);
@@ -188,7 +204,12 @@ impl Storm {
                         }
                     }
                 }
-                Happens::Ends { .. } | Happens::Leaves { .. } => {}
+                Happens::Looks { client, asked } if self.clients[client].asked == asked => {
+                    if let State::Pauses = self.clients[client].state {
+                        self.asks(client);
+                    }
+                }
+                Happens::Looks { .. } | Happens::Ends { .. } | Happens::Leaves { .. } => {}
             }
         }
         self.now = end;
@@ -198,7 +219,7 @@ impl Storm {
     fn go(&mut self, clients: &[usize]) {
         for client in clients {
             match std::mem::replace(&mut self.clients[*client].state, State::Away) {
-                State::Away => {}
+                State::Away | State::Pauses => {}
                 State::Waits(ticket) => self.door.give_up(&ticket, self.time()),
                 State::Runs { since, .. } => self.over(*client, since, false),
             }
@@ -216,25 +237,29 @@ const CAPACITY: f64 = SLOTS as f64 * SECOND as f64 / RUN as f64;
 
 #[test]
 fn a_crowd_that_gives_up_leaves_the_slots_to_those_who_listen() {
-    for (count, tenants, obeys) in [
-        (300, 20, true),
-        (3000, 20, true),
-        (3000, 1, true),
-        (3000, 3000, true),
-        (300, 1, false),
-        (3000, 20, false),
+    for (count, tenants, pause) in [
+        (300, 20, None),
+        (3000, 20, None),
+        (3000, 1, None),
+        (3000, 3000, None),
+        (300, 1, Some(SECOND)),
+        (3000, 20, Some(SECOND)),
+        (400, 1, Some(1000)),
     ] {
         let mut storm = Storm::new();
-        storm.clients(SLOTS, 1, 10 * SECOND, true);
+        storm.clients(SLOTS, 1, 10 * SECOND, None);
         storm.run_until(2 * SECOND);
-        storm.clients(count, tenants, SECOND, obeys);
+        storm.clients(count, tenants, SECOND, pause);
         storm.run_until(25 * SECOND);
-        let case = format!("{count} clients of {tenants} tenants, obeying: {obeys}");
+        let case = format!("{count} clients of {tenants} tenants, pause {pause:?}");
         let goodput = storm.goodput(5 * SECOND, 25 * SECOND);
         assert!(goodput >= 0.85 * CAPACITY, "{case}: {goodput} of {CAPACITY}");
         let patient = storm.clients.iter().take(SLOTS);
         assert!(patient.clone().all(|client| client.served > 5), "{case}: who has time is served too");
-        if obeys && tenants <= 20 {
+        let asked: u32 = storm.clients.iter().map(|client| client.asked).sum();
+        let asked = f64::from(asked) / 23.0;
+        assert!(asked < 4.0 * count as f64, "{case}: {asked} requests a second");
+        if pause.is_none() && tenants <= 20 {
             let all = count as f64 / CAPACITY;
             let most = storm.told.iter().max().copied().unwrap_or(0) as f64;
             assert!((0.9 * all..1.5 * all + 10.0).contains(&most), "{case}: {most} s of {all} s");
@@ -246,14 +271,14 @@ fn a_crowd_that_gives_up_leaves_the_slots_to_those_who_listen() {
 #[test]
 fn when_the_crowd_has_gone_all_is_as_before() {
     let mut storm = Storm::new();
-    storm.clients(3000, 20, SECOND, false);
+    storm.clients(3000, 20, SECOND, Some(SECOND));
     storm.run_until(10 * SECOND);
     let crowd: Vec<usize> = (0..storm.clients.len()).collect();
     storm.go(&crowd);
     storm.run_until(15 * SECOND);
     assert!(storm.door.room.is_empty() && storm.free == SLOTS);
     let told = storm.told.len();
-    storm.clients(SLOTS * 4, 1, 10 * SECOND, true);
+    storm.clients(SLOTS * 4, 1, 10 * SECOND, None);
     storm.run_until(25 * SECOND);
     assert_eq!(storm.told.len(), told, "somebody was refused");
     assert!(storm.goodput(16 * SECOND, 25 * SECOND) > 0.95 * CAPACITY);

@@ -37,6 +37,8 @@ pub(crate) enum NotAdmitted {
         /// When it should come back.
         retry_after: Duration,
     },
+    /// Like `Full`; but clients that were told so came back too early. It should ask again after a pause, outside the room.
+    Later,
     /// It would wait in vain.
     TooLate {
         /// The expected wait for a slot.
@@ -67,12 +69,16 @@ impl<T> Door<T> {
     /// Enters the room at `ticket`'s place. Returns the displaced requests, which the caller must tell.
     ///
     /// # Errors
-    /// [`NotAdmitted`] if the room is full, or if the request cannot wait until it has its turn.
+    /// [`NotAdmitted`] if there is no place, or if the request cannot wait until it has its turn.
     pub(crate) fn enter(&mut self, ticket: &Ticket, waker: T, now: Instant) -> Result<Vec<Displaced<T>>, NotAdmitted> {
         if let Some(refused) = self.too_late(ticket, now) {
             return Err(refused);
         }
         if self.outlasts_patience(ticket, now) {
+            let at_once = self.pace(&ticket.model).is_none_or(|pace| pace.crowd.refuse(now));
+            if !at_once && !ticket.paused {
+                return Err(NotAdmitted::Later);
+            }
             let retry_after = self.retry_after(ticket, now);
             return Err(NotAdmitted::Full { retry_after });
         }
@@ -122,11 +128,7 @@ impl<T> Door<T> {
         };
         let within = patience.as_secs_f64() / 2.0 / pace.rate.between(now);
         let enough = (within as usize).max(pace.rate.slots());
-        let refused = self.room.before(ticket, enough) >= enough;
-        if refused {
-            pace.crowd.refused(now);
-        }
-        refused
+        self.room.before(ticket, enough) >= enough
     }
 
     fn retry_after(&mut self, ticket: &Ticket, now: Instant) -> Duration {

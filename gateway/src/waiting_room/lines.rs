@@ -57,6 +57,7 @@ impl<T> WaitingRoom<T> {
             bytes,
             tokens: 0,
             limit: None,
+            paused: false,
             begun: false,
             had_turn: false,
         }

@@ -139,6 +139,21 @@ pub(crate) const HOPELESS: f64 = 0.75;
 /// and soon over when they have gone for good.
 pub(crate) const PATIENCE_KNOWN: Duration = Duration::from_secs(3);
 
+/// Clients that must have left the waiting room of late before their patience counts: one who presses "stop" is no crowd.
+pub(crate) const LEAVERS: f64 = 16.0;
+
+/// How far back "of late" reaches: long enough for a few runs of short answers, short enough that a crowd which has gone
+/// does not make others be refused.
+pub(crate) const LEAVERS_COUNT: Duration = Duration::from_secs(3);
+
+/// Time in which the patience that clients are believed to have doubles while none leaves. So it is found anew when it has
+/// grown, at the price of a few who leave.
+pub(crate) const PATIENCE_DOUBLES: Duration = Duration::from_secs(10);
+
+/// How long a request pauses that would be refused, while clients come back earlier than they were told: the least that they
+/// are told.
+pub(crate) const REFUSAL_PAUSE: Duration = *RETRY_AFTER.start();
+
 /// Tenants of one class whose charge is remembered while they have nothing waiting.
 pub(crate) const CHARGED_TENANTS: usize = 4096;
 
@@ -194,6 +209,10 @@ pub(crate) const STARTING_BELIEVED: Duration = Duration::from_secs(15);
 /// Bounds of `Retry-After` if the waiting room is full. The header counts whole seconds, and estimates beyond the
 /// default time limit of requests are guesses.
 pub(crate) const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+
+/// How long it is remembered how many requests ran together: as long as their slots may be free between a crowd that leaves
+/// and the next requests, and not much longer, because workers leave too.
+pub(crate) const RUNS_REMEMBERED: Duration = Duration::from_secs(2);
 
 /// The least assumed duration of a run while none has ended: an answer of some hundred tokens.
 pub(crate) const FIRST_RUNS: Duration = Duration::from_secs(10);

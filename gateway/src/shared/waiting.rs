@@ -183,8 +183,13 @@ impl Shared {
 
     /// Leaves the waiting room because the client has gone.
     pub(crate) fn give_up(&self, ticket: &Ticket) {
-        lock(&self.waiting).room.give_up(ticket, Instant::now());
+        lock(&self.waiting).give_up(ticket, Instant::now());
         self.count_waiting();
+    }
+
+    /// The client of a request that had waited has left, before it had any of its answer.
+    pub(crate) fn left_unanswered(&self, ticket: &Ticket) {
+        lock(&self.waiting).left(ticket, Instant::now());
     }
 
     /// Leaves the waiting room.

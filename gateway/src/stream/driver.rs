@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     ticket: Option<Ticket>,
     in_room: bool,
+    /// It has paused instead of being refused.
+    paused: bool,
     /// The worker that it waits for, or was called to.
     hold: Option<Hold>,
     /// It has waited for one worker as long as it should.
@@ -128,6 +130,7 @@ impl Driver {
             failure: deadly.then_some(CallError::Deadly),
             ticket: None,
             in_room: false,
+            paused: false,
             hold: None,
             held_out: false,
             called: None,
@@ -204,7 +207,7 @@ impl Driver {
             Event::Go | Event::Look => self.leaves_room(matches!(event, Event::Go), now),
             Event::Displaced { retry_after } if self.in_room => {
                 let retry_after = *retry_after;
-                self.not_admitted(NotAdmitted::Full { retry_after });
+                self.not_admitted(NotAdmitted::Full { retry_after }, now);
             }
             _ => {}
         }

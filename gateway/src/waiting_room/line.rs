@@ -115,6 +115,24 @@ impl<T> Line<T> {
         beside.map(|beside| before.sum::<usize>() + beside)
     }
 
+    /// Requests that have their turn before a new one with this ticket if each goes first that came first; counted up to
+    /// `enough`.
+    pub(super) fn before(&self, ticket: &Ticket, enough: usize) -> usize {
+        let classes = self.classes.range(..=ticket.level());
+        let mut before = 0;
+        for (level, turns) in classes {
+            before += if *level == ticket.level() {
+                turns.before(&ticket.tenant, enough)
+            } else {
+                turns.len()
+            };
+            if before >= enough {
+                break;
+            }
+        }
+        before
+    }
+
     fn remove(
         &mut self,
         ticket: &Ticket,

@@ -30,6 +30,7 @@ impl Bench {
             bytes: 0,
             tokens: 100,
             begun: false,
+            paused: false,
             had_turn: false,
             limit: None,
         };

@@ -57,6 +57,7 @@ impl<T> WaitingRoom<T> {
             bytes,
             tokens: 0,
             limit: None,
+            paused: false,
             begun: false,
             had_turn: false,
         }
@@ -99,10 +100,13 @@ impl<T> WaitingRoom<T> {
     }
 
     /// Leaves because its client has gone, or waits no longer. Does nothing if the request is not there.
-    pub(crate) fn give_up(&mut self, ticket: &Ticket, now: Instant) {
-        if self.remove(ticket, |line, ticket| line.give_up(ticket, now)).is_some() {
+    /// Returns whether it was.
+    pub(crate) fn give_up(&mut self, ticket: &Ticket, now: Instant) -> bool {
+        let waited = self.remove(ticket, |line, ticket| line.give_up(ticket, now)).is_some();
+        if waited {
             self.occupancy.leave(ticket);
         }
+        waited
     }
 
     /// Leaves with a turn that the request found by itself. Does nothing if the request is not there.
@@ -157,6 +161,13 @@ impl<T> WaitingRoom<T> {
         let mut lines = self.models.get(&ticket.model).into_iter().flatten();
         let line = lines.find(|(line, _)| *line == ticket.line);
         line.map_or(Some(0), |(_, line)| line.ahead(ticket, now))
+    }
+
+    /// Requests for its model that have their turn before a new one with this ticket if each goes first that came first,
+    /// in all lines; counted up to `enough` in each.
+    pub(crate) fn before(&self, ticket: &Ticket, enough: usize) -> usize {
+        let lines = self.models.get(&ticket.model).into_iter().flatten();
+        lines.map(|(_, line)| line.before(ticket, enough)).sum()
     }
 
     /// Requests that wait for `model`.

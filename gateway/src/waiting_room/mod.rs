@@ -6,6 +6,7 @@
 //! sooner than a free one. A request that has begun goes before all others and is
 //! always admitted, because its client has a part of its answer.
 
+mod crowd;
 mod door;
 mod line;
 mod lines;
@@ -22,3 +23,7 @@ pub(crate) use ticket::{LineKey, Ticket};
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod sim_tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod crowd_sim_tests;

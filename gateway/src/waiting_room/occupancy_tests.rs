@@ -32,6 +32,7 @@ impl Room {
             bytes,
             tokens: 0,
             begun: false,
+            paused: false,
             had_turn: false,
             limit: None,
         })

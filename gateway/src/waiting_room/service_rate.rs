@@ -19,6 +19,8 @@ const MEMORY: f64 = 256.0;
 #[derive(Debug, Default)]
 pub(crate) struct ServiceRate {
     running: u32,
+    /// The most that ran together of late. When a crowd leaves, its runs end at once, and the slots are free for others.
+    most: f64,
     /// The time until which `busy` is counted.
     at: Option<Instant>,
     /// Seconds that all runs took together; fades with each end.
@@ -47,6 +49,7 @@ impl ServiceRate {
     pub(crate) fn began(&mut self, now: Instant) {
         self.pass(now);
         self.running += 1;
+        self.most = self.most.max(f64::from(self.running));
     }
 
     /// Records that the run which began at `since` is over; `ended` if its request is answered.
@@ -63,16 +66,23 @@ impl ServiceRate {
         }
     }
 
+    /// Requests that run together, about.
+    pub(super) fn slots(&self) -> usize {
+        self.most.round() as usize
+    }
+
     fn pass(&mut self, now: Instant) {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let fades = (-passed.as_secs_f64() / limits::RUNS_REMEMBERED.as_secs_f64()).exp();
+        self.most = (self.most * fades).max(f64::from(self.running));
         let passed = passed.as_secs_f64() * f64::from(self.running);
         self.busy += passed;
         self.ages += passed;
         self.at = Some(now);
     }
 
-    /// Seconds between two ends, with as many runs as now.
-    fn between(&mut self, now: Instant) -> f64 {
+    /// Seconds between two ends, with as many runs as of late.
+    pub(super) fn between(&mut self, now: Instant) -> f64 {
         self.pass(now);
         let running = f64::from(self.running.max(1));
         let age = self.ages / running;
@@ -87,7 +97,7 @@ impl ServiceRate {
             // A run may be at any point of its duration.
             first.max(2.0 * age)
         };
-        run / running
+        run / self.most.max(1.0)
     }
 
     /// How long a request waits that has `ahead` others before it; `None` while too few runs were measured. It is rather
@@ -95,7 +105,7 @@ impl ServiceRate {
     pub(crate) fn wait(&self, ahead: usize) -> Option<Duration> {
         let known = self.ends >= limits::KNOWN_ENDS && self.running > 0;
         known.then(|| {
-            let each = self.took / self.ends / f64::from(self.running);
+            let each = self.took / self.ends / self.most.max(1.0);
             Duration::try_from_secs_f64(each * ahead as f64).unwrap_or(Duration::MAX)
         })
     }
@@ -113,10 +123,12 @@ impl ServiceRate {
         // The first one comes when half of the waiting room is empty, or after some time at most: other requests arrive
         // too, and the duration of a run is uncertain.
         let slack = (backlog.waiting as f64 / 2.0 * each).min(limits::RETURN_SLACK.as_secs_f64());
-        let turn = each * backlog.tenants.max(1) as f64;
         if self.told.len() >= limits::TOLD_TENANTS {
             self.told.retain(|_, until| *until > now);
         }
+        // Those that were told to come back will share the slots too.
+        let away = self.told.values().filter(|until| **until > now).count();
+        let turn = each * backlog.tenants.max(away).max(1) as f64;
         let known = self.told.len() < limits::TOLD_TENANTS || self.told.contains_key(tenant);
         let ahead = match self.told.get(tenant) {
             Some(until) => until.saturating_duration_since(now).as_secs_f64(),

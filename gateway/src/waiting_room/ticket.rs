@@ -52,6 +52,8 @@ pub(crate) struct Ticket {
     pub tokens: u64,
     /// How long it can wait at most; `None` once it was admitted, or if it may wait for ever.
     pub limit: Option<Duration>,
+    /// It has paused instead of being refused.
+    pub paused: bool,
     /// A worker has had it before: it goes before all others, and is always admitted.
     pub begun: bool,
     /// It was given a turn, for which its tenant was charged. If it waits again, the turn was in vain.

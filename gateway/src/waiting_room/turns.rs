@@ -7,7 +7,8 @@
 //!
 //! Clients that leave show how long clients wait. When the first in turn has waited for half as long, its client may well
 //! leave before its answer is complete, and so would the next one's: the slots would be busy with what nobody reads. Then
-//! the newest goes first, but for every eighth turn.
+//! the newest goes first. Every eighth turn goes to the oldest, if it has waited longer than any that has left: a client
+//! that shows more patience than the others is not passed over for ever.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use super::ticket::Ticket;
 use crate::limits::{CHARGED_TENANTS, PATIENCE_KNOWN};
 
-/// One turn of so many goes to the oldest, whatever clients do: those who wait longer than others get their turn too.
+/// One turn of so many goes to the oldest, if that has outlasted all that left.
 const OLDEST_EVERY: u64 = 8;
 
 /// The waiting requests of one class, by tenant. `T` wakes one.
@@ -34,8 +35,16 @@ pub(super) struct Turns<T> {
     present: u64,
     changes: i64,
     turns: u64,
-    /// How long a client waited that left, and when it left.
-    patience: Option<(Duration, Instant)>,
+    /// Of the clients that left.
+    leaving: Option<Leaving>,
+}
+
+/// How long clients waited that left of late: the shortest time and the longest, and when the last one left.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    shortest: Duration,
+    longest: Duration,
+    last: Instant,
 }
 
 /// A tenant's charge in tokens, when it came to this charge, and the tenant.
@@ -69,7 +78,7 @@ impl<T> Default for Turns<T> {
             present: 0,
             changes: 0,
             turns: 0,
-            patience: None,
+            leaving: None,
         }
     }
 }
@@ -85,7 +94,11 @@ impl<T> Turns<T> {
         let (_, _, tenant) = self.next.first()?;
         let (_, place) = self.tenants.get(tenant)?.places.first_key_value()?;
         let waited = now.saturating_duration_since(place.ticket.since);
-        if self.patience(now).is_none_or(|patience| waited < patience / 2) || self.turns.is_multiple_of(OLDEST_EVERY) {
+        let is_useful = |leaving: Leaving| {
+            let outlasts = waited > leaving.longest && self.turns.is_multiple_of(OLDEST_EVERY);
+            waited < leaving.shortest / 2 || outlasts
+        };
+        if self.leaving(now).is_none_or(is_useful) {
             return Some(&place.ticket);
         }
         let behind = (self.present.saturating_add(1), i64::MIN, None);
@@ -106,7 +119,7 @@ impl<T> Turns<T> {
     /// Requests that have their turn before a new one of `tenant`, if they cost about the same: those that the tenant has
     /// waiting, and of each other tenant as many. `None` while the newest goes first.
     pub(super) fn ahead(&self, tenant: &Option<String>, now: Instant) -> Option<usize> {
-        if self.patience(now).is_some() {
+        if self.leaving(now).is_some() {
             return None;
         }
         let own = self.tenants.get(tenant).map_or(0, |account| account.places.len());
@@ -114,17 +127,38 @@ impl<T> Turns<T> {
         Some(accounts.map(|account| account.places.len().min(own)).sum())
     }
 
+    /// Requests that have their turn before a new one of `tenant` if each goes first that came first: of each tenant as
+    /// many as its own, and one more of those that are not behind it. Counted up to `enough`.
+    pub(super) fn before(&self, tenant: &Option<String>, enough: usize) -> usize {
+        let account = self.tenants.get(tenant);
+        let own = account.map_or(0, |account| account.places.len());
+        let charged = account.map_or(0, |account| account.charged).max(self.present);
+        let mut before = 0;
+        for (charge, _, other) in &self.next {
+            if before >= enough {
+                break;
+            }
+            let places = self.tenants.get(other).map_or(0, |account| account.places.len());
+            let rounds = own + usize::from(*charge <= charged && other != tenant);
+            before += places.min(rounds);
+        }
+        before
+    }
+
     /// How long clients wait, if some have left lately.
-    fn patience(&self, now: Instant) -> Option<Duration> {
-        let (patience, left) = self.patience?;
-        (now < left + PATIENCE_KNOWN).then_some(patience)
+    fn leaving(&self, now: Instant) -> Option<Leaving> {
+        self.leaving.filter(|leaving| now < leaving.last + PATIENCE_KNOWN)
     }
 
     /// The client of a request that had no turn has left.
     pub(super) fn given_up(&mut self, ticket: &Ticket, now: Instant) -> Option<Place<T>> {
         let waited = now.saturating_duration_since(ticket.since);
-        let known = self.patience(now).unwrap_or(waited);
-        self.patience = Some((known.min(waited), now));
+        let known = self.leaving(now);
+        self.leaving = Some(Leaving {
+            shortest: known.map_or(waited, |known| known.shortest.min(waited)),
+            longest: known.map_or(waited, |known| known.longest.max(waited)),
+            last: now,
+        });
         self.leave(ticket)
     }
 

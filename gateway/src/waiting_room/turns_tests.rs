@@ -17,6 +17,7 @@ fn ticket(order: u64, tenant: &str, tokens: u64) -> Arc<Ticket> {
         tokens,
         begun: false,
         had_turn: false,
+        paused: false,
         limit: None,
     })
 }

@@ -71,7 +71,9 @@ impl Connection {
     }
 
     async fn exchanges(&self, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let client = tcp.peer_addr().ok().map(|address| ClientAddress(address.ip()));
+        // A client that has given up while it waited to be accepted has no address any more: what it asked for is not
+        // even read.
+        let client = Some(ClientAddress(tcp.peer_addr()?.ip()));
         let mut socket = Socket::new(tcp, self.closing.clone())?;
         match self.unless_closing(preface(&mut socket)).await.transpose()? {
             Some(Some(false)) => {}

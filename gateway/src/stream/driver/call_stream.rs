@@ -65,6 +65,11 @@ impl Drop for Driver {
                 Next::Event(_) | Next::Passed(_) => {}
             }
         }
+        // Of a streamed answer the client may have seen the beginning, and want no more.
+        let unanswered = self.call.in_one_piece && self.state.is_under_way();
+        if let Some(ticket) = self.ticket.as_ref().filter(|_| unanswered) {
+            self.shared.left_unanswered(ticket);
+        }
         self.state.abandon(&mut self.actions);
         self.carry_out(Instant::now());
         self.settle_all();

@@ -19,10 +19,11 @@ impl Driver {
         if !self.in_room || worker != self.hold.as_ref().map(|hold| &hold.worker) {
             self.release();
             let ticket = self.ticket.get_or_insert_with(|| self.shared.ticket(&self.call, now));
+            ticket.paused = self.paused;
             let (needs, begun) = (self.call.all_needs(), self.state.has_begun());
             if let Err(refused) = self.shared.enter(ticket, (needs, worker), begun, &self.inbox, now) {
                 self.in_room = false;
-                return self.not_admitted(refused);
+                return self.not_admitted(refused, now);
             }
             if let Some(Hold { worker, tokens, .. }) = &hold {
                 self.shared.view().hold(worker, *tokens);
@@ -92,12 +93,19 @@ impl Driver {
     }
 
     /// The waiting room does not take it, or took its place away.
-    pub(super) fn not_admitted(&mut self, refused: NotAdmitted) {
+    pub(super) fn not_admitted(&mut self, refused: NotAdmitted, now: Instant) {
         self.leave_line();
+        if refused == NotAdmitted::Later {
+            // It comes anew.
+            self.ticket = None;
+            self.paused = true;
+            return self.state.wait(now, limits::REFUSAL_PAUSE);
+        }
         let model = self.call.model.clone();
         let starting = self.shared.view().starting(&model, Instant::now());
         let later = |retry_after: Duration| starting.map_or(retry_after, |start| retry_after.max(start));
         let error = match refused {
+            NotAdmitted::Later => return,
             NotAdmitted::Full { retry_after } => CallError::Full {
                 model,
                 retry_after: later(retry_after),

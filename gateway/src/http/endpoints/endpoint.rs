@@ -350,7 +350,7 @@ impl ReceivedRequest {
         };
         let price = edge
             .models
-            .price(&call.model, target.map(|target| target.model.as_str()));
+            .price(&call.model, target.map(|target| target.model.as_str()), &call.labels);
         let charged = grant.charge(estimated, price, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }

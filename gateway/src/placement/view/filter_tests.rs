@@ -111,7 +111,7 @@ fn labels_are_told_without_a_coordinator_too() {
     view.learnt(&name("eu"), "m", now, 0);
     let bound = CHAT.or(view.require(&labels("region=eu")));
     assert_eq!(choose(&view, bound, Tried::default(), now), Choice::Gone);
-    view.labelled(&name("eu"), labels("region=eu"));
+    view.introduced(&name("eu"), &labels("region=eu"), 0, 4);
     view.capable(&name("eu"), "m", Capabilities::from(CHAT));
     assert_eq!(worker_of(choose(&view, bound, Tried::default(), now)), name("eu"));
 }
@@ -163,7 +163,8 @@ fn a_higher_tier_is_used_only_when_the_lower_ones_would_make_requests_wait() {
         ..wait(1)
     };
     assert_eq!(worker_of(choose(&full, CHAT, overdue, now)), name("hosted"));
-    assert!(full.is_overdue(now, now + Duration::from_secs(6)) && !full.is_overdue(now, now + Duration::from_secs(5)));
+    let overdue = |seconds| full.is_overdue("m", now, now + Duration::from_secs(seconds));
+    assert!(overdue(6) && !overdue(5));
     // Nobody of tier 0 is there.
     let mut alone = tiers(0, now);
     alone.gone(&name("a"), now);

@@ -7,7 +7,7 @@ use tokenbus_protocol::Labels;
 use super::splice::Defaults;
 
 /// Most models that one request may try.
-const MAX_TARGETS: usize = 32;
+pub(super) const MAX_TARGETS: usize = 32;
 
 /// A model to which a request may go.
 #[derive(Debug, Clone, PartialEq)]

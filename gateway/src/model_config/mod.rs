@@ -143,7 +143,7 @@ pub(crate) async fn follow(
     config: ModelConfig,
     (file, shared): (WatchedFile, bool),
     metrics: Metrics,
-    changed: impl Fn(&ModelConfig),
+    changed: impl Fn(&ModelConfig) + Sync,
 ) {
     let apply = |text: &str| {
         let table = ModelTable::parse(text, shared).map_err(|error| error.to_string())?;

@@ -12,9 +12,9 @@ pub(crate) mod prompt;
 pub(crate) mod refusals;
 mod view;
 
-pub use policy::{Policy, Selector, Tier};
+pub(crate) use policy::{Policy, Selector, Tier};
 pub use prefixes::Prefixes;
 pub use view::View;
 pub use view::choice::{Ask, Choice, Target, Tried, Why};
 pub use view::overview::Overview;
-pub use view::tiers::{Policies, WorkerKind};
+pub(crate) use view::tiers::{Policies, WorkerKind};

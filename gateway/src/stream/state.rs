@@ -401,7 +401,7 @@ impl StreamState {
             worker: worker.clone(),
             queue_position: accepted.queue_position,
             why: None,
-            kind: WorkerKind::default(),
+            kind: Default::default(),
         }));
         actions.push(Action::Taken { attempt, worker });
     }

@@ -13,7 +13,7 @@ use super::View;
 use super::worker::Worker;
 
 /// The orders of models that have one of their own.
-pub type Policies = HashMap<String, Policy>;
+pub(crate) type Policies = HashMap<String, Policy>;
 
 /// What kind of worker one is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,7 +7,8 @@ use tokenbus_protocol::{UsageRecord, decode};
 use tokenbus_tests::ask::{ask_for, with};
 use tokenbus_tests::keys::{bearer, becomes, create, text};
 use tokenbus_tests::metrics::{parse, sum};
-use tokenbus_tests::{Client, Cluster, Role, Sse, eventually, within};
+use tokenbus_tests::sse_client::Sse;
+use tokenbus_tests::{Client, Cluster, Role, eventually, within};
 
 /// Every kind of request, for `model`.
 fn all_kinds(model: &str) -> [(&'static str, Value); 8] {

@@ -31,7 +31,7 @@ Durations are written as in `500ms`, `30s`, `10m`, `24h`; sizes as bytes or as i
 repeated are arrays in TOML; in a variable, where a list is possible, the values are separated by commas. Switches are
 `true` or `false` there.
 
-Aliases and defaults of models are in tables `[models.\"NAME\"]` ([models](models.md)). The variables of OpenTelemetry are in
+Aliases, defaults, workers and prices of models are in tables `[models.\"NAME\"]` ([models](models.md)). The variables of OpenTelemetry are in
 [traces](tracing.md).
 
 `tokenbus man --markdown FOLDER` writes this page; a test fails when it is old.

@@ -164,6 +164,9 @@ pub(crate) const REFUSED_FIRST: Duration = Duration::from_millis(25);
 /// The longest such pause: as often as the first request of a line looks by itself ([`WAIT_RETRY`]).
 pub(crate) const REFUSED_LONGEST: Duration = Duration::from_secs(1);
 
+/// A worker that has none of the labels that a model prefers counts as so many milliseconds slower.
+pub(crate) const PREFERRED_MS: f32 = 1_000.0;
+
 /// The wait for the workers of a tier beyond which a request may use the next tier, if nothing else is set: longer than a
 /// usual queue, shorter than a person's patience.
 pub(crate) const TIER_WAIT: Duration = Duration::from_secs(5);

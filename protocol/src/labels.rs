@@ -28,6 +28,13 @@ pub enum LabelError {
     TooMany,
 }
 
+impl Label {
+    /// What stands before the `=`.
+    pub fn name(&self) -> &str {
+        self.0.split_once('=').map_or("", |(name, _)| name)
+    }
+}
+
 impl FromStr for Label {
     type Err = LabelError;
 
@@ -94,6 +101,12 @@ impl Labels {
         required.0.is_subset(&self.0)
     }
 
+    /// The labels of either set. There may be more than [`MAX_LABELS`] of them; no worker has so many.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).cloned().collect())
+    }
+
     /// Its labels, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &Label> {
         self.0.iter()
@@ -145,7 +158,8 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<Label>(), Err(LabelError::Form(wrong.to_owned())));
         }
-        assert_eq!("region=eu/de-1".parse::<Label>().unwrap().to_string(), "region=eu/de-1");
+        let label: Label = "region=eu/de-1".parse().unwrap();
+        assert_eq!((label.name(), &*label.to_string()), ("region", "region=eu/de-1"));
     }
 
     #[test]
@@ -154,6 +168,7 @@ mod tests {
         assert!(worker.cover(&labels(&["region=eu"])) && worker.cover(&Labels::default()));
         assert!(!worker.cover(&labels(&["region=us"])));
         assert!(!Labels::default().cover(&labels(&["region=eu"])));
+        assert_eq!(labels(&["region=eu"]).or(&labels(&["gpu=a100", "region=eu"])), worker);
         let many = (0..=MAX_LABELS).map(|n| format!("n={n}").parse().unwrap());
         assert_eq!(Labels::new(many), Err(LabelError::TooMany));
     }

@@ -35,6 +35,9 @@ pub struct UsageRecord {
     /// The last worker that ran it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
+    /// The tier of that worker among those of the model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tier: u32,
     /// Name of the API key; absent when the gateway uses no keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -61,6 +64,9 @@ pub struct UsageRecord {
     /// which may not have come.
     #[serde(default, skip_serializing_if = "is_default")]
     pub estimated: bool,
+    /// What its tokens cost, in billionths of the operator's currency; 0 if nothing has a price.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cost: u64,
     /// How it ended.
     pub outcome: UsageOutcome,
     /// The HTTP status that was sent; 499 when the client left before.

@@ -133,5 +133,7 @@ fn metadata(identity: &Identity, namespace: &str, snapshot: &Snapshot) -> HashMa
         ("capabilities", json!(capabilities).to_string()),
         ("assumed", json!(assumed).to_string()),
         ("labels", json!(identity.labels).to_string()),
+        ("tier", identity.tier.to_string()),
+        ("slots", snapshot.slots.to_string()),
     ])
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use tokenbus_api::ListedModel;
-use tokenbus_protocol::Features;
+use tokenbus_protocol::{Features, Labels};
 
 use super::error::CallError;
 use super::output::Output;
@@ -20,8 +20,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Starts a call. Dropping the returned stream cancels it.
     fn open(&self, call: Call) -> Self::Stream;
 
-    /// What would happen to a call for `model` with these needs, as far as is known now.
-    fn prospect(&self, model: &str, needs: Features) -> Prospect;
+    /// What would happen to a call for `model` with these needs, which goes only to workers with these labels, as far as
+    /// is known now.
+    fn prospect(&self, model: &str, needs: Features, labels: &Labels) -> Prospect;
 
     /// The models to list, in any order.
     fn models(&self) -> Vec<ListedModel>;

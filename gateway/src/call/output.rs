@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokenbus_protocol::{Delta, Finish, Name};
 use tokio::time::Instant;
 
-use crate::placement::Why;
+use crate::placement::{Why, WorkerKind};
 
 /// The output of a call, in order: any number of `Accepted` and `Delta`, then one `Finish`.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Output {
         queue_position: u32,
         /// Why it was chosen; `None` if NATS chose it.
         why: Option<Why>,
+        /// Of which kind it is.
+        kind: WorkerKind,
     },
     /// All output so far is void, and the answer starts over. Only for calls that are answered in one piece.
     Anew,

@@ -110,10 +110,12 @@ fn learn(shared: &Shared, info: &Info) {
     let assumed: Vec<Features> = serde_json::from_str(get("assumed")).unwrap_or_default();
     // Without them, no request that requires one goes there.
     let labels: Labels = serde_json::from_str(get("labels")).unwrap_or_default();
+    let number = |key| get(key).parse().unwrap_or(0);
+    let (tier, slots) = (number("tier"), number("slots"));
     for (n, model) in models.iter().enumerate() {
         let mut view = shared.view();
         view.learnt(&worker, model, Instant::now(), unix_seconds());
-        view.labelled(&worker, labels.clone());
+        view.introduced(&worker, &labels, tier, slots);
         if let Some(features) = capabilities.get(n) {
             let assumed = assumed.get(n).copied().unwrap_or_default().and(*features);
             view.capable(&worker, model, Capabilities::from(*features).assuming(assumed));

@@ -1,16 +1,19 @@
 //! The gateway's own model names: aliases, fallbacks, and defaults of requests. See docs/models.md.
 //!
-//! `model_table.rs` reads them and `splice.rs` applies the defaults (both pure). `routed.rs` is a call that tries one
+//! `model_table.rs` reads them, `aliases.rs` says what a name stands for, and `splice.rs` applies the defaults (all pure). `routed.rs` is a call that tries one
 //! model after another until one takes it.
 
+mod aliases;
 pub(crate) mod model_table;
+mod prices;
 mod routed;
 mod splice;
 
-use tokenbus_api::ListedModel;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokenbus_api::ListedModel;
+use tokenbus_protocol::Labels;
 
 pub use model_table::ModelTable;
 pub(crate) use model_table::Route;
@@ -19,6 +22,7 @@ pub(crate) use routed::{Routed, Served};
 use crate::auth::budget::Price;
 use crate::file_watch::{self, WatchedFile};
 use crate::metrics::Metrics;
+use crate::placement::Policies;
 
 /// Largest model file in bytes: ten thousand models with defaults.
 const MAX_FILE: u64 = 8 * 1024 * 1024;
@@ -76,14 +80,19 @@ impl ModelConfig {
         self.table().is_some_and(|table| table.keeps_offered_tools(model))
     }
 
-    /// What the tokens of a request for `asked` cost that `served` serves: the price of the name that the client used,
-    /// or else that of the model. Without either they are free.
-    pub fn price(&self, asked: &str, served: Option<&str>) -> Price {
+    /// What the tokens of a request for `asked` cost that a worker of `served` with these labels serves: the price of the
+    /// name that the client used, or else that of the model. Without either they are free.
+    pub fn price(&self, asked: &str, served: Option<&str>, labels: &Labels) -> Price {
         let price = self.table().and_then(|table| {
-            let of_served = || served.and_then(|served| table.price(served));
-            table.price(asked).or_else(of_served)
+            let of_served = || served.and_then(|served| table.price(served, labels));
+            table.price(asked, labels).or_else(of_served)
         });
         price.unwrap_or_default()
+    }
+
+    /// In which order requests use the workers of the models that have one of their own.
+    pub(crate) fn policies(&self) -> Arc<Policies> {
+        self.table().map(|table| table.policies()).unwrap_or_default()
     }
 
     /// The names of all aliases.
@@ -129,11 +138,17 @@ pub(crate) async fn load(file: &ModelFile) -> Result<(ModelTable, WatchedFile), 
     Ok((table, followed))
 }
 
-/// Keeps `config` current with `file`.
-pub(crate) async fn follow(config: ModelConfig, file: WatchedFile, shared: bool, metrics: Metrics) {
+/// Keeps `config` current with `file`, and calls `changed` after each change.
+pub(crate) async fn follow(
+    config: ModelConfig,
+    (file, shared): (WatchedFile, bool),
+    metrics: Metrics,
+    changed: impl Fn(&ModelConfig) + Sync,
+) {
     let apply = |text: &str| {
         let table = ModelTable::parse(text, shared).map_err(|error| error.to_string())?;
         config.set(table);
+        changed(&config);
         Ok(())
     };
     file_watch::follow(file, metrics, apply).await;

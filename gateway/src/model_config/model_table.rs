@@ -2,21 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokenbus_api::{ListedModel, check_chat};
-use tokenbus_protocol::{Capabilities, MAX_MODEL_NAME};
+use tokenbus_protocol::{Capabilities, Labels, MAX_LABELS, MAX_MODEL_NAME};
 
+use super::aliases::{Draft, Target, Written};
+use super::prices::{PriceAt, Prices};
 use super::splice::Defaults;
 use crate::auth::budget::Price;
 use crate::file_watch::toml_line;
+use crate::placement::{Policies, Policy, Selector, Tier};
 
 /// Most configured names.
 const MAX_MODELS: usize = 10_000;
-
-/// Most models that one request may try.
-const MAX_TARGETS: usize = 32;
 
 /// Request members without defaults: what is asked, and the form of the answer, are the client's choice.
 const NO_DEFAULTS: [&str; 7] = ["model", "messages", "prompt", "input", "stream", "stream_options", "n"];
@@ -32,9 +33,51 @@ struct Entry {
     #[serde(default)]
     offered_tools: OfferedTools,
     price: Option<Price>,
+    #[serde(default)]
+    prices: Vec<PriceAt>,
+    #[serde(default)]
+    require: Labels,
+    #[serde(default)]
+    tiers: Vec<Tier>,
+    #[serde(default)]
+    prefer: Vec<Selector>,
+    #[serde(default)]
+    avoid: Vec<Selector>,
+    #[serde(default, deserialize_with = "duration")]
+    tier_wait: Option<Duration>,
     /// For the coordinator.
     #[serde(default, rename = "scale")]
     _scale: IgnoredAny,
+}
+
+impl Entry {
+    /// The order in which requests use the workers of the model `name`; `None` without one of its own.
+    fn policy(&self, name: &str) -> Result<Option<Policy>, String> {
+        let policy = Policy {
+            tiers: self.tiers.clone(),
+            prefer: self.prefer.clone(),
+            avoid: self.avoid.clone(),
+            tier_wait: self.tier_wait,
+        };
+        if policy.is_empty() {
+            return Ok(None);
+        }
+        if [self.tiers.len(), self.prefer.len(), self.avoid.len()]
+            .iter()
+            .any(|count| *count > MAX_LABELS)
+        {
+            return Err(format!(
+                "there are more than {MAX_LABELS} tiers, or labels that it prefers or avoids"
+            ));
+        }
+        if !self.targets.is_empty() && self.targets.iter().all(|target| target != name) {
+            return Err(
+                "tiers, prefer, avoid and tier-wait are for models with workers; an alias has those of its targets"
+                    .to_owned(),
+            );
+        }
+        Ok(Some(policy))
+    }
 }
 
 /// What becomes of tools that are only offered to a model that knows none.
@@ -87,15 +130,6 @@ pub enum ModelTableError {
     TooMany,
 }
 
-/// A model to which a request may go.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    /// The name that its workers announce.
-    pub model: String,
-    /// Members to add where the request does not set them.
-    pub defaults: Defaults,
-}
-
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
@@ -128,7 +162,8 @@ pub struct ModelTable {
     aliases: Vec<String>,
     /// Names whose requests keep their tools, so that a model without tools refuses them.
     strict: HashSet<String>,
-    prices: HashMap<String, Price>,
+    prices: HashMap<String, Prices>,
+    policies: Arc<Policies>,
 }
 
 impl ModelTable {
@@ -166,25 +201,37 @@ impl ModelTable {
                 .try_for_each(|target| named(target))
                 .map_err(wrong)?;
             let defaults = defaults(&entry.defaults).map_err(wrong)?;
-            draft.models.insert(name, (&entry.targets, defaults));
+            draft.add(
+                name,
+                Written {
+                    targets: &entry.targets,
+                    require: &entry.require,
+                    defaults,
+                },
+            );
         }
-        let mut table = Self::default();
+        let (mut table, mut policies) = (Self::default(), Policies::new());
         for (name, entry) in entries {
-            let targets = draft.targets(name).map_err(|reason| ModelTableError::Model {
+            let wrong = |reason| ModelTableError::Model {
                 model: name.clone(),
                 reason,
-            })?;
+            };
+            let targets = draft.targets(name).map_err(wrong)?;
+            if let Some(policy) = entry.policy(name).map_err(wrong)? {
+                policies.insert(name.clone(), policy);
+            }
             if !entry.targets.is_empty() {
                 table.aliases.push(name.clone());
             }
             if entry.offered_tools == OfferedTools::Refuse {
                 table.strict.insert(name.clone());
             }
-            if let Some(price) = entry.price {
-                table.prices.insert(name.clone(), price);
-            }
+            table
+                .prices
+                .insert(name.clone(), Prices::new(entry.price, entry.prices.clone()));
             table.routes.insert(name.clone(), Arc::new(Route { targets }));
         }
+        table.policies = Arc::new(policies);
         Ok(table)
     }
 
@@ -198,9 +245,14 @@ impl ModelTable {
         self.strict.contains(name)
     }
 
-    /// What the tokens of `name` cost, if it has a price.
-    pub fn price(&self, name: &str) -> Option<Price> {
-        self.prices.get(name).copied()
+    /// What the tokens of `name` cost at a worker with these labels, if it has a price there.
+    pub fn price(&self, name: &str, labels: &Labels) -> Option<Price> {
+        self.prices.get(name)?.at(labels)
+    }
+
+    /// In which order requests use the workers of the models that have one of their own.
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies)
     }
 
     /// Whether `name` stands for other models.
@@ -244,6 +296,13 @@ fn defaults(written: &BTreeMap<String, toml::Value>) -> Result<Defaults, String>
     Ok(defaults)
 }
 
+fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    let read = humantime::parse_duration(&text);
+    let wrong = |error| serde::de::Error::custom(format!("{text:?}: {error}; write it like 20ms, 5s or 2m"));
+    read.map(Some).map_err(wrong)
+}
+
 fn json(member: &str, value: &toml::Value) -> Result<serde_json::Value, String> {
     use serde_json::Value as Json;
     Ok(match value {
@@ -266,64 +325,6 @@ fn json(member: &str, value: &toml::Value) -> Result<serde_json::Value, String> 
             return Err(format!("{member} has no value in JSON"));
         }
     })
-}
-
-/// The file's contents by name, while aliases of aliases are resolved.
-#[derive(Default)]
-struct Draft<'a> {
-    models: HashMap<&'a str, (&'a [String], Defaults)>,
-}
-
-impl<'a> Draft<'a> {
-    fn targets(&self, name: &'a str) -> Result<Vec<Target>, String> {
-        let mut found = Vec::new();
-        self.collect(name, &Defaults::default(), &mut Vec::new(), &mut found)?;
-        Ok(found)
-    }
-
-    fn collect(
-        &self,
-        name: &'a str,
-        outer: &Defaults,
-        path: &mut Vec<&'a str>,
-        found: &mut Vec<Target>,
-    ) -> Result<(), String> {
-        let real = |defaults: Defaults| Target {
-            model: name.to_owned(),
-            defaults,
-        };
-        let add = |target: Target, found: &mut Vec<Target>| {
-            if found.iter().any(|known| known.model == target.model) {
-                return Ok(());
-            }
-            if found.len() >= MAX_TARGETS {
-                return Err(format!("it has more than {MAX_TARGETS} models"));
-            }
-            found.push(target);
-            Ok(())
-        };
-        let Some((targets, own)) = self.models.get(name) else {
-            return add(real(outer.clone()), found);
-        };
-        let defaults = outer.or(own);
-        if targets.is_empty() {
-            return add(real(defaults), found);
-        }
-        if path.contains(&name) {
-            return Err(format!("it stands for itself: {} → {name}", path.join(" → ")));
-        }
-        path.push(name);
-        for target in *targets {
-            if target == name {
-                // Among its own targets, a name means the model itself.
-                add(real(defaults.clone()), found)?;
-            } else {
-                self.collect(target, &defaults, path, found)?;
-            }
-        }
-        path.pop();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

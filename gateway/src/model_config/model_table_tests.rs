@@ -1,6 +1,7 @@
 //! Tests of what aliases stand for.
 
 use super::*;
+use crate::model_config::aliases::{MAX_TARGETS, Target};
 
 fn table(text: &str) -> ModelTable {
     ModelTable::parse(text, false).unwrap()
@@ -125,6 +126,7 @@ fn an_alias_is_listed_with_what_is_known_of_its_first_live_model() {
         let target = |name: &&str| Target {
             model: (*name).to_owned(),
             defaults: Defaults::default(),
+            require: Labels::default(),
         };
         Route {
             targets: names.iter().map(target).collect(),
@@ -146,4 +148,101 @@ fn an_alias_is_listed_with_what_is_known_of_its_first_live_model() {
         }
     );
     assert!(!listed(&["x"]).live);
+}
+
+fn labels(texts: &[&str]) -> Labels {
+    Labels::new(texts.iter().map(|text| text.parse().unwrap())).unwrap()
+}
+
+#[test]
+fn labels_are_required_by_every_name_on_the_way() {
+    let table = table(
+        r#"
+        [models.private]
+        targets = ["private", "large"]
+        require = ["region=eu"]
+        [models.large]
+        require = ["gpu=h100", "region=eu"]
+        "#,
+    );
+    let required = |name: &str| -> Vec<Labels> {
+        let route = table.route(name).unwrap();
+        route.targets.iter().map(|target| target.require.clone()).collect()
+    };
+    let both = labels(&["gpu=h100", "region=eu"]);
+    assert_eq!(required("private"), [labels(&["region=eu"]), both.clone()]);
+    assert_eq!(required("large"), [both]);
+}
+
+#[test]
+fn an_order_of_workers_is_read_and_belongs_to_models_with_workers() {
+    let all = table(
+        r#"
+        [models.m]
+        tiers = ["site=own", 1, "provider=*"]
+        prefer = ["gpu=h100"]
+        avoid = ["spot=*"]
+        tier-wait = "1500ms"
+        [models.own]
+        targets = ["m", "own"]
+        avoid = ["spot=*"]
+        [models.plain]
+        price = { prompt = 1 }
+        "#,
+    )
+    .policies();
+    let policy = &all["m"];
+    assert_eq!((policy.tiers.len(), &policy.tiers[1]), (3, &Tier::Own(1)));
+    assert_eq!(policy.tier_wait, Some(Duration::from_millis(1500)));
+    assert_eq!(policy.standing(&labels(&["provider=x"]), 0).tier, 2);
+    assert!(all.contains_key("own") && !all.contains_key("plain"));
+    for wrong in [
+        "targets = ['b']\ntiers = ['a=b']",
+        "targets = ['b']\ntier-wait = '1s'",
+        "tiers = ['own']",
+        "tiers = [-1]",
+        "require = ['a=*']",
+        "prefer = 'a=b'",
+        "avoid = ['a=b=c']",
+        "tier-wait = 5",
+        "tier-wait = '5 parsecs'",
+        "prices = [{ label = 'a=b' }]",
+        "prices = [{ label = 'a', price = { prompt = 1 } }]",
+    ] {
+        ModelTable::parse(&format!("[models.a]\n{wrong}"), false).unwrap_err();
+    }
+    let many: Vec<String> = (0..=MAX_LABELS).map(|n| format!("'n={n}'")).collect();
+    for member in ["tiers", "prefer", "avoid", "require"] {
+        let text = format!("[models.a]\n{member} = [{}]", many.join(","));
+        ModelTable::parse(&text, false).unwrap_err();
+    }
+}
+
+#[test]
+fn the_first_price_that_speaks_of_the_worker_counts() {
+    let table = table(
+        r#"
+        [models.m]
+        price = { prompt = 1 }
+        prices = [
+            { label = "provider=a", price = { prompt = 2 } },
+            { label = "provider=*", price = { prompt = 3 } },
+        ]
+        [models.only]
+        prices = [{ label = "provider=*", price = { prompt = 4 } }]
+        "#,
+    );
+    let tokens = crate::metrics::Tokens {
+        prompt: 1_000_000,
+        completion: 0,
+        cached: 0,
+    };
+    let price = |name: &str, texts: &[&str]| {
+        let price = table.price(name, &labels(texts));
+        price.map(|price| price.of(tokens).cost / 1_000_000_000)
+    };
+    assert_eq!(price("m", &["provider=a"]), Some(2));
+    assert_eq!(price("m", &["provider=b", "x=y"]), Some(3));
+    assert_eq!(price("m", &[]), Some(1));
+    assert_eq!((price("only", &["provider=b"]), price("only", &[])), (Some(4), None));
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::model_table::{Route, Target};
+use super::aliases::Target;
+use super::model_table::Route;
 use super::splice::Defaults;
 use crate::call::{Backend, Call, CallError, CallStream, Output};
 use crate::fast_path::splice::Splice;
@@ -49,7 +50,10 @@ impl<C: Backend> Routed<C> {
         let mut targets: Vec<Target> = route.targets.clone();
         if targets.len() > 1 {
             // The sort is stable, so equals keep the configured order.
-            targets.sort_by_cached_key(|target| backend.prospect(&target.model, call.all_needs()));
+            targets.sort_by_cached_key(|target| {
+                let labels = call.labels.or(&target.require);
+                backend.prospect(&target.model, call.all_needs(), &labels)
+            });
         }
         let mut routed = Self {
             backend,
@@ -86,6 +90,9 @@ impl<C: Backend> Routed<C> {
             tracing::debug!(call = %self.call.id, again = %call.id, model = target.model, "trying the next model");
         }
         self.served.set(&target.model);
+        if !target.require.is_empty() {
+            call.labels = call.labels.or(&target.require);
+        }
         call.set_model(target.model);
         self.stream = Some(self.backend.open(call));
         true

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokenbus_api::ListedModel;
-use tokenbus_protocol::{Delta, Feature, Features, Finish, Name, RequestKind};
+use tokenbus_protocol::{Delta, Feature, Features, Finish, Labels, Name, RequestKind};
 use tokio::time::Instant;
 
 use super::*;
@@ -59,7 +59,7 @@ impl Backend for Scripted {
         }
     }
 
-    fn prospect(&self, model: &str, _needs: Features) -> Prospect {
+    fn prospect(&self, model: &str, _needs: Features, _labels: &Labels) -> Prospect {
         match model.split('-').nth(1) {
             Some("full") => Prospect::Full,
             Some("none") => Prospect::NoWorker,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokenbus_api::ListedModel;
-use tokenbus_protocol::Features;
+use tokenbus_protocol::{Features, Labels};
 use tokio::time::Instant;
 
 use crate::call::{Backend, Call, Prospect};
@@ -33,15 +33,18 @@ impl Backend for Dispatch {
         Box::new(Driver::new(Arc::clone(&self.0), call))
     }
 
-    fn prospect(&self, model: &str, needs: Features) -> Prospect {
+    fn prospect(&self, model: &str, needs: Features, labels: &Labels) -> Prospect {
         let waiting = self.0.waiting(model);
-        let view = self.0.view();
+        let mut view = self.0.view();
+        let needs = needs.or(view.require(labels));
         let live = view.is_live(model);
         let known = live || view.models().contains_key(model);
         let now = Instant::now();
         match view.able(model, needs) {
             _ if !known => Prospect::Unknown,
-            Able::None(_) if view.was_able(model, needs, now) => Prospect::NoWorker,
+            Able::None(missing) if missing.unmarked().is_empty() || view.was_able(model, needs, now) => {
+                Prospect::NoWorker
+            }
             Able::None(_) => Prospect::Cannot,
             _ if view.starting(model, now).is_some() => Prospect::Starting,
             // Without a fresh snapshot, free slots and new workers are unknown.

@@ -71,9 +71,14 @@ impl Settings {
                 gossip::run(auth(), shared.bus.clone(), shared.subjects.limits(), heard),
             );
         }
-        if let Some((file, is_shared)) = self.models_file {
+        if let Some(file) = self.models_file {
+            let order = {
+                let shared = Arc::clone(shared);
+                move |models: &ModelConfig| shared.view().set_policies(models.policies())
+            };
+            order(&self.models);
             let models = self.models.clone();
-            tasks.add("models", model_config::follow(models, file, is_shared, metrics()));
+            tasks.add("models", model_config::follow(models, file, metrics(), order));
         }
         Ok((self.auth, self.models))
     }

@@ -284,7 +284,8 @@ impl Driver {
 
     fn output(&mut self, mut output: Output) {
         match &mut output {
-            Output::Accepted { worker, why, .. } => {
+            Output::Accepted { worker, why, kind, .. } => {
+                *kind = self.shared.view().kind_of(worker, &self.call.model);
                 let chosen = self.chosen.as_ref().filter(|chosen| chosen.worker == *worker);
                 *why = chosen.map(|chosen| chosen.why);
             }

@@ -104,7 +104,9 @@ pub(crate) fn seek<T>(
         excluded: state.excluded(),
         untaken: state.untaken(),
         waiting: others + 1,
-        overdue: seeker.ticket.is_some_and(|ticket| view.is_overdue(ticket.since, now)),
+        overdue: seeker
+            .ticket
+            .is_some_and(|ticket| view.is_overdue(seeker.model, ticket.since, now)),
         may_hold: !seeker.held_out && !state.has_begun() && state.untaken() == 0,
         turn_at: seeker.hold.filter(|_| !seeker.in_room).map(|hold| &hold.worker),
     };

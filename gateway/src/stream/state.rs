@@ -401,6 +401,7 @@ impl StreamState {
             worker: worker.clone(),
             queue_position: accepted.queue_position,
             why: None,
+            kind: Default::default(),
         }));
         actions.push(Action::Taken { attempt, worker });
     }

@@ -158,7 +158,8 @@ fn the_straight_way() {
             Action::Output(Output::Accepted {
                 worker: name("a"),
                 queue_position: 0,
-                why: None
+                why: None,
+                kind: Default::default()
             }),
             Action::Taken {
                 attempt: 0,

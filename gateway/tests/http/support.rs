@@ -14,7 +14,7 @@ use tokenbus_gateway::testing::{Auth, KeptStories, Metrics, ModelConfig, Overvie
 use tokenbus_gateway::testing::{
     Backend, Bodies, Call, CallError, CallStream, Edge, HttpOptions, Output, Prospect, router, server,
 };
-use tokenbus_protocol::{Delta, Features, Finish, Name, UsageRecord};
+use tokenbus_protocol::{Delta, Features, Finish, Labels, Name, UsageRecord};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -83,6 +83,7 @@ impl From<Name> for Said {
             worker,
             queue_position: 0,
             why: None,
+            kind: Default::default(),
         }))
     }
 }
@@ -150,7 +151,7 @@ impl Backend for Scripted {
         }
     }
 
-    fn prospect(&self, model: &str, _needs: Features) -> Prospect {
+    fn prospect(&self, model: &str, _needs: Features, _labels: &Labels) -> Prospect {
         let models = self.models.lock().unwrap();
         match models.iter().find(|listed| listed.name == model) {
             Some(listed) if listed.live => Prospect::Room,

@@ -177,7 +177,7 @@ impl<S: CallStream> Writer<S> {
 
     fn write(&mut self, output: &Output) {
         match output {
-            Output::Accepted { worker, why, .. } => self.stream.record.placed(worker, *why),
+            Output::Accepted { worker, why, kind, .. } => self.stream.record.placed(worker, *why, kind),
             Output::Written(_) | Output::Anew => self.fail(&unasked()),
             Output::Delta(delta) => {
                 self.heard = true;

@@ -23,7 +23,7 @@ use crate::http::request::request_id::RequestId;
 use crate::limits::STORY_WHY;
 use crate::metrics::{CLIENT_GONE, Meter, Metrics, Outcome, Pace, Tokens};
 use crate::model_config::{ModelConfig, Served};
-use crate::placement::Why;
+use crate::placement::{Why, WorkerKind};
 use crate::story::{self, KeptStories, Way};
 use crate::usage::Usage;
 use tokenbus_bus::clock::unix_ms;
@@ -46,6 +46,8 @@ pub(crate) struct Record {
     worker: Option<Name>,
     /// Why that worker was chosen.
     why: Option<Why>,
+    /// Of which kind it is.
+    kind: WorkerKind,
     tokens: u64,
     paced: u64,
     /// The answer is not a stream of tokens: it has no inter-token latency.
@@ -99,6 +101,7 @@ impl Record {
             call: None,
             worker: None,
             why: None,
+            kind: WorkerKind::default(),
             tokens: 0,
             paced: 0,
             in_one_piece: false,
@@ -138,9 +141,10 @@ impl Record {
     }
 
     /// A worker took it, so its model exists.
-    pub(crate) fn placed(&mut self, worker: &Name, why: Option<Why>) {
+    pub(crate) fn placed(&mut self, worker: &Name, why: Option<Why>, kind: &WorkerKind) {
         self.worker = Some(worker.clone());
         self.why = why;
+        self.kind = kind.clone();
         self.name();
     }
 
@@ -305,9 +309,10 @@ impl Record {
     /// Books the request's tokens: on its key's limits, in the metrics, in a usage record.
     fn account(&mut self, now: Instant, (outcome, status): (Outcome, u16), (tokens, estimated): (Tokens, bool)) {
         let Some(mut call) = self.call.take() else { return };
+        let served = call.served.as_ref().and_then(Served::model);
+        let price = self.models.price(&call.model, served.as_deref(), &self.kind.labels);
         if let Some(grant) = &mut call.grant {
-            let served = call.served.as_ref().and_then(Served::model);
-            grant.used(tokens, self.models.price(&call.model, served.as_deref()));
+            grant.used(tokens, price);
             self.metrics.key_used(grant.key().name.as_str(), tokens);
         }
         self.usage.offer(UsageRecord {
@@ -315,6 +320,7 @@ impl Record {
             request: self.request.0.clone(),
             gateway: self.usage.gateway().clone(),
             worker: self.worker.take(),
+            tier: self.kind.tier,
             served: call.served(),
             key: call.grant.as_ref().map(|grant| grant.key().name.as_str().to_owned()),
             tenant: call.tenant,
@@ -324,6 +330,7 @@ impl Record {
             completion_tokens: tokens.completion,
             cached_tokens: tokens.cached,
             estimated,
+            cost: price.of(tokens).cost,
             outcome: outcome.into(),
             status,
             ttft_ms: self.meter.ttft().map(millis),

@@ -191,7 +191,7 @@ impl Bench {
             in_one_piece: false,
             way: Way::default(),
         };
-        let price = self.edge.models.price("m", None);
+        let price = self.edge.models.price("m", None, &tokenbus_protocol::Labels::default());
         let estimate = || crate::auth::estimate::request(kind, &call.body, None);
         grant.charge(estimate, price, now).unwrap();
         record.called(&call, Some(grant), None);
@@ -216,7 +216,7 @@ impl Bench {
 
 fn happen(record: &mut Record, happening: &Happening) {
     match happening {
-        Happening::Placed => record.placed(&Name::new("w").unwrap(), None),
+        Happening::Placed => record.placed(&Name::new("w").unwrap(), None, &WorkerKind::default()),
         Happening::Delta { choice, text, tokens } => record.saw(&Delta {
             choice: *choice,
             text: if *text { "a" } else { "" }.into(),

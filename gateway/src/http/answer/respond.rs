@@ -110,7 +110,7 @@ async fn first_output<S: CallStream>(stream: &mut S, record: &mut Record) -> Res
     loop {
         let output = stream.next().await.ok_or_else(ended_early)??;
         match &output {
-            Output::Accepted { worker, why, .. } => record.placed(worker, *why),
+            Output::Accepted { worker, why, kind, .. } => record.placed(worker, *why, kind),
             Output::Finish(_) => return Err(AnswerError::NoAnswer.into()),
             Output::Delta(_) => return Ok(output),
             // A streamed answer never begins anew.
@@ -176,7 +176,7 @@ async fn collect(
             }
         };
         match &happened.ok_or_else(ended_early)?? {
-            Output::Accepted { worker, why, .. } => record.placed(worker, *why),
+            Output::Accepted { worker, why, kind, .. } => record.placed(worker, *why, kind),
             Output::Anew => {
                 record.anew();
                 collector = begin();

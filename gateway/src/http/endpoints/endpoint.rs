@@ -348,9 +348,11 @@ impl ReceivedRequest {
             let filled = target.and_then(|target| target.defaults.fill(&call.body, &target.model).ok());
             estimate::request(call.kind, &call.body, filled.as_deref())
         };
+        // Of its worker only the labels are known that it must have.
+        let labels = target.map(|target| call.labels.or(&target.require)).unwrap_or_default();
         let price = edge
             .models
-            .price(&call.model, target.map(|target| target.model.as_str()));
+            .price(&call.model, target.map(|target| target.model.as_str()), &labels);
         let charged = grant.charge(estimated, price, Instant::now());
         charged.map_err(|refusal| limited(edge, grant.key().name.as_str(), refusal))
     }

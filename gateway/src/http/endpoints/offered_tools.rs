@@ -1,7 +1,7 @@
 //! Tools that are only offered to a model that knows none. Some clients (Open WebUI) offer theirs with every chat.
 
 use tokenbus_api::{Checked, without_offered_tools};
-use tokenbus_protocol::{Feature, Features};
+use tokenbus_protocol::{Feature, Features, Labels};
 
 use crate::call::{Backend, Prospect};
 use crate::http::edge::Edge;
@@ -16,7 +16,12 @@ pub(super) fn leave_out<C: Backend>(edge: &Edge<C>, checked: &mut Checked, body:
         return;
     }
     let cannot = |needs: Features| {
-        let no = |model: &str| matches!(edge.core.prospect(model, needs), Prospect::Cannot | Prospect::Unknown);
+        let no = |model: &str| {
+            matches!(
+                edge.core.prospect(model, needs, &Labels::default()),
+                Prospect::Cannot | Prospect::Unknown
+            )
+        };
         match edge.models.route(&checked.model) {
             Some(route) => route.targets.iter().all(|target| no(&target.model)),
             None => no(&checked.model),

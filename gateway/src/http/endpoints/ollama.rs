@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use tokenbus_api::{
     LoadAnswer, OllamaAsk, RequestError, ask_chat, ask_embed, ask_embeddings, ask_generate, ollama_envelope, other_name,
 };
-use tokenbus_protocol::{Features, RequestKind};
+use tokenbus_protocol::{Features, Labels, RequestKind};
 
 use crate::call::{Backend, Prospect};
 use crate::http::edge::Edge;
@@ -116,8 +116,10 @@ impl OllamaEndpoint {
 
 /// The name by which the cluster knows a model that it does not know by the client's name.
 pub(crate) fn resolve<C: Backend>(edge: &Edge<C>, name: &str) -> Option<String> {
-    let known =
-        |name: &str| edge.models.route(name).is_some() || edge.core.prospect(name, Features::NONE) != Prospect::Unknown;
+    let known = |name: &str| {
+        edge.models.route(name).is_some()
+            || edge.core.prospect(name, Features::NONE, &Labels::default()) != Prospect::Unknown
+    };
     if known(name) {
         return None;
     }

@@ -156,7 +156,9 @@ impl View {
         if untaken >= 4 {
             return Choice::Wait;
         }
-        let mixed = able == Able::Some || bound || self.tiered;
+        // Nor where tiers and preferences count, which NATS does not know.
+        let ordered = self.is_ordered(model);
+        let mixed = able == Able::Some || bound || ordered;
         match able {
             Able::Nobody | Able::None(_) if bound => return Choice::Gone,
             Able::Nobody | Able::None(_) => return Choice::Queue,
@@ -171,7 +173,7 @@ impl View {
             };
         }
         match self.best(ask, tried, prefixes, now, random) {
-            Choice::Wait if !bound && (!fresh || untaken > 0 && !mixed) => Choice::Queue,
+            Choice::Wait if !bound && !ordered && (!fresh || untaken > 0 && !mixed) => Choice::Queue,
             choice => choice,
         }
     }
@@ -201,7 +203,8 @@ impl View {
             now,
         };
         for (id, (name, worker)) in (0_u32..).zip(&self.workers) {
-            if worker.tier > tier || !worker.does(ask.model, ask.needs) || tried.excluded.contains(name) {
+            let can = worker.does(ask.model, ask.needs) && !tried.excluded.contains(name);
+            if !can || worker.standing(ask.model).tier > tier {
                 continue;
             }
             let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));
@@ -292,6 +295,7 @@ fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bo
     let uncached = ask.prompt.tokens().saturating_sub(cached) as f32;
     let facts = worker.facts(ask.model, known.prior, turn, known.now_ms);
     let expected = expected(uncached, &facts);
+    let handicap = worker.standing(ask.model).handicap_ms;
     let room = if worker.refusals.pause(known.now) {
         Room::None
     } else if !known.fresh || facts.free > 0 {
@@ -306,7 +310,7 @@ fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bo
         id,
         name: worker.name,
         expected_ms: expected.total(),
-        cost: expected.cost(known.crowding),
+        cost: expected.cost(known.crowding) + handicap,
         cached,
         busy: 1.0 - facts.free.min(facts.slots) as f32 / facts.slots.max(1) as f32,
         room,

@@ -5,7 +5,7 @@ use tokio::time::{Duration, Instant};
 
 use super::super::fixture::{capacity, name, worker};
 use super::*;
-use crate::placement::{Ask, Choice, Prefixes, Tried};
+use crate::placement::{Ask, Choice, Policies, Policy, Prefixes, Selector, Tier, Tried};
 
 const CHAT: Features = Features::NONE.with(Feature::Chat);
 
@@ -111,7 +111,7 @@ fn labels_are_told_without_a_coordinator_too() {
     view.learnt(&name("eu"), "m", now, 0);
     let bound = CHAT.or(view.require(&labels("region=eu")));
     assert_eq!(choose(&view, bound, Tried::default(), now), Choice::Gone);
-    view.labelled(&name("eu"), labels("region=eu"));
+    view.introduced(&name("eu"), &labels("region=eu"), 0, 4);
     view.capable(&name("eu"), "m", Capabilities::from(CHAT));
     assert_eq!(worker_of(choose(&view, bound, Tried::default(), now)), name("eu"));
 }
@@ -163,10 +163,160 @@ fn a_higher_tier_is_used_only_when_the_lower_ones_would_make_requests_wait() {
         ..wait(1)
     };
     assert_eq!(worker_of(choose(&full, CHAT, overdue, now)), name("hosted"));
-    assert!(full.is_overdue(now, now + Duration::from_secs(6)) && !full.is_overdue(now, now + Duration::from_secs(5)));
+    let overdue = |seconds| full.is_overdue("m", now, now + Duration::from_secs(seconds));
+    assert!(overdue(6) && !overdue(5));
     // Nobody of tier 0 is there.
     let mut alone = tiers(0, now);
     alone.gone(&name("a"), now);
     alone.gone(&name("b"), now);
     assert_eq!(worker_of(choose(&alone, CHAT, wait(1), now)), name("hosted"));
+}
+
+fn selectors(texts: &[&str]) -> Vec<Selector> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn ordered(view: &mut View, policy: Policy) {
+    view.set_policies([("m".to_owned(), policy)].into_iter().collect::<Policies>().into());
+}
+
+/// Whether 20 requests go to `own` only; each draws anew.
+fn all_go_to(view: &View, own: &str, tried: Tried<'_>, now: Instant) -> bool {
+    (0..20).all(|_| worker_of(choose(view, CHAT, tried, now)) == name(own))
+}
+
+#[test]
+fn a_policy_orders_workers_by_label_whatever_their_tier_and_is_replaced() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.set_tier_wait(Duration::from_secs(5));
+    let small = |id: &str, label: &str| {
+        let mut worker = labelled(id, label);
+        worker.report.slots = 1;
+        worker
+    };
+    let workers = vec![
+        small("own", "site=own"),
+        labelled("hosted", "provider=x"),
+        worker("bare", 64, 0, 0),
+    ];
+    view.snapshot(capacity(workers.clone()), now, 0);
+    let policy = |tiers: &[&str]| Policy {
+        tiers: selectors(tiers).into_iter().map(Tier::Labelled).collect(),
+        ..Policy::default()
+    };
+    ordered(&mut view, policy(&["site=own", "provider=*"]));
+    let one = Tried {
+        waiting: 1,
+        ..Tried::default()
+    };
+    assert!(all_go_to(&view, "own", one, now));
+    assert_eq!(view.kind_of(&name("bare"), "m").tier, 2, "after the last");
+    // It holds after the next snapshot, for other models nothing does, and a new order replaces it at once.
+    view.snapshot(capacity(workers.clone()), now, 0);
+    assert!(all_go_to(&view, "own", one, now));
+    assert_eq!(view.kind_of(&name("bare"), "other").tier, 0);
+    ordered(&mut view, policy(&["provider=*"]));
+    assert!(all_go_to(&view, "hosted", one, now));
+    // The wait of the model is its own: one that waits for two seconds is overdue only with the shorter one.
+    assert!(!view.is_overdue("m", now, now + Duration::from_secs(2)));
+    ordered(
+        &mut view,
+        Policy {
+            tier_wait: Some(Duration::from_secs(1)),
+            ..policy(&["provider=*"])
+        },
+    );
+    assert!(view.is_overdue("m", now, now + Duration::from_secs(2)));
+    assert!(!view.is_overdue("other", now, now + Duration::from_secs(2)));
+    // The next tiers are open to those that would wait, in their order.
+    let overdue = Tried { overdue: true, ..one };
+    let excluded = [name("hosted"), name("bare")];
+    let tried = Tried {
+        excluded: &excluded,
+        ..overdue
+    };
+    assert!(all_go_to(&view, "own", tried, now));
+    view.gone(&name("hosted"), now);
+    ordered(&mut view, policy(&["provider=*", "site=own"]));
+    assert!(all_go_to(&view, "own", one, now));
+    view.set_policies(Arc::default());
+    let chosen: Vec<Name> = (0..40).map(|_| worker_of(choose(&view, CHAT, one, now))).collect();
+    assert!(chosen.contains(&name("bare")), "no order is left");
+}
+
+#[test]
+fn what_is_avoided_is_for_those_that_would_wait_and_what_is_preferred_is_not_waited_for() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.set_tier_wait(Duration::from_secs(5));
+    let fill = |active: [u32; 3]| {
+        let mut workers = vec![
+            labelled("h100", "gpu=h100"),
+            labelled("spot", "spot=yes"),
+            worker("bare", 4, 0, 0),
+        ];
+        for (worker, active) in workers.iter_mut().zip(active) {
+            worker.report.active = active;
+        }
+        capacity(workers)
+    };
+    view.snapshot(fill([0; 3]), now, 0);
+    ordered(
+        &mut view,
+        Policy {
+            prefer: selectors(&["gpu=h100"]),
+            avoid: selectors(&["spot=*"]),
+            ..Policy::default()
+        },
+    );
+    let one = Tried {
+        waiting: 1,
+        ..Tried::default()
+    };
+    assert!(all_go_to(&view, "h100", one, now));
+    view.snapshot(fill([4, 0, 0]), now, 0);
+    assert!(
+        all_go_to(&view, "bare", one, now),
+        "the preferred one is full, and not waited for"
+    );
+    view.snapshot(fill([4, 0, 4]), now, 0);
+    assert_eq!(choose(&view, CHAT, one, now), Choice::Wait);
+    let many = Tried { waiting: 99, ..one };
+    assert!(all_go_to(&view, "spot", many, now));
+    view.gone(&name("h100"), now);
+    view.gone(&name("bare"), now);
+    assert!(all_go_to(&view, "spot", one, now), "nobody else is there");
+}
+
+#[test]
+fn tiers_count_without_a_coordinator_and_nats_never_chooses() {
+    let now = Instant::now();
+    let mut view = View::default();
+    view.set_tier_wait(Duration::from_secs(5));
+    for (id, tier) in [("own", 0), ("hosted", 1)] {
+        view.learnt(&name(id), "m", now, 0);
+        view.introduced(&name(id), &Labels::default(), tier, 2);
+        view.capable(&name(id), "m", Capabilities::from(CHAT));
+    }
+    let one = Tried {
+        waiting: 1,
+        ..Tried::default()
+    };
+    assert!(all_go_to(&view, "own", one, now));
+    let excluded = [name("own")];
+    for untaken in 0..4 {
+        let tried = Tried {
+            excluded: &excluded,
+            untaken,
+            ..one
+        };
+        assert_eq!(choose(&view, CHAT, tried, now), Choice::Wait, "it has refused");
+        assert_eq!(
+            worker_of(choose(&view, CHAT, Tried { overdue: true, ..tried }, now)),
+            name("hosted")
+        );
+    }
+    view.gone(&name("own"), now);
+    assert!(all_go_to(&view, "hosted", one, now));
 }

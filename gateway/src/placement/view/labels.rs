@@ -1,5 +1,7 @@
-//! Which workers have the labels that keys require. Each label that a key requires has a mark among the features, so
+//! Which workers have the labels that keys and models require. Each such label has a mark among the features, so
 //! whatever looks for able workers looks for the labels too.
+
+use std::sync::Arc;
 
 use tokenbus_protocol::{Features, Label, Labels, Name};
 
@@ -42,12 +44,20 @@ impl View {
         had.fold(Features::NONE, |marks, (number, _)| marks.or(Features::mark(number)))
     }
 
-    /// A worker told its labels itself.
-    pub fn labelled(&mut self, name: &Name, labels: Labels) {
-        let marks = self.marks_of(&labels);
+    /// A worker told itself what it is: its labels, the tier with which it was started, and its slots. They count as free
+    /// until it tells more.
+    pub fn introduced(&mut self, name: &Name, labels: &Labels, tier: u32, slots: u32) {
+        let marks = self.marks_of(labels);
         if let Some(worker) = self.workers.get_mut(name) {
-            worker.labels = labels;
+            worker.labels = Arc::new(labels.clone());
             worker.marks = marks;
+            worker.tier = tier;
+            if worker.slots == 0 {
+                worker.room.free = slots;
+            }
+            worker.slots = worker.slots.max(slots);
         }
+        self.tiered |= tier > 0;
+        self.rank(name);
     }
 }

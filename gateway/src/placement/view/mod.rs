@@ -7,7 +7,7 @@ mod labels;
 mod liveness;
 mod news;
 pub(super) mod overview;
-mod tiers;
+pub(super) mod tiers;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -71,6 +71,8 @@ pub struct View {
     origin: Option<Instant>,
     /// A longer wait sends requests to the next tier.
     tier_wait: Duration,
+    /// The orders of models that have one of their own.
+    policies: Arc<tiers::Policies>,
     /// By name, so that a listing is sorted.
     models: BTreeMap<Arc<str>, Model>,
 }
@@ -144,7 +146,9 @@ impl View {
     fn told(&mut self, told: &WorkerCapacity, now: Instant) {
         let marks = self.marks_of(&told.report.labels);
         let worker = self.worker(&told.report.worker, now);
-        worker.labels.clone_from(&told.report.labels);
+        if *worker.labels != told.report.labels {
+            worker.labels = Arc::new(told.report.labels.clone());
+        }
         worker.marks = marks;
         worker.tier = told.report.tier;
         // A batch sent after that status has newer numbers.
@@ -177,6 +181,7 @@ impl View {
             worker.room_at = told_at;
         }
         worker.slots = told.report.slots;
+        self.rank(&told.report.worker);
     }
 
     fn model(&mut self, name: &str, now: Instant, unix: u64) -> Option<&mut Model> {
@@ -320,6 +325,7 @@ impl View {
         worker.gone = None;
         if worker.models.len() < MODELS_OF_WORKER && worker.models.iter().all(|(known, _)| **known != *model) {
             worker.models.extend(shared.map(|name| (name, Features::NONE)));
+            self.rank(name);
         }
     }
 

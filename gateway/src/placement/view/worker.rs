@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::super::able;
 use super::super::accept_clock::AcceptClock;
+use super::super::policy::Standing;
 use super::super::refusals::Refusals;
 
 #[derive(Debug)]
@@ -15,10 +16,13 @@ use super::super::refusals::Refusals;
 pub(super) struct Worker {
     /// Each model with its features; no features if the worker did not announce them.
     pub(super) models: Vec<(Arc<str>, Features)>,
-    /// Its labels, and the marks of those that keys require.
-    pub(super) labels: Labels,
+    /// Its labels, and the marks of those that keys and models require.
+    pub(super) labels: Arc<Labels>,
     pub(super) marks: Features,
+    /// The tier with which it was started.
     pub(super) tier: u32,
+    /// Where it stands among the workers of models that have an order of their own.
+    pub(super) standings: Vec<(Arc<str>, Standing)>,
     pub(super) ready: bool,
     pub(super) slots: u32,
     pub(super) room: Room,
@@ -71,9 +75,10 @@ impl Worker {
     pub(super) fn new(name: &Name, now: Instant) -> Self {
         Self {
             models: Vec::new(),
-            labels: Labels::default(),
+            labels: Arc::default(),
             marks: Features::NONE,
             tier: 0,
+            standings: Vec::new(),
             ready: true,
             slots: 0,
             room: Room::default(),

@@ -227,9 +227,15 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Waits for a first frame, or for the end.
+    /// Waits for a first frame, or for the end. A frame that was pushed when the sender was awake already has left with
+    /// those before it; what woke for it wakes nobody.
     pub(crate) async fn ready(&self) {
-        self.wake.notified().await;
+        loop {
+            self.wake.notified().await;
+            if !self.is_empty() || self.is_closed() {
+                return;
+            }
+        }
     }
 
     /// Whether what waits can wait a little longer.

@@ -54,6 +54,19 @@ async fn a_step_of_512_sequences_is_one_wake_up_and_one_message() {
 }
 
 #[tokio::test]
+async fn a_frame_that_rode_along_does_not_wake_the_sender_again() {
+    let outbox = outbox(limits::OUTBOX);
+    outbox.push(&delta(1, 0, "x"), Press::Patient).unwrap();
+    outbox.ready().await;
+    outbox.push(&delta(1, 1, "x"), Press::Stream).unwrap();
+    assert!(outbox.take().is_some(), "both in one message");
+    assert_eq!(outbox.take(), None);
+    assert!(outbox.ready().now_or_never().is_none(), "nothing is left to be sent");
+    outbox.push(&delta(1, 2, "x"), Press::Stream).unwrap();
+    assert!(outbox.ready().now_or_never().is_some(), "what comes then wakes it");
+}
+
+#[tokio::test]
 async fn what_can_wait_does_so_until_something_cannot() {
     let outbox = outbox(limits::OUTBOX);
     for stream in 1..=3 {

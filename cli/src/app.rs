@@ -212,6 +212,8 @@ impl Command {
     }
 
     fn runtime(&self) -> std::io::Result<Runtime> {
+        // Before the runtime, whose timers count from its own beginning.
+        tokenbus_bus::Rhythm::of_process();
         match self {
             // The load generator has its own threads. The simulated engine leaves the others to the measured server.
             Self::Bench(_) | Self::SimServer(_) | Self::FloorServer(_) => {

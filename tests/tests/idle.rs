@@ -9,9 +9,9 @@ use tokenbus_tests::{Cluster, NatsOptions, Process, Role};
 /// How long each count of wake-ups takes.
 const WATCHED: Duration = Duration::from_secs(5);
 
-/// Most wake-ups of a role in that time: five a second. Two a second is what they aim at; a busy machine cuts one into
-/// several.
-const MOST: u64 = 25;
+/// Most wake-ups of each role in that time: 3.4 a second, for the coordinator 4.4. Two are what they aim at; 3.0 and 4.0
+/// are what an idle machine has, and a busy one cuts one into several.
+const MOST: [(&str, u64); 3] = [("gateway", 17), ("worker", 17), ("coordinator", 22)];
 
 /// How often all threads of a process have waited for something so far.
 fn waits(process: &Process) -> u64 {
@@ -39,22 +39,19 @@ async fn an_idle_gateway_worker_and_coordinator_wake_up_a_few_times_a_second() {
     // Also after it has had work: what a request started has ended.
     let client = cluster.client();
     assert_eq!(client.chat(&ask_for("m", 4)).await.content(), sim_text(4));
-    let roles = [
-        ("gateway", &cluster.gateways[0]),
-        ("worker", &cluster.workers[0]),
-        ("coordinator", &cluster.coordinators[0]),
-    ];
+    let roles = [&cluster.gateways[0], &cluster.workers[0], &cluster.coordinators[0]];
     let mut seen = Vec::new();
     for _ in 0..4 {
-        let before = roles.map(|(_, process)| waits(process));
+        let before = roles.map(waits);
         // Time itself is what is measured.
         tokio::time::sleep(WATCHED).await;
-        let woken: Vec<_> = roles
+        let after = roles.map(waits);
+        let woken: Vec<_> = MOST
             .iter()
-            .zip(before)
-            .map(|((name, process), before)| (*name, waits(process) - before))
+            .zip(before.iter().zip(after))
+            .map(|((name, most), (before, after))| (*name, after - before, *most))
             .collect();
-        if woken.iter().all(|(_, count)| *count <= MOST) {
+        if woken.iter().all(|(_, count, most)| count <= most) {
             return;
         }
         seen.push(woken);

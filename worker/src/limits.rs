@@ -37,9 +37,11 @@ pub const OUTBOX_ROOM: usize = 256 * 1024;
 /// left in it beside the text of the next frame: room for a frame's numbers and names, and the room.
 pub const ROOM_RESERVE: usize = 2 * 1024;
 
-/// A sender that has published less than this many bytes lets the other tasks run before it takes
-/// more: what they push then leaves in the same message.
+/// Bytes that a sender publishes without waiting for more: a turn of the other tasks saves no message then.
 pub const SMALL_BATCH: usize = 16 * 1024;
+
+/// Most turns of the other tasks that a sender waits before it publishes, each because the last one brought more.
+pub const GATHER_TURNS: u32 = 4;
 
 /// How long a frame that can wait does. A gateway waits far longer for `Accepted` before it asks another
 /// worker; an engine that has a token sooner saves a message and two wake-ups before that token.

@@ -182,7 +182,7 @@ impl Bus {
             jetstream_domain: options.jetstream_domain.as_deref().map(Arc::from),
             known_streams: KnownStreams::default(),
             refusals,
-            rhythm: Rhythm::new(Instant::now()),
+            rhythm: Rhythm::of_process(),
             recheck: None,
         };
         let recheck = task::spawn("nats-recheck", recheck::run(bus.clone()));

@@ -54,6 +54,45 @@ async fn a_step_of_512_sequences_is_one_wake_up_and_one_message() {
 }
 
 #[tokio::test]
+async fn a_frame_that_rode_along_does_not_wake_the_sender_again() {
+    let outbox = outbox(limits::OUTBOX);
+    outbox.push(&delta(1, 0, "x"), Press::Patient).unwrap();
+    outbox.ready().await;
+    outbox.push(&delta(1, 1, "x"), Press::Stream).unwrap();
+    assert!(outbox.take().is_some(), "both in one message");
+    assert_eq!(outbox.take(), None);
+    assert!(outbox.ready().now_or_never().is_none(), "nothing is left to be sent");
+    outbox.push(&delta(1, 2, "x"), Press::Stream).unwrap();
+    assert!(outbox.ready().now_or_never().is_some(), "what comes then wakes it");
+}
+
+/// Pushes a frame of `bytes` bytes in each of `turns` turns, and returns how many of them a sender gathers.
+async fn gathered(turns: u32, bytes: usize) -> usize {
+    let outbox = Arc::new(outbox(limits::OUTBOX));
+    let pushing = Arc::clone(&outbox);
+    let pusher = tokenbus_bus::task::spawn("pusher", async move {
+        for seq in 0..turns {
+            pushing.push(&delta(1, seq, &"x".repeat(bytes)), Press::Stream).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    outbox.ready().await;
+    gather(&outbox).await;
+    let gathered = frames(&outbox.take().unwrap()).len() - 1;
+    pusher.await.unwrap();
+    gathered
+}
+
+#[tokio::test]
+async fn tokens_of_successive_turns_leave_in_one_message_but_do_not_wait_for_ever() {
+    assert_eq!(gathered(1, 1).await, 1);
+    assert_eq!(gathered(4, 1).await, 4, "an answer of four tokens is one message");
+    let most = gathered(100, 1).await;
+    assert!((4..=6).contains(&most), "a long one does not wait for its end: {most}");
+    assert!(gathered(100, limits::SMALL_BATCH).await <= 3, "nor do large frames");
+}
+
+#[tokio::test]
 async fn what_can_wait_does_so_until_something_cannot() {
     let outbox = outbox(limits::OUTBOX);
     for stream in 1..=3 {

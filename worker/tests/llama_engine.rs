@@ -208,9 +208,9 @@ async fn turn(engine: &LlamaEngine, messages: &[Value]) -> (u64, u64, String) {
 /// Conversations that share a system prompt and take turns: each finds all that was read of it.
 async fn keeps_conversations_apart(engine: &LlamaEngine) {
     let system =
-        json!({"role": "system", "content": "You know rivers, lakes and seas, and answer briefly. ".repeat(25)});
+        json!({"role": "system", "content": "You know rivers, lakes and seas, and answer briefly. ".repeat(12)});
     let mut both = ["the sea", "a lake"].map(|about| (about, vec![system.clone()], 0));
-    for number in 0..4 {
+    for number in 0..3 {
         for (about, messages, read) in &mut both {
             let ask = format!(
                 "Question {number} is about {about}: how deep is it, how wide, how old, and who has measured that?"

@@ -222,6 +222,9 @@ def main():
         return 1
     of = lambda key: [run["figures"] for run in result["runs"] if run["policy"] == key]
     shown = [(key, title, figures.together(of(key))) for key, title, *_ in POLICIES if of(key)]
+    most = max(figure["rounds"] for _, _, figure in shown)
+    few = lambda figure: f", {figure['rounds']} of the rounds" if figure["rounds"] < most else ""
+    shown = [(key, title + few(figure), figure) for key, title, figure in shown]
     text = figures.document(shown, setting(result))
     print(text, end="")
     if flags.write_docs:

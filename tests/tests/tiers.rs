@@ -164,7 +164,9 @@ require = ["provider=x"]
     let key = create(&["--keys", text(&keys)], "alice", &["--cost-per-day", "0.0000205"]).await;
     let free = create(&["--keys", text(&keys)], "bob", &[]).await;
     let plan = Cluster::plan().gateway_args(&["--models", text(&file), "--keys", text(&keys)]);
-    let cluster = plan.worker(hosted()).worker(own()).start().await;
+    let mut cluster = plan.start().await;
+    cluster.add_worker(hosted()).await;
+    cluster.add_worker(own()).await;
     becomes(&cluster.gateways[0], &free, 200).await;
     let bus = cluster.nats.client().await;
     let mut records = bus.subscribe("tb.v1.usage").await.unwrap();

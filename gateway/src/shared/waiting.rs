@@ -49,7 +49,8 @@ impl Shared {
     /// A request waits in line: tells some of the workers that could serve it, so that they offer their slots in turn to
     /// this gateway too.
     pub(crate) fn say_that_it_waits(&self, model: &str, needs: Features, now: Instant) {
-        let uninformed = self.view().uninformed(model, needs, now);
+        let waiting = lock(&self.waiting).room.waiting(model);
+        let uninformed = self.view().uninformed(model, needs, waiting, now);
         for worker in uninformed {
             let gateway = self.gateway.clone();
             self.tell(&worker, &Control::Waits(Waits { gateway }));

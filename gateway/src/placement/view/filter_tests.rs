@@ -165,6 +165,11 @@ fn a_higher_tier_is_used_only_when_the_lower_ones_would_make_requests_wait() {
     assert_eq!(worker_of(choose(&full, CHAT, overdue, now)), name("hosted"));
     let overdue = |seconds| full.is_overdue("m", now, now + Duration::from_secs(seconds));
     assert!(overdue(6) && !overdue(5));
+    let told = |waiting| {
+        let told = full.clone().uninformed("m", CHAT, waiting, now);
+        told.contains(&name("hosted"))
+    };
+    assert!(!told(40) && told(41), "no offer is asked for that would be declined");
     // Nobody of tier 0 is there.
     let mut alone = tiers(0, now);
     alone.gone(&name("a"), now);

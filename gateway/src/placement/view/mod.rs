@@ -252,11 +252,14 @@ impl View {
         }
     }
 
-    /// Some of the workers that could serve a waiting request, of which it is not certain that they know of any. They
-    /// count as told now.
-    pub fn uninformed(&mut self, model: &str, needs: Features, now: Instant) -> Vec<Name> {
+    /// Some of the workers that could serve one of so many waiting requests, of which it is not certain that they know of
+    /// any. They count as told now. Those of a tier that is not open are not told: their offers would be declined, and
+    /// declined slots count as taken for a while.
+    pub fn uninformed(&mut self, model: &str, needs: Features, waiting: usize, now: Instant) -> Vec<Name> {
+        let tier = self.open_tier(model, needs, waiting, 0);
         let due = |worker: &Worker| {
-            worker.does(model, needs) && worker.knows_waiting.is_none_or(|at| now >= at + SAY_WAITING_EVERY)
+            let may = worker.does(model, needs) && worker.standing(model).tier <= tier;
+            may && worker.knows_waiting.is_none_or(|at| now >= at + SAY_WAITING_EVERY)
         };
         let mut told = Vec::new();
         for (name, worker) in self

@@ -8,7 +8,7 @@
 //! time grows until clients leave again or nobody has to be refused.
 //!
 //! A refusal helps only if its client stays away for a while. One that asks again at once would keep the gateway busy with
-//! nothing else. So as many are refused at once as clients have left and had an answer, and of the others every second one;
+//! nothing else. So as many are refused at once as clients have left and had an answer, and of the others one in five;
 //! the rest hear of it later.
 
 use std::time::Duration;
@@ -61,8 +61,8 @@ impl Crowd {
         self.refused += 1.0;
         self.gone_at = Some(now);
         let at_once = self.credit >= 1.0;
-        // The next one may: who hears nothing cannot obey.
-        self.credit += if at_once { -1.0 } else { 1.0 };
+        // Who hears nothing cannot obey: now and then one is told all the same.
+        self.credit += if at_once { -1.0 } else { 0.25 };
         at_once
     }
 

@@ -17,12 +17,23 @@ const SECOND: u64 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Happens {
     /// The answer of the client's so-manieth request is complete.
-    Ends { client: usize, asked: u32 },
+    Ends {
+        client: usize,
+        asked: u32,
+    },
     /// The client gives that request up.
-    Leaves { client: usize, asked: u32 },
-    Asks { client: usize },
+    Leaves {
+        client: usize,
+        asked: u32,
+    },
+    Asks {
+        client: usize,
+    },
     /// The client's request has paused.
-    Looks { client: usize, asked: u32 },
+    Looks {
+        client: usize,
+        asked: u32,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -31,7 +42,10 @@ enum State {
     /// Outside the room.
     Pauses,
     Waits(Box<Ticket>),
-    Runs { since: u64, waited: Option<Box<Ticket>> },
+    Runs {
+        since: u64,
+        waited: Option<Box<Ticket>>,
+    },
 }
 
 #[derive(Debug)]
@@ -98,7 +112,10 @@ impl Storm {
                 state: State::Away,
                 served: 0,
             });
-            self.at(self.now + number as u64 * 100_000 / count as u64, Happens::Asks { client });
+            self.at(
+                self.now + number as u64 * 100_000 / count as u64,
+                Happens::Asks { client },
+            );
         }
     }
 
@@ -255,14 +272,20 @@ fn a_crowd_that_gives_up_leaves_the_slots_to_those_who_listen() {
         let goodput = storm.goodput(5 * SECOND, 25 * SECOND);
         assert!(goodput >= 0.85 * CAPACITY, "{case}: {goodput} of {CAPACITY}");
         let patient = storm.clients.iter().take(SLOTS);
-        assert!(patient.clone().all(|client| client.served > 5), "{case}: who has time is served too");
+        assert!(
+            patient.clone().all(|client| client.served > 5),
+            "{case}: who has time is served too"
+        );
         let asked: u32 = storm.clients.iter().map(|client| client.asked).sum();
         let asked = f64::from(asked) / 23.0;
         assert!(asked < 4.0 * count as f64, "{case}: {asked} requests a second");
         if pause.is_none() && tenants <= 20 {
             let all = count as f64 / CAPACITY;
             let most = storm.told.iter().max().copied().unwrap_or(0) as f64;
-            assert!((0.9 * all..1.5 * all + 10.0).contains(&most), "{case}: {most} s of {all} s");
+            assert!(
+                (0.9 * all..1.5 * all + 10.0).contains(&most),
+                "{case}: {most} s of {all} s"
+            );
         }
     }
 }

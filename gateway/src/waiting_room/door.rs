@@ -124,7 +124,7 @@ impl<T> Door<T> {
             return false;
         };
         let Some(patience) = pace.crowd.patience(now) else {
-                return false;
+            return false;
         };
         let within = patience.as_secs_f64() / 2.0 / pace.rate.between(now);
         let enough = (within as usize).max(pace.rate.slots());

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use tokenbus_protocol::Room;
 use tokio::sync::Notify;
@@ -165,7 +164,7 @@ impl Load {
         Room {
             free,
             queued,
-            pending: self.readings.get().map(|readings| readings.pending(Instant::now())),
+            pending: self.readings.get().map(|readings| readings.pending()),
         }
     }
 

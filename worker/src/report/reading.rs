@@ -1,6 +1,7 @@
 //! What the engine reads of prompts: what it holds of them afterwards, how much it has still to read, and how fast it is.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(crate) struct Readings {
     state: Mutex<State>,
+    /// Prompts that were begun and have no output yet. Each batch asks, and nearly always there is none.
+    open: AtomicUsize,
     /// Much more or much less is to be read than was told.
     surprise: Notify,
     /// When times began to count.
@@ -67,6 +70,7 @@ impl Readings {
         };
         Arc::new(Self {
             state: Mutex::new(state),
+            open: AtomicUsize::new(0),
             surprise: Notify::new(),
             origin: now,
         })
@@ -103,6 +107,7 @@ impl Readings {
             pace.prefill.began(at);
             pace.pending += tokens(uncached);
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
         self.look(state, at);
         Reading {
             readings: Arc::clone(self),
@@ -149,7 +154,11 @@ impl Readings {
     }
 
     /// Tokens that the engine has still to read.
-    pub(crate) fn pending(&self, now: Instant) -> u32 {
+    pub(crate) fn pending(&self) -> u32 {
+        if self.open.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let now = Instant::now();
         whole(lock(&self.state).unread(self.ms(now)))
     }
 
@@ -253,6 +262,7 @@ impl Reading {
             pace.pending = (pace.pending - uncached).max(0.0);
             pace.prefill.left(at);
         }
+        self.readings.open.fetch_sub(1, Ordering::Relaxed);
         self.readings.look(state, at);
     }
 }

@@ -293,7 +293,8 @@ struct Known {
 fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bool), known: &Known) -> Candidate {
     let cached = worker.trust.counted(held);
     let uncached = ask.prompt.tokens().saturating_sub(cached) as f32;
-    let facts = worker.facts(ask.model, known.prior, turn, known.now_ms);
+    let pace = worker.pace(ask.model);
+    let facts = worker.facts(pace, known.prior, turn, known.now_ms);
     let expected = expected(uncached, &facts);
     let handicap = worker.standing(ask.model).handicap_ms;
     let room = if worker.refusals.pause(known.now) {
@@ -301,7 +302,7 @@ fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bo
     } else if !known.fresh || facts.free > 0 {
         // Without a fresh snapshot, free slots are unknown, so any able worker is asked.
         Room::Free
-    } else if known.may_hold && worker.has_pace(ask.model) {
+    } else if known.may_hold && worker.slots > 0 && pace.is_some_and(|pace| pace.service_ms.is_some()) {
         Room::In(expected.wait)
     } else {
         Room::None

@@ -137,12 +137,8 @@ impl Worker {
         }
     }
 
-    /// Whether it has told how long its requests hold a slot.
-    pub(super) fn has_pace(&self, model: &str) -> bool {
-        self.slots > 0 && self.pace(model).is_some_and(|pace| pace.service_ms.is_some())
-    }
-
-    fn pace(&self, model: &str) -> Option<&ModelPace> {
+    /// How fast it is with `model`, if it has told.
+    pub(super) fn pace(&self, model: &str) -> Option<&ModelPace> {
         self.paces.iter().find(|pace| pace.model == model)
     }
 
@@ -156,11 +152,10 @@ impl Worker {
         self.serves(model).is_some_and(|features| able::does(features, needs))
     }
 
-    /// What a decision about a request for `model` needs. `prior` is the prefill rate of other workers of the model;
-    /// `turn`, whether the request was called to a slot of this one.
+    /// What a decision about a request needs. `pace` is its own with the model; `prior`, the prefill rate of other workers of
+    /// the model; `turn`, whether the request was called to a slot of this one.
     #[allow(clippy::cast_precision_loss, reason = "an estimate needs no more digits")]
-    pub(super) fn facts(&self, model: &str, prior: Option<f32>, turn: bool, now_ms: u64) -> Facts {
-        let pace = self.pace(model);
+    pub(super) fn facts(&self, pace: Option<&ModelPace>, prior: Option<f32>, turn: bool, now_ms: u64) -> Facts {
         let prefill = pace.and_then(|pace| pace.prefill).or(prior).unwrap_or(PRIOR_PREFILL);
         #[allow(clippy::cast_possible_truncation, reason = "a time needs no more digits")]
         let token_ms = Some(self.token_ms as f32).filter(|ms| *ms > 0.0);

@@ -284,12 +284,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         digest: [8; 32],
     };
     all.push(("deadly request", encode(&deadly).unwrap()));
+    let model = "m".into();
     let waiting = Waiting {
         gateway: name("g1"),
-        models: vec![ModelWaiting {
-            model: "m".into(),
-            requests: 300,
-        }],
+        models: vec![ModelWaiting { model, requests: 300 }],
         left: vec![],
     };
     all.push(("waiting", encode(&waiting).unwrap()));

@@ -1,5 +1,10 @@
 //! Which of a model's workers get its requests, as the model's configuration says, and what that costs.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};

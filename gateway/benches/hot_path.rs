@@ -41,7 +41,7 @@ fn events(criterion: &mut Criterion) {
 
 fn placement(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("placement");
-    for workers in [8, 200, 2_000] {
+    for workers in [8, 200, 1_000] {
         let mut placement = work::Placement::new(workers);
         group.bench_function(format!("among {workers} workers"), |b| b.iter(|| placement.step()));
     }

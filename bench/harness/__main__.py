@@ -1,6 +1,7 @@
 """The command line: which systems and scenarios, how often, and where the figures go."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -131,14 +132,21 @@ def machine():
 
 def measure(flags, scenario, system, own, tool, cache, nats):
     """One system in one scenario, once."""
+    with own_processes(flags) as processes:
+        starter = Starter(own, tool, cache, nats, processes)
+        bench = scenarios.Bench(tool, processes, Settings(flags))
+        return scenarios.SCENARIOS[scenario].run(starter, bench, system)
+
+
+@contextlib.contextmanager
+def own_processes(flags):
+    """Processes with a folder of their own; both are gone afterwards, but for the folder with --keep-logs."""
     folder = tempfile.mkdtemp(prefix="tokenbus-bench-")
     # nginx's workers are another user where root starts it.
     os.chmod(folder, 0o755)
     processes = Processes(folder)
-    starter = Starter(own, tool, cache, nats, processes)
-    bench = scenarios.Bench(tool, processes, Settings(flags))
     try:
-        return scenarios.SCENARIOS[scenario].run(starter, bench, system)
+        yield processes
     finally:
         processes.stop()
         if flags.keep_logs:
@@ -235,21 +243,41 @@ def write(result, flags):
         say("nothing was measured")
         return
     if not flags.source:
-        os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
         if flags.append:
             result = merge(result, flags.json)
-        with open(flags.json, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1, ensure_ascii=False)
-            file.write("\n")
+        save(result, flags.json)
     text = table.document(result)
     print(text, end="")
     if flags.write_readme:
         for path, body in (("README.md", table.summary(result)), ("docs/performance.md", text)):
-            full = os.path.join(ROOT, path)
-            with open(full, encoding="utf-8") as file:
-                spliced = table.splice(file.read(), body, "bench")
-            with open(full, "w", encoding="utf-8") as file:
-                file.write(spliced)
+            write_into(path, body, "bench")
+
+
+def save(result, path):
+    """The figures as JSON."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_into(path, body, name):
+    """Writes `body` between the two comments `name` of a document."""
+    full = os.path.join(ROOT, path)
+    with open(full, encoding="utf-8") as file:
+        spliced = table.splice(file.read(), body, name)
+    with open(full, "w", encoding="utf-8") as file:
+        file.write(spliced)
+
+
+def end_on_signals():
+    """Signals to end are as an interrupt from the keyboard: what was started is stopped."""
+
+    def stop(_number, _frame):
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 def main():
@@ -258,11 +286,7 @@ def main():
     if not os.path.exists("/proc/self/stat"):
         sys.exit("CPU time and memory of processes are read from /proc: this needs Linux")
 
-    def stop(_number, _frame):
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_on_signals()
     if flags.source:
         with open(flags.source, encoding="utf-8") as file:
             result = json.load(file)

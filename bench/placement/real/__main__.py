@@ -3,16 +3,13 @@
 import argparse
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 
-from harness import quiet, table
-from harness.__main__ import ROOT, binary, machine, nats_server, say
-from harness.processes import Failed, Processes, free_port
+from harness import quiet
+from harness.__main__ import ROOT, binary, end_on_signals, machine, nats_server, own_processes, save, say, write_into
+from harness.processes import Failed, free_port
 from harness.systems import Starter
 
 from . import client, conversations, figures
@@ -96,9 +93,7 @@ def read(path):
 def measure(flags, own, nats, policy, seed):
     """One policy, once, in a cluster of its own."""
     _, _, coordinated, salted = policy
-    folder = tempfile.mkdtemp(prefix="tokenbus-bench-")
-    processes = Processes(folder)
-    try:
+    with own_processes(flags) as processes:
         cluster = Cluster(flags, own, nats, processes, coordinated)
         cluster.warm()
         shape = conversations.Shape(flags.systems, flags.conversations, flags.turns, flags.open, flags.system_words, flags.user_words)
@@ -110,12 +105,6 @@ def measure(flags, own, nats, policy, seed):
         shares = watch.shares()
         processes.check()
         return {**figures.summary(records, best(cluster, records)), "machine": shares, "requests_made": kept(records)}
-    finally:
-        processes.stop()
-        if flags.keep_logs:
-            say(f"    logs: {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def best(cluster, records):
@@ -161,7 +150,7 @@ def run(flags):
             began = time.monotonic()
             found = measure(flags, own, nats, policy, flags.seed + number)
             result["runs"].append({"round": number + 1, "policy": policy[0], "figures": found})
-            save(flags, result)
+            save(result, flags.json)
             shown = figures.together([found])
             say(
                 f"round {number + 1}  {policy[0]:7} TTFT p50 {shown['p50']:.2f} p90 {shown['p90']:.2f} p99 {shown['p99']:.2f} s  cached {shown['cached']:.1%}, "
@@ -177,14 +166,6 @@ def read_result(path):
     """The figures of an earlier run."""
     with open(path, encoding="utf-8") as file:
         return json.load(file)
-
-
-def save(flags, result):
-    """The figures so far."""
-    os.makedirs(os.path.dirname(os.path.abspath(flags.json)), exist_ok=True)
-    with open(flags.json, "w", encoding="utf-8") as file:
-        json.dump(result, file, indent=1, ensure_ascii=False)
-        file.write("\n")
 
 
 def setting(result):
@@ -207,11 +188,7 @@ def main():
     """From flags to an exit status."""
     flags = arguments()
 
-    def stop(_number, _frame):
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_on_signals()
     try:
         result = read_result(flags.source) if flags.source else run(flags)
     except Failed as error:
@@ -228,11 +205,7 @@ def main():
     text = figures.document(shown, setting(result))
     print(text, end="")
     if flags.write_docs:
-        path = os.path.join(ROOT, "docs", "placement.md")
-        with open(path, encoding="utf-8") as file:
-            spliced = table.splice(file.read(), text, "real")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(spliced)
+        write_into("docs/placement.md", text, "real")
     return 0
 
 

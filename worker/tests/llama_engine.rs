@@ -180,7 +180,6 @@ async fn refuses(engine: &LlamaEngine) {
     assert_eq!(chat(engine, &wrong).await.error().code, ErrorCode::BadRequest);
 }
 
-/// With both slots taken by endless answers, a third would wait; cancelling one lets it run.
 /// A chat with its cuts, as a gateway makes them.
 async fn turn(engine: &LlamaEngine, messages: &[Value]) -> (u64, u64, String) {
     let body = json!({"model": "smol", "temperature": 0, "max_tokens": 12, "messages": messages});
@@ -227,6 +226,7 @@ async fn keeps_conversations_apart(engine: &LlamaEngine) {
     }
 }
 
+/// With both slots taken by endless answers, a third would wait; cancelling one lets it run.
 async fn cancelling_frees_the_slot(engine: &LlamaEngine) {
     let mut endless = gravity(900);
     endless["ignore_eos"] = json!(true);

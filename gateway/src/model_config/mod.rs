@@ -1,7 +1,7 @@
 //! The gateway's own model names: aliases, fallbacks, and defaults of requests. See docs/models.md.
 //!
-//! `model_table.rs` reads them, `aliases.rs` says what a name stands for, and `splice.rs` applies the defaults (all pure). `routed.rs` is a call that tries one
-//! model after another until one takes it.
+//! `model_table.rs` reads them, `aliases.rs` says what a name stands for, and `splice.rs` applies the defaults (all
+//! pure). `routed.rs` is a call that tries one model after another until one takes it.
 
 mod aliases;
 pub(crate) mod model_table;

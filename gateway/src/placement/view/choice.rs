@@ -203,14 +203,20 @@ impl View {
             now,
         };
         for (id, (name, worker)) in (0_u32..).zip(&self.workers) {
-            let can = worker.does(ask.model, ask.needs) && !tried.excluded.contains(name);
-            if !can || worker.standing(ask.model).tier > tier {
+            if !worker.does(ask.model, ask.needs) || tried.excluded.contains(name) {
+                continue;
+            }
+            let standing = worker.standing(ask.model);
+            if standing.tier > tier {
                 continue;
             }
             let held = worker.number.map_or(0, |number| prefixes.holdings.of(number));
             let turn = tried.turn_at == Some(name);
             let candidate = candidate((id, worker), ask, (held, turn), &facts);
-            prefixes.pick.offer(candidate);
+            prefixes.pick.offer(Candidate {
+                cost: candidate.cost + standing.handicap_ms,
+                ..candidate
+            });
         }
         let beginning = ask.prompt.cuts().first().map(|cut| cut.hash);
         match prefixes.pick.decide(ask.session, beginning, random) {
@@ -296,7 +302,6 @@ fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bo
     let pace = worker.pace(ask.model);
     let facts = worker.facts(pace, known.prior, turn, known.now_ms);
     let expected = expected(uncached, &facts);
-    let handicap = worker.standing(ask.model).handicap_ms;
     let room = if worker.refusals.pause(known.now) {
         Room::None
     } else if !known.fresh || facts.free > 0 {
@@ -311,7 +316,7 @@ fn candidate((id, worker): (u32, &Worker), ask: &Ask<'_>, (held, turn): (u32, bo
         id,
         name: worker.name,
         expected_ms: expected.total(),
-        cost: expected.cost(known.crowding) + handicap,
+        cost: expected.cost(known.crowding),
         cached,
         busy: 1.0 - facts.free.min(facts.slots) as f32 / facts.slots.max(1) as f32,
         room,

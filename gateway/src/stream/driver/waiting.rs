@@ -95,17 +95,16 @@ impl Driver {
     /// The waiting room does not take it, or took its place away.
     pub(super) fn not_admitted(&mut self, refused: NotAdmitted, now: Instant) {
         self.leave_line();
-        if refused == NotAdmitted::Later {
-            // It comes anew.
-            self.ticket = None;
-            self.paused = true;
-            return self.state.wait(now, limits::REFUSAL_PAUSE);
-        }
         let model = self.call.model.clone();
-        let starting = self.shared.view().starting(&model, Instant::now());
-        let later = |retry_after: Duration| starting.map_or(retry_after, |start| retry_after.max(start));
+        let starting = || self.shared.view().starting(&self.call.model, Instant::now());
+        let later = |retry_after: Duration| starting().map_or(retry_after, |start| retry_after.max(start));
         let error = match refused {
-            NotAdmitted::Later => return,
+            NotAdmitted::Later => {
+                // It comes anew.
+                self.ticket = None;
+                self.paused = true;
+                return self.state.wait(now, limits::REFUSAL_PAUSE);
+            }
             NotAdmitted::Full { retry_after } => CallError::Full {
                 model,
                 retry_after: later(retry_after),

@@ -122,13 +122,15 @@ impl CacheSlots {
         // The last one of those that were never used.
         let (place, slot) = idle.min_by_key(|(place, slot)| (slot.used, Reverse(*place)))?;
         let (held, is_saved) = (slot.held.clone(), slot.is_saved);
-        let (mut keep, mut most) = (part(&held, cuts), shared(&held, cuts));
+        let mut most = shared(&held, cuts);
+        let mut keep = part(&held, most);
         if !is_saved {
             self.save(held);
         }
         let mut best = None;
         for (number, saved) in self.saved.iter().enumerate() {
-            let (kept, gain) = (part(saved, cuts), shared(saved, cuts));
+            let gain = shared(saved, cuts);
+            let kept = part(saved, gain);
             if kept >= LEAST_KEPT && kept > keep && gain > most {
                 (keep, most, best) = (kept, gain, Some(number));
             }
@@ -184,9 +186,9 @@ fn tokens(held: &[Cut]) -> u32 {
     held.last().map_or(0, |cut| cut.tokens)
 }
 
-/// The part of what is held that the prompt would keep.
-fn part(held: &[Cut], cuts: &[Cut]) -> f64 {
-    f64::from(shared(held, cuts)) / f64::from(tokens(held).max(1))
+/// The part of what is held that a prompt would keep which shares so many tokens.
+fn part(held: &[Cut], shared: u32) -> f64 {
+    f64::from(shared) / f64::from(tokens(held).max(1))
 }
 
 #[cfg(test)]

@@ -123,12 +123,13 @@ impl Engine for LlamaEngine {
     }
 
     fn generate(&self, job: Job, sink: Box<dyn Sink>) -> Running {
-        let Some(id) = one_slot(&job).then_some(job.id) else {
+        if !one_slot(&job) {
             if !matches!(job.kind, RequestKind::Tokenize | RequestKind::Detokenize) {
                 lock(&self.slots).scatter();
             }
             return self.engine.generate(job, sink);
-        };
+        }
+        let id = job.id;
         let slot = lock(&self.slots).begin(id, job.prompt.cuts());
         let slots = Arc::clone(&self.slots);
         let in_slot = InSlot {
